@@ -1,0 +1,38 @@
+"""What can go wrong, as one tree.
+
+::
+
+    CosimError
+    ├── ScenarioError     the file, a setting or a path the user gave is at fault
+    ├── AllocationError   an allocator was told, or decided, something the cell cannot do
+    ├── RecordError       a folder is no run, or a run that cannot be read
+    └── StalledError      nothing can happen any more and the scheme has not ended
+
+A message is one finished sentence that names the place, the value and the way
+out, and it is the only argument: SimPy rebuilds exceptions from ``args``. A
+wrong argument to a function is a plain :class:`ValueError`.
+"""
+
+
+class CosimError(Exception):
+    """Any fault cosim explains in one line; ``exit_status`` is what the command line answers with."""
+
+    exit_status = 2
+
+
+class ScenarioError(CosimError):
+    """The scenario, or a file it names, is at fault; one line per fault."""
+
+
+class AllocationError(CosimError):
+    """An allocation breaks a limit of the cell, or no allocation can keep it."""
+
+
+class RecordError(CosimError):
+    """A run folder cannot be written or read."""
+
+
+class StalledError(CosimError):
+    """Nothing can happen any more, but the scheme has not ended."""
+
+    exit_status = 1

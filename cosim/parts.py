@@ -1,0 +1,83 @@
+"""Parts: settings that carry their own behaviour, told apart by ``kind`` and found by being there.
+
+A family is a package whose ``__init__`` names an abstract :class:`Part`; each
+concrete part is one file in that package. Another distribution adds a part
+through the entry-point group ``cosim.parts`` by naming the class. A scenario
+field takes any part of a family with ``Annotated[Fading, OneOf(Fading)]``.
+"""
+
+import inspect
+from functools import cache
+from importlib import import_module, metadata
+from pkgutil import iter_modules
+from typing import Annotated, Any, ClassVar, TypeVar, Union, cast, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic_core import CoreSchema
+
+P = TypeVar("P", bound="Part")
+
+
+class Table(BaseModel):
+    """Settings of one table of a scenario file: frozen, and a key it does not know is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Part(Table):
+    """A table with a ``kind`` and the behaviour that goes with it."""
+
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
+    """Settings the contract tests run the part on."""
+
+
+@cache
+def family(base: type[Part]) -> dict[str, type[Part]]:
+    """Return the concrete parts of a family by kind, sorted by kind.
+
+    Raises
+    ------
+    ValueError
+        If two parts claim one kind.
+    """
+    package = import_module(base.__module__)
+    for module in iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{module.name}")
+    for entry in metadata.entry_points(group="cosim.parts"):
+        entry.load()
+    found: dict[str, type[Part]] = {}
+    for part in _concrete(base):
+        (kind,) = get_args(part.model_fields["kind"].annotation)
+        if kind in found and found[kind] is not part:
+            raise ValueError(
+                f"two parts of {base.__name__} claim the kind {kind!r}: {found[kind]} and {part}"
+            )
+        found[kind] = part
+    return dict(sorted(found.items()))
+
+
+def _concrete(base: type[Part]) -> list[type[Part]]:
+    children = [found for child in base.__subclasses__() for found in _concrete(child)]
+    return children if inspect.isabstract(base) else [base, *children]
+
+
+class OneOf:
+    """Marks a field that takes any part of a family, told apart by ``kind``."""
+
+    def __init__(self, base: type[Part]) -> None:
+        self.base = base
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Hand pydantic the union of the family, discovered now."""
+        parts = tuple(family(self.base).values())
+        if len(parts) == 1:
+            return handler.generate_schema(parts[0])
+        union: Any = Union[parts]  # noqa: UP007 -- built at run time
+        return handler.generate_schema(Annotated[union, Field(discriminator="kind")])
+
+
+def make(base: type[P], settings: dict[str, Any]) -> P:
+    """Return the part of a family that these settings describe."""
+    adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, Annotated[base, OneOf(base)]))
+    part: P = adapter.validate_python(settings)
+    return part
