@@ -56,7 +56,7 @@ def seconds_to_ns(seconds: float) -> int:
     return round(seconds * NS_PER_S)
 
 
-def drain_ns(amount: float, rate_per_s: float) -> int:
+def drain_ns(amount: float | Fraction, rate_per_s: float) -> int:
     """Return the first whole nanosecond by which ``amount`` has drained at ``rate_per_s``.
 
     Exact: a float is a rational number, and the division is done on integers,

@@ -1,0 +1,101 @@
+"""The clock: SimPy in integer nanoseconds, with names for whoever waits."""
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Any, cast
+
+import simpy
+from simpy.events import Condition, Event, Process
+
+from cosim.errors import StalledError
+
+Steps = Generator[Event, Any, Any]
+
+
+class Clock:
+    """Simulated time of one run, in integer nanoseconds from zero.
+
+    Floats would drift (2000 times 0.1 s is not 200 s). Events at one instant
+    are served in the order in which they were scheduled.
+
+    Examples
+    --------
+    >>> clock = Clock()
+    >>> def nap():
+    ...     yield clock.timeout(5)
+    >>> clock.run(clock.process(nap(), "nap"))
+    >>> clock.now
+    5
+    """
+
+    def __init__(self) -> None:
+        self._environment = simpy.Environment(initial_time=0)
+        self._alive: dict[Process, str] = {}
+        self._waits: dict[Event, str] = {}
+
+    @property
+    def now(self) -> int:
+        """Simulated time, ns."""
+        return int(self._environment.now)
+
+    def timeout(self, delay_ns: int, value: Any = None) -> Event:
+        """Return an event that happens ``delay_ns`` from now."""
+        return self._environment.timeout(delay_ns, value)
+
+    def event(self, what: str) -> Event:
+        """Return an event somebody must bring about; ``what`` names it if nobody ever does."""
+        event = self._environment.event()
+        self._waits[event] = what
+        event.callbacks.append(self._happened)
+        return event
+
+    def process(self, steps: Steps, name: str) -> Process:
+        """Start ``steps`` at this instant; ``name`` says who it is when it never ends."""
+        process = self._environment.process(steps)
+        self._alive[process] = name
+        process.callbacks.append(self._ended)
+        return process
+
+    def all_of(self, events: Iterable[Event]) -> Condition:
+        """Return an event that happens when all of ``events`` have."""
+        return self._environment.all_of(events)
+
+    def any_of(self, events: Iterable[Event]) -> Condition:
+        """Return an event that happens when the first of ``events`` does."""
+        return self._environment.any_of(events)
+
+    def after(self, delay_ns: int, then: Callable[[], None]) -> None:
+        """Call ``then`` at ``delay_ns`` from now."""
+        self._environment.timeout(delay_ns).callbacks.append(lambda _event: then())
+
+    def run(self, until: Process) -> None:
+        """Let time pass until ``until`` ends, and no further: timers left over are not waited for.
+
+        Raises
+        ------
+        StalledError
+            If nothing is left to happen before ``until`` ends; names who waits for what.
+        """
+        try:
+            self._environment.run(until)
+        except RuntimeError:
+            if until.triggered:
+                raise
+            raise StalledError(self._who_waits()) from None
+
+    def _happened(self, event: Event) -> None:
+        self._waits.pop(event, None)
+
+    def _ended(self, process: Event) -> None:
+        self._alive.pop(cast(Process, process))
+
+    def _who_waits(self) -> str:
+        waits = [f"{name} waits for {self._what(process.target)}" for process, name in self._alive.items()]
+        return f"nothing can happen any more at {self.now / 1e9:.9g} s: " + "; ".join(waits) + "."
+
+    def _what(self, event: Event | None) -> str:
+        """Name what a process waits for, through conditions down to what is still open."""
+        if isinstance(event, Condition):
+            return " and ".join(self._what(part) for part in event._events if not part.processed)
+        if isinstance(event, Process):
+            return self._alive.get(event, "a process")
+        return self._waits.get(event, "an event") if event is not None else "nothing"

@@ -1,0 +1,147 @@
+"""A job: an amount of work that drains at a rate which may change while it drains."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+
+from cosim.errors import StalledError
+from cosim.kernel.clock import Clock
+from cosim.units import NS_PER_S, Floats, drain_ns
+
+_FIRST_BLOCKS = 8
+_MOST_BLOCKS = 1 << 20
+
+
+class Rate(Protocol):
+    """How fast work drains at every instant from now on."""
+
+    def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
+        """Return the first instant by which ``amount`` has drained from ``start_ns`` on; None if never."""
+
+    def drained(self, start_ns: int, end_ns: int) -> Fraction:
+        """Return what drains between two instants."""
+
+
+class ConstantRate:
+    """One rate for ever; all arithmetic is exact."""
+
+    def __init__(self, per_s: float) -> None:
+        self.per_s = per_s
+
+    def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
+        """Return the first whole nanosecond by which ``amount`` has drained."""
+        if self.per_s == 0.0:
+            return None if amount else start_ns
+        return start_ns + drain_ns(amount, self.per_s)
+
+    def drained(self, start_ns: int, end_ns: int) -> Fraction:
+        """Return rate times time."""
+        return Fraction(self.per_s) * (end_ns - start_ns) / NS_PER_S
+
+
+class BlockRate:
+    """A rate that is constant within each block of the clock, as under block fading.
+
+    The finishing time is found in one vectorised step over as many blocks as it
+    takes: cumulative amount, then a binary search.
+
+    Parameters
+    ----------
+    block_ns
+        Length of a block; block ``b`` lasts from ``b * block_ns`` on.
+    rates
+        ``rates(first, count)`` returns the rates per second of blocks ``first``
+        to ``first + count - 1``, shape (count,).
+    """
+
+    def __init__(self, block_ns: int, rates: Callable[[int, int], Floats]) -> None:
+        self._block_ns = block_ns
+        self._rates = rates
+
+    def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
+        """Return the first whole nanosecond by which ``amount`` has drained.
+
+        Raises
+        ------
+        StalledError
+            If nothing at all drains in a million blocks.
+        """
+        if not amount:
+            return start_ns
+        left = float(amount)
+        count = _FIRST_BLOCKS
+        while True:
+            first = start_ns // self._block_ns
+            rates = self._rates(first, count)
+            amounts = rates * (self._block_ns / NS_PER_S)
+            amounts[0] = rates[0] * ((first + 1) * self._block_ns - start_ns) / NS_PER_S
+            drained = np.cumsum(amounts)
+            last = int(np.searchsorted(drained, left))
+            if last < count:
+                begin_ns = max(start_ns, (first + last) * self._block_ns)
+                before = float(drained[last - 1]) if last else 0.0
+                return begin_ns + drain_ns(max(left - before, 0.0), float(rates[last]))
+            if count >= _MOST_BLOCKS and drained[-1] == 0.0:
+                raise StalledError(f"nothing drains in {count} blocks of {self._block_ns} ns: the rate is 0.")
+            left -= float(drained[-1])
+            start_ns = (first + count) * self._block_ns
+            mean = max(float(drained[-1]) / count, 1e-300)
+            count = int(
+                min(max(left / mean * 1.1 + 2, _FIRST_BLOCKS), 2 * count * _FIRST_BLOCKS, _MOST_BLOCKS)
+            )
+
+    def drained(self, start_ns: int, end_ns: int) -> Fraction:
+        """Return the sum of rate times time over the blocks between two instants."""
+        first = start_ns // self._block_ns
+        edges = np.arange(first, -(-end_ns // self._block_ns) + 1) * self._block_ns
+        spans = np.diff(np.clip(edges, start_ns, end_ns))
+        return (
+            Fraction(float((self._rates(first, len(spans)) * spans).sum() / NS_PER_S))
+            if len(spans)
+            else Fraction(0)
+        )
+
+
+class Job:
+    """An amount that drains; ``done`` happens when it is through, to the nanosecond.
+
+    A new rate takes over at the instant it is given: what drained under the old
+    one is counted exactly (rational arithmetic under constant rates), so no bit
+    is lost or sent twice however often the rate changes.
+
+    Parameters
+    ----------
+    clock
+        Simulated time.
+    amount
+        What has to drain; a whole number of bits, say.
+    name
+        Who it is, for the message when it never ends.
+    """
+
+    def __init__(self, clock: Clock, amount: int, name: str) -> None:
+        self.done = clock.event(name)
+        self._clock = clock
+        self._left: Fraction | int = amount
+        self._rate: Rate | None = None
+        self._since_ns = clock.now
+        self._version = 0
+
+    def drain(self, rate: Rate) -> None:
+        """Drain at ``rate`` from now on."""
+        now_ns = self._clock.now
+        if self._rate is not None and now_ns > self._since_ns:
+            self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))
+        self._rate, self._since_ns = rate, now_ns
+        self._version += 1
+        end_ns = rate.finish_ns(self._left, now_ns)
+        if end_ns is not None:
+            version = self._version
+            self._clock.after(end_ns - now_ns, lambda: self._finish(version))
+
+    def _finish(self, version: int) -> None:
+        """End the job, unless its rate has changed since this timer was set."""
+        if version == self._version:
+            self.done.succeed()

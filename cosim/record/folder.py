@@ -1,0 +1,199 @@
+"""The run folder: written whole by a run, read back as a :class:`Record`.
+
+Its files and columns are a contract with other programs; ``FORMAT`` counts
+their versions.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal
+
+from cosim.errors import RecordError
+from cosim.record.log import Log
+from cosim.record.tables import grants_table, metrics_table, spans_table
+
+FORMAT = 1
+Status = Literal["running", "complete", "failed"]
+
+
+class RunFolder:
+    """A run folder while its run goes on.
+
+    The folder is marked ``running`` from the start; a manifest is replaced
+    whole or not at all.
+    """
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        self._manifest = {"format": FORMAT, "status": "running", **manifest}
+
+    @classmethod
+    def create(cls, path: Path, scenario_toml: str, manifest: Mapping[str, Any]) -> "RunFolder":
+        """Make the folder, with the scenario and a manifest that says ``running``.
+
+        Raises
+        ------
+        RecordError
+            If there is anything at ``path`` already; nothing is overwritten.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RecordError(f"{path}: exists already; name another folder with --out, or remove it.")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise RecordError(f"{path}: cannot be made: {fault.strerror}; name another with --out.") from None
+        folder = cls(path, manifest)
+        write_whole(path / "scenario.toml", scenario_toml.encode())
+        folder.mark("running")
+        return folder
+
+    @property
+    def adapter_folder(self) -> Path:
+        """Where the final adapter goes."""
+        return self.path / "adapter"
+
+    def mark(self, status: Status, **entries: Any) -> None:
+        """Replace the manifest, with ``entries`` added."""
+        self._manifest.update(entries, status=status)
+        write_whole(self.path / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())
+
+    def finish(self, log: Log, status: Status, **entries: Any) -> None:
+        """Write all that was recorded, with its fingerprints, and mark the run.
+
+        The tables are written for a failed run too, as far as it came.
+        """
+        from pyarrow import parquet
+
+        if status == "failed":
+            log.metrics.drop_unsettled()
+        else:
+            log.metrics.settle()
+        tables = {
+            "spans": spans_table(log.spans),
+            "metrics": metrics_table(log.metrics),
+            "grants": grants_table(log.grants),
+        }
+        for name, table in tables.items():
+            temporary = self.path / f".{name}.parquet"
+            parquet.write_table(table, temporary)
+            temporary.replace(self.path / f"{name}.parquet")
+        fingerprints = {
+            "timeline": _fingerprint(tables["spans"].drop_columns(["work"])),
+            "learning": _fingerprint(_learned(tables["metrics"]), self.adapter_folder),
+        }
+        self.mark(status, fingerprints=fingerprints, **entries)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished run, read back; the only thing reports and analysis ever see.
+
+    Attributes
+    ----------
+    path
+        The run folder.
+    manifest
+        The content of ``manifest.json``.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Record":
+        """Return the run in a folder.
+
+        Raises
+        ------
+        RecordError
+            If the folder is no run, or one of a format this version cannot read.
+        """
+        path = Path(path)
+        try:
+            manifest = json.loads((path / "manifest.json").read_text())
+        except FileNotFoundError:
+            raise RecordError(f"{path}: is no run folder: it has no manifest.json.") from None
+        except (OSError, ValueError) as fault:
+            raise RecordError(f"{path}/manifest.json: cannot be read: {fault}.") from None
+        if manifest.get("format") != FORMAT:
+            raise RecordError(
+                f"{path}: is of format {manifest.get('format')}, this version of cosim reads {FORMAT}; "
+                "open it with the version it names."
+            )
+        return cls(path, manifest)
+
+    @property
+    def status(self) -> Status:
+        """Return ``running``, ``complete`` or ``failed``."""
+        status: Status = self.manifest["status"]
+        return status
+
+    @property
+    def spans(self) -> Any:
+        """One row per piece of work, a :class:`pyarrow.Table`."""
+        return self._table("spans")
+
+    @property
+    def metrics(self) -> Any:
+        """One row per measured value, a :class:`pyarrow.Table`."""
+        return self._table("metrics")
+
+    @property
+    def grants(self) -> Any:
+        """One row per change of hands of a subchannel, a :class:`pyarrow.Table`."""
+        return self._table("grants")
+
+    @property
+    def scenario_path(self) -> Path:
+        """The scenario as it was in force; it runs again to the same bytes."""
+        return self.path / "scenario.toml"
+
+    def _table(self, name: str) -> Any:
+        from pyarrow import parquet
+
+        try:
+            return parquet.read_table(self.path / f"{name}.parquet")
+        except FileNotFoundError:
+            raise RecordError(f"{self.path}: has no {name}.parquet; the run is {self.status}.") from None
+        except (OSError, ValueError) as fault:
+            raise RecordError(f"{self.path}/{name}.parquet: cannot be read: {fault}.") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _learned(metrics: Any) -> Any:
+    """Keep the learned values, without their instants and in an order no channel decides."""
+    from pyarrow import compute
+
+    chosen = compute.match_substring_regex(metrics["name"], "^(train|eval)_")
+    order = [(name, "ascending") for name in ("round", "local_step", "actor", "name")]
+    return metrics.filter(chosen).drop_columns(["time_ns"]).sort_by(order)
+
+
+def _fingerprint(table: Any, folder: Path | None = None) -> str:
+    """Hash every value of a table, column by column, and every file of a folder."""
+    import pyarrow
+
+    digest = blake2b(digest_size=16)
+    for name in table.column_names:
+        column = table.column(name).combine_chunks()
+        digest.update(name.encode())
+        sink = pyarrow.BufferOutputStream()
+        with pyarrow.ipc.new_stream(sink, pyarrow.schema([(name, column.type)])) as writer:
+            writer.write_table(pyarrow.table({name: column}))
+        digest.update(sink.getvalue())
+    for path in sorted(folder.rglob("*")) if folder is not None and folder.is_dir() else ():
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,169 @@
+"""The log of a running simulation: columns that grow, one row a piece of work, a metric or a grant."""
+
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+Kind = Literal["compute", "transfer"]
+
+
+class SpanLog:
+    """Pieces of work that took simulated time, in the order in which they ended.
+
+    Spans are numbered by that order, so a span's parents always have smaller
+    numbers than the span itself.
+    """
+
+    def __init__(self) -> None:
+        self.parents = array("q")
+        self.parents_end = array("q")
+        self.kind: list[str] = []
+        self.name: list[str] = []
+        self.actor: list[str] = []
+        self.peer: list[str] = []
+        self.round = array("q")
+        self.local_step = array("q")
+        self.asked_ns = array("q")
+        self.start_ns = array("q")
+        self.end_ns = array("q")
+        self.bits = array("d")
+        self.flop = array("d")
+        self.energy_j = array("d")
+        self.work: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    def add(
+        self,
+        *,
+        parents: Sequence[int],
+        kind: Kind,
+        name: str,
+        actor: str,
+        peer: str = "",
+        round_: int,
+        local_step: int,
+        asked_ns: int,
+        start_ns: int,
+        end_ns: int,
+        bits: int = 0,
+        flop: float = 0.0,
+        energy_j: float,
+        work: str,
+    ) -> int:
+        """Add one span and return its number."""
+        self.parents.extend(parents)
+        self.parents_end.append(len(self.parents))
+        self.kind.append(kind)
+        self.name.append(name)
+        self.actor.append(actor)
+        self.peer.append(peer)
+        self.round.append(round_)
+        self.local_step.append(local_step)
+        self.asked_ns.append(asked_ns)
+        self.start_ns.append(start_ns)
+        self.end_ns.append(end_ns)
+        self.bits.append(bits)
+        self.flop.append(flop)
+        self.energy_j.append(energy_j)
+        self.work.append(work)
+        return len(self.name) - 1
+
+
+class MetricLog:
+    """Measured values at instants. A value may be a promise: it is asked for when the log is settled."""
+
+    def __init__(self) -> None:
+        self.time_ns = array("q")
+        self.round = array("q")
+        self.local_step = array("q")
+        self.actor: list[str] = []
+        self.name: list[str] = []
+        self.value = array("d")
+        self._promised: list[tuple[int, Callable[[], float]]] = []
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    def add(
+        self,
+        time_ns: int,
+        round_: int,
+        local_step: int,
+        actor: str,
+        name: str,
+        value: float | Callable[[], float],
+    ) -> None:
+        """Add one value, or a promise of it."""
+        self.time_ns.append(time_ns)
+        self.round.append(round_)
+        self.local_step.append(local_step)
+        self.actor.append(actor)
+        self.name.append(name)
+        if callable(value):
+            self._promised.append((len(self.name) - 1, value))
+            self.value.append(float("nan"))
+        else:
+            self.value.append(value)
+
+    def settle(self) -> None:
+        """Keep every promise made so far."""
+        for row, promise in self._promised:
+            self.value[row] = promise()
+        self._promised.clear()
+
+    def drop_unsettled(self) -> None:
+        """Forget rows whose promise was never kept: a run that failed records only what it measured."""
+        rows = {row for row, _ in self._promised}
+        keep = [row for row in range(len(self)) if row not in rows]
+        for whole in (self.time_ns, self.round, self.local_step):
+            whole[:] = array("q", [whole[row] for row in keep])
+        self.value[:] = array("d", [self.value[row] for row in keep])
+        for words in (self.actor, self.name):
+            words[:] = [words[row] for row in keep]
+        self._promised.clear()
+
+
+class GrantLog:
+    """Who owns which subchannel from which instant on; client "" means nobody does."""
+
+    def __init__(self) -> None:
+        self.time_ns = array("q")
+        self.round = array("q")
+        self.link: list[str] = []
+        self.subchannel = array("q")
+        self.client: list[str] = []
+        self.tx_power_w = array("d")
+        self.gain = array("d")
+
+    def __len__(self) -> int:
+        return len(self.link)
+
+    def add(
+        self,
+        time_ns: int,
+        round_: int,
+        link: str,
+        subchannel: int,
+        client: str,
+        tx_power_w: float,
+        gain: float,
+    ) -> None:
+        """Add one change of hands; ``gain`` is the linear power gain at that instant."""
+        self.time_ns.append(time_ns)
+        self.round.append(round_)
+        self.link.append(link)
+        self.subchannel.append(subchannel)
+        self.client.append(client)
+        self.tx_power_w.append(tx_power_w)
+        self.gain.append(gain)
+
+
+class Log:
+    """All that a run records while it goes."""
+
+    def __init__(self) -> None:
+        self.spans = SpanLog()
+        self.metrics = MetricLog()
+        self.grants = GrantLog()

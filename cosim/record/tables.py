@@ -1,0 +1,83 @@
+"""The tables of a run folder: their columns, types and units."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosim.record.log import GrantLog, MetricLog, SpanLog
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def spans_table(spans: SpanLog) -> "pyarrow.Table":
+    """Return the spans; ``flop`` and ``energy_j`` are float64, times integer nanoseconds."""
+    import pyarrow
+
+    ends = np.frombuffer(spans.parents_end, dtype=np.int64) if len(spans) else np.empty(0, dtype=np.int64)
+    offsets = pyarrow.array(np.concatenate([[0], ends]), type=pyarrow.int32())
+    return pyarrow.table(
+        {
+            "id": pyarrow.array(np.arange(len(spans))),
+            "parents": pyarrow.ListArray.from_arrays(offsets, _numbers(spans.parents)),
+            "kind": _words(spans.kind),
+            "name": _words(spans.name),
+            "actor": _words(spans.actor),
+            "peer": _words(spans.peer),
+            "round": _numbers(spans.round),
+            "local_step": _numbers(spans.local_step),
+            "asked_ns": _numbers(spans.asked_ns),
+            "start_ns": _numbers(spans.start_ns),
+            "end_ns": _numbers(spans.end_ns),
+            "bits": _numbers(spans.bits),
+            "flop": _numbers(spans.flop),
+            "energy_j": _numbers(spans.energy_j),
+            "work": _words(spans.work),
+        }
+    )
+
+
+def metrics_table(metrics: MetricLog) -> "pyarrow.Table":
+    """Return the metrics."""
+    import pyarrow
+
+    return pyarrow.table(
+        {
+            "time_ns": _numbers(metrics.time_ns),
+            "round": _numbers(metrics.round),
+            "local_step": _numbers(metrics.local_step),
+            "actor": _words(metrics.actor),
+            "name": _words(metrics.name),
+            "value": _numbers(metrics.value),
+        }
+    )
+
+
+def grants_table(grants: GrantLog) -> "pyarrow.Table":
+    """Return the grants."""
+    import pyarrow
+
+    return pyarrow.table(
+        {
+            "time_ns": _numbers(grants.time_ns),
+            "round": _numbers(grants.round),
+            "link": _words(grants.link),
+            "subchannel": _numbers(grants.subchannel),
+            "client": _words(grants.client),
+            "tx_power_w": _numbers(grants.tx_power_w),
+            "gain": _numbers(grants.gain),
+        }
+    )
+
+
+def _numbers(column: Any) -> Any:
+    import pyarrow
+
+    kind = np.int64 if column.typecode == "q" else np.float64
+    return pyarrow.array(np.array(column, dtype=kind))
+
+
+def _words(column: list[str]) -> Any:
+    import pyarrow
+
+    return pyarrow.array(column, type=pyarrow.string())
