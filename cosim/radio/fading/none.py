@@ -1,0 +1,22 @@
+"""No fading."""
+
+from typing import Literal
+
+import numpy as np
+
+from cosim.radio.fading import Fading
+from cosim.rng import Stream
+from cosim.units import Floats
+
+
+class NoFading(Fading):
+    """A gain of one on every subchannel for the whole run."""
+
+    kind: Literal["none"] = "none"
+
+    @property
+    def block_ns(self) -> int | None:
+        return None
+
+    def draw(self, stream: Stream, first: int, count: int, width: int) -> Floats:
+        return np.ones((count, width))

@@ -1,0 +1,33 @@
+"""Loss between two antennas with nothing in between."""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from cosim.radio.path_loss import PathLoss
+from cosim.units import Floats
+
+SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+
+
+class FreeSpace(PathLoss):
+    """Free-space path loss, 20 log10(4 pi d f / c).
+
+    Source
+    ------
+    H. T. Friis, "A note on a simple transmission formula", Proc. IRE, 1946.
+
+    Examples
+    --------
+    >>> FreeSpace(carrier_hz=2e9).loss_db(np.array([1000.0])).round(2)
+    array([98.47])
+    """
+
+    kind: Literal["free_space"] = "free_space"
+    carrier_hz: float = Field(default=2e9, gt=0.0)
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"carrier_hz": 28e9})
+
+    def formula_db(self, distance_m: Floats) -> Floats:
+        wavelengths = distance_m * (self.carrier_hz / SPEED_OF_LIGHT_M_PER_S)
+        return np.asarray(20.0 * np.log10(4.0 * np.pi * wavelengths))
