@@ -49,7 +49,7 @@ class Jakes(Fading):
         ]
         if given not in (["doppler_hz"], ["speed_m_per_s", "carrier_hz"]):
             raise ValueError(
-                f"{' and '.join(given) or 'nothing'} was given; give doppler_hz alone, "
+                f"got {' and '.join(given) or 'no speed'}; give doppler_hz alone, "
                 "or speed_m_per_s together with carrier_hz"
             )
         return self

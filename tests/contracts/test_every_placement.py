@@ -1,0 +1,50 @@
+"""What every placement keeps, run over each part's examples."""
+
+import numpy as np
+import pytest
+
+from cosim.parts import family, make
+from cosim.radio.placement import Placement
+from cosim.radio.placement.given import Given
+from cosim.rng import stream
+
+EXAMPLES = [
+    pytest.param(example | {"kind": kind}, id=f"{kind}-{number}")
+    for kind, part in family(Placement).items()
+    for number, example in enumerate(part.examples)
+]
+
+
+def count_for(placement: Placement, wanted: int) -> int:
+    """Return how many clients this placement can be asked for: as many as wanted, unless they are listed."""
+    return len(placement.positions_m) if isinstance(placement, Given) else wanted
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_client_gets_a_place_off_the_base_station(example):
+    placement = make(Placement, example)
+    num_clients = count_for(placement, 40)
+    positions = placement.place(stream(1, "placement"), num_clients)
+    assert positions.shape == (num_clients, 2)
+    assert np.isfinite(positions).all()
+    assert (np.hypot(*positions.T) > 0.0).all()
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_same_stream_gives_the_same_places(example):
+    placement = make(Placement, example)
+    num_clients = count_for(placement, 12)
+    np.testing.assert_array_equal(
+        placement.place(stream(1, "placement"), num_clients),
+        make(Placement, example).place(stream(1, "placement"), num_clients),
+    )
+
+
+@pytest.mark.parametrize("example", [drawn for drawn in EXAMPLES if drawn.values[0]["kind"] != "given"])
+def test_adding_a_client_moves_nobody(example):
+    placement = make(Placement, example)
+    many = placement.place(stream(7, "placement"), 30)
+    for num_clients in (1, 2, 29):
+        np.testing.assert_array_equal(
+            placement.place(stream(7, "placement"), num_clients), many[:num_clients]
+        )
