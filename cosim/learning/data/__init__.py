@@ -1,1 +1,109 @@
-"""."""
+"""Texts to train on: where they come from, their token ids, and the batches drawn from them.
+
+A :class:`DataSource` knows texts and labels and nothing of models: what is a
+prompt, what is to be learned, and which class a text belongs to. ``tokens.py``
+turns a source into arrays for one model, ``draws.py`` says which rows make a
+batch. Nothing here needs torch.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from cosim.parts import Part
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text to learn from.
+
+    Attributes
+    ----------
+    prompt, target
+        What is given, possibly nothing, and what is to be learned; a
+        classifier reads both, the prompt first.
+    label
+        The class the text belongs to; None where the source has none.
+    fields
+        What else is known of it by name, such as its speaker: what a
+        partition may sort by.
+    """
+
+    prompt: str
+    target: str
+    label: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All examples of a source; ``labels`` fixes the order of the classes, empty where there are none."""
+
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+    labels: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """Return a hash of every word in it, hex."""
+        digest = blake2b(digest_size=16)
+        for part in (self.train, self.test):
+            for one in part:
+                words = [one.prompt, one.target, repr(one.label), *map(repr, sorted(one.fields.items()))]
+                digest.update(repr(words).encode())
+            digest.update(b"|")
+        digest.update(repr(self.labels).encode())
+        return digest.hexdigest()
+
+
+class DataSource(Part):
+    """Where texts come from."""
+
+    if TYPE_CHECKING:
+        kind: str
+
+    @abstractmethod
+    def load(self) -> Corpus:
+        """Return the examples, the same ones in the same order at every call.
+
+        Raises
+        ------
+        ScenarioError
+            If they cannot be had, or are not what the settings say.
+        """
+
+    @abstractmethod
+    def content_key(self) -> str:
+        """Return a hash, hex, of everything that decides what ``load`` returns."""
+
+
+def label_order(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return each label once, sorted; as numbers where all of them are whole numbers.
+
+    Examples
+    --------
+    >>> label_order(["10", "9", "9"]), label_order(["b", "a", "10"])
+    (('9', '10'), ('10', 'a', 'b'))
+    """
+    distinct = set(labels)
+    if all(label.isascii() and label.isdigit() for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
+    return tuple(sorted(distinct))
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """Return what to say of a name nobody knows, with the known ones and the likely one.
+
+    Examples
+    --------
+    >>> unknown("column", "txt", ["text", "label"])
+    "no column 'txt'; known: label, text; did you mean 'text'?"
+    """
+    names = sorted(known)
+    shown = ", ".join(repr(name)[1:-1] for name in names[:20]) or "none"
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    close = get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"no {what} {name!r}; known: {shown}{more}{hint}"

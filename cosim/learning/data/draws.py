@@ -1,0 +1,70 @@
+"""Which rows make a batch: an endless row of shuffled epochs that can be opened anywhere."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from cosim.rng import Stream
+from cosim.units import Ints
+
+
+class BatchDraws:
+    """The batches one client draws from its share, over the whole run.
+
+    Epochs follow each other without a gap: epoch e is a permutation of the
+    share drawn from the stream's child ("epoch", e), and step s takes the next
+    ``batch_size`` rows after step s - 1. A batch may therefore straddle two
+    epochs, and holds a row more than once only where it is larger than the share
+    or straddles.
+
+    Parameters
+    ----------
+    num_rows
+        Rows in the client's share, at least 1.
+    batch_size
+        Rows in a batch, at least 1; may be more than ``num_rows``.
+    stream
+        The client's own source of chance.
+
+    Raises
+    ------
+    ValueError
+        If a share or a batch would be empty.
+
+    Examples
+    --------
+    >>> from cosim.rng import stream
+    >>> draws = BatchDraws(num_rows=6, batch_size=2, stream=stream(1, "batches", 0))
+    >>> sorted(np.concatenate([draws.rows(step) for step in range(3)]).tolist())
+    [0, 1, 2, 3, 4, 5]
+    """
+
+    def __init__(self, num_rows: int, batch_size: int, stream: Stream) -> None:
+        if num_rows < 1 or batch_size < 1:
+            raise ValueError(f"a share of {num_rows} rows gives no batch of {batch_size}; both must be >= 1")
+        self.num_rows = num_rows
+        self.batch_size = batch_size
+        self.stream = stream
+        self._epoch = lru_cache(maxsize=1)(self._permutation)
+
+    def rows(self, step: int) -> Ints:
+        """Return the rows of one batch, 0 to ``num_rows - 1``, shape (batch_size,).
+
+        ``step`` counts from 0 over the whole run; steps may be asked for in
+        any order.
+        """
+        if step < 0:
+            raise ValueError(f"steps count from 0, got {step}")
+        first = step * self.batch_size
+        epoch, start = divmod(first, self.num_rows)
+        pieces: list[Ints] = []
+        missing = self.batch_size
+        while missing:
+            piece = self._epoch(epoch)[start : start + missing]
+            pieces.append(piece)
+            missing -= len(piece)
+            epoch, start = epoch + 1, 0
+        return np.concatenate(pieces)
+
+    def _permutation(self, epoch: int) -> Ints:
+        return self.stream.child("epoch", epoch).generator().permutation(self.num_rows)

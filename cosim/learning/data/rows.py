@@ -1,0 +1,219 @@
+"""The rows of a text file, whatever its format, each with the line it starts on."""
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cosim.errors import ScenarioError
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".txt")
+_SLOT = re.compile(r"([^,\[\]]+)\[([^\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its first line in the file, counting from 1, and its values by column."""
+
+    line: int
+    columns: dict[str, str]
+
+
+def format_of(path: Path) -> str:
+    """Return the ending that says the format, in small letters.
+
+    Examples
+    --------
+    >>> format_of(Path("texts.CSV.gz"))
+    '.csv'
+    """
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return plain.suffix.lower()
+
+
+def file_bytes(path: Path) -> bytes:
+    """Return a file as it lies on the disk; raise ScenarioError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ScenarioError(
+            f"{path}: no such file; a relative path starts at the scenario's folder"
+        ) from None
+    except OSError as fault:
+        raise ScenarioError(f"{path}: cannot be read ({fault.strerror}); give a readable file") from None
+
+
+def read_rows(path: Path, delimiter: str | None = None, separator: str | None = None) -> list[Row]:
+    """Return the rows of a file, at least one.
+
+    Parameters
+    ----------
+    path
+        A file ending in ``.csv``, ``.tsv``, ``.jsonl`` or ``.txt``, or one
+        of these with ``.gz`` behind it.
+    delimiter
+        Between the columns of a ``.csv`` or ``.tsv``; comma or tab if None.
+    separator
+        Between the columns ``prompt`` and ``text`` of a ``.txt`` line; the
+        parts are stripped of white space around them. If None the line is
+        the one column ``text``.
+
+    Raises
+    ------
+    ScenarioError
+        If the file is missing, empty, not UTF-8 or not what its ending says.
+    """
+    kind = format_of(path)
+    if kind not in FORMATS:
+        raise ScenarioError(
+            f"{path}: the ending says no known format; use {', '.join(FORMATS)}, or one with .gz"
+        )
+    text = _text(path)
+    if kind == ".jsonl":
+        rows = list(_json_rows(path, text))
+    elif kind == ".txt":
+        rows = list(_line_rows(path, text, separator))
+    else:
+        rows = list(_csv_rows(path, text, delimiter or ("," if kind == ".csv" else "\t")))
+    if not rows:
+        raise ScenarioError(f"{path}: the file holds no example; give one with at least one row")
+    return rows
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """Return the columns that occur in any row."""
+    return list(dict.fromkeys(column for row in rows for column in row.columns))
+
+
+def slots(text: str) -> dict[str, str]:
+    """Return the fields of a meaning representation.
+
+    Source
+    ------
+    J. Novikova et al., "The E2E dataset", SIGDIAL 2017 (its notation).
+
+    Examples
+    --------
+    >>> slots("name[The Vaults], eatType[pub], priceRange[more than £30]")
+    {'name': 'The Vaults', 'eatType': 'pub', 'priceRange': 'more than £30'}
+    """
+    return {key.strip(): value for key, value in _SLOT.findall(text)}
+
+
+def _text(path: Path) -> str:
+    raw = file_bytes(path)
+    if path.suffix.lower() == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error):
+            raise ScenarioError(f"{path}: ends in .gz but is no whole gzip file; pack it again") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # utf-8-sig counts from behind the byte order mark; the person looking counts from the start.
+        offset = _first_bad_byte(raw)
+        line = raw.count(b"\n", 0, offset) + 1
+        raise ScenarioError(
+            f"{path}: byte {offset} (line {line}) is not UTF-8; save the file with the encoding UTF-8"
+        ) from None
+    if not text.strip():
+        raise ScenarioError(f"{path}: the file is empty; give one with at least one row")
+    return text
+
+
+def _first_bad_byte(raw: bytes) -> int:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        return fault.start
+    return len(raw)
+
+
+def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
+    # newline="" leaves line breaks inside quotes alone; strict makes an unclosed quote a fault, where
+    # otherwise the rest of the file would be one value.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for values in reader:
+            if header is None:
+                header = values
+                _check_header(path, header)
+            elif values:
+                if len(values) != len(header):
+                    raise ScenarioError(
+                        f"{path}: line {line} has {len(values)} value(s) for the {len(header)} column(s) of "
+                        f"the first line; check its quotes, or set delimiter if it is not {delimiter!r}"
+                    )
+                yield Row(line, dict(zip(header, values, strict=True)))
+            line = reader.line_num + 1
+    except csv.Error as fault:
+        raise ScenarioError(
+            f"{path}: the row from line {line} on cannot be read ({fault}); "
+            "close its quotes, and write a quote inside quotes twice"
+        ) from None
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    for name in header:
+        if header.count(name) > 1:
+            raise ScenarioError(f"{path}: two columns are called {name!r}; give each its own name")
+
+
+def _json_rows(path: Path, text: str) -> Iterator[Row]:
+    # Not splitlines(): a JSON text may hold U+2028 and its like, which do not end a line of the file.
+    for line, entry in enumerate(text.split("\n"), start=1):
+        if not entry.strip():
+            continue
+        try:
+            value = json.loads(entry)
+        except ValueError as fault:
+            why = getattr(fault, "msg", str(fault))
+            raise ScenarioError(
+                f"{path}: line {line} is no JSON ({why}); each line is one JSON object"
+            ) from None
+        except RecursionError:
+            raise ScenarioError(
+                f"{path}: line {line} is nested too deeply; each line is one flat object"
+            ) from None
+        if not isinstance(value, dict):
+            raise ScenarioError(
+                f'{path}: line {line} is no JSON object; write {{"text": "..."}} and the like'
+            )
+        columns = {
+            name: _plain(one) for name, one in value.items() if not isinstance(one, list | dict | None)
+        }
+        for name, word in columns.items():
+            if any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise ScenarioError(
+                    f"{path}: line {line} has half a surrogate pair in {name!r}; write whole characters"
+                )
+        yield Row(line, columns)
+
+
+def _plain(value: Any) -> str:
+    """Text as it is; numbers, true and false as JSON writes them."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _line_rows(path: Path, text: str, separator: str | None) -> Iterator[Row]:
+    for line, entry in enumerate(text.split("\n"), start=1):
+        words = entry.strip()
+        if not words:
+            continue
+        if separator is None:
+            yield Row(line, {"text": words})
+            continue
+        prompt, found, target = entry.partition(separator)
+        if not found:
+            raise ScenarioError(
+                f"{path}: line {line} has no {separator!r}; every line needs it between prompt and text"
+            )
+        yield Row(line, {"prompt": prompt.strip(), "text": target.strip()})
