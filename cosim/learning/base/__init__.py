@@ -1,0 +1,78 @@
+"""Where the pre-trained weights come from."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cosim.learning.shape import ModelShape, Task
+from cosim.parts import Part
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Dtype = Literal["float32", "float64", "bfloat16"]
+"""Number format of the frozen weights and of what is computed with them."""
+
+
+class Base(Part, ABC):
+    """A pre-trained model that stays frozen; a part says where its config, tokenizer and weights are.
+
+    Only :meth:`load` needs torch. Every other method reads files, so a scenario
+    can be checked, and a run timed, without it.
+    """
+
+    @abstractmethod
+    def read_config(self) -> dict[str, Any]:
+        """Return the Hugging Face ``config.json`` of the model.
+
+        Raises
+        ------
+        ScenarioError
+            If the model, or its config, is not there or cannot be read.
+        """
+
+    @abstractmethod
+    def tokenizer_file(self) -> Path | None:
+        """Return the path of the model's ``tokenizer.json``, or None where it has none."""
+
+    @abstractmethod
+    def content_key(self) -> str:
+        """Return a hash, in hex, of everything that decides the weights: equal keys, equal models.
+
+        Raises
+        ------
+        ScenarioError
+            If the weights are not there or cannot be read.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return what the base is, in a few words."""
+
+    @property
+    @abstractmethod
+    def name_or_path(self) -> str:
+        """What an adapter trained on this base calls it in its ``adapter_config.json``."""
+
+    @property
+    def warning(self) -> str | None:
+        """What the user must be told loudly before a run, or None."""
+        return None
+
+    @abstractmethod
+    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+        """Return the model with its weights, on the CPU, with eager attention, in evaluation mode.
+
+        The head of a classifier is not part of the base: whether the source has
+        one or not, whoever trains it sets its first values. No global random
+        state is touched.
+
+        Raises
+        ------
+        ScenarioError
+            If the weights cannot be loaded, or some are missing.
+        """
+
+    def shape(self, task: Task = "causal_lm", num_labels: int = 0) -> ModelShape:
+        """Return the sizes of the model when it is used for this task."""
+        return ModelShape.read(self.read_config(), task, num_labels)

@@ -1,0 +1,43 @@
+"""The small model that comes with the project."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import cosim.learning
+from cosim.learning.base import Base, Dtype
+from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files
+from cosim.learning.shape import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_FOLDER = Path(cosim.learning.__file__).parent / "embedded"
+
+
+class EmbeddedBase(Base):
+    """The small language model that comes with cosim, pre-trained on text made by the project.
+
+    It needs no network and no download, and its loss has a long way to fall
+    when it is fine-tuned on the embedded data.
+    """
+
+    kind: Literal["embedded"] = "embedded"
+
+    def read_config(self) -> dict[str, Any]:
+        return read_json(_FOLDER / "config.json")
+
+    def tokenizer_file(self) -> Path | None:
+        return _FOLDER / "tokenizer.json"
+
+    def content_key(self) -> str:
+        return hash_files(self.read_config(), weight_files(_FOLDER))
+
+    def describe(self) -> str:
+        return f"embedded {self.read_config().get('model_type')} model"
+
+    @property
+    def name_or_path(self) -> str:
+        return "cosim-embedded"  # not the path of an installation: an adapter's bytes hang on no machine
+
+    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+        return load_folder(_FOLDER, task, num_labels, dtype)

@@ -1,0 +1,47 @@
+"""A model in a local folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cosim.learning.base import Base, Dtype
+from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files
+from cosim.learning.shape import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class FolderBase(Base):
+    """A Hugging Face model in a local folder: ``config.json``, safetensors, and mostly ``tokenizer.json``.
+
+    Sharded weights are fine; pickled weights are refused and code in the folder
+    is never run. A relative path counts from the current directory.
+    """
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    examples = ({"path": "models/my-model"},)
+
+    def read_config(self) -> dict[str, Any]:
+        return read_json(self._folder / "config.json")
+
+    def tokenizer_file(self) -> Path | None:
+        file = self._folder / "tokenizer.json"
+        return file if file.is_file() else None
+
+    def content_key(self) -> str:
+        return hash_files(self.read_config(), weight_files(self._folder))
+
+    def describe(self) -> str:
+        return f"{self.read_config().get('model_type')} model in {self.path}"
+
+    @property
+    def name_or_path(self) -> str:
+        return str(self.path)
+
+    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+        return load_folder(self._folder, task, num_labels, dtype)
+
+    @property
+    def _folder(self) -> Path:
+        return self.path.expanduser()

@@ -1,0 +1,87 @@
+"""A model from the Hugging Face hub."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from cosim.errors import ScenarioError
+from cosim.learning.base import Base, Dtype
+from cosim.learning.base.checkpoint import hash_files, load_folder, one_line, read_json, weight_files
+from cosim.learning.shape import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json")
+
+
+class HubBase(Base):
+    """A model of the Hugging Face hub by name, downloaded once and then taken from the hub's local cache.
+
+    Only safetensors are downloaded. A revision that is a commit hash always
+    means the same weights; a branch such as ``main`` may move, and then the
+    content key moves with it.
+    """
+
+    kind: Literal["hub"] = "hub"
+    name: str = Field(min_length=1)
+    revision: str = "main"
+    examples = ({"name": "openai-community/gpt2"},)
+
+    def read_config(self) -> dict[str, Any]:
+        return read_json(self._folder / "config.json")
+
+    def tokenizer_file(self) -> Path | None:
+        file = self._folder / "tokenizer.json"
+        return file if file.is_file() else None
+
+    def content_key(self) -> str:
+        return hash_files(self.read_config(), weight_files(self._folder))
+
+    def describe(self) -> str:
+        return f"{self.name} at {self.revision} from the hub"
+
+    @property
+    def name_or_path(self) -> str:
+        return self.name
+
+    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+        return load_folder(self._folder, task, num_labels, dtype)
+
+    @property
+    def _folder(self) -> Path:
+        return _snapshot(self.name, self.revision)
+
+
+@lru_cache(maxsize=32)
+def _snapshot(name: str, revision: str) -> Path:
+    """Return the folder a model was downloaded to; one process sees one state of a branch."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_WANTED)))
+    except GatedRepoError:
+        fault = "asks for its licence to be accepted; accept it on the hub and log in with `hf auth login`"
+    except RepositoryNotFoundError:
+        fault = "is not on the hub, or is private; check the name"
+    except RevisionNotFoundError:
+        fault = f"has no revision {revision!r} on the hub; name a branch, a tag or a commit"
+    except HFValidationError as error:
+        fault = f"is no name of a model: {one_line(error)}"
+    except LocalEntryNotFoundError:
+        fault = (
+            "is not in the hub's local cache, and the hub cannot be reached; "
+            "go online once, or use kind 'folder'"
+        )
+    except OSError as error:
+        fault = f"cannot be downloaded: {one_line(error)}"
+    raise ScenarioError(f"model: {name!r} {fault}")

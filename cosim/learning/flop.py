@@ -1,0 +1,252 @@
+"""Floating-point operations, numbers sent and bytes held by each side of a cut, from the shape alone.
+
+A multiply-add is two FLOP. Only matrix products are counted, as
+``torch.utils.flop_counter`` does for eager attention: norms, activations,
+softmax, residuals and biases are below two percent, an embedding look-up is
+none. The counts are exact, not estimates: the forward pass is played with
+booleans in the place of tensors, so that a product whose gradient nobody needs
+is not charged for it. For one GPT-2 block on one sample of ``n`` tokens, width
+``d``, with rank ``r`` on ``c_attn`` (``sig = 4``), this gives ::
+
+    F_blk = 24 n d^2 + 4 n^2 d      forward
+    B_blk = 24 n d^2 + 8 n^2 d      backward: frozen layers pass a gradient on, attention needs both
+    dF    = 2 n sig d r             LoRA forward
+    dB    = 4 n sig d r             LoRA backward
+    corr  = 6 n d^2 + 2 n d r       not done in block 1: nothing flows into the frozen embedding
+    F_hd  = B_hd = 2 n d V          language model head, frozen
+"""
+
+from dataclasses import dataclass
+
+from cosim.learning.shape import Linear, ModelShape
+
+
+@dataclass(frozen=True)
+class SplitFlop:
+    """FLOP of one mini-batch on either side of the cut."""
+
+    client_forward: int
+    client_backward: int
+    server_forward: int
+    server_backward: int
+
+
+@dataclass(frozen=True)
+class WholeFlop:
+    """FLOP of one mini-batch through the uncut model; an evaluation is ``forward``."""
+
+    forward: int
+    backward: int
+
+
+def split_flop(
+    shape: ModelShape,
+    targets: tuple[str, ...],
+    lora_rank: int,
+    cut_layer: int,
+    batch_size: int,
+    sequence_length: int,
+) -> SplitFlop:
+    """Return the FLOP of one split training step of one mini-batch.
+
+    Parameters
+    ----------
+    shape, targets, lora_rank
+        The model; names of the layers adapted in every block; rank of the adapters.
+    cut_layer
+        Blocks on the client, 1 to ``num_layers - 1``.
+    batch_size, sequence_length
+        Examples, and tokens of each, padding included.
+
+    Raises
+    ------
+    ValueError
+        If ``cut_layer`` leaves one side without a block.
+
+    Source
+    ------
+    Method card 1 (FedsLLM), section 4, for GPT-2; extended here to grouped keys,
+    gated MLPs, classifiers and any choice of layers.
+
+    Examples
+    --------
+    >>> gpt2_small = ModelShape.read({"model_type": "gpt2"})
+    >>> split_flop(gpt2_small, ("c_attn",), 4, cut_layer=6, batch_size=1, sequence_length=512)
+    SplitFlop(client_forward=48393879552, client_backward=51486130176,
+              server_forward=87917592576, server_backward=92824928256)
+    """
+    check_cut(shape, cut_layer)
+    adapted = frozenset(shape.targets(targets))
+    client = _Tape(batch_size, sequence_length, lora_rank, adapted)
+    client.blocks(shape, cut_layer, has_gradient=False)
+    server = _Tape(batch_size, sequence_length, lora_rank, adapted)
+    # The server differentiates by what it receives, adapted or not: the client needs that gradient.
+    server.head(shape, server.blocks(shape, shape.num_layers - cut_layer, has_gradient=True))
+    return SplitFlop(client.forward, client.backward, server.forward, server.backward)
+
+
+def whole_flop(
+    shape: ModelShape, targets: tuple[str, ...], lora_rank: int, batch_size: int, sequence_length: int
+) -> WholeFlop:
+    """Return the FLOP of one mini-batch through the model as a whole, trained in one place.
+
+    The client's and the server's of any cut add up to it.
+    """
+    tape = _Tape(batch_size, sequence_length, lora_rank, frozenset(shape.targets(targets)))
+    tape.head(shape, tape.blocks(shape, shape.num_layers, has_gradient=False))
+    return WholeFlop(tape.forward, tape.backward)
+
+
+def activation_numbers(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
+    """Return how many numbers cross the cut in one direction; the same at every cut."""
+    return batch_size * sequence_length * shape.hidden_size
+
+
+def adapter_numbers(
+    shape: ModelShape, targets: tuple[str, ...], lora_rank: int, first_block: int, last_block: int
+) -> int:
+    """Return how many numbers the LoRA factors of these blocks hold, both ends counted, from 1.
+
+    Examples
+    --------
+    >>> gpt2_small = ModelShape.read({"model_type": "gpt2"})
+    >>> adapter_numbers(gpt2_small, ("c_attn",), 4, first_block=1, last_block=1)
+    12288
+    """
+    per_block = lora_rank * sum(linear.d_in + linear.d_out for linear in shape.targets(targets))
+    return (last_block - first_block + 1) * per_block
+
+
+def client_memory_bytes(
+    shape: ModelShape,
+    targets: tuple[str, ...],
+    lora_rank: int,
+    cut_layer: int,
+    batch_size: int,
+    sequence_length: int,
+    bytes_per_number: int = 4,
+    moments_per_weight: int = 2,
+) -> int:
+    """Return an estimate of the memory a client needs for one training step, bytes.
+
+    Counted are the frozen weights it holds (embedding and first blocks), its
+    adapters with their gradients and the optimiser's moments (two for Adam),
+    and what is kept of every block for the backward pass: per token the output
+    of each linear layer, the two norms and the two sums, and the attention
+    weights of every head. Left out are allocator slack and buffers that live
+    only within one layer; measured peaks lie within a factor of two.
+    """
+    check_cut(shape, cut_layer)
+    adapter = adapter_numbers(shape, targets, lora_rank, 1, cut_layer)
+    weights = shape.embedding_weights + cut_layer * shape.block_weights
+    kept = cut_layer * _kept_numbers(shape, batch_size, sequence_length)
+    return bytes_per_number * (weights + (2 + moments_per_weight) * adapter + kept)
+
+
+def server_memory_bytes(
+    shape: ModelShape,
+    targets: tuple[str, ...],
+    lora_rank: int,
+    cut_layer: int,
+    batch_size: int,
+    sequence_length: int,
+    bytes_per_number: int = 4,
+    moments_per_weight: int = 2,
+) -> int:
+    """Return an estimate of the memory the main server needs for one training step, bytes.
+
+    As :func:`client_memory_bytes`, with the later blocks and the head; a tied
+    head needs its own copy of the embedding here. Logits and their softmax are
+    kept for the loss. ``batch_size`` is what it works on at once: for one
+    update per step on the batches of all clients, their sum.
+    """
+    check_cut(shape, cut_layer)
+    trained = adapter_numbers(shape, targets, lora_rank, cut_layer + 1, shape.num_layers)
+    trained += shape.trained_head_weights
+    weights = (shape.num_layers - cut_layer) * shape.block_weights + shape.head_weights
+    weights += shape.vocab_size * shape.hidden_size if shape.has_tied_head else 0
+    kept = (shape.num_layers - cut_layer) * _kept_numbers(shape, batch_size, sequence_length)
+    classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
+    kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)
+    return bytes_per_number * (weights + (2 + moments_per_weight) * trained + kept)
+
+
+def check_cut(shape: ModelShape, cut_layer: int) -> None:
+    """Raise a ValueError if a cut leaves one side without a block."""
+    if not 1 <= cut_layer < shape.num_layers:
+        raise ValueError(
+            f"cut_layer {cut_layer} leaves one side without a block; "
+            f"a model of {shape.num_layers} layers can be cut at 1 to {shape.num_layers - 1}"
+        )
+
+
+def _kept_numbers(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
+    """Numbers kept for the backward pass of one block."""
+    per_token = 4 * shape.hidden_size + sum(linear.d_out for linear in shape.linears)
+    attention = shape.num_heads * sequence_length**2
+    return batch_size * (sequence_length * per_token + attention)
+
+
+class _Tape:
+    """Plays a pass with, in the place of each tensor, whether a gradient flows into it."""
+
+    def __init__(
+        self, batch_size: int, sequence_length: int, lora_rank: int, adapted: frozenset[Linear]
+    ) -> None:
+        if batch_size < 1 or sequence_length < 1 or lora_rank < 1:
+            raise ValueError(
+                "batch_size, sequence_length and lora_rank must be at least 1, "
+                f"got {batch_size}, {sequence_length} and {lora_rank}"
+            )
+        self.forward = 0
+        self.backward = 0
+        self._batch_size = batch_size
+        self._sequence_length = sequence_length
+        self._lora_rank = lora_rank
+        self._adapted = adapted
+
+    def blocks(self, shape: ModelShape, count: int, has_gradient: bool) -> bool:
+        """Play this many blocks on an input that has a gradient or none."""
+        for _ in range(count):
+            has_gradient = self._block(shape, has_gradient)
+        return has_gradient
+
+    def _block(self, shape: ModelShape, x: bool) -> bool:
+        played = {linear: self._linear(linear, x) for linear in dict.fromkeys(shape.queries_keys_values)}
+        queries, keys, values = (played[linear] for linear in shape.queries_keys_values)
+        square = 2 * self._batch_size * shape.num_heads * shape.head_dim * self._sequence_length**2
+        weights = self._product(square, queries, keys)
+        mixed = self._product(square, weights, values)
+        x = self._linear(shape.attention_output, mixed) or x
+        inner = [self._linear(linear, x) for linear in shape.mlp_inputs]
+        return self._linear(shape.mlp_output, any(inner)) or x
+
+    def head(self, shape: ModelShape, x: bool) -> bool:
+        """Play what comes behind the blocks; every position is scored, as transformers does."""
+        tokens, width = self._batch_size * self._sequence_length, shape.hidden_size
+        if shape.task == "causal_lm":
+            return self._dense(tokens, width, shape.vocab_size, x)
+        if shape.family == "bert":
+            pooled = self._dense(self._batch_size, width, width, x)
+            return self._dense(self._batch_size, width, shape.num_labels, pooled, is_trained=True)
+        if shape.family == "roberta":
+            pooled = self._dense(self._batch_size, width, width, x, is_trained=True)
+            return self._dense(self._batch_size, width, shape.num_labels, pooled, is_trained=True)
+        return self._dense(tokens, width, shape.num_labels, x, is_trained=True)
+
+    def _linear(self, linear: Linear, x: bool) -> bool:
+        rows = self._batch_size * self._sequence_length
+        out = self._dense(rows, linear.d_in, linear.d_out, x)
+        if linear not in self._adapted:
+            return out
+        low = self._dense(rows, linear.d_in, self._lora_rank, x, is_trained=True)
+        return self._dense(rows, self._lora_rank, linear.d_out, low, is_trained=True)
+
+    def _dense(self, rows: int, d_in: int, d_out: int, x: bool, is_trained: bool = False) -> bool:
+        return self._product(2 * rows * d_in * d_out, x, is_trained)
+
+    def _product(self, flop: int, left: bool, right: bool) -> bool:
+        """Charge a matrix product; its backward pass is one more for each factor with a gradient."""
+        self.forward += flop
+        self.backward += flop * (left + right)
+        return left or right

@@ -1,0 +1,79 @@
+"""Settings of the low-rank adapters, and their translation into PEFT's."""
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cosim.learning.shape import ModelShape
+from cosim.parts import Table
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+_ALPHA_PER_RANK = 8.0  # a constant alpha / rank keeps the learning rate comparable across ranks
+
+
+class Lora(Table):
+    """Low-rank adapters on the linear layers of every block, by PEFT.
+
+    Attributes
+    ----------
+    rank
+        Inner size of the two factors.
+    alpha
+        The update is scaled by ``alpha / rank``; without it, alpha is 8 times the rank.
+    dropout
+        Share of a layer's input that its adapter does not see while training.
+    target_modules
+        Layers of a block that get an adapter, each by its name or any dotted tail of
+        it, or ``["all-linear"]``; without it ``c_attn`` for GPT-2, ``q_proj`` and
+        ``v_proj`` for Llama, ``query`` and ``value`` for BERT and RoBERTa.
+
+    Source
+    ------
+    E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022.
+    """
+
+    rank: int = Field(default=4, gt=0)
+    alpha: float | None = Field(default=None, gt=0.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+    @property
+    def scaling_alpha(self) -> float:
+        """The alpha in force."""
+        return _ALPHA_PER_RANK * self.rank if self.alpha is None else self.alpha
+
+    def targets(self, shape: ModelShape) -> tuple[str, ...]:
+        """Return the layers that get an adapter, by their dotted paths inside a block.
+
+        Raises
+        ------
+        ScenarioError
+            If a name of ``target_modules`` matches no layer.
+        """
+        names = shape.default_targets if self.target_modules is None else self.target_modules
+        return tuple(linear.name for linear in shape.targets(names))
+
+    def peft_config(self, shape: ModelShape, base_name: str) -> "LoraConfig":
+        """Return PEFT's settings for these adapters on a model called ``base_name``.
+
+        Layers are handed over by their whole path in a block: the tail
+        ``dense`` alone would also catch BERT's pooler, which no block holds.
+        """
+        from peft import LoraConfig
+
+        settings: dict[str, Any] = {}
+        if shape.task == "classification":
+            settings["modules_to_save"] = ["classifier" if shape.family in ("bert", "roberta") else "score"]
+        return LoraConfig(
+            task_type="CAUSAL_LM" if shape.task == "causal_lm" else "SEQ_CLS",
+            base_model_name_or_path=base_name,
+            r=self.rank,
+            lora_alpha=self.scaling_alpha,
+            lora_dropout=self.dropout,
+            target_modules=list(self.targets(shape)),
+            fan_in_fan_out=shape.family == "gpt2",  # GPT-2 stores its linear layers transposed
+            bias="none",
+            **settings,
+        )

@@ -1,0 +1,409 @@
+"""One frozen base with LoRA slots, cut anywhere, shared by any number of clients.
+
+What belongs to a client is an :data:`Adapter`, a plain dictionary of tensors
+under the names PEFT saves them by. A forward pass puts the tensors of one
+adapter into the slots and runs the blocks directly.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from math import sqrt
+from pathlib import Path
+from typing import Any
+from warnings import catch_warnings, filterwarnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cosim.learning.base import Base, Dtype
+from cosim.learning.data.batch import IGNORED, Batch
+from cosim.learning.families import take_apart
+from cosim.learning.flop import check_cut
+from cosim.learning.lora import Lora
+from cosim.learning.shape import ModelShape, Task
+from cosim.rng import stream
+
+Adapter = dict[str, Tensor]
+"""What is trained, by the names PEFT saves it under: LoRA factors, and a classifier's head."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gave; losses and counts are per example, shape (batch_size,).
+
+    Attributes
+    ----------
+    loss_sum
+        Cross-entropy summed over the targets of each example, with its graph, nats.
+    num_targets
+        Targets of each example, int64: next tokens that carry a loss, or 1 for a label.
+    logits, targets
+        Scores and what should have won, ``IGNORED`` where nothing should: shapes
+        (batch_size, sequence_length, vocab_size) and (batch_size, sequence_length)
+        for a causal model, (batch_size, num_labels) and (batch_size,) for a classifier.
+    """
+
+    loss_sum: Tensor
+    num_targets: Tensor
+    logits: Tensor
+    targets: Tensor
+
+    @property
+    def num_correct(self) -> Tensor:
+        """How many targets had the highest score, int64; worked out when asked for, as it takes time."""
+        hits = self.logits.detach().argmax(dim=-1) == self.targets
+        return hits.sum(dim=1) if hits.dim() == 2 else hits.long()
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A place for a trained tensor: ``parameters`` is the owning module's table of parameters."""
+
+    name: str
+    parameters: dict[str, Any]
+    attribute: str
+
+
+class SplitModel:
+    """A frozen base with LoRA slots; build it with :meth:`load`.
+
+    Dropout of the base is off: it was meant for pre-training, and a frozen layer
+    does not overfit. LoRA dropout draws from a stream of its own per block, so
+    that under one seed the cut changes nothing. Not for two threads at once:
+    the slots are shared.
+
+    Attributes
+    ----------
+    shape
+        Sizes of the model.
+    names
+        Names of all trained tensors: block by block, then the head of a classifier.
+    """
+
+    def __init__(self, peft_model: Any, shape: ModelShape, seed: int) -> None:
+        self.shape = shape
+        self._peft_model = peft_model
+        self._seed = seed
+        self._body = take_apart(peft_model.base_model.model, shape)
+        frozen = next(weights for weights in peft_model.parameters() if not weights.requires_grad)
+        self._dtype, self._device = frozen.dtype, frozen.device
+        slots = _find_slots(peft_model)
+        self._block_slots = [
+            [slots.pop(weights) for weights in block.parameters() if weights in slots]
+            for block in self._body.blocks
+        ]
+        self._head_slots = list(slots.values())
+        self._dropouts = [
+            [module for module in block.modules() if type(module) is nn.Dropout and module.p > 0.0]
+            for block in map(_lora_dropouts, self._body.blocks)
+        ]
+        self.names = (*self.client_names(shape.num_layers), *(slot.name for slot in self._head_slots))
+        self._causal_masks: dict[int, Tensor] = {}
+
+    @classmethod
+    def load(
+        cls,
+        base: Base,
+        lora: Lora,
+        task: Task = "causal_lm",
+        num_labels: int = 0,
+        dtype: Dtype = "float32",
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> "SplitModel":
+        """Return the base with empty LoRA slots, and a fresh head where it classifies.
+
+        Parameters
+        ----------
+        base, lora
+            The frozen weights; where adapters go and how large they are.
+        task, num_labels
+            What the model is used for, and among how many labels a classifier chooses.
+        dtype, device
+            Number format of the frozen weights, and where all tensors live. Under
+            bfloat16 what is trained stays in float32, as PEFT has it.
+        seed
+            The initial adapter follows from it.
+
+        Raises
+        ------
+        ScenarioError
+            If the base cannot be loaded or used for the task, or a target module is unknown.
+        """
+        from peft import get_peft_model
+
+        shape = base.shape(task, num_labels)
+        settings = lora.peft_config(shape, base.name_or_path)
+        model = base.load(task, num_labels, dtype).to(device)
+        model.name_or_path = base.name_or_path
+        # PEFT draws initial factors from torch's global state; they are never used.
+        with torch.random.fork_rng(devices=_cuda_devices(torch.device(device))), catch_warnings():
+            # PEFT asks transformers a question under a name that newer releases have renamed.
+            filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            peft_model = get_peft_model(model, settings)
+        return cls(peft_model.eval(), shape, seed)
+
+    def initial_adapter(self) -> Adapter:
+        """Return the adapter before training: A uniform as PEFT draws it, B zero, a fresh head.
+
+        Each tensor is drawn from a stream of its own name, in float32 on the CPU,
+        so neither the number format nor the device nor another tensor changes it.
+        """
+        slots = [slot for group in (*self._block_slots, self._head_slots) for slot in group]
+        deviation = float(getattr(self._peft_model.config, "initializer_range", 0.02))
+        return {slot.name: self._initial(slot, deviation) for slot in slots}
+
+    def _initial(self, slot: _Slot, head_deviation: float) -> Tensor:
+        like = slot.parameters[slot.attribute]
+        values = torch.zeros(like.shape, dtype=torch.float32)
+        generator = torch.Generator().manual_seed(stream(self._seed, "adapter", slot.name).torch_seed())
+        if ".lora_A." in slot.name:
+            bound = 1.0 / sqrt(like.shape[1])  # Kaiming uniform with a = sqrt(5)
+            values.uniform_(-bound, bound, generator=generator)
+        elif ".lora_B." not in slot.name and values.dim() == 2:
+            values.normal_(std=head_deviation, generator=generator)
+        return values.to(device=self._device, dtype=like.dtype)
+
+    def client_names(self, cut_layer: int) -> tuple[str, ...]:
+        """Return the names of what a client trains: the adapters of blocks 1 to ``cut_layer``."""
+        return tuple(slot.name for slots in self._block_slots[:cut_layer] for slot in slots)
+
+    def server_names(self, cut_layer: int) -> tuple[str, ...]:
+        """Return the names of what the main server trains: later blocks, and a classifier's head."""
+        later = (*self._block_slots[cut_layer:], self._head_slots)
+        return tuple(slot.name for slots in later for slot in slots)
+
+    def client_forward(
+        self, adapter: Adapter, batch: Batch, cut_layer: int, dropout_seed: int | None = None
+    ) -> Tensor:
+        """Return the activations at the cut, shape (batch_size, sequence_length, hidden_size).
+
+        Parameters
+        ----------
+        adapter
+            At least the tensors of :meth:`client_names`. Gradients flow into those
+            that require them; the frozen weights take none.
+        batch
+            Its labels are not looked at.
+        cut_layer
+            Blocks on the client, 1 to ``num_layers - 1``.
+        dropout_seed
+            Stream of the LoRA dropout; None switches it off.
+
+        Raises
+        ------
+        ValueError
+            If the cut leaves a side without a block, or the sequence is too long for the model.
+        """
+        check_cut(self.shape, cut_layer)
+        return self.run_blocks(
+            adapter, self.embed(batch), self.attention_mask(batch), 1, cut_layer, dropout_seed
+        )
+
+    def server_outputs(
+        self,
+        adapter: Adapter,
+        activations: Tensor,
+        batch: Batch,
+        cut_layer: int,
+        dropout_seed: int | None = None,
+    ) -> Outputs:
+        """Return losses and scores from the activations at the cut.
+
+        Parameters
+        ----------
+        adapter
+            At least the tensors of :meth:`server_names`.
+        activations
+            Shape (batch_size, sequence_length, hidden_size), on any device and in any
+            float format; a leaf that requires a gradient receives it.
+        batch, cut_layer, dropout_seed
+            As given to :meth:`client_forward`.
+
+        Raises
+        ------
+        ValueError
+            If the cut leaves a side without a block.
+        """
+        check_cut(self.shape, cut_layer)
+        hidden = activations.to(device=self._device, dtype=self._dtype)
+        mask = self.attention_mask(batch)
+        hidden = self.run_blocks(adapter, hidden, mask, cut_layer + 1, self.shape.num_layers, dropout_seed)
+        return self._head(adapter, hidden, batch)
+
+    def whole_outputs(self, adapter: Adapter, batch: Batch, dropout_seed: int | None = None) -> Outputs:
+        """Return losses and scores of the model without a cut; evaluate under ``torch.no_grad()``."""
+        mask = self.attention_mask(batch)
+        hidden = self.run_blocks(adapter, self.embed(batch), mask, 1, self.shape.num_layers, dropout_seed)
+        return self._head(adapter, hidden, batch)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Return what the first block sees, shape (batch_size, sequence_length, hidden_size)."""
+        length = batch.input_ids.shape[1]
+        if length > self.shape.max_positions:
+            raise ValueError(f"a sequence of {length} tokens is too long; limit {self.shape.max_positions}")
+        return self._body.embed(self._tensor(batch.input_ids))
+
+    def attention_mask(self, batch: Batch) -> Tensor | None:
+        """Return what is added to attention scores, broadcast to (batch_size, heads, length, length).
+
+        Always spelled out for a causal model: without it eager attention would
+        look into the future, silently. The lowest finite number rather than minus
+        infinity, as transformers has it, keeps an example of padding alone finite.
+        """
+        causal = self._causal_mask(batch.input_ids.shape[1]) if self._body.is_causal else None
+        if batch.attention_mask.all():
+            return causal
+        lowest = torch.finfo(self._dtype).min
+        padding = np.where(batch.attention_mask, 0.0, lowest)[:, None, None, :]
+        added = torch.from_numpy(padding).to(device=self._device, dtype=self._dtype)
+        return added if causal is None else torch.minimum(added, causal)
+
+    def _causal_mask(self, length: int) -> Tensor:
+        mask = self._causal_masks.get(length)
+        if mask is None:
+            lowest = torch.finfo(self._dtype).min
+            mask = torch.full((length, length), lowest, dtype=self._dtype, device=self._device)
+            mask = self._causal_masks[length] = mask.triu(diagonal=1)[None, None]
+        return mask
+
+    def run_blocks(
+        self,
+        adapter: Adapter,
+        hidden: Tensor,
+        mask: Tensor | None,
+        first_block: int,
+        last_block: int,
+        dropout_seed: int | None = None,
+    ) -> Tensor:
+        """Return what blocks ``first_block`` to ``last_block``, counted from 1, make of ``hidden``.
+
+        Pure in its tensors, with no control flow that hangs on their values, so
+        ``torch.func.vmap`` may stack the adapters and batches of several clients.
+        """
+        blocks = range(first_block - 1, last_block)
+        for index in blocks:
+            _fill(self._block_slots[index], adapter)
+        if dropout_seed is None or not any(self._dropouts[index] for index in blocks):
+            for index in blocks:
+                hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
+            return hidden
+        with self._forked():
+            for index in blocks:
+                self._seed_generator(stream(dropout_seed, "lora dropout", index).torch_seed())
+                with _training(self._dropouts[index]):
+                    hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
+        return hidden
+
+    def _forked(self) -> Any:
+        return torch.random.fork_rng(devices=_cuda_devices(self._device))
+
+    def _seed_generator(self, seed: int) -> None:
+        # torch.manual_seed would seed every device, and those of others are none of our business.
+        if self._device.type == "cuda":
+            torch.cuda.default_generators[self._device.index or 0].manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+
+    def _head(self, adapter: Adapter, hidden: Tensor, batch: Batch) -> Outputs:
+        """Return losses and scores from what the last block gave."""
+        _fill(self._head_slots, adapter)
+        if self.shape.task == "classification":
+            return self._classified(hidden, batch)
+        logits = self._body.logits(hidden, None)
+        shifted = np.full_like(batch.labels, IGNORED)
+        shifted[:, :-1] = batch.labels[:, 1:]
+        targets = self._tensor(shifted)
+        losses = _cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return Outputs(
+            losses.view(targets.shape).sum(dim=1), self._tensor(batch.num_targets), logits, targets
+        )
+
+    def _classified(self, hidden: Tensor, batch: Batch) -> Outputs:
+        length = batch.attention_mask.shape[1]
+        last = length - 1 - batch.attention_mask[:, ::-1].argmax(axis=1)
+        logits = self._body.logits(hidden, self._tensor(last))
+        targets = self._tensor(batch.labels)
+        return Outputs(_cross_entropy(logits, targets), self._tensor(batch.num_targets), logits, targets)
+
+    def _tensor(self, numbers: NDArray[np.int64]) -> Tensor:
+        return torch.tensor(numbers, device=self._device)  # a copy: the array may be read-only
+
+    def save_adapter(self, folder: Path, adapter: Adapter) -> None:
+        """Write an adapter in PEFT's own format; the same adapter gives the same bytes.
+
+        ``PeftModel.from_pretrained(base_model, folder)`` loads it.
+        """
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # PEFT itself writes sets in the order of their hashes, another one in every process.
+        settings = {**self._peft_model.peft_config["default"].to_dict(), "inference_mode": True}
+        text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
+        (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+        tensors = {name: adapter[name].detach().cpu().contiguous() for name in self.names}
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _find_slots(peft_model: Any) -> dict[Tensor, _Slot]:
+    """Return the trained parameters of a PEFT model and the places they sit in, in order."""
+    slots = {}
+    for path, module in peft_model.named_modules():
+        for attribute, weights in module._parameters.items():
+            if weights is not None and weights.requires_grad:
+                # PEFT leaves its own bookkeeping out of the names it saves.
+                kept = path.replace(".modules_to_save.default", "").removesuffix(".default")
+                slots[weights] = _Slot(f"{kept}.{attribute}", module._parameters, attribute)
+    return slots
+
+
+def _fill(slots: Sequence[_Slot], adapter: Adapter) -> None:
+    """Put the tensors of an adapter into their places, by reference.
+
+    The table of the module is set, not ``parameter.data``, and nothing is
+    copied: the graphs of several clients are alive at once, and each must end
+    in the very tensors it was built on, whoever used the slots since.
+    """
+    for slot in slots:
+        slot.parameters[slot.attribute] = adapter[slot.name]
+
+
+def _lora_dropouts(block: nn.Module) -> nn.Module:
+    """Return the dropouts of a block's adapters, without those of the base."""
+    return nn.ModuleList(module for name, module in block.named_modules() if name.endswith(".lora_dropout"))
+
+
+@contextmanager
+def _training(dropouts: Sequence[nn.Module]) -> Iterator[None]:
+    """Switch dropouts on for a while."""
+    for dropout in dropouts:
+        dropout.training = True
+    try:
+        yield
+    finally:
+        for dropout in dropouts:
+            dropout.training = False
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of each row; bfloat16 is widened, float64 stays (transformers would narrow it)."""
+    if logits.dtype == torch.bfloat16:
+        logits = logits.float()
+    return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+
+
+def _cuda_devices(device: torch.device) -> list[int]:
+    return [device.index or 0] if device.type == "cuda" else []
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of PEFT's settings as JSON has it."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return value.value if isinstance(value, Enum) else str(value)

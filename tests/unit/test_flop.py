@@ -1,0 +1,215 @@
+from typing import Any
+
+import pytest
+import torch
+from tiny_bases import NUM_LABELS, USES, moved_adapter, tiny_batch, tiny_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from cosim.learning.flop import (
+    SplitFlop,
+    WholeFlop,
+    activation_numbers,
+    adapter_numbers,
+    client_memory_bytes,
+    server_memory_bytes,
+    split_flop,
+    whole_flop,
+)
+from cosim.learning.lora import Lora
+from cosim.learning.model import SplitModel
+from cosim.learning.shape import FAMILIES, ModelShape, Task
+
+GPT2_SMALL = ModelShape.read({"model_type": "gpt2"})
+GPT2_MEDIUM = ModelShape.read({"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16})
+
+# Which layers are adapted decides which gradients block 1 needs: none, some or all of attention's.
+TARGETS: dict[str, tuple[tuple[str, ...] | None, ...]] = {
+    "gpt2": (None, ("all-linear",), ("c_proj",), ("c_fc",), ("mlp.c_proj",)),
+    "llama": (None, ("all-linear",), ("q_proj",), ("v_proj",), ("o_proj",), ("k_proj", "up_proj"), ("down_proj",)),
+    "bert": (None, ("all-linear",), ("value",), ("query",), ("intermediate.dense",), ("dense",)),
+    "roberta": (None, ("all-linear",), ("key",), ("dense",)),
+}
+CASES = [(family, task, targets) for family, task in USES for targets in TARGETS[family]]
+
+
+def measured(model: SplitModel, cut_layer: int, batch_size: int, length: int) -> tuple[SplitFlop, WholeFlop]:
+    """Return what torch counts while a step is really taken."""
+    batch = tiny_batch(model.shape, batch_size, length)
+    adapter = moved_adapter(model)
+    counts = []
+
+    def counted(action: Any) -> Any:
+        with FlopCounterMode(display=False) as counter:
+            result = action()
+        counts.append(counter.get_total_flops())
+        return result
+
+    activations = counted(lambda: model.client_forward(adapter, batch, cut_layer))
+    received = activations.detach().requires_grad_()
+    outputs = counted(lambda: model.server_outputs(adapter, received, batch, cut_layer))
+    counted(lambda: outputs.loss_sum.sum().backward())
+    counted(lambda: activations.backward(received.grad))
+    outputs = counted(lambda: model.whole_outputs(adapter, batch))
+    counted(lambda: outputs.loss_sum.sum().backward())
+    client_forward, server_forward, server_backward, client_backward, forward, backward = counts
+    split = SplitFlop(client_forward, client_backward, server_forward, server_backward)
+    return split, WholeFlop(forward, backward)
+
+
+@pytest.mark.parametrize(("family", "task", "targets"), CASES)
+def test_flop_is_what_torch_counts_at_every_cut(
+    family: str, task: Task, targets: tuple[str, ...] | None
+) -> None:
+    for rank in (1, 3):
+        lora = Lora(rank=rank, target_modules=targets)
+        model = tiny_model(family, task, lora, dtype="float32")
+        names = lora.targets(model.shape)
+        for cut_layer, batch_size, length in ((1, 1, 5), (1, 3, 1), (2, 2, 6)):
+            split = split_flop(model.shape, names, rank, cut_layer, batch_size, length)
+            whole = whole_flop(model.shape, names, rank, batch_size, length)
+            assert (split, whole) == measured(model, cut_layer, batch_size, length)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("llama", {"num_key_value_heads": 1}),
+        ("llama", {"num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True}),
+        ("llama", {"head_dim": 6, "tie_word_embeddings": True}),
+        ("gpt2", {"n_inner": 20, "n_layer": 4}),
+        ("gpt2", {"tie_word_embeddings": False, "n_head": 1}),
+    ],
+)
+def test_flop_is_what_torch_counts_for_every_variant(family: str, changes: dict[str, Any]) -> None:
+    model = tiny_model(family, "causal_lm", Lora(rank=2), dtype="float32", **changes)
+    names = Lora(rank=2).targets(model.shape)
+    for cut_layer in range(1, model.shape.num_layers):
+        expected = split_flop(model.shape, names, 2, cut_layer, 2, 4), whole_flop(model.shape, names, 2, 2, 4)
+        assert expected == measured(model, cut_layer, 2, 4)
+
+
+@pytest.mark.parametrize(("family", "task"), USES)
+def test_the_two_sides_of_any_cut_add_up_to_the_whole(family: str, task: Task) -> None:
+    config = {"model_type": family, "num_hidden_layers": 6, "num_attention_heads": 12, "hidden_size": 96}
+    shape = ModelShape.read(config, task, NUM_LABELS if task == "classification" else 0)
+    for targets in TARGETS[family]:
+        names = targets or FAMILIES[family].default_targets
+        whole = whole_flop(shape, names, 4, 3, 10)
+        for cut_layer in range(1, 6):
+            split = split_flop(shape, names, 4, cut_layer, 3, 10)
+            assert split.client_forward + split.server_forward == whole.forward
+            assert split.client_backward + split.server_backward == whole.backward
+
+
+@pytest.mark.parametrize("shape", [GPT2_SMALL, GPT2_MEDIUM])
+@pytest.mark.parametrize(("rank", "cut_layer", "batch_size", "n"), [(1, 1, 1, 128), (4, 6, 16, 512), (8, 11, 3, 77)])
+def test_gpt2_flop_is_the_closed_form_of_the_method_card(
+    shape: ModelShape, rank: int, cut_layer: int, batch_size: int, n: int
+) -> None:
+    d, vocab, sig = shape.hidden_size, shape.vocab_size, 4
+    forward = 24 * n * d**2 + 4 * n**2 * d + 2 * n * sig * d * rank
+    backward = 24 * n * d**2 + 8 * n**2 * d + 4 * n * sig * d * rank
+    spared = 6 * n * d**2 + 2 * n * d * rank
+    head = 2 * n * d * vocab
+    later = shape.num_layers - cut_layer
+    assert split_flop(shape, ("c_attn",), rank, cut_layer, batch_size, n) == SplitFlop(
+        batch_size * cut_layer * forward,
+        batch_size * (cut_layer * backward - spared),
+        batch_size * (later * forward + head),
+        batch_size * (later * backward + head),
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "block_forward", "block_backward", "head", "activation_bits", "adapter", "block_forward_128"),
+    [
+        (GPT2_SMALL, 8.053e9, 8.858e9, 39.52e9, 12.58e6, 12_288, 1.862e9),
+        (GPT2_MEDIUM, 13.96e9, 15.03e9, 52.70e9, 16.78e6, 16_384, 3.288e9),
+    ],
+)
+def test_amounts_are_those_of_the_method_card_s_table(
+    shape: ModelShape,
+    block_forward: float,
+    block_backward: float,
+    head: float,
+    activation_bits: float,
+    adapter: int,
+    block_forward_128: float,
+) -> None:
+    # LoRA's own FLOP are taken off by looking at two ranks: they grow in proportion.
+    def bare(n: int, cut_layer: int) -> SplitFlop:
+        one, two = (split_flop(shape, ("c_attn",), rank, cut_layer, 1, n) for rank in (1, 2))
+        return SplitFlop(*(2 * a - b for a, b in zip(vars(one).values(), vars(two).values(), strict=True)))
+
+    last = shape.num_layers - 1
+    two_blocks, one_block = bare(512, 2), bare(512, 1)
+    assert one_block.client_forward == pytest.approx(block_forward, rel=1e-3)
+    assert two_blocks.client_backward - one_block.client_backward == pytest.approx(block_backward, rel=1e-3)
+    assert bare(512, last).server_forward - one_block.client_forward == pytest.approx(head, rel=1e-3)
+    assert bare(128, 1).client_forward == pytest.approx(block_forward_128, rel=1e-3)
+    assert 32 * activation_numbers(shape, 1, 512) == pytest.approx(activation_bits, rel=1e-3)
+    assert adapter_numbers(shape, ("c_attn",), 4, 1, 1) == adapter
+    assert adapter_numbers(shape, ("c_attn",), 4, 1, shape.num_layers) == shape.num_layers * adapter
+
+
+@pytest.mark.parametrize(("family", "task"), USES)
+def test_adapter_numbers_are_those_of_the_tensors(family: str, task: Task) -> None:
+    for rank in (1, 5):
+        lora = Lora(rank=rank, target_modules=("all-linear",))
+        model = tiny_model(family, task, lora)
+        adapter, names = model.initial_adapter(), lora.targets(model.shape)
+        for cut_layer in range(1, model.shape.num_layers):
+            client = sum(adapter[name].numel() for name in model.client_names(cut_layer))
+            server = sum(adapter[name].numel() for name in model.server_names(cut_layer))
+            assert client == adapter_numbers(model.shape, names, rank, 1, cut_layer)
+            later = adapter_numbers(model.shape, names, rank, cut_layer + 1, model.shape.num_layers)
+            assert server == later + model.shape.trained_head_weights
+
+
+@pytest.mark.parametrize(("family", "task"), USES)
+def test_memory_estimates_lie_within_a_factor_of_two_of_what_is_held(family: str, task: Task) -> None:
+    wide = {"hidden_size": 64, "intermediate_size": 160, "max_position_embeddings": 80, "vocab_size": 200}
+    if family == "gpt2":
+        wide = {"n_embd": 64, "n_positions": 80, "vocab_size": 200}
+    lora = Lora(rank=4)
+    model = tiny_model(family, task, lora, dtype="float32", **wide)
+    shape, names, cut_layer = model.shape, lora.targets(model.shape), 2
+    batch, adapter = tiny_batch(model.shape, 4, 64), moved_adapter(model)
+    weights = {w.untyped_storage().data_ptr() for w in (*model._peft_model.parameters(), *adapter.values())}
+
+    def kept_bytes(action: Any) -> int:
+        held: dict[int, torch.UntypedStorage] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            result = action()
+        assert result is not None
+        return sum(storage.nbytes() for start, storage in held.items() if start not in weights)
+
+    def resident(frozen: int, trained: int) -> int:
+        return 4 * (frozen + 4 * trained)
+
+    activations = model.client_forward(adapter, batch, cut_layer).detach().requires_grad_()
+    client = kept_bytes(lambda: model.client_forward(adapter, batch, cut_layer))
+    client += resident(
+        shape.embedding_weights + cut_layer * shape.block_weights, adapter_numbers(shape, names, 4, 1, 2)
+    )
+    server = kept_bytes(lambda: model.server_outputs(adapter, activations, batch, cut_layer))
+    frozen = shape.block_weights + shape.head_weights + shape.has_tied_head * 200 * 64
+    server += resident(frozen, adapter_numbers(shape, names, 4, 3, 3) + shape.trained_head_weights)
+    assert 0.5 < client_memory_bytes(shape, names, 4, cut_layer, 4, 64) / client < 2.0
+    assert 0.5 < server_memory_bytes(shape, names, 4, cut_layer, 4, 64) / server < 2.0
+
+
+def test_a_cut_that_leaves_a_side_empty_is_refused() -> None:
+    for cut_layer in (0, 12):
+        with pytest.raises(ValueError, match="leaves one side without a block"):
+            split_flop(GPT2_SMALL, ("c_attn",), 4, cut_layer, 1, 8)
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        whole_flop(GPT2_SMALL, ("c_attn",), 4, 0, 8)

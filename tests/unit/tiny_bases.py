@@ -1,0 +1,112 @@
+"""Tiny models with drawn weights and batches for them, shared by the tests of the model side."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from cosim.learning.base.random import RandomBase
+from cosim.learning.data.batch import IGNORED, Batch
+from cosim.learning.lora import Lora
+from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.shape import ModelShape, Task
+from cosim.rng import stream
+
+TINY: dict[str, dict[str, Any]] = {
+    "gpt2": {
+        "model_type": "gpt2",
+        "n_layer": 3,
+        "n_embd": 16,
+        "n_head": 2,
+        "n_positions": 32,
+        "vocab_size": 40,
+        "pad_token_id": 0,
+    },
+    "llama": {
+        "model_type": "llama",
+        "num_hidden_layers": 3,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32,
+        "vocab_size": 40,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+    "bert": {
+        "model_type": "bert",
+        "num_hidden_layers": 3,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 32,
+        "vocab_size": 40,
+    },
+    "roberta": {
+        "model_type": "roberta",
+        "num_hidden_layers": 3,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 34,
+        "vocab_size": 40,
+    },
+}
+NUM_LABELS = 3
+USES: tuple[tuple[str, Task], ...] = (
+    ("gpt2", "causal_lm"),
+    ("llama", "causal_lm"),
+    ("gpt2", "classification"),
+    ("llama", "classification"),
+    ("bert", "classification"),
+    ("roberta", "classification"),
+)
+
+
+def tiny_base(family: str, **changes: Any) -> RandomBase:
+    """Return a tiny model of a family; its weights are large enough for attention to matter."""
+    return RandomBase(config={**TINY[family], "initializer_range": 0.3, **changes})
+
+
+def tiny_model(
+    family: str, task: Task, lora: Lora | None = None, dtype: Any = "float64", **changes: Any
+) -> SplitModel:
+    """Return a tiny model that can be cut."""
+    labels = NUM_LABELS if task == "classification" else 0
+    return SplitModel.load(tiny_base(family, **changes), lora or Lora(rank=2), task, labels, dtype)
+
+
+def tiny_batch(shape: ModelShape, batch_size: int, length: int, padded: bool = True, seed: int = 0) -> Batch:
+    """Return a batch; padded, each example is one token shorter than the one before, down to one token."""
+    rng = stream(seed, "tiny batch").generator()
+    ids = rng.integers(3, shape.vocab_size, size=(batch_size, length))
+    lengths = np.maximum(length - np.arange(batch_size) * padded, 1)
+    mask = np.arange(length) < lengths[:, None]
+    ids[~mask] = 1 if shape.family == "roberta" else 0
+    if shape.task == "classification":
+        return Batch(ids, mask, rng.integers(0, shape.num_labels, size=batch_size))
+    return Batch(ids, mask, np.where(mask, ids, IGNORED))
+
+
+def moved_adapter(model: SplitModel, seed: int = 0) -> Adapter:
+    """Return leaf tensors away from the start, where B is zero and A has no gradient."""
+    moved = {}
+    for name, values in model.initial_adapter().items():
+        noise = stream(seed, "moved", name).generator().normal(scale=0.1, size=tuple(values.shape))
+        moved[name] = (values + values.new_tensor(noise)).requires_grad_()
+    return moved
+
+
+def gradients(adapter: Adapter) -> dict[str, Tensor]:
+    """Return the gradients of an adapter, each of them there."""
+    found = {name: values.grad for name, values in adapter.items()}
+    assert all(gradient is not None for gradient in found.values())
+    return {name: gradient for name, gradient in found.items() if gradient is not None}
+
+
+def furthest(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
+    """Return the largest difference between two sets of tensors of the same names."""
+    assert left.keys() == right.keys()
+    return max(float((left[name] - right[name]).abs().max()) for name in left)
