@@ -1,7 +1,5 @@
 """Which rows make a batch: an endless row of shuffled epochs that can be opened anywhere."""
 
-from functools import lru_cache
-
 import numpy as np
 
 from cosim.rng import Stream
@@ -45,7 +43,7 @@ class BatchDraws:
         self.num_rows = num_rows
         self.batch_size = batch_size
         self.stream = stream
-        self._epoch = lru_cache(maxsize=1)(self._permutation)
+        self._last: tuple[int, Ints] = (0, self._permutation(0))
 
     def rows(self, step: int) -> Ints:
         """Return the rows of one batch, 0 to ``num_rows - 1``, shape (batch_size,).
@@ -65,6 +63,12 @@ class BatchDraws:
             missing -= len(piece)
             epoch, start = epoch + 1, 0
         return np.concatenate(pieces)
+
+    def _epoch(self, epoch: int) -> Ints:
+        """Return an epoch's order; steps mostly follow each other, so the last one is kept."""
+        if self._last[0] != epoch:
+            self._last = (epoch, self._permutation(epoch))
+        return self._last[1]
 
     def _permutation(self, epoch: int) -> Ints:
         return self.stream.child("epoch", epoch).generator().permutation(self.num_rows)

@@ -92,9 +92,8 @@ def groups_by(name: str, examples: Sequence[Example]) -> dict[str, Ints]:
     """
     groups: dict[str, list[int]] = {}
     for row, example in enumerate(examples):
-        value = example.fields.get(name)
-        if value is None and name == "label":
-            value = example.label
+        value = example.label if name == "label" else None
+        value = example.fields.get(name) if value is None else value
         if value is None:
             known = set(example.fields) | ({"label"} if example.label is not None else set())
             raise ScenarioError(f"partition: training example {row} has {unknown('field', name, known)}")
