@@ -1,0 +1,218 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosim.learning.embedded.grammar import (
+    DOMAINS,
+    HELD_OUT,
+    Example,
+    article,
+    examples,
+    lexicon,
+    num_meanings,
+    split,
+    wordings,
+)
+
+SEEDS = st.integers(min_value=0, max_value=2**63)
+SOME_DOMAIN = st.sampled_from(DOMAINS)
+FIELDS = re.compile(r"{(\w+)}")
+
+
+def sentences(text: str) -> list[str]:
+    return re.split(r"(?<=\.) ", text)
+
+
+def stands_in(phrase: str, text: str) -> bool:
+    return re.search(rf"(?<![\w:]){re.escape(phrase)}(?![\w:])", text) is not None
+
+
+@given(SOME_DOMAIN, SEEDS, st.integers(0, 20), st.integers(0, 20))
+@settings(deadline=None, max_examples=40)
+def test_the_same_seed_gives_the_same_examples_however_many_are_asked_for(domain, seed, few, more):
+    longer = examples(domain, few + more, seed)
+    assert examples(domain, few, seed) == longer[:few]
+    assert split(domain, few, more, seed) == split(domain, few, more, seed)
+
+
+@given(SOME_DOMAIN, SEEDS)
+@settings(deadline=None, max_examples=30)
+def test_another_seed_gives_other_examples(domain, seed):
+    assert examples(domain, 20, seed) != examples(domain, 20, seed + 1)
+
+
+@given(SOME_DOMAIN, SEEDS, SEEDS)
+@settings(deadline=None, max_examples=30)
+def test_no_meaning_is_in_both_splits_whatever_their_seeds(domain, seed, other_seed):
+    train, _ = split(domain, 300, 0, seed)
+    _, test = split(domain, 0, 100, other_seed)
+    assert (len(train), len(test)) == (300, 100)
+    assert not {example.mr for example in train} & {example.mr for example in test}
+
+
+@given(SOME_DOMAIN, SEEDS, st.integers(0, 30))
+@settings(deadline=None, max_examples=20)
+def test_neither_split_depends_on_the_length_of_the_other(domain, seed, count):
+    train, test = split(domain, 20, 10, seed)
+    assert split(domain, 20, count, seed)[0] == train
+    assert split(domain, count, 10, seed)[1] == test
+
+
+@given(SOME_DOMAIN, SEEDS)
+@settings(deadline=None, max_examples=150)
+def test_every_value_of_the_meaning_is_told(domain, seed):
+    for example in examples(domain, 10, seed):
+        for slot, value in example.slots.items():
+            assert any(
+                stands_in(told.lower(), example.text.lower()) for told in wordings(domain, slot, value)
+            ), (
+                slot,
+                example,
+            )
+
+
+@given(SOME_DOMAIN, SEEDS)
+@settings(deadline=None, max_examples=150)
+def test_nothing_is_told_that_is_not_in_the_meaning(domain, seed):
+    slots = lexicon(domain).slots
+    for example in examples(domain, 10, seed):
+        rest = example.text
+        true = {told for slot, value in example.slots.items() for told in wordings(domain, slot, value)}
+        for told in sorted(true, key=len, reverse=True):
+            rest = rest.replace(told, "*")
+        for slot in slots.values():
+            for told in (phrase for phrases in slot.values.values() for phrase in phrases):
+                # a negated verb holds the bare form of the plain one, so phrases with a verb are left aside
+                assert "[" in told or not stands_in(told, rest), (told, example)
+
+
+@given(SOME_DOMAIN, SEEDS)
+@settings(deadline=None, max_examples=150)
+def test_a_text_is_one_to_three_finished_sentences(domain, seed):
+    for example in examples(domain, 10, seed):
+        found = sentences(example.text)
+        assert 1 <= len(found) <= 3
+        for sentence in found:
+            assert re.fullmatch(r"[A-Z][^.{}\[\]|()]*[^ ,]\.", sentence), example
+            assert "  " not in sentence
+            assert " ," not in sentence
+
+
+@given(SOME_DOMAIN, SEEDS)
+@settings(deadline=None, max_examples=150)
+def test_an_stands_before_a_vowel_sound_and_a_before_the_rest(domain, seed):
+    vowel_sounds = re.compile(r"(?!uni|use|one)[aeiou]|8|11\b|18\b|hour\b", re.IGNORECASE)
+    for example in examples(domain, 10, seed):
+        for written, following in re.findall(r"\b([Aa]n?) (\S+)", example.text):
+            assert (written.lower() == "an") == bool(vowel_sounds.match(following)), example
+
+
+@given(SEEDS)
+@settings(deadline=None, max_examples=100)
+def test_a_dish_in_the_plural_takes_plural_verbs(seed):
+    singular = r"is|has|takes|serves|feeds|tastes|contains|suits"
+    for example in examples("recipe", 20, seed):
+        name = example.slots["name"]
+        if name.endswith(("Noodles", "Cakes")):
+            assert not re.search(rf"{name}(, which)? ({singular})\b|\bIt\b", example.text), example
+        else:
+            assert not re.search(
+                rf"{name}(, which)? (are|have|take|serve|feed|taste|contain|suit)\b|\bThey\b", example.text
+            )
+
+
+@given(SOME_DOMAIN, SEEDS)
+@settings(deadline=None, max_examples=40)
+def test_a_meaning_representation_reads_back_as_its_slots(domain, seed):
+    for example in examples(domain, 10, seed):
+        assert dict(pair.split(" : ") for pair in example.mr.split(" | ")) == example.slots
+        assert "\n" not in example.mr + example.text
+        assert example.domain == domain
+
+
+@given(SOME_DOMAIN, SEEDS)
+@settings(deadline=None, max_examples=40)
+def test_the_label_is_the_value_of_the_domains_label_slot(domain, seed):
+    known = lexicon(domain)
+    for example in examples(domain, 10, seed):
+        assert example.label == example.slots[known.label]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_every_label_comes_up_about_equally_often(domain):
+    known = lexicon(domain)
+    labels = [example.label for example in examples(domain, 2000, seed=4)]
+    shares = [labels.count(value) / 2000 for value in known.slots[known.label].values]
+    assert len(shares) >= 3
+    assert min(shares) > 0.7 / len(shares)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_domain_has_tens_of_thousands_of_meanings_and_hardly_repeats_itself(domain):
+    assert num_meanings(domain) > 20_000
+    drawn = examples(domain, 1000, seed=5)
+    assert len({example.mr for example in drawn}) > 900
+    assert len({example.text for example in drawn}) > 900
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_one_meaning_is_told_in_many_ways(domain):
+    told: dict[str, set[str]] = {}
+    for example in examples(domain, 20_000, seed=6):
+        told.setdefault(example.mr, set()).add(example.text)
+    again = [texts for texts in told.values() if len(texts) > 1]
+    assert again
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_every_frame_names_its_subject_and_every_other_slot_can_be_told_later(domain):
+    known = lexicon(domain)
+    extra = {"np", "short", "bare", "front", "which", "vps"}
+    for frame in known.frames:
+        fields = set(FIELDS.findall(frame))
+        told_by_noun = {
+            field for noun in known.nouns for field in FIELDS.findall(noun) if {"np", "short"} & fields
+        }
+        assert set(known.subject) <= fields | told_by_noun, frame
+        assert fields <= extra | set(known.subject), frame
+    assert all("{vps}" in sentence for sentence in known.later)
+    assert all(slot.verb for name, slot in known.slots.items() if name not in known.subject)
+
+
+def test_the_held_out_domain_is_the_last():
+    assert DOMAINS[-1] == HELD_OUT
+    assert len(DOMAINS) == len(set(DOMAINS)) >= 8
+
+
+def test_no_two_domains_tell_the_same_text():
+    texts = [example.text for domain in DOMAINS for example in examples(domain, 300, seed=7)]
+    owners = {example.text: example.domain for domain in DOMAINS for example in examples(domain, 300, seed=7)}
+    assert len(owners) > 0.95 * len(texts)
+
+
+def test_an_example_is_frozen():
+    example = examples("film", 1, seed=1)[0]
+    assert isinstance(example, Example)
+    with pytest.raises(AttributeError):
+        example.text = ""
+
+
+def test_an_unknown_domain_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="no domain 'restaurants'; known: restaurant, hotel"):
+        examples("restaurants", 1, seed=1)
+
+
+def test_a_negative_count_is_refused():
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        examples("film", -1, seed=1)
+    with pytest.raises(ValueError, match="must not be negative, got 3 and -1"):
+        split("film", 3, -1, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("8-hour", "an"), ("81", "an"), ("18", "an"), ("180", "a"), ("1", "a")]
+)
+def test_numbers_take_the_article_of_their_sound(word, expected):
+    assert article(word) == expected
