@@ -66,7 +66,7 @@ class Stream:
         words_per_row = counters_per_row * _WORDS_PER_COUNTER
         bits = np.random.Philox(key=self.key, counter=first * counters_per_row)
         words = bits.random_raw(count * words_per_row).reshape(count, words_per_row)[:, :width]
-        return np.asarray(((words >> np.uint64(11)) + 0.5) * 2.0**-53)
+        return np.asarray(((words >> np.uint64(12)) + 0.5) * 2.0**-52)  # 53 bits, so 1.0 is never reached
 
 
 def stream(seed: int, *names: str | int) -> Stream:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from cosim.parts import OneOf, Table
+from cosim.radio.access import Access
+from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.fading import Fading
 from cosim.radio.fading.none import NoFading
 from cosim.radio.path_loss import PathLoss
@@ -119,6 +121,7 @@ class Radio(Table):
     shadowing: Annotated[Shadowing, OneOf(Shadowing)] = LogNormal(std_db=8.0)
     fading: Annotated[Fading, OneOf(Fading)] = NoFading()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    access: Annotated[Access, OneOf(Access)] = Orthogonal()
     noise_psd_dbm_per_hz: float = -174.0
     noise_figure_db: float = Field(default=9.0, ge=0.0)
     antenna_gain_db: float = 10.0

@@ -1,1 +1,52 @@
-"""."""
+"""Who trains what, in which order, and what travels: each scheme one readable recipe."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from pydantic import Field
+
+from cosim.kernel.clock import Steps
+from cosim.learning.lesson import Lesson
+from cosim.learning.work import Work
+from cosim.parts import Part
+from cosim.world import MAIN_SERVER, Moment, World
+
+
+class Scheme(Part):
+    """A recipe of a training.
+
+    Attributes
+    ----------
+    num_rounds, local_steps
+        Rounds, and mini-batches of each client in a round.
+    evaluate_every
+        Rounds between two evaluations on the held-out examples; there is one
+        before training and one after the last round in any case. Evaluations
+        take no simulated time.
+    """
+
+    links: ClassVar[frozenset[str]] = frozenset()
+    """The links it sends over."""
+
+    num_rounds: int = Field(default=10, gt=0)
+    local_steps: int = Field(default=10, gt=0)
+    evaluate_every: int = Field(default=1, gt=0)
+
+    @abstractmethod
+    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+        """Return what one client and the main server must hold, by ``client`` and ``main-server``, bytes."""
+
+    @abstractmethod
+    def run(self, world: World) -> Steps:
+        """Play the training from beginning to end; leaves the adapter in ``world.final_adapter``."""
+
+    def is_evaluated(self, round_: int) -> bool:
+        """Return whether a round ends with an evaluation."""
+        return round_ % self.evaluate_every == 0 or round_ in (0, self.num_rounds)
+
+
+def measure_evaluation(world: World, moment: Moment, evaluation: Work) -> None:
+    """Record held-out loss, and perplexity of a causal model or accuracy of a classifier."""
+    world.measure(moment, MAIN_SERVER, "eval_loss", evaluation.out("loss"))
+    figure = "perplexity" if world.lesson.shape.task == "causal_lm" else "accuracy"
+    world.measure(moment, MAIN_SERVER, f"eval_{figure}", evaluation.out(figure))

@@ -1,0 +1,91 @@
+"""A decision, and the limits it must keep."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cosim.allocation.state import CellState, LinkState
+from cosim.errors import AllocationError
+from cosim.radio.grant import Grant
+
+_SLACK = 1.0 + 1e-9  # a power limit met by equality must survive floating point
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """Who gets what.
+
+    Attributes
+    ----------
+    grants
+        For each link that counts, the grant of every client.
+    cut_layer, lora_rank
+        Blocks kept on the clients; rank of every adapter.
+    """
+
+    grants: Mapping[str, tuple[Grant, ...]]
+    cut_layer: int
+    lora_rank: int
+
+    def check(self, state: CellState, *, shares_in_time: bool) -> None:
+        """Hold the decision against the limits of the cell.
+
+        Raises
+        ------
+        AllocationError
+            Naming the client or link, what it was told, and its limit.
+        """
+        if self.cut_layer not in state.cut_layers:
+            raise AllocationError(
+                f"the cut layer {self.cut_layer} was chosen; "
+                f"it must be {state.cut_layers[0]} to {state.cut_layers[-1]}."
+            )
+        if self.lora_rank < 1:
+            raise AllocationError(f"the LoRA rank {self.lora_rank} was chosen; it must be at least 1.")
+        for name, link in state.links.items():
+            if name not in self.grants:
+                raise AllocationError(f"nothing is granted on {name}, whose airtime counts.")
+            _check_link(link, self.grants[name], shares_in_time)
+
+
+def _check_link(link: LinkState, grants: tuple[Grant, ...], shares_in_time: bool) -> None:
+    if len(grants) != link.num_clients:
+        raise AllocationError(f"{link.name}: {len(grants)} grants are given for {link.num_clients} clients.")
+    owners = np.full(link.num_subchannels, -1)
+    for client, grant in enumerate(grants):
+        if len(grant.subchannels) == 0:
+            raise AllocationError(
+                f"{link.name}: client {client} has no subchannel; {link.num_clients} clients share "
+                f"{link.num_subchannels} subchannels; an allocator that shares in time, such as 'in_turn', "
+                "can serve more clients than subchannels."
+            )
+        if not 0 <= int(grant.subchannels.min()) <= int(grant.subchannels.max()) < link.num_subchannels:
+            raise AllocationError(
+                f"{link.name}: client {client} is granted subchannels {grant.subchannels.tolist()}; "
+                f"there are 0 to {link.num_subchannels - 1}."
+            )
+        taken = grant.subchannels[owners[grant.subchannels] >= 0]
+        if len(taken) and not shares_in_time:
+            other = owners[taken[0]]
+            raise AllocationError(
+                f"{link.name}: subchannel {taken[0]} is granted to client {other} and to client {client}."
+            )
+        owners[grant.subchannels] = client
+        if not np.isfinite(grant.tx_power_w).all() or (grant.tx_power_w < 0).any():
+            raise AllocationError(
+                f"{link.name}: client {client} is told to send {grant.tx_power_w.tolist()} W; "
+                "powers must be finite and not negative."
+            )
+        if grant.total_tx_power_w > link.max_tx_power_w[client] * _SLACK:
+            raise AllocationError(
+                f"{link.name}: client {client} is told to send {grant.total_tx_power_w:.6g} W; "
+                f"its limit is {link.max_tx_power_w[client]:.6g} W."
+            )
+    powers = [grant.total_tx_power_w for grant in grants]
+    total = max(powers) if shares_in_time else sum(powers)
+    if total > link.max_total_tx_power_w * _SLACK:
+        raise AllocationError(
+            f"{link.name}: {total:.6g} W are told in all; "
+            f"the limit of the link is {link.max_total_tx_power_w:.6g} W."
+        )

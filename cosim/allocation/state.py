@@ -1,0 +1,104 @@
+"""The snapshot an allocator sees: frozen, plain numbers, SI units."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cosim.radio.rate import RateModel
+from cosim.rng import Stream
+from cosim.units import Floats
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What one cut layer and rank make each client compute and send.
+
+    FLOP are those of one local step; the server's are the sum over all
+    clients. Bits are per client: activations and their gradients per local
+    step, the adapter per round.
+    """
+
+    client_forward_flop: int
+    client_backward_flop: int
+    server_flop: int
+    activation_bits: int
+    gradient_bits: int
+    adapter_bits: int
+
+
+@dataclass(frozen=True)
+class LinkState:
+    """One link whose airtime counts.
+
+    Attributes
+    ----------
+    bandwidths_hz
+        Width of each subchannel, Hz, shape (num_subchannels,).
+    gains
+        Linear power gains, shape (num_clients, num_subchannels).
+    noise_psd_w_per_hz
+        Noise at the receiver with its noise figure, W/Hz.
+    max_tx_power_w
+        Limit of each client's power over its subchannels, W, shape (num_clients,).
+        On a downlink the server sends, and this is the server's own limit.
+    max_total_tx_power_w
+        Limit of the sum over all subchannels, W; infinite where there is none.
+    rate
+        Turns SNR into bit/s.
+    """
+
+    name: str
+    bandwidths_hz: Floats
+    gains: Floats
+    noise_psd_w_per_hz: float
+    max_tx_power_w: Floats
+    max_total_tx_power_w: float
+    rate: RateModel
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients there are."""
+        return int(self.gains.shape[0])
+
+    @property
+    def num_subchannels(self) -> int:
+        """How many subchannels there are."""
+        return int(self.gains.shape[1])
+
+
+@dataclass(frozen=True)
+class CellState:
+    """All an allocator may know.
+
+    Attributes
+    ----------
+    links
+        The links whose airtime counts, by name.
+    client_flop_per_s, main_server_flop_per_s
+        Speeds, FLOP/s, shape (num_clients,) and a number.
+    amounts
+        ``amounts(cut_layer, lora_rank)`` gives what travels and is computed.
+    cut_layer, lora_rank
+        What the scenario asks for; an allocator may choose otherwise among
+        ``cut_layers`` and any positive rank.
+    local_steps
+        Split steps in a round.
+    stream
+        Chance for an allocator that draws, of its own for each decision.
+    """
+
+    time_ns: int
+    round: int
+    links: Mapping[str, LinkState]
+    client_flop_per_s: Floats
+    main_server_flop_per_s: float
+    amounts: Callable[[int, int], Amounts]
+    cut_layer: int
+    cut_layers: tuple[int, ...]
+    lora_rank: int
+    local_steps: int
+    stream: Stream
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients there are."""
+        return len(self.client_flop_per_s)

@@ -1,0 +1,75 @@
+"""A device: how long an amount of FLOP takes on it, what it costs, and who waits for it."""
+
+from dataclasses import dataclass
+
+from cosim.compute.settings import Hardware
+from cosim.errors import ScenarioError
+from cosim.rng import Stream
+from cosim.units import drain_ns
+
+
+@dataclass(frozen=True)
+class Device:
+    """One device's hardware, drawn.
+
+    Examples
+    --------
+    >>> phone = Device("client-0", clock_hz=1e9, flop_per_cycle=2.0, queue_capacity=1,
+    ...                memory_bytes=None, energy_coefficient=1e-28)
+    >>> phone.duration_ns(4_000_000_000), round(phone.energy_j(4_000_000_000), 9)
+    (2000000000, 0.2)
+    """
+
+    name: str
+    clock_hz: float
+    flop_per_cycle: float
+    queue_capacity: int
+    memory_bytes: float | None
+    energy_coefficient: float
+
+    @classmethod
+    def draw(cls, name: str, hardware: Hardware, stream: Stream) -> "Device":
+        """Return one device of a group; each value has a stream of its own."""
+        memory = hardware.memory_bytes
+        return cls(
+            name=name,
+            clock_hz=hardware.clock_hz.draw(stream.child("clock_hz")),
+            flop_per_cycle=hardware.flop_per_cycle.draw(stream.child("flop_per_cycle")),
+            queue_capacity=hardware.queue_capacity,
+            memory_bytes=None if memory is None else memory.draw(stream.child("memory_bytes")),
+            energy_coefficient=hardware.energy_coefficient,
+        )
+
+    @property
+    def flop_per_s(self) -> float:
+        """Speed, FLOP/s."""
+        return self.clock_hz * self.flop_per_cycle
+
+    def duration_ns(self, flop: int) -> int:
+        """Return the time ``flop`` takes, rounded up to the nanosecond."""
+        return drain_ns(flop, self.flop_per_s)
+
+    def energy_j(self, flop: int) -> float:
+        """Return the dynamic energy of ``flop``, J: kappa f^2 a cycle.
+
+        Source
+        ------
+        T. D. Burd and R. W. Brodersen, "Processor design for portable systems",
+        J. VLSI Signal Processing, 1996; as used throughout wireless federated learning.
+        """
+        return self.energy_coefficient * self.clock_hz**2 * flop / self.flop_per_cycle
+
+    def refuse_what_does_not_fit(self, needed_bytes: int, what: str) -> None:
+        """Refuse a run that would not fit in memory.
+
+        Raises
+        ------
+        ScenarioError
+            With both numbers.
+        """
+        if self.memory_bytes is not None and needed_bytes > self.memory_bytes:
+            raise ScenarioError(
+                f"{self.name}: {what} needs {needed_bytes / 1e6:.1f} MB and the device has "
+                f"{self.memory_bytes / 1e6:.1f} MB; give it more memory_bytes, a smaller batch, "
+                "a shorter sequence_length or another cut_layer."
+            )

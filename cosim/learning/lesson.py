@@ -1,0 +1,162 @@
+"""The lesson: everything that decides what is learned, apart from who acts when."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosim.errors import ScenarioError
+from cosim.learning.data.tokenizer import Tokenizer
+from cosim.learning.data.tokens import SpecialIds, TokenCorpus
+from cosim.learning.flop import client_memory_bytes, server_memory_bytes
+from cosim.learning.lora import Lora
+from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.shape import ModelShape
+from cosim.rng import stream
+
+if TYPE_CHECKING:
+    from cosim.learning.executor import Executor
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned; torch-free, and nothing is tokenised before it is needed.
+
+    Attributes
+    ----------
+    model, lora, data, training
+        The tables of the scenario.
+    shape
+        Sizes of the model.
+    tokens
+        The texts as token ids.
+    shares
+        Rows of the training set each client holds.
+    num_steps
+        Local steps in the whole run, for the schedule of the learning rate.
+    seed
+        Decides the initial adapter, the batches and dropout.
+    """
+
+    model: Model
+    lora: Lora
+    data: Data
+    training: TrainingSettings
+    shape: ModelShape
+    tokens: TokenCorpus
+    shares: tuple[tuple[int, ...], ...]
+    num_steps: int
+    seed: int
+
+    @classmethod
+    def prepare(
+        cls,
+        model: Model,
+        lora: Lora,
+        data: Data,
+        training: TrainingSettings,
+        *,
+        num_clients: int,
+        num_steps: int,
+        seed: int,
+    ) -> "Lesson":
+        """Read the config and the texts, and deal them out.
+
+        Raises
+        ------
+        ScenarioError
+            If model, data and settings do not fit each other.
+        """
+        config = model.base.read_config()
+        corpus = data.source.load()
+        if model.task == "classification" and len(corpus.labels) < 2:
+            raise ScenarioError(
+                f"data.source: {len(corpus.labels)} label(s) found; classification needs at least 2, "
+                "in the column that label_column names."
+            )
+        num_labels = len(corpus.labels) if model.task == "classification" else 0
+        shape = ModelShape.read(config, model.task, num_labels)
+        lora.targets(shape)  # a target that matches nothing is told here, before anything is built
+        if data.sequence_length > shape.max_positions:
+            raise ScenarioError(
+                f"data.sequence_length: {data.sequence_length} tokens are more than the model's "
+                f"{shape.max_positions} positions; make it shorter."
+            )
+        tokenizer_file = model.base.tokenizer_file()
+        if tokenizer_file is None:
+            raise ScenarioError(
+                "model.base: has no tokenizer, and the data is text; name one with tokenizer_path."
+            )
+        tokens = TokenCorpus(
+            source=data.source,
+            tokenizer=Tokenizer(tokenizer_file.parent),
+            special=SpecialIds.of(config),
+            sequence_length=data.sequence_length,
+            task=model.task,
+            loss_on=data.loss_on,
+            prompt_end=data.prompt_end,
+        )
+        shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
+        return cls(model, lora, data, training, shape, tokens, shares, num_steps, seed)
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients hold a share."""
+        return len(self.shares)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Share of each client in all training examples, adding up to one."""
+        total = sum(len(share) for share in self.shares)
+        return tuple(len(share) / total for share in self.shares)
+
+    def client_memory_bytes(self, cut_layer: int, lora_rank: int) -> int:
+        """Return what a client needs for a step, bytes."""
+        return client_memory_bytes(
+            self.shape,
+            self.lora.targets(self.shape),
+            lora_rank,
+            cut_layer,
+            self.training.batch_size,
+            self.data.sequence_length,
+            **self._number_sizes,
+        )
+
+    def server_memory_bytes(self, cut_layer: int, lora_rank: int, num_batches: int) -> int:
+        """Return what the main server needs to work on this many mini-batches at once, bytes."""
+        return server_memory_bytes(
+            self.shape,
+            self.lora.targets(self.shape),
+            lora_rank,
+            cut_layer,
+            self.training.batch_size * num_batches,
+            self.data.sequence_length,
+            **self._number_sizes,
+        )
+
+    def whole_memory_bytes(self, lora_rank: int) -> int:
+        """Return what the uncut model needs for a step, bytes; both sides of any cut, added up."""
+        return self.client_memory_bytes(1, lora_rank) + self.server_memory_bytes(1, lora_rank, 1)
+
+    @property
+    def _number_sizes(self) -> dict[str, int]:
+        return {
+            "bytes_per_number": self.model.bits_per_number // 8,
+            "moments_per_weight": self.training.optimizer.numbers_per_parameter,
+        }
+
+    def executor(self, lora_rank: int) -> "Executor":
+        """Load the model and return who computes the works of a training at this rank."""
+        from cosim.learning.executor import Sequential
+        from cosim.learning.model import SplitModel
+        from cosim.learning.trainer import Trainer
+
+        lora = self.lora.model_copy(update={"rank": lora_rank})
+        model = SplitModel.load(
+            self.model.base,
+            lora,
+            task=self.shape.task,
+            num_labels=self.shape.num_labels,
+            dtype=self.model.dtype,
+            device=self.model.torch_device,
+            seed=stream(self.seed, "adapter").torch_seed(),
+        )
+        return Sequential(Trainer(self, model))

@@ -1,0 +1,100 @@
+"""The tables of a scenario that decide what is learned."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cosim.learning.base import Base, Dtype
+from cosim.learning.base.embedded import EmbeddedBase
+from cosim.learning.data import DataSource
+from cosim.learning.data.embedded import Embedded
+from cosim.learning.data.tokens import LossOn
+from cosim.learning.optimizer import Optimizer
+from cosim.learning.optimizer.adamw import AdamW
+from cosim.learning.partition import Partition
+from cosim.learning.partition.iid import Iid
+from cosim.learning.shape import Task
+from cosim.parts import OneOf, Table
+
+_BITS = {"float32": 32, "float64": 64, "bfloat16": 16}
+
+
+class Model(Table):
+    """The pre-trained model, what it is used for, and where it is cut.
+
+    Attributes
+    ----------
+    base
+        Where its weights come from.
+    task
+        ``causal_lm`` or ``classification``.
+    cut_layer
+        Blocks kept on the client, 1 to ``num_layers - 1``; an allocator may choose another.
+    dtype
+        Number format of weights, adapters and everything that travels.
+    device
+        Where torch computes; ``auto`` takes a CUDA device if there is one. It
+        never decides simulated time.
+    """
+
+    base: Annotated[Base, OneOf(Base)] = EmbeddedBase()
+    task: Task = "causal_lm"
+    cut_layer: int = Field(default=1, ge=1)
+    dtype: Dtype = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+
+    @property
+    def bits_per_number(self) -> int:
+        """Bits of one number in ``dtype``."""
+        return _BITS[self.dtype]
+
+    @property
+    def torch_device(self) -> str:
+        """What ``device`` means on this machine; only ``auto`` needs torch to find out."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Data(Table):
+    """The texts, how they are tokenised, and who holds them.
+
+    Attributes
+    ----------
+    source
+        Where they come from.
+    sequence_length
+        Tokens of every example, padding included.
+    loss_on
+        ``target`` counts the loss on the target text only, ``all`` on the prompt too.
+    prompt_end
+        What stands between prompt and target.
+    partition
+        How training examples are dealt out to clients.
+    """
+
+    source: Annotated[DataSource, OneOf(DataSource)] = Embedded()
+    sequence_length: int = Field(default=64, ge=2)
+    loss_on: LossOn = "target"
+    prompt_end: str = "\n"
+    partition: Annotated[Partition, OneOf(Partition)] = Iid()
+
+
+class TrainingSettings(Table):
+    """How the adapters are trained.
+
+    Attributes
+    ----------
+    batch_size
+        Examples a client draws for one local step.
+    optimizer
+        The same on clients and main server, each with a memory of its own.
+    evaluation_batch_size
+        Held-out examples computed at one time.
+    """
+
+    batch_size: int = Field(default=8, gt=0)
+    optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
+    evaluation_batch_size: int = Field(default=32, gt=0)

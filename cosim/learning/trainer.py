@@ -1,0 +1,157 @@
+"""How each operation of the value plane is computed, in torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosim.learning.data.batch import Batch
+from cosim.learning.lesson import Lesson
+from cosim.learning.model import Adapter, Outputs, SplitModel
+from cosim.learning.work import Work
+
+
+class Trainer:
+    """Computes works on one frozen base, however many clients there are.
+
+    Every operation is a pure function of its inputs and settings: what it is
+    given stays as it was, and no global random state is read or left changed.
+    """
+
+    def __init__(self, lesson: Lesson, model: SplitModel) -> None:
+        self._lesson = lesson
+        self._model = model
+        self._operations: dict[str, Callable[..., dict[str, Any]]] = {
+            "start": self._start,
+            "client_forward": self._client_forward,
+            "server_exchange": self._server_exchange,
+            "client_backward": self._client_backward,
+            "whole_gradient": self._whole_gradient,
+            "update": self._update,
+            "aggregate": self._aggregate,
+            "evaluate": self._evaluate,
+        }
+
+    def __call__(self, work: Work, inputs: list[Any]) -> dict[str, Any]:
+        """Return the fields of a work's value."""
+        return self._operations[work.operation](work.settings, *inputs)
+
+    def save_adapter(self, folder: Path, parts: Sequence[Adapter]) -> None:
+        """Write an adapter, given in parts, in PEFT's own format."""
+        whole = {name: tensor for part in parts for name, tensor in part.items()}
+        self._model.save_adapter(folder, whole)
+
+    def _start(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        whole = self._model.initial_adapter()
+        if settings["part"] == "client":
+            names = self._model.client_names(settings["cut_layer"])
+        elif settings["part"] == "server":
+            names = self._model.server_names(settings["cut_layer"])
+        else:
+            names = tuple(whole)
+        adapter = {name: whole[name] for name in names}
+        return {"adapter": adapter, "optimizer": self._lesson.training.optimizer.start(adapter)}
+
+    def _client_forward(self, settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
+        leaves = _leaves(adapter)
+        batch = self._batch(settings)
+        activations = self._model.client_forward(leaves, batch, settings["cut_layer"], settings["dropout"])
+        return {"activations": activations, "leaves": leaves}
+
+    def _server_exchange(
+        self, settings: Mapping[str, Any], adapter: Adapter, activations: Tensor
+    ) -> dict[str, Any]:
+        leaves = _leaves(adapter)
+        arrived = activations.detach().requires_grad_()
+        outputs = self._model.server_outputs(
+            leaves, arrived, self._batch(settings), settings["cut_layer"], settings["dropout"]
+        )
+        loss = _mean_loss(outputs)
+        gradient, *adapter_gradient = torch.autograd.grad(loss, [arrived, *leaves.values()])
+        return {
+            "loss": loss.item(),
+            "gradient": gradient,
+            "adapter_gradient": dict(zip(leaves, adapter_gradient, strict=True)),
+        }
+
+    def _client_backward(
+        self,
+        settings: Mapping[str, Any],
+        adapter: Adapter,
+        optimizer: dict[str, Tensor],
+        activations: Tensor,
+        leaves: Adapter,
+        gradient: Tensor,
+    ) -> dict[str, Any]:
+        gradients = torch.autograd.grad(activations, list(leaves.values()), gradient)
+        return self._step(settings, adapter, optimizer, dict(zip(leaves, gradients, strict=True)))
+
+    def _whole_gradient(self, settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
+        leaves = _leaves(adapter)
+        loss = _mean_loss(self._model.whole_outputs(leaves, self._batch(settings), settings["dropout"]))
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        return {"loss": loss.item(), "adapter_gradient": dict(zip(leaves, gradients, strict=True))}
+
+    def _update(
+        self,
+        settings: Mapping[str, Any],
+        adapter: Adapter,
+        optimizer: dict[str, Tensor],
+        *gradients: Adapter,
+    ) -> dict[str, Any]:
+        return self._step(settings, adapter, optimizer, _weighted_sum(gradients, settings["weights"]))
+
+    def _aggregate(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
+        return {"adapter": _weighted_sum(adapters, settings["weights"])}
+
+    def _evaluate(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
+        """Return mean loss over the held-out targets, nats, its perplexity, and the share of targets hit."""
+        whole = {name: tensor for adapter in adapters for name, tensor in adapter.items()}
+        loss_sum, num_targets, num_correct = 0.0, 0, 0
+        test, size = self._lesson.tokens.test, settings["batch_size"]
+        with torch.no_grad():
+            for first in range(0, len(test), size):
+                batch = test.batch(list(range(first, min(first + size, len(test)))))
+                outputs = self._model.whole_outputs(whole, batch, None)
+                loss_sum += float(outputs.loss_sum.double().sum())
+                num_targets += int(outputs.num_targets.sum())
+                num_correct += int(outputs.num_correct.sum())
+        loss = loss_sum / num_targets
+        return {"loss": loss, "perplexity": exp(loss), "accuracy": num_correct / num_targets}
+
+    def _step(
+        self,
+        settings: Mapping[str, Any],
+        adapter: Adapter,
+        optimizer: dict[str, Tensor],
+        gradients: Adapter,
+    ) -> dict[str, Any]:
+        adapter, optimizer = self._lesson.training.optimizer.step(
+            adapter, gradients, optimizer, settings["step"], settings["num_steps"]
+        )
+        return {"adapter": adapter, "optimizer": optimizer}
+
+    def _batch(self, settings: Mapping[str, Any]) -> Batch:
+        return self._lesson.tokens.train.batch(settings["batch"]["rows"])
+
+
+def _leaves(adapter: Adapter) -> Adapter:
+    """Return the same numbers as fresh leaves, so that every graph has its own."""
+    return {name: tensor.detach().requires_grad_() for name, tensor in adapter.items()}
+
+
+def _mean_loss(outputs: Outputs) -> Tensor:
+    """Return the mean loss over all targets of a batch; a batch without any has loss 0."""
+    return outputs.loss_sum.sum() / outputs.num_targets.sum().clamp(min=1)
+
+
+def _weighted_sum(terms: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
+    """Return the sum in the order of the terms, which fixes its rounding."""
+    total = {name: tensor * weights[0] for name, tensor in terms[0].items()}
+    for term, weight in zip(terms[1:], weights[1:], strict=True):
+        for name, tensor in term.items():
+            total[name] = total[name].add(tensor, alpha=weight)
+    return total

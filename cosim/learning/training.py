@@ -1,0 +1,233 @@
+"""The works of a training, described with their amounts; nothing is computed here and no clock is known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+
+from cosim.learning.data.draws import BatchDraws
+from cosim.learning.flop import activation_numbers, adapter_numbers, split_flop, whole_flop
+from cosim.learning.lesson import Lesson
+from cosim.learning.work import Describer, Output, Work
+from cosim.rng import stream
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is trained on one side at one moment: adapter and the optimiser's memory."""
+
+    adapter: Output
+    optimizer: Output
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One mini-batch of one client, there and back.
+
+    Attributes
+    ----------
+    forward, server, backward
+        The three works: activations; loss, their gradient and the server's own
+        gradient; the client's step.
+    after
+        The client's side after the step.
+    """
+
+    client: int
+    forward: Work
+    server: Work
+    backward: Work
+
+    @property
+    def loss(self) -> Output:
+        """Mean loss over the targets of the mini-batch, nats."""
+        return self.server.out("loss")
+
+    @property
+    def after(self) -> Side:
+        """The client's side after its step."""
+        return Side(self.backward.out("adapter"), self.backward.out("optimizer"))
+
+
+@dataclass(frozen=True)
+class SplitAmounts:
+    """What split training at one cut layer and rank computes and sends, per client."""
+
+    client_forward_flop: int
+    client_backward_flop: int
+    server_flop: int
+    activation_bits: int
+    adapter_bits: int
+
+
+def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmounts:
+    """Return the amounts of one client: FLOP and bits per mini-batch, adapter bits per round.
+
+    A number travels in the precision it is computed in. The activations'
+    gradients are as large as the activations. Labels, the averaging of adapters
+    and the optimiser's own arithmetic are neglected, as in FedsLLM.
+    """
+    shape, targets = lesson.shape, lesson.lora.targets(lesson.shape)
+    batch_size, length = lesson.training.batch_size, lesson.data.sequence_length
+    flop = split_flop(shape, targets, lora_rank, cut_layer, batch_size, length)
+    bits = lesson.model.bits_per_number
+    return SplitAmounts(
+        client_forward_flop=flop.client_forward,
+        client_backward_flop=flop.client_backward,
+        server_flop=flop.server_forward + flop.server_backward,
+        activation_bits=bits * activation_numbers(shape, batch_size, length),
+        adapter_bits=bits * adapter_numbers(shape, targets, lora_rank, 1, cut_layer),
+    )
+
+
+class Training:
+    """Describes the works of one training.
+
+    Parameters
+    ----------
+    lesson
+        What is learned.
+    cut_layer, lora_rank
+        As decided; the lesson's own rank is not used.
+    """
+
+    def __init__(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> None:
+        self.lesson = lesson
+        self.cut_layer = cut_layer
+        self.lora_rank = lora_rank
+        self._works = Describer()
+        self._draws = [
+            BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
+            for client, share in enumerate(lesson.shares)
+        ]
+
+    @cached_property
+    def amounts(self) -> SplitAmounts:
+        """What each client computes and sends."""
+        return split_amounts(self.lesson, self.cut_layer, self.lora_rank)
+
+    @cached_property
+    def whole_step_flop(self) -> int:
+        """FLOP of one mini-batch through the uncut model, there and back."""
+        lesson = self.lesson
+        flop = whole_flop(
+            lesson.shape,
+            lesson.lora.targets(lesson.shape),
+            self.lora_rank,
+            lesson.training.batch_size,
+            lesson.data.sequence_length,
+        )
+        return flop.forward + flop.backward
+
+    def start(self, part: str) -> Side:
+        """Return the initial adapter and optimiser of ``part``: client, server or whole."""
+        lesson = self.lesson
+        work = self._works.describe(
+            "start",
+            (),
+            part=part,
+            base=lesson.model.base.content_key(),
+            task=lesson.shape.task,
+            num_labels=lesson.shape.num_labels,
+            dtype=lesson.model.dtype,
+            device=lesson.model.torch_device,
+            lora=lesson.lora.model_dump(mode="json") | {"rank": self.lora_rank},
+            cut_layer=None if part == "whole" else self.cut_layer,
+            optimizer=lesson.training.optimizer.model_dump(mode="json"),
+            seed=stream(lesson.seed, "adapter").torch_seed(),
+            torch=metadata.version("torch"),
+            transformers=metadata.version("transformers"),
+        )
+        return Side(work.out("adapter"), work.out("optimizer"))
+
+    def exchange(self, client: int, mine: Side, server: Side, step: int) -> Exchange:
+        """Return the works of one mini-batch; ``step`` counts from 0 over the whole run."""
+        batch = self._batch(client, step)
+        dropout = self._dropout(client, step)
+        forward = self._works.describe(
+            "client_forward", (mine.adapter,), batch=batch, cut_layer=self.cut_layer, dropout=dropout
+        )
+        at_server = self._works.describe(
+            "server_exchange",
+            (server.adapter, forward.out("activations")),
+            batch=batch,
+            cut_layer=self.cut_layer,
+            dropout=dropout,
+        )
+        backward = self._works.describe(
+            "client_backward",
+            (
+                mine.adapter,
+                mine.optimizer,
+                forward.out("activations"),
+                forward.out("leaves"),
+                at_server.out("gradient"),
+            ),
+            **self._optimizer_step(step),
+        )
+        return Exchange(client, forward, at_server, backward)
+
+    def server_update(self, server: Side, exchanges: Sequence[Exchange], step: int) -> Side:
+        """Return the server's side after one step on the weighted sum of the clients' losses."""
+        gradients = [one.server.out("adapter_gradient") for one in exchanges]
+        return self._update(server, gradients, [one.client for one in exchanges], step)
+
+    def aggregate(self, sides: Sequence[Side]) -> Output:
+        """Return the weighted mean of all clients' adapters, factor by factor (FedAvg)."""
+        work = self._works.describe(
+            "aggregate", [side.adapter for side in sides], weights=list(self.lesson.weights)
+        )
+        return work.out("adapter")
+
+    def whole_step(self, whole: Side, step: int) -> tuple[Side, list[Output]]:
+        """Return the uncut model's side after a step on the clients' mini-batches, and their losses."""
+        clients = range(self.lesson.num_clients)
+        gradients = [
+            self._works.describe(
+                "whole_gradient",
+                (whole.adapter,),
+                batch=self._batch(client, step),
+                dropout=self._dropout(client, step),
+            )
+            for client in clients
+        ]
+        side = self._update(whole, [one.out("adapter_gradient") for one in gradients], clients, step)
+        return side, [one.out("loss") for one in gradients]
+
+    def evaluate(self, *adapters: Output) -> Work:
+        """Return the evaluation on held-out examples; ``adapters`` are both sides' or the whole's."""
+        return self._works.describe(
+            "evaluate",
+            adapters,
+            data=self.lesson.tokens.content_key,
+            batch_size=self.lesson.training.evaluation_batch_size,
+        )
+
+    def _update(self, side: Side, gradients: Sequence[Output], clients: Sequence[int], step: int) -> Side:
+        weights = [self.lesson.weights[client] for client in clients]
+        total = sum(weights)
+        work = self._works.describe(
+            "update",
+            (side.adapter, side.optimizer, *gradients),
+            weights=[weight / total for weight in weights],
+            **self._optimizer_step(step),
+        )
+        return Side(work.out("adapter"), work.out("optimizer"))
+
+    def _optimizer_step(self, step: int) -> dict[str, object]:
+        return {
+            "optimizer": self.lesson.training.optimizer.model_dump(mode="json"),
+            "step": step,
+            "num_steps": self.lesson.num_steps,
+        }
+
+    def _batch(self, client: int, step: int) -> dict[str, object]:
+        """Name a mini-batch by its content: the data and the rows drawn."""
+        share = self.lesson.shares[client]
+        rows = [share[row] for row in self._draws[client].rows(step).tolist()]
+        return {"data": self.lesson.tokens.content_key, "rows": rows}
+
+    def _dropout(self, client: int, step: int) -> int | None:
+        if self.lesson.lora.dropout == 0.0:
+            return None
+        return stream(self.lesson.seed, "dropout", client, step).torch_seed()

@@ -1,0 +1,37 @@
+"""Reassigning access: subchannels whose owner is silent serve those who send."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from cosim.radio.access import Access
+from cosim.radio.grant import Grant
+
+
+class Reassign(Access):
+    """Idle subchannels are dealt, one by one, to the clients that send, and go back when their owner does.
+
+    A sender keeps its own subchannels and its total power, which it spreads
+    evenly over all it uses. Transfers in flight are re-rated whenever somebody
+    begins or ends.
+    """
+
+    kind: Literal["reassign"] = "reassign"
+    changes_in_flight: ClassVar[bool] = True
+
+    def in_use(self, granted: Mapping[int, Grant], active: Sequence[int]) -> dict[int, Grant]:
+        """Return own and borrowed subchannels of each sender."""
+        used = {int(number) for client in active for number in granted[client].subchannels}
+        every = {int(number) for grant in granted.values() for number in grant.subchannels}
+        idle = sorted(every - used)
+        senders = sorted(active)
+        return {
+            client: Grant.spread(
+                np.concatenate(
+                    [granted[client].subchannels, np.array(idle[turn :: len(senders)], dtype=np.int64)]
+                ),
+                granted[client].total_tx_power_w,
+            )
+            for turn, client in enumerate(senders)
+        }

@@ -1,0 +1,182 @@
+"""The air in simulated time: transfers that drain at the rate of their grants, link by link."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from simpy.events import Event
+
+from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.job import BlockRate, ConstantRate, Job, Rate
+from cosim.radio.access import Access
+from cosim.radio.cell import Cell
+from cosim.radio.grant import Grant
+from cosim.record.log import GrantLog
+from cosim.units import NS_PER_S
+
+
+@dataclass(frozen=True)
+class Airtime:
+    """When a transfer was asked for, began and ended, its energy, and the span that made room for it."""
+
+    asked_ns: int
+    start_ns: int
+    end_ns: int
+    energy_j: float
+    after_span: int | None
+
+
+@dataclass(eq=False)
+class _Transfer:
+    """A transfer on the air: what drains, at what power, since when."""
+
+    job: Job
+    energy_j: float = 0.0
+    tx_power_w: float = 0.0
+    since_ns: int = 0
+
+
+@dataclass(eq=False)
+class _Link:
+    """One link alive: who may send on what, who sends, who waits."""
+
+    name: str
+    granted: dict[int, Grant] = field(default_factory=dict)
+    active: dict[int, _Transfer] = field(default_factory=dict)
+    waiting: deque[tuple[int, Event]] = field(default_factory=deque)
+    rates: dict[int, Rate] = field(default_factory=dict)
+    holders: dict[int, tuple[int, float]] = field(default_factory=dict)
+    admitted: set[int] = field(default_factory=set)
+    busy: set[int] = field(default_factory=set)
+
+    def admit(self, client: int) -> bool:
+        """Take the client's subchannels if all of them are free."""
+        wanted = self.granted[client].subchannels.tolist()
+        if not self.busy.isdisjoint(wanted):
+            return False
+        self.admitted.add(client)
+        self.busy.update(wanted)
+        return True
+
+    def dismiss(self, client: int) -> None:
+        """Free the client's subchannels."""
+        self.admitted.remove(client)
+        self.busy.difference_update(self.granted[client].subchannels.tolist())
+
+
+class Air:
+    """All links of one cell.
+
+    A transfer begins when every subchannel of its grant is free; where grants
+    overlap, transfers are served first come first served. Each subchannel has
+    one sender at a time.
+
+    Parameters
+    ----------
+    clock, cell, access
+        Simulated time, the channel, and how senders share grants.
+    log
+        Takes a row whenever a subchannel changes hands or power.
+    """
+
+    def __init__(self, clock: Clock, cell: Cell, access: Access, log: GrantLog) -> None:
+        self._clock = clock
+        self._cell = cell
+        self._access = access
+        self._log = log
+        self._links: dict[str, _Link] = {}
+        self._round = 0
+
+    def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
+        """Let a decision take effect now; transfers in flight go on under their new grant."""
+        self._round = round_
+        state = self._links.setdefault(link, _Link(link))
+        state.granted = dict(granted)
+        state.rates.clear()
+        state.busy = {int(n) for client in state.admitted for n in granted[client].subchannels}
+        overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
+            len(grant.subchannels) for grant in granted.values()
+        )
+        if not overlaps:
+            self._record(state, state.granted)
+        self._rate(state, tuple(state.active))
+
+    def send(self, link: str, client: int, bits: int) -> Steps:
+        """Send ``bits`` of a client over a link and return the :class:`Airtime`; :meth:`leave` must follow."""
+        clock, state = self._clock, self._links[link]
+        asked_ns = clock.now
+        after_span = None
+        if state.waiting or not state.admit(client):
+            turn = clock.event(f"free subchannels on {link}")
+            state.waiting.append((client, turn))
+            after_span = yield turn
+        transfer = _Transfer(
+            Job(clock, bits, f"{bits} bits of client-{client} on {link}"), since_ns=clock.now
+        )
+        state.active[client] = transfer
+        self._rate(state, tuple(state.active) if self._access.changes_in_flight else (client,))
+        start_ns = clock.now
+        yield transfer.job.done
+        end_ns = clock.now
+        energy_j = transfer.energy_j + transfer.tx_power_w * (end_ns - transfer.since_ns) / NS_PER_S
+        return Airtime(asked_ns, start_ns, end_ns, energy_j, after_span)
+
+    def leave(self, link: str, client: int, span: int) -> None:
+        """Free the air after a transfer, recorded as ``span``, for whoever waits."""
+        state = self._links[link]
+        del state.active[client]
+        state.dismiss(client)
+        if self._access.changes_in_flight:
+            self._rate(state, tuple(state.active))
+        while state.waiting and state.admit(state.waiting[0][0]):
+            _, turn = state.waiting.popleft()
+            turn.succeed(span)
+
+    def _rate(self, state: _Link, clients: tuple[int, ...]) -> None:
+        """Give these transfers the rate of the grants in use now."""
+        if not clients:
+            return
+        in_use = self._access.in_use(state.granted, tuple(state.active))
+        self._record(state, {client: in_use[client] for client in clients})
+        now_ns = self._clock.now
+        for client in clients:
+            transfer, grant = state.active[client], in_use[client]
+            transfer.energy_j += transfer.tx_power_w * (now_ns - transfer.since_ns) / NS_PER_S
+            transfer.tx_power_w, transfer.since_ns = grant.total_tx_power_w, now_ns
+            transfer.job.drain(self._rate_of(state, client, grant))
+
+    def _rate_of(self, state: _Link, client: int, grant: Grant) -> Rate:
+        """Return the rate of a grant; a client's own grant is looked up once."""
+        own = grant is state.granted[client]
+        if own and client in state.rates:
+            return state.rates[client]
+        cell, link = self._cell, state.name
+        rate: Rate
+        if cell.block_ns is None:
+            rate = ConstantRate(float(cell.rates(link, client, grant.subchannels, grant.tx_power_w, 0, 1)[0]))
+        else:
+            rate = BlockRate(
+                cell.block_ns,
+                lambda first, count: cell.rates(
+                    link, client, grant.subchannels, grant.tx_power_w, first, count
+                ),
+            )
+        if own:
+            state.rates[client] = rate
+        return rate
+
+    def _record(self, state: _Link, in_use: Mapping[int, Grant]) -> None:
+        """Write down every subchannel that changes hands or power now."""
+        gains = None
+        for client, grant in in_use.items():
+            powers = grant.tx_power_w.tolist()
+            for number, power in zip(grant.subchannels.tolist(), powers, strict=True):
+                if state.holders.get(number) == (client, power):
+                    continue
+                state.holders[number] = (client, power)
+                if gains is None:
+                    gains = self._cell.gain_at(state.name, self._clock.now)
+                gain = float(gains[client, number])
+                self._log.add(
+                    self._clock.now, self._round, state.name, number, f"client-{client}", power, gain
+                )

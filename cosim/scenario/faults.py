@@ -1,0 +1,99 @@
+"""Faults of a scenario file, in words: the place, the value, and the way out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from cosim.parts import OneOf, Part, family
+
+
+def faults(error: ValidationError, given: Any, root: type[BaseModel]) -> list[str]:
+    """Return one line per fault.
+
+    Parameters
+    ----------
+    error
+        What pydantic found.
+    given
+        What was validated, as the file has it.
+    root
+        The model it was validated against.
+    """
+    return [f"{_place(one, given)}: {_what(one, root)}" for one in error.errors(include_url=False)]
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return the likely name as the end of a message, or nothing."""
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _place(one: ErrorDetails, given: Any) -> str:
+    """Return the path as the file has it: pydantic's also names the kind of a part."""
+    steps: list[str] = []
+    here = given
+    for last, step in _with_last(one["loc"]):
+        if isinstance(here, Mapping) and step in here:
+            here = here[step]
+        elif isinstance(here, Sequence) and not isinstance(here, str) and isinstance(step, int):
+            here = here[step] if step < len(here) else None
+        elif not (last and isinstance(step, str) and one["type"] in ("missing", "extra_forbidden")):
+            continue
+        steps.append(str(step))
+    return ".".join(steps) or "scenario"
+
+
+def _with_last(loc: tuple[int | str, ...]) -> Iterator[tuple[bool, int | str]]:
+    return ((index == len(loc) - 1, step) for index, step in enumerate(loc))
+
+
+def _what(one: ErrorDetails, root: type[BaseModel]) -> str:
+    """Return what is wrong, and what would be right."""
+    kind, context = one["type"], one.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "no such setting" + did_you_mean(str(one["loc"][-1]), _known_settings(one["loc"][:-1], root))
+    if kind == "union_tag_invalid":
+        known = [word.strip("' ") for word in str(context["expected_tags"]).split(",")]
+        return f"no kind {context['tag']!r}; known: {', '.join(known)}" + did_you_mean(
+            str(context["tag"]), known
+        )
+    if kind == "union_tag_not_found":
+        return 'needs a kind, such as { kind = "..." }; `cosim parts` lists them'
+    if kind == "missing":
+        return "must be given"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"must be a table, got {one['input']!r}"
+    message = one["msg"].removeprefix("Input ").removeprefix("should")
+    return (
+        f"should{message}, got {one['input']!r}"
+        if message != one["msg"]
+        else f"{message}, got {one['input']!r}"
+    )
+
+
+def _known_settings(loc: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
+    """Return the settings of the table at a place, following kinds."""
+    here: type[BaseModel] | None = root
+    base: type[Part] | None = None
+    for step in loc:
+        if base is not None and isinstance(step, str) and step in family(base):
+            here, base = family(base)[step], None
+        elif here is not None and isinstance(step, str) and step in here.model_fields:
+            field = here.model_fields[step]
+            base = next((mark.base for mark in field.metadata if isinstance(mark, OneOf)), None)
+            here = next(iter(_models(field.annotation)), None)
+            if base is not None and len(family(base)) == 1:
+                here, base = next(iter(family(base).values())), None
+    return list(here.model_fields) if here is not None else []
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)

@@ -1,0 +1,94 @@
+"""The tables of a scenario file."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from cosim.allocation import Allocator
+from cosim.allocation.equal import Equal
+from cosim.compute.settings import Hardware
+from cosim.distributions import Uniform, Value, constant
+from cosim.learning.lora import Lora
+from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.parts import OneOf, Table
+from cosim.radio.settings import Radio
+from cosim.schemes import Scheme
+from cosim.schemes.split_federated import SplitFederated
+
+
+class ClientGroup(Hardware):
+    """Clients of one kind of hardware.
+
+    Attributes
+    ----------
+    count
+        How many.
+    max_tx_power_dbm
+        Limit of each client's transmit power, summed over its subchannels of a link.
+    """
+
+    count: int = Field(default=5, gt=0)
+    max_tx_power_dbm: float = 23.0
+    clock_hz: Value = Uniform(low=1.0e9, high=1.6e9)
+
+
+class Server(Hardware):
+    """A server; the main server serves all clients through one queue."""
+
+    clock_hz: Value = constant(5.0e9)
+    flop_per_cycle: Value = constant(1024.0)
+
+
+def _as_groups(given: Any) -> Any:
+    return (given,) if isinstance(given, dict | ClientGroup) else given
+
+
+def _as_given(groups: tuple[ClientGroup, ...]) -> Any:
+    dumped = [group.model_dump(mode="json") for group in groups]
+    return dumped[0] if len(dumped) == 1 else dumped
+
+
+ClientGroups = Annotated[
+    tuple[ClientGroup, ...],
+    Field(min_length=1),
+    BeforeValidator(_as_groups, json_schema_input_type=ClientGroup | tuple[ClientGroup, ...]),
+    PlainSerializer(_as_given),
+]
+"""One table, or a list of tables for groups of different hardware."""
+
+
+class Scenario(Table):
+    """One run, in full.
+
+    Attributes
+    ----------
+    name
+        Names the run folder.
+    seed
+        Decides every draw of the run.
+    scheme, model, lora, data, training
+        Who trains what, how.
+    clients, main_server, federated_server
+        The devices.
+    radio, allocator
+        The air, and who gets how much of it.
+    """
+
+    name: str = Field(min_length=1, pattern=r"^[^./\\][^/\\]*$")
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    scheme: Annotated[Scheme, OneOf(Scheme)] = SplitFederated()
+    model: Model = Model()
+    lora: Lora = Lora()
+    data: Data = Data()
+    training: TrainingSettings = TrainingSettings()
+    clients: ClientGroups = (ClientGroup(),)
+    main_server: Server = Server()
+    federated_server: Server = Server()
+    radio: Radio = Radio()
+    allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
+
+    @property
+    def num_clients(self) -> int:
+        """Clients of all groups."""
+        return sum(group.count for group in self.clients)

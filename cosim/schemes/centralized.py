@@ -1,0 +1,48 @@
+"""Centralised LoRA: the learning reference, with all data on the main server."""
+
+from typing import Literal
+
+from cosim.kernel.clock import Steps
+from cosim.learning.lesson import Lesson
+from cosim.learning.training import Side
+from cosim.schemes import Scheme, measure_evaluation
+from cosim.world import MAIN_SERVER, Moment, World
+
+
+class Centralized(Scheme):
+    """The whole model trained on the main server, on the very mini-batches the clients would draw.
+
+    A step is one optimiser step on the weighted sum of the losses of all
+    clients' mini-batches; nothing travels. With one client this is, bit for
+    bit, what ``split_federated`` learns.
+    """
+
+    kind: Literal["centralized"] = "centralized"
+
+    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+        """Return the whole model's need on the main server, for one client's mini-batch at a time."""
+        return {MAIN_SERVER: lesson.whole_memory_bytes(lora_rank)}
+
+    def run(self, world: World) -> Steps:
+        """Play all rounds; a round is only the space between two evaluations."""
+        training = world.begin()
+        whole = training.start("whole")
+        measure_evaluation(world, Moment(0), training.evaluate(whole.adapter))
+        whole = Side(*world.settle(0, [whole.adapter, whole.optimizer]))
+        ready: list[int] = []
+        for round_ in range(1, self.num_rounds + 1):
+            for local_step in range(1, self.local_steps + 1):
+                moment = Moment(round_, local_step)
+                step = (round_ - 1) * self.local_steps + local_step - 1
+                whole, losses = training.whole_step(whole, step)
+                flop = training.whole_step_flop * world.num_clients
+                span = yield from world.compute(
+                    MAIN_SERVER, "whole_step", moment, flop, whole.adapter.work, ready
+                )
+                ready = [span]
+                for client, loss in enumerate(losses):
+                    world.measure(moment, f"client-{client}", "train_loss", loss)
+            if self.is_evaluated(round_):
+                measure_evaluation(world, Moment(round_), training.evaluate(whole.adapter))
+            whole = Side(*world.settle(round_, [whole.adapter, whole.optimizer]))
+        world.final_adapter = [whole.adapter]

@@ -1,0 +1,279 @@
+"""One cell, alive: devices with their queues, the air, the training, the clock and the log."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cosim.allocation import Allocator
+from cosim.allocation.decision import Allocation
+from cosim.allocation.state import Amounts, CellState, LinkState
+from cosim.compute.device import Device
+from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.queue import Queue
+from cosim.learning.executor import Executor
+from cosim.learning.lesson import Lesson
+from cosim.learning.training import Training, split_amounts
+from cosim.learning.work import Output, Work
+from cosim.radio.access import Access
+from cosim.radio.air import Air, Airtime
+from cosim.radio.cell import Cell
+from cosim.radio.settings import LINKS, DownlinkSettings
+from cosim.record.log import Log
+from cosim.rng import stream
+
+MAIN_SERVER = "main-server"
+FEDERATED_SERVER = "federated-server"
+
+_SERVERS = {
+    "main_uplink": MAIN_SERVER,
+    "main_downlink": MAIN_SERVER,
+    "federated_uplink": FEDERATED_SERVER,
+    "federated_downlink": FEDERATED_SERVER,
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where in the training a piece of work belongs; ``local_step`` is 0 where it has none."""
+
+    round: int
+    local_step: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run tells while it goes."""
+
+    round: int
+    simulated_ns: int
+    num_spans: int
+    measured: dict[str, float]
+
+
+class World:
+    """What lives during a run; the schemes act through it.
+
+    Parameters
+    ----------
+    clients, main_server, federated_server
+        The devices.
+    cell, access
+        The channel, and how senders share grants.
+    max_tx_power_w
+        Power limit of each client, W.
+    allocator
+        Decides who gets what.
+    lesson
+        What is learned.
+    executor
+        Who computes values at the rank the allocator decided on.
+    local_steps
+        Split steps in a round, as the scheme has them.
+    links
+        The links the scheme sends over.
+    watch
+        Called at the end of each round.
+    """
+
+    def __init__(
+        self,
+        *,
+        clients: Sequence[Device],
+        main_server: Device,
+        federated_server: Device,
+        cell: Cell,
+        access: Access,
+        max_tx_power_w: Sequence[float],
+        allocator: Allocator,
+        lesson: Lesson,
+        executor: Callable[[int], Executor],
+        local_steps: int,
+        links: Collection[str],
+        watch: Callable[[Progress], None],
+    ) -> None:
+        self.clock = Clock()
+        self.log = Log()
+        self.cell = cell
+        self.lesson = lesson
+        self.devices = {device.name: device for device in (*clients, main_server, federated_server)}
+        self.final_adapter: list[Output] = []
+        self._clients = tuple(clients)
+        self._queues = {
+            name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
+        }
+        self._air = Air(self.clock, cell, access, self.log.grants)
+        self._max_tx_power_w = np.array(max_tx_power_w)
+        self._allocator = allocator
+        self._make_executor = executor
+        self._executor: Executor | None = None
+        self._local_steps = local_steps
+        self._links = links
+        self._watch = watch
+        self._measured: list[tuple[int, Moment, str, str, Output]] = []
+        self._last_measured: dict[str, float] = {}
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients take part."""
+        return len(self._clients)
+
+    def begin(self) -> Training:
+        """Decide who gets what, put it in force, and return the training at the decided cut and rank.
+
+        Raises
+        ------
+        AllocationError
+            If the decision breaks a limit.
+        """
+        allocation = self.decide(round_=1)
+        for link, grants in allocation.grants.items():
+            self._air.grant(link, dict(enumerate(grants)), round_=1)
+        self._executor = self._make_executor(allocation.lora_rank)
+        for name, value in (("lora_rank", allocation.lora_rank), ("cut_layer", allocation.cut_layer)):
+            self.log.metrics.add(self.clock.now, 0, 0, MAIN_SERVER, name, value)
+        return Training(self.lesson, allocation.cut_layer, allocation.lora_rank)
+
+    def decide(self, round_: int) -> Allocation:
+        """Return the allocator's decision for the cell as it is now, checked against its limits."""
+        state = self.state(round_)
+        allocation = self._allocator.allocate(state)
+        allocation.check(state, shares_in_time=self._allocator.shares_in_time)
+        return allocation
+
+    def state(self, round_: int) -> CellState:
+        """Return the snapshot an allocator sees."""
+        lesson = self.lesson
+        return CellState(
+            time_ns=self.clock.now,
+            round=round_,
+            links={name: self._link_state(name) for name in LINKS if self._is_allocated(name)},
+            client_flop_per_s=np.array([device.flop_per_s for device in self._clients]),
+            main_server_flop_per_s=self.devices[MAIN_SERVER].flop_per_s,
+            amounts=self._amounts,
+            cut_layer=lesson.model.cut_layer,
+            cut_layers=tuple(range(1, lesson.shape.num_layers)),
+            lora_rank=lesson.lora.rank,
+            local_steps=self._local_steps,
+            stream=stream(self.cell.seed, "allocation", round_),
+        )
+
+    def is_counted(self, link: str) -> bool:
+        """Return whether what a link carries takes time."""
+        settings = self.cell.radio.link(link)
+        return settings.counted if isinstance(settings, DownlinkSettings) else True
+
+    def _is_allocated(self, link: str) -> bool:
+        return link in self._links and self.is_counted(link)
+
+    def compute(
+        self, actor: str, name: str, moment: Moment, flop: int, work: Work, after: Sequence[int]
+    ) -> Steps:
+        """Compute on a device, after waiting for its queue; returns the number of the span."""
+        device, queue, clock = self.devices[actor], self._queues[actor], self.clock
+        asked_ns = clock.now
+        made_room = yield queue.enter()
+        start_ns = clock.now
+        yield clock.timeout(device.duration_ns(flop))
+        span = self.log.spans.add(
+            parents=after if made_room is None else (*after, made_room),
+            kind="compute",
+            name=name,
+            actor=actor,
+            round_=moment.round,
+            local_step=moment.local_step,
+            asked_ns=asked_ns,
+            start_ns=start_ns,
+            end_ns=clock.now,
+            flop=flop,
+            energy_j=device.energy_j(flop),
+            work=work.key,
+        )
+        queue.leave(span)
+        return span
+
+    def send(
+        self, link: str, client: int, name: str, moment: Moment, bits: int, work: Work, after: Sequence[int]
+    ) -> Steps:
+        """Send over the air, or at once over a link that is free; returns the number of the span."""
+        if self.is_counted(link):
+            airtime: Airtime = yield from self._air.send(link, client, bits)
+        else:
+            airtime = Airtime(self.clock.now, self.clock.now, self.clock.now, 0.0, None)
+        ends = (f"client-{client}", _SERVERS[link])
+        actor, peer = ends if link.endswith("uplink") else ends[::-1]
+        span = self.log.spans.add(
+            parents=after if airtime.after_span is None else (*after, airtime.after_span),
+            kind="transfer",
+            name=name,
+            actor=actor,
+            peer=peer,
+            round_=moment.round,
+            local_step=moment.local_step,
+            asked_ns=airtime.asked_ns,
+            start_ns=airtime.start_ns,
+            end_ns=airtime.end_ns,
+            bits=bits,
+            energy_j=airtime.energy_j,
+            work=work.key,
+        )
+        if self.is_counted(link):
+            self._air.leave(link, client, span)
+        return span
+
+    def together(self, processes: Sequence[Steps], name: str) -> Steps:
+        """Let processes run side by side and return their results, in their order, when all have ended."""
+        started = [self.clock.process(steps, f"{name} {number}") for number, steps in enumerate(processes)]
+        yield self.clock.all_of(started)
+        return [process.value for process in started]
+
+    def measure(self, moment: Moment, actor: str, name: str, output: Output) -> None:
+        """Record a learned value at this instant; it is computed when the round is settled."""
+        if self._executor is not None and self._executor.computes:
+            self._measured.append((self.clock.now, moment, actor, name, output))
+
+    def settle(self, round_: int, keep: Sequence[Output]) -> list[Output]:
+        """Compute what the round learned; returns ``keep`` as outputs the next round can build on."""
+        if self._executor is None:
+            raise ValueError("a world is settled after it has begun")
+        kept, values = self._executor.settle(keep, [output for *_, output in self._measured])
+        for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=True):
+            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
+            self._last_measured[name] = value
+        self._measured.clear()
+        self._watch(Progress(round_, self.clock.now, len(self.log.spans), dict(self._last_measured)))
+        return kept
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the final adapter in PEFT's own format; nothing where nothing was computed."""
+        if self._executor is not None:
+            self._executor.save_adapter(folder, self.final_adapter)
+
+    def _amounts(self, cut_layer: int, lora_rank: int) -> Amounts:
+        one = split_amounts(self.lesson, cut_layer, lora_rank)
+        return Amounts(
+            client_forward_flop=one.client_forward_flop,
+            client_backward_flop=one.client_backward_flop,
+            server_flop=one.server_flop * self.num_clients,
+            activation_bits=one.activation_bits,
+            gradient_bits=one.activation_bits,
+            adapter_bits=one.adapter_bits,
+        )
+
+    def _link_state(self, name: str) -> LinkState:
+        settings = self.cell.radio.link(name)
+        total_w = settings.max_total_tx_power_w
+        limits = self._max_tx_power_w
+        if isinstance(settings, DownlinkSettings):
+            limits = np.full(self.num_clients, settings.tx_power_w)
+            total_w = settings.tx_power_w
+        return LinkState(
+            name=name,
+            bandwidths_hz=self.cell.bandwidths_hz(name),
+            gains=self.cell.gain_at(name, self.clock.now),
+            noise_psd_w_per_hz=self.cell.noise_psd_w_per_hz,
+            max_tx_power_w=limits,
+            max_total_tx_power_w=float("inf") if total_w is None else total_w,
+            rate=self.cell.radio.rate,
+        )
