@@ -43,8 +43,7 @@ def family(base: type[Part]) -> dict[str, type[Part]]:
     package = import_module(base.__module__)
     for module in iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")
-    for entry in metadata.entry_points(group="cosim.parts"):
-        entry.load()
+    _load_other_packages()
     found: dict[str, type[Part]] = {}
     for part in _concrete(base):
         (kind,) = get_args(part.model_fields["kind"].annotation)
@@ -54,6 +53,13 @@ def family(base: type[Part]) -> dict[str, type[Part]]:
             )
         found[kind] = part
     return dict(sorted(found.items()))
+
+
+@cache
+def _load_other_packages() -> None:
+    # Once for all families: going through what is installed takes as long as building a family.
+    for entry in metadata.entry_points(group="cosim.parts"):
+        entry.load()
 
 
 def _concrete(base: type[Part]) -> list[type[Part]]:
