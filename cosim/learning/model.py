@@ -126,8 +126,8 @@ class SplitModel:
         task, num_labels
             What the model is used for, and among how many labels a classifier chooses.
         dtype, device
-            Number format of the frozen weights, and where all tensors live. Under
-            bfloat16 what is trained stays in float32, as PEFT has it.
+            Number format of the frozen weights, and where all tensors live. Beside
+            bfloat16 what is trained is float32: an optimiser's steps would be rounded away.
         seed
             The initial adapter follows from it.
 
@@ -168,7 +168,8 @@ class SplitModel:
             values.uniform_(-bound, bound, generator=generator)
         elif ".lora_B." not in slot.name and values.dim() == 2:
             values.normal_(std=head_deviation, generator=generator)
-        return values.to(device=self._device, dtype=like.dtype)
+        trained = torch.float32 if self._dtype == torch.bfloat16 else self._dtype
+        return values.to(device=self._device, dtype=trained)
 
     def client_names(self, cut_layer: int) -> tuple[str, ...]:
         """Return the names of what a client trains: the adapters of blocks 1 to ``cut_layer``."""

@@ -25,7 +25,15 @@ GPT2_MEDIUM = ModelShape.read({"model_type": "gpt2", "n_embd": 1024, "n_layer": 
 # Which layers are adapted decides which gradients block 1 needs: none, some or all of attention's.
 TARGETS: dict[str, tuple[tuple[str, ...] | None, ...]] = {
     "gpt2": (None, ("all-linear",), ("c_proj",), ("c_fc",), ("mlp.c_proj",)),
-    "llama": (None, ("all-linear",), ("q_proj",), ("v_proj",), ("o_proj",), ("k_proj", "up_proj"), ("down_proj",)),
+    "llama": (
+        None,
+        ("all-linear",),
+        ("q_proj",),
+        ("v_proj",),
+        ("o_proj",),
+        ("k_proj", "up_proj"),
+        ("down_proj",),
+    ),
     "bert": (None, ("all-linear",), ("value",), ("query",), ("intermediate.dense",), ("dense",)),
     "roberta": (None, ("all-linear",), ("key",), ("dense",)),
 }
@@ -102,7 +110,9 @@ def test_the_two_sides_of_any_cut_add_up_to_the_whole(family: str, task: Task) -
 
 
 @pytest.mark.parametrize("shape", [GPT2_SMALL, GPT2_MEDIUM])
-@pytest.mark.parametrize(("rank", "cut_layer", "batch_size", "n"), [(1, 1, 1, 128), (4, 6, 16, 512), (8, 11, 3, 77)])
+@pytest.mark.parametrize(
+    ("rank", "cut_layer", "batch_size", "n"), [(1, 1, 1, 128), (4, 6, 16, 512), (8, 11, 3, 77)]
+)
 def test_gpt2_flop_is_the_closed_form_of_the_method_card(
     shape: ModelShape, rank: int, cut_layer: int, batch_size: int, n: int
 ) -> None:

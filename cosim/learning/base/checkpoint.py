@@ -120,8 +120,8 @@ def load_folder(folder: Path, task: Task, num_labels: int, dtype: str) -> "PreTr
     wrong = {name for name in wrong if name.partition(".")[0] not in _heads(shape)}
     if wrong:
         raise ScenarioError(
-            f"model: the weights in {folder} do not fit its config.json: {min(wrong)} is missing or of "
-            f"another shape, as are {len(wrong) - 1} more; use a {shape.family} checkpoint that is whole"
+            f"model: the weights in {folder} do not fit its config.json: {len(wrong)} missing or of another "
+            f"shape, the first {min(wrong)}; use a {shape.family} checkpoint that is whole"
         )
     return model.eval()
 

@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import cosim.learning
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files
+from cosim.learning.embedded import FOLDER, TOKENIZER_FILE
 from cosim.learning.shape import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_FOLDER = Path(cosim.learning.__file__).parent / "embedded"
 
 
 class EmbeddedBase(Base):
@@ -24,13 +22,13 @@ class EmbeddedBase(Base):
     kind: Literal["embedded"] = "embedded"
 
     def read_config(self) -> dict[str, Any]:
-        return read_json(_FOLDER / "config.json")
+        return read_json(FOLDER / "config.json")
 
     def tokenizer_file(self) -> Path | None:
-        return _FOLDER / "tokenizer.json"
+        return FOLDER / TOKENIZER_FILE
 
     def content_key(self) -> str:
-        return hash_files(self.read_config(), weight_files(_FOLDER))
+        return hash_files(self.read_config(), weight_files(FOLDER))
 
     def describe(self) -> str:
         return f"embedded {self.read_config().get('model_type')} model"
@@ -40,4 +38,4 @@ class EmbeddedBase(Base):
         return "cosim-embedded"  # not the path of an installation: an adapter's bytes hang on no machine
 
     def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
-        return load_folder(_FOLDER, task, num_labels, dtype)
+        return load_folder(FOLDER, task, num_labels, dtype)

@@ -78,7 +78,7 @@ class CausalBody(Body):
 
 
 def as_trained(hidden: Tensor) -> Tensor:
-    """Return ``hidden`` in the precision a trained head has: PEFT keeps what it trains out of bfloat16."""
+    """Return ``hidden`` in the number format of a trained head, which is float32 beside bfloat16."""
     return hidden.float() if hidden.dtype == torch.bfloat16 else hidden
 
 
