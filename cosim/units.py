@@ -79,8 +79,6 @@ def drain_ns(amount: float | Fraction, rate_per_s: float) -> int:
         raise ValueError(f"a rate must be positive and finite, got {rate_per_s}")
     if amount < 0:
         raise ValueError(f"an amount must not be negative, got {amount}")
-    if isinstance(amount, int):
-        rate_top, rate_bottom = rate_per_s.as_integer_ratio()
-        return -(-amount * rate_bottom * NS_PER_S // rate_top)
-    exact = Fraction(amount) * NS_PER_S / Fraction(rate_per_s)
-    return -(-exact.numerator // exact.denominator)
+    top, bottom = amount.as_integer_ratio()
+    rate_top, rate_bottom = rate_per_s.as_integer_ratio()
+    return -(-top * rate_bottom * NS_PER_S // (bottom * rate_top))

@@ -173,22 +173,25 @@ class World:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
         device, queue, clock = self.devices[actor], self._queues[actor], self.clock
         asked_ns = clock.now
-        made_room = yield queue.enter()
+        turn = queue.enter()
+        made_room = None if turn is None else (yield turn)
         start_ns = clock.now
         yield clock.timeout(device.duration_ns(flop))
         span = self.log.spans.add(
-            parents=after if made_room is None else (*after, made_room),
-            kind="compute",
-            name=name,
-            actor=actor,
-            round_=moment.round,
-            local_step=moment.local_step,
-            asked_ns=asked_ns,
-            start_ns=start_ns,
-            end_ns=clock.now,
-            flop=flop,
-            energy_j=device.energy_j(flop),
-            work=work.key,
+            after if made_room is None else (*after, made_room),
+            "compute",
+            name,
+            actor,
+            "",
+            moment.round,
+            moment.local_step,
+            asked_ns,
+            start_ns,
+            clock.now,
+            0,
+            flop,
+            device.energy_j(flop),
+            work.key,
         )
         queue.leave(span)
         return span
@@ -204,19 +207,20 @@ class World:
         ends = (f"client-{client}", _SERVERS[link])
         actor, peer = ends if link.endswith("uplink") else ends[::-1]
         span = self.log.spans.add(
-            parents=after if airtime.after_span is None else (*after, airtime.after_span),
-            kind="transfer",
-            name=name,
-            actor=actor,
-            peer=peer,
-            round_=moment.round,
-            local_step=moment.local_step,
-            asked_ns=airtime.asked_ns,
-            start_ns=airtime.start_ns,
-            end_ns=airtime.end_ns,
-            bits=bits,
-            energy_j=airtime.energy_j,
-            work=work.key,
+            after if airtime.after_span is None else (*after, airtime.after_span),
+            "transfer",
+            name,
+            actor,
+            peer,
+            moment.round,
+            moment.local_step,
+            airtime.asked_ns,
+            airtime.start_ns,
+            airtime.end_ns,
+            bits,
+            0,
+            airtime.energy_j,
+            work.key,
         )
         if self.is_counted(link):
             self._air.leave(link, client, span)

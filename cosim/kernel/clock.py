@@ -11,6 +11,14 @@ from cosim.errors import StalledError
 Steps = Generator[Event, Any, Any]
 
 
+class Awaited(Event):
+    """An event somebody must bring about, with a name for it."""
+
+    def __init__(self, environment: simpy.Environment, what: str) -> None:
+        super().__init__(environment)
+        self.what = what
+
+
 class Clock:
     """Simulated time of one run, in integer nanoseconds from zero.
 
@@ -30,12 +38,11 @@ class Clock:
     def __init__(self) -> None:
         self._environment = simpy.Environment(initial_time=0)
         self._alive: dict[Process, str] = {}
-        self._waits: dict[Event, str] = {}
 
     @property
     def now(self) -> int:
         """Simulated time, ns."""
-        return int(self._environment.now)
+        return cast(int, self._environment.now)
 
     def timeout(self, delay_ns: int, value: Any = None) -> Event:
         """Return an event that happens ``delay_ns`` from now."""
@@ -43,10 +50,7 @@ class Clock:
 
     def event(self, what: str) -> Event:
         """Return an event somebody must bring about; ``what`` names it if nobody ever does."""
-        event = self._environment.event()
-        self._waits[event] = what
-        event.callbacks.append(self._happened)
-        return event
+        return Awaited(self._environment, what)
 
     def process(self, steps: Steps, name: str) -> Process:
         """Start ``steps`` at this instant; ``name`` says who it is when it never ends."""
@@ -82,9 +86,6 @@ class Clock:
                 raise
             raise StalledError(self._who_waits()) from None
 
-    def _happened(self, event: Event) -> None:
-        self._waits.pop(event, None)
-
     def _ended(self, process: Event) -> None:
         self._alive.pop(cast(Process, process))
 
@@ -98,4 +99,4 @@ class Clock:
             return " and ".join(self._what(part) for part in event._events if not part.processed)
         if isinstance(event, Process):
             return self._alive.get(event, "a process")
-        return self._waits.get(event, "an event") if event is not None else "nothing"
+        return event.what if isinstance(event, Awaited) else "a timer"

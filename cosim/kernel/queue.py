@@ -24,15 +24,14 @@ class Queue:
         """Return how many wait."""
         return len(self._waiting)
 
-    def enter(self) -> Event:
-        """Return an event that happens when a place is had; its value is the span that made room, or None."""
-        event = self._clock.event(f"a place at {self._name}")
+    def enter(self) -> Event | None:
+        """Take a place at once, or return the event of having one, whose value is the span that made room."""
         if self._free:
             self._free -= 1
-            event.succeed(None)
-        else:
-            self._waiting.append(event)
-        return event
+            return None
+        turn = self._clock.event(f"a place at {self._name}")
+        self._waiting.append(turn)
+        return turn
 
     def leave(self, span: int) -> None:
         """Give the place up after ``span``; the first in the queue has it at this instant."""

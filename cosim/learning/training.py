@@ -8,7 +8,7 @@ from importlib import metadata
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.flop import activation_numbers, adapter_numbers, split_flop, whole_flop
 from cosim.learning.lesson import Lesson
-from cosim.learning.work import Describer, Output, Work
+from cosim.learning.work import Describer, Output, Told, Work
 from cosim.rng import stream
 
 
@@ -96,6 +96,7 @@ class Training:
         self.cut_layer = cut_layer
         self.lora_rank = lora_rank
         self._works = Describer()
+        self._optimizer = Told(**lesson.training.optimizer.model_dump(mode="json"))
         self._draws = [
             BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
             for client, share in enumerate(lesson.shares)
@@ -133,7 +134,7 @@ class Training:
             device=lesson.model.torch_device,
             lora=lesson.lora.model_dump(mode="json") | {"rank": self.lora_rank},
             cut_layer=None if part == "whole" else self.cut_layer,
-            optimizer=lesson.training.optimizer.model_dump(mode="json"),
+            optimizer=self._optimizer,
             seed=stream(lesson.seed, "adapter").torch_seed(),
             torch=metadata.version("torch"),
             transformers=metadata.version("transformers"),
@@ -216,16 +217,16 @@ class Training:
 
     def _optimizer_step(self, step: int) -> dict[str, object]:
         return {
-            "optimizer": self.lesson.training.optimizer.model_dump(mode="json"),
+            "optimizer": self._optimizer,
             "step": step,
             "num_steps": self.lesson.num_steps,
         }
 
-    def _batch(self, client: int, step: int) -> dict[str, object]:
+    def _batch(self, client: int, step: int) -> Told:
         """Name a mini-batch by its content: the data and the rows drawn."""
         share = self.lesson.shares[client]
         rows = [share[row] for row in self._draws[client].rows(step).tolist()]
-        return {"data": self.lesson.tokens.content_key, "rows": rows}
+        return Told(data=self.lesson.tokens.content_key, rows=rows)
 
     def _dropout(self, client: int, step: int) -> int | None:
         if self.lesson.lora.dropout == 0.0:

@@ -102,7 +102,7 @@ class Air:
         self._rate(state, tuple(state.active))
 
     def send(self, link: str, client: int, bits: int) -> Steps:
-        """Send ``bits`` of a client over a link and return the :class:`Airtime`; :meth:`leave` must follow."""
+        """Send ``bits`` over a link and return the :class:`Airtime`; :meth:`leave` must follow."""
         clock, state = self._clock, self._links[link]
         asked_ns = clock.now
         after_span = None

@@ -14,6 +14,7 @@ def spans_table(spans: SpanLog) -> "pyarrow.Table":
     """Return the spans; ``flop`` and ``energy_j`` are float64, times integer nanoseconds."""
     import pyarrow
 
+    spans.settle()
     ends = np.frombuffer(spans.parents_end, dtype=np.int64) if len(spans) else np.empty(0, dtype=np.int64)
     offsets = pyarrow.array(np.concatenate([[0], ends]), type=pyarrow.int32())
     return pyarrow.table(

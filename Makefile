@@ -1,0 +1,36 @@
+# One virtual environment in the project; every target sets it up first if it is not there.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install demo test check bench clean
+
+install: $(STAMP)
+
+# torch first and pinned: where a CPU build of that version is at hand, pip takes it.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: install
+	rm -rf demo
+	$(BIN)/cosim run scenarios/quickstart.toml --out demo
+	$(BIN)/cosim timeline demo --png demo/timeline.png
+	@echo "Look at demo/timeline.png, or ask: $(BIN)/cosim explain demo 5"
+
+test: install
+	$(BIN)/pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+bench: install
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
