@@ -27,6 +27,7 @@ from cosim.learning.families import take_apart
 from cosim.learning.flop import check_cut
 from cosim.learning.lora import Lora
 from cosim.learning.shape import ModelShape, Task
+from cosim.learning.slots import Slot, fill, find_slots
 from cosim.rng import stream
 
 Adapter = dict[str, Tensor]
@@ -61,15 +62,6 @@ class Outputs:
         return hits.sum(dim=1) if hits.dim() == 2 else hits.long()
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """A place for a trained tensor: ``parameters`` is the owning module's table of parameters."""
-
-    name: str
-    parameters: dict[str, Any]
-    attribute: str
-
-
 class SplitModel:
     """A frozen base with LoRA slots; build it with :meth:`load`.
 
@@ -93,7 +85,7 @@ class SplitModel:
         self._body = take_apart(peft_model.base_model.model, shape)
         frozen = next(weights for weights in peft_model.parameters() if not weights.requires_grad)
         self._dtype, self._device = frozen.dtype, frozen.device
-        slots = _find_slots(peft_model)
+        slots = find_slots(peft_model)
         self._block_slots = [
             [slots.pop(weights) for weights in block.parameters() if weights in slots]
             for block in self._body.blocks
@@ -159,7 +151,7 @@ class SplitModel:
         deviation = float(getattr(self._peft_model.config, "initializer_range", 0.02))
         return {slot.name: self._initial(slot, deviation) for slot in slots}
 
-    def _initial(self, slot: _Slot, head_deviation: float) -> Tensor:
+    def _initial(self, slot: Slot, head_deviation: float) -> Tensor:
         like = slot.parameters[slot.attribute]
         values = torch.zeros(like.shape, dtype=torch.float32)
         generator = torch.Generator().manual_seed(stream(self._seed, "adapter", slot.name).torch_seed())
@@ -290,7 +282,7 @@ class SplitModel:
         """
         blocks = range(first_block - 1, last_block)
         for index in blocks:
-            _fill(self._block_slots[index], adapter)
+            fill(self._block_slots[index], adapter)
         if dropout_seed is None or not any(self._dropouts[index] for index in blocks):
             for index in blocks:
                 hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
@@ -314,7 +306,7 @@ class SplitModel:
 
     def _head(self, adapter: Adapter, hidden: Tensor, batch: Batch) -> Outputs:
         """Return losses and scores from what the last block gave."""
-        _fill(self._head_slots, adapter)
+        fill(self._head_slots, adapter)
         if self.shape.task == "classification":
             return self._classified(hidden, batch)
         logits = self._body.logits(hidden, None)
@@ -350,29 +342,6 @@ class SplitModel:
         (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
         tensors = {name: adapter[name].detach().cpu().contiguous() for name in self.names}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-
-
-def _find_slots(peft_model: Any) -> dict[Tensor, _Slot]:
-    """Return the trained parameters of a PEFT model and the places they sit in, in order."""
-    slots = {}
-    for path, module in peft_model.named_modules():
-        for attribute, weights in module._parameters.items():
-            if weights is not None and weights.requires_grad:
-                # PEFT leaves its own bookkeeping out of the names it saves.
-                kept = path.replace(".modules_to_save.default", "").removesuffix(".default")
-                slots[weights] = _Slot(f"{kept}.{attribute}", module._parameters, attribute)
-    return slots
-
-
-def _fill(slots: Sequence[_Slot], adapter: Adapter) -> None:
-    """Put the tensors of an adapter into their places, by reference.
-
-    The table of the module is set, not ``parameter.data``, and nothing is
-    copied: the graphs of several clients are alive at once, and each must end
-    in the very tensors it was built on, whoever used the slots since.
-    """
-    for slot in slots:
-        slot.parameters[slot.attribute] = adapter[slot.name]
 
 
 def _lora_dropouts(block: nn.Module) -> nn.Module:
