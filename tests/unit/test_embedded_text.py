@@ -61,7 +61,7 @@ def test_neither_split_depends_on_the_length_of_the_other(domain, seed, count):
 
 
 @given(SOME_DOMAIN, SEEDS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_every_value_of_the_meaning_is_told(domain, seed):
     for example in examples(domain, 10, seed):
         for slot, value in example.slots.items():
@@ -74,14 +74,14 @@ def test_every_value_of_the_meaning_is_told(domain, seed):
 
 
 @given(SOME_DOMAIN, SEEDS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_nothing_is_told_that_is_not_in_the_meaning(domain, seed):
     slots = lexicon(domain).slots
     for example in examples(domain, 10, seed):
         rest = example.text
         true = {told for slot, value in example.slots.items() for told in wordings(domain, slot, value)}
         for told in sorted(true, key=len, reverse=True):
-            rest = rest.replace(told, "*")
+            rest = re.sub(re.escape(told), "*", rest, flags=re.IGNORECASE)
         for slot in slots.values():
             for told in (phrase for phrases in slot.values.values() for phrase in phrases):
                 # a negated verb holds the bare form of the plain one, so phrases with a verb are left aside
@@ -89,7 +89,7 @@ def test_nothing_is_told_that_is_not_in_the_meaning(domain, seed):
 
 
 @given(SOME_DOMAIN, SEEDS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_a_text_is_one_to_three_finished_sentences(domain, seed):
     for example in examples(domain, 10, seed):
         found = sentences(example.text)
@@ -101,7 +101,7 @@ def test_a_text_is_one_to_three_finished_sentences(domain, seed):
 
 
 @given(SOME_DOMAIN, SEEDS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_an_stands_before_a_vowel_sound_and_a_before_the_rest(domain, seed):
     vowel_sounds = re.compile(r"(?!uni|use|one)[aeiou]|8|11\b|18\b|hour\b", re.IGNORECASE)
     for example in examples(domain, 10, seed):
@@ -160,7 +160,7 @@ def test_a_domain_has_tens_of_thousands_of_meanings_and_hardly_repeats_itself(do
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_one_meaning_is_told_in_many_ways(domain):
     told: dict[str, set[str]] = {}
-    for example in examples(domain, 20_000, seed=6):
+    for example in examples(domain, 8_000, seed=6):
         told.setdefault(example.mr, set()).add(example.text)
     again = [texts for texts in told.values() if len(texts) > 1]
     assert again

@@ -88,36 +88,31 @@ HOTEL = Domain(
 MUSEUM = Domain(
     name="museum",
     label="type",
-    subject=("name", "type"),
-    nouns=("museum",),
+    subject=("name",),
+    nouns=("museum", "place"),
     slots={
-        "name": Slot(names("Hale Brand Lyra Orion Star Stone Bell Winter", "House Hall Museum")),
-        "style": Slot(
-            literal("modern", "old", "stone", "brick"),
-            verb=("is in a(n) {} hall",),
-            after=("in a(n) {} hall",),
+        "name": Slot(names("The", COLOURS, "House Hall Star Stone Road Museum")),
+        "price": Slot(
+            {"free": ("free",), "low": ("cheap", "low-priced")}, verb=("[is|are] {}",), adjective=("{}",)
         ),
-        "type": Slot(literal("films", "music", "art", "trains", "games", "toys", "stars", "books")),
-        "city": Slot(names(CITIES), verb=("stands in {}",), after=("in {}",), front=("in {}",)),
-        "price": Slot({"free": ("free", "free for all"), "low": ("cheap", "low-priced")}, verb=("is {}",)),
+        "style": Slot(literal("modern", "old", "stone", "small"), verb=("[is|are] {}",), adjective=("{}",)),
+        "type": Slot(
+            literal("films", "music", "art", "trains", "games", "toys", "stars", "books"),
+            verb=("[shows|show] {}", "[is|are] full of {}"),
+            after=("full of {}", "all about {}"),
+        ),
+        "area": area(),
+        "city": Slot(names(CITIES), verb=("[is|are] in {}",), after=("in {}",), front=("in {}",)),
         "day": Slot(
             names("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
-            verb=("shuts on {}", "is shut on {}"),
+            verb=("[shuts|shut] on {}", "[is|are] shut on {}"),
         ),
         "families": Slot(
-            {"yes": ("fun for children", "for all ages"), "no": ("not for children",)},
-            verb=("is {}",),
+            {"yes": ("good for children", "for all ages"), "no": ("not for children",)},
+            verb=("[is|are] {}",),
         ),
     },
-    frames=(
-        "To see {type}, go to {name}, {short}.",
-        "To learn about {type}, go to {name}.",
-        "All who love {type} should see {name}, which {which}.",
-        "{front}, all who love {type} should go to {name}.",
-        "{name}, {short}, is full of {type}.",
-        "{name} shows {type} and {vps}.",
-    ),
-    later=("It {vps}.", "The museum {vps}."),
-    relative=(),
+    frames=NAMED + PLACED,
+    later=("It {vps}.", "It {vps}.", "The {noun} {vps}."),
     num_optional=(1, 2, 2),
 )
