@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, cast
 
 import simpy
+from simpy.core import EmptySchedule
 from simpy.events import Condition, Event, Process
 
 from cosim.errors import StalledError
@@ -74,20 +75,29 @@ class Clock:
     def run(self, until: Process) -> None:
         """Let time pass until ``until`` ends, and no further: timers left over are not waited for.
 
+        A fault in any process, waited for or not, ends the run and comes out as it was raised.
+
         Raises
         ------
         StalledError
             If nothing is left to happen before ``until`` ends; names who waits for what.
         """
+        step = self._environment.step
         try:
-            self._environment.run(until)
-        except RuntimeError:
-            if until.triggered:
-                raise
+            while not until.processed:
+                step()
+        except EmptySchedule:
             raise StalledError(self._who_waits()) from None
 
     def _ended(self, process: Event) -> None:
+        """Forget a process; one that failed ends the run with the very exception it raised.
+
+        Left alone, SimPy would hand whoever waits a copy made from the
+        exception's ``args``, which not every class can be made from.
+        """
         self._alive.pop(cast(Process, process))
+        if not process.ok:
+            raise process.value
 
     def _who_waits(self) -> str:
         waits = [f"{name} waits for {self._what(process.target)}" for process, name in self._alive.items()]
