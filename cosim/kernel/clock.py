@@ -97,7 +97,7 @@ class Clock:
         """
         self._alive.pop(cast(Process, process))
         if not process.ok:
-            raise process.value
+            raise cast(BaseException, process.value)
 
     def _who_waits(self) -> str:
         waits = [f"{name} waits for {self._what(process.target)}" for process, name in self._alive.items()]

@@ -6,12 +6,13 @@ from typing import Protocol
 
 import numpy as np
 
-from cosim.errors import StalledError
 from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
 
 _FIRST_BLOCKS = 8
-_MOST_BLOCKS = 1 << 20
+_MOST_BLOCKS = 1 << 16  # at one time, or the gains of wide grants would fill the memory
+_NEVER_NS = 1 << 63
+"""What would end later, in 292 years, never ends: instants are recorded as 64-bit integers."""
 
 
 class Rate(Protocol):
@@ -34,7 +35,8 @@ class ConstantRate:
         """Return the first whole nanosecond by which ``amount`` has drained."""
         if self.per_s == 0.0:
             return None if amount else start_ns
-        return start_ns + drain_ns(amount, self.per_s)
+        end_ns = start_ns + drain_ns(amount, self.per_s)
+        return end_ns if end_ns < _NEVER_NS else None
 
     def drained(self, start_ns: int, end_ns: int) -> Fraction:
         """Return rate times time."""
@@ -63,10 +65,7 @@ class BlockRate:
     def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
         """Return the first whole nanosecond by which ``amount`` has drained.
 
-        Raises
-        ------
-        StalledError
-            If nothing at all drains in a million blocks.
+        None if it would take for ever at the mean rate of many thousand blocks.
         """
         if not amount:
             return start_ns
@@ -83,13 +82,13 @@ class BlockRate:
                 begin_ns = max(start_ns, (first + last) * self._block_ns)
                 before = float(drained[last - 1]) if last else 0.0
                 return begin_ns + drain_ns(max(left - before, 0.0), float(rates[last]))
-            if count >= _MOST_BLOCKS and drained[-1] == 0.0:
-                raise StalledError(f"nothing drains in {count} blocks of {self._block_ns} ns: the rate is 0.")
             left -= float(drained[-1])
             start_ns = (first + count) * self._block_ns
-            mean = max(float(drained[-1]) / count, 1e-300)
+            blocks_left = left / max(float(drained[-1]) / count, 1e-300)
+            if count == _MOST_BLOCKS and start_ns + blocks_left * self._block_ns >= _NEVER_NS:
+                return None
             count = int(
-                min(max(left / mean * 1.1 + 2, _FIRST_BLOCKS), 2 * count * _FIRST_BLOCKS, _MOST_BLOCKS)
+                min(max(blocks_left * 1.1 + 2, _FIRST_BLOCKS), 2 * count * _FIRST_BLOCKS, _MOST_BLOCKS)
             )
 
     def drained(self, start_ns: int, end_ns: int) -> Fraction:
@@ -130,7 +129,9 @@ class Job:
         self._version = 0
 
     def drain(self, rate: Rate) -> None:
-        """Drain at ``rate`` from now on."""
+        """Drain at ``rate`` from now on; a job that has ended stays ended."""
+        if self.done.triggered:  # whoever waits for it may not have been told yet at this instant
+            return
         now_ns = self._clock.now
         if self._rate is not None and now_ns > self._since_ns:
             self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))

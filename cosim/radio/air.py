@@ -46,7 +46,7 @@ class _Link:
     waiting: deque[tuple[int, Event]] = field(default_factory=deque)
     rates: dict[int, Rate] = field(default_factory=dict)
     holders: dict[int, tuple[int, float]] = field(default_factory=dict)
-    admitted: set[int] = field(default_factory=set)
+    admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
     busy: set[int] = field(default_factory=set)
 
     def admit(self, client: int) -> bool:
@@ -54,13 +54,13 @@ class _Link:
         wanted = self.granted[client].subchannels.tolist()
         if not self.busy.isdisjoint(wanted):
             return False
-        self.admitted.add(client)
+        self.admitted[client] = None
         self.busy.update(wanted)
         return True
 
     def dismiss(self, client: int) -> None:
         """Free the client's subchannels."""
-        self.admitted.remove(client)
+        del self.admitted[client]
         self.busy.difference_update(self.granted[client].subchannels.tolist())
 
 
@@ -88,18 +88,34 @@ class Air:
         self._round = 0
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
-        """Let a decision take effect now; transfers in flight go on under their new grant."""
-        self._round = round_
+        """Let a decision take effect now; transfers in flight go on under their new grant.
+
+        Raises
+        ------
+        ValueError
+            If two transfers in flight would have the same subchannel.
+        """
         state = self._links.setdefault(link, _Link(link))
+        owners: dict[int, int] = {}
+        for client in state.admitted:
+            for number in granted[client].subchannels.tolist():
+                other = owners.setdefault(number, client)
+                if other != client:
+                    raise ValueError(
+                        f"subchannel {number} of {link} is granted to client {other} and client {client}, "
+                        "and both are in flight"
+                    )
+        self._round = round_
         state.granted = dict(granted)
         state.rates.clear()
-        state.busy = {int(n) for client in state.admitted for n in granted[client].subchannels}
+        state.busy = set(owners)
         overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
             len(grant.subchannels) for grant in granted.values()
         )
         if not overlaps:
             self._record(state, state.granted)
         self._rate(state, tuple(state.active))
+        self._let_in(state, None)
 
     def send(self, link: str, client: int, bits: int) -> Steps:
         """Send ``bits`` over a link and return the :class:`Airtime`; :meth:`leave` must follow."""
@@ -128,6 +144,11 @@ class Air:
         state.dismiss(client)
         if self._access.changes_in_flight:
             self._rate(state, tuple(state.active))
+        self._let_in(state, span)
+
+    @staticmethod
+    def _let_in(state: _Link, span: int | None) -> None:
+        """Let those begin whose turn has come; ``span`` made room for them."""
         while state.waiting and state.admit(state.waiting[0][0]):
             _, turn = state.waiting.popleft()
             turn.succeed(span)
@@ -167,16 +188,17 @@ class Air:
 
     def _record(self, state: _Link, in_use: Mapping[int, Grant]) -> None:
         """Write down every subchannel that changes hands or power now."""
-        gains = None
+        block = self._cell.block_at(self._clock.now)
         for client, grant in in_use.items():
+            gains = None
             powers = grant.tx_power_w.tolist()
             for number, power in zip(grant.subchannels.tolist(), powers, strict=True):
                 if state.holders.get(number) == (client, power):
                     continue
                 state.holders[number] = (client, power)
                 if gains is None:
-                    gains = self._cell.gain_at(state.name, self._clock.now)
-                gain = float(gains[client, number])
+                    gains = self._cell.gains(state.name, client, block, 1)[0]
+                gain = float(gains[number])
                 self._log.add(
                     self._clock.now, self._round, state.name, number, f"client-{client}", power, gain
                 )

@@ -1,4 +1,4 @@
-"""The clock: whole nanoseconds, ties in order, an end with the scheme, and a clear word when time stands still."""
+"""The clock: whole nanoseconds, ties in order, an end with the scheme, and a clear word when it stalls."""
 
 import json
 
@@ -108,7 +108,7 @@ def test_an_event_that_happened_is_no_longer_waited_for(clock):
         yield event
         yield clock.event("another reply")
 
-    with pytest.raises(StalledError, match="waits for another reply\\.$"):
+    with pytest.raises(StalledError, match=r"waits for another reply\.$"):
         clock.run(clock.process(waits(), "waits"))
 
 
@@ -149,7 +149,7 @@ def test_a_fault_in_a_process_nobody_waits_for_comes_out_as_well(clock):
         yield clock.timeout(5)
 
     clock.process(side(), "side")
-    with pytest.raises(RuntimeError, match="^broken on the side$"):
+    with pytest.raises(RuntimeError, match=r"^broken on the side$"):
         clock.run(clock.process(scheme(), "the scheme"))
 
 
@@ -162,7 +162,7 @@ def test_a_fault_in_a_timer_is_not_taken_for_a_stall(clock):
     def waits():
         yield clock.event("a reply")
 
-    with pytest.raises(RuntimeError, match="^broken timer$"):
+    with pytest.raises(RuntimeError, match=r"^broken timer$"):
         clock.run(clock.process(waits(), "waits"))
 
 

@@ -92,5 +92,5 @@ def test_who_waits_for_a_place_that_is_never_given_up_is_named(clock):
         yield queue.enter()
 
     assert queue.enter() is None
-    with pytest.raises(StalledError, match="the second waits for a place at main-server\\.$"):
+    with pytest.raises(StalledError, match=r"the second waits for a place at main-server\.$"):
         clock.run(clock.process(waits(), "the second"))
