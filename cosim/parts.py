@@ -10,7 +10,7 @@ import inspect
 from functools import cache
 from importlib import import_module, metadata
 from pkgutil import iter_modules
-from typing import Annotated, Any, ClassVar, TypeVar, Union, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
@@ -27,6 +27,8 @@ class Table(BaseModel):
 class Part(Table):
     """A table with a ``kind`` and the behaviour that goes with it."""
 
+    if TYPE_CHECKING:
+        kind: str
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     """Settings the contract tests run the part on."""
 

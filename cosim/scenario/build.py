@@ -1,17 +1,24 @@
 """From a scenario to a world; all that can be refused before the first event is refused here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
+from cosim.allocation import Allocator
 from cosim.compute.device import Device
 from cosim.errors import CosimError, ScenarioError
 from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson
+from cosim.learning.shape import ModelShape
+from cosim.parts import family
 from cosim.radio.cell import Cell
+from cosim.radio.settings import DownlinkSettings
 from cosim.rng import stream
 from cosim.scenario.settings import Scenario
 from cosim.units import dbm_to_w
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,51 +66,133 @@ def prepare(scenario: Scenario) -> Prepared:
     CosimError
         If rooms do not fit each other: a cut outside the model, a share left
         empty, a decision that breaks a limit, a model that does not fit in
-        memory.
+        memory. All that can be found side by side is told at once, one fault a line.
     """
-    seed, scheme = scenario.seed, scenario.scheme
-    groups = [group for group in scenario.clients for _ in range(group.count)]
-    clients = tuple(
-        Device.draw(f"client-{number}", group, stream(seed, "clients", number))
-        for number, group in enumerate(groups)
-    )
-    lesson = Lesson.prepare(
-        scenario.model,
-        scenario.lora,
-        scenario.data,
-        scenario.training,
-        num_clients=len(clients),
-        num_steps=scheme.num_rounds * scheme.local_steps,
-        seed=seed,
-    )
-    num_layers = lesson.shape.num_layers
-    if not scenario.model.cut_layer < num_layers:
-        raise ScenarioError(
-            f"model.cut_layer: {scenario.model.cut_layer} leaves nothing for the main server; "
-            f"a model of {num_layers} layers can be cut at 1 to {num_layers - 1}."
-        )
-    prepared = Prepared(
-        scenario,
-        clients,
-        Device.draw(MAIN_SERVER, scenario.main_server, stream(seed, MAIN_SERVER)),
-        Device.draw(FEDERATED_SERVER, scenario.federated_server, stream(seed, FEDERATED_SERVER)),
-        Cell.build(scenario.radio, len(clients), seed),
-        lesson,
-    )
-    _refuse_what_does_not_fit(prepared)
+    prepared, faults = _attempt(scenario)
+    if prepared is None:
+        raise faults[0] if len(faults) == 1 else ScenarioError("\n".join(map(str, faults)))
     return prepared
 
 
 def check(scenario: Scenario) -> list[str]:
     """Return what is wrong with a scenario beyond its file, one finished sentence each."""
-    try:
-        prepare(scenario)
-    except CosimError as fault:
-        return [str(fault)]
-    return []
+    return [str(fault) for fault in _attempt(scenario)[1]]
 
 
-def _refuse_what_does_not_fit(prepared: Prepared) -> None:
+def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device]:
+    """Return the clients, the main server and the federated server, drawn."""
+    seed = scenario.seed
+    groups = [group for group in scenario.clients for _ in range(group.count)]
+    clients = tuple(
+        Device.draw(f"client-{number}", group, stream(seed, "clients", number))
+        for number, group in enumerate(groups)
+    )
+    return (
+        clients,
+        Device.draw(MAIN_SERVER, scenario.main_server, stream(seed, MAIN_SERVER)),
+        Device.draw(FEDERATED_SERVER, scenario.federated_server, stream(seed, FEDERATED_SERVER)),
+    )
+
+
+def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
+    """Return what was prepared, or None, and every fault that does not follow from another."""
+    found = _Found()
+    lesson = found.attempt(lambda: _lesson(scenario))
+    if lesson is None:
+        _probe_lesson(scenario, found)
+    cell = found.attempt(lambda: Cell.build(scenario.radio, scenario.num_clients, scenario.seed))
+    for fault in _too_few_subchannels(scenario):
+        found.add(fault)
+    if lesson is None or cell is None or found.faults:
+        return None, found.faults
+    prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
+    found.attempt(lambda: _decide_and_fit(prepared, found))
+    return (None if found.faults else prepared), found.faults
+
+
+class _Found:
+    """Faults found so far, each once."""
+
+    def __init__(self) -> None:
+        self.faults: list[CosimError] = []
+
+    def add(self, fault: CosimError) -> None:
+        if str(fault) not in map(str, self.faults):
+            self.faults.append(fault)
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """Return what a step returns, or None if it finds a fault."""
+        try:
+            return step()
+        except CosimError as fault:
+            self.add(fault)
+            return None
+
+
+def _lesson(scenario: Scenario) -> Lesson:
+    lesson = Lesson.prepare(
+        scenario.model,
+        scenario.lora,
+        scenario.data,
+        scenario.training,
+        num_clients=scenario.num_clients,
+        num_steps=scenario.scheme.num_rounds * scenario.scheme.local_steps,
+        seed=scenario.seed,
+    )
+    _refuse_cut(scenario, lesson.shape)
+    scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
+    return lesson
+
+
+def _probe_lesson(scenario: Scenario, found: _Found) -> None:
+    """Find the faults of model and data behind the first one."""
+    base, task = scenario.model.base, scenario.model.task
+    corpus = found.attempt(scenario.data.source.load)
+    config = found.attempt(base.read_config)
+    if config is not None:
+        found.attempt(base.content_key)
+        num_labels = 0 if task == "causal_lm" else max(len(corpus.labels) if corpus else 0, 2)
+        shape = found.attempt(lambda: ModelShape.read(config, task, num_labels))
+        if shape is not None:
+            found.attempt(lambda: scenario.lora.targets(shape))
+            found.attempt(lambda: _refuse_cut(scenario, shape))
+    if corpus is not None:
+        chance = stream(scenario.seed, "partition")
+        found.attempt(lambda: scenario.data.partition.split(corpus.train, scenario.num_clients, chance))
+
+
+def _refuse_cut(scenario: Scenario, shape: ModelShape) -> None:
+    cut_layer, num_layers = scenario.model.cut_layer, shape.num_layers
+    if not cut_layer < num_layers:
+        way_out = (
+            f"a model of {num_layers} layers can be cut at 1 to {num_layers - 1}."
+            if num_layers > 1
+            else "a model of 1 layer cannot be cut; take a deeper one."
+        )
+        raise ScenarioError(f"model.cut_layer: {cut_layer} leaves nothing for the main server; {way_out}")
+
+
+def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse more clients than subchannels where each must have one of its own."""
+    if scenario.allocator.shares_in_time:
+        return
+    sharing = ", ".join(
+        repr(kind)
+        for kind, part in family(Allocator).items()
+        if issubclass(part, Allocator) and part.shares_in_time
+    )
+    for name in sorted(scenario.scheme.links):
+        link = scenario.radio.link(name)
+        counted = not isinstance(link, DownlinkSettings) or link.counted
+        if counted and link.num_subchannels < scenario.num_clients:
+            yield ScenarioError(
+                f"radio.{name}.num_subchannels: {link.num_subchannels} cannot serve {scenario.num_clients} "
+                f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "
+                f"take {scenario.num_clients} or more, or an allocator that shares in time: {sharing}."
+            )
+
+
+def _decide_and_fit(prepared: Prepared, found: _Found) -> None:
     """Take the first decision and hold it against the limits and every memory."""
 
     def nobody(_rank: int) -> Executor:
@@ -112,7 +201,8 @@ def _refuse_what_does_not_fit(prepared: Prepared) -> None:
     allocation = prepared.world(nobody).decide(round_=1)
     needs = prepared.scenario.scheme.memory_bytes(prepared.lesson, allocation.cut_layer, allocation.lora_rank)
     what = f"training with cut_layer {allocation.cut_layer} and rank {allocation.lora_rank}"
-    prepared.main_server.refuse_what_does_not_fit(needs[MAIN_SERVER], what)
-    for device in prepared.clients:
-        if "client" in needs:
-            device.refuse_what_does_not_fit(needs["client"], what)
+    server = prepared.main_server
+    found.attempt(lambda: server.refuse_what_does_not_fit(needs[MAIN_SERVER], what))
+    by_memory = sorted(prepared.clients, key=lambda device: device.memory_bytes or float("inf"))
+    if "client" in needs:  # one client stands for all: a hundred phones of one kind are one fault
+        found.attempt(lambda: by_memory[0].refuse_what_does_not_fit(needs["client"], what))

@@ -109,9 +109,7 @@ def _validate(given: dict[str, Any], source: str, folder: Path) -> Scenario:
         scenario = Scenario.model_validate(given)
     except ValidationError as error:
         told = faults(error, given, Scenario)
-        raise ScenarioError(
-            "\n".join([f"{source}: {len(told)} fault(s)", *(f"  {one}" for one in told)])
-        ) from None
+        raise ScenarioError("\n".join(f"{source}: {one}" for one in told)) from None
     located = _locate(scenario, folder.resolve())
     assert isinstance(located, Scenario)
     return located

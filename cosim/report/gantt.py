@@ -1,0 +1,334 @@
+"""The timeline as a picture: a lane per actor, and the loss over simulated time beneath it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cosim.errors import RecordError
+from cosim.record.folder import Record
+from cosim.report.spans import Chosen, Spans, is_client, length_ns
+from cosim.units import Floats, Ints
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """The spans of one name in one lane; ``asked_ns`` to ``start_ns`` they waited for room.
+
+    Times are of shape (num_bars,).
+    """
+
+    name: str
+    is_transfer: bool
+    asked_ns: Ints
+    start_ns: Ints
+    end_ns: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """What one actor did: a client computes, sends and receives, a server computes."""
+
+    actor: str
+    bars: tuple[Bars, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """All that the picture shows.
+
+    Attributes
+    ----------
+    title
+        The name of the run and what part of it the lanes show.
+    from_ns, to_ns
+        The time the lanes show.
+    length_ns
+        The time of the whole run, over which the losses are drawn.
+    names
+        Names of spans in the order in which they first begin.
+    lanes
+        Clients by number, then the servers.
+    rounds
+        Number and begin, ns, of each round shown.
+    losses
+        For each kind of loss its instants, ns, and values.
+    """
+
+    title: str
+    from_ns: int
+    to_ns: int
+    length_ns: int
+    names: tuple[str, ...]
+    lanes: tuple[Lane, ...]
+    rounds: tuple[tuple[int, int], ...]
+    losses: dict[str, tuple[Ints, Floats]]
+
+
+def chart(record: Record, first_round: int | None = None, last_round: int | None = None) -> Chart:
+    """Return what the picture of some rounds shows.
+
+    Parameters
+    ----------
+    record
+        The run.
+    first_round, last_round
+        Rounds the lanes show, both included; the first round alone without them.
+
+    Raises
+    ------
+    RecordError
+        If the run has no span in these rounds, or cannot be read.
+    """
+    spans = Spans.of(record)
+    if not len(spans):
+        raise RecordError(f"{record.path}: has no spans; the run is {record.status}.")
+    first = int(spans.round.min()) if first_round is None else first_round
+    last = first if last_round is None else last_round
+    shown = (spans.round >= first) & (spans.round <= last)
+    if not shown.any():
+        raise RecordError(
+            f"{record.path}: has no spans in rounds {first} to {last}; "
+            f"it has rounds {spans.round.min()} to {spans.round.max()}."
+        )
+    rounds = f"round {first}" if first == last else f"rounds {first} to {last}"
+    return Chart(
+        title=f"{record.manifest.get('name', record.path.name)}, {rounds} of {spans.round.max()}",
+        from_ns=int(spans.asked_ns[shown].min()),
+        to_ns=int(spans.end_ns[shown].max()),
+        length_ns=length_ns(record, spans),
+        names=tuple(name for index, name in enumerate(spans.names) if (spans.name[shown] == index).any()),
+        lanes=tuple(_lane(spans, actor, shown) for actor in range(len(spans.actors))),
+        rounds=tuple(
+            (int(round_), int(spans.asked_ns[shown & (spans.round == round_)].min()))
+            for round_ in np.unique(spans.round[shown])
+        ),
+        losses=_losses(record),
+    )
+
+
+def draw(shown: Chart, path: Path) -> None:
+    """Write a chart as a PNG.
+
+    Raises
+    ------
+    RecordError
+        If the file cannot be written.
+    """
+    from matplotlib import rc_context
+
+    with rc_context({"hatch.linewidth": 0.5, "font.size": 9.0}):
+        figure = _figure(shown)
+        try:
+            figure.savefig(path, format="png")
+        except OSError as fault:
+            raise RecordError(f"{path}: cannot be written: {fault.strerror}.") from None
+
+
+def _figure(shown: Chart) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height = 0.6 + 0.34 * min(len(shown.lanes), 12) + 0.13 * max(len(shown.lanes) - 12, 0)
+    loss_height = 1.7 if shown.losses else 0.0
+    figure = Figure(figsize=(11.0, height + loss_height + 1.0), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    if shown.losses:
+        above, below = figure.subplots(2, 1, height_ratios=[height, loss_height])
+        _draw_losses(below, shown)
+    else:
+        above = figure.subplots()
+    _draw_lanes(above, shown)
+    _draw_legend(figure, shown)
+    return figure
+
+
+def _lane(spans: Spans, actor: int, shown: Chosen) -> Lane:
+    """Return one lane; a server's has only what it computes, as transfers stand in the clients' lanes."""
+    mine = shown & (spans.client == actor if is_client(spans.actors[actor]) else spans.actor == actor)
+    if not is_client(spans.actors[actor]):
+        mine &= ~spans.is_transfer | (spans.client < 0)
+    bars = []
+    for index, name in enumerate(spans.names):
+        chosen = mine & (spans.name == index)
+        if chosen.any():
+            times = (spans.asked_ns[chosen], spans.start_ns[chosen], spans.end_ns[chosen])
+            bars.append(Bars(name, bool(spans.is_transfer[chosen][0]), *times))
+    return Lane(spans.actors[actor], tuple(bars))
+
+
+def _losses(record: Record) -> dict[str, tuple[Ints, Floats]]:
+    """Return each loss by name; what several actors measured at one instant is averaged."""
+    metrics = record.metrics
+    names = np.array(metrics["name"].to_pylist(), dtype=np.str_)
+    times, values = metrics["time_ns"].to_numpy(), metrics["value"].to_numpy()
+    found = {}
+    for name in ("train_loss", "eval_loss"):
+        chosen = names == name
+        if chosen.any():
+            instants, which = np.unique(times[chosen], return_inverse=True)
+            means = np.bincount(which, weights=values[chosen]) / np.bincount(which)
+            found[name] = (instants, means)
+    return found
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How the spans of one name are drawn: a colour, and a hatch for those who see none."""
+
+    colour: str
+    hatch: str
+
+
+# Okabe and Ito's palette, told apart by all common kinds of colour vision. Computing is plain,
+# the uplink leans one way, the downlink the other, and adapters are crossed.
+_LOOKS = {
+    "client_forward": _Look("#0072B2", ""),
+    "activation_upload": _Look("#E69F00", "////"),
+    "server_forward_backward": _Look("#4D4D4D", ""),
+    "gradient_download": _Look("#F0E442", "\\\\\\\\"),
+    "client_backward": _Look("#56B4E9", ""),
+    "adapter_upload": _Look("#D55E00", "xxxx"),
+    "aggregate": _Look("#000000", ""),
+    "adapter_download": _Look("#CC79A7", "...."),
+    "whole_step": _Look("#4D4D4D", ""),
+}
+_HATCH_COLOUR = "#333333"
+_SPARE_COLOURS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00")
+_SPARE_HATCHES = ("++++", "oooo", "----", "||||", "****")
+_UNITS = (("h", 3600e9), ("min", 60e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0))
+_MOST_LABELS = 16
+
+
+def _look(name: str, is_transfer: bool, names: Sequence[str]) -> _Look:
+    if name in _LOOKS:
+        return _LOOKS[name]
+    number = [one for one in names if one not in _LOOKS].index(name)
+    hatch = _SPARE_HATCHES[number % len(_SPARE_HATCHES)] if is_transfer else ""
+    return _Look(_SPARE_COLOURS[number % len(_SPARE_COLOURS)], hatch)
+
+
+def _time_unit(length_ns: int) -> tuple[str, float]:
+    """Return the largest unit of which the length holds at least two."""
+    return next((unit for unit in _UNITS if length_ns >= 2 * unit[1]), _UNITS[-1])
+
+
+def _draw_lanes(axes: "Axes", shown: Chart) -> None:
+    unit, scale = _time_unit(shown.to_ns - shown.from_ns)
+    shortest_ns = 0.0015 * (shown.to_ns - shown.from_ns)  # what is shorter would be no wider than a hair
+    for row, lane in enumerate(shown.lanes):
+        axes.axhspan(row - 0.4, row + 0.4, color="#F4F4F4", linewidth=0, zorder=0)
+        for bars in lane.bars:
+            look = _look(bars.name, bars.is_transfer, shown.names)
+            waited = bars.start_ns > bars.asked_ns
+            axes.hlines(
+                np.full(int(waited.sum()), row),
+                bars.asked_ns[waited] / scale,
+                bars.start_ns[waited] / scale,
+                colors=look.colour,
+                linewidth=0.8,
+                zorder=1,
+            )
+            axes.broken_barh(
+                list(zip(bars.start_ns / scale, (bars.end_ns - bars.start_ns) / scale, strict=True)),
+                (row - 0.4, 0.8),
+                facecolor=look.colour,
+                edgecolor=_HATCH_COLOUR,
+                linewidth=0.0,
+                hatch=look.hatch,
+                zorder=2,
+            )
+            short = bars.start_ns[bars.end_ns - bars.start_ns < shortest_ns] / scale
+            axes.vlines(short, row - 0.4, row + 0.4, colors=look.colour, linewidth=1.0, zorder=3)
+    labelled = _labelled(shown.lanes)
+    axes.set_yticks(labelled, [shown.lanes[row].actor for row in labelled])
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(shown.lanes) - 0.5, -0.5)
+    margin = 0.005 * (shown.to_ns - shown.from_ns)
+    axes.set_xlim((shown.from_ns - margin) / scale, (shown.to_ns + margin) / scale)
+    axes.set_xlabel(f"simulated time, {unit}")
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.5, zorder=0.5)
+    _draw_rounds(axes, shown, scale)
+    _strip(axes, left=False)
+
+
+def _draw_rounds(axes: "Axes", shown: Chart, scale: float) -> None:
+    """Mark where each round begins, if there is more than one; labels are thinned to a dozen."""
+    every = -(-len(shown.rounds) // 12)
+    for number, (round_, from_ns) in enumerate(shown.rounds if len(shown.rounds) > 1 else ()):
+        axes.axvline(from_ns / scale, color="#000000", linewidth=0.6, linestyle=(0, (4, 3)), zorder=4)
+        if number % every == 0:
+            axes.annotate(
+                f"round {round_}",
+                (from_ns / scale, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, 2),
+                textcoords="offset points",
+                fontsize=8,
+            )
+
+
+def _labelled(lanes: Sequence[Lane]) -> list[int]:
+    """Return the rows that get a label: each server, and as many clients as there is room for."""
+    every = -(-len(lanes) // _MOST_LABELS)
+    num_clients = sum(is_client(lane.actor) for lane in lanes)
+    clients = [row for row in range(0, num_clients, every) if every == 1 or row + every // 2 < num_clients]
+    return [*clients, *range(num_clients, len(lanes))]
+
+
+def _draw_legend(figure: "Figure", shown: Chart) -> None:
+    from matplotlib.patches import Patch
+
+    is_transfer = {bars.name: bars.is_transfer for lane in shown.lanes for bars in lane.bars}
+    patches = []
+    for name in shown.names:
+        look = _look(name, is_transfer[name], shown.names)
+        label = name.replace("_", " ")
+        patches.append(
+            Patch(facecolor=look.colour, hatch=look.hatch, edgecolor=_HATCH_COLOUR, linewidth=0, label=label)
+        )
+    figure.legend(
+        handles=patches,
+        title=shown.title,
+        title_fontproperties={"weight": "bold", "size": 11},
+        alignment="left",
+        loc="outside upper left",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+        handlelength=2.6,
+    )
+
+
+def _draw_losses(axes: "Axes", shown: Chart) -> None:
+    unit, scale = _time_unit(shown.length_ns)
+    looks: dict[str, dict[str, Any]] = {
+        "train_loss": {"color": "#56B4E9", "linewidth": 1.0, "label": "training"},
+        "eval_loss": {
+            "color": "#000000",
+            "linewidth": 1.4,
+            "marker": "o",
+            "markersize": 4,
+            "label": "held out",
+        },
+    }
+    for name, (times_ns, values) in shown.losses.items():
+        axes.plot(times_ns / scale, values, **looks[name])
+    axes.axvspan(shown.from_ns / scale, shown.to_ns / scale, color="#EEEEEE", zorder=0, label="lanes above")
+    axes.set_xlim(0.0, max(shown.length_ns, 1) / scale)
+    axes.set_xlabel(f"simulated time, {unit}")
+    axes.set_ylabel("loss, nats")
+    axes.legend(frameon=False, fontsize=9, ncols=3, loc="upper right")
+    axes.grid(color="#DDDDDD", linewidth=0.5)
+    _strip(axes, left=True)
+
+
+def _strip(axes: "Axes", *, left: bool) -> None:
+    for side in ("top", "right", *(() if left else ("left",))):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,281 @@
+"""What a run came to: times, losses, shares of time, energy, and who held the others up."""
+
+from dataclasses import dataclass
+from math import ceil, floor, log10
+
+import numpy as np
+
+from cosim.record.folder import Record
+from cosim.report.spans import Spans, is_client, length_ns
+
+_STEPS = (1.0, 2.0, 2.5, 5.0)
+_MOST_LEVELS = 6
+
+
+@dataclass(frozen=True)
+class ActorTime:
+    """What one actor did with the run's time; the three add up to its length.
+
+    Attributes
+    ----------
+    compute_ns
+        It computed at least one work.
+    air_ns
+        It did not compute, but sent or received.
+    waiting_ns
+        Neither: it waited for others, for a place in a queue or for the air.
+    """
+
+    actor: str
+    compute_ns: int
+    air_ns: int
+    waiting_ns: int
+
+    @property
+    def busy_ns(self) -> int:
+        """All but waiting, ns."""
+        return self.compute_ns + self.air_ns
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Of compute, air and waiting in the run's length, adding up to one; zeros for an empty run."""
+        total = max(self.busy_ns + self.waiting_ns, 1)
+        return self.compute_ns / total, self.air_ns / total, self.waiting_ns / total
+
+
+@dataclass(frozen=True)
+class PhaseTotal:
+    """All spans of one name: what they took and moved.
+
+    ``covered_ns`` is for how long at least one of them went on; ``mean_ns`` and
+    ``longest_ns`` are of single spans.
+    """
+
+    name: str
+    kind: str
+    num_spans: int
+    covered_ns: int
+    mean_ns: float
+    longest_ns: int
+    bits: float
+    flop: float
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class LossLevel:
+    """The first evaluation at or below a held-out loss."""
+
+    loss: float
+    time_ns: int
+    round: int
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How the held-out loss went; ``figure`` is the last perplexity or accuracy, with its name."""
+
+    first_loss: float
+    last_loss: float
+    best: LossLevel
+    levels: tuple[LossLevel, ...]
+    figure: tuple[str, float] | None
+
+
+@dataclass(frozen=True)
+class Slowest:
+    """The client that was busy the longest, against the median client.
+
+    ``phase`` is the kind of span that costs it the most time over the median:
+    ``phase_ns`` of its own, ``phase_median_ns`` of the median client.
+    """
+
+    client: str
+    busy_ns: int
+    median_ns: float
+    phase: str
+    phase_ns: int
+    phase_median_ns: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in short.
+
+    Attributes
+    ----------
+    name, status, seed
+        Which run, and whether it is complete.
+    length_ns
+        Simulated time, ns.
+    num_rounds, num_spans
+        Rounds begun and pieces of work done.
+    learning
+        None where nothing was computed.
+    actors
+        Clients by number, then the servers.
+    phases
+        In the order in which they first begin.
+    energy_j
+        By who spent it on what: ``clients, compute`` and so on.
+    slowest
+        None with fewer than two clients.
+    """
+
+    name: str
+    status: str
+    seed: int
+    length_ns: int
+    num_rounds: int
+    num_spans: int
+    learning: Learning | None
+    actors: tuple[ActorTime, ...]
+    phases: tuple[PhaseTotal, ...]
+    energy_j: dict[str, float]
+    slowest: Slowest | None
+
+    @property
+    def clients(self) -> tuple[ActorTime, ...]:
+        """The clients among the actors."""
+        return tuple(one for one in self.actors if is_client(one.actor))
+
+    @property
+    def all_clients(self) -> ActorTime:
+        """The time of all clients together."""
+        mine = self.clients
+        return ActorTime(
+            "all clients",
+            sum(one.compute_ns for one in mine),
+            sum(one.air_ns for one in mine),
+            sum(one.waiting_ns for one in mine),
+        )
+
+
+def summarise(record: Record) -> Summary:
+    """Return a run in short.
+
+    Raises
+    ------
+    RecordError
+        If its tables cannot be read.
+    """
+    spans = Spans.of(record)
+    total_ns = length_ns(record, spans)
+    return Summary(
+        name=str(record.manifest.get("name", record.path.name)),
+        status=record.status,
+        seed=int(record.manifest.get("seed", 0)),
+        length_ns=total_ns,
+        num_rounds=int(spans.round.max()) if len(spans) else 0,
+        num_spans=len(spans),
+        learning=_learning(record),
+        actors=tuple(_actor_time(spans, actor, total_ns) for actor in range(len(spans.actors))),
+        phases=tuple(_phase_total(spans, name) for name in range(len(spans.names))),
+        energy_j=_energy(spans),
+        slowest=_slowest(spans),
+    )
+
+
+def loss_levels(first: float, best: float) -> tuple[float, ...]:
+    """Return round numbers from below ``first`` down to ``best``: three to six of them.
+
+    They hang on the step alone, so two runs that fall about as far share them.
+
+    Examples
+    --------
+    >>> loss_levels(4.03, 1.57)
+    (4.0, 3.5, 3.0, 2.5, 2.0)
+    >>> loss_levels(1.0, 1.0)
+    ()
+    """
+    fall = first - best
+    if not 0.0 < fall < float("inf"):
+        return ()
+    scale = 10.0 ** floor(log10(fall / _MOST_LEVELS))
+    step = next(
+        step * factor
+        for factor in (scale, 10 * scale)
+        for step in _STEPS
+        if step * factor * _MOST_LEVELS >= fall
+    )
+    highest = ceil(first / step) - 1  # below the first loss: it is there from the start
+    levels = (float(f"{number * step:.12g}") for number in range(highest, ceil(best / step) - 1, -1))
+    return tuple(level for level in levels if best <= level < first)
+
+
+def _learning(record: Record) -> Learning | None:
+    metrics = record.metrics.to_pydict()
+    rows = sorted(zip(*(metrics[key] for key in ("time_ns", "round", "name", "value")), strict=True))
+    losses = [(time_ns, round_, value) for time_ns, round_, name, value in rows if name == "eval_loss"]
+    losses = [row for row in losses if np.isfinite(row[2])]
+    if not losses:
+        return None
+    first, last = losses[0][2], losses[-1][2]
+    best = min(loss for *_, loss in losses)
+    figures = [(name, value) for *_, name, value in rows if name in ("eval_perplexity", "eval_accuracy")]
+    return Learning(
+        first_loss=first,
+        last_loss=last,
+        best=_reached(losses, best),
+        levels=tuple(_reached(losses, level) for level in loss_levels(first, best)),
+        figure=(figures[-1][0].removeprefix("eval_"), figures[-1][1]) if figures else None,
+    )
+
+
+def _reached(losses: list[tuple[int, int, float]], level: float) -> LossLevel:
+    time_ns, round_ = next((time_ns, round_) for time_ns, round_, loss in losses if loss <= level)
+    return LossLevel(level, time_ns, round_)
+
+
+def _actor_time(spans: Spans, actor: int, total_ns: int) -> ActorTime:
+    mine = spans.of_actor(actor)
+    compute_ns = spans.covered_ns(mine & ~spans.is_transfer)
+    busy_ns = spans.covered_ns(mine)
+    return ActorTime(spans.actors[actor], compute_ns, busy_ns - compute_ns, total_ns - busy_ns)
+
+
+def _phase_total(spans: Spans, name: int) -> PhaseTotal:
+    chosen = spans.name == name
+    durations = spans.duration_ns[chosen]
+    return PhaseTotal(
+        name=spans.names[name],
+        kind="transfer" if spans.is_transfer[chosen][0] else "compute",
+        num_spans=int(chosen.sum()),
+        covered_ns=spans.covered_ns(chosen),
+        mean_ns=float(durations.mean()),
+        longest_ns=int(durations.max()),
+        bits=float(spans.bits[chosen].sum()),
+        flop=float(spans.flop[chosen].sum()),
+        energy_j=float(spans.energy_j[chosen].sum()),
+    )
+
+
+def _energy(spans: Spans) -> dict[str, float]:
+    by_client = spans.actor < len(spans.clients)
+    return {
+        f"{who}, {what}": float(spans.energy_j[chosen & (spans.is_transfer == on_air)].sum())
+        for who, chosen in (("clients", by_client), ("servers", ~by_client))
+        for what, on_air in (("compute", False), ("sending", True))
+    }
+
+
+def _slowest(spans: Spans) -> Slowest | None:
+    """Return the client busy the longest, and in which phase it loses the most to the median client."""
+    clients = spans.clients
+    if len(clients) < 2:
+        return None
+    spent_ns = np.zeros((len(clients), len(spans.names)), dtype=np.int64)
+    mine = spans.client >= 0
+    np.add.at(spent_ns, (spans.client[mine], spans.name[mine]), spans.duration_ns[mine])
+    busy_ns = spent_ns.sum(axis=1)
+    who = int(busy_ns.argmax())
+    medians_ns = np.median(spent_ns, axis=0)
+    phase = int((spent_ns[who] - medians_ns).argmax())
+    return Slowest(
+        client=clients[who],
+        busy_ns=int(busy_ns[who]),
+        median_ns=float(np.median(busy_ns)),
+        phase=spans.names[phase],
+        phase_ns=int(spent_ns[who, phase]),
+        phase_median_ns=float(medians_ns[phase]),
+    )

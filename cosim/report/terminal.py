@@ -1,0 +1,112 @@
+"""A summary as tables on a terminal."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cosim.report.quantities import amount, count, duration, percent
+from cosim.report.summary import ActorTime, Learning, PhaseTotal, Slowest, Summary
+
+_MOST_CLIENTS = 8  # beyond that the table shows the busiest, the median and the idlest client
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print a summary."""
+    status = "" if summary.status == "complete" else f" ({summary.status})"
+    console.print(
+        f"{summary.name}, seed {summary.seed}{status}: {duration(summary.length_ns)} simulated, "
+        f"{count(summary.num_rounds)} round(s), {count(summary.num_spans)} spans",
+        style="bold",
+        highlight=False,
+    )
+    if summary.learning is not None:
+        _show_learning(summary.learning, console)
+    if summary.actors:
+        _show_actors(summary, console)
+        _show_phases(summary, console)
+        spent = ", ".join(f"{who} {amount(spent, 'J')}" for who, spent in summary.energy_j.items() if spent)
+        _say(
+            console,
+            f"energy: {amount(sum(summary.energy_j.values()), 'J')}" + (f" ({spent})" if spent else ""),
+        )
+    if summary.slowest is not None:
+        _say(console, _slowest(summary.slowest))
+
+
+def _show_learning(learning: Learning, console: Console) -> None:
+    figure = f", {learning.figure[0]} {learning.figure[1]:.4g}" if learning.figure is not None else ""
+    best = learning.best
+    lowest = "" if best.loss == learning.last_loss else f", lowest {best.loss:.4g} after round {best.round}"
+    _say(console, f"held-out loss: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
+    table = _table(("held-out loss", "right"), ("reached after", "right"), ("round", "right"))
+    for level in learning.levels:
+        table.add_row(f"{level.loss:g}", duration(level.time_ns), str(level.round))
+    table.add_row(f"{best.loss:.4g}", duration(best.time_ns), str(best.round))
+    console.print(table)
+
+
+def _show_actors(summary: Summary, console: Console) -> None:
+    table = _table(("share of time", "left"), ("compute", "right"), ("on air", "right"), ("waiting", "right"))
+    clients = summary.clients
+    if len(clients) <= _MOST_CLIENTS:
+        for one in clients:
+            table.add_row(one.actor, *map(percent, one.shares))
+    else:
+        by_busy = sorted(clients, key=lambda one: one.busy_ns)
+        for what, one in (
+            ("busiest", by_busy[-1]),
+            ("median", by_busy[len(by_busy) // 2]),
+            ("idlest", by_busy[0]),
+        ):
+            table.add_row(f"{one.actor} ({what})", *map(percent, one.shares))
+    together: tuple[ActorTime, ...] = (summary.all_clients,) if len(clients) > 1 else ()
+    for one in (*together, *(one for one in summary.actors if one not in clients)):
+        table.add_row(one.actor, *map(percent, one.shares))
+    console.print(table)
+
+
+def _show_phases(summary: Summary, console: Console) -> None:
+    table = _table(
+        ("phase", "left"),
+        ("spans", "right"),
+        ("mean", "right"),
+        ("longest", "right"),
+        ("of run", "right"),
+        ("amount", "right"),
+        ("energy", "right"),
+    )
+    for one in summary.phases:
+        table.add_row(
+            one.name,
+            count(one.num_spans),
+            duration(one.mean_ns),
+            duration(one.longest_ns),
+            percent(one.covered_ns / max(summary.length_ns, 1)),
+            _moved(one),
+            amount(one.energy_j, "J"),
+        )
+    console.print(table)
+
+
+def _moved(phase: PhaseTotal) -> str:
+    return amount(phase.bits, "bit") if phase.kind == "transfer" else amount(phase.flop, "FLOP")
+
+
+def _slowest(slowest: Slowest) -> str:
+    times = f"{slowest.busy_ns / slowest.median_ns:.2f} times" if slowest.median_ns else "more than"
+    return (
+        f"slowest: {slowest.client}, busy for {duration(slowest.busy_ns)}, {times} the median client; "
+        f"most of it by {slowest.phase}, {duration(slowest.phase_ns)} against "
+        f"{duration(slowest.phase_median_ns)}"
+    )
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading, justify in columns:
+        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
+    return table
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)
