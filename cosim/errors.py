@@ -6,6 +6,7 @@
     ├── ScenarioError     the file, a setting or a path the user gave is at fault
     ├── AllocationError   an allocator was told, or decided, something the cell cannot do
     ├── RecordError       a folder is no run, or a run that cannot be read
+    ├── StoreError        a folder is no store of values, or one that cannot be used
     └── StalledError      nothing can happen any more and the scheme has not ended
 
 A message is one finished sentence that names the place, the value and the way
@@ -30,6 +31,10 @@ class AllocationError(CosimError):
 
 class RecordError(CosimError):
     """A run folder cannot be written or read."""
+
+
+class StoreError(CosimError):
+    """A store of values cannot be used."""
 
 
 class StalledError(CosimError):

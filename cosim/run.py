@@ -8,10 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cosim.errors import RecordError
 from cosim.learning.executor import Executor, TimingOnly
-from cosim.record.folder import RunFolder
+from cosim.learning.store import LostValueError, Store
+from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
-from cosim.scenario.load import run_hash, to_toml
+from cosim.scenario.load import load, run_hash, to_toml
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -22,6 +24,7 @@ def run(
     folder: Path | None = None,
     *,
     timing_only: bool = False,
+    store: Store | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
     """Build the world, play it, and record what happened.
@@ -34,6 +37,9 @@ def run(
         Where to record; ``runs/<name>/<first 12 hex of the run's hash>`` without it.
     timing_only
         Compute no tensor: times, amounts and grants only.
+    store
+        Where learned values are looked for and kept; without it everything is
+        computed and nothing kept.
     watch
         Called at the end of each round.
 
@@ -49,27 +55,82 @@ def run(
         whatever stops it leaves a folder marked ``failed`` with all that was
         recorded so far.
     """
-    began = time.monotonic()
     prepared = prepare(scenario)
     record = RunFolder.create(
         folder or default_folder(scenario, timing_only=timing_only),
         to_toml(scenario),
-        {"name": scenario.name, "seed": scenario.seed, "timing_only": timing_only, **_origin()},
+        {
+            "name": scenario.name,
+            "seed": scenario.seed,
+            "timing_only": timing_only,
+            "scenario": run_hash(scenario),
+            **_origin(),
+        },
     )
-    world: World | None = None
-    try:
-        world = prepared.world(_executor(prepared, timing_only), watch)
-        world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
-        world.save_adapter(record.adapter_folder)
-        record.finish(world.log, "complete", **_times(world, began))
-    except BaseException as fault:
-        reason = str(fault) or type(fault).__name__
-        if world is None:
-            record.mark("failed", reason=reason)
-        else:
-            record.finish(world.log, "failed", reason=reason, **_times(world, began))
-        raise
-    return record.path
+    with record.held():
+        return _play(prepared, record, timing_only, store, watch)
+
+
+def resume(
+    folder: Path,
+    *,
+    store: Store | None = None,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """Bring a run that was stopped to its end, with the bytes it would have had.
+
+    It is played again from time zero. What the store holds is recalled, so
+    that it is where it was stopped in seconds.
+
+    Raises
+    ------
+    RecordError
+        If the folder is no run, the run is complete or still going on, or its
+        scenario was changed by hand.
+    """
+    record = Record.open(folder)
+    if record.status == "complete":
+        raise RecordError(f"{folder}: the run is complete; there is nothing to resume.")
+    scenario = load(record.scenario_path)
+    if run_hash(scenario) != record.manifest["scenario"]:
+        raise RecordError(
+            f"{folder}: scenario.toml is not the one the run began with; "
+            f"run it as a new one: cosim run {record.scenario_path}"
+        )
+    prepared = prepare(scenario)
+    resumed = RunFolder.reopen(record)
+    with resumed.held():
+        return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
+
+
+def _play(
+    prepared: Prepared,
+    record: RunFolder,
+    timing_only: bool,
+    store: Store | None,
+    watch: Callable[[Progress], None],
+) -> Path:
+    """Play a run to its end and write its record; whatever stops it leaves the record marked failed."""
+    began = time.monotonic()
+    record.mark("running")
+
+    def executor(lora_rank: int) -> Executor:
+        return TimingOnly() if timing_only else prepared.lesson.executor(lora_rank, store)
+
+    while True:
+        world = prepared.world(executor, watch)
+        try:
+            scheme = prepared.scenario.scheme
+            world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
+            world.save_adapter(record.adapter_folder)
+            record.finish(world.log, "complete", **_outcome(world, store, began))
+        except LostValueError:
+            continue  # a value went while it was in use; what is left is found again, the rest computed
+        except BaseException as fault:
+            reason = str(fault) or type(fault).__name__
+            record.finish(world.log, "failed", reason=reason, **_outcome(world, store, began))
+            raise
+        return record.path
 
 
 def default_folder(scenario: Scenario, *, timing_only: bool) -> Path:
@@ -78,12 +139,13 @@ def default_folder(scenario: Scenario, *, timing_only: bool) -> Path:
     return Path("runs") / scenario.name / (run_hash(scenario)[:12] + suffix)
 
 
-def _executor(prepared: Prepared, timing_only: bool) -> Callable[[int], Executor]:
-    return (lambda _rank: TimingOnly()) if timing_only else prepared.lesson.executor
-
-
-def _times(world: World, began: float) -> dict[str, float]:
-    return {"simulated_s": world.clock.now / NS_PER_S, "wall_s": round(time.monotonic() - began, 3)}
+def _outcome(world: World, store: Store | None, began: float) -> dict[str, Any]:
+    return {
+        "simulated_s": world.clock.now / NS_PER_S,
+        "wall_s": round(time.monotonic() - began, 3),
+        "works": {"computed": world.num_computed, "recalled": world.num_recalled},
+        "store_warning": None if store is None else store.warning,
+    }
 
 
 def _origin() -> dict[str, Any]:

@@ -98,7 +98,7 @@ class World:
         self.cell = cell
         self.lesson = lesson
         self.devices = {device.name: device for device in (*clients, main_server, federated_server)}
-        self.final_adapter: list[Output] = []
+        self.adapter: Output | None = None
         self._clients = tuple(clients)
         self._queues = {
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
@@ -251,8 +251,22 @@ class World:
 
     def save_adapter(self, folder: Path) -> None:
         """Write the final adapter in PEFT's own format; nothing where nothing was computed."""
-        if self._executor is not None:
-            self._executor.save_adapter(folder, self.final_adapter)
+        if self._executor is None or not self._executor.computes or self.adapter is None:
+            return
+        _, (files,) = self._executor.settle((), [self.adapter])
+        folder.mkdir(exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+
+    @property
+    def num_computed(self) -> int:
+        """Works of the training computed in this run."""
+        return 0 if self._executor is None else self._executor.num_computed
+
+    @property
+    def num_recalled(self) -> int:
+        """Works of the training whose value the store had."""
+        return 0 if self._executor is None else self._executor.num_recalled
 
     def _amounts(self, cut_layer: int, lora_rank: int) -> Amounts:
         one = split_amounts(self.lesson, cut_layer, lora_rank)

@@ -1,11 +1,11 @@
 """Executors: who computes a work's value, and when."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+from cosim.learning.store import Shelf
 from cosim.learning.work import Output, Work
 
 
@@ -14,6 +14,14 @@ class Executor(Protocol):
 
     computes: bool
     """Whether there are values at all."""
+
+    @property
+    def num_computed(self) -> int:
+        """Works computed so far."""
+
+    @property
+    def num_recalled(self) -> int:
+        """Works that needed no computing, because the store had what was asked of them."""
 
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
         """Compute what is asked for, all in one go.
@@ -28,18 +36,12 @@ class Executor(Protocol):
             Outputs whose values are returned.
         """
 
-    def save_adapter(self, folder: Path, parts: Sequence[Output]) -> None:
-        """Write the adapter that these outputs make up in PEFT's own format."""
-
 
 class Computes(Protocol):
     """Knows how each operation is computed."""
 
     def __call__(self, work: Work, inputs: list[Any]) -> dict[str, Any]:
         """Return the fields of a work's value by name, from the values of its inputs in their order."""
-
-    def save_adapter(self, folder: Path, parts: Sequence[Any]) -> None:
-        """Write an adapter, given in parts, in PEFT's format."""
 
 
 class Sequential:
@@ -50,25 +52,37 @@ class Sequential:
 
     Parameters
     ----------
-    trainer
-        Knows how each operation is computed.
+    make_trainer
+        Returns who knows how each operation is computed; called when there is
+        something to compute, since it loads the model.
+    fetch
+        Returns a value kept elsewhere, for a work without inputs whose value is
+        not held here.
     """
 
     computes = True
+    num_recalled = 0
 
-    def __init__(self, trainer: Computes) -> None:
-        self._trainer = trainer
+    def __init__(
+        self, make_trainer: Callable[[], Computes], fetch: Callable[[Output], Any] | None = None
+    ) -> None:
+        self._make_trainer = make_trainer
+        self._fetch = fetch
+        self._trainer: Computes | None = None
         self._kept: WeakKeyDictionary[Work, dict[str, Any]] = WeakKeyDictionary()
         self.num_computed = 0
 
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
         """Compute everything below ``keep`` and ``read``."""
         wanted = (*keep, *read)
-        works = self._uncomputed(wanted)
+        works = self.uncomputed(wanted)
         reads_left = Counter(one for work in works for one in work.inputs)
         reads_left.update(wanted)
         values: dict[Output, Any] = {}
+        if works and self._trainer is None:
+            self._trainer = self._make_trainer()
         for work in works:
+            assert self._trainer is not None
             fields = self._trainer(work, [self._value(one, values) for one in work.inputs])
             self.num_computed += 1
             for name, value in fields.items():
@@ -88,41 +102,98 @@ class Sequential:
             kept.append(anchor.out(one.field))
         return kept, [self._value(one, values) for one in read]
 
-    def save_adapter(self, folder: Path, parts: Sequence[Output]) -> None:
-        """Compute the parts and write them."""
-        self._trainer.save_adapter(folder, self.settle((), parts)[1])
-
     def _value(self, output: Output, values: dict[Output, Any]) -> Any:
-        held = self._kept.get(output.work)
-        return held[output.field] if held is not None and output.field in held else values[output]
+        held = self._kept.get(output.work, {})
+        if output.field in held:
+            return held[output.field]
+        if output not in values and self._fetch is not None:
+            values[output] = self._fetch(output)
+        return values[output]
 
-    def _uncomputed(self, wanted: Iterable[Output]) -> list[Work]:
-        """Return the works to compute, inputs first."""
+    def uncomputed(self, wanted: Iterable[Output]) -> list[Work]:
+        """Return the works that would have to be computed, inputs first."""
         found: set[Work] = set()
         open_ = list(wanted)
         while open_:
             output = open_.pop()
             work = output.work
-            if work in found or output.field in self._kept.get(work, ()):
+            if work in found or output.field in self._kept.get(work, ()) or self._is_elsewhere(work):
                 continue
             found.add(work)
             open_.extend(work.inputs)
         return sorted(found, key=lambda work: work.order)
+
+    def _is_elsewhere(self, work: Work) -> bool:
+        """Return whether a work has no inputs because its value is kept, not because it is the first."""
+        return self._fetch is not None and not work.inputs and work.operation != "start"
+
+
+class Recalling:
+    """Looks in the store first; what is not there is computed, and kept.
+
+    Parameters
+    ----------
+    shelf
+        The store's values of this training.
+    make_trainer
+        As for :class:`Sequential`; never called if the store has everything.
+    device
+        Where torch computes.
+    """
+
+    computes = True
+
+    def __init__(self, shelf: Shelf, make_trainer: Callable[[], Computes], device: str) -> None:
+        self._shelf = shelf
+        self._sequential = Sequential(
+            make_trainer, lambda output: shelf.get((output.work.key, output.field), device)
+        )
+        self.num_recalled = 0
+
+    @property
+    def num_computed(self) -> int:
+        """Works computed so far."""
+        return self._sequential.num_computed
+
+    def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
+        """Recall or compute everything below ``keep`` and ``read``."""
+        wanted = (*keep, *read)
+        if not all(_key(one) in self._shelf for one in wanted):
+            self._shelf.refresh()  # another process may have computed it by now
+        missing_keep = [one for one in keep if _key(one) not in self._shelf]
+        missing_read = [one for one in read if _key(one) not in self._shelf]
+        num_works = len(self._sequential.uncomputed(wanted))
+        before = self.num_computed
+        computed: dict[Output, Output] = {}
+        values: dict[Output, Any] = {}
+        if missing_keep or missing_read:
+            missing = [*missing_keep, *missing_read]
+            anchors, new = self._sequential.settle(missing_keep, missing)
+            computed.update(zip(missing_keep, anchors, strict=True))
+            values.update(zip(missing, new, strict=True))
+            self._shelf.put({_key(one): value for one, value in values.items()})
+        self.num_recalled += num_works - (self.num_computed - before)
+        kept = [computed[one] if one in computed else _anchor(one.work).out(one.field) for one in keep]
+        return kept, [values[one] if one in values else self._shelf.get(_key(one)) for one in read]
 
 
 class TimingOnly:
     """Computes nothing; a run with it is the time plane alone."""
 
     computes = False
+    num_computed = 0
+    num_recalled = 0
 
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
         """Forget how the kept works came to be; there are no values to read."""
         return [_anchor(one.work).out(one.field) for one in keep], []
 
-    def save_adapter(self, folder: Path, parts: Sequence[Output]) -> None:
-        """Write nothing: there is no adapter."""
-
 
 def _anchor(work: Work) -> Work:
     """Return the same work without its inputs."""
     return Work(work.operation, (), work.settings, work.key, work.order)
+
+
+def _key(output: Output) -> tuple[str, str]:
+    """Return the key a value has in the store."""
+    return output.work.key, output.field

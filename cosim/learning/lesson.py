@@ -1,19 +1,23 @@
 """The lesson: everything that decides what is learned, apart from who acts when."""
 
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from cosim.errors import ScenarioError
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
+from cosim.learning.executor import Executor, Recalling, Sequential
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
+from cosim.learning.store import Store
 from cosim.rng import stream
 
 if TYPE_CHECKING:
-    from cosim.learning.executor import Executor
+    from cosim.learning.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,26 @@ class Lesson:
             "moments_per_weight": self.training.optimizer.numbers_per_parameter,
         }
 
-    def executor(self, lora_rank: int) -> "Executor":
-        """Load the model and return who computes the works of a training at this rank."""
-        from cosim.learning.executor import Sequential
+    def executor(self, lora_rank: int, store: Store | None = None) -> Executor:
+        """Return who computes the works of a training at this rank; the model is loaded when it must be.
+
+        With a store, what it holds is recalled and what it does not is kept.
+        """
+
+        def trainer() -> "Trainer":
+            return self._trainer(lora_rank)
+
+        if store is None:
+            return Sequential(trainer)
+        return Recalling(store.shelf(self.key), trainer, self.model.torch_device)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash, hex, of model and data: what is learned from other ones has nothing in common with this."""
+        names = (self.model.base.content_key(), self.shape.task, self.tokens.content_key, self.seed)
+        return blake2b(repr(names).encode(), digest_size=16).hexdigest()
+
+    def _trainer(self, lora_rank: int) -> "Trainer":
         from cosim.learning.model import SplitModel
         from cosim.learning.trainer import Trainer
 
@@ -159,4 +180,4 @@ class Lesson:
             device=self.model.torch_device,
             seed=stream(self.seed, "adapter").torch_seed(),
         )
-        return Sequential(Trainer(self, model))
+        return Trainer(self, model)

@@ -329,19 +329,23 @@ class SplitModel:
         return torch.tensor(numbers, device=self._device)  # a copy: the array may be read-only
 
     def save_adapter(self, folder: Path, adapter: Adapter) -> None:
-        """Write an adapter in PEFT's own format; the same adapter gives the same bytes.
-
-        ``PeftModel.from_pretrained(base_model, folder)`` loads it.
-        """
-        from safetensors.torch import save_file
-
+        """Write the files of an adapter; ``PeftModel.from_pretrained(base_model, folder)`` loads them."""
         folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.adapter_files(adapter).items():
+            (folder / name).write_bytes(content)
+
+    def adapter_files(self, adapter: Adapter) -> dict[str, bytes]:
+        """Return an adapter in PEFT's own format, by file name; the same adapter gives the same bytes."""
+        from safetensors.torch import save
+
         # PEFT itself writes sets in the order of their hashes, another one in every process.
         settings = {**self._peft_model.peft_config["default"].to_dict(), "inference_mode": True}
         text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
-        (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
         tensors = {name: adapter[name].detach().cpu().contiguous() for name in self.names}
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        return {
+            "adapter_config.json": (text + "\n").encode(),
+            "adapter_model.safetensors": bytes(save(tensors, metadata={"format": "pt"})),
+        }
 
 
 def _lora_dropouts(block: nn.Module) -> nn.Module:

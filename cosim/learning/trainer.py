@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import exp
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,16 +32,12 @@ class Trainer:
             "update": self._update,
             "aggregate": self._aggregate,
             "evaluate": self._evaluate,
+            "export": self._export,
         }
 
     def __call__(self, work: Work, inputs: list[Any]) -> dict[str, Any]:
         """Return the fields of a work's value."""
         return self._operations[work.operation](work.settings, *inputs)
-
-    def save_adapter(self, folder: Path, parts: Sequence[Adapter]) -> None:
-        """Write an adapter, given in parts, in PEFT's own format."""
-        whole = {name: tensor for part in parts for name, tensor in part.items()}
-        self._model.save_adapter(folder, whole)
 
     def _start(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         whole = self._model.initial_adapter()
@@ -109,7 +104,7 @@ class Trainer:
 
     def _evaluate(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         """Return mean loss over the held-out targets, nats, its perplexity, and the share of targets hit."""
-        whole = {name: tensor for adapter in adapters for name, tensor in adapter.items()}
+        whole = _joined(adapters)
         loss_sum, num_targets, num_correct = 0.0, 0, 0
         test, size = self._lesson.tokens.test, settings["batch_size"]
         with torch.no_grad():
@@ -121,6 +116,9 @@ class Trainer:
                 num_correct += int(outputs.num_correct.sum())
         loss = loss_sum / num_targets
         return {"loss": loss, "perplexity": exp(loss), "accuracy": num_correct / num_targets}
+
+    def _export(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
+        return {"files": self._model.adapter_files(_joined(adapters))}
 
     def _step(
         self,
@@ -141,6 +139,11 @@ class Trainer:
 def _leaves(adapter: Adapter) -> Adapter:
     """Return the same numbers as fresh leaves, so that every graph has its own."""
     return {name: tensor.detach().requires_grad_() for name, tensor in adapter.items()}
+
+
+def _joined(adapters: Sequence[Adapter]) -> Adapter:
+    """Return one adapter from parts that have no tensor in common."""
+    return {name: tensor for adapter in adapters for name, tensor in adapter.items()}
 
 
 def _mean_loss(outputs: Outputs) -> Tensor:

@@ -204,6 +204,11 @@ class Training:
             batch_size=self.lesson.training.evaluation_batch_size,
         )
 
+    def export(self, *adapters: Output) -> Output:
+        """Return the files of the adapter as PEFT has them; ``adapters`` as for :meth:`evaluate`."""
+        work = self._works.describe("export", adapters, base=self.lesson.model.base.name_or_path)
+        return work.out("files")
+
     def _update(self, side: Side, gradients: Sequence[Output], clients: Sequence[int], step: int) -> Side:
         weights = [self.lesson.weights[client] for client in clients]
         total = sum(weights)

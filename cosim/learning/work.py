@@ -20,6 +20,7 @@ OPERATIONS = {
     "update": 1,
     "aggregate": 1,
     "evaluate": 1,
+    "export": 1,
 }
 """Version of each operation; a change of what one computes must raise its number."""
 

@@ -4,9 +4,12 @@ Its files and columns are a contract with other programs; ``FORMAT`` counts
 their versions.
 """
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -41,15 +44,42 @@ class RunFolder:
             If there is anything at ``path`` already; nothing is overwritten.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RecordError(f"{path}: exists already; name another folder with --out, or remove it.")
+            raise RecordError(f"{path}: exists already; {_way_out(path)}.")
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            beside.mkdir(parents=True)
+            folder = cls(beside, manifest)
+            write_whole(beside / "scenario.toml", scenario_toml.encode())
+            folder.mark("running")
+            beside.replace(path)  # the folder is there with all it needs, or not at all
         except OSError as fault:
+            shutil.rmtree(beside, ignore_errors=True)
             raise RecordError(f"{path}: cannot be made: {fault.strerror}; name another with --out.") from None
-        folder = cls(path, manifest)
-        write_whole(path / "scenario.toml", scenario_toml.encode())
-        folder.mark("running")
+        folder.path = path
         return folder
+
+    @classmethod
+    def reopen(cls, record: "Record") -> "RunFolder":
+        """Return the folder of a run that was stopped, to be played again."""
+        gone = ("status", "reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning")
+        return cls(record.path, {key: value for key, value in record.manifest.items() if key not in gone})
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder while its run goes on.
+
+        Raises
+        ------
+        RecordError
+            If another process holds it.
+        """
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RecordError(f"{self.path}: the run is still going on in another process.") from None
+            yield
+            (self.path / ".lock").unlink(missing_ok=True)
 
     @property
     def adapter_folder(self) -> Path:
@@ -161,6 +191,14 @@ class Record:
             raise RecordError(f"{self.path}: has no {name}.parquet; the run is {self.status}.") from None
         except (OSError, ValueError) as fault:
             raise RecordError(f"{self.path}/{name}.parquet: cannot be read: {fault}.") from None
+
+
+def _way_out(path: Path) -> str:
+    if path.is_dir() and (path / "manifest.json").is_file():
+        status = Record.open(path).status
+        if status != "complete":
+            return f"it is a run that is {status}: go on with it by cosim resume {path}"
+    return "name another folder with --out, or remove it"
 
 
 def write_whole(path: Path, content: bytes) -> None:

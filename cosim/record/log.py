@@ -61,9 +61,9 @@ class SpanLog:
     ) -> int:
         """Add one span and return its number."""
         rows = self._rows
+        times = asked_ns, start_ns, end_ns
         rows.append(
-            (parents, kind, name, actor, peer, round_, local_step, asked_ns, start_ns, end_ns)
-            + (bits, flop, energy_j, work)
+            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, work)
         )
         if len(rows) == _ROWS_AT_ONCE:
             self.settle()

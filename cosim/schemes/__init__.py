@@ -38,7 +38,7 @@ class Scheme(Part):
 
     @abstractmethod
     def run(self, world: World) -> Steps:
-        """Play the training from beginning to end; leaves the adapter in ``world.final_adapter``."""
+        """Play the training from beginning to end; leaves the adapter in ``world.adapter``."""
 
     def is_evaluated(self, round_: int) -> bool:
         """Return whether a round ends with an evaluation."""

@@ -45,4 +45,4 @@ class Centralized(Scheme):
             if self.is_evaluated(round_):
                 measure_evaluation(world, Moment(round_), training.evaluate(whole.adapter))
             whole = Side(*world.settle(round_, [whole.adapter, whole.optimizer]))
-        world.final_adapter = [whole.adapter]
+        world.adapter = training.export(whole.adapter)

@@ -77,7 +77,7 @@ class SplitFederated(Scheme):
                 self._evaluate(world, training, round_, Side(average, clients[0].optimizer), server)
             adapter, *memory = world.settle(round_, [average, *_outputs(clients[0], clients, server)[1:]])
             clients, server = _sides(adapter, memory)
-        world.final_adapter = [clients[0].adapter, server.adapter]
+        world.adapter = training.export(clients[0].adapter, server.adapter)
 
     def _joint_step(
         self,

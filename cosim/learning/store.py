@@ -1,0 +1,287 @@
+"""The store: values once computed, kept under their keys, for every later run that meets the same key.
+
+Values lie in packs, one for what a round learned. A pack is a safetensors file
+whose name is the hash of its bytes, so a pack is whole and unchanged or it is
+not used; it is written beside its place, flushed, and renamed. Packs are sorted
+by lineage, the key of the training's first work, because a run never looks
+further than its own. Several processes may share a store: two that compute one
+value write the same pack.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+
+from cosim.errors import StoreError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+_STALE_S = 3600.0
+
+Key = tuple[str, str]
+"""Key of a work, and a field of its value."""
+
+
+class LostValueError(Exception):
+    """A value that was in the store when it was looked for is gone; the run must be played again."""
+
+
+def default_store() -> Path:
+    """Return the store of this user: ``COSIM_STORE``, or ``cosim/store`` in the cache folder."""
+    if named := os.environ.get("COSIM_STORE"):
+        return Path(named)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "cosim" / "store"
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One file of the store."""
+
+    path: Path
+    size_bytes: int
+    used_s: float
+
+    def is_whole(self) -> bool:
+        """Return whether its bytes are those it was named after."""
+        try:
+            return _digest(self.path.read_bytes()) == self.path.stem
+        except OSError:
+            return False
+
+
+class Store:
+    """A folder of packs.
+
+    Raises
+    ------
+    StoreError
+        If the folder is a store of another version, or something else.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.warning: str | None = None
+        mark = root / "format"
+        try:
+            found = mark.read_text().strip()
+        except FileNotFoundError:
+            found = None
+        except OSError as fault:
+            raise StoreError(
+                f"{root}: cannot be used as a store: {fault.strerror}; name another with --store."
+            ) from None
+        if found is None:
+            self._make(mark)
+        elif found != str(FORMAT):
+            raise StoreError(
+                f"{root}: is a store of format {found}, this version of cosim has {FORMAT}; "
+                "name another with --store."
+            )
+
+    def _make(self, mark: Path) -> None:
+        if self.root.is_dir() and any(self.root.iterdir()):
+            raise StoreError(f"{self.root}: is not a store, and not empty; name another with --store.")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            _write_whole(mark, f"{FORMAT}\n".encode())
+        except OSError as fault:
+            self.warn(fault)
+
+    def warn(self, fault: OSError) -> None:
+        """Remember that nothing can be written; the run goes on without."""
+        self.warning = (
+            f"{self.root}: cannot be written ({fault.strerror}); the run goes on without keeping values."
+        )
+
+    def shelf(self, lineage: str) -> "Shelf":
+        """Return the packs of one lineage."""
+        return Shelf(self, self.root / lineage[:2] / lineage)
+
+    def packs(self) -> Iterator[Pack]:
+        """Return every pack."""
+        for path in sorted(self.root.glob("??/*/*.safetensors")):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                continue
+            yield Pack(path, status.st_size, max(status.st_atime, status.st_mtime))
+
+    def verify(self) -> tuple[int, list[Path]]:
+        """Check every pack; returns how many are whole, and the damaged ones, which are removed."""
+        damaged = [pack.path for pack in self.packs() if not pack.is_whole()]
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        return sum(1 for _ in self.packs()), damaged
+
+    def prune(self, *, max_bytes: int | None = None, max_age_s: float | None = None) -> tuple[int, int]:
+        """Remove packs not used for longest until the limits hold; returns how many, and their bytes."""
+        packs = sorted(self.packs(), key=lambda pack: pack.used_s)
+        total = sum(pack.size_bytes for pack in packs)
+        removed, removed_bytes = 0, 0
+        for pack in packs:
+            is_old = max_age_s is not None and time() - pack.used_s > max_age_s
+            is_over = max_bytes is not None and total - removed_bytes > max_bytes
+            if is_old or is_over:
+                pack.path.unlink(missing_ok=True)
+                removed, removed_bytes = removed + 1, removed_bytes + pack.size_bytes
+        for path in self.root.glob("??/*/.*.tmp"):
+            if time() - path.stat().st_mtime > _STALE_S:
+                path.unlink(missing_ok=True)
+        return removed, removed_bytes
+
+
+class Shelf:
+    """The values of one lineage: numbers in memory, tensors read when they are asked for."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+        self._seen: set[str] = set()
+        self._numbers: dict[Key, float] = {}
+        self._packs: dict[Key, Path] = {}
+        self.refresh()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._numbers or key in self._packs
+
+    def refresh(self) -> None:
+        """Take in packs that are new, written by this process or by another."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._folder))
+        except OSError:
+            return
+        for name in names:
+            if name not in self._seen and name.endswith(".safetensors"):
+                self._seen.add(name)
+                self._take_in(self._folder / name)
+
+    def get(self, key: Key, device: str | None = None) -> Any:
+        """Return a value: a number, or by name tensors on ``device``, raw bytes if none is named.
+
+        Raises
+        ------
+        LostValueError
+            If its pack is gone or damaged since it was taken in.
+        """
+        if key in self._numbers:
+            return self._numbers[key]
+        path = self._packs[key]
+        try:
+            content = path.read_bytes()
+        except OSError:
+            content = b""
+        if _digest(content) != path.stem:
+            path.unlink(missing_ok=True)
+            raise LostValueError(str(path))
+        prefix = f"{key[0]}/{key[1]}/"
+        return {
+            name.removeprefix(prefix): one
+            for name, one in _tensors(content, device)
+            if name.startswith(prefix)
+        }
+
+    def put(self, values: Mapping[Key, Any]) -> None:
+        """Keep values; one that cannot be written is left out with a warning."""
+        if not values or self._store.warning is not None:
+            return
+        numbers = {key: value for key, value in values.items() if not isinstance(value, dict)}
+        tensors = {
+            f"{key[0]}/{key[1]}/{name}": one
+            for key, value in values.items()
+            if isinstance(value, dict)
+            for name, one in value.items()
+        }
+        fields = [list(key) for key, value in values.items() if isinstance(value, dict)]
+        content = _serialise(
+            tensors, {"numbers": [[*key, value] for key, value in numbers.items()], "tensors": fields}
+        )
+        path = self._folder / f"{_digest(content)}.safetensors"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, content)
+        except OSError as fault:
+            self._store.warn(fault)
+            return
+        self._seen.add(path.name)
+        self._numbers.update(numbers)
+        self._packs.update({(key, field): path for key, field in fields})
+
+    def _take_in(self, path: Path) -> None:
+        """Check a pack and note what is in it; a damaged one is removed, so that it is computed again."""
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return
+        if _digest(content) != path.stem:
+            path.unlink(missing_ok=True)
+            return
+        contents = _contents(content)
+        self._numbers.update({(key, field): value for key, field, value in contents["numbers"]})
+        self._packs.update({(key, field): path for key, field in contents["tensors"]})
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def _serialise(tensors: Mapping[str, "Tensor | bytes"], contents: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a pack; raw bytes are kept as a tensor of uint8."""
+    metadata = {"contents": json.dumps(contents)}
+    raw = {name: one for name, one in tensors.items() if isinstance(one, bytes)}
+    if len(raw) == len(tensors):
+        from safetensors.numpy import save as save_arrays
+
+        return bytes(
+            save_arrays({name: np.frombuffer(one, dtype=np.uint8) for name, one in raw.items()}, metadata)
+        )
+    import torch
+    from safetensors.torch import save
+
+    named = {name: torch.frombuffer(bytearray(one), dtype=torch.uint8) for name, one in raw.items()}
+    for name, one in tensors.items():
+        if not isinstance(one, bytes):
+            named[name] = one.detach().cpu().contiguous().clone()  # no two names may share their memory
+    return bytes(save(named, metadata))
+
+
+def _contents(content: bytes) -> dict[str, Any]:
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    contents: dict[str, Any] = json.loads(header["__metadata__"]["contents"])
+    return contents
+
+
+def _tensors(content: bytes, device: str | None) -> Iterator[tuple[str, Any]]:
+    if device is None:
+        from safetensors.numpy import load as load_arrays
+
+        yield from ((name, one.tobytes()) for name, one in load_arrays(content).items())
+        return
+    from safetensors.torch import load
+
+    for name, one in load(content).items():
+        yield name, one.to(device)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, also if another process writes it or this one is killed."""
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
