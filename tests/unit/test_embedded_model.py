@@ -163,6 +163,9 @@ def test_the_tokenizer_is_rebuilt_byte_for_byte(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+)  # PEFT asks for it
 def test_a_few_hundred_lora_steps_teach_the_base_the_held_out_domain(model, tokenizer):
     from peft import LoraConfig, get_peft_model
 
