@@ -1,14 +1,18 @@
 """Split federated LoRA: first blocks on clients, the rest on a main server, adapters averaged."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from simpy.events import Process
 
 from cosim.kernel.clock import Steps
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Exchange, Side, Training
-from cosim.learning.work import Output
+from cosim.learning.work import Work
 from cosim.radio.settings import LINKS
 from cosim.schemes import Scheme, measure_evaluation
+from cosim.units import seconds_to_ns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
 
 
@@ -30,6 +34,12 @@ class SplitFederated(Scheme):
         works on them as one job, as in the paper. ``per_client``: it serves
         each client's activations as they arrive, through its queue, and returns
         each gradient at once. What is learned is the same.
+    deadline_s
+        Seconds from the beginning of a local step by which activations must be
+        with the main server. A client that is late is out for the rest of the
+        round: it ends what it is doing, unheard, and is back with the next
+        average. Weights are renormalised over those who stay; if all are late,
+        the first one to arrive stays. Beyond the paper.
 
     Source
     ------
@@ -42,6 +52,15 @@ class SplitFederated(Scheme):
     kind: Literal["split_federated"] = "split_federated"
     links: ClassVar[frozenset[str]] = frozenset(LINKS)
     server_batch: Literal["joint", "per_client"] = "joint"
+    deadline_s: float | None = Field(default=None, gt=0.0)
+
+    @model_validator(mode="after")
+    def _deadline_is_of_a_joint_batch(self) -> Self:
+        if self.deadline_s is not None and self.server_batch != "joint":
+            raise ValueError(
+                "deadline_s needs server_batch = 'joint': a server that waits for nobody drops nobody"
+            )
+        return self
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the needs of both sides; a joint batch is held whole by the main server."""
@@ -53,178 +72,182 @@ class SplitFederated(Scheme):
 
     def run(self, world: World) -> Steps:
         """Play all rounds."""
-        training = world.begin()
-        clients = [training.start("client")] * world.num_clients
-        server = training.start("server")
-        self._evaluate(world, training, 0, clients[0], server)
-        adapter, *memory = world.settle(0, _outputs(clients[0], clients, server))
-        clients, server = _sides(adapter, memory)
-        ready: Sequence[int] = ()
+        play = _Play(self, world, world.begin())
+        play.evaluate(0)
+        play.settle(0)
         for round_ in range(1, self.num_rounds + 1):
             for local_step in range(1, self.local_steps + 1):
-                moment = Moment(round_, local_step)
-                step = (round_ - 1) * self.local_steps + local_step - 1
-                exchanges = [
-                    training.exchange(client, side, server, step) for client, side in enumerate(clients)
-                ]
-                server = training.server_update(server, exchanges, step)
-                phase = self._joint_step if self.server_batch == "joint" else self._per_client_step
-                ready = yield from phase(world, training, moment, exchanges, server, ready)
-                clients = [exchange.after for exchange in exchanges]
-            average = training.aggregate(clients)
-            ready = yield from self._average(world, training, Moment(round_), clients, average, ready)
+                yield from play.step(Moment(round_, local_step))
+            yield from play.average(Moment(round_))
             if self.is_evaluated(round_):
-                self._evaluate(world, training, round_, Side(average, clients[0].optimizer), server)
-            adapter, *memory = world.settle(round_, [average, *_outputs(clients[0], clients, server)[1:]])
-            clients, server = _sides(adapter, memory)
-        world.adapter = training.export(clients[0].adapter, server.adapter)
+                play.evaluate(round_)
+            play.settle(round_)
+        world.adapter = play.training.export(play.adapter, play.server.adapter)
 
-    def _joint_step(
-        self,
-        world: World,
-        training: Training,
-        moment: Moment,
-        exchanges: Sequence[Exchange],
-        server: Side,
-        ready: Sequence[int],
-    ) -> Steps:
-        """One split step with the three barriers of the paper; returns the spans the next one waits for."""
-        arrived = yield from world.together(
-            [self._forward(world, training, moment, exchange, ready) for exchange in exchanges],
-            "forward and upload of client",
-        )
-        flop = training.amounts.server_flop * len(exchanges)
-        work = server.adapter.work
-        served = yield from world.compute(MAIN_SERVER, "server_forward_backward", moment, flop, work, arrived)
+
+class _Play:
+    """One training under way.
+
+    Attributes
+    ----------
+    adapter
+        The client adapter all start the round from.
+    sides
+        Each client's side as it is now; those of clients that are out stay as they were.
+    server
+        The main server's side.
+    taking_part
+        Clients that are in this round.
+    ready
+        Spans the next piece of work of everybody waits for.
+    """
+
+    def __init__(self, scheme: SplitFederated, world: World, training: Training) -> None:
+        self.scheme, self.world, self.training = scheme, world, training
+        start = training.start("client")
+        self.adapter = start.adapter
+        self.sides = [start] * world.num_clients
+        self.server = training.start("server")
+        self.taking_part = list(range(world.num_clients))
+        self.ready: Sequence[int] = ()
+        self._late: dict[int, Process] = {}
+
+    def step(self, moment: Moment) -> Steps:
+        """One local step of everybody who takes part, with the barriers of the paper."""
+        number = (moment.round - 1) * self.scheme.local_steps + moment.local_step - 1
+        exchanges = [
+            self.training.exchange(client, self.sides[client], self.server, number)
+            for client in self.taking_part
+        ]
+        if self.scheme.server_batch == "per_client":
+            self.server = self.training.server_update(self.server, exchanges, number)
+            steps = [self._exchange(moment, exchange) for exchange in exchanges]
+            self.ready = yield from self.world.together(steps, "exchange of client")
+        else:
+            exchanges, arrived = yield from self._arrivals(moment, exchanges)
+            self.server = self.training.server_update(self.server, exchanges, number)
+            served = yield from self._serve(moment, self.server.adapter.work, exchanges, arrived)
+            steps = [self._backward(moment, exchange, served) for exchange in exchanges]
+            self.ready = yield from self.world.together(steps, "download and backward of client")
         for exchange in exchanges:
-            world.measure(moment, f"client-{exchange.client}", "train_loss", exchange.loss)
-        return (
-            yield from world.together(
-                [self._backward(world, training, moment, exchange, served) for exchange in exchanges],
-                "download and backward of client",
-            )
-        )
+            self.sides[exchange.client] = exchange.after
 
-    def _per_client_step(
-        self,
-        world: World,
-        training: Training,
-        moment: Moment,
-        exchanges: Sequence[Exchange],
-        server: Side,
-        ready: Sequence[int],
-    ) -> Steps:
-        """One split step in which the main server serves clients as they arrive."""
-        return (
-            yield from world.together(
-                [self._exchange(world, training, moment, exchange, ready) for exchange in exchanges],
-                "exchange of client",
-            )
-        )
-
-    def _exchange(
-        self, world: World, training: Training, moment: Moment, exchange: Exchange, ready: Sequence[int]
-    ) -> Steps:
-        arrived = yield from self._forward(world, training, moment, exchange, ready)
-        served = yield from world.compute(
-            MAIN_SERVER,
-            "server_forward_backward",
-            moment,
-            training.amounts.server_flop,
-            exchange.server,
-            [arrived],
-        )
-        world.measure(moment, f"client-{exchange.client}", "train_loss", exchange.loss)
-        return (yield from self._backward(world, training, moment, exchange, served))
-
-    def _forward(
-        self, world: World, training: Training, moment: Moment, exchange: Exchange, ready: Sequence[int]
-    ) -> Steps:
-        """Forward pass of one client, then the upload of its activations."""
-        amounts, client = training.amounts, exchange.client
-        span = yield from world.compute(
-            f"client-{client}",
-            "client_forward",
-            moment,
-            amounts.client_forward_flop,
-            exchange.forward,
-            ready,
-        )
-        return (
-            yield from world.send(
-                "main_uplink",
-                client,
-                "activation_upload",
-                moment,
-                amounts.activation_bits,
-                exchange.forward,
-                [span],
-            )
-        )
-
-    def _backward(
-        self, world: World, training: Training, moment: Moment, exchange: Exchange, served: int
-    ) -> Steps:
-        """Download of one client's gradient, then its backward pass and step."""
-        amounts, client = training.amounts, exchange.client
-        span = yield from world.send(
-            "main_downlink",
-            client,
-            "gradient_download",
-            moment,
-            amounts.activation_bits,
-            exchange.server,
-            [served],
-        )
-        return (
-            yield from world.compute(
-                f"client-{client}",
-                "client_backward",
-                moment,
-                amounts.client_backward_flop,
-                exchange.backward,
-                [span],
-            )
-        )
-
-    def _average(
-        self,
-        world: World,
-        training: Training,
-        moment: Moment,
-        clients: Sequence[Side],
-        average: Output,
-        ready: Sequence[int],
-    ) -> Steps:
-        """Upload of all client adapters, their average, and its download."""
-        bits = training.amounts.adapter_bits
+    def average(self, moment: Moment) -> Steps:
+        """Upload of the client adapters, their average, and its download by everybody."""
+        bits, send = self.training.amounts.adapter_bits, self.world.send
+        average = self.training.aggregate({client: self.sides[client] for client in self.taking_part})
         uploads = [
-            world.send(
-                "federated_uplink", client, "adapter_upload", moment, bits, side.adapter.work, [ready[client]]
+            send(
+                "federated_uplink",
+                client,
+                "adapter_upload",
+                moment,
+                bits,
+                self.sides[client].adapter.work,
+                self.ready,
             )
-            for client, side in enumerate(clients)
+            for client in self.taking_part
         ]
-        arrived = yield from world.together(uploads, "adapter upload of client")
-        averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average.work, arrived)
+        arrived = yield from self.world.together(uploads, "adapter upload of client")
+        averaged = yield from self.world.compute(
+            FEDERATED_SERVER, "aggregate", moment, 0, average.work, arrived
+        )
         downloads = [
-            world.send(
-                "federated_downlink", client, "adapter_download", moment, bits, average.work, [averaged]
-            )
-            for client in range(len(clients))
+            send("federated_downlink", client, "adapter_download", moment, bits, average.work, [averaged])
+            for client in range(self.world.num_clients)
         ]
-        return (yield from world.together(downloads, "adapter download of client"))
+        self.ready = yield from self.world.together(downloads, "adapter download of client")
+        self.adapter = average
+        if self.scheme.deadline_s is not None:
+            self.world.note(moment, "num_clients_in_time", len(self.taking_part))
+        self.taking_part = list(range(self.world.num_clients))
 
-    @staticmethod
-    def _evaluate(world: World, training: Training, round_: int, client: Side, server: Side) -> None:
-        measure_evaluation(world, Moment(round_), training.evaluate(client.adapter, server.adapter))
+    def evaluate(self, round_: int) -> None:
+        """Record how good the model is."""
+        evaluation = self.training.evaluate(self.adapter, self.server.adapter)
+        measure_evaluation(self.world, Moment(round_), evaluation)
 
+    def settle(self, round_: int) -> None:
+        """Hand over to the next round: adapter, the server's side, and every optimiser's memory."""
+        memory = [side.optimizer for side in self.sides]
+        kept = self.world.settle(round_, [self.adapter, self.server.adapter, self.server.optimizer, *memory])
+        self.adapter, server_adapter, server_optimizer, *memory = kept
+        self.server = Side(server_adapter, server_optimizer)
+        self.sides = [Side(self.adapter, optimizer) for optimizer in memory]
 
-def _outputs(first: Side, clients: Sequence[Side], server: Side) -> list[Output]:
-    """Return what one round hands to the next: client adapter, server, the optimisers' memories."""
-    return [first.adapter, server.adapter, server.optimizer, *(side.optimizer for side in clients)]
+    def _arrivals(self, moment: Moment, exchanges: Sequence[Exchange]) -> Steps:
+        """Let all forward and upload; returns the exchanges that are in time, and their uploads."""
+        name = "forward and upload of client"
+        steps = [self._forward(moment, exchange) for exchange in exchanges]
+        if self.scheme.deadline_s is None:
+            return exchanges, (yield from self.world.together(steps, name))
+        clock = self.world.clock
+        started = [clock.process(one, f"{name} {number}") for number, one in enumerate(steps)]
+        deadline = clock.timeout(seconds_to_ns(self.scheme.deadline_s))
+        yield clock.any_of([clock.all_of(started), deadline])
+        if not any(process.processed for process in started):
+            yield clock.any_of(started)
+        in_time = [
+            (exchange, process)
+            for exchange, process in zip(exchanges, started, strict=True)
+            if process.processed
+        ]
+        for exchange, process in zip(exchanges, started, strict=True):
+            if not process.processed:
+                self._late[exchange.client] = process
+        self.taking_part = [exchange.client for exchange, _ in in_time]
+        return [exchange for exchange, _ in in_time], [process.value for _, process in in_time]
 
+    def _serve(
+        self, moment: Moment, work: Work, exchanges: Sequence[Exchange], arrived: Sequence[int]
+    ) -> Steps:
+        """The main server's forward and backward pass of all mini-batches as one job."""
+        flop = self.training.amounts.server_flop * len(exchanges)
+        served = yield from self.world.compute(
+            MAIN_SERVER, "server_forward_backward", moment, flop, work, arrived
+        )
+        for exchange in exchanges:
+            self._measure_loss(moment, exchange)
+        return served
 
-def _sides(adapter: Output, memory: Sequence[Output]) -> tuple[list[Side], Side]:
-    """Put together what :func:`_outputs` took apart."""
-    server_adapter, server_optimizer, *optimizers = memory
-    return [Side(adapter, optimizer) for optimizer in optimizers], Side(server_adapter, server_optimizer)
+    def _exchange(self, moment: Moment, exchange: Exchange) -> Steps:
+        """One mini-batch there and back, served by the main server when it arrives."""
+        arrived = yield from self._forward(moment, exchange)
+        flop = self.training.amounts.server_flop
+        served = yield from self.world.compute(
+            MAIN_SERVER, "server_forward_backward", moment, flop, exchange.server, [arrived]
+        )
+        self._measure_loss(moment, exchange)
+        return (yield from self._backward(moment, exchange, served))
+
+    def _forward(self, moment: Moment, exchange: Exchange) -> Steps:
+        """Forward pass of one client, then the upload of its activations."""
+        amounts, client = self.training.amounts, exchange.client
+        ready = self.ready
+        if client in self._late:  # it was out, and ends first what nobody waits for any more
+            ready = (*ready, (yield self._late.pop(client)))
+        flop, bits = amounts.client_forward_flop, amounts.activation_bits
+        span = yield from self.world.compute(
+            f"client-{client}", "client_forward", moment, flop, exchange.forward, ready
+        )
+        return (
+            yield from self.world.send(
+                "main_uplink", client, "activation_upload", moment, bits, exchange.forward, [span]
+            )
+        )
+
+    def _backward(self, moment: Moment, exchange: Exchange, served: int) -> Steps:
+        """Download of one client's gradient, then its backward pass and step."""
+        amounts, client = self.training.amounts, exchange.client
+        flop, bits = amounts.client_backward_flop, amounts.activation_bits
+        span = yield from self.world.send(
+            "main_downlink", client, "gradient_download", moment, bits, exchange.server, [served]
+        )
+        return (
+            yield from self.world.compute(
+                f"client-{client}", "client_backward", moment, flop, exchange.backward, [span]
+            )
+        )
+
+    def _measure_loss(self, moment: Moment, exchange: Exchange) -> None:
+        self.world.measure(moment, f"client-{exchange.client}", "train_loss", exchange.loss)

@@ -1,0 +1,270 @@
+"""What no run may break, whatever the scenario: ownership, power, bits, causes, queues.
+
+Hypothesis draws timing-only scenarios with fading, every access and allocator, the server's queue, and
+downlinks that count. Everything is checked on what was recorded, not on the simulator's own state.
+"""
+
+from collections import defaultdict
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cosim.radio.settings import LINKS, DownlinkSettings
+from cosim.units import NS_PER_S, dbm_to_w
+
+fadings = st.sampled_from(
+    [
+        {"kind": "none"},
+        {"kind": "rayleigh_block"},
+        {"kind": "rayleigh_block", "coherence_time_s": 0.002},
+        {"kind": "rician", "k_factor": 2.0, "coherence_time_s": 0.0005, "selectivity": "flat"},
+        {"kind": "jakes", "doppler_hz": 20.0, "sample_time_s": 0.005},
+    ]
+)
+
+
+@st.composite
+def changes(draw):
+    """Return changes of the tiny scenario that make a cell of any kind."""
+    allocator = draw(st.sampled_from(["equal", "random", "in_turn"]))
+    num_clients = draw(st.integers(1, 5))
+    fewest = 1 if allocator == "in_turn" else num_clients
+    chosen = {
+        "seed": draw(st.integers(0, 10**6)),
+        "clients.count": num_clients,
+        "clients.queue_capacity": draw(st.integers(1, 2)),
+        "clients.flop_per_cycle": draw(st.sampled_from([0.01, 1.0])),
+        "clients.max_tx_power_dbm": draw(st.floats(10.0, 30.0)),
+        "main_server.queue_capacity": draw(st.integers(1, 2)),
+        "main_server.flop_per_cycle": draw(st.sampled_from([0.001, 1.0])),
+        "scheme.server_batch": draw(st.sampled_from(["joint", "per_client"])),
+        "allocator": {"kind": allocator},
+        "radio.access": {"kind": draw(st.sampled_from(["orthogonal", "reassign"]))},
+        "radio.fading": draw(fadings),
+    }
+    for link in LINKS:
+        table = {
+            "num_subchannels": draw(st.integers(fewest, 9)),
+            "bandwidth_hz": draw(st.floats(1e6, 1e8)),
+            "max_total_tx_power_dbm": draw(st.floats(12.0, 35.0)),
+        }
+        if link.endswith("downlink"):
+            table["counted"] = draw(st.booleans())
+            table["tx_power_dbm"] = table["max_total_tx_power_dbm"]
+        chosen[f"radio.{link}"] = table
+    return chosen
+
+
+def spans_of(world):
+    """Return the recorded spans as rows of plain values, parents included."""
+    log = world.log.spans
+    log.settle()
+    begins = [0, *log.parents_end]
+    names = ("kind", "name", "actor", "peer", "asked_ns", "start_ns", "end_ns", "bits", "flop", "work")
+    return [
+        dict(
+            {name: getattr(log, name)[row] for name in names},
+            id=row,
+            parents=list(log.parents[begins[row] : begins[row + 1]]),
+        )
+        for row in range(len(log))
+    ]
+
+
+def client_of(span):
+    return next(one for one in (span["actor"], span["peer"]) if one.startswith("client-"))
+
+
+def link_of(span):
+    server = span["peer"] if span["actor"].startswith("client-") else span["actor"]
+    way = "uplink" if span["actor"].startswith("client-") else "downlink"
+    return f"{server.removesuffix('-server')}_{way}"
+
+
+def holdings(world):
+    """Return who holds each (link, subchannel) when: (from, until, client, power), from the grants alone."""
+    grants, held = world.log.grants, defaultdict(list)
+    for row in range(len(grants)):
+        held[grants.link[row], grants.subchannel[row]].append(
+            (grants.time_ns[row], grants.client[row], grants.tx_power_w[row])
+        )
+    return {
+        at: [
+            (begin, end, client, power)
+            for (begin, client, power), (end, _, _) in pairwise([*rows, (float("inf"), None, None)])
+            if end > begin
+        ]
+        for at, rows in held.items()
+    }
+
+
+def held_by(held, link, client, begin, end):
+    """Return (from, until, subchannel, power) of what a client held within a span of time."""
+    for (where, number), periods in held.items():
+        if where == link:
+            for since, until, who, power in periods:
+                if who == client and since < end and until > begin:
+                    yield max(since, begin), min(until, end), number, power
+
+
+@pytest.fixture(scope="module")
+def played(tiny_scenario, play):
+    def play_changed(chosen):
+        scenario = tiny_scenario(chosen)
+        return scenario, play(scenario)
+
+    return play_changed
+
+
+for_all_cells = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_spans_are_numbered_and_never_begin_before_their_causes_end(chosen, played):
+    _, world = played(chosen)
+    spans = spans_of(world)
+    for number, span in enumerate(spans):
+        assert span["id"] == number
+        assert 0 <= span["asked_ns"] <= span["start_ns"] <= span["end_ns"]
+        assert all(type(span[at]) is int for at in ("asked_ns", "start_ns", "end_ns"))
+        assert len(set(span["parents"])) == len(span["parents"])
+        for parent in span["parents"]:
+            assert 0 <= parent < number
+            assert spans[parent]["end_ns"] <= span["start_ns"]
+    ends = [span["end_ns"] for span in spans]
+    assert ends == sorted(ends)
+    assert world.clock.now == ends[-1]
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_a_span_begins_the_moment_its_last_cause_has_ended(chosen, played):
+    """Nobody idles without a reason that is on record."""
+    spans = spans_of(played(chosen)[1])
+    for span in spans:
+        causes = [spans[parent]["end_ns"] for parent in span["parents"]]
+        assert span["start_ns"] == max(causes, default=0)
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_nobody_serves_more_than_its_capacity(chosen, played):
+    scenario, world = played(chosen)
+    busy = defaultdict(list)
+    for span in spans_of(world):
+        if span["kind"] == "compute" and span["end_ns"] > span["start_ns"]:
+            busy[span["actor"]] += [(span["start_ns"], 1), (span["end_ns"], -1)]
+    for actor, steps in busy.items():
+        groups = {"main-server": scenario.main_server, "federated-server": scenario.federated_server}
+        capacity = groups.get(actor, scenario.clients[0]).queue_capacity
+        at_once = np.cumsum([step for _, step in sorted(steps)])
+        assert at_once.max() <= capacity
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them(chosen, played):
+    _, world = played(chosen)
+    held = holdings(world)
+    for span in spans_of(world):
+        if span["kind"] == "transfer" and span["end_ns"] > span["start_ns"]:
+            mine = list(held_by(held, link_of(span), client_of(span), span["start_ns"], span["end_ns"]))
+            covered = sorted((begin, end) for begin, end, _, _ in mine)
+            reached = span["start_ns"]
+            for begin, end in covered:
+                assert begin <= reached
+                reached = max(reached, end)
+            assert reached == span["end_ns"]
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_the_bits_of_a_span_are_its_grants_times_their_rates(chosen, played):
+    """Re-rating included: the grants on record, times Shannon over the gains, give the payload."""
+    _, world = played(chosen)
+    cell, held = world.cell, holdings(world)
+    for span in spans_of(world):
+        if span["kind"] != "transfer" or span["end_ns"] == span["start_ns"]:
+            continue
+        link, client = link_of(span), client_of(span)
+        mine = list(held_by(held, link, client, span["start_ns"], span["end_ns"]))
+        edges = {edge for begin, end, _, _ in mine for edge in (begin, end)}
+        sent = fastest = 0.0
+        for begin, end in pairwise(sorted(edges)):
+            now = sorted((number, power) for since, until, number, power in mine if since <= begin < until)
+            numbers, powers = (np.array(column) for column in zip(*now, strict=True))
+            first = cell.block_at(begin)
+            count = cell.block_at(end - 1) - first + 1
+            rates = cell.rates(link, int(client[7:]), numbers, powers, first, count)
+            block_ns = cell.block_ns or end + 1
+            cuts = np.clip(np.arange(first, first + count + 1) * block_ns, begin, end)
+            sent += float((rates * np.diff(cuts)).sum()) / NS_PER_S
+            fastest = max(fastest, float(rates.max()))
+        rounding = 1e-9 * span["bits"]
+        assert span["bits"] - rounding <= sent
+        assert sent <= span["bits"] + fastest / NS_PER_S + rounding
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_no_client_and_no_link_goes_over_its_power(chosen, played):
+    scenario, world = played(chosen)
+    sending = [span for span in spans_of(world) if span["kind"] == "transfer"]
+    held = holdings(world)
+    for link in {link for link, _ in held}:
+        settings_ = scenario.radio.link(link)
+        of_link = settings_.max_total_tx_power_w
+        of_client = dbm_to_w(scenario.clients[0].max_tx_power_dbm)
+        if isinstance(settings_, DownlinkSettings):
+            of_client = of_link = settings_.tx_power_w
+        for instant in {begin for at, rows in held.items() if at[0] == link for begin, *_ in rows}:
+            powers = defaultdict(float)
+            for span in sending:
+                if link_of(span) == link and span["start_ns"] <= instant < span["end_ns"]:
+                    for _, _, _, power in held_by(held, link, client_of(span), instant, instant + 1):
+                        powers[client_of(span)] += power
+            assert all(power <= of_client * (1 + 1e-9) for power in powers.values())
+            assert sum(powers.values()) <= of_link * (1 + 1e-9)
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_every_payload_is_as_many_bits_as_its_numbers_need(chosen, played):
+    scenario, world = played(chosen)
+    batch, length, width = scenario.training.batch_size, scenario.data.sequence_length, 16
+    cut = scenario.model.cut_layer
+    factors = scenario.lora.rank * (width + 3 * width)  # A and B of the one fused layer of a block
+    expected = {
+        "activation_upload": 32 * batch * length * width,
+        "gradient_download": 32 * batch * length * width,
+        "adapter_upload": 32 * cut * factors,
+        "adapter_download": 32 * cut * factors,
+    }
+    steps, rounds = scenario.scheme.num_rounds * scenario.scheme.local_steps, scenario.scheme.num_rounds
+    counts = defaultdict(int)
+    for span in spans_of(world):
+        if span["kind"] == "transfer":
+            assert span["bits"] == expected[span["name"]]
+            counts[span["name"]] += 1
+    times = scenario.num_clients
+    assert counts == {
+        "activation_upload": times * steps,
+        "gradient_download": times * steps,
+        "adapter_upload": times * rounds,
+        "adapter_download": times * rounds,
+    }
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_a_free_downlink_takes_no_time_no_energy_and_no_grant(chosen, played):
+    scenario, world = played(chosen)
+    counted = {link for link in LINKS if getattr(scenario.radio.link(link), "counted", True)}
+    assert set(world.log.grants.link) <= counted
+    for span in spans_of(world):
+        if span["kind"] == "transfer":
+            assert (span["end_ns"] > span["asked_ns"]) == (link_of(span) in counted)
