@@ -1,7 +1,8 @@
 """One cell, alive: devices with their queues, the air, the training, the clock and the log."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,17 @@ class Progress:
     measured: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Another air, or another way to share it, from an instant on."""
+
+    at_ns: int
+    cell: Cell
+    access: Access
+    max_tx_power_w: Sequence[float]
+    allocator: Allocator
+
+
 class World:
     """What lives during a run; the schemes act through it.
 
@@ -75,6 +87,8 @@ class World:
         The links the scheme sends over.
     watch
         Called at the end of each round.
+    turns
+        Changes of the air at given instants.
     """
 
     def __init__(
@@ -92,6 +106,7 @@ class World:
         local_steps: int,
         links: Collection[str],
         watch: Callable[[Progress], None],
+        turns: Sequence[Turn] = (),
     ) -> None:
         self.clock = Clock()
         self.log = Log()
@@ -111,6 +126,10 @@ class World:
         self._local_steps = local_steps
         self._links = links
         self._watch = watch
+        self._round = 1
+        self._decided: Allocation | None = None
+        for turn in turns:
+            self.clock.after(turn.at_ns, partial(self._turn, turn))
         self._measured: list[tuple[int, Moment, str, str, Output]] = []
         self._last_measured: dict[str, float] = {}
 
@@ -128,23 +147,37 @@ class World:
             If the decision breaks a limit.
         """
         allocation = self.decide(round_=1)
-        for link, grants in allocation.grants.items():
-            self._air.grant(link, dict(enumerate(grants)), round_=1)
+        self._put_in_force(allocation)
         self._executor = self._make_executor(allocation.lora_rank)
         for name, value in (("lora_rank", allocation.lora_rank), ("cut_layer", allocation.cut_layer)):
             self.log.metrics.add(self.clock.now, 0, 0, MAIN_SERVER, name, value)
         return Training(self.lesson, allocation.cut_layer, allocation.lora_rank)
 
+    def _put_in_force(self, allocation: Allocation) -> None:
+        self._decided = allocation
+        for link, grants in allocation.grants.items():
+            self._air.grant(link, dict(enumerate(grants)), self._round)
+
+    def _turn(self, turn: Turn) -> None:
+        """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
+        self.cell, self._allocator = turn.cell, turn.allocator
+        self._max_tx_power_w = np.array(turn.max_tx_power_w)
+        self._air.change(turn.cell, turn.access)
+        self._put_in_force(self.decide(self._round))
+
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits."""
         state = self.state(round_)
         allocation = self._allocator.allocate(state)
+        if self._decided is not None:  # a training keeps its cut and rank to the end
+            kept = self._decided
+            allocation = replace(allocation, cut_layer=kept.cut_layer, lora_rank=kept.lora_rank)
         allocation.check(state, shares_in_time=self._allocator.shares_in_time)
         return allocation
 
     def state(self, round_: int) -> CellState:
         """Return the snapshot an allocator sees."""
-        lesson = self.lesson
+        lesson, decided = self.lesson, self._decided
         return CellState(
             time_ns=self.clock.now,
             round=round_,
@@ -152,9 +185,9 @@ class World:
             client_flop_per_s=np.array([device.flop_per_s for device in self._clients]),
             main_server_flop_per_s=self.devices[MAIN_SERVER].flop_per_s,
             amounts=self._amounts,
-            cut_layer=lesson.model.cut_layer,
-            cut_layers=tuple(range(1, lesson.shape.num_layers)),
-            lora_rank=lesson.lora.rank,
+            cut_layer=lesson.model.cut_layer if decided is None else decided.cut_layer,
+            cut_layers=tuple(range(1, lesson.shape.num_layers)) if decided is None else (decided.cut_layer,),
+            lora_rank=lesson.lora.rank if decided is None else decided.lora_rank,
             local_steps=self._local_steps,
             stream=stream(self.cell.seed, "allocation", round_),
         )
@@ -200,7 +233,8 @@ class World:
         self, link: str, client: int, name: str, moment: Moment, bits: int, work: Work, after: Sequence[int]
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns the number of the span."""
-        if self.is_counted(link):
+        is_counted = self.is_counted(link)
+        if is_counted:
             airtime: Airtime = yield from self._air.send(link, client, bits)
         else:
             airtime = Airtime(self.clock.now, self.clock.now, self.clock.now, 0.0, None)
@@ -222,7 +256,7 @@ class World:
             airtime.energy_j,
             work.key,
         )
-        if self.is_counted(link):
+        if is_counted:
             self._air.leave(link, client, span)
         return span
 
@@ -237,6 +271,10 @@ class World:
         if self._executor is not None and self._executor.computes:
             self._measured.append((self.clock.now, moment, actor, name, output))
 
+    def note(self, moment: Moment, name: str, value: float) -> None:
+        """Record a number of the time plane at this instant."""
+        self.log.metrics.add(self.clock.now, moment.round, moment.local_step, MAIN_SERVER, name, value)
+
     def settle(self, round_: int, keep: Sequence[Output]) -> list[Output]:
         """Compute what the round learned; returns ``keep`` as outputs the next round can build on."""
         if self._executor is None:
@@ -246,6 +284,7 @@ class World:
             self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
             self._last_measured[name] = value
         self._measured.clear()
+        self._round = round_ + 1
         self._watch(Progress(round_, self.clock.now, len(self.log.spans), dict(self._last_measured)))
         return kept
 

@@ -1,6 +1,6 @@
 """The works of a training, described with their amounts; nothing is computed here and no clock is known."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -173,12 +173,10 @@ class Training:
         gradients = [one.server.out("adapter_gradient") for one in exchanges]
         return self._update(server, gradients, [one.client for one in exchanges], step)
 
-    def aggregate(self, sides: Sequence[Side]) -> Output:
-        """Return the weighted mean of all clients' adapters, factor by factor (FedAvg)."""
-        work = self._works.describe(
-            "aggregate", [side.adapter for side in sides], weights=list(self.lesson.weights)
-        )
-        return work.out("adapter")
+    def aggregate(self, sides: Mapping[int, Side]) -> Output:
+        """Return the mean of these clients' adapters, weighted by data, factor by factor (FedAvg)."""
+        adapters = [side.adapter for side in sides.values()]
+        return self._works.describe("aggregate", adapters, weights=self._weights(sides)).out("adapter")
 
     def whole_step(self, whole: Side, step: int) -> tuple[Side, list[Output]]:
         """Return the uncut model's side after a step on the clients' mini-batches, and their losses."""
@@ -210,15 +208,18 @@ class Training:
         return work.out("files")
 
     def _update(self, side: Side, gradients: Sequence[Output], clients: Sequence[int], step: int) -> Side:
-        weights = [self.lesson.weights[client] for client in clients]
-        total = sum(weights)
         work = self._works.describe(
             "update",
             (side.adapter, side.optimizer, *gradients),
-            weights=[weight / total for weight in weights],
+            weights=self._weights(clients),
             **self._optimizer_step(step),
         )
         return Side(work.out("adapter"), work.out("optimizer"))
+
+    def _weights(self, clients: Collection[int]) -> list[float]:
+        """Return the clients' shares in the data of those who take part, adding up to one."""
+        total = sum(len(self.lesson.shares[client]) for client in clients)
+        return [len(self.lesson.shares[client]) / total for client in clients]
 
     def _optimizer_step(self, step: int) -> dict[str, object]:
         return {

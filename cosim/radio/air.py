@@ -117,6 +117,10 @@ class Air:
         self._rate(state, tuple(state.active))
         self._let_in(state, None)
 
+    def change(self, cell: Cell, access: Access) -> None:
+        """Let another air take over now; :meth:`grant` must follow for every link that is sent over."""
+        self._cell, self._access = cell, access
+
     def send(self, link: str, client: int, bits: int) -> Steps:
         """Send ``bits`` over a link and return the :class:`Airtime`; :meth:`leave` must follow."""
         clock, state = self._clock, self._links[link]

@@ -1,7 +1,8 @@
 """From a scenario to a world; all that can be refused before the first event is refused here."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from cosim.allocation import Allocator
@@ -14,9 +15,10 @@ from cosim.parts import family
 from cosim.radio.cell import Cell
 from cosim.radio.settings import DownlinkSettings
 from cosim.rng import stream
+from cosim.scenario.events import becomes
 from cosim.scenario.settings import Scenario
-from cosim.units import dbm_to_w
-from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, World
+from cosim.units import dbm_to_w, seconds_to_ns
+from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, Turn, World
 
 T = TypeVar("T")
 
@@ -31,6 +33,14 @@ class Prepared:
     federated_server: Device
     cell: Cell
     lesson: Lesson
+    stages: tuple["Prepared", ...] = ()
+    at_s: float = 0.0
+
+    @property
+    def max_tx_power_w(self) -> list[float]:
+        """Power limit of each client, W."""
+        groups = self.scenario.clients
+        return [dbm_to_w(group.max_tx_power_dbm) for group in groups for _ in range(group.count)]
 
     def world(
         self,
@@ -39,20 +49,30 @@ class Prepared:
     ) -> World:
         """Return a fresh world at time zero."""
         scenario = self.scenario
-        limits = [dbm_to_w(group.max_tx_power_dbm) for group in scenario.clients for _ in range(group.count)]
+        turns = [
+            Turn(
+                seconds_to_ns(stage.at_s),
+                stage.cell,
+                stage.scenario.radio.access,
+                stage.max_tx_power_w,
+                stage.scenario.allocator,
+            )
+            for stage in self.stages
+        ]
         return World(
             clients=self.clients,
             main_server=self.main_server,
             federated_server=self.federated_server,
             cell=self.cell,
             access=scenario.radio.access,
-            max_tx_power_w=limits,
+            max_tx_power_w=self.max_tx_power_w,
             allocator=scenario.allocator,
             lesson=self.lesson,
             executor=executor,
             local_steps=scenario.scheme.local_steps,
             links=scenario.scheme.links,
             watch=watch,
+            turns=turns,
         )
 
 
@@ -107,6 +127,7 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
         return None, found.faults
     prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
     found.attempt(lambda: _decide_and_fit(prepared, found))
+    prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
     return (None if found.faults else prepared), found.faults
 
 
@@ -190,6 +211,18 @@ def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
                 f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "
                 f"take {scenario.num_clients} or more, or an allocator that shares in time: {sharing}."
             )
+
+
+def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
+    """Prepare what the scenario becomes at each event, and take a first decision there."""
+    for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
+        for fault in _too_few_subchannels(scenario):
+            found.add(fault)
+        cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
+        stage = replace(prepared, scenario=scenario, cell=cell, at_s=at_s)
+        if not found.faults:
+            found.attempt(partial(_decide_and_fit, stage, found))
+        yield stage
 
 
 def _decide_and_fit(prepared: Prepared, found: _Found) -> None:

@@ -37,7 +37,9 @@ def load(path: Path | str) -> Scenario:
     return _validate(given, str(path), path.parent)
 
 
-def change(scenario: Scenario, changes: Mapping[str, Any], seed: int | None = None) -> Scenario:
+def change(
+    scenario: Scenario, changes: Mapping[str, Any], seed: int | None = None, source: str = "--set"
+) -> Scenario:
     """Return the scenario with settings changed by their paths; checked as a file would be.
 
     A new ``kind`` starts a fresh table: the old kind's settings are dropped.
@@ -58,7 +60,7 @@ def change(scenario: Scenario, changes: Mapping[str, Any], seed: int | None = No
         given["seed"] = seed
     for path in sorted(changes, key=lambda path: not path.endswith("kind")):
         _set(given, path, changes[path])
-    return _validate(given, "--set", Path.cwd())
+    return _validate(given, source, Path.cwd())
 
 
 def parse_change(text: str) -> tuple[str, Any]:

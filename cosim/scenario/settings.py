@@ -12,6 +12,7 @@ from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.parts import OneOf, Table
 from cosim.radio.settings import Radio
+from cosim.scenario.events import TimedChange
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 
@@ -72,6 +73,8 @@ class Scenario(Table):
         The devices.
     radio, allocator
         The air, and who gets how much of it.
+    events
+        What changes during the run.
     """
 
     name: str = Field(min_length=1, pattern=r"^[^./\\][^/\\]*$")
@@ -87,6 +90,7 @@ class Scenario(Table):
     federated_server: Server = Server()
     radio: Radio = Radio()
     allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
+    events: tuple[TimedChange, ...] = ()
 
     @property
     def num_clients(self) -> int:

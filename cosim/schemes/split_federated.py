@@ -35,7 +35,7 @@ class SplitFederated(Scheme):
         each client's activations as they arrive, through its queue, and returns
         each gradient at once. What is learned is the same.
     deadline_s
-        Seconds from the beginning of a local step by which activations must be
+        Seconds from the beginning of a local step before which activations must be
         with the main server. A client that is late is out for the rest of the
         round: it ends what it is doing, unheard, and is back with the next
         average. Weights are renormalised over those who stay; if all are late,
@@ -201,7 +201,7 @@ class _Play:
     def _serve(
         self, moment: Moment, work: Work, exchanges: Sequence[Exchange], arrived: Sequence[int]
     ) -> Steps:
-        """The main server's forward and backward pass of all mini-batches as one job."""
+        """Compute forward and backward of all mini-batches on the main server as one job."""
         flop = self.training.amounts.server_flop * len(exchanges)
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, work, arrived

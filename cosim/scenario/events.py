@@ -1,0 +1,56 @@
+"""Timed changes: what a scenario becomes at given instants of its run."""
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cosim.errors import ScenarioError
+from cosim.parts import Table
+
+if TYPE_CHECKING:
+    from cosim.scenario.settings import Scenario
+
+
+class TimedChange(Table):
+    """Settings that change at an instant; who gets what is decided anew then.
+
+    Attributes
+    ----------
+    at_s
+        Simulated time, s. An event after the end of the run never happens.
+    set
+        New values by path: settings of ``radio`` and ``allocator``, and the
+        clients' ``max_tx_power_dbm``. Cut layer and rank stay as they are.
+    """
+
+    at_s: float = Field(gt=0.0)
+    set: dict[str, Any] = Field(min_length=1)
+
+
+def becomes(scenario: "Scenario") -> list[tuple[float, "Scenario"]]:
+    """Return what the scenario is from each event on, in the order of time, s.
+
+    Raises
+    ------
+    ScenarioError
+        If an event changes what cannot change during a run, or makes a fault.
+    """
+    from cosim.scenario.load import change
+
+    stages: list[tuple[float, Scenario]] = []
+    now = scenario
+    for number, event in sorted(enumerate(scenario.events), key=lambda pair: pair[1].at_s):
+        for path in event.set:
+            if not _may_change(path):
+                raise ScenarioError(
+                    f"events.{number}.set: {path} cannot change during a run; settings of radio and "
+                    "allocator can, and clients.max_tx_power_dbm."
+                )
+        now = change(now, event.set, source=f"events.{number}.set")
+        stages.append((event.at_s, now))
+    return stages
+
+
+def _may_change(path: str) -> bool:
+    room, _, setting = path.partition(".")
+    return room in ("radio", "allocator") or (room == "clients" and setting.endswith("max_tx_power_dbm"))
