@@ -1,7 +1,7 @@
 """How each operation of the value plane is computed, in torch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import exp
+from math import exp, inf
 from typing import Any
 
 import torch
@@ -11,6 +11,9 @@ from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, Outputs, SplitModel
 from cosim.learning.work import Work
+
+
+_MOST_LOSS = 709.0  # e to a little more is beyond floats
 
 
 class Trainer:
@@ -115,7 +118,11 @@ class Trainer:
                 num_targets += int(outputs.num_targets.sum())
                 num_correct += int(outputs.num_correct.sum())
         loss = loss_sum / num_targets
-        return {"loss": loss, "perplexity": exp(loss), "accuracy": num_correct / num_targets}
+        return {
+            "loss": loss,
+            "perplexity": inf if loss > _MOST_LOSS else exp(loss),
+            "accuracy": num_correct / num_targets,
+        }
 
     def _export(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         return {"files": self._model.adapter_files(_joined(adapters))}

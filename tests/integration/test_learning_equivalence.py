@@ -1,0 +1,177 @@
+"""Split federated training learns what it should: what one place would, in whatever order clients are served."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cosim.learning.training import Training
+from cosim.record.folder import Record
+from cosim.run import run
+from cosim.scenario.build import prepare
+
+CENTRALIZED = {"kind": "centralized", "num_rounds": 2, "local_steps": 2}
+
+
+@pytest.fixture
+def trained(tiny_scenario, tmp_path):
+    """Run the tiny scenario in float64 with these changes; return its record."""
+    count = 0
+
+    def train(changes):
+        nonlocal count
+        count += 1
+        scenario = tiny_scenario({"model.dtype": "float64", **changes})
+        return Record.open(run(scenario, tmp_path / f"run-{count}"))
+
+    return train
+
+
+def adapter_of(record):
+    return load_file(record.path / "adapter" / "adapter_model.safetensors")
+
+
+def adapter_bytes(record):
+    return (record.path / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def losses_of(record):
+    """Return every learned number by (round, local step, actor, name)."""
+    rows = record.metrics.to_pylist()
+    return {
+        (row["round"], row["local_step"], row["actor"], row["name"]): row["value"]
+        for row in rows
+        if row["name"].startswith(("train_", "eval_"))
+    }
+
+
+def furthest(left, right):
+    assert left.keys() == right.keys()
+    return max(float((left[name] - right[name]).abs().max()) for name in left)
+
+
+@pytest.mark.parametrize("cut_layer", [1, 2])
+@pytest.mark.parametrize("optimizer", [{"kind": "adamw", "learning_rate": 1e-2}, {"kind": "sgd"}])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_one_client_learns_what_centralised_training_does_bit_for_bit(trained, cut_layer, optimizer, dropout):
+    changes = {
+        "clients.count": 1,
+        "model.cut_layer": cut_layer,
+        "training.optimizer": optimizer,
+        "lora.dropout": dropout,
+    }
+    split, whole = trained(changes), trained({**changes, "scheme": CENTRALIZED})
+    assert losses_of(split) == losses_of(whole)
+    assert adapter_bytes(split) == adapter_bytes(whole)
+    assert split.manifest["fingerprints"]["learning"] == whole.manifest["fingerprints"]["learning"]
+
+
+@pytest.mark.parametrize(
+    "partition", [{"kind": "iid"}, {"kind": "size", "fractions": [0.5, 0.2, 0.1]}], ids=["equal", "unequal"]
+)
+def test_a_round_of_one_sgd_step_is_a_centralised_step_on_all_batches(trained, partition):
+    changes = {
+        "data.partition": partition,
+        "training.optimizer": {"kind": "sgd", "learning_rate": 0.2},
+        "scheme": {"kind": "split_federated", "num_rounds": 4, "local_steps": 1},
+    }
+    split = trained(changes)
+    whole = trained({**changes, "scheme": {"kind": "centralized", "num_rounds": 4, "local_steps": 1}})
+    assert furthest(adapter_of(split), adapter_of(whole)) <= 1e-10
+    left, right = losses_of(split), losses_of(whole)
+    assert left.keys() == right.keys()
+    assert all(left[at] == pytest.approx(right[at], abs=1e-10) for at in left)
+    moved = losses_of(whole)
+    assert moved[4, 0, "main-server", "eval_loss"] < moved[0, 0, "main-server", "eval_loss"] - 1e-3
+
+
+def test_more_local_steps_than_one_part_from_centralised_training(trained):
+    """The equality above is no accident of an adapter that does not move."""
+    sgd = {"training.optimizer": {"kind": "sgd", "learning_rate": 0.2}}
+    split, whole = trained(sgd), trained({**sgd, "scheme": CENTRALIZED})
+    assert furthest(adapter_of(split), adapter_of(whole)) > 1e-8
+
+
+def test_a_server_that_serves_as_clients_arrive_teaches_the_same(trained):
+    joint = trained({"scheme.server_batch": "joint"})
+    each = trained({"scheme.server_batch": "per_client"})
+    assert joint.manifest["fingerprints"]["learning"] == each.manifest["fingerprints"]["learning"]
+    assert adapter_bytes(joint) == adapter_bytes(each)
+    assert joint.manifest["fingerprints"]["timeline"] != each.manifest["fingerprints"]["timeline"]
+
+
+def test_clients_with_other_data_learn_other_adapters_before_they_are_averaged(tiny_scenario):
+    lesson = prepare(tiny_scenario()).lesson
+    training = Training(lesson, cut_layer=1, lora_rank=2)
+    client, server = training.start("client"), training.start("server")
+    ends = [training.exchange(number, client, server, 0).after.adapter for number in range(2)]
+    _, (first, second) = lesson.executor(2).settle((), ends)
+    assert furthest(first, second) > 0.0
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_order_in_which_works_are_computed_changes_nothing(tiny_scenario, dropout):
+    lesson = prepare(tiny_scenario({"model.dtype": "float64", "lora.dropout": dropout})).lesson
+    training = Training(lesson, cut_layer=1, lora_rank=2)
+    client, server = training.start("client"), training.start("server")
+    ends = [training.exchange(number, client, server, 0).after.adapter for number in range(3)]
+    together = lesson.executor(2).settle((), ends)[1]
+    executor = lesson.executor(2)
+    backwards = [executor.settle((), [end])[1][0] for end in reversed(ends)]
+    for one, other in zip(together, reversed(backwards), strict=True):
+        assert furthest(one, other) == 0.0
+
+
+def test_training_reads_and_leaves_no_global_random_state(trained):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = trained({"lora.dropout": 0.3})
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    second = trained({"lora.dropout": 0.3})
+    assert adapter_bytes(first) == adapter_bytes(second)
+
+
+def test_a_work_computed_twice_gives_the_same_and_writes_into_nothing(tiny_scenario):
+    lesson = prepare(tiny_scenario({"model.dtype": "float64"})).lesson
+    training = Training(lesson, cut_layer=1, lora_rank=2)
+    client, server = training.start("client"), training.start("server")
+    exchange = training.exchange(0, client, server, 0)
+    executor = lesson.executor(2)
+    kept, (adapter, optimizer) = executor.settle(
+        [client.adapter, client.optimizer], [client.adapter, client.optimizer]
+    )
+    copies = [{name: one.clone() for name, one in table.items()} for table in (adapter, optimizer)]
+    first, again = (executor.settle((), [exchange.after.adapter])[1][0] for _ in range(2))
+    assert furthest(first, again) == 0.0
+    for table, copy in zip((adapter, optimizer), copies, strict=True):
+        assert furthest(table, copy) == 0.0
+    assert len(kept) == 2
+
+
+def test_the_loss_falls_with_every_optimiser(trained):
+    for optimizer in ({"kind": "adamw", "learning_rate": 2e-2}, {"kind": "sgd", "learning_rate": 0.3}):
+        losses = losses_of(trained({"training.optimizer": optimizer, "scheme.num_rounds": 4}))
+        assert losses[4, 0, "main-server", "eval_loss"] < losses[0, 0, "main-server", "eval_loss"] - 1e-3
+
+
+def test_a_diverging_training_is_recorded_to_its_end(trained):
+    """A loss too large for e to be raised to it must not break off the run."""
+    sgd = {"kind": "sgd", "learning_rate": 1e6}
+    record = trained({"model.task": "classification", "training.optimizer": sgd})
+    assert record.status == "complete"
+    assert losses_of(record)[2, 0, "main-server", "eval_loss"] > 1000.0
+
+
+@pytest.mark.parametrize("scheme", ["split_federated", "centralized"])
+def test_a_classifier_trains_as_well(trained, scheme):
+    record = trained(
+        {"model.task": "classification", "scheme": {"kind": scheme, "num_rounds": 2, "local_steps": 1}}
+    )
+    names = {name for *_, name in losses_of(record)}
+    assert names == {"train_loss", "eval_loss", "eval_accuracy"}
+
+
+def test_evaluations_come_before_the_first_round_on_schedule_and_after_the_last(trained):
+    record = trained({"scheme.num_rounds": 5, "scheme.local_steps": 1, "scheme.evaluate_every": 2})
+    rounds = [at[0] for at in losses_of(record) if at[-1] == "eval_loss"]
+    assert rounds == [0, 2, 4, 5]
