@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from cosim.learning.executor import Executor, TimingOnly
 from cosim.learning.store import LostValueError, Store
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
-from cosim.scenario.load import load, run_hash, to_toml
+from cosim.scenario.load import change, load, run_hash, to_toml
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -91,16 +91,80 @@ def resume(
     record = Record.open(folder)
     if record.status == "complete":
         raise RecordError(f"{folder}: the run is complete; there is nothing to resume.")
-    scenario = load(record.scenario_path)
-    if run_hash(scenario) != record.manifest["scenario"]:
-        raise RecordError(
-            f"{folder}: scenario.toml is not the one the run began with; "
-            f"run it as a new one: cosim run {record.scenario_path}"
-        )
-    prepared = prepare(scenario)
+    prepared = prepare(scenario_of(record))
     resumed = RunFolder.reopen(record)
     with resumed.held():
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
+
+
+def whatif(
+    folder: Path,
+    changes: Mapping[str, Any],
+    *,
+    at_s: float | None = None,
+    out: Path | None = None,
+    store: Store | None = None,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """Play a run again under other conditions; what was learned is recalled wherever it is the same.
+
+    Parameters
+    ----------
+    folder
+        A complete run.
+    changes
+        Settings by path.
+    at_s
+        Change them at this instant of simulated time rather than from the
+        beginning: the same past, another future.
+    out, store, watch
+        As for :func:`run`. A run that is there already in its default folder
+        is not played again.
+
+    Raises
+    ------
+    CosimError
+        If the run is not complete or was over by ``at_s``, its scenario was
+        changed by hand, or the changes make a fault.
+    """
+    record = Record.open(folder)
+    if record.status != "complete":
+        raise RecordError(
+            f"{folder}: the run is {record.status}; bring it to its end by cosim resume {folder}."
+        )
+    scenario = scenario_of(record)
+    if at_s is None:
+        other = change(scenario, changes)
+    else:
+        if not 0.0 < at_s < record.manifest["simulated_s"]:
+            raise RecordError(
+                f"{folder}: cannot be forked at {at_s:g} s; it lasts from 0 to "
+                f"{record.manifest['simulated_s']:g} s."
+            )
+        events = [event.model_dump() for event in scenario.events]
+        other = change(scenario, {"events": [*events, {"at_s": at_s, "set": dict(changes)}]})
+    timing_only = record.manifest["timing_only"]
+    there = default_folder(other, timing_only=timing_only)
+    if out is None and (there / "manifest.json").is_file() and Record.open(there).status == "complete":
+        return there
+    return run(other, out, timing_only=timing_only, store=store, watch=watch)
+
+
+def scenario_of(record: Record) -> Scenario:
+    """Return the scenario a run was made from.
+
+    Raises
+    ------
+    RecordError
+        If the file in its folder is not the one the run began with.
+    """
+    scenario = load(record.scenario_path)
+    if run_hash(scenario) != record.manifest["scenario"]:
+        raise RecordError(
+            f"{record.path}: scenario.toml is not the one the run began with; "
+            f"run it as a new one: cosim run {record.scenario_path}"
+        )
+    return scenario
 
 
 def _play(

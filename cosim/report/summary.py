@@ -1,5 +1,6 @@
 """What a run came to: times, losses, shares of time, energy, and who held the others up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
@@ -203,28 +204,42 @@ def loss_levels(first: float, best: float) -> tuple[float, ...]:
     return tuple(level for level in levels if best <= level < first)
 
 
-def _learning(record: Record) -> Learning | None:
+def held_out_losses(record: Record) -> list[tuple[int, int, float]]:
+    """Return (time_ns, round, loss) of every evaluation, in order of time."""
     metrics = record.metrics.to_pydict()
     rows = sorted(zip(*(metrics[key] for key in ("time_ns", "round", "name", "value")), strict=True))
-    losses = [(time_ns, round_, value) for time_ns, round_, name, value in rows if name == "eval_loss"]
-    losses = [row for row in losses if np.isfinite(row[2])]
+    return [
+        (time_ns, round_, value)
+        for time_ns, round_, name, value in rows
+        if name == "eval_loss" and np.isfinite(value)
+    ]
+
+
+def reached(losses: Sequence[tuple[int, int, float]], level: float) -> LossLevel:
+    """Return the first evaluation at or below a loss; there must be one."""
+    time_ns, round_ = next((time_ns, round_) for time_ns, round_, loss in losses if loss <= level)
+    return LossLevel(level, time_ns, round_)
+
+
+def _learning(record: Record) -> Learning | None:
+    losses = held_out_losses(record)
     if not losses:
         return None
+    metrics = record.metrics.to_pydict()
     first, last = losses[0][2], losses[-1][2]
     best = min(loss for *_, loss in losses)
-    figures = [(name, value) for *_, name, value in rows if name in ("eval_perplexity", "eval_accuracy")]
+    figures = [
+        (name, value)
+        for name, value in zip(metrics["name"], metrics["value"], strict=True)
+        if name in ("eval_perplexity", "eval_accuracy")
+    ]
     return Learning(
         first_loss=first,
         last_loss=last,
-        best=_reached(losses, best),
-        levels=tuple(_reached(losses, level) for level in loss_levels(first, best)),
+        best=reached(losses, best),
+        levels=tuple(reached(losses, level) for level in loss_levels(first, best)),
         figure=(figures[-1][0].removeprefix("eval_"), figures[-1][1]) if figures else None,
     )
-
-
-def _reached(losses: list[tuple[int, int, float]], level: float) -> LossLevel:
-    time_ns, round_ = next((time_ns, round_) for time_ns, round_, loss in losses if loss <= level)
-    return LossLevel(level, time_ns, round_)
 
 
 def _actor_time(spans: Spans, actor: int, total_ns: int) -> ActorTime:

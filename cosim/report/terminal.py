@@ -25,20 +25,20 @@ def show(summary: Summary, console: Console) -> None:
         _show_actors(summary, console)
         _show_phases(summary, console)
         spent = ", ".join(f"{who} {amount(spent, 'J')}" for who, spent in summary.energy_j.items() if spent)
-        _say(
+        say(
             console,
             f"energy: {amount(sum(summary.energy_j.values()), 'J')}" + (f" ({spent})" if spent else ""),
         )
     if summary.slowest is not None:
-        _say(console, _slowest(summary.slowest))
+        say(console, _slowest(summary.slowest))
 
 
 def _show_learning(learning: Learning, console: Console) -> None:
     figure = f", {learning.figure[0]} {learning.figure[1]:.4g}" if learning.figure is not None else ""
     best = learning.best
     lowest = "" if best.loss == learning.last_loss else f", lowest {best.loss:.4g} after round {best.round}"
-    _say(console, f"held-out loss: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
-    table = _table(("held-out loss", "right"), ("reached after", "right"), ("round", "right"))
+    say(console, f"held-out loss: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
+    table = table_of(("held-out loss", "right"), ("reached after", "right"), ("round", "right"))
     for level in learning.levels:
         table.add_row(f"{level.loss:g}", duration(level.time_ns), str(level.round))
     table.add_row(f"{best.loss:.4g}", duration(best.time_ns), str(best.round))
@@ -46,7 +46,9 @@ def _show_learning(learning: Learning, console: Console) -> None:
 
 
 def _show_actors(summary: Summary, console: Console) -> None:
-    table = _table(("share of time", "left"), ("compute", "right"), ("on air", "right"), ("waiting", "right"))
+    table = table_of(
+        ("share of time", "left"), ("compute", "right"), ("on air", "right"), ("waiting", "right")
+    )
     clients = summary.clients
     if len(clients) <= _MOST_CLIENTS:
         for one in clients:
@@ -66,7 +68,7 @@ def _show_actors(summary: Summary, console: Console) -> None:
 
 
 def _show_phases(summary: Summary, console: Console) -> None:
-    table = _table(
+    table = table_of(
         ("phase", "left"),
         ("spans", "right"),
         ("mean", "right"),
@@ -101,12 +103,14 @@ def _slowest(slowest: Slowest) -> str:
     )
 
 
-def _table(*columns: tuple[str, str]) -> Table:
+def table_of(*columns: tuple[str, str]) -> Table:
+    """Return an empty table with these headings, each set left or right."""
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading, justify in columns:
         table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
     return table
 
 
-def _say(console: Console, line: str) -> None:
+def say(console: Console, line: str) -> None:
+    """Print one line as it is."""
     console.print(line, highlight=False, soft_wrap=True)
