@@ -38,7 +38,7 @@ def tokenizer_path(tmp_path_factory) -> Path:
     train, _ = grammar.split(grammar.HELD_OUT, 40, 10, 0)
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY_SIZE,
-        special_tokens=["<|endoftext|>"],
+        special_tokens=["<|endoftext|>", "<|pad|>"],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -60,6 +60,7 @@ def tiny_scenario(tokenizer_path) -> Callable[..., Scenario]:
         "vocab_size": VOCABULARY_SIZE,
         "bos_token_id": 0,
         "eos_token_id": 0,
+        "pad_token_id": 1,
         "initializer_range": 0.2,
     }
     tiny = change(

@@ -12,7 +12,6 @@ from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, Outputs, SplitModel
 from cosim.learning.work import Work
 
-
 _MOST_LOSS = 709.0  # e to a little more is beyond floats
 
 

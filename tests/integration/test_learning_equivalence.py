@@ -1,4 +1,4 @@
-"""Split federated training learns what it should: what one place would, in whatever order clients are served."""
+"""Split federated training learns what one place would, in whatever order clients are served."""
 
 import pytest
 import torch
