@@ -320,7 +320,10 @@ def _draw_losses(axes: "Axes", shown: Chart) -> None:
     }
     for name, (times_ns, values) in shown.losses.items():
         axes.plot(times_ns / scale, values, **looks[name])
-    axes.axvspan(shown.from_ns / scale, shown.to_ns / scale, color="#EEEEEE", zorder=0, label="lanes above")
+    if shown.to_ns - shown.from_ns < 0.95 * shown.length_ns:
+        axes.axvspan(
+            shown.from_ns / scale, shown.to_ns / scale, color="#E4E4E4", zorder=0, label="lanes above"
+        )
     axes.set_xlim(0.0, max(shown.length_ns, 1) / scale)
     axes.set_xlabel(f"simulated time, {unit}")
     axes.set_ylabel("loss, nats")

@@ -22,9 +22,9 @@ def show(comparison: Comparison, console: Console) -> None:
     covered = [{phase.name: phase.covered_ns for phase in run.phases} for run in (before, after)]
     for name in dict.fromkeys(names):
         times(name, covered[0].get(name, 0), covered[1].get(name, 0))
-    for what, share in (("compute", 0), ("on air", 1), ("waiting", 2)):
-        old, new = before.all_clients.shares[share], after.all_clients.shares[share]
-        table.add_row(f"clients {what}", percent(old), percent(new), f"{100 * (new - old):+.1f} points")
+    shares = before.all_clients.shares, after.all_clients.shares
+    for what, was, now in zip(("compute", "on air", "waiting"), *shares, strict=True):
+        table.add_row(f"clients {what}", percent(was), percent(now), f"{100 * (now - was):+.1f} points")
     spent = [sum(run.energy_j.values()) for run in (before, after)]
     table.add_row("energy", amount(spent[0], "J"), amount(spent[1], "J"), _change(*spent))
     slowest = [run.slowest.client if run.slowest is not None else "none" for run in (before, after)]

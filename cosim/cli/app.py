@@ -1,0 +1,162 @@
+"""The commands. Each imports what it needs when it is called, so that help and checks answer at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    help="Split federated LoRA training and an OFDMA cell, on one event clock.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, a TOML file.")]
+RunFolderPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, such as radio.fading.kind=none."),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Another seed than the scenario's.")]
+
+
+def command() -> Callable[..., Any]:
+    """Return the commands as something to call with arguments."""
+    return typer.main.get_command(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        print(f"cosim {metadata.version('cosim')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _cosim(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> None:
+    """Say what a scenario would run, or all that is wrong with it."""
+    from cosim.cli.overview import overview
+    from cosim.scenario.build import prepare
+
+    for line in overview(prepare(_scenario(file, changes, seed))):
+        print(line)
+
+
+@app.command()
+def run(
+    file: ScenarioFile,
+    changes: Changes = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The run folder; runs/NAME/HASH without it.", show_default=False),
+    ] = None,
+    timing_only: Annotated[
+        bool, typer.Option("--timing-only", help="Compute no tensor: times, amounts and grants only.")
+    ] = False,
+) -> None:
+    """Run a scenario and record it."""
+    from cosim.cli.progress import interruptible, watching
+    from cosim.run import default_folder
+    from cosim.run import run as play
+
+    scenario = _scenario(file, changes, seed)
+    folder = out or default_folder(scenario, timing_only=timing_only)
+    with interruptible(folder), watching(scenario) as watch:
+        play(scenario, folder, timing_only=timing_only, watch=watch)
+    _show_summary(folder)
+    print(f"run folder: {folder}")
+
+
+@app.command()
+def timeline(
+    folder: RunFolderPath,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw a picture of who did what when.")
+    ] = None,
+    rounds: Annotated[
+        str | None,
+        typer.Option(metavar="A:B", help="Rounds in the picture, such as 3 or 1:4; the first without it."),
+    ] = None,
+) -> None:
+    """Sum a run up, and draw its timeline."""
+    from cosim.cli.arguments import round_range
+    from cosim.record.folder import Record
+
+    first_round, last_round = round_range(rounds)
+    if png is not None:
+        from cosim.report.gantt import chart, draw
+
+        draw(chart(Record.open(folder), first_round, last_round), png)
+    _show_summary(folder)
+    if png is not None:
+        print(f"timeline: {png}")
+
+
+@app.command()
+def explain(
+    folder: RunFolderPath,
+    span: Annotated[int, typer.Argument(metavar="SPAN", help="The number of a span, its id.")],
+) -> None:
+    """Say why a span took as long as it did: the link budget of a transfer, the device of a computation."""
+    from rich.console import Console
+
+    from cosim.cli.explanation import show
+    from cosim.explain import explain as explained
+    from cosim.record.folder import Record
+
+    show(explained(Record.open(folder), span), Console(highlight=False))
+
+
+@app.command()
+def parts(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[FAMILY]", help="One family only, such as fading or radio.")
+    ] = None,
+) -> None:
+    """List the parts a scenario can be put together from, with their settings."""
+    from cosim.cli.listing import listing
+
+    for line in listing(name):
+        print(line)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    import json
+
+    from cosim.scenario.catalogue import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> Any:
+    from cosim.scenario.load import change, load, parse_change
+
+    scenario = load(file)
+    if changes or seed is not None:
+        scenario = change(scenario, dict(map(parse_change, changes or ())), seed)
+    return scenario
+
+
+def _show_summary(folder: Path) -> None:
+    from rich.console import Console
+
+    from cosim.record.folder import Record
+    from cosim.report.summary import summarise
+    from cosim.report.terminal import show
+
+    show(summarise(Record.open(folder)), Console())

@@ -1,0 +1,137 @@
+"""An explanation on a terminal, term by term."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cosim.explain import ComputeExplanation, Explanation, Span, Stretch, TransferExplanation
+from cosim.report.quantities import amount, count, duration
+from cosim.units import NS_PER_S, linear_to_db
+
+_TERMS_OF_ALL = (
+    "distance",
+    "path loss",
+    "shadowing",
+    "antenna gain",
+    "thermal noise density",
+    "noise figure",
+)
+_TERMS_OF_EACH = {
+    "fading": "fading\ndB",
+    "gain": "gain\ndB",
+    "bandwidth": "width\nkHz",
+    "transmit power": "power\ndBm",
+    "transmit power density": "density\ndBm/Hz",
+    "received power": "received\ndBm",
+    "noise power": "noise\ndBm",
+    "SNR": "SNR\ndB",
+    "rate": "rate\nkbit/s",
+}
+_KILO = ("bandwidth", "rate")
+
+
+def show(explanation: Explanation, console: Console) -> None:
+    """Print why a span took as long as it did."""
+    span = explanation.span
+    console.print(_title(span), style="bold")
+    _say(console, "asked for at", _instant(span.asked_ns))
+    _say(console, "started at", f"{_instant(span.start_ns)}, after waiting {duration(span.waited_ns)}")
+    if isinstance(explanation, TransferExplanation):
+        _show_transfer(explanation, console)
+    else:
+        _show_compute(explanation, console)
+    _say(console, "energy", amount(span.energy_j, "J"))
+    _show_parents(explanation.parents, console)
+
+
+def _show_compute(explanation: ComputeExplanation, console: Console) -> None:
+    span, device = explanation.span, explanation.device
+    _say(console, "work", f"{amount(span.flop, 'FLOP')} ({count(int(span.flop))})")
+    _say(console, "clock", amount(device.clock_hz, "Hz"))
+    _say(console, "width", f"{device.flop_per_cycle:g} FLOP per cycle, {amount(device.flop_per_s, 'FLOP/s')}")
+    _say(console, "cycles", f"{span.flop / device.flop_per_cycle:.6g}")
+    _show_times(explanation, console)
+
+
+def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
+    span = explanation.span
+    _say(console, "link", explanation.link)
+    _say(console, "payload", f"{amount(span.bits, 'bit')} ({count(int(span.bits))})")
+    if not explanation.is_counted:
+        _say(console, "rate", "the link is free in this scenario: what it carries arrives at once")
+    for number, stretch in enumerate(explanation.stretches, start=1):
+        if len(explanation.stretches) > 1:
+            console.print(
+                f"\nGrant {number} of {len(explanation.stretches)}, from {duration(stretch.start_ns)} "
+                f"for {duration(stretch.end_ns - stretch.start_ns)}"
+            )
+        _show_stretch(stretch, explanation.block_ns, console)
+    _show_times(explanation, console)
+
+
+def _show_stretch(stretch: Stretch, block_ns: int | None, console: Console) -> None:
+    for what, value, unit in stretch.budgets[0].terms():
+        if what in _TERMS_OF_ALL:
+            _say(console, what, f"{value:.6g} {unit}")
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("sub-\nchannel", justify="right")
+    for heading in _TERMS_OF_EACH.values():
+        table.add_column(heading, justify="right")
+    for budget in stretch.budgets:
+        values = {what: value for what, value, _ in budget.terms()}
+        cells = (
+            f"{values[what] / 1e3:.1f}" if what in _KILO else f"{values[what]:.2f}" for what in _TERMS_OF_EACH
+        )
+        table.add_row(str(budget.subchannel), *cells)
+    console.print(table)
+    power_w = stretch.grant.total_tx_power_w
+    rates = stretch.rates_bit_per_s
+    total = (
+        f"{count(len(stretch.budgets))} subchannel(s), "
+        f"{amount(sum(budget.bandwidth_hz for budget in stretch.budgets), 'Hz')}, "
+        f"{amount(power_w, 'W')} ({linear_to_db(power_w) + 30.0:.2f} dBm), {amount(float(rates[0]), 'bit/s')}"
+    )
+    _say(console, "sum", total)
+    if block_ns is not None:
+        _say(
+            console,
+            "blocks crossed",
+            f"{count(len(rates))} of {duration(block_ns)}, at {amount(float(rates.mean()), 'bit/s')} on "
+            f"average, {amount(float(rates.min()), 'bit/s')} to {amount(float(rates.max()), 'bit/s')}",
+        )
+
+
+def _show_times(explanation: Explanation, console: Console) -> None:
+    span = explanation.span
+    expected_ns = explanation.expected_end_ns - span.start_ns
+    differ = span.duration_ns - expected_ns
+    verdict = "the same to the nanosecond" if not differ else f"{differ:+d} ns apart"
+    _say(console, "expected", _instant(expected_ns))
+    _say(console, "measured", f"{_instant(span.duration_ns)}, {verdict}")
+
+
+def _show_parents(parents: tuple[Span, ...], console: Console) -> None:
+    if not parents:
+        _say(console, "waited for", "nothing: it could begin at once")
+        return
+    last_ns = max(parent.end_ns for parent in parents)
+    for parent in sorted(parents, key=lambda parent: (parent.end_ns, parent.id))[-8:]:
+        last = ", the last" if parent.end_ns == last_ns else ""
+        _say(console, "waited for", f"{_title(parent)}, ended at {_instant(parent.end_ns)}{last}")
+    if len(parents) > 8:
+        _say(console, "", f"and {len(parents) - 8} more that ended earlier")
+
+
+def _title(span: Span) -> str:
+    who = f"{span.actor} to {span.peer}" if span.peer else span.actor
+    step = f", local step {span.local_step}" if span.local_step else ""
+    return f"span {span.id}, {span.name}: {who}, round {span.round}{step}"
+
+
+def _instant(time_ns: int) -> str:
+    """Return an instant or a length of time with every nanosecond."""
+    return f"{time_ns // NS_PER_S}.{time_ns % NS_PER_S:09d} s"
+
+
+def _say(console: Console, what: str, value: str) -> None:
+    console.print(f"  {what:<22} {value}", soft_wrap=True)

@@ -1,0 +1,42 @@
+"""The families of parts, as lines of text."""
+
+from collections.abc import Iterator
+from textwrap import wrap
+
+from cosim.errors import ScenarioError
+from cosim.scenario.catalogue import Setting, families, first_line, settings
+from cosim.scenario.faults import did_you_mean
+
+_WIDTH = 100
+
+
+def listing(name: str | None = None) -> list[str]:
+    """Return all families, or those whose place in the file has this name in it.
+
+    Raises
+    ------
+    ScenarioError
+        If no family has that name.
+    """
+    every = families()
+    chosen = [one for one in every if name is None or name in (one.place, *one.place.split("."))]
+    if not chosen:
+        known = [one.place for one in every]
+        words = [word for place in known for word in (place, *place.split("."))]
+        hint = did_you_mean(name or "", words)
+        raise ScenarioError(f"no family {name!r}; known: {', '.join(known)}{hint}.")
+    lines: list[str] = []
+    for one in chosen:
+        lines += ["", one.place]
+        for kind, part in one.parts.items():
+            lines.append(f"  {kind:<18} {first_line(part).replace('``', '')}")
+            for setting in settings(part):
+                lines += _setting(setting)
+    return lines[1:]
+
+
+def _setting(setting: Setting) -> Iterator[str]:
+    unit = f", {setting.unit}" if setting.unit else ""
+    default = "must be given" if setting.default is None else f"default {setting.default}"
+    yield f"      {setting.name}: {setting.type}{unit}; {default}"
+    yield from wrap(setting.description, _WIDTH, initial_indent=" " * 10, subsequent_indent=" " * 10)

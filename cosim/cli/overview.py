@@ -1,0 +1,80 @@
+"""What a scenario would run, in a few lines."""
+
+from collections.abc import Iterator
+
+from cosim.learning.executor import TimingOnly
+from cosim.radio.settings import DownlinkSettings
+from cosim.report.quantities import amount, count
+from cosim.scenario.build import Prepared
+from cosim.scenario.settings import Scenario
+from cosim.world import World
+
+
+def overview(prepared: Prepared) -> Iterator[str]:
+    """Return what would run, line by line, warnings last."""
+    scenario, lesson = prepared.scenario, prepared.lesson
+    shape, scheme = lesson.shape, scenario.scheme
+    shares = [len(share) for share in lesson.shares]
+    yield f"{scenario.name}: fine, seed {scenario.seed}"
+    yield (
+        f"  model      {scenario.model.base.describe()}: {shape.num_layers} blocks of width "
+        f"{shape.hidden_size}, {amount(shape.num_weights, 'weights')}; cut after block "
+        f"{scenario.model.cut_layer}, LoRA rank {scenario.lora.rank}"
+    )
+    yield (
+        f"  data       {count(sum(shares))} training examples, {min(shares)} to {max(shares)} a client "
+        f"({scenario.data.partition.kind}), {count(len(lesson.tokens.corpus.test))} held out"
+    )
+    yield f"  clients    {scenario.num_clients}, {_range(prepared)}"
+    yield from _air(scenario)
+    yield (
+        f"  scheme     {scheme.kind}: {scheme.num_rounds} rounds of {scheme.local_steps} local step(s), "
+        f"{count(num_spans(prepared))} spans; allocator {scenario.allocator.kind}"
+    )
+    for line in warnings(scenario):
+        yield f"  warning    {line}"
+
+
+def warnings(scenario: Scenario) -> list[str]:
+    """Return what the user must be told loudly before a run."""
+    told = [scenario.model.base.warning]
+    return [f"{line}." for line in told if line is not None]
+
+
+def num_spans(prepared: Prepared) -> int:
+    """Return how many spans a run has.
+
+    Found by playing a round of one local step and a round of two, without
+    values. Exact for schemes whose rounds are alike.
+    """
+    one, two = (_spans_of_a_round(prepared, local_steps) for local_steps in (1, 2))
+    scheme = prepared.scenario.scheme
+    return scheme.num_rounds * (one + (two - one) * (scheme.local_steps - 1))
+
+
+def _spans_of_a_round(prepared: Prepared, local_steps: int) -> int:
+    scheme = prepared.scenario.scheme.model_copy(update={"num_rounds": 1, "local_steps": local_steps})
+    world: World = prepared.world(lambda _rank: TimingOnly())
+    world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
+    return len(world.log.spans)
+
+
+def _range(prepared: Prepared) -> str:
+    speeds = [device.flop_per_s for device in prepared.clients]
+    slowest, fastest = amount(min(speeds), "FLOP/s"), amount(max(speeds), "FLOP/s")
+    speed = slowest if slowest == fastest else f"{slowest} to {fastest}"
+    nearest, farthest = prepared.cell.distances_m.min(), prepared.cell.distances_m.max()
+    return f"{speed}, {nearest:.0f} to {farthest:.0f} m from the base station"
+
+
+def _air(scenario: Scenario) -> Iterator[str]:
+    """Tell the spectrum of each link in use, and which are free."""
+    for name in sorted(scenario.scheme.links, key=list(type(scenario.radio).model_fields).index):
+        link = scenario.radio.link(name)
+        if isinstance(link, DownlinkSettings) and not link.counted:
+            yield f"  {'air':<10} {name}: free, what it carries arrives at once"
+        else:
+            yield (
+                f"  {'air':<10} {name}: {link.num_subchannels} subchannel(s), "
+                f"{amount(sum(link.widths_hz), 'Hz')} in all"
+            )

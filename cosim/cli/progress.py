@@ -1,0 +1,90 @@
+"""A run while it goes: a live bar on a terminal, plain lines elsewhere, and Ctrl-C that keeps the record."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from cosim.cli.overview import warnings
+from cosim.errors import CosimError
+from cosim.report.quantities import count, duration
+from cosim.scenario.settings import Scenario
+from cosim.world import Progress
+
+Watch = Callable[[Progress], None]
+
+
+class InterruptedRunError(CosimError):
+    """The user stopped a run."""
+
+    exit_status = 1
+
+
+@contextmanager
+def interruptible(folder: Path) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop a run once; its record is then written in peace.
+
+    Raises
+    ------
+    InterruptedRunError
+        Saying where what was recorded is.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for one in caught:
+            signal.signal(one, signal.SIG_IGN)  # a second one would tear the record
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = [(one, signal.signal(one, stop)) for one in caught]
+    had_manifest = (folder / "manifest.json").exists()
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = not had_manifest and (folder / "manifest.json").exists()
+        where = f"what was recorded is in {folder}" if kept else "nothing was recorded yet"
+        raise InterruptedRunError(f"cosim: interrupted; {where}.") from None
+    finally:
+        for one, handler in before:
+            signal.signal(one, handler)
+
+
+@contextmanager
+def watching(scenario: Scenario) -> Iterator[Watch]:
+    """Show how far a run is on stderr, after its warnings."""
+    for line in warnings(scenario):
+        print(f"warning: {line}", file=sys.stderr)
+    num_rounds = scenario.scheme.num_rounds
+    if not sys.stderr.isatty():
+        yield lambda progress: print(f"{_words(progress, num_rounds)}", file=sys.stderr, flush=True)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=24),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"round 0/{num_rounds}: loading the model", total=num_rounds)
+        yield lambda progress: bar.update(
+            task, completed=progress.round, description=_words(progress, num_rounds)
+        )
+
+
+def _words(progress: Progress, num_rounds: int) -> str:
+    losses = "".join(
+        f", {what} {progress.measured[name]:.4g}"
+        for what, name in (("training loss", "train_loss"), ("held-out loss", "eval_loss"))
+        if name in progress.measured
+    )
+    return (
+        f"round {progress.round}/{num_rounds}: {duration(progress.simulated_ns)} simulated, "
+        f"{count(progress.num_spans)} spans{losses}"
+    )

@@ -1,0 +1,238 @@
+"""Why one span took as long as it did: the link budget of a transfer, or the device of a computation.
+
+The cell and the devices are drawn again from the scenario in the run folder; they
+are pure functions of it, so what is told here is what the run met.
+"""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from cosim.compute.device import Device
+from cosim.errors import RecordError
+from cosim.kernel.job import BlockRate, ConstantRate, Rate
+from cosim.radio.budget import LinkBudget
+from cosim.radio.cell import Cell
+from cosim.radio.grant import Grant
+from cosim.radio.settings import DownlinkSettings
+from cosim.record.folder import Record
+from cosim.scenario.build import draw_devices
+from cosim.scenario.load import load
+from cosim.scenario.settings import Scenario
+from cosim.units import Floats
+from cosim.world import MAIN_SERVER
+
+
+@dataclass(frozen=True)
+class Span:
+    """One row of ``spans.parquet``."""
+
+    id: int
+    parents: tuple[int, ...]
+    kind: str
+    name: str
+    actor: str
+    peer: str
+    round: int
+    local_step: int
+    asked_ns: int
+    start_ns: int
+    end_ns: int
+    bits: float
+    flop: float
+    energy_j: float
+    work: str
+
+    @property
+    def waited_ns(self) -> int:
+        """From being asked for to the start, ns."""
+        return self.start_ns - self.asked_ns
+
+    @property
+    def duration_ns(self) -> int:
+        """From start to end, ns."""
+        return self.end_ns - self.start_ns
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """A part of a transfer over which its grant stayed the same.
+
+    Attributes
+    ----------
+    start_ns, end_ns
+        From when to when, ns.
+    grant
+        Subchannels and power.
+    budgets
+        How the rate of each subchannel at the start comes about; rates add up to the grant's.
+    rates_bit_per_s
+        The rate in each coherence block crossed, shape (num_blocks,).
+    """
+
+    start_ns: int
+    end_ns: int
+    grant: Grant
+    budgets: tuple[LinkBudget, ...]
+    rates_bit_per_s: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class TransferExplanation:
+    """A transfer over a link, or at once over a link that is free.
+
+    Attributes
+    ----------
+    span, parents
+        The transfer, and what it waited for.
+    link
+        Which link it went over.
+    is_counted
+        Whether the link takes time; if not there is no stretch.
+    block_ns
+        How long a gain holds, ns; None where it never changes.
+    stretches
+        One for as long as the grant stayed the same.
+    expected_end_ns
+        When the bits have drained at these rates, ns: the end of the span, if
+        record and air agree.
+    """
+
+    span: Span
+    parents: tuple[Span, ...]
+    link: str
+    is_counted: bool
+    block_ns: int | None
+    stretches: tuple[Stretch, ...]
+    expected_end_ns: int
+
+
+@dataclass(frozen=True)
+class ComputeExplanation:
+    """A computation on a device."""
+
+    span: Span
+    parents: tuple[Span, ...]
+    device: Device
+    expected_end_ns: int
+
+
+Explanation = TransferExplanation | ComputeExplanation
+
+
+def explain(record: Record, span: int) -> Explanation:
+    """Return why a span took as long as it did.
+
+    Raises
+    ------
+    RecordError
+        If the run has no such span, or cannot be read.
+    ScenarioError
+        If the scenario in the run folder can no longer be read.
+    """
+    table = record.spans
+    if not 0 <= span < table.num_rows:
+        has = f"it has spans 0 to {table.num_rows - 1}" if table.num_rows else "it has none"
+        raise RecordError(f"{record.path}: has no span {span}; {has}.")
+    row = _span(table, span)
+    parents = tuple(_span(table, parent) for parent in row.parents)
+    scenario = load(record.scenario_path)
+    if row.kind == "compute":
+        clients, *servers = draw_devices(scenario)
+        device = next(one for one in (*clients, *servers) if one.name == row.actor)
+        return ComputeExplanation(row, parents, device, row.start_ns + device.duration_ns(int(row.flop)))
+    return _transfer(record, scenario, row, parents)
+
+
+def _span(table: object, number: int) -> Span:
+    (values,) = table.slice(number, 1).to_pylist()  # type: ignore[attr-defined]
+    return Span(**{**values, "parents": tuple(values["parents"])})
+
+
+def _transfer(
+    record: Record, scenario: Scenario, span: Span, parents: tuple[Span, ...]
+) -> TransferExplanation:
+    server = "main" if MAIN_SERVER in (span.actor, span.peer) else "federated"
+    is_uplink = span.actor.startswith("client-")
+    link = f"{server}_{'uplink' if is_uplink else 'downlink'}"
+    client = (span.actor if is_uplink else span.peer).removeprefix("client-")
+    settings = scenario.radio.link(link)
+    if isinstance(settings, DownlinkSettings) and not settings.counted:
+        return TransferExplanation(span, parents, link, False, None, (), span.start_ns)
+    cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
+    grants = _grants(record, link, int(client), span.start_ns, span.end_ns)
+    if not grants:
+        raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
+    left: Fraction | int = int(span.bits)
+    stretches, expected_end_ns = [], span.start_ns
+    starts = [start_ns for start_ns, _ in grants]
+    for (start_ns, grant), end_ns in zip(grants, [*starts[1:], span.end_ns], strict=True):
+        rate = _rate(cell, link, int(client), grant)
+        finish_ns = rate.finish_ns(left, start_ns)
+        expected_end_ns = span.end_ns if finish_ns is None else finish_ns
+        left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
+        stretches.append(_stretch(cell, link, int(client), grant, start_ns, end_ns))
+    return TransferExplanation(span, parents, link, True, cell.block_ns, tuple(stretches), expected_end_ns)
+
+
+def _grants(record: Record, link: str, client: int, start_ns: int, end_ns: int) -> list[tuple[int, Grant]]:
+    """Return the grants of a client in force from ``start_ns`` to ``end_ns``, each from its first instant."""
+    rows = [row for row in record.grants.to_pylist() if row["link"] == link and row["time_ns"] <= end_ns]
+    held: dict[int, tuple[str, float]] = {}
+    found: list[tuple[int, Grant]] = []
+    instants = sorted({start_ns, *(row["time_ns"] for row in rows if start_ns < row["time_ns"] < end_ns)})
+    position = 0
+    for instant in instants:
+        while position < len(rows) and rows[position]["time_ns"] <= instant:
+            row = rows[position]
+            held[row["subchannel"]] = (row["client"], row["tx_power_w"])
+            position += 1
+        mine = sorted(
+            (number, power) for number, (owner, power) in held.items() if owner == f"client-{client}"
+        )
+        numbers = np.array([number for number, _ in mine], dtype=np.int64)
+        grant = Grant(numbers, np.array([power for _, power in mine]))
+        if len(mine) and not (found and _same(found[-1][1], grant)):
+            found.append((instant, grant))
+    return found
+
+
+def _same(one: Grant, other: Grant) -> bool:
+    return np.array_equal(one.subchannels, other.subchannels) and np.array_equal(
+        one.tx_power_w, other.tx_power_w
+    )
+
+
+def _rate(cell: Cell, link: str, client: int, grant: Grant) -> Rate:
+    def rates(first: int, count: int) -> Floats:
+        return cell.rates(link, client, grant.subchannels, grant.tx_power_w, first, count)
+
+    return ConstantRate(float(rates(0, 1)[0])) if cell.block_ns is None else BlockRate(cell.block_ns, rates)
+
+
+def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, end_ns: int) -> Stretch:
+    first = cell.block_at(start_ns)
+    last = cell.block_at(max(end_ns - 1, start_ns))
+    budgets = [
+        cell.budget(link, client, int(number), float(power), start_ns)
+        for number, power in zip(grant.subchannels, grant.tx_power_w, strict=True)
+    ]
+    # A rate model may give a whole grant one rate, of which a subchannel alone is no fair share.
+    snr = np.array([10.0 ** (budget.snr_db / 10.0) for budget in budgets])
+    widths_hz = np.array([budget.bandwidth_hz for budget in budgets])
+    shares = cell.radio.rate.per_subchannel(snr, widths_hz).tolist()
+    return Stretch(
+        start_ns,
+        end_ns,
+        grant,
+        tuple(
+            replace(
+                budget,
+                rate_bit_per_s=share,
+                spectral_efficiency_bit_per_s_per_hz=share / budget.bandwidth_hz,
+            )
+            for budget, share in zip(budgets, shares, strict=True)
+        ),
+        cell.rates(link, client, grant.subchannels, grant.tx_power_w, first, last - first + 1),
+    )
