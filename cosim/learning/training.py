@@ -138,6 +138,7 @@ class Training:
             seed=stream(lesson.seed, "adapter").torch_seed(),
             torch=metadata.version("torch"),
             transformers=metadata.version("transformers"),
+            peft=metadata.version("peft"),
         )
         return Side(work.out("adapter"), work.out("optimizer"))
 

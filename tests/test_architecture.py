@@ -1,0 +1,129 @@
+"""The rooms and who may know whom, read off the imports; style guide, section 2."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "cosim"
+
+LINES = (
+    ("errors", "units"),
+    ("rng", "parts"),
+    ("distributions",),
+    ("kernel", "record"),
+    ("radio", "compute", "learning"),
+    ("allocation",),
+    ("world",),
+    ("schemes",),
+    ("scenario",),
+    ("run",),
+    ("explain", "study"),
+    ("cli",),
+)
+"""A room imports only from lines above its own; rooms on one line do not know each other."""
+
+REPORT_KNOWS = {"errors", "units", "record"}
+KNOW_REPORT = {"cli"}
+
+LINE = {room: number for number, rooms in enumerate(LINES) for room in rooms}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(file):
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(file):
+    """Return every module a file names, wherever in it and for whatever reason."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            found.add(node.module)
+            if node.module == "cosim":
+                found.update(f"cosim.{alias.name}" for alias in node.names)
+    return found
+
+
+def may_import(room, other):
+    if room == other:
+        return True
+    if room == "report":
+        return other in REPORT_KNOWS
+    if other == "report":
+        return room in KNOW_REPORT
+    return LINE[other] < LINE[room]
+
+
+def violations(allowed):
+    return [
+        f"{file.relative_to(PACKAGE)} imports {module}"
+        for file in FILES
+        for module in sorted(imports_of(file))
+        if not allowed(room_of(file), module)
+    ]
+
+
+def test_every_room_has_its_line():
+    rooms = {room_of(file) for file in FILES} - {"__init__", "report"}
+    assert rooms - LINE.keys() == set()
+
+
+def test_a_room_imports_only_from_lines_above_its_own():
+    def allowed(room, module):
+        top, _, rest = module.partition(".")
+        return top != "cosim" or not rest or may_import(room, rest.split(".")[0])
+
+    assert violations(allowed) == []
+
+
+def test_the_package_itself_imports_nothing():
+    assert imports_of(PACKAGE / "__init__.py") == set()
+
+
+def test_the_time_plane_never_names_torch():
+    rooms = {"kernel", "record", "radio", "compute", "allocation", "world", "schemes", "scenario", "report"}
+    tensors = {"torch", "transformers", "peft", "safetensors"}
+    assert violations(lambda room, module: room not in rooms or module.split(".")[0] not in tensors) == []
+
+
+def test_learning_holds_no_clock():
+    clocks = {"simpy", "time", "datetime"}
+
+    def allowed(room, module):
+        return room != "learning" or module.split(".")[0] not in clocks
+
+    # the store's packs have an age on the host, which is no simulated time
+    known = ["learning/store.py imports time"]
+    assert [one for one in violations(allowed) if one not in known] == []
+
+
+def test_nobody_draws_from_global_chance():
+    assert violations(lambda room, module: module.split(".")[0] not in ("random", "secrets")) == []
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "from cosim.scenario.load import load; load('scenarios/quickstart.toml')",
+        "from cosim.scenario.load import load; from cosim.scenario.build import prepare; "
+        "prepare(load('scenarios/quickstart.toml'))",
+    ],
+    ids=["reading", "checking"],
+)
+def test_no_heavy_library_is_needed_before_a_run(steps):
+    heavy = "{'torch', 'transformers', 'peft', 'matplotlib', 'pyarrow', 'pandas', 'datasets', 'cvxpy'}"
+    script = f"{steps}; import sys; print(sorted({heavy} & sys.modules.keys()))"
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=PACKAGE.parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,182 @@
+"""The key of a work moves with everything that decides its value, and with nothing else."""
+
+import pytest
+
+from cosim.learning.training import Training
+from cosim.learning.work import OPERATIONS, Describer
+from cosim.scenario.build import prepare
+
+GIVEN = {
+    "kind": "given",
+    "links": {
+        "main_uplink": {"subchannels": [[0, 1, 2], [3], [4, 5]], "tx_power_w": [0.1, 0.05, [0.01, 0.02]]},
+        "federated_uplink": {"subchannels": [[0], [1], [2]]},
+    },
+}
+
+TIME_PLANE = {
+    "name": {"name": "other", "description": "another one"},
+    "bandwidth": {"radio.main_uplink.bandwidth_hz": 1e6},
+    "subchannels": {"radio.federated_uplink.num_subchannels": 5},
+    "fading": {"radio.fading": {"kind": "rician", "k_factor": 1.0, "coherence_time_s": 0.01}},
+    "shadowing": {"radio.shadowing": {"kind": "none"}},
+    "path loss": {"radio.path_loss": {"kind": "free_space", "carrier_hz": 2e9}},
+    "placement": {"radio.placement": {"kind": "disc", "radius_m": 50.0}},
+    "noise": {"radio.noise_figure_db": 3.0},
+    "rate": {"radio.rate": {"kind": "shannon", "snr_gap_db": 3.0}},
+    "access": {"radio.access.kind": "reassign"},
+    "downlinks": {"radio.main_downlink.counted": True},
+    "link power": {"radio.main_uplink.max_total_tx_power_dbm": 20.0},
+    "client power": {"clients.max_tx_power_dbm": 20.0},
+    "clock": {"clients.clock_hz": 1e6, "clients.flop_per_cycle": 3.0},
+    "queue": {"main_server.queue_capacity": 4},
+    "memory": {"clients.memory_bytes": 1e9},
+    "energy": {"clients.energy_coefficient": 1e-27},
+    "random": {"allocator.kind": "random"},
+    "in turn": {"allocator.kind": "in_turn"},
+    "given": {"allocator": GIVEN},
+    "evaluation": {"scheme.evaluate_every": 2, "training.evaluation_batch_size": 3},
+    "auto device": {"model.device": "auto"},
+}
+
+VALUE_PLANE = {
+    "cut": {"model.cut_layer": 2},
+    "cut drawn": {"allocator": {"kind": "random", "randomise": ["cut_layer"]}, "seed": 1},
+    "dtype": {"model.dtype": "float64"},
+    "base seed": {"model.base.seed": 9},
+    "task": {"model.task": "classification"},
+    "rank": {"lora.rank": 3},
+    "alpha": {"lora.alpha": 3.0},
+    "dropout": {"lora.dropout": 0.1},
+    "targets": {"lora.target_modules": ["c_attn", "c_fc"]},
+    "learning rate": {"training.optimizer.learning_rate": 1.1e-3},
+    "decay": {"training.optimizer.weight_decay": 0.02},
+    "clipping": {"training.optimizer.max_grad_norm": 1.0},
+    "optimiser": {"training.optimizer.kind": "sgd"},
+    "batch": {"training.batch_size": 3},
+    "length": {"data.sequence_length": 40},
+    "loss": {"data.loss_on": "all"},
+    "prompt": {"data.prompt_end": " = "},
+    "text": {"data.source.seed": 1},
+    "amount": {"data.source.num_train": 41},
+    "partition": {"data.partition": {"kind": "dirichlet", "alpha": 0.5, "by": "label"}},
+    "seed": {"seed": 4},
+    "clients": {"clients.count": 2},
+    "schedule": {"training.optimizer.schedule": "linear"},
+}
+
+
+@pytest.fixture(scope="module")
+def works_of(tiny_scenario, play):
+    """Return the key of each piece of work by (round, local step, name, client), from a timing-only run."""
+
+    def works(changes):
+        spans = play(tiny_scenario(changes)).log.spans
+        spans.settle()
+        columns = (spans.round, spans.local_step, spans.name, spans.actor, spans.peer)
+        return dict(zip(zip(*columns, strict=True), spans.work, strict=True))
+
+    return works
+
+
+@pytest.mark.parametrize("changes", TIME_PLANE.values(), ids=TIME_PLANE)
+def test_radio_devices_and_allocators_move_no_key(works_of, changes):
+    assert works_of(changes) == works_of({})
+
+
+@pytest.mark.parametrize("changes", VALUE_PLANE.values(), ids=VALUE_PLANE)
+def test_what_decides_the_numbers_moves_every_average(works_of, changes):
+    before, after = works_of({}), works_of(changes)
+    averages = [at for at in before if at[2] == "aggregate"]
+    assert len(averages) == 2
+    assert all(before[at] != after[at] for at in averages)
+
+
+def test_who_serves_the_clients_moves_no_key_of_theirs(works_of):
+    joint, each = works_of({}), works_of({"scheme.server_batch": "per_client"})
+    clients = [at for at in joint if at[2] != "server_forward_backward"]
+    assert all(joint[at] == each[at] for at in clients)
+
+
+def test_each_piece_of_work_has_a_key_of_its_own(works_of):
+    works = works_of({})
+    assert all(len(key) == 32 and int(key, 16) >= 0 for key in works.values())
+    computed = [
+        key for at, key in works.items() if at[2] in ("client_forward", "client_backward", "aggregate")
+    ]
+    assert len(set(computed)) == len(computed)
+
+
+def test_a_transfer_carries_the_key_of_what_it_carries(works_of):
+    works = works_of({})
+    for (round_, step, name, actor, _), key in works.items():
+        if name == "activation_upload":
+            assert key == works[round_, step, "client_forward", actor, ""]
+        if name == "adapter_download":
+            assert key == works[round_, 0, "aggregate", "federated-server", ""]
+
+
+def test_the_data_of_one_client_moves_nobody_else_before_the_first_exchange(works_of):
+    """In the first local step a client's forward pass hangs on its own rows alone."""
+    before = works_of({"data.partition": {"kind": "size", "fractions": [0.4, 0.3, 0.3]}})
+    after = works_of({"data.partition": {"kind": "size", "fractions": [0.4, 0.3, 0.2]}})
+    first = {at[3]: before[at] == after[at] for at in before if at[:3] == (1, 1, "client_forward")}
+    assert first == {"client-0": True, "client-1": True, "client-2": False}
+    assert all(before[at] != after[at] for at in before if at[:3] == (1, 2, "client_backward"))
+
+
+def test_evaluations_have_keys_of_their_own(tiny_scenario):
+    def evaluation(changes):
+        training = Training(prepare(tiny_scenario(changes)).lesson, cut_layer=1, lora_rank=2)
+        client, server = training.start("client"), training.start("server")
+        return training.evaluate(client.adapter, server.adapter).key
+
+    assert evaluation({}) == evaluation({"radio.noise_figure_db": 1.0})
+    assert evaluation({}) != evaluation({"data.source.num_test": 7})
+    assert evaluation({}) != evaluation({"training.evaluation_batch_size": 3})
+
+
+# One work
+
+
+def key_of(operation="update", inputs=(), **settings):
+    return Describer().describe(operation, inputs, **settings).key
+
+
+def test_a_key_says_operation_inputs_and_settings():
+    works = Describer()
+    left, right = (works.describe("start", (), part=part) for part in ("client", "server"))
+    ins = left.out("adapter"), right.out("adapter")
+    assert key_of(inputs=ins, step=1) == key_of(inputs=ins, step=1)
+    others = [
+        key_of("aggregate", ins, step=1),
+        key_of(inputs=ins, step=2),
+        key_of(inputs=ins, step="1"),
+        key_of(inputs=ins, step=[1]),
+        key_of(inputs=ins, step=None),
+        key_of(inputs=ins, steps=1),
+        key_of(inputs=ins[::-1], step=1),
+        key_of(inputs=ins[:1], step=1),
+        key_of(inputs=(left.out("optimizer"), ins[1]), step=1),
+    ]
+    assert len({*others, key_of(inputs=ins, step=1)}) == len(others) + 1
+
+
+def test_two_floats_that_differ_in_the_last_bit_have_two_keys():
+    assert key_of(rate=0.1) != key_of(rate=0.1 + 2**-56)
+
+
+def test_a_new_version_of_an_operation_moves_its_keys(monkeypatch):
+    before = key_of("update", step=1), key_of("aggregate", step=1)
+    monkeypatch.setitem(OPERATIONS, "update", OPERATIONS["update"] + 1)
+    assert key_of("update", step=1) != before[0]
+    assert key_of("aggregate", step=1) == before[1]
+
+
+def test_the_order_of_description_is_in_no_key():
+    works = Describer()
+    first = works.describe("update", (), step=1)
+    works.describe("update", (), step=2)
+    again = works.describe("update", (), step=1)
+    assert first.key == again.key
+    assert first.order < again.order
