@@ -1,0 +1,1 @@
+"""Speed and memory as ratios, each taken in one process or pair of runs: ``make bench``."""
