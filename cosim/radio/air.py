@@ -43,7 +43,8 @@ class _Link:
     name: str
     granted: dict[int, Grant] = field(default_factory=dict)
     active: dict[int, _Transfer] = field(default_factory=dict)
-    waiting: deque[tuple[int, Event]] = field(default_factory=deque)
+    waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
+    paused: dict[int, _Transfer] = field(default_factory=dict)
     rates: dict[int, Rate] = field(default_factory=dict)
     holders: dict[int, tuple[int, float]] = field(default_factory=dict)
     admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
@@ -90,25 +91,18 @@ class Air:
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
         """Let a decision take effect now; transfers in flight go on under their new grant.
 
-        Raises
-        ------
-        ValueError
-            If two transfers in flight would have the same subchannel.
+        Where new grants of two transfers in flight overlap, the one that began
+        later pauses until its subchannels are free.
         """
         state = self._links.setdefault(link, _Link(link))
-        owners: dict[int, int] = {}
-        for client in state.admitted:
-            for number in granted[client].subchannels.tolist():
-                other = owners.setdefault(number, client)
-                if other != client:
-                    raise ValueError(
-                        f"subchannel {number} of {link} is granted to client {other} and client {client}, "
-                        "and both are in flight"
-                    )
         self._round = round_
         state.granted = dict(granted)
         state.rates.clear()
-        state.busy = set(owners)
+        in_flight, state.admitted, state.busy = list(state.admitted), {}, set()
+        in_the_way = [client for client in in_flight if not state.admit(client)]
+        for client in in_the_way:
+            self._pause(state, client)
+        state.waiting.extendleft((client, None) for client in reversed(in_the_way))
         overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
             len(grant.subchannels) for grant in granted.values()
         )
@@ -116,6 +110,7 @@ class Air:
             self._record(state, state.granted)
         self._rate(state, tuple(state.active))
         self._let_in(state, None)
+        self._release(state)
 
     def change(self, cell: Cell, access: Access) -> None:
         """Let another air take over now; :meth:`grant` must follow for every link that is sent over."""
@@ -133,8 +128,10 @@ class Air:
         transfer = _Transfer(
             Job(clock, bits, f"{bits} bits of client-{client} on {link}"), since_ns=clock.now
         )
-        state.active[client] = transfer
-        self._rate(state, tuple(state.active) if self._access.changes_in_flight else (client,))
+        if client in state.admitted:
+            self._begin(state, client, transfer)
+        else:  # a new decision came between its turn and now
+            state.paused[client] = transfer
         start_ns = clock.now
         yield transfer.job.done
         end_ns = clock.now
@@ -144,18 +141,43 @@ class Air:
     def leave(self, link: str, client: int, span: int) -> None:
         """Free the air after a transfer, recorded as ``span``, for whoever waits."""
         state = self._links[link]
-        del state.active[client]
-        state.dismiss(client)
+        if client in state.admitted:
+            del state.active[client]
+            state.dismiss(client)
+        else:  # it ended in the very instant in which it had to pause
+            del state.paused[client]
+            state.waiting.remove((client, None))
         if self._access.changes_in_flight:
             self._rate(state, tuple(state.active))
         self._let_in(state, span)
 
-    @staticmethod
-    def _let_in(state: _Link, span: int | None) -> None:
-        """Let those begin whose turn has come; ``span`` made room for them."""
+    def _let_in(self, state: _Link, span: int | None) -> None:
+        """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
         while state.waiting and state.admit(state.waiting[0][0]):
-            _, turn = state.waiting.popleft()
-            turn.succeed(span)
+            client, turn = state.waiting.popleft()
+            if turn is not None:
+                turn.succeed(span)
+            elif client in state.paused:
+                self._begin(state, client, state.paused.pop(client))
+
+    def _begin(self, state: _Link, client: int, transfer: _Transfer) -> None:
+        """Let a transfer drain from now on."""
+        state.active[client] = transfer
+        self._rate(state, tuple(state.active) if self._access.changes_in_flight else (client,))
+
+    def _pause(self, state: _Link, client: int) -> None:
+        """Stop a transfer that is in the way of another."""
+        transfer = state.active.pop(client, None)
+        if transfer is not None:
+            self._power(transfer, 0.0)
+            transfer.job.drain(ConstantRate(0.0))
+            state.paused[client] = transfer
+
+    def _power(self, transfer: _Transfer, tx_power_w: float) -> None:
+        """Count the energy so far, and go on at another power."""
+        now_ns = self._clock.now
+        transfer.energy_j += transfer.tx_power_w * (now_ns - transfer.since_ns) / NS_PER_S
+        transfer.tx_power_w, transfer.since_ns = tx_power_w, now_ns
 
     def _rate(self, state: _Link, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
@@ -163,11 +185,9 @@ class Air:
             return
         in_use = self._access.in_use(state.granted, tuple(state.active))
         self._record(state, {client: in_use[client] for client in clients})
-        now_ns = self._clock.now
         for client in clients:
             transfer, grant = state.active[client], in_use[client]
-            transfer.energy_j += transfer.tx_power_w * (now_ns - transfer.since_ns) / NS_PER_S
-            transfer.tx_power_w, transfer.since_ns = grant.total_tx_power_w, now_ns
+            self._power(transfer, grant.total_tx_power_w)
             transfer.job.drain(self._rate_of(state, client, grant))
 
     def _rate_of(self, state: _Link, client: int, grant: Grant) -> Rate:
@@ -206,3 +226,11 @@ class Air:
                 self._log.add(
                     self._clock.now, self._round, state.name, number, f"client-{client}", power, gain
                 )
+
+    def _release(self, state: _Link) -> None:
+        """Write down the subchannels that their last owner has lost to nobody by a new decision."""
+        in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
+        for number, (client, _) in list(state.holders.items()):
+            if client in state.paused or number not in in_use[client].subchannels:
+                del state.holders[number]
+                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0)

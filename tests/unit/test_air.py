@@ -83,7 +83,7 @@ def owners_over_time(log):
     for at, number, client, power in zip(
         grants.time_ns, grants.subchannel, grants.client, grants.tx_power_w, strict=True
     ):
-        rows[number].append((at, int(client.removeprefix("client-")), power))
+        rows[number].append((at, int(client.removeprefix("client-") or -1), power))
     return {
         number: [
             (at, later, client, power)
@@ -338,14 +338,61 @@ def test_who_waits_begins_at_once_when_a_new_grant_frees_its_subchannels():
     assert airtimes[1, 0].after_span is None
 
 
-def test_two_in_flight_cannot_be_granted_one_subchannel():
+def test_who_began_later_pauses_when_new_grants_overlap():
     cell = built(2)
-    cell.air.grant(LINK, round_robin(2), 1)
-    cell.clock.after(1_000_000, lambda: cell.air.grant(LINK, whole_band(2), 1))
-    with pytest.raises(
-        ValueError, match=r"subchannel 0 of main_uplink .* client 0 and client 1, .* in flight"
-    ):
-        play(cell, [[(0, 10**6)], [(0, 10**6)]])
+    grants, band = round_robin(2), whole_band(2)
+    cell.air.grant(LINK, grants, 1)
+    cell.clock.after(1_000_000, lambda: cell.air.grant(LINK, band, 1))
+    airtimes = play(cell, [[(0, 10**6)], [(0, 10**6)]])
+
+    def rate(client, grant):
+        return float(cell.cell.rates(LINK, client, grant.subchannels, grant.tx_power_w, 0, 1)[0])
+
+    for client in range(2):
+        left = 10**6 - Fraction(rate(client, grants[client])) / 1000
+        resumed = 1_000_000 if client == 0 else airtimes[0, 0].end_ns
+        assert airtimes[client, 0].start_ns == 0
+        assert airtimes[client, 0].end_ns == resumed + drain_ns(left, rate(client, band[client]))
+        sending_ns = 1_000_000 + airtimes[client, 0].end_ns - resumed
+        assert airtimes[client, 0].energy_j == pytest.approx(0.1 * sending_ns / NS_PER_S, rel=1e-12)
+        assert bits_of_grants(cell, client, airtimes[client, 0]) == pytest.approx(10**6, rel=1e-5)
+
+
+def test_subchannels_nobody_has_any_more_are_recorded_as_released():
+    cell = built(1)
+    cell.air.grant(LINK, whole_band(1), 1)
+    cell.clock.after(1_000_000, lambda: cell.air.grant(LINK, {0: Grant.spread(np.arange(2), 0.1)}, 1))
+    play(cell, [[(0, 10**6)]])
+    grants = cell.log.grants
+    released = [n for n, client in zip(grants.subchannel, grants.client, strict=True) if client == ""]
+    assert released == [2, 3, 4, 5]
+
+
+DECISIONS = st.lists(
+    st.tuples(st.integers(0, 3 * 10**7), st.sampled_from(["own", "band", "half"])), max_size=4
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    transfers=TRANSFERS, fading=FADINGS, access=st.sampled_from([Orthogonal(), Reassign()]), later=DECISIONS
+)
+def test_no_bit_is_lost_whatever_is_decided_under_way(transfers, fading, access, later):
+    num_clients = len(transfers)
+    cell = built(num_clients, access, fading)
+    half = {
+        client: Grant.spread(np.arange(client % 3, client % 3 + 3), 0.05) for client in range(num_clients)
+    }
+    decisions = {"own": round_robin(num_clients), "band": whole_band(num_clients), "half": half}
+    cell.air.grant(LINK, decisions["own"], 1)
+    for at, which in later:
+        cell.clock.after(at, lambda which=which: cell.air.grant(LINK, decisions[which], 1))
+    airtimes = play(cell, transfers)
+    assert len(airtimes) == sum(map(len, transfers))
+    for (client, number), airtime in airtimes.items():
+        bits = transfers[client][number][1]
+        # each pause and each new rate begins on a whole nanosecond: exact; only the last one is rounded up
+        assert bits * (1 - 1e-9) <= bits_of_grants(cell, client, airtime) <= bits * (1 + 1e-9) + 1.0
 
 
 def test_a_grant_without_power_never_gets_its_bits_through_and_says_whose():
