@@ -27,8 +27,8 @@ fadings = st.sampled_from(
 
 
 @st.composite
-def changes(draw):
-    """Return changes of the tiny scenario that make a cell of any kind."""
+def changes(draw, with_events=True):
+    """Return changes of the tiny scenario that make a cell of any kind, with new decisions under way."""
     allocator = draw(st.sampled_from(["equal", "random", "in_turn"]))
     num_clients = draw(st.integers(1, 5))
     fewest = 1 if allocator == "in_turn" else num_clients
@@ -55,6 +55,13 @@ def changes(draw):
             table["counted"] = draw(st.booleans())
             table["tx_power_dbm"] = table["max_total_tx_power_dbm"]
         chosen[f"radio.{link}"] = table
+    kinds = ["in_turn"] if fewest < num_clients else ["in_turn", "equal", "random"]
+    new_decisions = st.one_of(
+        st.builds(lambda kind: {"allocator.kind": kind}, st.sampled_from(kinds)),
+        st.builds(lambda kind: {"radio.access.kind": kind}, st.sampled_from(["orthogonal", "reassign"])),
+    )
+    event = st.builds(lambda at, new: {"at_s": at, "set": new}, st.floats(1e-6, 1.0), new_decisions)
+    chosen["events"] = draw(st.lists(event, max_size=2)) if with_events else []
     return chosen
 
 
@@ -119,7 +126,7 @@ def played(tiny_scenario, play):
     return play_changed
 
 
-for_all_cells = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+for_all_cells = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @for_all_cells
@@ -141,7 +148,7 @@ def test_spans_are_numbered_and_never_begin_before_their_causes_end(chosen, play
 
 
 @for_all_cells
-@given(chosen=changes())
+@given(chosen=changes(with_events=False))
 def test_a_span_begins_the_moment_its_last_cause_has_ended(chosen, played):
     """Nobody idles without a reason that is on record."""
     spans = spans_of(played(chosen)[1])
