@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cosim.errors import RecordError
 from cosim.record.folder import Record
 from cosim.units import NS_PER_S, Floats, Ints
 
@@ -26,8 +28,11 @@ class Spans:
         Indices into them; ``peer`` is -1 for whoever computes.
     is_transfer
         Which spans were on the air.
-    round, asked_ns, start_ns, end_ns, bits, flop, energy_j
+    round, local_step, asked_ns, start_ns, end_ns, bits, flop, energy_j
         As recorded.
+    parents, parents_end
+        The spans each waited for, all in one array, shape (num_causes,); those of
+        span ``i`` end before ``parents_end[i]`` and begin where those of the span before end.
     """
 
     names: tuple[str, ...]
@@ -37,12 +42,15 @@ class Spans:
     peer: Ints
     is_transfer: Chosen
     round: Ints
+    local_step: Ints
     asked_ns: Ints
     start_ns: Ints
     end_ns: Ints
     bits: Floats
     flop: Floats
     energy_j: Floats
+    parents: Ints
+    parents_end: Ints
 
     @classmethod
     def of(cls, record: Record) -> "Spans":
@@ -51,22 +59,25 @@ class Spans:
         Raises
         ------
         RecordError
-            If they cannot be read.
+            If they cannot be read, or name causes that are not before them.
         """
         table = record.spans
-        words = {name: table[name].to_pylist() for name in ("kind", "name", "actor", "peer")}
-        numbers = ("round", "asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j")
+        words = {name: _words(table[name]) for name in ("kind", "name", "actor", "peer")}
+        numbers = ("round", "local_step", "asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j")
         columns = {name: table[name].to_numpy() for name in numbers}
-        by_begin = np.argsort(columns["start_ns"], kind="stable").tolist()
-        names = tuple(dict.fromkeys(words["name"][row] for row in by_begin))
-        actors = tuple(sorted((set(words["actor"]) | set(words["peer"])) - {""}, key=_by_number))
+        names = _in_order_of_begin(*words["name"], columns["start_ns"])
+        actors = tuple(sorted((set(words["actor"][0]) | set(words["peer"][0])) - {""}, key=_by_number))
+        parents, parents_end = _causes(table["parents"])
+        _refuse_later_causes(record, parents, parents_end)
         return cls(
             names=names,
             actors=actors,
-            name=_indices(words["name"], names),
-            actor=_indices(words["actor"], actors),
-            peer=_indices(words["peer"], actors),
-            is_transfer=np.array([kind == "transfer" for kind in words["kind"]], dtype=np.bool_),
+            name=_indices(*words["name"], names),
+            actor=_indices(*words["actor"], actors),
+            peer=_indices(*words["peer"], actors),
+            is_transfer=np.asarray(_indices(*words["kind"], ("transfer",)) == 0),
+            parents=parents,
+            parents_end=parents_end,
             **columns,
         )
 
@@ -90,6 +101,31 @@ class Spans:
         return np.asarray(
             np.where(self.actor < count, self.actor, np.where(self.peer < count, self.peer, -1))
         )
+
+    @cached_property
+    def links(self) -> tuple[str, ...]:
+        """The links transfers go over, such as ``main_uplink``, in order of their names."""
+        return tuple(sorted({self._link_of(*ends) for ends in self._ends}))
+
+    @cached_property
+    def link(self) -> Ints:
+        """Which link a span goes over, as an index into ``links``; -1 for what is computed."""
+        found = np.full(len(self), -1, dtype=np.int64)
+        for actor, peer in self._ends:
+            mine = self.is_transfer & (self.actor == actor) & (self.peer == peer)
+            found[mine] = self.links.index(self._link_of(actor, peer))
+        return found
+
+    @cached_property
+    def _ends(self) -> list[tuple[int, int]]:
+        """Who sends to whom, each pair once."""
+        pairs = np.stack([self.actor[self.is_transfer], self.peer[self.is_transfer]])
+        return [(int(actor), int(peer)) for actor, peer in np.unique(pairs, axis=1).T]
+
+    def _link_of(self, actor: int, peer: int) -> str:
+        ends = self.actors[actor], self.actors[peer]
+        server, way = (ends[1], "uplink") if is_client(ends[0]) else (ends[0], "downlink")
+        return f"{server.removesuffix('-server')}_{way}"
 
     def of_actor(self, actor: int) -> Chosen:
         """Return which spans an actor computes, sends or receives, shape (num_spans,)."""
@@ -128,9 +164,38 @@ def covered_ns(start_ns: Ints, end_ns: Ints) -> int:
     return int(np.maximum(ends - np.maximum(starts, before), 0).sum())
 
 
-def _indices(words: Sequence[str], known: tuple[str, ...]) -> Ints:
+def _words(column: Any) -> tuple[list[str], Ints]:
+    """Return the different words of a column, and which of them each row has."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
+
+
+def _in_order_of_begin(words: Sequence[str], which: Ints, start_ns: Ints) -> tuple[str, ...]:
+    seen, first = np.unique(which[np.argsort(start_ns, kind="stable")], return_index=True)
+    return tuple(words[word] for word in seen[np.argsort(first)].tolist())
+
+
+def _indices(words: Sequence[str], which: Ints, known: tuple[str, ...]) -> Ints:
+    """Return each row's word as an index into ``known``, -1 where it is not there."""
     number = {word: index for index, word in enumerate(known)}
-    return np.array([number.get(word, -1) for word in words], dtype=np.int64)
+    return np.array([number.get(word, -1) for word in words], dtype=np.int64)[which]
+
+
+def _causes(column: Any) -> tuple[Ints, Ints]:
+    lists = column.combine_chunks()
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return lists.flatten().to_numpy(), np.asarray(offsets[1:] - offsets[0])
+
+
+def _refuse_later_causes(record: Record, parents: Ints, parents_end: Ints) -> None:
+    """Refuse a record in which something waits for what comes later."""
+    whose = np.repeat(np.arange(len(parents_end)), np.diff(parents_end, prepend=0))
+    wrong = np.flatnonzero((parents < 0) | (parents >= whose))
+    if len(wrong):
+        raise RecordError(
+            f"{record.path}/spans.parquet: span {whose[wrong[0]]} waits for span {parents[wrong[0]]}, "
+            "which does not come before it; the record is damaged: run the scenario again."
+        )
 
 
 def _by_number(actor: str) -> tuple[int, int, str]:
