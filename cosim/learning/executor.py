@@ -1,5 +1,6 @@
 """Executors: who computes a work's value, and when."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -23,6 +24,10 @@ class Executor(Protocol):
     def num_recalled(self) -> int:
         """Works that needed no computing, because the store had what was asked of them."""
 
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why works that were to be computed together were not; None if they were, or were not to be."""
+
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
         """Compute what is asked for, all in one go.
 
@@ -44,33 +49,44 @@ class Computes(Protocol):
         """Return the fields of a work's value by name, from the values of its inputs in their order."""
 
 
-class Sequential:
-    """Computes one work after the other, in the order in which they were described.
+Fetch = Callable[[Output], Any]
+"""Returns a value kept elsewhere, for a work without inputs whose value is not held here."""
 
-    That order is chosen by the schemes so that few values live at one time: an
-    intermediate value is dropped as soon as the last work that reads it has.
+
+class Computing(ABC):
+    """Computes works group by group, and drops a value when the last work that reads it has.
+
+    What is in a group, and how one is computed, is for those derived to say.
 
     Parameters
     ----------
-    make_trainer
-        Returns who knows how each operation is computed; called when there is
-        something to compute, since it loads the model.
     fetch
-        Returns a value kept elsewhere, for a work without inputs whose value is
-        not held here.
+        Where values come from that neither are held nor can be computed.
     """
 
     computes = True
     num_recalled = 0
+    fallback_reason: str | None = None
 
-    def __init__(
-        self, make_trainer: Callable[[], Computes], fetch: Callable[[Output], Any] | None = None
-    ) -> None:
-        self._make_trainer = make_trainer
+    def __init__(self, fetch: Fetch | None = None) -> None:
         self._fetch = fetch
-        self._trainer: Computes | None = None
         self._kept: WeakKeyDictionary[Work, dict[str, Any]] = WeakKeyDictionary()
         self.num_computed = 0
+
+    @abstractmethod
+    def _groups(self, works: Sequence[Work]) -> Iterable[Sequence[Work]]:
+        """Return all works, which come inputs first, in the order in which to compute them.
+
+        None in a group may read another of it.
+        """
+
+    @abstractmethod
+    def _compute(self, works: Sequence[Work], inputs: Sequence[list[Any]]) -> Sequence[dict[str, Any]]:
+        """Return the fields of each work of a group, from the values of its inputs."""
+
+    def _plain(self, value: Any) -> Any:
+        """Return a value as it leaves the executor."""
+        return value
 
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
         """Compute everything below ``keep`` and ``read``."""
@@ -79,20 +95,10 @@ class Sequential:
         reads_left = Counter(one for work in works for one in work.inputs)
         reads_left.update(wanted)
         values: dict[Output, Any] = {}
-        if works and self._trainer is None:
-            self._trainer = self._make_trainer()
-        for work in works:
-            assert self._trainer is not None
-            fields = self._trainer(work, [self._value(one, values) for one in work.inputs])
-            self.num_computed += 1
-            for name, value in fields.items():
-                output = work.out(name)
-                if reads_left[output]:
-                    values[output] = value
-            for one in work.inputs:
-                reads_left[one] -= 1
-                if not reads_left[one]:
-                    values.pop(one, None)
+        for group in self._groups(works):
+            self._settle_group(group, values, reads_left)
+        for one in set(wanted) & values.keys():
+            values[one] = self._plain(values[one])
         anchors: dict[Work, Work] = {}
         kept: list[Output] = []
         for one in keep:
@@ -101,6 +107,22 @@ class Sequential:
             self._kept.setdefault(anchor, {})[one.field] = value
             kept.append(anchor.out(one.field))
         return kept, [self._value(one, values) for one in read]
+
+    def _settle_group(
+        self, group: Sequence[Work], values: dict[Output, Any], reads_left: Counter[Output]
+    ) -> None:
+        """Compute a group into ``values``, and drop from there what nobody will read again."""
+        computed = self._compute(group, [[self._value(one, values) for one in work.inputs] for work in group])
+        self.num_computed += len(group)
+        for work, fields in zip(group, computed, strict=True):
+            for name, value in fields.items():
+                output = work.out(name)
+                if reads_left[output]:
+                    values[output] = value
+            for one in work.inputs:
+                reads_left[one] -= 1
+                if not reads_left[one]:
+                    values.pop(one, None)
 
     def _value(self, output: Output, values: dict[Output, Any]) -> Any:
         held = self._kept.get(output.work, {})
@@ -128,6 +150,34 @@ class Sequential:
         return self._fetch is not None and not work.inputs and work.operation != "start"
 
 
+class Sequential(Computing):
+    """Computes one work after the other, in the order in which they were described.
+
+    That order is chosen by the schemes so that few values live at one time.
+
+    Parameters
+    ----------
+    make_trainer
+        Returns who knows how each operation is computed; called when there is
+        something to compute, since it loads the model.
+    fetch
+        As for :class:`Computing`.
+    """
+
+    def __init__(self, make_trainer: Callable[[], Computes], fetch: Fetch | None = None) -> None:
+        super().__init__(fetch)
+        self._make_trainer = make_trainer
+        self._trainer: Computes | None = None
+
+    def _groups(self, works: Sequence[Work]) -> Iterable[Sequence[Work]]:
+        return ((work,) for work in works)
+
+    def _compute(self, works: Sequence[Work], inputs: Sequence[list[Any]]) -> Sequence[dict[str, Any]]:
+        if self._trainer is None:
+            self._trainer = self._make_trainer()
+        return [self._trainer(work, given) for work, given in zip(works, inputs, strict=True)]
+
+
 class Recalling:
     """Looks in the store first; what is not there is computed, and kept.
 
@@ -135,25 +185,28 @@ class Recalling:
     ----------
     shelf
         The store's values of this training.
-    make_trainer
-        As for :class:`Sequential`; never called if the store has everything.
+    make_computing
+        Returns who computes what is missing, told how to fetch what is not.
     device
         Where torch computes.
     """
 
     computes = True
 
-    def __init__(self, shelf: Shelf, make_trainer: Callable[[], Computes], device: str) -> None:
+    def __init__(self, shelf: Shelf, make_computing: Callable[[Fetch], Computing], device: str) -> None:
         self._shelf = shelf
-        self._sequential = Sequential(
-            make_trainer, lambda output: shelf.get((output.work.key, output.field), device)
-        )
+        self._computing = make_computing(lambda output: shelf.get(_key(output), device))
         self.num_recalled = 0
+
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why works that were to be computed together were not."""
+        return self._computing.fallback_reason
 
     @property
     def num_computed(self) -> int:
         """Works computed so far."""
-        return self._sequential.num_computed
+        return self._computing.num_computed
 
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
         """Recall or compute everything below ``keep`` and ``read``."""
@@ -162,13 +215,13 @@ class Recalling:
             self._shelf.refresh()  # another process may have computed it by now
         missing_keep = [one for one in keep if _key(one) not in self._shelf]
         missing_read = [one for one in read if _key(one) not in self._shelf]
-        num_works = len(self._sequential.uncomputed(wanted))
+        num_works = len(self._computing.uncomputed(wanted))
         before = self.num_computed
         computed: dict[Output, Output] = {}
         values: dict[Output, Any] = {}
         if missing_keep or missing_read:
             missing = [*missing_keep, *missing_read]
-            anchors, new = self._sequential.settle(missing_keep, missing)
+            anchors, new = self._computing.settle(missing_keep, missing)
             computed.update(zip(missing_keep, anchors, strict=True))
             values.update(zip(missing, new, strict=True))
             self._shelf.put({_key(one): value for one, value in values.items()})
@@ -183,6 +236,7 @@ class TimingOnly:
     computes = False
     num_computed = 0
     num_recalled = 0
+    fallback_reason: str | None = None
 
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
         """Forget how the kept works came to be; there are no values to read."""

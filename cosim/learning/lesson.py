@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosim.errors import ScenarioError
+from cosim.learning.batched import Batched
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
-from cosim.learning.executor import Executor, Recalling, Sequential
+from cosim.learning.executor import Computing, Executor, Fetch, Recalling, Sequential
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
@@ -17,7 +18,13 @@ from cosim.learning.store import Store
 from cosim.rng import stream
 
 if TYPE_CHECKING:
+    from cosim.learning.model import SplitModel
+    from cosim.learning.stacked import StackedTrainer
     from cosim.learning.trainer import Trainer
+
+_CPU_GROUP_BYTES = 2 << 20
+_CUDA_GROUP_BYTES = 256 << 20
+_MAX_GROUP = 64
 
 
 @dataclass(frozen=True)
@@ -153,12 +160,36 @@ class Lesson:
         With a store, what it holds is recalled and what it does not is kept.
         """
 
-        def trainer() -> "Trainer":
-            return self._trainer(lora_rank)
+        def computing(fetch: Fetch | None = None) -> Computing:
+            if self.training.executor == "batched":
+                return Batched(lambda: self._stacked_trainer(lora_rank), self.max_group, fetch)
+            return Sequential(lambda: self._trainer(lora_rank), fetch)
 
         if store is None:
-            return Sequential(trainer)
-        return Recalling(store.shelf(self.key), trainer, self.model.torch_device)
+            return computing()
+        return Recalling(store.shelf(self.key), computing, self.model.torch_device)
+
+    @cached_property
+    def max_group(self) -> int:
+        """Most mini-batches computed in one call.
+
+        Without a setting, so many that the widest tensor of a group stays where
+        it is fast to read: in the cache of a CPU core; on a GPU, which only
+        gets faster with more, in a modest part of its memory.
+        """
+        if self.training.max_group is not None:
+            return self.training.max_group
+        width = max(linear.d_out for linear in self.shape.linears)
+        numbers = self.training.batch_size * self.data.sequence_length * width
+        limit = _CPU_GROUP_BYTES if self.model.torch_device == "cpu" else _CUDA_GROUP_BYTES
+        return min(_MAX_GROUP, max(1, limit // (numbers * self.model.bits_per_number // 8)))
+
+    @property
+    def executor_settings(self) -> dict[str, Any]:
+        """What the executor adds to that which decides values, none for the one that computes one by one."""
+        if self.training.executor == "sequential":
+            return {}
+        return {"executor": self.training.executor, "max_group": self.max_group}
 
     @cached_property
     def key(self) -> str:
@@ -167,17 +198,24 @@ class Lesson:
         return blake2b(repr(names).encode(), digest_size=16).hexdigest()
 
     def _trainer(self, lora_rank: int) -> "Trainer":
-        from cosim.learning.model import SplitModel
         from cosim.learning.trainer import Trainer
 
-        lora = self.lora.model_copy(update={"rank": lora_rank})
-        model = SplitModel.load(
+        return Trainer(self, self._model(lora_rank))
+
+    def _stacked_trainer(self, lora_rank: int) -> "StackedTrainer":
+        from cosim.learning.stacked import StackedTrainer
+
+        return StackedTrainer(self, self._model(lora_rank))
+
+    def _model(self, lora_rank: int) -> "SplitModel":
+        from cosim.learning.model import SplitModel
+
+        return SplitModel.load(
             self.model.base,
-            lora,
+            self.lora.model_copy(update={"rank": lora_rank}),
             task=self.shape.task,
             num_labels=self.shape.num_labels,
             dtype=self.model.dtype,
             device=self.model.torch_device,
             seed=stream(self.seed, "adapter").torch_seed(),
         )
-        return Trainer(self, model)

@@ -306,24 +306,40 @@ class SplitModel:
 
     def _head(self, adapter: Adapter, hidden: Tensor, batch: Batch) -> Outputs:
         """Return losses and scores from what the last block gave."""
+        targets = self.targets(batch)
+        logits = self.logits(adapter, hidden, self.last_positions(batch))
+        return Outputs(self.losses(logits, targets), self.num_targets(batch), logits, targets)
+
+    def logits(self, adapter: Adapter, hidden: Tensor, last: Tensor | None) -> Tensor:
+        """Return the scores from what the last block gave; ``vmap`` may stack it as :meth:`run_blocks`."""
         fill(self._head_slots, adapter)
+        return self._body.logits(hidden, last)
+
+    def last_positions(self, batch: Batch) -> Tensor | None:
+        """Return where each example ends, shape (batch_size,); None for a causal model, which needs none."""
+        if self.shape.task == "causal_lm":
+            return None
+        length = batch.attention_mask.shape[1]
+        return self._tensor(length - 1 - batch.attention_mask[:, ::-1].argmax(axis=1))
+
+    def targets(self, batch: Batch) -> Tensor:
+        """Return what should win: :attr:`Outputs.targets`."""
         if self.shape.task == "classification":
-            return self._classified(hidden, batch)
-        logits = self._body.logits(hidden, None)
+            return self._tensor(batch.labels)
         shifted = np.full_like(batch.labels, IGNORED)
         shifted[:, :-1] = batch.labels[:, 1:]
-        targets = self._tensor(shifted)
-        losses = _cross_entropy(logits.flatten(0, 1), targets.flatten())
-        return Outputs(
-            losses.view(targets.shape).sum(dim=1), self._tensor(batch.num_targets), logits, targets
-        )
+        return self._tensor(shifted)
 
-    def _classified(self, hidden: Tensor, batch: Batch) -> Outputs:
-        length = batch.attention_mask.shape[1]
-        last = length - 1 - batch.attention_mask[:, ::-1].argmax(axis=1)
-        logits = self._body.logits(hidden, self._tensor(last))
-        targets = self._tensor(batch.labels)
-        return Outputs(_cross_entropy(logits, targets), self._tensor(batch.num_targets), logits, targets)
+    def num_targets(self, batch: Batch) -> Tensor:
+        """Return how many losses each example carries, shape (batch_size,)."""
+        return self._tensor(batch.num_targets)
+
+    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy summed over the targets of each example, shape (batch_size,), nats."""
+        if self.shape.task == "classification":
+            return _cross_entropy(logits, targets)
+        losses = _cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return losses.view(targets.shape).sum(dim=1)
 
     def _tensor(self, numbers: NDArray[np.int64]) -> Tensor:
         return torch.tensor(numbers, device=self._device)  # a copy: the array may be read-only

@@ -93,8 +93,17 @@ class TrainingSettings(Table):
         The same on clients and main server, each with a memory of its own.
     evaluation_batch_size
         Held-out examples computed at one time.
+    executor
+        ``sequential`` computes one mini-batch after the other, ``batched`` those of
+        several clients in one call, which is faster where a mini-batch is too
+        small for the device; the two agree up to rounding.
+    max_group
+        Most mini-batches ``batched`` has under way at one time; without it, as
+        many as the fast memory of the device suits.
     """
 
     batch_size: int = Field(default=8, gt=0)
     optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
     evaluation_batch_size: int = Field(default=32, gt=0)
+    executor: Literal["sequential", "batched"] = "sequential"
+    max_group: int | None = Field(default=None, gt=0)

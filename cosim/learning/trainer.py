@@ -1,6 +1,8 @@
 """How each operation of the value plane is computed, in torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import exp, inf
 from typing import Any
 
@@ -39,7 +41,8 @@ class Trainer:
 
     def __call__(self, work: Work, inputs: list[Any]) -> dict[str, Any]:
         """Return the fields of a work's value."""
-        return self._operations[work.operation](work.settings, *inputs)
+        with deterministic(self._lesson.model.torch_device):
+            return self._operations[work.operation](work.settings, *inputs)
 
     def _start(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         whole = self._model.initial_adapter()
@@ -53,7 +56,7 @@ class Trainer:
         return {"adapter": adapter, "optimizer": self._lesson.training.optimizer.start(adapter)}
 
     def _client_forward(self, settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
-        leaves = _leaves(adapter)
+        leaves = leaves_of(adapter)
         batch = self._batch(settings)
         activations = self._model.client_forward(leaves, batch, settings["cut_layer"], settings["dropout"])
         return {"activations": activations, "leaves": leaves}
@@ -61,7 +64,7 @@ class Trainer:
     def _server_exchange(
         self, settings: Mapping[str, Any], adapter: Adapter, activations: Tensor
     ) -> dict[str, Any]:
-        leaves = _leaves(adapter)
+        leaves = leaves_of(adapter)
         arrived = activations.detach().requires_grad_()
         outputs = self._model.server_outputs(
             leaves, arrived, self._batch(settings), settings["cut_layer"], settings["dropout"]
@@ -84,10 +87,10 @@ class Trainer:
         gradient: Tensor,
     ) -> dict[str, Any]:
         gradients = torch.autograd.grad(activations, list(leaves.values()), gradient)
-        return self._step(settings, adapter, optimizer, dict(zip(leaves, gradients, strict=True)))
+        return self.step(settings, adapter, optimizer, dict(zip(leaves, gradients, strict=True)))
 
     def _whole_gradient(self, settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
-        leaves = _leaves(adapter)
+        leaves = leaves_of(adapter)
         loss = _mean_loss(self._model.whole_outputs(leaves, self._batch(settings), settings["dropout"]))
         gradients = torch.autograd.grad(loss, list(leaves.values()))
         return {"loss": loss.item(), "adapter_gradient": dict(zip(leaves, gradients, strict=True))}
@@ -99,7 +102,7 @@ class Trainer:
         optimizer: dict[str, Tensor],
         *gradients: Adapter,
     ) -> dict[str, Any]:
-        return self._step(settings, adapter, optimizer, _weighted_sum(gradients, settings["weights"]))
+        return self.step(settings, adapter, optimizer, _weighted_sum(gradients, settings["weights"]))
 
     def _aggregate(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         return {"adapter": _weighted_sum(adapters, settings["weights"])}
@@ -126,13 +129,14 @@ class Trainer:
     def _export(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         return {"files": self._model.adapter_files(_joined(adapters))}
 
-    def _step(
+    def step(
         self,
         settings: Mapping[str, Any],
         adapter: Adapter,
         optimizer: dict[str, Tensor],
         gradients: Adapter,
     ) -> dict[str, Any]:
+        """Return the side after one step of the optimiser."""
         adapter, optimizer = self._lesson.training.optimizer.step(
             adapter, gradients, optimizer, settings["step"], settings["num_steps"]
         )
@@ -142,7 +146,31 @@ class Trainer:
         return self._lesson.tokens.train.batch(settings["batch"]["rows"])
 
 
-def _leaves(adapter: Adapter) -> Adapter:
+@contextmanager
+def deterministic(device: str) -> Iterator[None]:
+    """Let torch use only such kernels for a while as give the same bits every time; the CPU's all do.
+
+    cuBLAS does so with a workspace of fixed size, which it is told by the
+    environment; what the user has set there stays.
+    """
+    if not device.startswith("cuda"):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    kernels: Any = torch.utils.deterministic
+    filled = kernels.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    kernels.fill_uninitialized_memory = False  # nothing here reads what it did not write
+    try:
+        yield
+    finally:
+        kernels.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+def leaves_of(adapter: Adapter) -> Adapter:
     """Return the same numbers as fresh leaves, so that every graph has its own."""
     return {name: tensor.detach().requires_grad_() for name, tensor in adapter.items()}
 

@@ -8,7 +8,7 @@ no torch until a step is taken.
 from abc import abstractmethod
 from collections.abc import Mapping
 from math import cos, pi
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,8 +28,15 @@ class Optimizer(Part):
     The learning rate may warm up linearly from 0 and then stay, or fall to 0
     linearly or along half a cosine until the last step: the schedules of
     ``transformers`` by the same names.
+
+    Attributes
+    ----------
+    is_elementwise
+        Whether ``update`` treats every number by itself, so that it may be given
+        the tensors of several clients stacked. Clipping is not part of it.
     """
 
+    is_elementwise: ClassVar[bool] = False
     learning_rate: float = Field(1e-3, gt=0.0, description="Highest learning rate.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="How the rate goes on after warming up."

@@ -19,6 +19,7 @@ class AdamW(Optimizer):
     """
 
     kind: Literal["adamw"] = "adamw"
+    is_elementwise: ClassVar[bool] = True
     betas: tuple[float, float] = Field((0.9, 0.999), description="Decay of the first and the second moment.")
     eps: float = Field(1e-8, gt=0.0, description="Added to the root of the second moment.")
     weight_decay: float = Field(0.01, ge=0.0, description="Share of the rate by which parameters shrink.")

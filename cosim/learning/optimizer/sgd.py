@@ -21,6 +21,7 @@ class Sgd(Optimizer):
     """
 
     kind: Literal["sgd"] = "sgd"
+    is_elementwise: ClassVar[bool] = True
     momentum: float = Field(0.0, ge=0.0, lt=1.0, description="Share of the last direction that is kept.")
     nesterov: bool = Field(False, description="Look ahead along the momentum.")
     weight_decay: float = Field(0.0, ge=0.0, description="Factor of the parameters added to their gradients.")
