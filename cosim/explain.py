@@ -57,7 +57,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """A part of a transfer over which its grant stayed the same.
+    """A part of a transfer over which its grant stayed the same; without a subchannel it paused.
 
     Attributes
     ----------
@@ -193,7 +193,7 @@ def _grants(record: Record, link: str, client: int, start_ns: int, end_ns: int) 
         )
         numbers = np.array([number for number, _ in mine], dtype=np.int64)
         grant = Grant(numbers, np.array([power for _, power in mine]))
-        if len(mine) and not (found and _same(found[-1][1], grant)):
+        if (len(mine) or found) and not (found and _same(found[-1][1], grant)):
             found.append((instant, grant))
     return found
 
@@ -208,7 +208,9 @@ def _rate(cell: Cell, link: str, client: int, grant: Grant) -> Rate:
     def rates(first: int, count: int) -> Floats:
         return cell.rates(link, client, grant.subchannels, grant.tx_power_w, first, count)
 
-    return ConstantRate(float(rates(0, 1)[0])) if cell.block_ns is None else BlockRate(cell.block_ns, rates)
+    if cell.block_ns is None or not len(grant.subchannels):
+        return ConstantRate(float(rates(0, 1)[0]))
+    return BlockRate(cell.block_ns, rates)
 
 
 def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, end_ns: int) -> Stretch:

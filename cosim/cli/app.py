@@ -1,5 +1,7 @@
 """The commands. Each imports what it needs when it is called, so that help and checks answer at once."""
 
+import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +49,7 @@ def _cosim(
 @app.command()
 def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> None:
     """Say what a scenario would run, or all that is wrong with it."""
+    _be_quick()
     from cosim.cli.overview import overview
     from cosim.scenario.build import prepare
 
@@ -127,6 +130,7 @@ def parts(
     ] = None,
 ) -> None:
     """List the parts a scenario can be put together from, with their settings."""
+    _be_quick()
     from cosim.cli.listing import listing
 
     for line in listing(name):
@@ -136,11 +140,18 @@ def parts(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of scenario files, for editors."""
+    _be_quick()
     import json
 
     from cosim.scenario.catalogue import json_schema
 
     print(json.dumps(json_schema(), indent=2))
+
+
+def _be_quick() -> None:
+    """Save what only pays in a process that lives long: threads for numpy, collecting garbage."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()
 
 
 def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> Any:

@@ -70,6 +70,9 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
 
 
 def _show_stretch(stretch: Stretch, block_ns: int | None, console: Console) -> None:
+    if not stretch.budgets:
+        _say(console, "rate", "no subchannel of its own: the transfer paused")
+        return
     for what, value, unit in stretch.budgets[0].terms():
         if what in _TERMS_OF_ALL:
             _say(console, what, f"{value:.6g} {unit}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 
 from cosim.learning.data.draws import BatchDraws
@@ -136,9 +136,9 @@ class Training:
             cut_layer=None if part == "whole" else self.cut_layer,
             optimizer=self._optimizer,
             seed=stream(lesson.seed, "adapter").torch_seed(),
-            torch=metadata.version("torch"),
-            transformers=metadata.version("transformers"),
-            peft=metadata.version("peft"),
+            torch=_version("torch"),
+            transformers=_version("transformers"),
+            peft=_version("peft"),
         )
         return Side(work.out("adapter"), work.out("optimizer"))
 
@@ -239,3 +239,8 @@ class Training:
         if self.lesson.lora.dropout == 0.0:
             return None
         return stream(self.lesson.seed, "dropout", client, step).torch_seed()
+
+
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)  # parses a long file
