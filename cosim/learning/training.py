@@ -139,6 +139,7 @@ class Training:
             torch=_version("torch"),
             transformers=_version("transformers"),
             peft=_version("peft"),
+            **lesson.executor_settings,
         )
         return Side(work.out("adapter"), work.out("optimizer"))
 
