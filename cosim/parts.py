@@ -18,10 +18,33 @@ from pydantic_core import CoreSchema
 P = TypeVar("P", bound="Part")
 
 
+def _make_exact(schema: Any) -> None:
+    """Let numbers, and true and false, be nothing else, anywhere in a schema of pydantic's."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        for name, inner in schema.items():
+            if name != "keys_schema":  # a key of a TOML table is a text, also where it stands for a number
+                _make_exact(inner)
+    elif isinstance(schema, list | tuple):
+        for inner in schema:
+            _make_exact(inner)
+
+
 class Table(BaseModel):
-    """Settings of one table of a scenario file: frozen, and a key it does not know is a fault."""
+    """Settings of one table of a scenario file: frozen, and a key it does not know is a fault.
+
+    A number is not read out of a text, nor out of true or false.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Hand pydantic the table's schema with exact numbers; a list may still stand for a tuple."""
+        schema = handler(source)
+        _make_exact(schema)
+        return schema
 
 
 class Part(Table):

@@ -1,14 +1,27 @@
 """Timed changes: what a scenario becomes at given instants of its run."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cosim.errors import ScenarioError
 from cosim.parts import Table
 
 if TYPE_CHECKING:
     from cosim.scenario.settings import Scenario
+
+
+def _by_path(given: Any) -> Any:
+    """Spell nested tables out: TOML reads a path without quotes as tables within tables."""
+    if not isinstance(given, dict):
+        return given
+    spelt: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, dict) and value and "kind" not in value:
+            spelt |= {f"{name}.{path}": inner for path, inner in _by_path(value).items()}
+        else:
+            spelt[name] = value
+    return spelt
 
 
 class TimedChange(Table):
@@ -20,11 +33,12 @@ class TimedChange(Table):
         Simulated time, s. An event after the end of the run never happens.
     set
         New values by path: settings of ``radio`` and ``allocator``, and the
-        clients' ``max_tx_power_dbm``. Cut layer and rank stay as they are.
+        clients' ``max_tx_power_dbm``. Cut layer and rank stay as they are. A table
+        without a ``kind`` stands for the paths in it, and changes nothing else.
     """
 
     at_s: float = Field(gt=0.0)
-    set: dict[str, Any] = Field(min_length=1)
+    set: Annotated[dict[str, Any], BeforeValidator(_by_path)] = Field(min_length=1)
 
 
 def becomes(scenario: "Scenario") -> list[tuple[float, "Scenario"]]:

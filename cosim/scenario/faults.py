@@ -22,13 +22,22 @@ def faults(error: ValidationError, given: Any, root: type[BaseModel]) -> list[st
     root
         The model it was validated against.
     """
-    return [f"{_place(one, given)}: {_what(one, root)}" for one in error.errors(include_url=False)]
+    told = error.errors(include_url=False)
+    return [f"{_place(one, given)}: {_what(one, root)}" for one in told if not _follows(one, told)]
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return the likely name as the end of a message, or nothing."""
     close = get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _follows(one: ErrorDetails, told: Sequence[ErrorDetails]) -> bool:
+    """Return whether a list is too short only because an entry at fault does not count."""
+    loc = one["loc"]
+    return one["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in told
+    )
 
 
 def _place(one: ErrorDetails, given: Any) -> str:
@@ -62,6 +71,8 @@ def _what(one: ErrorDetails, root: type[BaseModel]) -> str:
         )
     if kind == "union_tag_not_found":
         return 'needs a kind, such as { kind = "..." }; `cosim parts` lists them'
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} entry, got {one['input']!r}"
     if kind == "missing":
         return "must be given"
     if kind == "value_error":

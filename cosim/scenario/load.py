@@ -66,6 +66,8 @@ def change(
 def parse_change(text: str) -> tuple[str, Any]:
     """Return path and value of ``path=value``; the value as TOML has it, or else a text.
 
+    No value, None, leaves the setting out.
+
     Raises
     ------
     ScenarioError
@@ -81,6 +83,8 @@ def parse_change(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         raise ScenarioError(f"--set {text}: must be path=value, such as radio.noise_figure_db=7.")
+    if not value.strip():
+        return path.strip(), None
     try:
         return path.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -130,6 +134,11 @@ def _set(given: dict[str, Any], path: str, value: Any) -> None:
             here = here.setdefault(step, {})
         else:
             raise ScenarioError(f"--set {path}: {step!r} is not in a table.")
+    if isinstance(here, list):
+        place = ".".join(steps)
+        raise ScenarioError(
+            f"--set {path}: {steps[-1]!r} is a list; name one of its tables, such as {place}.0.{last}."
+        )
     if not isinstance(here, dict):
         raise ScenarioError(f"--set {path}: {last!r} must be a setting in a table, not {here!r}.")
     if last == "kind" and here.get("kind") != value:
