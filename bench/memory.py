@@ -1,4 +1,8 @@
-"""Memory against the number of clients: adapters and optimiser states grow, the base does not."""
+"""Memory against the number of clients: adapters and optimiser states grow, the base does not.
+
+Both runs compute as many works, because the allocators under torch grow with
+the works of a process until they level off, whoever they are for.
+"""
 
 import json
 import subprocess
@@ -15,7 +19,8 @@ from cosim.scenario.build import prepare
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 scenario = change(Scenario(name="memory"), {{
-    "scheme.num_rounds": 2, "scheme.local_steps": 2, "clients.count": {count}, "allocator.kind": "in_turn",
+    "scheme.num_rounds": 2, "scheme.local_steps": {steps},
+    "clients.count": {count}, "allocator.kind": "in_turn",
     "data.source.num_train": 2000, "data.source.num_test": 8, "training.batch_size": 4,
     "model.cut_layer": 2, "lora.rank": 8,
 }})
@@ -40,7 +45,10 @@ def measure() -> list[Ratio]:
 
 def _peak_bytes(count: int) -> tuple[int, int]:
     child = subprocess.run(
-        [sys.executable, "-c", _CHILD.format(count=count)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _CHILD.format(count=count, steps=2 * MANY // count)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     peak, base = json.loads(child.stdout.splitlines()[-1])
     return peak, base
