@@ -17,6 +17,12 @@ from pydantic_core import CoreSchema
 
 P = TypeVar("P", bound="Part")
 
+Decibels = Annotated[float, Field(ge=-400.0, le=400.0)]
+"""A setting in dB, dBm or dBm/Hz, within what floats hold once it is linear."""
+
+LONGEST_S = 1e9
+"""Longest time a setting may have, s: thirty years, well within the clock's integers."""
+
 
 def _make_exact(schema: Any) -> None:
     """Let numbers, and true and false, be nothing else, anywhere in a schema of pydantic's."""

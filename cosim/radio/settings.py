@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from cosim.parts import OneOf, Table
+from cosim.parts import Decibels, OneOf, Table
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.fading import Fading
@@ -36,7 +36,7 @@ class LinkSettings(Table):
     subchannel_bandwidths_hz: tuple[Annotated[float, Field(gt=0.0)], ...] | None = Field(
         default=None, min_length=1
     )
-    max_total_tx_power_dbm: float | None = None
+    max_total_tx_power_dbm: Decibels | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +90,7 @@ class DownlinkSettings(LinkSettings):
     """
 
     counted: bool = False
-    tx_power_dbm: float = 46.0
+    tx_power_dbm: Decibels = 46.0
 
     @model_validator(mode="after")
     def _server_keeps_the_limit(self) -> Self:
@@ -122,9 +122,9 @@ class Radio(Table):
     fading: Annotated[Fading, OneOf(Fading)] = NoFading()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
     access: Annotated[Access, OneOf(Access)] = Orthogonal()
-    noise_psd_dbm_per_hz: float = -174.0
-    noise_figure_db: float = Field(default=9.0, ge=0.0)
-    antenna_gain_db: float = 10.0
+    noise_psd_dbm_per_hz: Decibels = -174.0
+    noise_figure_db: float = Field(default=9.0, ge=0.0, le=400.0)
+    antenna_gain_db: Decibels = 10.0
     main_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
     federated_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
     main_downlink: DownlinkSettings = DownlinkSettings()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from cosim.errors import ScenarioError
-from cosim.parts import Table
+from cosim.parts import LONGEST_S, Table
 
 if TYPE_CHECKING:
     from cosim.scenario.settings import Scenario
@@ -37,7 +37,7 @@ class TimedChange(Table):
         without a ``kind`` stands for the paths in it, and changes nothing else.
     """
 
-    at_s: float = Field(gt=0.0)
+    at_s: float = Field(gt=0.0, le=LONGEST_S)
     set: Annotated[dict[str, Any], BeforeValidator(_by_path)] = Field(min_length=1)
 
 

@@ -10,7 +10,7 @@ from cosim.compute.settings import Hardware
 from cosim.distributions import Uniform, Value, constant
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.parts import OneOf, Table
+from cosim.parts import Decibels, OneOf, Table
 from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
 from cosim.schemes import Scheme
@@ -29,7 +29,7 @@ class ClientGroup(Hardware):
     """
 
     count: int = Field(default=5, gt=0)
-    max_tx_power_dbm: float = 23.0
+    max_tx_power_dbm: Decibels = 23.0
     clock_hz: Value = Uniform(low=1.0e9, high=1.6e9)
 
 

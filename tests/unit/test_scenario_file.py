@@ -108,6 +108,18 @@ def test_every_fault_of_a_file_is_told_at_once_with_place_value_and_way_out(writ
         ("radio.noise_figure_db = inf", "radio.noise_figure_db: should be a finite number, got inf"),
         ("radio.noise_figure_db = nan", "radio.noise_figure_db: should be a finite number, got nan"),
         ("radio.main_downlink.counted = 1", "radio.main_downlink.counted: should be a valid boolean, got 1"),
+        (
+            "radio.antenna_gain_db = 1e6",
+            "radio.antenna_gain_db: should be less than or equal to 400, got 1000000.0",
+        ),
+        (
+            "clients.max_tx_power_dbm = -1e5",
+            "clients.max_tx_power_dbm: should be greater than or equal to -400, got -100000.0",
+        ),
+        (
+            "radio.fading = { kind = 'rayleigh_block', coherence_time_s = 1e300 }",
+            "radio.fading.coherence_time_s: should be less than or equal to 1000000000, got 1e+300",
+        ),
         ("clients = []", "clients: must have at least 1 entry, got []"),
         ("clients = [{ count = 1 }, 3]", "clients.1: must be a table, got 3"),
         (
@@ -325,7 +337,9 @@ some_changes = st.fixed_dictionaries(
             lambda config: {"kind": "random", "config": {"model_type": "gpt2", **config}}
         ),
         "events": st.lists(
-            st.fixed_dictionaries({"at_s": numbers, "set": st.just({"radio.noise_figure_db": 3.5})}),
+            st.fixed_dictionaries(
+                {"at_s": st.floats(1e-9, 1e9), "set": st.just({"radio.noise_figure_db": 3.5})}
+            ),
             max_size=2,
         ),
     },

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from cosim.parts import Part
+from cosim.parts import LONGEST_S, Part
 from cosim.rng import Stream
 from cosim.units import Floats, seconds_to_ns
 
@@ -75,7 +75,7 @@ class BlockFading(Fading):
     ``coherence_time_s``: how long a gain holds; left out, it holds for the whole run.
     """
 
-    coherence_time_s: float | None = Field(default=None, ge=1e-9)
+    coherence_time_s: float | None = Field(default=None, ge=1e-9, le=LONGEST_S)
 
     @property
     def block_ns(self) -> int | None:

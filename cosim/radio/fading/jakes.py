@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from cosim.parts import LONGEST_S
 from cosim.radio.fading import Fading
 from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
 from cosim.rng import Stream
@@ -34,7 +35,7 @@ class Jakes(Fading):
     doppler_hz: float | None = Field(default=None, gt=0.0)
     speed_m_per_s: float | None = Field(default=None, gt=0.0)
     carrier_hz: float | None = Field(default=None, gt=0.0)
-    sample_time_s: float = Field(default=1e-3, ge=1e-9)
+    sample_time_s: float = Field(default=1e-3, ge=1e-9, le=LONGEST_S)
     num_sinusoids: int = Field(default=16, ge=4)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"doppler_hz": 50.0},

@@ -27,7 +27,7 @@ class LogDistance(PathLoss):
 
     kind: Literal["log_distance"] = "log_distance"
     reference_m: float = Field(default=1.0, gt=0.0)
-    reference_loss_db: float = Field(ge=0.0)
+    reference_loss_db: float = Field(ge=0.0, le=400.0)
     exponent: float = Field(gt=0.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"reference_loss_db": 38.5, "exponent": 2.0},

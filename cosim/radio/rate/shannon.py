@@ -29,7 +29,7 @@ class Shannon(RateModel):
     """
 
     kind: Literal["shannon"] = "shannon"
-    snr_gap_db: float = Field(default=0.0, ge=0.0)
+    snr_gap_db: float = Field(default=0.0, ge=0.0, le=400.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"snr_gap_db": 3.0})
 
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:

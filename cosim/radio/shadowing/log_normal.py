@@ -22,7 +22,7 @@ class LogNormal(Shadowing):
     """
 
     kind: Literal["log_normal"] = "log_normal"
-    std_db: float = Field(ge=0.0)
+    std_db: float = Field(ge=0.0, le=40.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({"std_db": 8.0}, {"std_db": 0.0})
 
     def draw_db(self, stream: Stream, num_clients: int) -> Floats:
