@@ -1,0 +1,448 @@
+"""Clients computed together learn what they learn one after the other."""
+
+import csv
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_bases import TINY
+from torch import Tensor
+
+from cosim.learning.base.random import RandomBase
+from cosim.learning.batched import Batched, kind, plan
+from cosim.learning.data.embedded import Embedded
+from cosim.learning.data.file import File
+from cosim.learning.executor import Sequential
+from cosim.learning.families.gpt2 import GPT2Body
+from cosim.learning.lesson import Lesson
+from cosim.learning.lora import Lora
+from cosim.learning.optimizer.adamw import AdamW
+from cosim.learning.optimizer.sgd import Sgd
+from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.store import Store
+from cosim.learning.training import Side, Training
+from cosim.learning.work import Describer
+
+# peft asks transformers a question under a name that newer releases have renamed
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
+NUM_CLIENTS, NUM_STEPS, RANK = 5, 3, 2
+CLOSE = {"float32": 1e-5, "float64": 1e-12}
+FAMILIES = ("gpt2", "llama", "bert")
+SGD = Sgd(learning_rate=0.1, momentum=0.9)
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory):
+    """Return a file of texts of very unequal length, each with a label."""
+    path = tmp_path_factory.mktemp("labelled") / "texts.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "topic"])
+        writer.writerows([["ab cd " * (1 + row % 7), "xyz"[row % 3]] for row in range(60)])
+    return path
+
+
+@pytest.fixture(scope="session")
+def lesson(tokenizer_path, labelled):
+    """Return what makes a lesson of five clients with a tiny model."""
+
+    def made(
+        family="gpt2", dtype="float64", cut_layer=1, optimizer=SGD, dropout=0.0, device="cpu", **training
+    ):
+        sizes = {"vocab_size": 300, "initializer_range": 0.3}
+        sizes["n_positions" if family == "gpt2" else "max_position_embeddings"] = 64
+        base = RandomBase(config={**TINY[family], **sizes}, tokenizer_path=tokenizer_path)
+        classifies = family == "bert"
+        source = File(train_path=labelled, test_fraction=0.2, label_column="topic")
+        return Lesson.prepare(
+            Model(
+                base=base,
+                dtype=dtype,
+                cut_layer=cut_layer,
+                device=device,
+                task="classification" if classifies else "causal_lm",
+            ),
+            Lora(rank=RANK, dropout=dropout),
+            Data(
+                source=source if classifies else Embedded(num_train=60, num_test=8),
+                sequence_length=20 if classifies else 64,
+                loss_on="all",
+            ),
+            TrainingSettings(batch_size=3, optimizer=optimizer, **training),
+            num_clients=NUM_CLIENTS,
+            num_steps=NUM_STEPS,
+            seed=1,
+        )
+
+    return made
+
+
+def executors(lesson, max_group=64):
+    """Return both ways of computing a lesson."""
+    return (
+        Sequential(lambda: lesson._trainer(RANK)),
+        Batched(lambda: lesson._stacked_trainer(RANK), max_group),
+    )
+
+
+class Played:
+    """A split training of a few steps and an average, with everything worth comparing."""
+
+    def __init__(self, lesson):
+        training = self.training = Training(lesson, lesson.model.cut_layer, RANK)
+        clients = [training.start("client")] * lesson.num_clients
+        server = training.start("server")
+        self.outputs, self.exchanges = [], []
+        for step in range(NUM_STEPS):
+            exchanges = [training.exchange(client, side, server, step) for client, side in enumerate(clients)]
+            server = training.server_update(server, exchanges, step)
+            clients = [one.after for one in exchanges]
+            self.exchanges += exchanges
+            for one in exchanges:
+                self.outputs += [one.loss, one.server.out("gradient"), one.server.out("adapter_gradient")]
+        average = training.aggregate(dict(enumerate(clients)))
+        self.outputs += [average, *server_and(server, clients)]
+
+    def on(self, executor):
+        """Return all values as this executor computes them."""
+        return executor.settle((), self.outputs)[1]
+
+
+def server_and(server, clients):
+    sides = [server, *clients]
+    return [output for side in sides for output in (side.adapter, side.optimizer)]
+
+
+def numbers(values):
+    """Return every tensor in values, in a fixed order."""
+    for value in values:
+        if isinstance(value, dict):
+            yield from (value[name] for name in sorted(value))
+        else:
+            yield value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+
+
+def furthest(left, right):
+    pairs = list(zip(numbers(left), numbers(right), strict=True))
+    assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in pairs)
+    return max(float((a.detach() - b.detach()).abs().max()) for a, b in pairs)
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("cut_layer", [1, 2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_gradients_and_adapters_are_those_of_one_by_one(lesson, family, cut_layer, dtype):
+    told = lesson(family, dtype, cut_layer)
+    sequential, batched = executors(told)
+    played = Played(told)
+    assert furthest(played.on(sequential), played.on(batched)) <= CLOSE[dtype]
+    assert batched.fallback_reason is None
+    assert batched.num_computed == sequential.num_computed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_differs_between_clients_and_inside_a_batch(lesson, family):
+    """What the other tests rest on: some batches are full, some are padded, each differently."""
+    told = lesson(family)
+    masks = [told.tokens.train.batch(share).attention_mask for share in told.shares]
+    lengths = {int(one.sum()) for mask in masks for one in mask}
+    assert len(lengths) > 3
+    assert told.data.sequence_length in lengths
+
+
+@pytest.mark.parametrize("max_group", [1, 2, 3])
+def test_groups_may_be_of_any_size(lesson, max_group):
+    told = lesson()
+    sequential, batched = executors(told, max_group)
+    played = Played(told)
+    assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
+
+
+def test_clients_with_little_data_repeat_it_and_go_together_with_the_others(lesson):
+    told = lesson()
+    told = replace(told, shares=((0, 1, 2, 3), (4,), (5, 6, 7), (8,), (9, 10, 11, 12)))
+    sequential, batched = executors(told)
+    played = Played(told)
+    assert played.exchanges[1].forward.settings["batch"]["rows"] == [4, 4, 4]
+    assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
+    assert batched.fallback_reason is None
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [AdamW(learning_rate=1e-3), AdamW(max_grad_norm=0.01), Sgd(learning_rate=0.1, max_grad_norm=0.5)],
+    ids=["adamw", "adamw clipped", "sgd clipped"],
+)
+def test_every_client_steps_and_is_clipped_by_itself(lesson, optimizer):
+    told = lesson(optimizer=optimizer)
+    sequential, batched = executors(told)
+    played = Played(told)
+    assert furthest(played.on(sequential), played.on(batched)) <= 1e-10  # Adam divides by small moments
+
+
+def test_clients_that_took_different_numbers_of_steps_go_together(lesson):
+    told = lesson(optimizer=AdamW())
+    sequential, batched = executors(told)
+    training = Training(told, 1, RANK)
+    server, fresh = training.start("server"), training.start("client")
+    ahead = training.exchange(0, fresh, server, 0).after
+    exchanges = [
+        training.exchange(client, side, server, 1) for client, side in enumerate([ahead, fresh, fresh])
+    ]
+    read = [output for one in exchanges for output in (one.after.adapter, one.after.optimizer)]
+    (*_, left), (*_, right) = ([executor.settle((), read)[1]] for executor in (sequential, batched))
+    assert furthest(left, right) <= 1e-12
+    assert [float(side["step"]) for side in right[1::2]] == [2.0, 1.0, 1.0]
+
+
+def test_a_client_whose_step_nobody_asks_for_changes_no_other(lesson):
+    told = lesson()
+    sequential, batched = executors(told)
+    training = Training(told, 1, RANK)
+    server, fresh = training.start("server"), training.start("client")
+    exchanges = [training.exchange(client, fresh, server, 0) for client in range(NUM_CLIENTS)]
+    read = [one.loss for one in exchanges]
+    read += [one.after.adapter for one in exchanges if one.client != 2]
+    assert furthest(sequential.settle((), read)[1], batched.settle((), read)[1]) <= 1e-12
+
+
+def test_clients_that_come_back_one_by_one_are_right_too(lesson):
+    """Split learning in turns: all could go forward together, but the server has moved on in between."""
+    told = lesson()
+    sequential, batched = executors(told)
+    training = Training(told, 1, RANK)
+    server, fresh, read = training.start("server"), training.start("client"), []
+    for client in range(NUM_CLIENTS):
+        exchange = training.exchange(client, fresh, server, client)
+        server = training.server_update(server, [exchange], client)
+        read += [exchange.after.adapter, server.adapter]
+    assert furthest(sequential.settle((), read)[1], batched.settle((), read)[1]) <= 1e-12
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_of_the_whole_model_are_those_of_one_by_one(lesson, family):
+    told = lesson(family)
+    sequential, batched = executors(told)
+    training = Training(told, 1, RANK)
+    whole, read = training.start("whole"), []
+    for step in range(NUM_STEPS):
+        whole, losses = training.whole_step(whole, step)
+        read += [*losses, whole.adapter, whole.optimizer]
+    read.append(training.evaluate(whole.adapter).out("loss"))
+    assert furthest(sequential.settle((), read)[1], batched.settle((), read)[1]) <= 1e-12
+    assert batched.fallback_reason is None
+
+
+def rounds(lesson, executor, count):
+    """Play rounds that are settled one by one; return all that was learned."""
+    training = Training(lesson, 1, RANK)
+    clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
+    learned = []
+    for step in range(count):
+        exchanges = [training.exchange(client, side, server, step) for client, side in enumerate(clients)]
+        server = training.server_update(server, exchanges, step)
+        clients = [one.after for one in exchanges]
+        kept, losses = executor.settle(server_and(server, clients), [one.loss for one in exchanges])
+        server, *clients = [Side(*pair) for pair in zip(kept[::2], kept[1::2], strict=True)]
+        learned += losses
+    return [*learned, *executor.settle((), server_and(server, clients))[1]]
+
+
+def test_a_next_round_builds_on_what_was_kept(lesson):
+    told = lesson()
+    sequential, batched = executors(told)
+    assert furthest(rounds(told, sequential, 3), rounds(told, batched, 3)) <= 1e-12
+
+
+@pytest.mark.parametrize("executor", ["sequential", "batched"])
+def test_rounds_in_the_store_are_recalled_and_the_rest_builds_on_them(lesson, tmp_path, executor):
+    told = lesson(executor=executor)
+    whole = told.executor(RANK)
+    expected = rounds(told, whole, 3)
+    store = Store(tmp_path / "store")
+    begun, ended, again = (told.executor(RANK, store) for _ in range(3))
+    rounds(told, begun, 1)
+    learned = rounds(told, ended, 3)
+    assert list(map(float, expected[: 3 * NUM_CLIENTS])) == list(map(float, learned[: 3 * NUM_CLIENTS]))
+    assert ended.num_computed == whole.num_computed - begun.num_computed
+    assert ended.fallback_reason is None
+    assert rounds(told, again, 3)[: 3 * NUM_CLIENTS] == learned[: 3 * NUM_CLIENTS]
+    assert again.num_computed == 0
+    assert again.num_recalled == whole.num_computed
+
+
+def test_a_round_of_which_the_store_has_a_part_is_completed(lesson, tmp_path):
+    told = lesson(executor="batched")
+    store, expected = Store(tmp_path / "store"), rounds(told, executors(told)[0], 1)
+    training = Training(told, 1, RANK)
+    fresh, server = training.start("client"), training.start("server")
+    some = [training.exchange(client, fresh, server, 0).after.adapter for client in (1, 3)]
+    told.executor(RANK, store).settle(some, ())
+    completed = told.executor(RANK, store)
+    assert furthest(expected[:NUM_CLIENTS], rounds(told, completed, 1)[:NUM_CLIENTS]) <= 1e-12
+
+
+def test_what_is_kept_holds_no_memory_of_other_clients_and_no_graph(lesson):
+    told = lesson()
+    _, batched = executors(told)
+    values = Played(told).on(batched)
+    for tensor in numbers(values):
+        assert not tensor.requires_grad
+        assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
+
+def test_the_same_bytes_come_twice_and_no_global_state_is_touched(lesson):
+    told = lesson("llama", "float32")
+    before = torch.random.get_rng_state()
+    first, second = (list(numbers(Played(told).on(executors(told, 3)[1]))) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_bfloat16_goes_together_too(lesson):
+    told = lesson(dtype="bfloat16")
+    sequential, batched = executors(told)
+    played = Played(told)
+    assert furthest(played.on(sequential), played.on(batched)) <= 0.1
+    assert batched.fallback_reason is None
+
+
+def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(lesson, monkeypatch, caplog):
+    run_block = GPT2Body.run_block
+
+    def nosy(self, block, hidden, mask):
+        return run_block(self, block, hidden if bool(hidden.sum() > -1e9) else -hidden, mask)
+
+    monkeypatch.setattr(GPT2Body, "run_block", nosy)
+    told = lesson()
+    sequential, batched = executors(told)
+    played = Played(told)
+    with caplog.at_level(logging.WARNING, logger="cosim.learning.batched"):
+        assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
+    assert batched.fallback_reason is not None
+    assert batched.fallback_reason.startswith("client_forward: RuntimeError: vmap")
+    assert [record.args[0] for record in caplog.records] == [batched.fallback_reason]
+
+
+def test_where_only_the_head_cannot_be_stacked_the_clients_still_go_together(lesson, monkeypatch):
+    logits = GPT2Body.logits
+
+    def nosy(self, hidden, last):
+        return logits(self, hidden if bool(hidden.sum() > -1e9) else -hidden, last)
+
+    monkeypatch.setattr(GPT2Body, "logits", nosy)
+    told = lesson()
+    sequential, batched = executors(told)
+    played = Played(told)
+    assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
+    assert batched.fallback_reason is not None
+    assert batched.fallback_reason.startswith("server_exchange: RuntimeError: vmap")
+
+
+def test_dropout_is_drawn_client_by_client(lesson, caplog):
+    told = lesson(dropout=0.3)
+    sequential, batched = executors(told)
+    played = Played(told)
+    with caplog.at_level(logging.WARNING, logger="cosim.learning.batched"):
+        assert furthest(played.on(sequential), played.on(batched)) == 0.0
+    assert batched.fallback_reason == "LoRA dropout is drawn from a stream of each client's own"
+    assert len(caplog.records) == 1
+
+
+def test_a_fault_of_the_training_itself_is_told(lesson, monkeypatch):
+    def broken(self, *given):
+        raise ZeroDivisionError("no rate")
+
+    monkeypatch.setattr(Sgd, "update", broken)
+    told = lesson()
+    for executor in executors(told):
+        with pytest.raises(ZeroDivisionError, match="no rate"):
+            Played(told).on(executor)
+
+
+def test_a_group_of_none_is_refused():
+    with pytest.raises(ValueError, match="at least one work, not 0"):
+        Batched(lambda: pytest.fail("nothing is computed"), 0)
+
+
+def test_a_group_goes_there_and_back_before_the_next_begins(lesson):
+    told = lesson()
+    works = [
+        work
+        for one in Played(told).exchanges[:NUM_CLIENTS]
+        for work in vars(one).values()
+        if work != one.client
+    ]
+    works = sorted(works, key=lambda work: work.order)
+    found = [(group[0].operation, len(group)) for group in plan(works, 2)]
+    there_and_back = ["client_forward", "server_exchange", "client_backward"]
+    assert found == [(operation, size) for size in (2, 2, 1) for operation in there_and_back]
+
+
+def test_no_work_comes_before_its_inputs_or_twice(lesson):
+    told = lesson()
+    sequential, _ = executors(told)
+    works = sequential.uncomputed(Played(told).outputs)
+    for max_group in (1, 2, 3, 64):
+        groups = plan(works, max_group)
+        done = set()
+        for group in groups:
+            assert len(group) <= max_group
+            assert len({kind(work) for work in group}) == 1
+            assert all(one.work in done for work in group for one in work.inputs)
+            done.update(group)
+        assert sorted(work.order for group in groups for work in group) == [work.order for work in works]
+
+
+def test_works_that_differ_in_what_they_are_told_stay_apart():
+    works, batch = Describer(), {"rows": [1, 2]}
+    start = works.describe("start", ()).out("adapter")
+    one = works.describe("client_forward", [start], batch=batch, cut_layer=1, dropout=None)
+    for changes in ({"cut_layer": 2}, {"batch": {"rows": [1]}}):
+        other = works.describe(
+            "client_forward", [start], **{"batch": batch, "cut_layer": 1, "dropout": None, **changes}
+        )
+        assert kind(other) != kind(one)
+    assert kind(works.describe("client_forward", [start], batch=batch, cut_layer=1, dropout=7)) is None
+
+
+def test_the_executor_moves_the_keys_and_the_plain_one_leaves_them_alone(lesson):
+    keys = {}
+    for name, training in {
+        "sequential": {},
+        "unused": {"max_group": 3},
+        "batched": {"executor": "batched"},
+        "three": {"executor": "batched", "max_group": 3},
+    }.items():
+        keys[name] = Training(lesson(**training), 1, RANK).start("client").adapter.work.key
+    assert keys["sequential"] == keys["unused"]
+    assert len(set(keys.values())) == 3
+
+
+def test_the_larger_a_mini_batch_the_fewer_go_together(lesson):
+    small = lesson(executor="batched")
+    sizes = [
+        replace(small, training=small.training.model_copy(update={"batch_size": size})).max_group
+        for size in (1, 4, 16, 10**6)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 64
+    assert sizes[-1] == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gpu_computes_clients_together_the_same_way_every_time(lesson, family, dtype):
+    told = lesson(family, dtype, device="cuda")
+    sequential, batched = executors(told)
+    played = Played(told)
+    first = played.on(batched)
+    assert batched.fallback_reason is None
+    assert furthest(played.on(sequential), first) <= CLOSE.get(dtype, 0.1)
+    again = Played(told).on(executors(told)[1])
+    assert all(torch.equal(a, b) for a, b in zip(numbers(first), numbers(again), strict=True))
+    assert not torch.are_deterministic_algorithms_enabled()
