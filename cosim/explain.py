@@ -18,9 +18,10 @@ from cosim.radio.grant import Grant
 from cosim.radio.settings import DownlinkSettings
 from cosim.record.folder import Record
 from cosim.scenario.build import draw_devices
+from cosim.scenario.events import becomes
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario
-from cosim.units import Floats
+from cosim.units import Floats, seconds_to_ns
 from cosim.world import MAIN_SERVER
 
 
@@ -57,7 +58,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """A part of a transfer over which its grant stayed the same; without a subchannel it paused.
+    """A part of a transfer over which grant and air stayed the same; without a subchannel it paused.
 
     Attributes
     ----------
@@ -65,6 +66,8 @@ class Stretch:
         From when to when, ns.
     grant
         Subchannels and power.
+    block_ns
+        How long a gain holds, ns; None where it never changes.
     budgets
         How the rate of each subchannel at the start comes about; rates add up to the grant's.
     rates_bit_per_s
@@ -74,6 +77,7 @@ class Stretch:
     start_ns: int
     end_ns: int
     grant: Grant
+    block_ns: int | None
     budgets: tuple[LinkBudget, ...]
     rates_bit_per_s: Floats
 
@@ -90,10 +94,8 @@ class TransferExplanation:
         Which link it went over.
     is_counted
         Whether the link takes time; if not there is no stretch.
-    block_ns
-        How long a gain holds, ns; None where it never changes.
     stretches
-        One for as long as the grant stayed the same.
+        One for as long as grant and air stayed the same.
     expected_end_ns
         When the bits have drained at these rates, ns: the end of the span, if
         record and air agree.
@@ -103,7 +105,6 @@ class TransferExplanation:
     parents: tuple[Span, ...]
     link: str
     is_counted: bool
-    block_ns: int | None
     stretches: tuple[Stretch, ...]
     expected_end_ns: int
 
@@ -157,33 +158,42 @@ def _transfer(
     is_uplink = span.actor.startswith("client-")
     link = f"{server}_{'uplink' if is_uplink else 'downlink'}"
     client = (span.actor if is_uplink else span.peer).removeprefix("client-")
-    settings = scenario.radio.link(link)
+    ends = span.asked_ns, span.end_ns
+    stages = [(0, scenario), *((seconds_to_ns(at_s), stage) for at_s, stage in becomes(scenario))]
+    stages = [one for one in stages if one[0] < ends[1] or one[0] == 0]
+    met = [
+        one for one, after in zip(stages, [*stages[1:], None], strict=True) if not after or after[0] > ends[0]
+    ]
+    settings = met[0][1].radio.link(link)
     if isinstance(settings, DownlinkSettings) and not settings.counted:
-        return TransferExplanation(span, parents, link, False, None, (), span.start_ns)
-    cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
-    grants = _grants(record, link, int(client), span.start_ns, span.end_ns)
-    if not grants:
+        return TransferExplanation(span, parents, link, False, (), span.start_ns)
+    airs = [(from_ns, Cell.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
+    in_force = _in_force(record, link, int(client), span, airs)
+    if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
     left: Fraction | int = int(span.bits)
     stretches, expected_end_ns = [], span.start_ns
-    starts = [start_ns for start_ns, _ in grants]
-    for (start_ns, grant), end_ns in zip(grants, [*starts[1:], span.end_ns], strict=True):
+    starts = [start_ns for start_ns, *_ in in_force]
+    for (start_ns, cell, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
         rate = _rate(cell, link, int(client), grant)
         finish_ns = rate.finish_ns(left, start_ns)
         expected_end_ns = span.end_ns if finish_ns is None else finish_ns
         left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
         stretches.append(_stretch(cell, link, int(client), grant, start_ns, end_ns))
-    return TransferExplanation(span, parents, link, True, cell.block_ns, tuple(stretches), expected_end_ns)
+    return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
 
 
-def _grants(record: Record, link: str, client: int, start_ns: int, end_ns: int) -> list[tuple[int, Grant]]:
-    """Return the grants of a client in force from ``start_ns`` to ``end_ns``, each from its first instant."""
+def _in_force(
+    record: Record, link: str, client: int, span: Span, airs: list[tuple[int, Cell]]
+) -> list[tuple[int, Cell, Grant]]:
+    """Return air and grant while a transfer went on, each pair from its first instant."""
+    start_ns, end_ns = span.start_ns, span.end_ns
     rows = [row for row in record.grants.to_pylist() if row["link"] == link and row["time_ns"] <= end_ns]
+    changes = {row["time_ns"] for row in rows} | {from_ns for from_ns, _ in airs}
     held: dict[int, tuple[str, float]] = {}
-    found: list[tuple[int, Grant]] = []
-    instants = sorted({start_ns, *(row["time_ns"] for row in rows if start_ns < row["time_ns"] < end_ns)})
+    found: list[tuple[int, Cell, Grant]] = []
     position = 0
-    for instant in instants:
+    for instant in sorted({start_ns, *(one for one in changes if start_ns < one < end_ns)}):
         while position < len(rows) and rows[position]["time_ns"] <= instant:
             row = rows[position]
             held[row["subchannel"]] = (row["client"], row["tx_power_w"])
@@ -193,8 +203,10 @@ def _grants(record: Record, link: str, client: int, start_ns: int, end_ns: int) 
         )
         numbers = np.array([number for number, _ in mine], dtype=np.int64)
         grant = Grant(numbers, np.array([power for _, power in mine]))
-        if (len(mine) or found) and not (found and _same(found[-1][1], grant)):
-            found.append((instant, grant))
+        cell = next(cell for from_ns, cell in reversed(airs) if from_ns <= instant)
+        same = bool(found) and found[-1][1] is cell and _same(found[-1][2], grant)
+        if (mine or found) and not same:
+            found.append((instant, cell, grant))
     return found
 
 
@@ -228,6 +240,7 @@ def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, en
         start_ns,
         end_ns,
         grant,
+        cell.block_ns,
         tuple(
             replace(
                 budget,

@@ -40,7 +40,7 @@ def answer(arguments: Sequence[str]) -> int:
         return 1
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own, whichever click it brings along
-            _tell(f"cosim: {_one_line(error.format_message())}; `cosim --help` lists what there is.")
+            _tell(f"cosim: {_one_line(error.format_message()).rstrip('?')}; see `cosim --help`.")
             return 2
         _raise_if_asked()
         _tell(

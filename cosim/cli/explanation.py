@@ -62,14 +62,14 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
     for number, stretch in enumerate(explanation.stretches, start=1):
         if len(explanation.stretches) > 1:
             console.print(
-                f"\nGrant {number} of {len(explanation.stretches)}, from {duration(stretch.start_ns)} "
+                f"\nPart {number} of {len(explanation.stretches)}, from {duration(stretch.start_ns)} "
                 f"for {duration(stretch.end_ns - stretch.start_ns)}"
             )
-        _show_stretch(stretch, explanation.block_ns, console)
+        _show_stretch(stretch, console)
     _show_times(explanation, console)
 
 
-def _show_stretch(stretch: Stretch, block_ns: int | None, console: Console) -> None:
+def _show_stretch(stretch: Stretch, console: Console) -> None:
     if not stretch.budgets:
         _say(console, "rate", "no subchannel of its own: the transfer paused")
         return
@@ -95,12 +95,12 @@ def _show_stretch(stretch: Stretch, block_ns: int | None, console: Console) -> N
         f"{amount(power_w, 'W')} ({linear_to_db(power_w) + 30.0:.2f} dBm), {amount(float(rates[0]), 'bit/s')}"
     )
     _say(console, "sum", total)
-    if block_ns is not None:
+    if stretch.block_ns is not None:
+        mean, least, most = (amount(float(one), "bit/s") for one in (rates.mean(), rates.min(), rates.max()))
         _say(
             console,
             "blocks crossed",
-            f"{count(len(rates))} of {duration(block_ns)}, at {amount(float(rates.mean()), 'bit/s')} on "
-            f"average, {amount(float(rates.min()), 'bit/s')} to {amount(float(rates.max()), 'bit/s')}",
+            f"{count(len(rates))} of {duration(stretch.block_ns)}, at {mean} on average, {least} to {most}",
         )
 
 

@@ -67,15 +67,25 @@ def watching(scenario: Scenario) -> Iterator[Watch]:
 
     columns = (
         SpinnerColumn(),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=10),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
     )
     with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(f"round 0/{num_rounds}: loading the model", total=num_rounds)
         yield lambda progress: bar.update(
-            task, completed=progress.round, description=_words(progress, num_rounds)
+            task, completed=progress.round, description=_few_words(progress, num_rounds)
         )
+
+
+def _few_words(progress: Progress, num_rounds: int) -> str:
+    """Tell what fits beside a bar on a narrow terminal."""
+    losses = [
+        f"{progress.measured[name]:.3f}" for name in ("train_loss", "eval_loss") if name in progress.measured
+    ]
+    loss = f", loss {' / '.join(losses)}" if losses else ""
+    spans = f"{count(progress.num_spans)} spans"
+    return f"{progress.round}/{num_rounds}: {duration(progress.simulated_ns)}, {spans}{loss}"
 
 
 def _words(progress: Progress, num_rounds: int) -> str:

@@ -283,16 +283,19 @@ def _labelled(lanes: Sequence[Lane]) -> list[int]:
 
 
 def _draw_legend(figure: "Figure", shown: Chart) -> None:
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     is_transfer = {bars.name: bars.is_transfer for lane in shown.lanes for bars in lane.bars}
-    patches = []
+    patches: list[Patch | Line2D] = []
     for name in shown.names:
         look = _look(name, is_transfer[name], shown.names)
         label = name.replace("_", " ")
         patches.append(
             Patch(facecolor=look.colour, hatch=look.hatch, edgecolor=_HATCH_COLOUR, linewidth=0, label=label)
         )
+    if any((bars.start_ns > bars.asked_ns).any() for lane in shown.lanes for bars in lane.bars):
+        patches.append(Line2D([], [], color="#888888", linewidth=0.8, label="waits for a queue or the air"))
     figure.legend(
         handles=patches,
         title=shown.title,

@@ -185,8 +185,9 @@ def _probe_lesson(scenario: Scenario, found: _Found) -> None:
 def _refuse_cut(scenario: Scenario, shape: ModelShape) -> None:
     cut_layer, num_layers = scenario.model.cut_layer, shape.num_layers
     if not cut_layer < num_layers:
+        places = "1" if num_layers == 2 else f"1 to {num_layers - 1}"
         way_out = (
-            f"a model of {num_layers} layers can be cut at 1 to {num_layers - 1}."
+            f"a model of {num_layers} layers can be cut at {places}."
             if num_layers > 1
             else "a model of 1 layer cannot be cut; take a deeper one."
         )

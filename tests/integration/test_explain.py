@@ -23,6 +23,18 @@ AIRS = {
     },
     "constant bandwidth": {"radio.rate": {"kind": "constant_bandwidth", "rate_bit_per_s": 3e6}},
     "random shares": {"allocator.kind": "random"},
+    "another noise from an instant on": {
+        "events": [{"at_s": 0.004, "set": {"radio.noise_figure_db": 25.0}}],
+    },
+    "another allocator and fading from an instant on": {
+        "events": [
+            {"at_s": 0.003, "set": {"allocator": {"kind": "random"}}},
+            {
+                "at_s": 0.006,
+                "set": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-4}},
+            },
+        ],
+    },
 }
 
 
@@ -82,7 +94,7 @@ def test_a_transfer_over_block_fading_tells_every_block_it_crossed(records):
     crossed = []
     for one in transfers(records("block fading")):
         (stretch,) = one.stretches
-        first, last = one.span.start_ns // one.block_ns, (one.span.end_ns - 1) // one.block_ns
+        first, last = one.span.start_ns // stretch.block_ns, (one.span.end_ns - 1) // stretch.block_ns
         assert len(stretch.rates_bit_per_s) == last - first + 1
         crossed.append(len(stretch.rates_bit_per_s))
     assert max(crossed) > 1
@@ -95,6 +107,15 @@ def test_subchannels_reassigned_in_flight_are_stretches_that_follow_each_other(r
         edges = [one.span.start_ns, *(stretch.end_ns for stretch in one.stretches)]
         assert edges[-1] == one.span.end_ns
         assert [stretch.start_ns for stretch in one.stretches] == edges[:-1]
+
+
+def test_a_change_of_the_air_in_flight_begins_a_new_part(records):
+    found = [one for one in transfers(records("another noise from an instant on")) if len(one.stretches) > 1]
+    assert found
+    for one in found:
+        before, after = one.stretches
+        assert after.start_ns == 4_000_000
+        assert after.rates_bit_per_s[0] < before.rates_bit_per_s[0]
 
 
 @pytest.mark.parametrize("air", ["static", "in turn", "reassigned in flight"])
