@@ -74,7 +74,7 @@ CELLS = {
 
 
 def measure() -> list[Ratio]:
-    """Return the time of writing over that of empty packets, one for each span, for a few and for many clients."""
+    """Return the time of writing a span over that of an empty packet, for few and for many clients."""
     return [_one(name, changes) for name, changes in CELLS.items()]
 
 

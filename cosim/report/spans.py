@@ -105,25 +105,26 @@ class Spans:
     @cached_property
     def links(self) -> tuple[str, ...]:
         """The links transfers go over, such as ``main_uplink``, in order of their names."""
-        return tuple(sorted({self._link_of(*ends) for ends in self._ends}))
+        return tuple(sorted({self._link_of(pair) for pair in self._pairs[0]}))
 
     @cached_property
     def link(self) -> Ints:
         """Which link a span goes over, as an index into ``links``; -1 for what is computed."""
+        pairs, which = self._pairs
         found = np.full(len(self), -1, dtype=np.int64)
-        for actor, peer in self._ends:
-            mine = self.is_transfer & (self.actor == actor) & (self.peer == peer)
-            found[mine] = self.links.index(self._link_of(actor, peer))
+        of_pair = [self.links.index(self._link_of(pair)) for pair in pairs]
+        found[self.is_transfer] = np.array(of_pair, dtype=np.int64)[which]
         return found
 
     @cached_property
-    def _ends(self) -> list[tuple[int, int]]:
-        """Who sends to whom, each pair once."""
-        pairs = np.stack([self.actor[self.is_transfer], self.peer[self.is_transfer]])
-        return [(int(actor), int(peer)) for actor, peer in np.unique(pairs, axis=1).T]
+    def _pairs(self) -> tuple[list[tuple[int, int]], Ints]:
+        """Who sends to whom, each pair once, and which of them each transfer has."""
+        pair = self.actor[self.is_transfer] * len(self.actors) + self.peer[self.is_transfer]
+        different, which = np.unique(pair, return_inverse=True)
+        return [divmod(one, len(self.actors)) for one in different.tolist()], which
 
-    def _link_of(self, actor: int, peer: int) -> str:
-        ends = self.actors[actor], self.actors[peer]
+    def _link_of(self, pair: tuple[int, int]) -> str:
+        ends = [self.actors[one] for one in pair]
         server, way = (ends[1], "uplink") if is_client(ends[0]) else (ends[0], "downlink")
         return f"{server.removesuffix('-server')}_{way}"
 

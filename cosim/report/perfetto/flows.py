@@ -1,11 +1,14 @@
 """Arrows of a trace: every tensor that travels, from where it was made to where it is used."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from cosim.report.spans import Spans
 from cosim.units import Ints
+
+_CAUSES_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,19 +36,35 @@ class Flows:
         Of all a transfer waited for, its sender's own work made what it carries;
         of all that waited for it, its receiver's own work uses it.
         """
-        child = np.repeat(np.arange(len(spans)), np.diff(spans.parents_end, prepend=0))
-        parent = spans.parents
-        leaves = (
-            spans.is_transfer[child]
-            & ~spans.is_transfer[parent]
-            & (spans.actor[child] == spans.actor[parent])
-        )
-        reaches = (
-            ~spans.is_transfer[child] & spans.is_transfer[parent] & (spans.actor[child] == spans.peer[parent])
-        )
-        made, made_end = _grouped(parent[leaves], child[leaves], len(spans))
-        used, used_end = _grouped(child[reaches], parent[reaches], len(spans))
-        return cls(made, made_end, used, used_end)
+        leaves, reaches = [], []
+        for first, last in _blocks(spans.parents_end):
+            begin = int(spans.parents_end[first - 1]) if first else 0
+            counts = np.diff(spans.parents_end[first:last], prepend=begin)
+            child = np.repeat(np.arange(first, last), counts)
+            parent = spans.parents[begin : begin + len(child)]
+            mixed = spans.is_transfer[child] != spans.is_transfer[parent]
+            child, parent = child[mixed], parent[mixed]
+            sends = spans.is_transfer[child]
+            from_own = sends & (spans.actor[child] == spans.actor[parent])
+            to_own = ~sends & (spans.actor[child] == spans.peer[parent])
+            leaves.append((parent[from_own], child[from_own]))
+            reaches.append((child[to_own], parent[to_own]))
+        made, used = _joined(leaves), _joined(reaches)
+        return cls(*_grouped(*made, len(spans)), *_grouped(*used, len(spans)))
+
+
+def _joined(pairs: list[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
+    return np.concatenate([one for one, _ in pairs]), np.concatenate([other for _, other in pairs])
+
+
+def _blocks(ends: Ints) -> Iterator[tuple[int, int]]:
+    """Return ranges of spans with about as many causes each: a barrier of n has n times n of them."""
+    first = 0
+    while first < len(ends):
+        done = int(ends[first - 1]) if first else 0
+        last = max(int(np.searchsorted(ends, done + _CAUSES_AT_ONCE, side="right")), first + 1)
+        yield first, last
+        first = last
 
 
 def _grouped(span: Ints, transfer: Ints, num_spans: int) -> tuple[Ints, Ints]:

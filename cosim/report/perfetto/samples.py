@@ -7,8 +7,8 @@ import numpy as np
 from cosim.record.folder import Record
 from cosim.report.air import Air
 from cosim.report.perfetto.tracks import Samples, Tracks
-from cosim.report.spans import Chosen, Spans, is_client
-from cosim.units import NS_PER_S, Floats, db_to_linear, linear_to_db
+from cosim.report.spans import Spans, is_client
+from cosim.units import NS_PER_S, Floats, Ints, db_to_linear, linear_to_db
 
 
 def counters(tracks: Tracks, record: Record, spans: Spans, air: Air | None, run: int) -> list[Samples]:
@@ -38,21 +38,22 @@ def _measured(tracks: Tracks, record: Record, spans: Spans, run: int) -> Iterato
 
 def _queues(tracks: Tracks, spans: Spans) -> Iterator[Samples]:
     """Add a counter of works in the queue of each device, and of transfers that wait for subchannels."""
-    waited = spans.asked_ns < spans.start_ns
+    waited = np.flatnonzero(spans.asked_ns < spans.start_ns)
+    computed = waited[~spans.is_transfer[waited]]
     for actor in np.unique(spans.actor[~spans.is_transfer]).tolist():
-        mine = waited & ~spans.is_transfer & (spans.actor == actor)
-        yield _queue(spans, mine, tracks.add(actor, "queue length", "works"))
+        track = tracks.add(actor, "queue length", "works")
+        yield _queue(spans, computed[spans.actor[computed] == actor], track)
     for number, link in enumerate(spans.links):
-        of_link = spans.link == number
-        ends = int(spans.actor[of_link][0]), int(spans.peer[of_link][0])
+        first = int((spans.link == number).argmax())
+        ends = int(spans.actor[first]), int(spans.peer[first])
         server = next((end for end in ends if not is_client(spans.actors[end])), ends[0])
         track = tracks.add(server, f"queue for {_words(link)}", "transfers")
-        yield _queue(spans, waited & of_link, track)
+        yield _queue(spans, waited[spans.link[waited] == number], track)
 
 
-def _queue(spans: Spans, queued: Chosen, track: int) -> Samples:
-    """Return how many of the chosen spans were asked for and had not begun, whenever that changes."""
-    count = int(queued.sum())
+def _queue(spans: Spans, queued: Ints, track: int) -> Samples:
+    """Return how many of these spans were asked for and had not begun, whenever that changes."""
+    count = len(queued)
     instants = np.concatenate([[0], spans.asked_ns[queued], spans.start_ns[queued]])
     steps = np.concatenate([[0.0], np.ones(count), -np.ones(count)])
     order = np.argsort(instants, kind="stable")

@@ -91,7 +91,8 @@ class Writer:
         # A transfer carries its own flow, what is computed those of the transfers it made and used.
         num_made = np.where(spans.is_transfer, 1, np.diff(flows.made_end, prepend=0))
         num_used = np.diff(flows.used_end, prepend=0)
-        keys = np.stack([spans.is_transfer, is_critical, num_made, num_used], axis=1)
+        bases = 2, 2, int(num_made.max()) + 1, int(num_used.max()) + 1
+        keys = np.ravel_multi_index((spans.is_transfer, is_critical, num_made, num_used), bases)
         columns = (
             *(spans.start_ns, track + 1, spans.name + 1),
             *(np.arange(len(spans)), spans.round, spans.local_step, spans.start_ns - spans.asked_ns),
@@ -101,7 +102,8 @@ class Writer:
         for begin in range(0, len(order), _ROWS_AT_ONCE):
             block = order[begin : begin + _ROWS_AT_ONCE]
             pieces = [b""] * len(block)
-            for key, places in _grouped(keys[block]):
+            for number, places in _grouped(keys[block]):
+                key = tuple(int(one) for one in np.unravel_index(number, bases))
                 rows = block[places]
                 made = _those_of(rows, flows.made, flows.made_end, key[2]) if not key[0] else [rows]
                 used = _those_of(rows, flows.used, flows.used_end, key[3])
@@ -188,11 +190,11 @@ class Writer:
         return written
 
 
-def _grouped(keys: Ints) -> Iterator[tuple[tuple[int, ...], Ints]]:
-    """Return each different row of ``keys`` and where it stands."""
-    different, which = np.unique(keys, axis=0, return_inverse=True)
-    for number, key in enumerate(different.tolist()):
-        yield tuple(key), np.flatnonzero(which == number)
+def _grouped(keys: Ints) -> Iterator[tuple[int, Ints]]:
+    """Return each different key and where it stands."""
+    order = np.argsort(keys, kind="stable")
+    different, begins = np.unique(keys[order], return_index=True)
+    return zip(different.tolist(), np.split(order, begins[1:]), strict=True)
 
 
 def _those_of(rows: Ints, members: Ints, ends: Ints, count: int) -> list[Ints]:
