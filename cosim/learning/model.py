@@ -6,6 +6,7 @@ adapter into the slots and runs the blocks directly.
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,6 +131,10 @@ class SplitModel:
         """
         from peft import get_peft_model
 
+        if device.startswith("cuda"):
+            # cuBLAS gives the same bits every time only with a workspace of fixed size, and torch
+            # looks here once, at the first product.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         shape = base.shape(task, num_labels)
         settings = lora.peft_config(shape, base.name_or_path)
         model = base.load(task, num_labels, dtype).to(device)

@@ -1,6 +1,5 @@
 """How each operation of the value plane is computed, in torch."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import exp, inf
@@ -148,15 +147,10 @@ class Trainer:
 
 @contextmanager
 def deterministic(device: str) -> Iterator[None]:
-    """Let torch use only such kernels for a while as give the same bits every time; the CPU's all do.
-
-    cuBLAS does so with a workspace of fixed size, which it is told by the
-    environment; what the user has set there stays.
-    """
+    """Let torch use only such kernels for a while as give the same bits every time; the CPU's all do."""
     if not device.startswith("cuda"):
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     kernels: Any = torch.utils.deterministic
