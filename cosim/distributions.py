@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 from cosim.parts import Table
 from cosim.rng import Stream
 
-Positive = Annotated[float, Field(gt=0.0)]
+Positive = Annotated[float, Field(ge=1e-9, le=1e30)]  # beyond that, no device could be timed
 
 
 class Constant(Table):

@@ -128,26 +128,40 @@ def whatif(
         changed by hand, or the changes make a fault.
     """
     record = Record.open(folder)
-    if record.status != "complete":
-        raise RecordError(
-            f"{folder}: the run is {record.status}; bring it to its end by cosim resume {folder}."
-        )
-    scenario = scenario_of(record)
-    if at_s is None:
-        other = change(scenario, changes)
-    else:
-        if not 0.0 < at_s < record.manifest["simulated_s"]:
-            raise RecordError(
-                f"{folder}: cannot be forked at {at_s:g} s; it lasts from 0 to "
-                f"{record.manifest['simulated_s']:g} s."
-            )
-        events = [event.model_dump() for event in scenario.events]
-        other = change(scenario, {"events": [*events, {"at_s": at_s, "set": dict(changes)}]})
+    scenario = other_scenario(record, changes, at_s)
     timing_only = record.manifest["timing_only"]
-    there = default_folder(other, timing_only=timing_only)
+    there = whatif_folder(record, scenario, out)
     if out is None and (there / "manifest.json").is_file() and Record.open(there).status == "complete":
         return there
-    return run(other, out, timing_only=timing_only, store=store, watch=watch)
+    return run(scenario, there, timing_only=timing_only, store=store, watch=watch)
+
+
+def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:
+    """Return the folder of a what-if on a run: the one named, or that of its scenario."""
+    return out or default_folder(scenario, timing_only=record.manifest["timing_only"])
+
+
+def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | None) -> Scenario:
+    """Return what a what-if on a run plays.
+
+    Raises
+    ------
+    CosimError
+        As :func:`whatif` does.
+    """
+    folder = record.path
+    if record.status != "complete":
+        raise RecordError(f"{folder}: the run is {record.status}; end it first: cosim resume {folder}")
+    scenario = scenario_of(record)
+    if at_s is None:
+        return change(scenario, changes)
+    if not 0.0 < at_s < record.manifest["simulated_s"]:
+        raise RecordError(
+            f"{folder}: cannot be forked at {at_s:g} s; it lasts from 0 to "
+            f"{record.manifest['simulated_s']:g} s."
+        )
+    events = [event.model_dump() for event in scenario.events]
+    return change(scenario, {"events": [*events, {"at_s": at_s, "set": dict(changes)}]})
 
 
 def scenario_of(record: Record) -> Scenario:

@@ -21,6 +21,13 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, such as radio.fading.kind=none."),
 ]
+StoreFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--store", metavar="DIR", help="Where learned values are kept; the user's cache without it."
+    ),
+]
+NoStore = Annotated[bool, typer.Option("--no-store", help="Recall and keep no learned values.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Another seed than the scenario's.")]
 
 
@@ -69,6 +76,8 @@ def run(
     timing_only: Annotated[
         bool, typer.Option("--timing-only", help="Compute no tensor: times, amounts and grants only.")
     ] = False,
+    store: StoreFolder = None,
+    no_store: NoStore = False,
 ) -> None:
     """Run a scenario and record it."""
     from cosim.cli.progress import interruptible, watching
@@ -78,9 +87,88 @@ def run(
     scenario = _scenario(file, changes, seed)
     folder = out or default_folder(scenario, timing_only=timing_only)
     with interruptible(folder), watching(scenario) as watch:
-        play(scenario, folder, timing_only=timing_only, watch=watch)
+        kept = None if timing_only else _store(store, no_store)
+        play(scenario, folder, timing_only=timing_only, store=kept, watch=watch)
     _show_summary(folder)
     print(f"run folder: {folder}")
+
+
+@app.command()
+def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore = False) -> None:
+    """Bring a run that was stopped to its end, with the bytes it would have had."""
+    from cosim.cli.progress import interruptible, watching
+    from cosim.record.folder import Record
+    from cosim.run import resume as play
+    from cosim.run import scenario_of
+
+    with interruptible(folder), watching(scenario_of(Record.open(folder))) as watch:
+        play(folder, store=_store(store, no_store), watch=watch)
+    _show_summary(folder)
+    print(f"run folder: {folder}")
+
+
+@app.command()
+def whatif(
+    folder: RunFolderPath,
+    changes: Changes = None,
+    at_s: Annotated[
+        float | None,
+        typer.Option("--at", metavar="SECONDS", help="Change it at this instant, not from the beginning."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The new run's folder; runs/NAME/HASH without it.", show_default=False
+        ),
+    ] = None,
+    store: StoreFolder = None,
+    no_store: NoStore = False,
+) -> None:
+    """Play a run again under other conditions, without retraining, and say what changed."""
+    from rich.console import Console
+
+    from cosim.cli.progress import interruptible, watching
+    from cosim.record.folder import Record
+    from cosim.report.comparison import compare
+    from cosim.report.side_by_side import show
+    from cosim.run import other_scenario, whatif_folder
+    from cosim.run import whatif as play
+    from cosim.scenario.load import parse_change
+
+    told = dict(map(parse_change, changes or ()))
+    before = Record.open(folder)
+    scenario = other_scenario(before, told, at_s)
+    after = whatif_folder(before, scenario, out)
+    with interruptible(after), watching(scenario) as watch:
+        play(folder, told, at_s=at_s, out=out, store=_store(store, no_store), watch=watch)
+    show(compare(before, Record.open(after)), Console())
+    print(f"run folder: {after}")
+
+
+@app.command()
+def store(
+    folder: StoreFolder = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every value; damaged ones are removed.")
+    ] = False,
+    prune_mb: Annotated[
+        float | None,
+        typer.Option(
+            "--prune-mb", min=0, metavar="MB", help="Remove what was not used for longest down to this size."
+        ),
+    ] = None,
+    prune_days: Annotated[
+        float | None,
+        typer.Option(
+            "--prune-days", min=0, metavar="DAYS", help="Remove what was not used for so many days."
+        ),
+    ] = None,
+) -> None:
+    """Show how much the store of learned values holds; check it, or make it smaller."""
+    from cosim.cli.housekeeping import housekeeping
+
+    for line in housekeeping(_store(folder, unwanted=False), verify, prune_mb, prune_days):
+        print(line)
 
 
 @app.command()
@@ -161,6 +249,12 @@ def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> Any:
     if changes or seed is not None:
         scenario = change(scenario, dict(map(parse_change, changes or ())), seed)
     return scenario
+
+
+def _store(folder: Path | None, unwanted: bool) -> Any:
+    from cosim.learning.store import Store, default_store
+
+    return None if unwanted else Store(folder or default_store())
 
 
 def _show_summary(folder: Path) -> None:

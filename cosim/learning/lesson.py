@@ -91,14 +91,14 @@ class Lesson:
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "
                 f"{shape.max_positions} positions; make it shorter."
             )
-        tokenizer_file = model.base.tokenizer_file()
-        if tokenizer_file is None:
+        tokenizer_folder = model.base.tokenizer_folder()
+        if tokenizer_folder is None:
             raise ScenarioError(
                 "model.base: has no tokenizer, and the data is text; name one with tokenizer_path."
             )
         tokens = TokenCorpus(
             source=data.source,
-            tokenizer=Tokenizer(tokenizer_file.parent),
+            tokenizer=Tokenizer(tokenizer_folder),
             special=SpecialIds.of(config),
             sequence_length=data.sequence_length,
             task=model.task,
@@ -198,6 +198,12 @@ class Lesson:
         return blake2b(repr(names).encode(), digest_size=16).hexdigest()
 
     def _trainer(self, lora_rank: int) -> "Trainer":
+        highest = int(max(self.tokens.train.input_ids.max(), self.tokens.test.input_ids.max()))
+        if highest >= self.shape.vocab_size:
+            raise ScenarioError(
+                f"model.base: the tokenizer gives id {highest} and the model has {self.shape.vocab_size} "
+                "tokens; use the tokenizer that belongs to the model."
+            )
         from cosim.learning.trainer import Trainer
 
         return Trainer(self, self._model(lora_rank))

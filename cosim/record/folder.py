@@ -98,10 +98,6 @@ class RunFolder:
         """
         from pyarrow import parquet
 
-        if status == "failed":
-            log.metrics.drop_unsettled()
-        else:
-            log.metrics.settle()
         tables = {
             "spans": spans_table(log.spans),
             "metrics": metrics_table(log.metrics),

@@ -1,7 +1,7 @@
 """The log of a running simulation: columns that grow, one row a piece of work, a metric or a grant."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 Kind = Literal["compute", "transfer"]
@@ -84,7 +84,7 @@ class SpanLog:
 
 
 class MetricLog:
-    """Measured values at instants. A value may be a promise: it is asked for when the log is settled."""
+    """Measured values at instants."""
 
     def __init__(self) -> None:
         self.time_ns = array("q")
@@ -93,7 +93,6 @@ class MetricLog:
         self.actor: list[str] = []
         self.name: list[str] = []
         self.value = array("d")
-        self._promised: list[tuple[int, Callable[[], float]]] = []
 
     def __len__(self) -> int:
         return len(self.name)
@@ -105,36 +104,15 @@ class MetricLog:
         local_step: int,
         actor: str,
         name: str,
-        value: float | Callable[[], float],
+        value: float,
     ) -> None:
-        """Add one value, or a promise of it."""
+        """Add one value."""
         self.time_ns.append(time_ns)
         self.round.append(round_)
         self.local_step.append(local_step)
         self.actor.append(actor)
         self.name.append(name)
-        if callable(value):
-            self._promised.append((len(self.name) - 1, value))
-            self.value.append(float("nan"))
-        else:
-            self.value.append(value)
-
-    def settle(self) -> None:
-        """Keep every promise made so far."""
-        for row, promise in self._promised:
-            self.value[row] = promise()
-        self._promised.clear()
-
-    def drop_unsettled(self) -> None:
-        """Forget rows whose promise was never kept: a run that failed records only what it measured."""
-        rows = {row for row, _ in self._promised}
-        keep = [row for row in range(len(self)) if row not in rows]
-        for whole in (self.time_ns, self.round, self.local_step):
-            whole[:] = array("q", [whole[row] for row in keep])
-        self.value[:] = array("d", [self.value[row] for row in keep])
-        for words in (self.actor, self.name):
-            words[:] = [words[row] for row in keep]
-        self._promised.clear()
+        self.value.append(value)
 
 
 class GrantLog:

@@ -14,7 +14,8 @@ class Centralized(Scheme):
 
     A step is one optimiser step on the weighted sum of the losses of all
     clients' mini-batches; nothing travels. With one client this is, bit for
-    bit, what ``split_federated`` learns.
+    bit, what ``split_federated`` learns; not so with ``max_grad_norm``, whose norm
+    is taken over all that one optimiser holds.
     """
 
     kind: Literal["centralized"] = "centralized"

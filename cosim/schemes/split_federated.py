@@ -52,7 +52,7 @@ class SplitFederated(Scheme):
     kind: Literal["split_federated"] = "split_federated"
     links: ClassVar[frozenset[str]] = frozenset(LINKS)
     server_batch: Literal["joint", "per_client"] = "joint"
-    deadline_s: float | None = Field(default=None, gt=0.0)
+    deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
 
     @model_validator(mode="after")
     def _deadline_is_of_a_joint_batch(self) -> Self:

@@ -30,9 +30,9 @@ pytestmark = [
 
 
 def story_batch(base: FolderBase) -> Batch:
-    file = base.tokenizer_file()
-    assert file is not None
-    tokenizer = Tokenizer.from_file(str(file))
+    folder = base.tokenizer_folder()
+    assert folder is not None
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     rows = [tokenizer.encode(text).ids for text in TEXTS]
     rows = [row if row[0] == 1 else [1, *row] for row in rows]
     length = max(map(len, rows))

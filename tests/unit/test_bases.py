@@ -60,9 +60,7 @@ def test_a_folder_gives_back_the_model_that_was_saved(folder: Path) -> None:
     assert base.shape().num_layers == 3
     assert base.describe() == f"gpt2 model in {folder}"
     assert base.warning is None
-    assert base.tokenizer_file() is None
-    (folder / "tokenizer.json").write_text("{}")
-    assert base.tokenizer_file() == folder / "tokenizer.json"
+    assert base.tokenizer_folder() == folder
 
 
 def test_a_relative_folder_counts_from_the_current_directory(
@@ -216,7 +214,7 @@ def test_a_random_base_warns_loudly_and_names_its_seed() -> None:
 def test_a_random_base_reads_a_config_from_a_file(folder: Path) -> None:
     base = RandomBase(config_path=folder / "config.json", tokenizer_path=folder / "tokenizer.json")
     assert base.shape().hidden_size == 16
-    assert base.tokenizer_file() == folder / "tokenizer.json"
+    assert base.tokenizer_folder() == folder
 
 
 @pytest.mark.parametrize("settings", [{}, {"config": {"model_type": "gpt2"}, "config_path": "config.json"}])
@@ -264,7 +262,7 @@ def test_the_embedded_model_is_whole_and_small() -> None:
     base = EmbeddedBase()
     model = SplitModel.load(base, Lora())
     assert model.shape.num_weights < 10_000_000
-    assert base.tokenizer_file().is_file()
+    assert (base.tokenizer_folder() / "tokenizer.json").is_file()
     assert base.warning is None
 
 

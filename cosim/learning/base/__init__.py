@@ -32,8 +32,8 @@ class Base(Part, ABC):
         """
 
     @abstractmethod
-    def tokenizer_file(self) -> Path | None:
-        """Return the path of the model's ``tokenizer.json``, or None where it has none."""
+    def tokenizer_folder(self) -> Path | None:
+        """Return the folder of the model's tokenizer files, or None where it has none."""
 
     @abstractmethod
     def content_key(self) -> str:

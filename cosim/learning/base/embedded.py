@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files
-from cosim.learning.embedded import FOLDER, TOKENIZER_FILE
+from cosim.learning.embedded import FOLDER
 from cosim.learning.shape import Task
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class EmbeddedBase(Base):
     def read_config(self) -> dict[str, Any]:
         return read_json(FOLDER / "config.json")
 
-    def tokenizer_file(self) -> Path | None:
-        return FOLDER / TOKENIZER_FILE
+    def tokenizer_folder(self) -> Path | None:
+        return FOLDER
 
     def content_key(self) -> str:
         return hash_files(self.read_config(), weight_files(FOLDER))

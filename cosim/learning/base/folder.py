@@ -25,9 +25,8 @@ class FolderBase(Base):
     def read_config(self) -> dict[str, Any]:
         return read_json(self._folder / "config.json")
 
-    def tokenizer_file(self) -> Path | None:
-        file = self._folder / "tokenizer.json"
-        return file if file.is_file() else None
+    def tokenizer_folder(self) -> Path | None:
+        return self._folder
 
     def content_key(self) -> str:
         return hash_files(self.read_config(), weight_files(self._folder))

@@ -14,7 +14,14 @@ from cosim.learning.shape import Task
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_WANTED = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json")
+_WANTED = (
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 class HubBase(Base):
@@ -33,9 +40,8 @@ class HubBase(Base):
     def read_config(self) -> dict[str, Any]:
         return read_json(self._folder / "config.json")
 
-    def tokenizer_file(self) -> Path | None:
-        file = self._folder / "tokenizer.json"
-        return file if file.is_file() else None
+    def tokenizer_folder(self) -> Path | None:
+        return self._folder
 
     def content_key(self) -> str:
         return hash_files(self.read_config(), weight_files(self._folder))

@@ -28,7 +28,8 @@ class RandomBase(Base):
     config_path
         A ``config.json`` instead.
     tokenizer_path
-        A ``tokenizer.json`` that fits, for data that is text.
+        A tokenizer that fits, for data that is text: a ``tokenizer.json``, or a
+        folder that holds it or ``vocab.json`` and ``merges.txt``.
     seed
         The weights follow from it and from nothing else.
     """
@@ -53,8 +54,11 @@ class RandomBase(Base):
             return read_json(self.config_path.expanduser())
         return dict(self.config or {})
 
-    def tokenizer_file(self) -> Path | None:
-        return None if self.tokenizer_path is None else self.tokenizer_path.expanduser()
+    def tokenizer_folder(self) -> Path | None:
+        if self.tokenizer_path is None:
+            return None
+        path = self.tokenizer_path.expanduser()
+        return path.parent if path.name == "tokenizer.json" else path
 
     def content_key(self) -> str:
         return blake2b(canonical(self.read_config()) + b"%d" % self.seed, digest_size=16).hexdigest()

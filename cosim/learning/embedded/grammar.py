@@ -288,6 +288,8 @@ def _run_on(phrases: Sequence[str]) -> str:
 
 
 def _agreed(template: str, plural: bool) -> str:
+    if "[" not in template:
+        return template
     return re.sub(r"\[([^|\]]*)\|([^\]]*)\]", r"\2" if plural else r"\1", template)
 
 

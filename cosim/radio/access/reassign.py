@@ -12,8 +12,8 @@ from cosim.radio.grant import Grant
 class Reassign(Access):
     """Idle subchannels are dealt, one by one, to the clients that send, and go back when their owner does.
 
-    A sender keeps its own subchannels and its total power, which it spreads
-    evenly over all it uses. Transfers in flight are re-rated whenever somebody
+    A sender keeps its own subchannels and its total power; once it borrows, it
+    spreads that power evenly over all it uses. Transfers in flight are re-rated whenever somebody
     begins or ends.
     """
 
@@ -27,11 +27,13 @@ class Reassign(Access):
         idle = sorted(every - used)
         senders = sorted(active)
         return {
-            client: Grant.spread(
-                np.concatenate(
-                    [granted[client].subchannels, np.array(idle[turn :: len(senders)], dtype=np.int64)]
-                ),
-                granted[client].total_tx_power_w,
-            )
-            for turn, client in enumerate(senders)
+            client: _with(granted[client], idle[turn :: len(senders)]) for turn, client in enumerate(senders)
         }
+
+
+def _with(own: Grant, borrowed: list[int]) -> Grant:
+    """Return a grant with more subchannels at the same total power."""
+    if not borrowed:
+        return own
+    subchannels = np.concatenate([own.subchannels, np.array(borrowed, dtype=np.int64)])
+    return Grant.spread(subchannels, own.total_tx_power_w)

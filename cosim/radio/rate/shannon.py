@@ -33,4 +33,4 @@ class Shannon(RateModel):
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"snr_gap_db": 3.0})
 
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:
-        return np.asarray(bandwidth_hz * np.log2(1.0 + snr / db_to_linear(self.snr_gap_db)))
+        return np.asarray(bandwidth_hz * (np.log1p(snr / db_to_linear(self.snr_gap_db)) / np.log(2.0)))
