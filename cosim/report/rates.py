@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.report.air import Air
+from cosim.report.air import Budgets
 from cosim.report.holdings import Holdings
 from cosim.report.spans import Spans
 from cosim.report.usage import shared_ns
@@ -44,15 +44,13 @@ class Rates:
         return self.bit_per_s / self.granted_bit_per_s
 
 
-def rates(spans: Spans, holdings: Holdings, air: Air | None = None) -> Rates:
-    """Return the rate of every transfer that took time; without ``air`` what grants gave is not known."""
+def rates(spans: Spans, holdings: Holdings, budgets: Budgets | None = None) -> Rates:
+    """Return the rate of every transfer that took time; what grants gave is known from ``budgets``."""
     rows = np.flatnonzero(spans.is_transfer & (spans.end_ns > spans.start_ns))
     lasts_ns = spans.duration_ns[rows]
     granted = np.full(len(spans), np.nan)
-    if air is not None and len(air.spans):
-        granted[air.spans] = [
-            part.sum() if len(part) else np.nan for part in np.split(air.rate_bit_per_s, air.offsets[1:-1])
-        ]
+    if budgets is not None and len(budgets.spans):
+        granted[budgets.spans] = np.add.reduceat(budgets.rate_bit_per_s, budgets.offsets[:-1])
     return Rates(
         spans=rows,
         bit_per_s=spans.bits[rows] * NS_PER_S / lasts_ns,

@@ -87,26 +87,27 @@ def _snr_of_transfers(tracks: Tracks, spans: Spans, air: Air) -> Iterator[Sample
     """Add the SNR over all of a transfer's subchannels at its start, for each client's links."""
     noise_psd = db_to_linear(air.noise_psd_dbm_per_hz + air.noise_figure_db - 30.0)
     widths = {link.name: link.bandwidths_hz for link in air.links}
-    whose = np.repeat(np.arange(len(air.spans)), np.diff(air.offsets))
+    known = air.budgets
+    whose = np.repeat(np.arange(len(known.spans)), np.diff(known.offsets))
     for number, link in enumerate(spans.links):
         if link not in widths:
             continue
-        of_link = spans.link[air.spans] == number
+        of_link = spans.link[known.spans] == number
         entries = np.flatnonzero(of_link[whose])
         received, noise = (
-            np.bincount(whose[entries], weights=values, minlength=len(air.spans))
+            np.bincount(whose[entries], weights=values, minlength=len(known.spans))
             for values in (
-                air.tx_power_w[entries] * air.gain[entries],
-                noise_psd * widths[link][air.subchannel[entries]],
+                known.tx_power_w[entries] * known.gain[entries],
+                noise_psd * widths[link][known.subchannel[entries]],
             )
         )
         heard = of_link & (noise > 0.0) & (received > 0.0)
-        for client in np.unique(spans.client[air.spans[heard]]).tolist():
-            mine = np.flatnonzero(heard & (spans.client[air.spans] == client))
-            mine = mine[np.argsort(spans.start_ns[air.spans[mine]], kind="stable")]
+        for client in np.unique(spans.client[known.spans[heard]]).tolist():
+            mine = np.flatnonzero(heard & (spans.client[known.spans] == client))
+            mine = mine[np.argsort(spans.start_ns[known.spans[mine]], kind="stable")]
             snr_db: Floats = linear_to_db(received[mine] / noise[mine])
             track = tracks.add(client, f"{_words(link)} SNR", "dB")
-            yield Samples(np.full(len(mine), track), spans.start_ns[air.spans[mine]], snr_db)
+            yield Samples(np.full(len(mine), track), spans.start_ns[known.spans[mine]], snr_db)
 
 
 def _snr_of_subchannels(tracks: Tracks, air: Air, run: int) -> Iterator[Samples]:
