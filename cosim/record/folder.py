@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from cosim.errors import RecordError
 from cosim.record.log import Log
+from cosim.record.notebook import as_html
 from cosim.record.tables import grants_table, metrics_table, spans_table
 
 FORMAT = 1
@@ -172,6 +173,23 @@ class Record:
     def grants(self) -> Any:
         """One row per change of hands of a subchannel, a :class:`pyarrow.Table`."""
         return self._table("grants")
+
+    def frame(self, name: Literal["spans", "metrics", "grants"]) -> Any:
+        """Return one of the tables as a :class:`pandas.DataFrame`.
+
+        Raises
+        ------
+        RecordError
+            If it cannot be read, or pandas is not installed.
+        """
+        table = self._table(name)
+        try:
+            return table.to_pandas()
+        except ImportError:
+            raise RecordError("a data frame needs pandas: install it by pip install pandas.") from None
+
+    def _repr_html_(self) -> str:
+        return as_html(self.path, self.manifest)
 
     @property
     def scenario_path(self) -> Path:
