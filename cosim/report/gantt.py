@@ -9,6 +9,7 @@ import numpy as np
 
 from cosim.errors import RecordError
 from cosim.record.folder import Record
+from cosim.report.looks import look
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
 from cosim.units import Floats, Ints
 
@@ -178,75 +179,23 @@ def _losses(record: Record) -> dict[str, tuple[Ints, Floats]]:
     return found
 
 
-@dataclass(frozen=True)
-class _Look:
-    """How the spans of one name are drawn: a colour, and a hatch for those who see none."""
-
-    colour: str
-    hatch: str
-
-
-# Okabe and Ito's palette, told apart by all common kinds of colour vision. Computing is plain,
-# the uplink leans one way, the downlink the other, and adapters are crossed.
-_LOOKS = {
-    "client_forward": _Look("#0072B2", ""),
-    "activation_upload": _Look("#E69F00", "////"),
-    "server_forward_backward": _Look("#4D4D4D", ""),
-    "gradient_download": _Look("#F0E442", "\\\\\\\\"),
-    "client_backward": _Look("#56B4E9", ""),
-    "adapter_upload": _Look("#D55E00", "xxxx"),
-    "aggregate": _Look("#000000", ""),
-    "adapter_download": _Look("#CC79A7", "...."),
-    "whole_step": _Look("#4D4D4D", ""),
-}
-_HATCH_COLOUR = "#333333"
-_SPARE_COLOURS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00")
-_SPARE_HATCHES = ("++++", "oooo", "----", "||||", "****")
+HATCH_COLOUR = "#333333"
 _UNITS = (("h", 3600e9), ("min", 60e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0))
 _MOST_LABELS = 16
 
 
-def _look(name: str, is_transfer: bool, names: Sequence[str]) -> _Look:
-    if name in _LOOKS:
-        return _LOOKS[name]
-    number = [one for one in names if one not in _LOOKS].index(name)
-    hatch = _SPARE_HATCHES[number % len(_SPARE_HATCHES)] if is_transfer else ""
-    return _Look(_SPARE_COLOURS[number % len(_SPARE_COLOURS)], hatch)
-
-
-def _time_unit(length_ns: int) -> tuple[str, float]:
+def time_unit(length_ns: int) -> tuple[str, float]:
     """Return the largest unit of which the length holds at least two."""
     return next((unit for unit in _UNITS if length_ns >= 2 * unit[1]), _UNITS[-1])
 
 
 def _draw_lanes(axes: "Axes", shown: Chart) -> None:
-    unit, scale = _time_unit(shown.to_ns - shown.from_ns)
+    unit, scale = time_unit(shown.to_ns - shown.from_ns)
     shortest_ns = 0.0015 * (shown.to_ns - shown.from_ns)  # what is shorter would be no wider than a hair
-    for row, lane in enumerate(shown.lanes):
+    for row in range(len(shown.lanes)):
         axes.axhspan(row - 0.4, row + 0.4, color="#F4F4F4", linewidth=0, zorder=0)
-        for bars in lane.bars:
-            look = _look(bars.name, bars.is_transfer, shown.names)
-            waited = bars.start_ns > bars.asked_ns
-            axes.hlines(
-                np.full(int(waited.sum()), row),
-                bars.asked_ns[waited] / scale,
-                bars.start_ns[waited] / scale,
-                colors=look.colour,
-                linewidth=0.8,
-                zorder=1,
-            )
-            axes.broken_barh(
-                list(zip(bars.start_ns / scale, (bars.end_ns - bars.start_ns) / scale, strict=True)),
-                (row - 0.4, 0.8),
-                facecolor=look.colour,
-                edgecolor=_HATCH_COLOUR,
-                linewidth=0.0,
-                hatch=look.hatch,
-                zorder=2,
-            )
-            short = bars.start_ns[bars.end_ns - bars.start_ns < shortest_ns] / scale
-            axes.vlines(short, row - 0.4, row + 0.4, colors=look.colour, linewidth=1.0, zorder=3)
-    labelled = _labelled(shown.lanes)
+    draw_bars(axes, shown, scale, shortest_ns, linewidth=0.8)
+    labelled = labelled_rows(shown.lanes)
     axes.set_yticks(labelled, [shown.lanes[row].actor for row in labelled])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown.lanes) - 0.5, -0.5)
@@ -256,6 +205,56 @@ def _draw_lanes(axes: "Axes", shown: Chart) -> None:
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.5, zorder=0.5)
     _draw_rounds(axes, shown, scale)
     _strip(axes, left=False)
+
+
+def draw_bars(axes: "Axes", shown: Chart, scale: float, shortest_ns: float, linewidth: float) -> None:
+    """Draw all spans, name by name: a thin line while they waited, a tick for what is shorter than given."""
+    from matplotlib.collections import PolyCollection
+
+    for name in shown.names:
+        found = [
+            (row, bars) for row, lane in enumerate(shown.lanes) for bars in lane.bars if bars.name == name
+        ]
+        if not found:
+            continue
+        drawn = look(name, found[0][1].is_transfer, shown.names)
+        row = np.concatenate([np.full(len(bars.start_ns), row) for row, bars in found])
+        asked_ns, start_ns, end_ns = (
+            np.concatenate([getattr(bars, what) for _, bars in found])
+            for what in ("asked_ns", "start_ns", "end_ns")
+        )
+        waited = start_ns > asked_ns
+        axes.hlines(
+            row[waited],
+            asked_ns[waited] / scale,
+            start_ns[waited] / scale,
+            colors=drawn.colour,
+            linewidth=linewidth,
+            zorder=1,
+        )
+        left, right, top, bottom = start_ns / scale, end_ns / scale, row - 0.4, row + 0.4
+        corners = [
+            np.stack(corner, axis=1)
+            for corner in ((left, top), (right, top), (right, bottom), (left, bottom))
+        ]
+        boxes = PolyCollection(
+            list(np.stack(corners, axis=1)),
+            facecolor=drawn.colour,
+            edgecolor=HATCH_COLOUR,
+            linewidth=0.0,
+            hatch=drawn.hatch,
+            zorder=2,
+        )
+        axes.add_collection(boxes, autolim=False)
+        short = end_ns - start_ns < shortest_ns
+        axes.vlines(
+            left[short],
+            row[short] - 0.4,
+            row[short] + 0.4,
+            colors=drawn.colour,
+            linewidth=1.25 * linewidth,
+            zorder=3,
+        )
 
 
 def _draw_rounds(axes: "Axes", shown: Chart, scale: float) -> None:
@@ -274,7 +273,7 @@ def _draw_rounds(axes: "Axes", shown: Chart, scale: float) -> None:
             )
 
 
-def _labelled(lanes: Sequence[Lane]) -> list[int]:
+def labelled_rows(lanes: Sequence[Lane]) -> list[int]:
     """Return the rows that get a label: each server, and as many clients as there is room for."""
     every = -(-len(lanes) // _MOST_LABELS)
     num_clients = sum(is_client(lane.actor) for lane in lanes)
@@ -289,10 +288,10 @@ def _draw_legend(figure: "Figure", shown: Chart) -> None:
     is_transfer = {bars.name: bars.is_transfer for lane in shown.lanes for bars in lane.bars}
     patches: list[Patch | Line2D] = []
     for name in shown.names:
-        look = _look(name, is_transfer[name], shown.names)
+        drawn = look(name, is_transfer[name], shown.names)
         label = name.replace("_", " ")
         patches.append(
-            Patch(facecolor=look.colour, hatch=look.hatch, edgecolor=_HATCH_COLOUR, linewidth=0, label=label)
+            Patch(facecolor=drawn.colour, hatch=drawn.hatch, edgecolor=HATCH_COLOUR, linewidth=0, label=label)
         )
     if any((bars.start_ns > bars.asked_ns).any() for lane in shown.lanes for bars in lane.bars):
         patches.append(Line2D([], [], color="#888888", linewidth=0.8, label="waits for a queue or the air"))
@@ -310,7 +309,7 @@ def _draw_legend(figure: "Figure", shown: Chart) -> None:
 
 
 def _draw_losses(axes: "Axes", shown: Chart) -> None:
-    unit, scale = _time_unit(shown.length_ns)
+    unit, scale = time_unit(shown.length_ns)
     looks: dict[str, dict[str, Any]] = {
         "train_loss": {"color": "#56B4E9", "linewidth": 1.0, "label": "training"},
         "eval_loss": {

@@ -1,0 +1,68 @@
+"""How spans look in every picture: a colour all eyes tell apart, and a hatch as a second cue.
+
+The palette is Okabe and Ito's ("Color universal design", 2008). Computing is plain, the uplink
+leans one way, the downlink the other, and adapters are crossed or dotted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the spans of one name are drawn.
+
+    Attributes
+    ----------
+    colour
+        On a light ground.
+    hatch
+        In matplotlib's letters, repeated for density; empty for plain.
+    dark
+        On a dark ground, where the colour would drown there.
+    """
+
+    colour: str
+    hatch: str
+    dark: str = ""
+
+    @property
+    def on_dark(self) -> str:
+        """The colour on a dark ground."""
+        return self.dark or self.colour
+
+
+_LOOKS = {
+    "client_forward": Look("#0072B2", "", "#3395D6"),
+    "activation_upload": Look("#E69F00", "////"),
+    "server_forward_backward": Look("#4D4D4D", "", "#B4B4B4"),
+    "gradient_download": Look("#F0E442", "\\\\\\\\"),
+    "client_backward": Look("#56B4E9", ""),
+    "adapter_upload": Look("#D55E00", "xxxx"),
+    "aggregate": Look("#000000", "", "#FFFFFF"),
+    "adapter_download": Look("#CC79A7", "...."),
+    "whole_step": Look("#4D4D4D", "", "#B4B4B4"),
+}
+_SPARE_COLOURS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00")
+_SPARE_HATCHES = ("++++", "oooo", "----", "||||", "****")
+
+
+def look(name: str, is_transfer: bool, names: Sequence[str]) -> Look:
+    """Return how spans of a name are drawn; ``names`` are all that one picture shows.
+
+    Examples
+    --------
+    >>> look("client_forward", False, ["client_forward"]).colour
+    '#0072B2'
+    >>> look("sensing", True, ["client_forward", "sensing"])
+    Look(colour='#009E73', hatch='++++', dark='')
+    """
+    if name in _LOOKS:
+        return _LOOKS[name]
+    number = [one for one in names if one not in _LOOKS].index(name)
+    hatch = _SPARE_HATCHES[number % len(_SPARE_HATCHES)] if is_transfer else ""
+    return Look(_SPARE_COLOURS[number % len(_SPARE_COLOURS)], hatch)
+
+
+OWNER_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#7F7F7F")
+"""Colours of the owners of subchannels; from the ninth client on they come round again, beside a number."""

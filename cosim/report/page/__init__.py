@@ -1,0 +1,5 @@
+"""Pages to look at in a browser: one self-contained HTML file each, no network."""
+
+from cosim.report.page.run_page import write_page
+
+__all__ = ["write_page"]

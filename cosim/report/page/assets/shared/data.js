@@ -1,0 +1,124 @@
+// Reading the page's own data: plain values and one compressed block of columns.
+
+async function readContent(id) {
+  const content = JSON.parse(document.getElementById(id).textContent);
+  const { places, block } = content.columns;
+  if (typeof DecompressionStream === "undefined") {
+    throw new Error("This browser cannot unpack gzip; take Chrome 80, Firefox 113, Safari 16.4 or later.");
+  }
+  const packed = Uint8Array.from(atob(block), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const buffer = await new Response(stream).arrayBuffer();
+  const kinds = { Uint8Array, Uint16Array, Uint32Array, Int32Array, Float32Array, Float64Array };
+  const columns = {};
+  for (const [name, [kind, offset, length]] of Object.entries(places)) {
+    columns[name] = new kinds[kind](buffer, offset, length);
+  }
+  content.columns = columns;
+  return content;
+}
+
+// The first index in [from, to) whose value is at least `value`; `to` if there is none.
+function lowerBound(values, value, from = 0, to = values.length) {
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if (values[middle] < value) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
+// How many of a set of intervals go on at a time, on average over any stretch of it: exact at
+// every zoom for two binary searches, by sums over the sorted begins and ends.
+class Occupancy {
+  constructor(starts, ends) {
+    this.starts = Float64Array.from(starts).sort();
+    this.ends = Float64Array.from(ends).sort();
+    this.startSums = Occupancy.sums(this.starts);
+    this.endSums = Occupancy.sums(this.ends);
+  }
+
+  static sums(values) {
+    const sums = new Float64Array(values.length + 1);
+    for (let i = 0; i < values.length; i++) sums[i + 1] = sums[i] + values[i];
+    return sums;
+  }
+
+  until(time) {
+    const begun = lowerBound(this.starts, time);
+    const ended = lowerBound(this.ends, time);
+    return begun * time - this.startSums[begun] - (ended * time - this.endSums[ended]);
+  }
+
+  mean(from, to) {
+    return to > from ? (this.until(to) - this.until(from)) / (to - from) : 0;
+  }
+
+  most(bins, from, to) {
+    let most = 0;
+    let before = this.until(from);
+    for (let bin = 1; bin <= bins; bin++) {
+      const now = this.until(from + ((to - from) * bin) / bins);
+      most = Math.max(most, ((now - before) * bins) / (to - from));
+      before = now;
+    }
+    return most;
+  }
+}
+
+// Numbers as people read them.
+const PREFIXES = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""], [1e-3, "m"], [1e-6, "µ"], [1e-9, "n"]];
+
+function amount(value, unit) {
+  if (!Number.isFinite(value)) return "–";
+  for (const [scale, prefix] of PREFIXES) {
+    if (Math.abs(value) >= 0.9995 * scale) return `${Number((value / scale).toPrecision(3))} ${prefix}${unit}`;
+  }
+  return `${Number(value.toPrecision(3))} ${unit}`;
+}
+
+function duration(ns) {
+  if (ns < 60e9) return amount(ns / 1e9, "s");
+  const seconds = Math.round(ns / 1e9);
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  const minutes = Math.round(seconds / 60);
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+function count(number) {
+  return String(number).replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
+}
+
+function percent(share) {
+  return `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`;
+}
+
+function seconds(ns) {
+  return `${(ns / 1e9).toFixed(9)} s`;
+}
+
+// Steps of a time axis: 1, 2 or 5 times a power of ten, in the unit that suits the step.
+function timeSteps(from, to, pixels) {
+  const rough = ((to - from) / Math.max(pixels / 110, 1)) || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough);
+  const [scale, unit] = [[1e9, "s"], [1e6, "ms"], [1e3, "µs"], [1, "ns"]].find(([one]) => step >= one) || [1, "ns"];
+  const digits = Math.max(0, -Math.floor(Math.log10(step / scale) + 1e-9));
+  const ticks = [];
+  for (let index = Math.ceil(from / step); index * step <= to; index++) {
+    ticks.push({ time: index * step, label: `${((index * step) / scale).toFixed(digits)} ${unit}` });
+  }
+  return ticks;
+}
+
+// Elements without a line of markup in any string: text stays text.
+function element(tag, settings = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(settings)) {
+    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
+    else if (name in made && name !== "list") made[name] = value;
+    else made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null && child !== undefined));
+  return made;
+}

@@ -1,0 +1,265 @@
+"""All that the page of a run shows, as plain values and columns."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from cosim.record.folder import Record
+from cosim.report.air import Air
+from cosim.report.attribution import Attribution, Share, attribution
+from cosim.report.graph import Causes, critical_path, slack_ns
+from cosim.report.holdings import Holdings
+from cosim.report.looks import OWNER_COLOURS, look
+from cosim.report.page.columns import Columns
+from cosim.report.page.rows import Rows
+from cosim.report.spans import Spans, length_ns
+from cosim.report.summary import Summary, summarise
+from cosim.units import Floats, Ints
+
+CURVES = {
+    "train_loss": "training loss",
+    "eval_loss": "held-out loss",
+    "eval_perplexity": "perplexity",
+    "eval_accuracy": "accuracy",
+}
+"""Measured values that are drawn over time, with how they are called."""
+
+_MOST_SHARES = 400
+_MOST_SHARES_OF_A_ROUND = 12
+
+
+def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
+    """Return all that the page of a run shows.
+
+    Parameters
+    ----------
+    record
+        The run; one that failed or goes on is shown as far as it came.
+    air
+        What is known of its air; without it there is no SNR and no link budget.
+
+    Raises
+    ------
+    RecordError
+        If its tables cannot be read.
+    """
+    spans = Spans.of(record)
+    total_ns = length_ns(record, spans)
+    rows = Rows.of(spans)
+    columns = Columns()
+    _add_spans(columns, spans)
+    _add_rows(columns, rows)
+    columns.add("path", critical_path(spans), "u4")
+    rounds, begins_ns = _rounds(spans)
+    columns.add("round.number", rounds, "u4")
+    columns.add("round.start", begins_ns, "f8")
+    holdings = Holdings.of(record, total_ns)
+    content = {
+        "run": _run(record, summarise(record), total_ns),
+        "names": names_content(spans),
+        "actors": list(spans.actors),
+        "numClients": len(spans.clients),
+        "owners": OWNER_COLOURS,
+        "rows": [{"actor": actor, "number": number} for actor, number in rows.whose],
+        "linkNames": list(spans.links),
+        "links": _links(columns, holdings, air),
+        "curves": curves_content(columns, record),
+        "attribution": _attribution(attribution(spans, total_ns)),
+        "air": _air(columns, air, spans),
+        "scenario": _scenario(record),
+    }
+    return {**content, "columns": columns.packed()}
+
+
+def names_content(spans: Spans) -> list[dict[str, Any]]:
+    """Return the names of spans with how they are drawn."""
+    on_air = [bool(spans.is_transfer[spans.name == index][0]) for index in range(len(spans.names))]
+    found = []
+    for name, is_transfer in zip(spans.names, on_air, strict=True):
+        drawn = look(name, is_transfer, spans.names)
+        found.append(
+            {
+                "name": name,
+                "label": name.replace("_", " "),
+                "transfer": is_transfer,
+                "light": drawn.colour,
+                "dark": drawn.on_dark,
+                "hatch": drawn.hatch[:1],
+            }
+        )
+    return found
+
+
+def curves_content(columns: Columns, record: Record, prefix: str = "curve") -> list[dict[str, Any]]:
+    """Return the measured values drawn over time; what is measured at one instant is averaged."""
+    metrics = record.metrics
+    names = np.array(metrics["name"].to_pylist(), dtype=np.str_)
+    times, values = metrics["time_ns"].to_numpy(), metrics["value"].to_numpy()
+    found = []
+    for name, label in CURVES.items():
+        chosen = (names == name) & np.isfinite(values)
+        if not chosen.any():
+            continue
+        instants, which = np.unique(times[chosen], return_inverse=True)
+        columns.add(f"{prefix}.{name}.time", instants, "f8")
+        columns.add(
+            f"{prefix}.{name}.value", np.bincount(which, weights=values[chosen]) / np.bincount(which), "f8"
+        )
+        found.append({"name": name, "label": label, "column": f"{prefix}.{name}"})
+    return found
+
+
+def _add_spans(columns: Columns, spans: Spans) -> None:
+    causes = Causes.of(spans)
+    columns.add("name", spans.name, "u1" if len(spans.names) < 256 else "u2")
+    columns.add("actor", spans.actor, "i4")
+    columns.add("peer", spans.peer, "i4")
+    columns.add("link", spans.link, "i4")
+    columns.add("round", spans.round, "u4")
+    columns.add("step", spans.local_step, "u4")
+    columns.add("asked", spans.asked_ns, "f8")
+    columns.add("start", spans.start_ns, "f8")
+    columns.add("end", spans.end_ns, "f8")
+    columns.add("bits", spans.bits, "f8")
+    columns.add("flop", spans.flop, "f8")
+    columns.add("energy", spans.energy_j, "f4")
+    columns.add("slack", slack_ns(spans), "f8")
+    columns.add("cause.set", causes.which, "i4")
+    columns.add("cause.begins", causes.begins, "u4")
+    columns.add("cause.members", causes.members, "u4")
+
+
+def _add_rows(columns: Columns, rows: Rows) -> None:
+    columns.add("row.begins", rows.begins, "u4")
+    columns.add("row.spans", rows.spans, "u4")
+
+
+def _rounds(spans: Spans) -> tuple[Ints, Ints]:
+    """Return the number of each round and when its first span was asked for, ns."""
+    numbers, which = np.unique(spans.round, return_inverse=True)
+    begins_ns = np.full(len(numbers), np.iinfo(np.int64).max)
+    np.minimum.at(begins_ns, which, spans.asked_ns)
+    return numbers, begins_ns
+
+
+def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
+    return {
+        "name": summary.name,
+        "status": summary.status,
+        "reason": str(record.manifest.get("reason", "")),
+        "seed": summary.seed,
+        "lengthNs": total_ns,
+        "numRounds": summary.num_rounds,
+        "numSpans": summary.num_spans,
+        "timingOnly": bool(record.manifest.get("timing_only", False)),
+        "versions": dict(record.manifest.get("versions", {})),
+        "fingerprints": dict(record.manifest.get("fingerprints", {})),
+        "phases": [asdict(phase) for phase in summary.phases],
+        "actorTimes": [asdict(one) for one in summary.actors],
+        "energy": summary.energy_j,
+    }
+
+
+def _links(columns: Columns, holdings: Holdings, air: Air | None) -> list[dict[str, Any]]:
+    """Return the links with who held what of them; a link nobody was granted is left out."""
+    known = {link.name: link for link in air.links} if air is not None else {}
+    found = []
+    for index, name in enumerate(holdings.links):
+        mine = np.flatnonzero(holdings.link == index)
+        mine = mine[np.lexsort((holdings.start_ns[mine], holdings.subchannel[mine]))]
+        num_subchannels = holdings.num_subchannels[index]
+        entry: dict[str, Any] = {"name": name, "label": name.replace("_", " ")}
+        if name in known:
+            link = known[name]
+            num_subchannels = len(link.bandwidths_hz)
+            columns.add(f"link.{index}.width", link.bandwidths_hz, "f8")
+            columns.add(f"link.{index}.time", link.times_ns, "f8")
+            columns.add(f"link.{index}.snr", _quantised(link.snr_db), "u1")
+            entry["snrFrom"], entry["snrTo"] = _snr_range(link.snr_db)
+        counts = np.bincount(holdings.subchannel[mine], minlength=num_subchannels)
+        columns.add(f"link.{index}.begins", np.concatenate([[0], np.cumsum(counts)]), "u4")
+        columns.add(f"link.{index}.client", holdings.client[mine], "u4")
+        columns.add(f"link.{index}.start", holdings.start_ns[mine], "f8")
+        columns.add(f"link.{index}.end", holdings.end_ns[mine], "f8")
+        columns.add(f"link.{index}.power", holdings.tx_power_w[mine], "f4")
+        columns.add(f"link.{index}.gain", holdings.gain[mine], "f4")
+        found.append(entry | {"numSubchannels": num_subchannels, "column": f"link.{index}"})
+    return found
+
+
+def _snr_range(snr_db: Any) -> tuple[float, float]:
+    """Return the SNR the palest and the strongest shade stand for, dB, leaving out the outermost 1 %."""
+    seen = snr_db[np.isfinite(snr_db)]
+    if not len(seen):
+        return 0.0, 1.0
+    low, high = np.percentile(seen, [1.0, 99.0])
+    return float(np.floor(low)), float(max(np.ceil(high), np.floor(low) + 1.0))
+
+
+def _quantised(snr_db: Any) -> Any:
+    """Return shades from 1 to 255 over the range of the link; 0 where nobody sent."""
+    low, high = _snr_range(snr_db)
+    shades = np.clip(np.round((snr_db - low) / (high - low) * 254.0), 0.0, 254.0) + 1.0
+    return np.where(np.isfinite(snr_db), shades, 0.0).astype(np.uint8)
+
+
+def _attribution(found: Attribution) -> dict[str, Any]:
+    """Return the shares, and of each round the largest; what is left out is summed up."""
+    return {
+        "lengthNs": found.length_ns,
+        "shares": [_share(share) for share in found.shares[:_MOST_SHARES]],
+        "leftNs": sum(share.time_ns for share in found.shares[_MOST_SHARES:]),
+        "rounds": [
+            {
+                "round": round_,
+                "lengthNs": sum(share.time_ns for share in shares),
+                "shares": [_share(share) for share in shares[:_MOST_SHARES_OF_A_ROUND]],
+                "leftNs": sum(share.time_ns for share in shares[_MOST_SHARES_OF_A_ROUND:]),
+            }
+            for round_, shares in found.rounds.items()
+        ],
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    return {
+        "label": share.cause.label,
+        **asdict(share.cause),
+        "ns": share.time_ns,
+        "count": share.num_stretches,
+    }
+
+
+def _air(columns: Columns, air: Air | None, spans: Spans) -> dict[str, Any] | None:
+    if air is None:
+        return None
+    numbers = [int(name.rpartition("-")[2]) for name in spans.clients]
+    for name, values in (
+        ("distance", air.distances_m),
+        ("pathLoss", air.path_loss_db),
+        ("shadowing", air.shadowing_db),
+    ):
+        columns.add(f"air.{name}", _of_clients(values, numbers), "f4")
+    columns.add("budget.span", air.budgets.spans, "u4")
+    columns.add("budget.begins", air.budgets.offsets, "u4")
+    columns.add("budget.subchannel", air.budgets.subchannel, "u4")
+    columns.add("budget.power", air.budgets.tx_power_w, "f4")
+    columns.add("budget.gain", air.budgets.gain, "f4")
+    columns.add("budget.rate", air.budgets.rate_bit_per_s, "f8")
+    return {
+        "antennaGainDb": air.antenna_gain_db,
+        "noisePsdDbm": air.noise_psd_dbm_per_hz,
+        "noiseFigureDb": air.noise_figure_db,
+    }
+
+
+def _of_clients(values: Floats, numbers: list[int]) -> Floats:
+    return np.array([values[number] for number in numbers])
+
+
+def _scenario(record: Record) -> str:
+    try:
+        return record.scenario_path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,0 +1,85 @@
+"""A page put together from its parts: one file that asks nothing of anybody."""
+
+import html
+import json
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from cosim.errors import RecordError
+from cosim.record.folder import write_whole
+
+_ASSETS = files("cosim.report.page") / "assets"
+_LIBRARY = ("uPlot.iife.min.js", "uPlot.min.css", "uPlot-LICENSE")
+
+
+def document(template: str, title: str, scripts: list[str], content: dict[str, Any]) -> str:
+    """Return a page as text.
+
+    Parameters
+    ----------
+    template
+        Its HTML file among the assets.
+    title
+        Shown by the browser; any text.
+    scripts
+        Its own scripts, in order, sharing one scope.
+    content
+        What it shows; may hold any text, which stays text.
+    """
+    library, library_style, licence = (_read(f"vendor/{name}") for name in _LIBRARY)
+    return Template(_read(template)).substitute(
+        title=html.escape(title),
+        style=f"{library_style}\n{_read('shared/page.css')}",
+        content=script_json(content),
+        library=f"/*\n{licence.strip()}\n*/\n{library}",
+        script="\n".join(_read(script) for script in scripts),
+    )
+
+
+def script_json(content: dict[str, Any]) -> str:
+    r"""Return values as JSON that may stand in a script element: no text in it can end the element.
+
+    Examples
+    --------
+    >>> script_json({"name": "</script><!--"})
+    '{"name":"\\u003c/script\\u003e\\u003c!--"}'
+    """
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text
+
+
+def write_page_file(path: Path, text: str, *, force: bool) -> None:
+    """Write a page whole or not at all.
+
+    Raises
+    ------
+    RecordError
+        If there is a file already and ``force`` is not set, or it cannot be written.
+    """
+    refuse_existing(path, force=force)
+    try:
+        write_whole(path, text.encode("utf-8"))
+    except OSError as fault:
+        raise RecordError(f"{path}: cannot be written: {fault.strerror}.") from None
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Refuse to replace what is there, unless told to.
+
+    Raises
+    ------
+    RecordError
+        If there is anything at ``path`` and ``force`` is not set, or it is a folder.
+    """
+    if path.is_dir():
+        raise RecordError(f"{path}: is a folder; name a file.")
+    if path.exists() and not force:
+        raise RecordError(f"{path}: exists already; name another file, or replace it with --force.")
+
+
+def _read(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")

@@ -1,0 +1,171 @@
+"""The air a run met, sounded again: SNR over time and the link budget of its transfers.
+
+A cell is a pure function of the scenario in the run folder, so what is drawn
+here is what the run met. Pictures are drawn from it without knowing a radio.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cosim.radio.cell import Cell
+from cosim.radio.settings import DownlinkSettings
+from cosim.record.folder import Record
+from cosim.report.air import Air, Budgets, LinkAir
+from cosim.report.holdings import Holdings
+from cosim.report.spans import Spans, length_ns
+from cosim.scenario.events import becomes
+from cosim.scenario.load import load
+from cosim.units import Floats, Ints, linear_to_db, seconds_to_ns
+
+_DRAWS_PER_SNAPSHOT = 64  # a cell draws a chunk of so many blocks to answer for one
+_MOST_DRAWS = 40_000_000  # about two seconds
+
+
+def sound(record: Record, *, most_instants: int = 2048, most_entries: int = 400_000) -> Air:
+    """Return the air a run met.
+
+    Parameters
+    ----------
+    record
+        The run.
+    most_instants
+        How many instants the SNR of each link is looked at; fewer where the
+        gains of so many clients would take too long to draw.
+    most_entries
+        For how many pairs of transfer and subchannel the link budget is worked
+        out; the longest transfers come first.
+
+    Raises
+    ------
+    RecordError
+        If the run's tables cannot be read.
+    ScenarioError
+        If the scenario in the run folder can no longer be read.
+    """
+    scenario = load(record.scenario_path)
+    stages = [(0.0, scenario), *becomes(scenario)]
+    cells = [
+        _Stage(seconds_to_ns(at_s), Cell.build(stage.radio, stage.num_clients, stage.seed))
+        for at_s, stage in stages
+    ]
+    spans = Spans.of(record)
+    end_ns = length_ns(record, spans)
+    holdings = Holdings.of(record, end_ns)
+    counted = [index for index, link in enumerate(holdings.links) if _is_counted(cells[0].cell, link)]
+    first = cells[0].cell
+    per_instant = sum(
+        len(first.bandwidths_hz(holdings.links[index]))
+        * min(first.num_clients, len(np.unique(holdings.client[holdings.link == index])))
+        for index in counted
+    ) * (1 if first.block_ns is None else _DRAWS_PER_SNAPSHOT)
+    num_instants = int(np.clip(_MOST_DRAWS // max(per_instant, 1), 1, most_instants))
+    step_ns = -(-end_ns // num_instants) or 1
+    if first.block_ns is not None and -(-end_ns // first.block_ns) <= num_instants:
+        step_ns = first.block_ns  # every block, so that nothing is left out
+    return Air(
+        distances_m=first.distances_m,
+        path_loss_db=first.path_loss_db,
+        shadowing_db=first.shadowing_db,
+        antenna_gain_db=first.radio.antenna_gain_db,
+        noise_psd_dbm_per_hz=first.radio.noise_psd_dbm_per_hz,
+        noise_figure_db=first.radio.noise_figure_db,
+        links=tuple(_link_air(cells, holdings, index, end_ns, step_ns) for index in counted),
+        budgets=_budgets(cells, holdings, spans, most_entries),
+    )
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The cell from an instant on."""
+
+    from_ns: int
+    cell: Cell
+
+
+def _cell_at(stages: list[_Stage], time_ns: int) -> Cell:
+    return next(stage.cell for stage in reversed(stages) if stage.from_ns <= time_ns)
+
+
+def _is_counted(cell: Cell, link: str) -> bool:
+    settings = cell.radio.link(link)
+    return not isinstance(settings, DownlinkSettings) or settings.counted
+
+
+def _snr(cell: Cell, link: str, subchannels: Ints, tx_power_w: Floats, gain: Floats) -> Floats:
+    psd = tx_power_w / cell.bandwidths_hz(link)[subchannels]
+    return np.asarray(psd * gain / cell.noise_psd_w_per_hz)
+
+
+def _link_air(stages: list[_Stage], holdings: Holdings, index: int, end_ns: int, step_ns: int) -> LinkAir:
+    """Look at a link in the middle of every stretch of ``step_ns``."""
+    link = holdings.links[index]
+    mine = np.flatnonzero(holdings.link == index)
+    widths_hz = stages[0].cell.bandwidths_hz(link)
+    begins_ns = np.arange(0, max(end_ns, 1), step_ns)
+    times_ns = begins_ns + step_ns // 2
+    held = np.full((len(widths_hz), len(times_ns)), -1, dtype=np.int64)
+    begin = np.searchsorted(times_ns, holdings.start_ns[mine], side="left")
+    until = np.searchsorted(times_ns, holdings.end_ns[mine], side="left")
+    for which, first, last in zip(mine.tolist(), begin.tolist(), until.tolist(), strict=True):
+        held[holdings.subchannel[which], first:last] = which
+    snr_db = np.full(held.shape, np.nan, dtype=np.float32)
+    for column, time_ns in enumerate(times_ns.tolist()):
+        cell = _cell_at(stages, time_ns)
+        subchannels = np.flatnonzero(held[:, column] >= 0)
+        which = held[subchannels, column]
+        for client in np.unique(holdings.client[which]).tolist():
+            own = holdings.client[which] == client
+            numbers = subchannels[own]
+            gain = cell.gains(link, client, cell.block_at(time_ns), 1)[0, numbers]
+            snr = _snr(cell, link, numbers, holdings.tx_power_w[which[own]], gain)
+            snr_db[numbers, column] = linear_to_db(snr)
+    return LinkAir(link, np.array(widths_hz), begins_ns, snr_db)
+
+
+def _budgets(stages: list[_Stage], holdings: Holdings, spans: Spans, most_entries: int) -> Budgets:
+    """Return the link budget of the longest transfers at their start, subchannel by subchannel."""
+    transfers = np.flatnonzero(spans.is_transfer & (spans.duration_ns > 0) & (spans.client >= 0))
+    by_length = transfers[np.argsort(-spans.duration_ns[transfers], kind="stable")]
+    numbers = [int(name.rpartition("-")[2]) for name in spans.clients]
+    of_whom: dict[tuple[int, int], Ints] = {}
+    for index in range(len(holdings.links)):
+        mine = np.flatnonzero(holdings.link == index)
+        for client in np.unique(holdings.client[mine]).tolist():
+            of_whom[index, client] = mine[holdings.client[mine] == client]
+    found: dict[int, tuple[Ints, Floats, Floats, Floats]] = {}
+    entries = draws = 0
+    for span in by_length.tolist():
+        client = numbers[spans.client[span]]
+        link = spans.links[spans.link[span]]
+        if link not in holdings.links:
+            continue
+        mine = of_whom.get((holdings.links.index(link), client), np.empty(0, dtype=np.int64))
+        start_ns = int(spans.start_ns[span])
+        mine = mine[(holdings.start_ns[mine] <= start_ns) & (holdings.end_ns[mine] > start_ns)]
+        cell = _cell_at(stages, start_ns)
+        if not len(mine):
+            continue
+        subchannels = holdings.subchannel[mine]
+        draws += len(cell.bandwidths_hz(link)) * _DRAWS_PER_SNAPSHOT
+        entries += len(mine)
+        if entries > most_entries or draws > _MOST_DRAWS:
+            break
+        power_w = holdings.tx_power_w[mine]
+        gain = cell.gains(link, client, cell.block_at(start_ns), 1)[0, subchannels]
+        snr = _snr(cell, link, subchannels, power_w, gain)
+        rate = cell.radio.rate.per_subchannel(snr, cell.bandwidths_hz(link)[subchannels])
+        found[span] = subchannels, power_w, gain, rate
+    known = sorted(found)
+    columns = [
+        np.concatenate([found[span][part] for span in known]) if known else np.empty(0) for part in range(4)
+    ]
+    counts = np.array([len(found[span][0]) for span in known], dtype=np.int64)
+    return Budgets(
+        spans=np.array(known, dtype=np.int64),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        subchannel=columns[0].astype(np.int64),
+        tx_power_w=columns[1],
+        gain=columns[2],
+        rate_bit_per_s=columns[3],
+    )
