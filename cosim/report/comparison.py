@@ -1,18 +1,20 @@
 """Two runs side by side: what changed from the first to the second, by how much, and since when."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from cosim.errors import RecordError
 from cosim.record.folder import Record
+from cosim.report.alignment import RoundPair, pair_rounds, part
+from cosim.report.attribution import Attribution, attribute
+from cosim.report.spans import Spans
 from cosim.report.summary import LossLevel, Summary, held_out_losses, loss_levels, reached, summarise
-
-_DECISIVE = ("name", "actor", "peer", "round", "local_step", "asked_ns", "start_ns", "end_ns", "bits", "flop")
+from cosim.units import NS_PER_S
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first span, in order of ending, that is not the same in both runs."""
+    """The first instant at which something is not the same, and the span it happens to in both runs."""
 
     time_ns: int
     round: int
@@ -36,6 +38,10 @@ class Comparison:
     other_rounds
         Rounds in which something else was learned; empty if the channel
         changed only when things were learned, and None where a run learned nothing.
+    rounds
+        Both runs round by round.
+    attributions
+        Where the time of both went.
     computed, recalled
         Works of the second run that were computed anew, and whose value the store had.
     """
@@ -45,6 +51,8 @@ class Comparison:
     levels: tuple[tuple[LossLevel, LossLevel], ...]
     divergence: Divergence | None
     other_rounds: tuple[int, ...] | None
+    rounds: tuple[RoundPair, ...]
+    attributions: tuple[Attribution, Attribution]
     computed: int
     recalled: int
 
@@ -58,15 +66,31 @@ def compare(before: Record, after: Record) -> Comparison:
         If a table of either cannot be read.
     """
     works = after.manifest.get("works", {})
+    spans = Spans.of(before), Spans.of(after)
     return Comparison(
         before=summarise(before),
         after=summarise(after),
         levels=_levels(before, after),
-        divergence=_divergence(before, after),
+        divergence=_divergence(*spans),
         other_rounds=_other_rounds(before, after),
+        rounds=pair_rounds(*spans),
+        attributions=(attribute(before, spans[0]), attribute(after, spans[1])),
         computed=works.get("computed", 0),
         recalled=works.get("recalled", 0),
     )
+
+
+def compare_all(runs: Sequence[Record]) -> tuple[Comparison, ...]:
+    """Return what changed from the first run to each of the others.
+
+    Raises
+    ------
+    RecordError
+        If there are not at least two runs, or a table of one cannot be read.
+    """
+    if len(runs) < 2:
+        raise RecordError(f"a comparison needs at least two runs, got {len(runs)}.")
+    return tuple(compare(runs[0], other) for other in runs[1:])
 
 
 def _levels(before: Record, after: Record) -> tuple[tuple[LossLevel, LossLevel], ...]:
@@ -80,27 +104,27 @@ def _levels(before: Record, after: Record) -> tuple[tuple[LossLevel, LossLevel],
     )
 
 
-def _divergence(before: Record, after: Record) -> Divergence | None:
-    tables = [record.spans.select(_DECISIVE).to_pydict() for record in (before, after)]
-    lengths = [len(table["name"]) for table in tables]
-    common = min(lengths)
-    differs = np.zeros(common, dtype=bool)
-    for name in _DECISIVE:
-        columns = [np.asarray(table[name][:common], dtype=object) for table in tables]
-        differs |= np.asarray(columns[0] != columns[1], dtype=bool)
-    if not differs.any() and lengths[0] == lengths[1]:
+def _divergence(before: Spans, after: Spans) -> Divergence | None:
+    parting = part(before, after)
+    if parting is None:
         return None
-    row = int(differs.argmax()) if differs.any() else common
-    told = [_told(table, row) for table in tables]
-    table = tables[0] if row < lengths[0] else tables[1]
-    return Divergence(table["start_ns"][row], table["round"][row], table["local_step"][row], *told)
+    spans, row = (before, parting.before) if parting.before is not None else (after, parting.after)
+    assert row is not None
+    return Divergence(
+        time_ns=parting.time_ns,
+        round=int(spans.round[row]),
+        local_step=int(spans.local_step[row]),
+        before=_told(before, parting.before),
+        after=_told(after, parting.after),
+    )
 
 
-def _told(table: dict[str, list[object]], row: int) -> str:
-    if row >= len(table["name"]):
-        return "the run has ended"
-    name, actor, end_ns = (table[column][row] for column in ("name", "actor", "end_ns"))
-    return f"{name} of {actor} ends at {float(str(end_ns)) / 1e9:.9g} s"
+def _told(spans: Spans, row: int | None) -> str:
+    if row is None:
+        return "nothing of the kind"
+    name, actor, end_ns = spans.names[spans.name[row]], spans.actors[spans.actor[row]], spans.end_ns[row]
+    to = f" to {spans.actors[spans.peer[row]]}" if spans.peer[row] >= 0 else ""
+    return f"{name} of {actor}{to} from {spans.start_ns[row] / NS_PER_S:.9g} s to {end_ns / NS_PER_S:.9g} s"
 
 
 def _other_rounds(before: Record, after: Record) -> tuple[int, ...] | None:

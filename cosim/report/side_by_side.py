@@ -1,10 +1,16 @@
 """A comparison as tables on a terminal."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
+from cosim.report.alignment import RoundPair
 from cosim.report.comparison import Comparison
 from cosim.report.quantities import amount, count, duration, percent
+from cosim.report.summary import Summary
 from cosim.report.terminal import say, table_of
+
+_MOST_ROUNDS = 8  # beyond that the table shows those that changed the most
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -28,10 +34,97 @@ def show(comparison: Comparison, console: Console) -> None:
     spent = [sum(run.energy_j.values()) for run in (before, after)]
     table.add_row("energy", amount(spent[0], "J"), amount(spent[1], "J"), _change(*spent))
     slowest = [run.slowest.client if run.slowest is not None else "none" for run in (before, after)]
+    paths = [_longest(comparison, side) for side in (0, 1)]
+    table.add_row("critical path", *paths, "same" if paths[0] == paths[1] else "another")
     table.add_row("slowest client", *slowest, "same" if slowest[0] == slowest[1] else "another")
     console.print(table)
+    _show_rounds(comparison.rounds, console)
     for line in _lines(comparison):
         say(console, line)
+
+
+def show_all(comparisons: Sequence[Comparison], labels: Sequence[str], console: Console) -> None:
+    """Print several runs side by side, each against the first.
+
+    ``labels`` name the runs, the first one included. Two runs are shown as by
+    :func:`show`, with what is the same said in full.
+
+    Raises
+    ------
+    ValueError
+        If there is no comparison, or not a label for every run.
+    """
+    if not comparisons or len(labels) != len(comparisons) + 1:
+        raise ValueError(f"{len(comparisons)} comparison(s) need that many labels and one, got {len(labels)}")
+    runs = [comparisons[0].before, *(one.after for one in comparisons)]
+    for label, run in zip(labels, runs, strict=True):
+        if run.status != "complete":
+            say(console, f"{label}: the run is {run.status}; it is shown as far as it came")
+    if len(comparisons) == 1:
+        show(comparisons[0], console)
+        return
+    table = table_of(("", "left"), *((label, "right") for label in labels))
+    table.add_row("simulated time", *_against([run.length_ns for run in runs]))
+    covered = [{phase.name: phase.covered_ns for phase in run.phases} for run in runs]
+    for name in dict.fromkeys(name for one in covered for name in one):
+        table.add_row(name, *_against([one.get(name, 0) for one in covered]))
+    for number, what in enumerate(("compute", "on air", "waiting")):
+        table.add_row(f"clients {what}", *(percent(run.all_clients.shares[number]) for run in runs))
+    table.add_row("energy", *(amount(sum(run.energy_j.values()), "J") for run in runs))
+    table.add_row("last held-out loss", *map(_last_loss, runs))
+    table.add_row("slowest client", *(run.slowest.client if run.slowest else "none" for run in runs))
+    console.print(table)
+    for label, comparison in zip(labels[1:], comparisons, strict=True):
+        for line in _lines(comparison):
+            say(console, f"{label}: {line}")
+
+
+def _against(times_ns: Sequence[int]) -> list[str]:
+    """Return times, each with its ratio to the first where there is one."""
+    first, *others = times_ns
+    return [
+        duration(first),
+        *(f"{duration(one)} ({one / first:.3g}x)" if first else duration(one) for one in others),
+    ]
+
+
+def _last_loss(run: Summary) -> str:
+    return f"{run.learning.last_loss:.4g}" if run.learning is not None else "none"
+
+
+def _show_rounds(rounds: Sequence[RoundPair], console: Console) -> None:
+    """Print the rounds that changed, with the phase that changed the most in each; nothing if none did."""
+    changed = sorted((one for one in rounds if one.change_ns), key=lambda one: -abs(one.change_ns))
+    if not changed:
+        return
+    shown = sorted(changed[:_MOST_ROUNDS], key=lambda one: one.round)
+    if len(changed) > len(shown):
+        say(console, f"rounds that changed the most, {len(shown)} of {count(len(changed))}:")
+    table = table_of(
+        ("round", "right"),
+        ("before", "right"),
+        ("after", "right"),
+        ("change", "right"),
+        ("most of it by", "left"),
+    )
+    for one in shown:
+        name, (was, now) = max(one.phase_ns.items(), key=lambda pair: abs(pair[1][1] - pair[1][0]))
+        by = f"{name}, {_signed(now - was)}" if was != now else "waiting"
+        before, after = (duration(time_ns) if time_ns else "none" for time_ns in one.length_ns)
+        table.add_row(str(one.round), before, after, _signed(one.change_ns), by)
+    console.print(table)
+
+
+def _signed(time_ns: int) -> str:
+    return f"{'-' if time_ns < 0 else '+'}{duration(abs(time_ns))}"
+
+
+def _longest(comparison: Comparison, side: int) -> str:
+    """Return what the critical path of a run spent the most time on."""
+    found = comparison.attributions[side]
+    for phase, time_ns in found.by_phase().items():
+        return f"{percent(time_ns / found.length_ns)} {phase}"
+    return "none"
 
 
 def _lines(comparison: Comparison) -> list[str]:
