@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -89,12 +90,17 @@ def resume(
         scenario was changed by hand.
     """
     record = Record.open(folder)
-    if record.status == "complete":
-        raise RecordError(f"{folder}: the run is complete; there is nothing to resume.")
+    _refuse_complete(record)
     prepared = prepare(scenario_of(record))
     resumed = RunFolder.reopen(record)
     with resumed.held():
+        _refuse_complete(Record.open(folder))  # another process may have ended it meanwhile
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
+
+
+def _refuse_complete(record: Record) -> None:
+    if record.status == "complete":
+        raise RecordError(f"{record.path}: the run is complete; there is nothing to resume.")
 
 
 def whatif(
@@ -190,7 +196,8 @@ def _play(
 ) -> Path:
     """Play a run to its end and write its record; whatever stops it leaves the record marked failed."""
     began = time.monotonic()
-    record.mark("running")
+    with record.writing():
+        record.mark("running")
 
     def executor(lora_rank: int) -> Executor:
         return TimingOnly() if timing_only else prepared.lesson.executor(lora_rank, store)
@@ -200,13 +207,15 @@ def _play(
         try:
             scheme = prepared.scenario.scheme
             world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
-            world.save_adapter(record.adapter_folder)
-            record.finish(world.log, "complete", **_outcome(world, store, began))
+            with record.writing():
+                world.save_adapter(record.adapter_folder)
+                record.finish(world.log, "complete", **_outcome(world, store, began))
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:
             reason = str(fault) or type(fault).__name__
-            record.finish(world.log, "failed", reason=reason, **_outcome(world, store, began))
+            with suppress(OSError):  # the disk may be full; why the run stopped is what must be told
+                record.finish(world.log, "failed", reason=reason, **_outcome(world, store, began))
             raise
         return record.path
 

@@ -1,6 +1,6 @@
 """Fixtures of more than one room: a clock, a log, and a scenario so small that a run takes no time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from cosim.scenario.settings import Scenario
 from cosim.world import World
 
 VOCABULARY_SIZE = 300
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _store_of_the_tests(tmp_path_factory) -> Iterator[None]:
+    """Let no test read or write the store of whoever runs them, child processes included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COSIM_STORE", str(tmp_path_factory.mktemp("store of the tests")))
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 import gc
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,8 +88,7 @@ def run(
 
     scenario = _scenario(file, changes, seed)
     folder = out or default_folder(scenario, timing_only=timing_only)
-    with interruptible(folder), watching(scenario) as watch:
-        kept = None if timing_only else _store(store, no_store)
+    with interruptible(folder), watching(scenario) as watch, _keeping(store, no_store or timing_only) as kept:
         play(scenario, folder, timing_only=timing_only, store=kept, watch=watch)
     _show_summary(folder)
     print(f"run folder: {folder}")
@@ -101,8 +102,10 @@ def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore =
     from cosim.run import resume as play
     from cosim.run import scenario_of
 
-    with interruptible(folder), watching(scenario_of(Record.open(folder))) as watch:
-        play(folder, store=_store(store, no_store), watch=watch)
+    record = Record.open(folder)
+    unwanted = no_store or record.manifest["timing_only"]
+    with interruptible(folder), watching(scenario_of(record)) as watch, _keeping(store, unwanted) as kept:
+        play(folder, store=kept, watch=watch)
     _show_summary(folder)
     print(f"run folder: {folder}")
 
@@ -139,8 +142,9 @@ def whatif(
     before = Record.open(folder)
     scenario = other_scenario(before, told, at_s)
     after = whatif_folder(before, scenario, out)
-    with interruptible(after), watching(scenario) as watch:
-        play(folder, told, at_s=at_s, out=out, store=_store(store, no_store), watch=watch)
+    unwanted = no_store or before.manifest["timing_only"]
+    with interruptible(after), watching(scenario) as watch, _keeping(store, unwanted) as kept:
+        play(folder, told, at_s=at_s, out=out, store=kept, watch=watch)
     show(compare(before, Record.open(after)), Console())
     print(f"run folder: {after}")
 
@@ -167,7 +171,7 @@ def store(
     """Show how much the store of learned values holds; check it, or make it smaller."""
     from cosim.cli.housekeeping import housekeeping
 
-    for line in housekeeping(_store(folder, unwanted=False), verify, prune_mb, prune_days):
+    for line in housekeeping(_store(folder), verify, prune_mb, prune_days):
         print(line)
 
 
@@ -251,10 +255,21 @@ def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> Any:
     return scenario
 
 
-def _store(folder: Path | None, unwanted: bool) -> Any:
+def _store(folder: Path | None) -> Any:
     from cosim.learning.store import Store, default_store
 
-    return None if unwanted else Store(folder or default_store())
+    return Store(folder or default_store())
+
+
+@contextmanager
+def _keeping(folder: Path | None, unwanted: bool) -> Iterator[Any]:
+    """Open the store, or none, and warn at the end if it could not be written."""
+    kept = None if unwanted else _store(folder)
+    try:
+        yield kept
+    finally:
+        if kept is not None and kept.warning is not None:
+            print(f"warning: {kept.warning}", file=sys.stderr)
 
 
 def _show_summary(folder: Path) -> None:

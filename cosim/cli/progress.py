@@ -40,16 +40,23 @@ def interruptible(folder: Path) -> Iterator[None]:
 
     caught = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = [(one, signal.signal(one, stop)) for one in caught]
-    had_manifest = (folder / "manifest.json").exists()
+    manifest_before = _manifest(folder)
     try:
         yield
     except KeyboardInterrupt:
-        kept = not had_manifest and (folder / "manifest.json").exists()
+        kept = _manifest(folder) != manifest_before
         where = f"what was recorded is in {folder}" if kept else "nothing was recorded yet"
         raise InterruptedRunError(f"cosim: interrupted; {where}.") from None
     finally:
         for one, handler in before:
             signal.signal(one, handler)
+
+
+def _manifest(folder: Path) -> bytes | None:
+    try:
+        return (folder / "manifest.json").read_bytes()
+    except OSError:
+        return None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ value write the same pack.
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _STALE_S = 3600.0
+_USED_ANEW_S = 3600.0
+_UNFINISHED = ".tmp"
 
 Key = tuple[str, str]
 """Key of a work, and a field of its value."""
@@ -46,7 +49,7 @@ def default_store() -> Path:
 
 @dataclass(frozen=True)
 class Pack:
-    """One file of the store."""
+    """One file of the store; ``used_s`` is when a run last found use for it, to the hour, s since 1970."""
 
     path: Path
     size_bytes: int
@@ -72,29 +75,43 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.warning: str | None = None
-        mark = root / "format"
         try:
-            found = mark.read_text().strip()
-        except FileNotFoundError:
-            found = None
+            found = self._format()
+            if found is None and self._holds_anything():
+                found = self._format()  # another process may have made it a store meanwhile
+                if found is None:
+                    raise StoreError(f"{root}: is not a store, and not empty; name another with --store.")
         except OSError as fault:
             raise StoreError(
                 f"{root}: cannot be used as a store: {fault.strerror}; name another with --store."
             ) from None
         if found is None:
-            self._make(mark)
+            self._make()
         elif found != str(FORMAT):
             raise StoreError(
                 f"{root}: is a store of format {found}, this version of cosim has {FORMAT}; "
                 "name another with --store."
             )
 
-    def _make(self, mark: Path) -> None:
-        if self.root.is_dir() and any(self.root.iterdir()):
-            raise StoreError(f"{self.root}: is not a store, and not empty; name another with --store.")
+    def _format(self) -> str | None:
+        """Return the format the folder says it has, None if it says none."""
+        try:
+            found = (self.root / "format").read_text(encoding="ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        return found if found.isdecimal() else None
+
+    def _holds_anything(self) -> bool:
+        """Return whether there is more than what a process left that was killed while it made the store."""
+        try:
+            return any(not entry.name.endswith(_UNFINISHED) for entry in os.scandir(self.root))
+        except FileNotFoundError:
+            return False
+
+    def _make(self) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            _write_whole(mark, f"{FORMAT}\n".encode())
+            _write_whole(self.root / "format", f"{FORMAT}\n".encode())
         except OSError as fault:
             self.warn(fault)
 
@@ -115,17 +132,35 @@ class Store:
                 status = path.stat()
             except FileNotFoundError:
                 continue
-            yield Pack(path, status.st_size, max(status.st_atime, status.st_mtime))
+            yield Pack(path, status.st_size, status.st_mtime)
 
     def verify(self) -> tuple[int, list[Path]]:
-        """Check every pack; returns how many are whole, and the damaged ones, which are removed."""
-        damaged = [pack.path for pack in self.packs() if not pack.is_whole()]
-        for path in damaged:
-            path.unlink(missing_ok=True)
-        return sum(1 for _ in self.packs()), damaged
+        """Check every pack; returns how many are whole, and the damaged ones, which are removed.
+
+        Raises
+        ------
+        StoreError
+            If a damaged one cannot be removed.
+        """
+        whole, damaged = 0, []
+        for pack in self.packs():
+            if pack.is_whole():
+                whole += 1
+            elif pack.path.exists():  # or it was pruned meanwhile
+                damaged.append(pack.path)
+                self._remove(pack.path)
+        return whole, damaged
 
     def prune(self, *, max_bytes: int | None = None, max_age_s: float | None = None) -> tuple[int, int]:
-        """Remove packs not used for longest until the limits hold; returns how many, and their bytes."""
+        """Remove packs not used for longest until the limits hold; returns how many, and their bytes.
+
+        What killed processes left unfinished goes too.
+
+        Raises
+        ------
+        StoreError
+            If one cannot be removed.
+        """
         packs = sorted(self.packs(), key=lambda pack: pack.used_s)
         total = sum(pack.size_bytes for pack in packs)
         removed, removed_bytes = 0, 0
@@ -133,12 +168,21 @@ class Store:
             is_old = max_age_s is not None and time() - pack.used_s > max_age_s
             is_over = max_bytes is not None and total - removed_bytes > max_bytes
             if is_old or is_over:
-                pack.path.unlink(missing_ok=True)
+                self._remove(pack.path)
                 removed, removed_bytes = removed + 1, removed_bytes + pack.size_bytes
-        for path in self.root.glob("??/*/.*.tmp"):
-            if time() - path.stat().st_mtime > _STALE_S:
-                path.unlink(missing_ok=True)
+        for path in (*self.root.glob(f".*{_UNFINISHED}"), *self.root.glob(f"??/*/.*{_UNFINISHED}")):
+            with suppress(FileNotFoundError):
+                if time() - path.stat().st_mtime > _STALE_S:
+                    self._remove(path)
         return removed, removed_bytes
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as fault:
+            raise StoreError(
+                f"{path}: cannot be removed: {fault.strerror}; the store stays as it is."
+            ) from None
 
 
 class Shelf:
@@ -150,6 +194,7 @@ class Shelf:
         self._seen: set[str] = set()
         self._numbers: dict[Key, float] = {}
         self._packs: dict[Key, Path] = {}
+        self._latest: tuple[Path, bytes] | None = None
         self.refresh()
 
     def __contains__(self, key: Key) -> bool:
@@ -157,6 +202,7 @@ class Shelf:
 
     def refresh(self) -> None:
         """Take in packs that are new, written by this process or by another."""
+        self._latest = None
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder))
         except OSError:
@@ -177,19 +223,11 @@ class Shelf:
         if key in self._numbers:
             return self._numbers[key]
         path = self._packs[key]
-        try:
-            content = path.read_bytes()
-        except OSError:
-            content = b""
-        if _digest(content) != path.stem:
-            path.unlink(missing_ok=True)
-            raise LostValueError(str(path))
+        if self._latest is None or self._latest[0] != path:  # values of one round are asked for in a row
+            self._latest = path, self._checked(path)
         prefix = f"{key[0]}/{key[1]}/"
-        return {
-            name.removeprefix(prefix): one
-            for name, one in _tensors(content, device)
-            if name.startswith(prefix)
-        }
+        part = _part(self._latest[1], prefix)
+        return {name.removeprefix(prefix): one for name, one in _tensors(part, device)}
 
     def put(self, values: Mapping[Key, Any]) -> None:
         """Keep values; one that cannot be written is left out with a warning."""
@@ -213,6 +251,7 @@ class Shelf:
         except OSError as fault:
             self._store.warn(fault)
             return
+        self._latest = None
         self._seen.add(path.name)
         self._numbers.update(numbers)
         self._packs.update({(key, field): path for key, field in fields})
@@ -220,15 +259,33 @@ class Shelf:
     def _take_in(self, path: Path) -> None:
         """Check a pack and note what is in it; a damaged one is removed, so that it is computed again."""
         try:
-            content = path.read_bytes()
-        except OSError:
+            content = self._checked(path)
+        except LostValueError:
             return
-        if _digest(content) != path.stem:
-            path.unlink(missing_ok=True)
-            return
-        contents = _contents(content)
+        with suppress(OSError):  # the time of a store that is only read stays
+            if time() - path.stat().st_mtime > _USED_ANEW_S:
+                os.utime(path)
+        contents = json.loads(_header(content)["__metadata__"]["contents"])
         self._numbers.update({(key, field): value for key, field, value in contents["numbers"]})
         self._packs.update({(key, field): path for key, field in contents["tensors"]})
+
+    def _checked(self, path: Path) -> bytes:
+        """Return the bytes of a pack; a damaged one is removed.
+
+        Raises
+        ------
+        LostValueError
+            If it is damaged or cannot be read.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError:
+            raise LostValueError(str(path)) from None
+        if _digest(content) != path.stem:
+            with suppress(OSError):  # where it cannot be removed, it is passed over every time
+                path.unlink(missing_ok=True)
+            raise LostValueError(str(path))
+        return content
 
 
 def _digest(content: bytes) -> str:
@@ -248,17 +305,31 @@ def _serialise(tensors: Mapping[str, "Tensor | bytes"], contents: Mapping[str, A
     import torch
     from safetensors.torch import save
 
-    named = {name: torch.frombuffer(bytearray(one), dtype=torch.uint8) for name, one in raw.items()}
+    named = {name: torch.from_numpy(np.frombuffer(one, dtype=np.uint8).copy()) for name, one in raw.items()}
     for name, one in tensors.items():
         if not isinstance(one, bytes):
             named[name] = one.detach().cpu().contiguous().clone()  # no two names may share their memory
     return bytes(save(named, metadata))
 
 
-def _contents(content: bytes) -> dict[str, Any]:
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    contents: dict[str, Any] = json.loads(header["__metadata__"]["contents"])
-    return contents
+def _header(content: bytes) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header
+
+
+def _part(content: bytes, prefix: str) -> bytes:
+    """Return a safetensors file of only those tensors whose names begin with ``prefix``."""
+    first = 8 + int.from_bytes(content[:8], "little")
+    header, pieces, end = {}, [], 0
+    for name, told in _header(content).items():
+        if name.startswith(prefix):
+            begins, ends = told["data_offsets"]
+            pieces.append(content[first + begins : first + ends])
+            header[name] = told | {"data_offsets": [end, end + ends - begins]}
+            end += ends - begins
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    return b"".join([len(head).to_bytes(8, "little"), head, *pieces])
 
 
 def _tensors(content: bytes, device: str | None) -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from cosim.errors import RecordError
 from cosim.record.log import Log
@@ -46,7 +47,7 @@ class RunFolder:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RecordError(f"{path}: exists already; {_way_out(path)}.")
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
             beside.mkdir(parents=True)
             folder = cls(beside, manifest)
@@ -74,13 +75,35 @@ class RunFolder:
         RecordError
             If another process holds it.
         """
-        with (self.path / ".lock").open("w") as lock:
+        path = self.path / ".lock"
+        with self.writing():
+            lock = path.open("w")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RecordError(f"{self.path}: the run is still going on in another process.") from None
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell a disk that is full, or a folder that cannot be written, in a line.
+
+        Raises
+        ------
+        RecordError
+            In place of an OSError; what was written before stays.
+        """
+        try:
             yield
-            (self.path / ".lock").unlink(missing_ok=True)
+        except OSError as fault:
+            raise RecordError(
+                f"{self.path}: cannot be written: {fault.strerror or fault}; mend that, "
+                f"then go on with it by cosim resume {self.path}"
+            ) from None
 
     @property
     def adapter_folder(self) -> Path:
@@ -146,6 +169,8 @@ class Record:
             raise RecordError(f"{path}: is no run folder: it has no manifest.json.") from None
         except (OSError, ValueError) as fault:
             raise RecordError(f"{path}/manifest.json: cannot be read: {fault}.") from None
+        if not isinstance(manifest, dict):
+            raise RecordError(f"{path}/manifest.json: cannot be read: it is not a table.")
         if manifest.get("format") != FORMAT:
             raise RecordError(
                 f"{path}: is of format {manifest.get('format')}, this version of cosim reads {FORMAT}; "

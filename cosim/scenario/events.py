@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from cosim.errors import ScenarioError
 from cosim.parts import LONGEST_S, Table
@@ -24,6 +24,19 @@ def _by_path(given: Any) -> Any:
     return spelt
 
 
+def _of_values(given: dict[str, Any]) -> dict[str, Any]:
+    """Refuse settings without a value: the file of the run could not say so, and would mean another run."""
+    for path, value in given.items():
+        if _has_none(value):
+            raise ValueError(f"{path} is left out, which an event cannot do; give it a value")
+    return given
+
+
+def _has_none(value: Any) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return value is None or any(map(_has_none, inner))
+
+
 class TimedChange(Table):
     """Settings that change at an instant; who gets what is decided anew then.
 
@@ -38,7 +51,9 @@ class TimedChange(Table):
     """
 
     at_s: float = Field(gt=0.0, le=LONGEST_S)
-    set: Annotated[dict[str, Any], BeforeValidator(_by_path)] = Field(min_length=1)
+    set: Annotated[dict[str, Any], BeforeValidator(_by_path), AfterValidator(_of_values)] = Field(
+        min_length=1
+    )
 
 
 def becomes(scenario: "Scenario") -> list[tuple[float, "Scenario"]]:
