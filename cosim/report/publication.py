@@ -29,7 +29,7 @@ _SUBCHANNEL_IN, _LEAST_GRID_IN, _MOST_GRID_IN = 0.055, 0.3, 1.1
 _MOST_NUMBERS = 400
 _LEAST_POINTS = 3.2
 _MOST_OWNERS = len(OWNER_COLOURS)
-_STYLE = {
+STYLE = {
     "font.family": "sans-serif",
     "font.size": 7.0,
     "axes.linewidth": 0.5,
@@ -125,7 +125,7 @@ def save(figure: "Figure", path: Path, kind: str) -> None:
 
     no_date = {"CreationDate": None} if kind == "pdf" else {"Software": "cosim"}
     try:
-        with rc_context(_STYLE):
+        with rc_context(STYLE):
             figure.savefig(path, format=kind, dpi=600, metadata=no_date)
     except OSError as fault:
         raise RecordError(f"{path}: cannot be written: {fault.strerror}.") from None
@@ -170,7 +170,7 @@ def figure_of(shown: Chart, shown_grids: tuple[Grid, ...], width_in: float) -> "
     num_legend_rows = -(-len(handles) // num_columns)
     heights = [*lanes_in, *map(_grid_in, shown_grids)]
     height_in = sum(heights) + 0.12 * len(heights) + 0.35 + 0.14 * num_legend_rows
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         layout = ConstrainedLayoutEngine(h_pad=0.015, w_pad=0.01, hspace=0.02)
         figure = Figure(figsize=(width_in, height_in), layout=layout)
         FigureCanvasAgg(figure)

@@ -1,5 +1,6 @@
 """All that the page of a run shows, as plain values and columns."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -51,13 +52,14 @@ def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
     _add_spans(columns, spans)
     _add_rows(columns, rows)
     columns.add("path", critical_path(spans), "u4")
-    rounds, begins_ns = _rounds(spans)
+    rounds, begins_ns = round_begins(spans)
     columns.add("round.number", rounds, "u4")
     columns.add("round.start", begins_ns, "f8")
     holdings = Holdings.of(record, total_ns)
+    on_air = {name: bool(spans.is_transfer[spans.name == at][0]) for at, name in enumerate(spans.names)}
     content = {
         "run": _run(record, summarise(record), total_ns),
-        "names": names_content(spans),
+        "names": names_content(spans.names, on_air),
         "actors": list(spans.actors),
         "numClients": len(spans.clients),
         "owners": OWNER_COLOURS,
@@ -72,12 +74,12 @@ def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
     return {**content, "columns": columns.packed()}
 
 
-def names_content(spans: Spans) -> list[dict[str, Any]]:
-    """Return the names of spans with how they are drawn."""
-    on_air = [bool(spans.is_transfer[spans.name == index][0]) for index in range(len(spans.names))]
+def names_content(names: Sequence[str], on_air: Mapping[str, bool]) -> list[dict[str, Any]]:
+    """Return the names of spans with how they are drawn; ``on_air`` says which are transfers."""
     found = []
-    for name, is_transfer in zip(spans.names, on_air, strict=True):
-        drawn = look(name, is_transfer, spans.names)
+    for name in names:
+        is_transfer = on_air[name]
+        drawn = look(name, is_transfer, names)
         found.append(
             {
                 "name": name,
@@ -135,7 +137,7 @@ def _add_rows(columns: Columns, rows: Rows) -> None:
     columns.add("row.spans", rows.spans, "u4")
 
 
-def _rounds(spans: Spans) -> tuple[Ints, Ints]:
+def round_begins(spans: Spans) -> tuple[Ints, Ints]:
     """Return the number of each round and when its first span was asked for, ns."""
     numbers, which = np.unique(spans.round, return_inverse=True)
     begins_ns = np.full(len(numbers), np.iinfo(np.int64).max)

@@ -1,7 +1,5 @@
 // What stands where from top to bottom: groups that fold, and the bands in them.
 
-const GUTTER = { left: 148, right: 58 };
-const AXIS_HEIGHT = 26;
 const HEADER_HEIGHT = 22;
 const OCCUPANCY_HEIGHT = 58;
 const QUEUE_HEIGHT = 30;

@@ -97,6 +97,9 @@ function seconds(ns) {
   return `${(ns / 1e9).toFixed(9)} s`;
 }
 
+const GUTTER = { left: 148, right: 58 }; // on both sides of everything that is drawn over time, px
+const AXIS_HEIGHT = 26;
+
 // Steps of a time axis: 1, 2 or 5 times a power of ten, in the unit that suits the step.
 function timeSteps(from, to, pixels) {
   const rough = ((to - from) / Math.max(pixels / 110, 1)) || 1;
