@@ -40,7 +40,7 @@ def measure() -> list[Ratio]:
     growth = (peaks[MANY][0] - peaks[FEW][0]) / (MANY - FEW)
     base = peaks[MANY][1]
     note = f"peak {peaks[FEW][0] / 1e6:.0f} MB with {FEW}, {peaks[MANY][0] / 1e6:.0f} MB with {MANY} clients"
-    return [Ratio("memory a client adds / memory of the base", growth / base, 0.5, note=note)]
+    return [Ratio("memory a client adds / memory of the base", growth / base, 0.1, note=note)]
 
 
 def _peak_bytes(count: int) -> tuple[int, int]:

@@ -231,6 +231,7 @@ def _outcome(world: World, store: Store | None, began: float) -> dict[str, Any]:
         "simulated_s": world.clock.now / NS_PER_S,
         "wall_s": round(time.monotonic() - began, 3),
         "works": {"computed": world.num_computed, "recalled": world.num_recalled},
+        "executor_fallback": world.fallback_reason,
         "store_warning": None if store is None else store.warning,
     }
 

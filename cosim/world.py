@@ -307,6 +307,11 @@ class World:
         """Works of the training whose value the store had."""
         return 0 if self._executor is None else self._executor.num_recalled
 
+    @property
+    def fallback_reason(self) -> str | None:
+        """Why works were computed one by one although they were to be batched, if they were."""
+        return None if self._executor is None else self._executor.fallback_reason
+
     def _amounts(self, cut_layer: int, lora_rank: int) -> Amounts:
         one = split_amounts(self.lesson, cut_layer, lora_rank)
         return Amounts(

@@ -26,6 +26,7 @@ class Trainer:
     def __init__(self, lesson: Lesson, model: SplitModel) -> None:
         self._lesson = lesson
         self._model = model
+        self._slab = Slab()
         self._operations: dict[str, Callable[..., dict[str, Any]]] = {
             "start": self._start,
             "client_forward": self._client_forward,
@@ -73,7 +74,7 @@ class Trainer:
         return {
             "loss": loss.item(),
             "gradient": gradient,
-            "adapter_gradient": dict(zip(leaves, adapter_gradient, strict=True)),
+            "adapter_gradient": self._slab.put(dict(zip(leaves, adapter_gradient, strict=True))),
         }
 
     def _client_backward(
@@ -139,10 +140,41 @@ class Trainer:
         adapter, optimizer = self._lesson.training.optimizer.step(
             adapter, gradients, optimizer, settings["step"], settings["num_steps"]
         )
-        return {"adapter": adapter, "optimizer": optimizer}
+        return {"adapter": self._slab.put(adapter), "optimizer": self._slab.put(optimizer)}
 
     def _batch(self, settings: Mapping[str, Any]) -> Batch:
         return self._lesson.tokens.train.batch(settings["batch"]["rows"])
+
+
+class Slab:
+    """Memory for values that outlive a pass, apart from the large tensors that do not.
+
+    A state is a handful of small tensors. Left where they were made, among the
+    activations of a pass, they keep the allocator from using that memory again,
+    and a run with 200 clients takes twice the memory of its values.
+    """
+
+    NUM_BYTES = 1 << 23
+
+    def __init__(self) -> None:
+        self._slab = torch.empty(0, dtype=torch.uint8)
+        self._used = 0
+
+    def put(self, tensors: Adapter) -> Adapter:
+        """Return the same numbers, side by side in a slab, which lives as long as any of them."""
+        return {name: self._copy(tensor) for name, tensor in tensors.items()}
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        num_bytes = -(-tensor.numel() * tensor.element_size() // 64) * 64
+        if self._used + num_bytes > len(self._slab) or self._slab.device != tensor.device:
+            self._slab = torch.empty(max(num_bytes, self.NUM_BYTES), dtype=torch.uint8, device=tensor.device)
+            self._used = 0
+        # not a view: views count their versions together, and autograd would see each copy as a change
+        start = self._used // tensor.element_size()
+        copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        copy.set_(self._slab.untyped_storage(), start, tensor.shape, tensor.contiguous().stride())
+        self._used += num_bytes
+        return copy.copy_(tensor)
 
 
 @contextmanager
