@@ -10,6 +10,7 @@ value write the same pack.
 
 import json
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class Store:
     def _holds_anything(self) -> bool:
         """Return whether there is more than what a process left that was killed while it made the store."""
         try:
-            return any(not entry.name.endswith(_UNFINISHED) for entry in os.scandir(self.root))
+            return any(not name.endswith(_UNFINISHED) for name in os.listdir(self.root))
         except FileNotFoundError:
             return False
 
@@ -204,7 +205,7 @@ class Shelf:
         """Take in packs that are new, written by this process or by another."""
         self._latest = None
         try:
-            names = sorted(entry.name for entry in os.scandir(self._folder))
+            names = sorted(os.listdir(self._folder))
         except OSError:
             return
         for name in names:
@@ -242,7 +243,8 @@ class Shelf:
         }
         fields = [list(key) for key, value in values.items() if isinstance(value, dict)]
         content = _serialise(
-            tensors, {"numbers": [[*key, value] for key, value in numbers.items()], "tensors": fields}
+            tensors,
+            {"numbers": [[*key, _written(value)] for key, value in numbers.items()], "tensors": fields},
         )
         path = self._folder / f"{_digest(content)}.safetensors"
         try:
@@ -266,7 +268,7 @@ class Shelf:
             if time() - path.stat().st_mtime > _USED_ANEW_S:
                 os.utime(path)
         contents = json.loads(_header(content)["__metadata__"]["contents"])
-        self._numbers.update({(key, field): value for key, field, value in contents["numbers"]})
+        self._numbers.update({(key, field): _read(value) for key, field, value in contents["numbers"]})
         self._packs.update({(key, field): path for key, field in contents["tensors"]})
 
     def _checked(self, path: Path) -> bytes:
@@ -290,6 +292,15 @@ class Shelf:
 
 def _digest(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
+
+
+def _written(value: float) -> float | str:
+    """Return a number as JSON has it; what is none by its bits, of which JSON keeps no sign."""
+    return value if value == value else struct.pack(">d", value).hex()
+
+
+def _read(value: float | str) -> float:
+    return float(struct.unpack(">d", bytes.fromhex(value))[0]) if isinstance(value, str) else value
 
 
 def _serialise(tensors: Mapping[str, "Tensor | bytes"], contents: Mapping[str, Any]) -> bytes:
