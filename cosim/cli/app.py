@@ -30,6 +30,8 @@ StoreFolder = Annotated[
     ),
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Recall and keep no learned values.")]
+Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a picture of who did what when.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Another seed than the scenario's.")]
 
 
@@ -128,12 +130,11 @@ def whatif(
     no_store: NoStore = False,
 ) -> None:
     """Play a run again under other conditions, without retraining, and say what changed."""
-    from rich.console import Console
-
     from cosim.cli.progress import interruptible, watching
     from cosim.record.folder import Record
     from cosim.report.comparison import compare
     from cosim.report.side_by_side import show
+    from cosim.report.terminal import on_stdout
     from cosim.run import other_scenario, whatif_folder
     from cosim.run import whatif as play
     from cosim.scenario.load import parse_change
@@ -145,7 +146,7 @@ def whatif(
     unwanted = no_store or before.manifest["timing_only"]
     with interruptible(after), watching(scenario) as watch, _keeping(store, unwanted) as kept:
         play(folder, told, at_s=at_s, out=out, store=kept, watch=watch)
-    show(compare(before, Record.open(after)), Console())
+    show(compare(before, Record.open(after)), on_stdout())
     print(f"run folder: {after}")
 
 
@@ -178,26 +179,54 @@ def store(
 @app.command()
 def timeline(
     folder: RunFolderPath,
-    png: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a picture of who did what when.")
+    png: Picture = None,
+    pdf: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A column-wide figure for print, with the grants.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A page to zoom and search in; needs no network.")
+    ] = None,
+    perfetto: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A trace of simulated time for ui.perfetto.dev.")
     ] = None,
     rounds: Annotated[
         str | None,
         typer.Option(metavar="A:B", help="Rounds in the picture, such as 3 or 1:4; the first without it."),
     ] = None,
+    force: Force = False,
 ) -> None:
-    """Sum a run up, and draw its timeline."""
+    """Say where the time of a run went, and draw its timeline."""
     from cosim.cli.arguments import round_range
+    from cosim.cli.views import show_time, write_views
     from cosim.record.folder import Record
 
+    record = Record.open(folder)
     first_round, last_round = round_range(rounds)
-    if png is not None:
-        from cosim.report.gantt import chart, draw
-
-        draw(chart(Record.open(folder), first_round, last_round), png)
+    write_views(record, png, pdf, html, perfetto, first_round, last_round, force=force)
     _show_summary(folder)
-    if png is not None:
-        print(f"timeline: {png}")
+    show_time(record, first_round, last_round)
+    for path in (png, pdf, html, perfetto):
+        if path is not None:
+            print(f"timeline: {path}")
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Folders of runs.")],
+    png: Picture = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="A page; needs no network.")] = None,
+    force: Force = False,
+) -> None:
+    """Show runs side by side on one time axis, each against the first."""
+    from cosim.cli.views import show_comparison, write_comparison
+    from cosim.record.folder import Record
+
+    records = [Record.open(folder) for folder in folders]
+    write_comparison(records, png, html, force=force)
+    show_comparison(records, [str(folder) for folder in folders])
+    for path in (png, html):
+        if path is not None:
+            print(f"comparison: {path}")
 
 
 @app.command()
@@ -206,13 +235,12 @@ def explain(
     span: Annotated[int, typer.Argument(metavar="SPAN", help="The number of a span, its id.")],
 ) -> None:
     """Say why a span took as long as it did: the link budget of a transfer, the device of a computation."""
-    from rich.console import Console
-
     from cosim.cli.explanation import show
     from cosim.explain import explain as explained
     from cosim.record.folder import Record
+    from cosim.report.terminal import on_stdout
 
-    show(explained(Record.open(folder), span), Console(highlight=False))
+    show(explained(Record.open(folder), span), on_stdout())
 
 
 @app.command()
@@ -273,10 +301,8 @@ def _keeping(folder: Path | None, unwanted: bool) -> Iterator[Any]:
 
 
 def _show_summary(folder: Path) -> None:
-    from rich.console import Console
-
     from cosim.record.folder import Record
     from cosim.report.summary import summarise
-    from cosim.report.terminal import show
+    from cosim.report.terminal import on_stdout, show
 
-    show(summarise(Record.open(folder)), Console())
+    show(summarise(Record.open(folder)), on_stdout())

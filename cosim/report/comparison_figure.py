@@ -33,6 +33,8 @@ def write_comparison_figure(
     records: Sequence[Record],
     path: Path,
     *,
+    first_round: int | None = None,
+    last_round: int | None = None,
     width: Literal["column", "page"] = "column",
     force: bool = False,
 ) -> None:
@@ -44,6 +46,9 @@ def write_comparison_figure(
         At least two runs.
     path
         Ends in ``.png`` or ``.pdf``.
+    first_round, last_round
+        Show these rounds alone, both included, each run from where it began the
+        first of them; the whole runs from their start without them.
     width
         As wide as one column or as a page.
     force
@@ -52,14 +57,17 @@ def write_comparison_figure(
     Raises
     ------
     RecordError
-        If there are fewer than two runs or one cannot be read, or the file is
+        If there are fewer than two runs, or one does not have these rounds or cannot be read, or the file is
         neither kind, is there already or cannot be written.
     """
     kind = figure_format(path)
     refuse_existing(path, force=force)
     if len(records) < 2:
         raise RecordError(f"a comparison needs at least two runs, got {len(records)}.")
-    save(_figure(records, WIDTHS_IN[width]), path, kind)
+    all_spans = [Spans.of(record) for record in records]
+    last = first_round if last_round is None else last_round
+    windows = [_window(*pair, first_round, last) for pair in zip(records, all_spans, strict=True)]
+    save(_figure(records, all_spans, windows, WIDTHS_IN[width]), path, kind)
 
 
 def occupancy(start_ns: Ints, end_ns: Ints, edges_ns: Floats) -> Floats:
@@ -80,18 +88,37 @@ def occupancy(start_ns: Ints, end_ns: Ints, edges_ns: Floats) -> Floats:
     return np.asarray(np.diff(until(start_ns) - until(end_ns)) / np.diff(edges_ns))
 
 
-def _figure(records: Sequence[Record], width_in: float) -> "Figure":
+def _window(record: Record, spans: Spans, first: int | None, last: int | None) -> tuple[int, int]:
+    """Return from when to when a run is shown, ns."""
+    if first is None or last is None:
+        return 0, length_ns(record, spans)
+    chosen = (spans.round >= first) & (spans.round <= last)
+    if not chosen.any():
+        has = f"it has rounds {spans.round.min()} to {spans.round.max()}" if len(spans) else "it has none"
+        raise RecordError(f"{record.path}: has no spans in rounds {first} to {last}; {has}.")
+    return int(spans.asked_ns[chosen].min()), int(spans.end_ns[chosen].max())
+
+
+def _figure(
+    records: Sequence[Record], all_spans: Sequence[Spans], windows: Sequence[tuple[int, int]], width_in: float
+) -> "Figure":
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    all_spans = [Spans.of(record) for record in records]
     attributions = [attribute(record, spans) for record, spans in zip(records, all_spans, strict=True)]
-    total_ns = max(max(length_ns(*pair) for pair in zip(records, all_spans, strict=True)), 1)
+    total_ns = max(max(to_ns - from_ns for from_ns, to_ns in windows), 1)
     names = tuple(dict.fromkeys(name for spans in all_spans for name in spans.names))
     titles = run_titles(records)
-    losses = [held_out_losses(record) for record in records]
+    losses = [
+        [
+            (time_ns - from_ns, loss)
+            for time_ns, _, loss in held_out_losses(record)
+            if from_ns <= time_ns <= to_ns
+        ]
+        for record, (from_ns, to_ns) in zip(records, windows, strict=True)
+    ]
     heights = [_CROWD_IN, _PATH_IN] * len(records) + ([_LOSS_IN] if any(losses) else [])
     unit, scale = time_unit(total_ns)
     num_columns = 2 if width_in < 5.0 else 4
@@ -104,9 +131,9 @@ def _figure(records: Sequence[Record], width_in: float) -> "Figure":
         edges_ns = np.linspace(0.0, total_ns, _NUM_BINS + 1)
         for index, spans in enumerate(all_spans):
             crowd, path = panels[2 * index], panels[2 * index + 1]
-            _draw_crowd(crowd, spans, names, edges_ns, scale)
+            _draw_crowd(crowd, spans, names, edges_ns, windows[index], scale)
             crowd.set_title(titles[index], loc="left", fontsize=7.0, fontweight="bold", pad=2.0)
-            _draw_path(path, attributions[index], names, _on_air(all_spans), scale)
+            _draw_path(path, attributions[index], names, _on_air(all_spans), windows[index], scale)
         if any(losses):
             _draw_losses(panels[-1], losses, titles, scale)
         for panel in panels:
@@ -126,15 +153,26 @@ def _on_air(all_spans: Sequence[Spans]) -> dict[str, bool]:
     }
 
 
-def _draw_crowd(axes: "Axes", spans: Spans, names: tuple[str, ...], edges_ns: Floats, scale: float) -> None:
+def _draw_crowd(
+    axes: "Axes",
+    spans: Spans,
+    names: tuple[str, ...],
+    edges_ns: Floats,
+    window_ns: tuple[int, int],
+    scale: float,
+) -> None:
     """Stack how many clients do what at a time."""
+    from_ns, to_ns = window_ns
     base = np.zeros(_NUM_BINS)
     for at, name in enumerate(spans.names):
         chosen = (spans.client >= 0) & (spans.name == at) & (spans.duration_ns > 0)
+        chosen &= (spans.end_ns > from_ns) & (spans.start_ns < to_ns)
         if not chosen.any():
             continue
         drawn = look(name, bool(spans.is_transfer[chosen][0]), names)
-        top = base + occupancy(spans.start_ns[chosen], spans.end_ns[chosen], edges_ns)
+        top = base + occupancy(
+            spans.start_ns[chosen] - from_ns, np.minimum(spans.end_ns[chosen], to_ns) - from_ns, edges_ns
+        )
         axes.stairs(top, edges_ns / scale, baseline=base, fill=True, color=drawn.colour, linewidth=0)
         base = top
     most = max(len(spans.clients), 1)
@@ -144,13 +182,21 @@ def _draw_crowd(axes: "Axes", spans: Spans, names: tuple[str, ...], edges_ns: Fl
 
 
 def _draw_path(
-    axes: "Axes", attribution: Attribution, names: tuple[str, ...], on_air: dict[str, bool], scale: float
+    axes: "Axes",
+    attribution: Attribution,
+    names: tuple[str, ...],
+    on_air: dict[str, bool],
+    window_ns: tuple[int, int],
+    scale: float,
 ) -> None:
     """Draw the cause of every instant along the critical path."""
     by_phase: dict[str, list[tuple[float, float]]] = {}
     for stretch in attribution.stretches:
         phase = stretch.cause.phase if stretch.cause.activity == "working" else ""
-        box = (stretch.start_ns / scale, (stretch.end_ns - stretch.start_ns) / scale)
+        start_ns, end_ns = max(stretch.start_ns, window_ns[0]), min(stretch.end_ns, window_ns[1])
+        if start_ns >= end_ns:
+            continue
+        box = ((start_ns - window_ns[0]) / scale, (end_ns - start_ns) / scale)
         by_phase.setdefault(phase, []).append(box)
     for phase, boxes in by_phase.items():
         drawn = look(phase, on_air[phase], names) if phase else None
@@ -169,15 +215,17 @@ def _draw_path(
 
 
 def _draw_losses(
-    axes: "Axes", losses: Sequence[list[tuple[int, int, float]]], titles: Sequence[str], scale: float
+    axes: "Axes", losses: Sequence[list[tuple[int, float]]], titles: Sequence[str], scale: float
 ) -> None:
     for index, course in enumerate(losses):
         axes.plot(
-            [time_ns / scale for time_ns, *_ in course],
-            [loss for *_, loss in course],
+            [time_ns / scale for time_ns, _ in course],
+            [loss for _, loss in course],
             color=_RUN_COLOURS[index % len(_RUN_COLOURS)],
             linestyle=_RUN_LINES[index % len(_RUN_LINES)],
             linewidth=1.0,
+            marker="o",
+            markersize=1.8,
             label=titles[index],
         )
     axes.set_ylabel("held-out loss, nats", labelpad=1.0)

@@ -1,5 +1,7 @@
 """A summary as tables on a terminal."""
 
+import sys
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -7,7 +9,13 @@ from rich.table import Table
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.summary import ActorTime, Learning, PhaseTotal, Slowest, Summary
 
+_FILE_WIDTH = 200
 _MOST_CLIENTS = 8  # beyond that the table shows the busiest, the median and the idlest client
+
+
+def on_stdout() -> Console:
+    """Return stdout as tables are printed on it; wide enough for all of them where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def show(summary: Summary, console: Console) -> None:

@@ -1,0 +1,85 @@
+"""The views of runs: files they are written to, and tables on the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cosim.errors import RecordError
+from cosim.record.folder import Record
+
+
+def write_views(
+    record: Record,
+    png: Path | None,
+    pdf: Path | None,
+    html: Path | None,
+    perfetto: Path | None,
+    first_round: int | None,
+    last_round: int | None,
+    *,
+    force: bool,
+) -> None:
+    """Write the views that were asked for; nothing is written if one of them would replace a file."""
+    from cosim.report.page.document import refuse_existing
+    from cosim.sounding import sound
+
+    for path in (png, pdf, html, perfetto):
+        if path is not None:
+            refuse_existing(path, force=force)
+    if png is not None:
+        from cosim.report.gantt import chart, draw
+
+        draw(chart(record, first_round, last_round), png)
+    if pdf is not None:
+        from cosim.report.publication import write_figure
+
+        write_figure(record, pdf, first_round=first_round, last_round=last_round, force=force)
+    if html is None and perfetto is None:
+        return
+    air = sound(record)
+    if html is not None:
+        from cosim.report.page.run_page import write_page
+
+        write_page(record, html, air=air, force=force)
+    if perfetto is not None:
+        from cosim.report.perfetto import write_trace
+
+        write_trace(record, perfetto, air=air)
+
+
+def show_time(record: Record, first_round: int | None, last_round: int | None) -> None:
+    """Print a small lane chart, what the critical path went into, and what would shorten it."""
+    from cosim.report import lanes, time_spent
+    from cosim.report.attribution import attribute
+    from cosim.report.forecast import savings
+    from cosim.report.gantt import chart
+    from cosim.report.spans import Spans
+    from cosim.report.terminal import on_stdout
+
+    spans, console = Spans.of(record), on_stdout()
+    if not len(spans):
+        return
+    time_spent.show(attribute(record, spans), savings(spans), console)
+    lanes.show(chart(record, first_round, last_round), console)
+
+
+def write_comparison(records: Sequence[Record], png: Path | None, html: Path | None, *, force: bool) -> None:
+    """Write the views of several runs that were asked for."""
+    if len(records) < 2:
+        raise RecordError("compare: takes two runs or more; name another one.")
+    if png is not None:
+        from cosim.report.comparison_figure import write_comparison_figure
+
+        write_comparison_figure(records, png, force=force)
+    if html is not None:
+        from cosim.report.page.comparison_page import write_comparison_page
+
+        write_comparison_page(records, html, force=force)
+
+
+def show_comparison(records: Sequence[Record], labels: Sequence[str]) -> None:
+    """Print several runs side by side."""
+    from cosim.report.comparison import compare_all
+    from cosim.report.side_by_side import show_all
+    from cosim.report.terminal import on_stdout
+
+    show_all(compare_all(records), labels, on_stdout())
