@@ -88,6 +88,7 @@ class Input {
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const { app, timeline } = this;
+    if (document.getElementById("help-dialog").open && event.key !== "?") return; // it closes by itself
     if (event.target.matches("input, select, textarea")) {
       if (event.key === "Escape") app.letGo();
       if (event.key === "Enter" && event.target.id === "search") app.search.step(event.shiftKey ? -1 : 1);
