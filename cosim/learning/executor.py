@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from cosim.learning.store import Shelf
-from cosim.learning.work import Output, Work
+from cosim.learning.work import KEPT, Output, Work
 
 
 class Executor(Protocol):
@@ -146,8 +146,8 @@ class Computing(ABC):
         return sorted(found, key=lambda work: work.order)
 
     def _is_elsewhere(self, work: Work) -> bool:
-        """Return whether a work has no inputs because its value is kept, not because it is the first."""
-        return self._fetch is not None and not work.inputs and work.operation != "start"
+        """Return whether a work is only named here, and its value is to be fetched."""
+        return self._fetch is not None and work.operation == KEPT
 
 
 class Sequential(Computing):
@@ -244,8 +244,8 @@ class TimingOnly:
 
 
 def _anchor(work: Work) -> Work:
-    """Return the same work without its inputs."""
-    return Work(work.operation, (), work.settings, work.key, work.order)
+    """Return a work that stands for the value of another, and has forgotten how that came to be."""
+    return Work(KEPT, (), {}, work.key, work.order)
 
 
 def _key(output: Output) -> tuple[str, str]:

@@ -24,6 +24,9 @@ OPERATIONS = {
 }
 """Version of each operation; a change of what one computes must raise its number."""
 
+KEPT = "kept"
+"""In the place of an operation: this work stands for a value that is kept under its key."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Work:
@@ -32,7 +35,7 @@ class Work:
     Attributes
     ----------
     operation
-        A name in :data:`OPERATIONS`.
+        A name in :data:`OPERATIONS`, or :data:`KEPT`.
     inputs
         Outputs of other works it reads; empty for a work whose value is kept.
     settings
