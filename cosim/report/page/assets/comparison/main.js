@@ -119,7 +119,7 @@ class Comparison {
       ...names.map((look) => element("span", { className: "key" }, swatch(this.theme, look), ` ${look.label}`)),
       element("span", { className: "key" }, swatch(this.theme, { light: "#dde2e7", dark: "#343b43", hatch: "-" }), " queueing or waiting"),
       element("span", { className: "key" }, element("i", { className: "line" }), " first difference"));
-    this.strips.ask();
+    this.strips.draw(); // at once: a print takes the picture before the next frame
     this.chart();
   }
 

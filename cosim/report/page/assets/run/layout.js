@@ -75,6 +75,7 @@ class Layout {
         this.bands.push(band);
       }
       if (!group.open) group.bands.forEach((band) => band.row && (band.row.band = null));
+      group.bottom = top;
       top += 4;
     }
     this.height = top + 8;
@@ -88,9 +89,19 @@ class Layout {
     return Math.max(band.link.numSubchannels * each * stretch, 24);
   }
 
-  at(y) {
-    const group = this.groups.find((one) => y >= one.top && y < one.top + HEADER_HEIGHT);
-    const band = this.bands.find((one) => y >= one.top && y < one.top + one.height);
+  // Where the name of a group stands on the canvas: it stays in sight while its bands do.
+  headerOf(group, scrollTop) {
+    const pinned = Math.max(group.top - scrollTop, AXIS_HEIGHT);
+    return group.top - scrollTop < AXIS_HEIGHT ? Math.min(pinned, group.bottom - scrollTop - HEADER_HEIGHT) : pinned;
+  }
+
+  at(y, scrollTop) {
+    const group = this.groups.find((one) => {
+      const top = this.headerOf(one, scrollTop);
+      return y >= top && y < top + HEADER_HEIGHT;
+    });
+    const inContent = y + scrollTop;
+    const band = group ? undefined : this.bands.find((one) => inContent >= one.top && inContent < one.top + one.height);
     return { group, band };
   }
 }

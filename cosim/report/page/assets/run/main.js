@@ -1,5 +1,7 @@
 // The page put together.
 
+const PRINT_AREA = { width: 960, height: 560 }; // on a landscape A4 page below the legend, px
+
 class App {
   constructor(run) {
     this.run = run;
@@ -34,6 +36,11 @@ class App {
     on("sort", () => this.toggleSort());
     on("theme", () => this.theme.toggle());
     on("help", () => this.help());
+    addEventListener("beforeprint", () => {
+      const { clientWidth, clientHeight } = document.getElementById("stage");
+      const zoom = Math.min(1, PRINT_AREA.width / clientWidth, PRINT_AREA.height / clientHeight);
+      document.documentElement.style.setProperty("--print-zoom", String(zoom));
+    });
     document.getElementById("heat").hidden = !this.run.links.some((link) => link.snr);
     const keys = KEYS.map(([key, what]) => element("tr", {}, element("th", { scope: "row" }, element("kbd", {}, key)), element("td", {}, what)));
     document.getElementById("keys").replaceChildren(...keys);
@@ -84,7 +91,7 @@ class App {
     this.charts.refresh();
     this.tables.refresh();
     this.detail.show(this.state.chosen);
-    this.timeline.ask();
+    this.timeline.draw(); // at once: a print takes the picture before the next frame
   }
 
   legend() {

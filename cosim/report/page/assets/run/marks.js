@@ -145,7 +145,7 @@ function drawFurniture(painter, timeline, visible) {
   context.fillRect(0, AXIS_HEIGHT, left, timeline.height);
   drawLabels(painter, timeline, visible);
   for (const group of timeline.layout.groups) {
-    const y = group.top - scrollTop;
+    const y = timeline.layout.headerOf(group, scrollTop);
     if (y < -HEADER_HEIGHT || y > timeline.height) continue;
     context.fillStyle = theme.panel;
     context.fillRect(0, y, timeline.width, HEADER_HEIGHT - 2);

@@ -89,7 +89,7 @@ class Timeline {
     }
     const { top, height } = row.band;
     const { scrollTop } = this.scroller;
-    if (top - AXIS_HEIGHT < scrollTop || top + height > scrollTop + this.height) {
+    if (top - AXIS_HEIGHT - HEADER_HEIGHT < scrollTop || top + height > scrollTop + this.height) {
       this.scroller.scrollTop = top - this.height / 2;
     }
     this.ask();
@@ -130,7 +130,7 @@ class Timeline {
   // What lies under a point of the canvas.
   at(x, y) {
     const inTime = x >= GUTTER.left && x <= this.width - GUTTER.right;
-    const { group, band } = y > AXIS_HEIGHT ? this.layout.at(y + this.scroller.scrollTop) : {};
+    const { group, band } = y > AXIS_HEIGHT ? this.layout.at(y, this.scroller.scrollTop) : {};
     const found = { group, band, time: this.painter.time(x), span: -1 };
     if (!band || !inTime || y <= AXIS_HEIGHT) return found;
     if (band.kind === "row") found.span = this.nearest(band.row, found.time);
