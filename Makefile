@@ -21,13 +21,13 @@ demo: install
 	@echo "Look at demo/timeline.png, or ask: $(BIN)/cosim explain demo 5"
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 bench: install
 	$(BIN)/python -m bench

@@ -2,12 +2,20 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from cosim.parts import Table
 from cosim.rng import Stream
 
-Positive = Annotated[float, Field(ge=1e-9, le=1e30)]  # beyond that, no device could be timed
+
+def _not_tiny(value: float) -> float:
+    if value < _LEAST:
+        raise ValueError(f"should be at least {_LEAST:g}, got {value:g}")
+    return value
+
+
+_LEAST, _MOST = 1e-9, 1e30  # beyond them the clock could not count the time a device takes
+Positive = Annotated[float, Field(gt=0.0, le=_MOST), AfterValidator(_not_tiny)]
 
 
 class Constant(Table):

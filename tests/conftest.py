@@ -1,5 +1,9 @@
 """Fixtures of more than one room: a clock, a log, and a scenario so small that a run takes no time."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
+
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
