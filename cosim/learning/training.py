@@ -224,10 +224,12 @@ class Training:
         return [len(self.lesson.shares[client]) / total for client in clients]
 
     def _optimizer_step(self, step: int) -> dict[str, object]:
+        # a run that goes on for longer is the same so far, unless the rate has fallen with the end in sight
+        knows_the_end = self.lesson.training.optimizer.knows_the_end
         return {
             "optimizer": self._optimizer,
             "step": step,
-            "num_steps": self.lesson.num_steps,
+            "num_steps": self.lesson.num_steps if knows_the_end else 0,
         }
 
     def _batch(self, client: int, step: int) -> Told:

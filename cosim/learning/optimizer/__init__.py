@@ -51,6 +51,11 @@ class Optimizer(Part):
     def numbers_per_parameter(self) -> int:
         """Numbers the state keeps for each trained number, a step counter not counted."""
 
+    @property
+    def knows_the_end(self) -> bool:
+        """Whether the number of steps of the whole run decides any rate."""
+        return self.schedule != "constant"
+
     def rate(self, step_index: int, num_steps: int) -> float:
         """Return the learning rate of a step; steps count from 0.
 
