@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run tells while it goes."""
+    """What a run tells while it goes; ``measured`` are means over the latest round that has them."""
 
     round: int
     simulated_ns: int
@@ -280,9 +281,11 @@ class World:
         if self._executor is None:
             raise ValueError("a world is settled after it has begun")
         kept, values = self._executor.settle(keep, [output for *_, output in self._measured])
+        of_round: dict[str, list[float]] = {}
         for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=True):
             self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
-            self._last_measured[name] = value
+            of_round.setdefault(name, []).append(value)
+        self._last_measured.update({name: fmean(several) for name, several in of_round.items()})
         self._measured.clear()
         self._round = round_ + 1
         self._watch(Progress(round_, self.clock.now, len(self.log.spans), dict(self._last_measured)))
