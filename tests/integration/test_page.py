@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class Opened:
             ),
         )
         self.page.goto(path.as_uri())
-        self.page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
+        self.page.wait_for_selector("html[data-ready=yes]", state="attached")
         self.settle()
 
     def settle(self) -> None:
@@ -164,9 +165,10 @@ def test_ctrl_and_wheel_zoom_around_the_pointer(opened):
     opened.page.keyboard.down("Control")
     opened.page.mouse.wheel(0, -240)
     opened.page.keyboard.up("Control")
-    opened.page.wait_for_function(
-        "cosim.timeline.view.to - cosim.timeline.view.from < cosim.run.lengthNs / 2"
-    )
+    deadline = time.monotonic() + 10.0
+    while opened.view[1] - opened.view[0] > opened.ask("cosim.run.lengthNs") / 2:
+        assert time.monotonic() < deadline
+        opened.settle()
     opened.settle()
     assert opened.ask(f"cosim.timeline.painter.time({x})") == pytest.approx(under, rel=1e-3)
 

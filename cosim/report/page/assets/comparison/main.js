@@ -132,11 +132,12 @@ class Comparison {
     if (!name || !place.clientWidth) return;
     const { runs, columns } = this.content;
     const shown = runs.map((run, index) => [run, index]).filter(([run]) => run.curves.some((curve) => curve.name === name));
-    const data = uPlot.join(shown.map(([run, index]) => {
+    const tables = shown.map(([run, index]) => {
       const { column, label } = run.curves.find((curve) => curve.name === name);
       this.curveLabel = label;
       return [Array.from(columns[`${column}.time`], (time) => time - this.strips.offsets[index]), Array.from(columns[`${column}.value`])];
-    }));
+    });
+    const data = uPlot.join(tables);
     const { theme, strips } = this;
     const axis = { stroke: theme.ink, grid: { stroke: theme.line, width: 1 }, ticks: { stroke: theme.line }, font: "11px system-ui, sans-serif", labelFont: "11px system-ui, sans-serif" };
     const steps = () => timeSteps(strips.view.from, strips.view.to, place.clientWidth - GUTTER.left - GUTTER.right);
@@ -144,7 +145,7 @@ class Comparison {
       width: place.clientWidth,
       height: 210,
       padding: [10, GUTTER.right, 0, 0],
-      scales: { x: { time: false, auto: false, range: () => [strips.view.from, strips.view.to] } },
+      scales: { x: { time: false, auto: false, range: () => [strips.view.from, strips.view.to] }, y: { range: () => valueRange(tables, strips.view.from, strips.view.to) } },
       cursor: { drag: { x: false, y: false } },
       axes: [
         { ...axis, size: 28, splits: () => steps().map((tick) => tick.time), values: (_, times) => { const ticks = steps(); return times.map((_one, i) => ticks[i]?.label ?? ""); } },

@@ -30,7 +30,11 @@ class Charts {
       width: this.place.clientWidth,
       height: CHART_HEIGHT,
       padding: [10, names.has("other") ? 0 : GUTTER.right, 0, names.has("loss") ? 0 : GUTTER.left],
-      scales: { x: { time: false, auto: false, range: () => [this.timeline.view.from, this.timeline.view.to] } },
+      scales: {
+        x: { time: false, auto: false, range: () => [this.timeline.view.from, this.timeline.view.to] },
+        loss: { range: () => this.range("loss") },
+        other: { range: () => this.range("other") },
+      },
       cursor: { drag: { x: false, y: false }, points: { size: 7 } },
       legend: { live: true },
       axes: [
@@ -58,6 +62,12 @@ class Charts {
       points: { show: look.points, size: look.scale === "loss" ? 6 : 5, fill: look.scale === "loss" ? colour : this.theme.ground },
       value: (_, value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString()),
     };
+  }
+
+  range(scale) {
+    const mine = this.run.curves.filter(({ name }) => CURVE_LOOKS[name].scale === scale);
+    const tables = mine.map(({ column }) => [this.run.spans[`${column}.time`], this.run.spans[`${column}.value`]]);
+    return valueRange(tables, this.timeline.view.from, this.timeline.view.to);
   }
 
   splits() {

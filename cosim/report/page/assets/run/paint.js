@@ -73,7 +73,10 @@ class Painter {
       const word = shades[row.classes[index]][dim][fullnessOf(width, share)];
       const from = Math.max(Math.round(x * ratio) - left, 0);
       const to = Math.min(Math.max(Math.round((x + width) * ratio) - left, from + 1), across);
-      for (let line = first; line < last; line++) words.fill(word, line * across + from, line * across + to);
+      for (let line = first; line < last; line++) {
+        const end = line * across + to;
+        for (let at = line * across + from; at < end; at++) words[at] = word;
+      }
     });
   }
 
@@ -89,28 +92,33 @@ class Painter {
   eachVisible(row, put) {
     const { starts, ends, lengths } = row;
     const { from, to } = this.view;
-    const perPixel = 1 / this.scale;
+    const { left, right, scale } = this;
+    const perPixel = 1 / scale;
     let i = lowerBound(ends, from);
     while (i < starts.length && starts[i] < to) {
-      const x = this.x(starts[i]);
-      const width = this.x(ends[i]) - x;
+      const x = left + (starts[i] - from) * scale;
+      const width = (ends[i] - starts[i]) * scale;
       if (width >= 1) {
-        const begin = Math.max(x, this.left);
-        put(begin, Math.min(x + width, this.right) - begin, i, 1);
+        const begin = Math.max(x, left);
+        put(begin, Math.min(x + width, right) - begin, i, 1);
         i++;
         continue;
       }
       const column = Math.floor(x);
-      let next = Math.max(lowerBound(starts, this.time(column + 1), i + 1), i + 1);
+      const until = from + (column + 1 - left) / scale;
+      let reach = 1;
+      while (i + reach < starts.length && starts[i + reach] < until) reach *= 2;
+      let next = lowerBound(starts, until, i + (reach >> 1) + (reach > 1 ? 0 : 1), Math.min(i + reach, starts.length));
+      next = Math.max(next, i + 1);
       // Spans of a row do not overlap: of those that begin in this pixel only the last can leave it.
-      if (next > i + 1 && this.x(ends[next - 1]) > column + 1) next--;
+      if (next > i + 1 && left + (ends[next - 1] - from) * scale > column + 1) next--;
       let longest = i;
       const stride = Math.max(1, Math.floor((next - i) / PROBES));
       for (let j = i; j < next; j += stride) {
         if (ends[j] - starts[j] > ends[longest] - starts[longest]) longest = j;
       }
       const share = (lengths[next] - lengths[i]) / perPixel;
-      if (column >= this.left - 1 && column < this.right) put(Math.max(column, this.left), 1, longest, share);
+      if (column >= left - 1 && column < right) put(Math.max(column, left), 1, longest, share);
       i = next;
     }
   }

@@ -125,3 +125,20 @@ function element(tag, settings = {}, ...children) {
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
 }
+
+// The values of some curves over a stretch of time, with the points just outside: lines go on to them.
+function valueRange(curves, from, to) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const [times, values] of curves) {
+    const first = Math.max(lowerBound(times, from) - 1, 0);
+    const last = Math.min(lowerBound(times, to) + 1, times.length);
+    for (let i = first; i < last; i++) {
+      low = Math.min(low, values[i]);
+      high = Math.max(high, values[i]);
+    }
+  }
+  if (low > high) return [0, 1];
+  const margin = 0.06 * (high - low) || 0.5;
+  return [low - margin, high + margin];
+}
