@@ -33,7 +33,7 @@ class Charts {
       scales: {
         x: { time: false, auto: false, range: () => [this.timeline.view.from, this.timeline.view.to] },
         loss: { range: () => this.range("loss") },
-        other: { range: () => this.range("other") },
+        other: { range: () => [0, this.range("other")[1]] }, // from zero, or it would lie upon the loss
       },
       cursor: { drag: { x: false, y: false }, points: { size: 7 } },
       legend: { live: true },
