@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from cosim.errors import RecordError
@@ -21,7 +22,11 @@ from cosim.record.log import Log
 from cosim.record.notebook import as_html
 from cosim.record.tables import grants_table, metrics_table, spans_table
 
+if TYPE_CHECKING:
+    import pyarrow
+
 FORMAT = 1
+_WRITE_EVERY_S = 5.0
 Status = Literal["running", "complete", "failed"]
 
 
@@ -35,6 +40,7 @@ class RunFolder:
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         self.path = path
         self._manifest = {"format": FORMAT, "status": "running", **manifest}
+        self._next_write_s = monotonic() + _WRITE_EVERY_S
 
     @classmethod
     def create(cls, path: Path, scenario_toml: str, manifest: Mapping[str, Any]) -> "RunFolder":
@@ -63,7 +69,7 @@ class RunFolder:
     @classmethod
     def reopen(cls, record: "Record") -> "RunFolder":
         """Return the folder of a run that was stopped, to be played again."""
-        gone = ("status", "reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning")
+        gone = ("status", "reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning", "plan")
         return cls(record.path, {key: value for key, value in record.manifest.items() if key not in gone})
 
     @contextmanager
@@ -115,11 +121,15 @@ class RunFolder:
         self._manifest.update(entries, status=status)
         write_whole(self.path / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())
 
-    def finish(self, log: Log, status: Status, **entries: Any) -> None:
-        """Write all that was recorded, with its fingerprints, and mark the run.
+    def keep_up(self, log: Log) -> None:
+        """Write what was recorded so far, now and then, so that a run can be looked at while it goes."""
+        if monotonic() >= self._next_write_s:
+            began = monotonic()
+            self._write(log)
+            self._next_write_s = monotonic() + max(_WRITE_EVERY_S, 50.0 * (monotonic() - began))
 
-        The tables are written for a failed run too, as far as it came.
-        """
+    def _write(self, log: Log) -> "dict[str, pyarrow.Table]":
+        """Write the tables, each whole or not at all."""
         from pyarrow import parquet
 
         tables = {
@@ -131,6 +141,14 @@ class RunFolder:
             temporary = self.path / f".{name}.parquet"
             parquet.write_table(table, temporary)
             temporary.replace(self.path / f"{name}.parquet")
+        return tables
+
+    def finish(self, log: Log, status: Status, **entries: Any) -> None:
+        """Write all that was recorded, with its fingerprints, and mark the run.
+
+        The tables are written for a failed run too, as far as it came.
+        """
+        tables = self._write(log)
         fingerprints = {
             "timeline": _fingerprint(tables["spans"].drop_columns(["work"])),
             "learning": _fingerprint(_learned(tables["metrics"]), self.adapter_folder),
