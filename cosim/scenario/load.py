@@ -42,7 +42,8 @@ def change(
 ) -> Scenario:
     """Return the scenario with settings changed by their paths; checked as a file would be.
 
-    A new ``kind`` starts a fresh table: the old kind's settings are dropped.
+    A new ``kind`` starts a fresh table: the old kind's settings are dropped. None
+    leaves a setting out.
 
     Raises
     ------
@@ -143,7 +144,10 @@ def _set(given: dict[str, Any], path: str, value: Any) -> None:
         raise ScenarioError(f"--set {path}: {last!r} must be a setting in a table, not {here!r}.")
     if last == "kind" and here.get("kind") != value:
         here.clear()
-    here[last] = deepcopy(value)
+    if value is None:
+        here.pop(last, None)
+    else:
+        here[last] = deepcopy(value)
 
 
 def _locate(value: Any, folder: Path) -> Any:
