@@ -202,14 +202,19 @@ def _play(
     def executor(lora_rank: int) -> Executor:
         return TimingOnly() if timing_only else prepared.lesson.executor(lora_rank, store)
 
+    def keep_up(progress: Progress) -> None:
+        record.keep_up(world.log)
+        watch(progress)
+
     while True:
-        world = prepared.world(executor, watch)
+        world = prepared.world(executor, keep_up)
         try:
             scheme = prepared.scenario.scheme
             world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
             with record.writing():
                 world.save_adapter(record.adapter_folder)
-                record.finish(world.log, "complete", **_outcome(world, store, began))
+                plan = world.plan()
+                record.finish(world.log, "complete", plan=plan, **_outcome(world, store, began))
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:

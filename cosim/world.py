@@ -1,29 +1,27 @@
 """One cell, alive: devices with their queues, the air, the training, the clock and the log."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-
-import numpy as np
+from typing import Any
 
 from cosim.allocation import Allocator
 from cosim.allocation.decision import Allocation
-from cosim.allocation.state import Amounts, CellState, LinkState
+from cosim.allocation.state import CellState
 from cosim.compute.device import Device
+from cosim.decisions import Decisions
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
 from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson
-from cosim.learning.training import Training, split_amounts
+from cosim.learning.training import Training
 from cosim.learning.work import Output, Work
 from cosim.radio.access import Access
 from cosim.radio.air import Air, Airtime
 from cosim.radio.cell import Cell
-from cosim.radio.settings import LINKS, DownlinkSettings
 from cosim.record.log import Log
-from cosim.rng import stream
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
@@ -90,6 +88,10 @@ class World:
         Called at the end of each round.
     turns
         Changes of the air at given instants.
+    is_closed_form
+        Whether rounds last as :mod:`cosim.allocation.delay` says while the air holds still.
+    first
+        The first decision, where it is known already.
     """
 
     def __init__(
@@ -108,10 +110,11 @@ class World:
         links: Collection[str],
         watch: Callable[[Progress], None],
         turns: Sequence[Turn] = (),
+        is_closed_form: bool = False,
+        first: Allocation | None = None,
     ) -> None:
         self.clock = Clock()
         self.log = Log()
-        self.cell = cell
         self.lesson = lesson
         self.devices = {device.name: device for device in (*clients, main_server, federated_server)}
         self.adapter: Output | None = None
@@ -120,19 +123,32 @@ class World:
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
         }
         self._air = Air(self.clock, cell, access, self.log.grants)
-        self._max_tx_power_w = np.array(max_tx_power_w)
-        self._allocator = allocator
         self._make_executor = executor
         self._executor: Executor | None = None
-        self._local_steps = local_steps
-        self._links = links
         self._watch = watch
         self._round = 1
-        self._decided: Allocation | None = None
+        self.decisions = Decisions(
+            clients=clients,
+            main_server=main_server,
+            cell=cell,
+            access=access,
+            max_tx_power_w=max_tx_power_w,
+            allocator=allocator,
+            lesson=lesson,
+            local_steps=local_steps,
+            links=links,
+            is_closed_form=is_closed_form,
+            first=first,
+        )
         for turn in turns:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
         self._measured: list[tuple[int, Moment, str, str, Output]] = []
         self._last_measured: dict[str, float] = {}
+
+    @property
+    def cell(self) -> Cell:
+        """The channel as it is now."""
+        return self.decisions.cell
 
     @property
     def num_clients(self) -> int:
@@ -155,51 +171,44 @@ class World:
         return Training(self.lesson, allocation.cut_layer, allocation.lora_rank)
 
     def _put_in_force(self, allocation: Allocation) -> None:
-        self._decided = allocation
+        self.decisions.put_in_force(allocation, self.clock.now, self._round)
         for link, grants in allocation.grants.items():
             self._air.grant(link, dict(enumerate(grants)), self._round)
+        predicted_s = self.decisions.predicted_round_s()
+        if predicted_s is not None:
+            self.log.metrics.add(
+                self.clock.now, self._round, 0, MAIN_SERVER, "predicted_round_s", predicted_s
+            )
 
     def _turn(self, turn: Turn) -> None:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
-        self.cell, self._allocator = turn.cell, turn.allocator
-        self._max_tx_power_w = np.array(turn.max_tx_power_w)
+        self.decisions.change(turn.cell, turn.access, turn.max_tx_power_w, turn.allocator)
         self._air.change(turn.cell, turn.access)
         self._put_in_force(self.decide(self._round))
 
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits."""
-        state = self.state(round_)
-        allocation = self._allocator.allocate(state)
-        if self._decided is not None:  # a training keeps its cut and rank to the end
-            kept = self._decided
-            allocation = replace(allocation, cut_layer=kept.cut_layer, lora_rank=kept.lora_rank)
-        allocation.check(state, shares_in_time=self._allocator.shares_in_time)
-        return allocation
+        return self.decisions.decide(self.clock.now, round_)
 
     def state(self, round_: int) -> CellState:
         """Return the snapshot an allocator sees."""
-        lesson, decided = self.lesson, self._decided
-        return CellState(
-            time_ns=self.clock.now,
-            round=round_,
-            links={name: self._link_state(name) for name in LINKS if self._is_allocated(name)},
-            client_flop_per_s=np.array([device.flop_per_s for device in self._clients]),
-            main_server_flop_per_s=self.devices[MAIN_SERVER].flop_per_s,
-            amounts=self._amounts,
-            cut_layer=lesson.model.cut_layer if decided is None else decided.cut_layer,
-            cut_layers=tuple(range(1, lesson.shape.num_layers)) if decided is None else (decided.cut_layer,),
-            lora_rank=lesson.lora.rank if decided is None else decided.lora_rank,
-            local_steps=self._local_steps,
-            stream=stream(self.cell.seed, "allocation", round_),
-        )
+        return self.decisions.state(self.clock.now, round_)
+
+    def start_round(self, round_: int) -> None:
+        """Ask the allocator again where it is to be asked at the beginning of a round."""
+        if round_ > 1 and self.decisions.is_due(self.clock.now):
+            self._put_in_force(self.decide(round_))
+
+    def plan(self) -> dict[str, Any] | None:
+        """Return what was to be expected of the first decision, and record how far it is from the bound."""
+        plan = self.decisions.plan()
+        if plan is not None and plan["gap_to_bound"] is not None:
+            self.log.metrics.add(0, 0, 0, MAIN_SERVER, "gap_to_bound", plan["gap_to_bound"])
+        return plan
 
     def is_counted(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
-        settings = self.cell.radio.link(link)
-        return settings.counted if isinstance(settings, DownlinkSettings) else True
-
-    def _is_allocated(self, link: str) -> bool:
-        return link in self._links and self.is_counted(link)
+        return self.decisions.is_counted(link)
 
     def compute(
         self, actor: str, name: str, moment: Moment, flop: int, work: Work, after: Sequence[int]
@@ -314,31 +323,3 @@ class World:
     def fallback_reason(self) -> str | None:
         """Why works were computed one by one although they were to be batched, if they were."""
         return None if self._executor is None else self._executor.fallback_reason
-
-    def _amounts(self, cut_layer: int, lora_rank: int) -> Amounts:
-        one = split_amounts(self.lesson, cut_layer, lora_rank)
-        return Amounts(
-            client_forward_flop=one.client_forward_flop,
-            client_backward_flop=one.client_backward_flop,
-            server_flop=one.server_flop * self.num_clients,
-            activation_bits=one.activation_bits,
-            gradient_bits=one.activation_bits,
-            adapter_bits=one.adapter_bits,
-        )
-
-    def _link_state(self, name: str) -> LinkState:
-        settings = self.cell.radio.link(name)
-        total_w = settings.max_total_tx_power_w
-        limits = self._max_tx_power_w
-        if isinstance(settings, DownlinkSettings):
-            limits = np.full(self.num_clients, settings.tx_power_w)
-            total_w = settings.tx_power_w
-        return LinkState(
-            name=name,
-            bandwidths_hz=self.cell.bandwidths_hz(name),
-            gains=self.cell.gain_at(name, self.clock.now),
-            noise_psd_w_per_hz=self.cell.noise_psd_w_per_hz,
-            max_tx_power_w=limits,
-            max_total_tx_power_w=float("inf") if total_w is None else total_w,
-            rate=self.cell.radio.rate,
-        )

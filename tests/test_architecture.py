@@ -16,11 +16,12 @@ LINES = (
     ("kernel", "record"),
     ("radio", "compute", "learning"),
     ("allocation",),
+    ("decisions",),
     ("world",),
     ("schemes",),
     ("scenario",),
     ("run",),
-    ("explain", "sounding", "study"),
+    ("calibrate", "explain", "sounding", "study"),
     ("cli",),
 )
 """A room imports only from lines above its own; rooms on one line do not know each other."""

@@ -1,18 +1,43 @@
 """Who gets which subchannels, power, cut layer and rank: a snapshot in, a decision out."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from cosim.allocation.decision import Allocation
 from cosim.allocation.state import CellState
-from cosim.parts import Part
+from cosim.parts import Part, Table
+
+
+class GainChange(Table):
+    """Ask again at the first round for which the channel has changed by more than this.
+
+    Attributes
+    ----------
+    gain_change_db
+        Largest change of any client on any link since the last decision, dB; a
+        client's gain is its mean over the subchannels it was granted.
+    """
+
+    gain_change_db: float = Field(gt=0.0, le=400.0)
 
 
 class Allocator(Part):
-    """Decides from a frozen snapshot; a pure function without clock or handles."""
+    """Decides from a frozen snapshot; a pure function without clock or handles.
+
+    Attributes
+    ----------
+    reallocate
+        When it is asked again: ``once`` at the beginning only, ``every_round``, or
+        ``{ gain_change_db = 3.0 }``, at the first round for which the channel has
+        changed by more than that. Cut layer and rank stay what they were first.
+    """
 
     shares_in_time: ClassVar[bool] = False
     """Whether clients may be granted the same subchannel and take turns on it."""
+
+    reallocate: Literal["once", "every_round"] | GainChange = "once"
 
     @abstractmethod
     def allocate(self, state: CellState) -> Allocation:

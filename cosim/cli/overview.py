@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from cosim.learning.executor import TimingOnly
 from cosim.radio.settings import DownlinkSettings
-from cosim.report.quantities import amount, count
+from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import Prepared
 from cosim.scenario.settings import Scenario
+from cosim.units import NS_PER_S
 from cosim.world import World
 
 
@@ -31,8 +32,26 @@ def overview(prepared: Prepared) -> Iterator[str]:
         f"  scheme     {scheme.kind}: {scheme.num_rounds} rounds of {scheme.local_steps} local step(s), "
         f"{count(num_spans(prepared))} spans; allocator {scenario.allocator.kind}"
     )
+    yield from _decision(prepared)
     for line in warnings(scenario):
         yield f"  warning    {line}"
+
+
+def _decision(prepared: Prepared) -> Iterator[str]:
+    """Tell what the allocator chooses first, and how long a round lasts with that."""
+    world: World = prepared.world(lambda _rank: TimingOnly())
+    allocation = world.decide(round_=1)
+    world.decisions.put_in_force(allocation, time_ns=0, round_=1)
+    predicted_s = world.decisions.predicted_round_s()
+    if predicted_s is None:
+        return
+    chosen = f"cut after block {allocation.cut_layer}, LoRA rank {allocation.lora_rank}"
+    told = f"  decision   {chosen}: {duration(predicted_s * NS_PER_S)} a round while the air holds still"
+    plan = allocation.plan
+    if plan is not None and plan.rounds_to_target != 1.0:
+        total = duration(plan.total_s * NS_PER_S)
+        told += f", {plan.rounds_to_target:.3g} rounds to target, {total} in all"
+    yield told
 
 
 def warnings(scenario: Scenario) -> list[str]:

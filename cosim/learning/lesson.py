@@ -192,9 +192,14 @@ class Lesson:
         return {"executor": self.training.executor, "max_group": self.max_group}
 
     @cached_property
+    def model_hash(self) -> str:
+        """A hash, hex, of the pre-trained weights."""
+        return self.model.base.content_key()
+
+    @cached_property
     def key(self) -> str:
         """A hash, hex, of model and data: what is learned from other ones has nothing in common with this."""
-        names = (self.model.base.content_key(), self.shape.task, self.tokens.content_key, self.seed)
+        names = (self.model_hash, self.shape.task, self.tokens.content_key, self.seed)
         return blake2b(repr(names).encode(), digest_size=16).hexdigest()
 
     def _trainer(self, lora_rank: int) -> "Trainer":

@@ -7,6 +7,7 @@ from math import ceil, floor, log10
 import numpy as np
 
 from cosim.record.folder import Record
+from cosim.report.prediction import Prediction, predicted
 from cosim.report.spans import Spans, is_client, length_ns
 
 _STEPS = (1.0, 2.0, 2.5, 5.0)
@@ -121,6 +122,8 @@ class Summary:
         By who spent it on what: ``clients, compute`` and so on.
     slowest
         None with fewer than two clients.
+    prediction
+        None where no closed form foresees the rounds.
     """
 
     name: str
@@ -134,6 +137,7 @@ class Summary:
     phases: tuple[PhaseTotal, ...]
     energy_j: dict[str, float]
     slowest: Slowest | None
+    prediction: Prediction | None = None
 
     @property
     def clients(self) -> tuple[ActorTime, ...]:
@@ -174,6 +178,7 @@ def summarise(record: Record) -> Summary:
         phases=tuple(_phase_total(spans, name) for name in range(len(spans.names))),
         energy_j=_energy(spans),
         slowest=_slowest(spans),
+        prediction=predicted(record, spans),
     )
 
 

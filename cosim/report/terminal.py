@@ -6,8 +6,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from cosim.report.prediction import Prediction
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.summary import ActorTime, Learning, PhaseTotal, Slowest, Summary
+from cosim.units import NS_PER_S
 
 _FILE_WIDTH = 200
 _MOST_CLIENTS = 8  # beyond that the table shows the busiest, the median and the idlest client
@@ -39,6 +41,8 @@ def show(summary: Summary, console: Console) -> None:
         )
     if summary.slowest is not None:
         say(console, _slowest(summary.slowest))
+    if summary.prediction is not None:
+        say(console, _prediction(summary.prediction))
 
 
 def _show_learning(learning: Learning, console: Console) -> None:
@@ -109,6 +113,20 @@ def _slowest(slowest: Slowest) -> str:
         f"most of it by {slowest.phase}, {duration(slowest.phase_ns)} against "
         f"{duration(slowest.phase_median_ns)}"
     )
+
+
+def _prediction(prediction: Prediction) -> str:
+    mean_s = float(prediction.predicted_s.mean()), float(prediction.measured_s.mean())
+    told = f"predicted: {duration(mean_s[0] * NS_PER_S)} a round, measured {duration(mean_s[1] * NS_PER_S)}"
+    worst = int(abs(prediction.errors).argmax())
+    if abs(prediction.errors[worst]) >= 1e-6:
+        told += (
+            f" ({mean_s[1] / mean_s[0] - 1.0:+.2%}; "
+            f"round {prediction.rounds[worst]} differs most, by {prediction.errors[worst]:+.2%})"
+        )
+    if prediction.gap_to_bound is not None:
+        told += f"; the first decision is {prediction.gap_to_bound:.2%} above the lower bound"
+    return told
 
 
 def table_of(*columns: tuple[str, str]) -> Table:

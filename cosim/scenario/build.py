@@ -6,6 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from cosim.allocation import Allocator
+from cosim.allocation.decision import Allocation
 from cosim.compute.device import Device
 from cosim.errors import CosimError, ScenarioError
 from cosim.learning.executor import Executor
@@ -25,7 +26,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scenario whose devices and cell are drawn and whose texts are dealt out."""
+    """A scenario whose devices and cell are drawn and whose texts are dealt out.
+
+    ``allocation`` is the first decision; a search that takes long is made once.
+    """
 
     scenario: Scenario
     clients: tuple[Device, ...]
@@ -35,6 +39,7 @@ class Prepared:
     lesson: Lesson
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
+    allocation: Allocation | None = None
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -73,6 +78,8 @@ class Prepared:
             links=scenario.scheme.links,
             watch=watch,
             turns=turns,
+            is_closed_form=scenario.scheme.is_closed_form,
+            first=self.allocation,
         )
 
 
@@ -126,8 +133,8 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     if lesson is None or cell is None or found.faults:
         return None, found.faults
     prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
-    found.attempt(lambda: _decide_and_fit(prepared, found))
-    prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
+    allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
+    prepared = replace(prepared, stages=tuple(_stages(prepared, found)), allocation=allocation)
     return (None if found.faults else prepared), found.faults
 
 
@@ -226,8 +233,8 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
         yield stage
 
 
-def _decide_and_fit(prepared: Prepared, found: _Found) -> None:
-    """Take the first decision and hold it against the limits and every memory."""
+def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
+    """Return the first decision, held against the limits and every memory."""
 
     def nobody(_rank: int) -> Executor:
         raise AssertionError("a decision computes nothing")
@@ -240,3 +247,4 @@ def _decide_and_fit(prepared: Prepared, found: _Found) -> None:
     by_memory = sorted(prepared.clients, key=lambda device: device.memory_bytes or float("inf"))
     if "client" in needs:  # one client stands for all: a hundred phones of one kind are one fault
         found.attempt(lambda: by_memory[0].refuse_what_does_not_fit(needs["client"], what))
+    return allocation

@@ -32,6 +32,11 @@ class Scheme(Part):
     local_steps: int = Field(default=10, gt=0)
     evaluate_every: int = Field(default=1, gt=0)
 
+    @property
+    def is_closed_form(self) -> bool:
+        """Whether rounds last as :mod:`cosim.allocation.delay` says while the air holds still."""
+        return False
+
     @abstractmethod
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return what one client and the main server must hold, by ``client`` and ``main-server``, bytes."""

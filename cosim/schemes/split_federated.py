@@ -62,6 +62,11 @@ class SplitFederated(Scheme):
             )
         return self
 
+    @property
+    def is_closed_form(self) -> bool:
+        """The three barriers of the paper hold with a joint batch that waits for everybody."""
+        return self.server_batch == "joint" and self.deadline_s is None
+
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the needs of both sides; a joint batch is held whole by the main server."""
         batches = lesson.num_clients if self.server_batch == "joint" else 1
@@ -76,6 +81,7 @@ class SplitFederated(Scheme):
         play.evaluate(0)
         play.settle(0)
         for round_ in range(1, self.num_rounds + 1):
+            world.start_round(round_)
             for local_step in range(1, self.local_steps + 1):
                 yield from play.step(Moment(round_, local_step))
             yield from play.average(Moment(round_))
