@@ -1,7 +1,7 @@
 """A decision, and the limits it must keep."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,6 +10,35 @@ from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
 
 _SLACK = 1.0 + 1e-9  # a power limit met by equality must survive floating point
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an allocator expects of its decision while the air holds still.
+
+    Attributes
+    ----------
+    round_s, rounds_to_target, total_s
+        One round, how many of them, and their product, s.
+    objective_trace_s
+        The total after each step of the search that led here, s.
+    lower_bound_s
+        A total no decision can beat, s, where the allocator has proven one.
+    notes
+        Further numbers of this allocator, by name.
+    """
+
+    round_s: float
+    rounds_to_target: float
+    total_s: float
+    objective_trace_s: tuple[float, ...] = ()
+    lower_bound_s: float | None = None
+    notes: Mapping[str, float | str] = field(default_factory=dict)
+
+    @property
+    def gap_to_bound(self) -> float | None:
+        """How far the total lies above the bound, as a share of the bound; None without a bound."""
+        return None if self.lower_bound_s is None else self.total_s / self.lower_bound_s - 1.0
 
 
 @dataclass(frozen=True)
@@ -22,11 +51,14 @@ class Allocation:
         For each link that counts, the grant of every client.
     cut_layer, lora_rank
         Blocks kept on the clients; rank of every adapter.
+    plan
+        What the allocator expects of it, where it foresees anything.
     """
 
     grants: Mapping[str, tuple[Grant, ...]]
     cut_layer: int
     lora_rank: int
+    plan: Plan | None = None
 
     def check(self, state: CellState, *, shares_in_time: bool) -> None:
         """Hold the decision against the limits of the cell.

@@ -82,8 +82,13 @@ class CellState:
         ``cut_layers`` and any positive rank.
     local_steps
         Split steps in a round.
+    is_settled
+        Whether cut layer and rank were decided before and stay as they are.
     stream
         Chance for an allocator that draws, of its own for each decision.
+    model_hash, data_hash
+        What is trained, to be held against a table of measured rounds; empty
+        where nobody says.
     """
 
     time_ns: int
@@ -97,6 +102,9 @@ class CellState:
     lora_rank: int
     local_steps: int
     stream: Stream
+    is_settled: bool = False
+    model_hash: str = ""
+    data_hash: str = ""
 
     @property
     def num_clients(self) -> int:

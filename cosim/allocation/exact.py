@@ -1,0 +1,151 @@
+"""Exact: the best owners, power, cut layer and rank there are, with the proof or what is missing of it."""
+
+from time import monotonic
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from cosim.allocation.bound import tighten
+from cosim.allocation.branch_and_bound import prove
+from cosim.allocation.choices import Choices
+from cosim.allocation.decision import Allocation
+from cosim.allocation.power_control import Powers
+from cosim.allocation.refined import refine
+from cosim.allocation.search import Barriers, Searching, Solution, decide
+from cosim.allocation.state import CellState
+from cosim.units import Floats, Ints
+
+
+class Exact(Searching):
+    """Branch and bound over owners, with exact power, for every cut layer and rank that could be best.
+
+    What is optimal is the total delay over owners, powers, cut layer and rank
+    together, to within ``gap``; the best owners are not those of any fixed power.
+    Begins at the answer of ``refined``, so it is never worse. Choices whose
+    bound lies above the best total known are not looked at.
+
+    Where all subchannels of a link are alike it is quick at any size. With
+    frequency-selective gains it is meant for small cells, about 5 clients x 20
+    subchannels; beyond, a limit ends the search, ``plan.lower_bound_s`` says what
+    is proven, and ``plan.notes["stopped_by"]`` says which limit it was.
+
+    Attributes
+    ----------
+    gap
+        How far the answer may lie above the optimum, as a share.
+    time_limit_s
+        Wall time for one decision, s. A search it ends may end elsewhere on
+        another machine; where runs must agree to the byte, set it high and rely
+        on ``node_limit``.
+    node_limit
+        Branch-and-bound nodes for one barrier.
+    """
+
+    kind: Literal["exact"] = "exact"
+    gap: float = Field(default=1e-3, gt=0.0, lt=1.0)
+    time_limit_s: float = Field(default=60.0, gt=0.0)
+    node_limit: int = Field(default=100_000, ge=1)
+    examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"node_limit": 300},
+        {"rounds_to_target": {"1": 60.0, "4": 44.0}, "node_limit": 300},
+    )
+
+    def allocate(self, state: CellState) -> Allocation:
+        """Return the best decision found, with the bound proven for it."""
+        choices = self.choices(state)
+        search = _Search(self, choices)
+        best, solution, trace = search.run()
+        bound_s = min(float(choices.total_s(search.bounds).min()), trace[-1])
+        notes: dict[str, float | str] = {"nodes": search.num_nodes, "proven_barriers": len(search.proven)}
+        if search.stopped_by:
+            notes["stopped_by"] = search.stopped_by
+        return decide(state, choices, best, solution, trace, bound_s, notes)
+
+
+class _Search:
+    """Looks at choices in the order of their bounds until none can beat the best."""
+
+    def __init__(self, settings: Exact, choices: Choices) -> None:
+        self.settings = settings
+        self.choices = choices
+        self.barriers = Barriers(choices)
+        self.bounds: dict[str, Floats] = {
+            link: choices.compute_s[link].max(axis=1) for link in choices.phases
+        }
+        self.proven: dict[tuple[str, int], Ints] = {}
+        self.num_nodes = 0
+        self.stopped_by = ""
+        self._bounded: set[tuple[str, int]] = set()
+        self._end = monotonic() + settings.time_limit_s
+
+    def run(self) -> tuple[int, Solution, tuple[float, ...]]:
+        """Return choice, solution and the trace of the best total, s."""
+        best, solution, trace = refine(self.choices, max_passes=200)
+        totals = list(trace)
+        while not self._is_over():
+            floor = self.choices.total_s(self.bounds)
+            is_closed = [
+                all((link, choice) in self.proven for link in self.choices.phases)
+                for choice in range(len(self.choices))
+            ]
+            floor[is_closed] = np.inf
+            choice = int(floor.argmin())
+            if floor[choice] >= totals[-1] * (1.0 - self.settings.gap):
+                break
+            if self._tighten(choice):
+                continue
+            self._prove(choice, solution, totals[-1])
+            found = {link: self._solved(link, choice) for link in self.choices.phases}
+            total = self.barriers.total_s(choice, found)
+            if total < totals[-1]:
+                best, solution = choice, found
+                totals.append(total)
+        return best, solution, tuple(totals)
+
+    def _is_over(self) -> bool:
+        if monotonic() >= self._end:
+            self.stopped_by = "time_limit_s"
+        return self.stopped_by == "time_limit_s"
+
+    def _solved(self, link: str, choice: int) -> tuple[Ints, Powers]:
+        owners = self.proven[link, choice]
+        return owners, self.barriers.power(link, choice, owners)
+
+    def _alike(self, link: str, choice: int) -> list[int]:
+        """Return the choices whose barrier is the same up to a factor: all, where nothing is computed."""
+        return [choice] if self.choices.compute_s[link].any() else list(range(len(self.choices)))
+
+    def _tighten(self, choice: int) -> bool:
+        """Raise the bounds of a choice by prices, once; return whether that was still to be done."""
+        todo = [link for link in self.choices.phases if (link, choice) not in self._bounded]
+        for link in todo:
+            tighten(self.choices, link, choice, self.bounds)
+            self._bounded.update((link, other) for other in self._alike(link, choice))
+        return bool(todo)
+
+    def _prove(self, choice: int, known: Solution, best_total: float) -> None:
+        """Solve the barriers of a choice that are not solved yet, each no further than it could matter."""
+        for link in self.choices.phases:
+            if (link, choice) in self.proven:
+                continue
+            candidates = (known[link][0], self.barriers.deal(link, choice))
+            start = min(candidates, key=lambda one: self.barriers.power(link, choice, one).deadline_s)
+            phase, alike = self.choices.phase(link, choice), self._alike(link, choice)
+            spare = best_total - float(self.choices.total_s(self.bounds)[choice])
+            cutoff = float(self.bounds[link][choice]) + spare / self.choices.weight(link, choice)
+            found = prove(
+                phase,
+                start,
+                cutoff_s=cutoff if len(alike) == 1 else np.inf,
+                gap=0.5 * self.settings.gap,
+                max_nodes=self.settings.node_limit,
+                is_over=self._is_over,
+            )
+            self.num_nodes += found.num_nodes
+            if not found.is_closed and not self._is_over():
+                self.stopped_by = "node_limit"
+            for other in alike:
+                scale = self.choices.bits[link][other] / self.choices.bits[link][choice]
+                self.proven[link, other] = found.owners
+                self.bounds[link][other] = max(self.bounds[link][other], found.bound_s * scale)

@@ -1,0 +1,203 @@
+"""What every allocator that looks for the smallest delay shares: its candidates, and solved barriers."""
+
+from abc import ABC
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from cosim.allocation import Allocator
+from cosim.allocation.choices import Choices
+from cosim.allocation.decision import Allocation, Plan
+from cosim.allocation.delay import Phase, predict
+from cosim.allocation.greedy import greedy_owners
+from cosim.allocation.owners import grants_of
+from cosim.allocation.power_control import Powers, control_power
+from cosim.allocation.rounds import NumRounds, Rank, RoundsTable
+from cosim.allocation.state import CellState
+from cosim.errors import AllocationError
+from cosim.units import Floats, Ints
+
+Solution = Mapping[str, tuple[Ints, Powers]]
+"""For each link that counts, the owner of each subchannel and the powers."""
+
+
+class Searching(Allocator, ABC):
+    """Looks for the smallest total delay, rounds to target times the delay of a round.
+
+    Attributes
+    ----------
+    lora_ranks
+        Candidate ranks; without them, the ranks whose rounds are given, or the
+        scenario's own rank.
+    cut_layers
+        Candidate cut layers; without them, all the model allows.
+    rounds_to_target
+        E(r), the rounds needed at each rank.
+    rounds_table
+        A file with E(r) as calibration wrote it. Without either only one rank can
+        be a candidate, and its rounds count as one.
+    """
+
+    lora_ranks: tuple[Rank, ...] | None = Field(default=None, min_length=1)
+    cut_layers: tuple[Rank, ...] | None = Field(default=None, min_length=1)
+    rounds_to_target: Mapping[Rank, NumRounds] | None = Field(default=None, min_length=1)
+    rounds_table: Path | None = None
+
+    @model_validator(mode="after")
+    def _rounds_said_once(self) -> Self:
+        if self.rounds_to_target is not None and self.rounds_table is not None:
+            raise ValueError("rounds_to_target and rounds_table were both given; give one of them")
+        if self.rounds_table is None and self.lora_ranks is not None:
+            known = self.rounds_to_target
+            if known is None and len(set(self.lora_ranks)) > 1:
+                raise ValueError(
+                    "several lora_ranks cannot be compared without the rounds each needs; "
+                    "give rounds_to_target or rounds_table"
+                )
+            missing = sorted(set(self.lora_ranks) - set(known)) if known is not None else []
+            if missing:
+                raise ValueError(f"rounds_to_target has no entry for the lora_ranks {missing}")
+        return self
+
+    def rounds(self, state: CellState) -> RoundsTable:
+        """Return E(r) as this allocator takes it.
+
+        Raises
+        ------
+        ScenarioError
+            If the table cannot be read.
+        AllocationError
+            If it was measured with another model or other data.
+        """
+        if self.rounds_to_target is not None:
+            return RoundsTable.of(self.rounds_to_target)
+        if self.rounds_table is not None:
+            table = RoundsTable.read(self.rounds_table)
+            table.check(state.model_hash, state.data_hash)
+            return table
+        return RoundsTable.of({rank: 1.0 for rank in self.lora_ranks or (state.lora_rank,)})
+
+    def candidates(self, state: CellState) -> tuple[tuple[int, ...], tuple[int, ...], RoundsTable]:
+        """Return the candidate cut layers, the candidate ranks, and the rounds of each rank.
+
+        Raises
+        ------
+        AllocationError
+            If a candidate cut layer is none of the model's.
+        """
+        table = self.rounds(state)
+        if state.is_settled:
+            return (state.cut_layer,), (state.lora_rank,), table
+        cut_layers = tuple(sorted(set(self.cut_layers or state.cut_layers)))
+        wrong = sorted(set(cut_layers) - set(state.cut_layers))
+        if wrong:
+            raise AllocationError(
+                f"the cut layer {wrong[0]} is a candidate; "
+                f"it must be {state.cut_layers[0]} to {state.cut_layers[-1]}."
+            )
+        return cut_layers, tuple(sorted(set(self.lora_ranks or table.ranks))), table
+
+    def choices(self, state: CellState) -> Choices:
+        """Return all pairs of candidates with what each costs.
+
+        Raises
+        ------
+        AllocationError
+            If a candidate is not the model's, or the rounds of a rank are not known.
+        """
+        return Choices.of(state, *self.candidates(state))
+
+
+class Barriers:
+    """Solves barriers of the choices, each kind once.
+
+    A barrier whose times are all scaled has the same owners and powers, so one
+    answer serves every choice that differs in nothing else; adapter uploads of
+    all ranks and cut layers are one such barrier.
+    """
+
+    def __init__(
+        self,
+        choices: Choices,
+        deal: Callable[[Phase], Ints] = greedy_owners,
+        control: Callable[[Phase, Ints], Powers] = control_power,
+    ) -> None:
+        """Take the choices, and how subchannels are dealt and power is controlled for a barrier."""
+        self.choices = choices
+        self._deal = deal
+        self._control = control
+        self._dealt: dict[tuple[str, bytes], Ints] = {}
+        self._solved: dict[tuple[str, bytes, bytes], Powers] = {}
+
+    def deal(self, link: str, choice: int) -> Ints:
+        """Return the owner of each subchannel."""
+        phase = self.choices.phase(link, choice)
+        key = (link, _shape_of(phase))
+        if key not in self._dealt:
+            self._dealt[key] = self._deal(phase)
+        return self._dealt[key]
+
+    def power(self, link: str, choice: int, owners: Ints) -> Powers:
+        """Return the powers for these owners."""
+        phase = self.choices.phase(link, choice)
+        key = (link, _shape_of(phase), owners.tobytes())
+        if key not in self._solved:
+            self._solved[key] = self._control(phase, owners)
+        found = self._solved[key]
+        finish = float(phase.finish_s(found.rates_bit_per_s).max())
+        return Powers(finish, found.tx_power_w, found.rates_bit_per_s)
+
+    def solve(self, choice: int) -> dict[str, tuple[Ints, Powers]]:
+        """Return owners and powers on every link."""
+        solution = {}
+        for link in self.choices.phases:
+            owners = self.deal(link, choice)
+            solution[link] = (owners, self.power(link, choice, owners))
+        return solution
+
+    def total_s(self, choice: int, solution: Solution) -> float:
+        """Return the delay of all rounds of a choice under a solution, s."""
+        return float(self.choices.total_s(self.choices.deadlines_at(rates_of(solution)))[choice])
+
+
+def rates_of(solution: Solution) -> dict[str, Floats]:
+    """Return each client's rate on each link, bit/s."""
+    return {link: powers.rates_bit_per_s for link, (_, powers) in solution.items()}
+
+
+def decide(
+    state: CellState,
+    choices: Choices,
+    choice: int,
+    solution: Solution,
+    objective_trace_s: tuple[float, ...] = (),
+    lower_bound_s: float | None = None,
+    notes: Mapping[str, float | str] | None = None,
+) -> Allocation:
+    """Return the decision with the delay to expect of it."""
+    grants = {
+        link: grants_of(owners, powers.tx_power_w, state.num_clients)
+        for link, (owners, powers) in solution.items()
+    }
+    cut_layer, lora_rank = int(choices.cut_layers[choice]), int(choices.lora_ranks[choice])
+    bare = Allocation(grants, cut_layer, lora_rank)
+    rounds = float(choices.rounds[choice])
+    round_s = predict(state, bare).round_s
+    plan = Plan(
+        round_s=round_s,
+        rounds_to_target=rounds,
+        total_s=rounds * round_s,
+        objective_trace_s=objective_trace_s,
+        lower_bound_s=lower_bound_s,
+        notes=notes or {},
+    )
+    return Allocation(grants, cut_layer, lora_rank, plan)
+
+
+def _shape_of(phase: Phase) -> bytes:
+    """Return what a barrier is, up to a common factor of all its times."""
+    scale = float(phase.bits.max()) or 1.0
+    return np.concatenate([phase.compute_s / scale, phase.bits / scale]).tobytes()

@@ -1,0 +1,248 @@
+"""The best owners of a barrier of few subchannels, proven by pricing every set of them.
+
+To be done by a deadline each client needs some set of subchannels, and has an
+exact least power for each; with up to 20 subchannels all sets can be listed.
+Whether disjoint sets exist whose powers keep the limits is a set-packing
+question. Rents on subchannels bound it from below: clients that each take the
+set cheapest in power and rent can only pay less than any packing. Rents are
+sought by column generation; then sets too dear to be in any packing within the
+limits are struck, and the few that remain are joined client by client. A better
+deadline found starts this again; when none is found, none exists.
+
+Fractions of a set are never allowed, so the bound is much closer than that of
+shared subchannels. The linear programs only propose rents: what is proven is
+proven by the listed powers.
+
+Source
+------
+Set packing by column generation and reduced-cost enumeration: R. Baldacci,
+N. Christofides, A. Mingozzi, "An exact algorithm for the vehicle routing problem
+based on the set partitioning formulation", Mathematical Programming 115, 2008.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cosim.allocation.delay import Phase
+from cosim.allocation.power_control import control_power
+from cosim.allocation.proof import Proof
+from cosim.units import Floats, Ints
+
+MAX_SUBCHANNELS = 20
+_LN2 = float(np.log(2.0))
+_MAX_COLUMNS = 200
+_MAX_JOINED = 4_000_000
+_SLACK = 1e-9  # sets this much too dear are still looked at, against rounding
+
+
+def prove_by_subsets(
+    phase: Phase, owners: Ints, bound_s: float, cutoff_s: float, gap: float, is_over: Callable[[], bool]
+) -> Proof:
+    """Return the best owners of a barrier, or the proof that none beats a cutoff.
+
+    Parameters
+    ----------
+    phase, owners
+        The barrier, of at most 20 subchannels, and a decision to begin with.
+    bound_s
+        A bound known already, s.
+    cutoff_s, gap, is_over
+        As for :func:`~cosim.allocation.branch_and_bound.prove`.
+    """
+    powers = control_power(phase, owners)
+    num_steps = 0
+    while True:
+        target = min(cutoff_s, powers.deadline_s) * (1.0 - gap)
+        if bound_s >= target:
+            return Proof(owners, powers, bound_s, True, num_steps)
+        packing = _Packing(phase, target)
+        found = packing.solve(is_over)
+        num_steps += packing.num_steps
+        if packing.is_proven:
+            return Proof(owners, powers, target, True, num_steps)
+        if found is None:
+            return Proof(owners, powers, bound_s, False, num_steps)
+        better = control_power(phase, found)
+        if better.deadline_s >= powers.deadline_s:
+            return Proof(owners, powers, bound_s, False, num_steps)
+        owners, powers = found, better
+
+
+class _Packing:
+    """The question whether all clients can be done by a deadline; sets are the bits of a number."""
+
+    def __init__(self, phase: Phase, deadline_s: float) -> None:
+        self.phase = phase
+        self.num_steps = 0
+        self.is_proven = False
+        left = deadline_s - phase.compute_s
+        rates = phase.bits / np.maximum(left, 1e-300)
+        limits = phase.max_tx_power_w * (1.0 + _SLACK)
+        self.needed_w = []
+        for client in range(phase.num_clients):
+            needed = set_powers(phase.gains[client], phase.bandwidths_hz, float(rates[client]))
+            needed[0] = np.inf
+            needed[needed > limits[client]] = np.inf
+            self.needed_w.append(needed if left[client] > 0.0 else np.full_like(needed, np.inf))
+        self.total_w = min(phase.max_total_tx_power_w, float(phase.max_tx_power_w.sum())) * (1.0 + _SLACK)
+
+    def solve(self, is_over: Callable[[], bool]) -> Ints | None:
+        """Return owners with which all are done, or None; ``is_proven`` if there are none."""
+        if not all(np.isfinite(needed).any() for needed in self.needed_w):
+            self.is_proven = True
+            return None
+        columns: list[dict[int, float]] = [
+            {int(needed.argmin()): float(needed.min())} for needed in self.needed_w
+        ]
+        best, rents = -np.inf, np.zeros(self.phase.num_subchannels)
+        for _ in range(_MAX_COLUMNS):
+            if is_over():
+                return None
+            self.num_steps += 1
+            master, proposed = self._master(columns)
+            paid, cheapest, reached = self._price(proposed)
+            if reached > best:
+                best, rents = reached, proposed
+            if best > self.total_w:
+                self.is_proven = True
+                return None
+            is_new = False
+            for known, mark, needed in zip(columns, cheapest, self.needed_w, strict=True):
+                if mark not in known:
+                    known[mark] = float(needed[mark])
+                    is_new = True
+            if not is_new or master - best <= 1e-7 * self.total_w:
+                break
+        return self._join(rents, best)
+
+    def _master(self, columns: list[dict[int, float]]) -> tuple[float, Floats]:
+        """Return optimum and rents of the linear program over the sets known; falling short costs all power."""
+        from scipy.optimize import linprog
+
+        num_subchannels = self.phase.num_subchannels
+        marks = np.array([mark for known in columns for mark in known])
+        clients = np.repeat(np.arange(len(columns)), [len(known) for known in columns])
+        costs = np.array([cost for known in columns for cost in known.values()]) / self.total_w
+        short = np.arange(len(columns))
+        holds = (marks >> np.arange(num_subchannels)[:, None]) & 1
+        packing = np.hstack([holds, np.zeros((num_subchannels, len(columns)))])
+        one_each = (np.concatenate([clients, short]) == short[:, None]).astype(float)
+        answer = linprog(
+            np.concatenate([costs, np.full(len(columns), 4.0)]),
+            A_ub=packing,
+            b_ub=np.ones(num_subchannels),
+            A_eq=one_each,
+            b_eq=np.ones(len(columns)),
+            method="highs",
+        )
+        if answer.status != 0:
+            raise RuntimeError(f"the rents of {self.phase.link} could not be found: {answer.message}")
+        return float(answer.fun) * self.total_w, np.maximum(-answer.ineqlin.marginals, 0.0) * self.total_w
+
+    def _price(self, rents: Floats) -> tuple[Floats, list[int], float]:
+        """Return what each client pays at least, for which set, and the bound on all powers together, W."""
+        rent = set_sums(rents)
+        cheapest = [int((needed + rent).argmin()) for needed in self.needed_w]
+        paid = np.array(
+            [needed[mark] + rent[mark] for needed, mark in zip(self.needed_w, cheapest, strict=True)]
+        )
+        return paid, cheapest, float(paid.sum() - rents.sum())
+
+    def _join(self, rents: Floats, bound_w: float) -> Ints | None:
+        """Try all packings of the sets that could be in one; the answer is final unless they are too many."""
+        rent = set_sums(rents)
+        paid, _, _ = self._price(rents)
+        spare = self.total_w - bound_w + _SLACK * self.total_w
+        dearer = [needed + rent - least for needed, least in zip(self.needed_w, paid, strict=True)]
+        keep = [np.flatnonzero(one <= spare) for one in dearer]
+        taken, used, excess = np.zeros((1, 0), dtype=np.int64), np.zeros(1, dtype=np.int64), np.zeros(1)
+        order = np.argsort([len(sets) for sets in keep], kind="stable").tolist()
+        for client in order:
+            sets = keep[client]
+            rows = max(_MAX_JOINED // max(len(sets), 1), 1)
+            parts = []
+            for at in range(0, len(used), rows):
+                apart = (used[at : at + rows, None] & sets) == 0
+                fits = apart & (excess[at : at + rows, None] + dearer[client][sets] <= spare)
+                first, second = np.nonzero(fits)
+                parts.append((first + at, second))
+            first = np.concatenate([part[0] for part in parts])
+            second = np.concatenate([part[1] for part in parts])
+            if len(first) > _MAX_JOINED:
+                return None
+            taken = np.column_stack([taken[first], sets[second]])
+            used = used[first] | sets[second]
+            excess = excess[first] + dearer[client][sets[second]]
+            if not len(used):
+                self.is_proven = True
+                return None
+        powers = sum(self.needed_w[client][taken[:, at]] for at, client in enumerate(order))
+        best = int(np.argmin(powers))
+        if powers[best] > self.total_w:
+            self.is_proven = True
+            return None
+        owners = np.full(self.phase.num_subchannels, -1)
+        for at, client in enumerate(order):
+            owners[(taken[best, at] >> np.arange(len(owners))) & 1 == 1] = client
+        spare_ones = owners < 0
+        owners[spare_ones] = self.phase.gains[:, spare_ones].argmax(axis=0)
+        return owners
+
+
+def set_sums(values: Floats) -> Floats:
+    """Return the sum over each set of subchannels, shape (2 ** num_subchannels,).
+
+    Examples
+    --------
+    >>> set_sums(np.array([1.0, 10.0]))
+    array([ 0.,  1., 10., 11.])
+    """
+    sums = np.zeros(1 << len(values))
+    for at, value in enumerate(values.tolist()):
+        sums[1 << at : 2 << at] = sums[: 1 << at] + value
+    return sums
+
+
+def set_powers(gains: Floats, bandwidths_hz: Floats, rate_bit_per_s: float) -> Floats:
+    """Return the least power with which each set of subchannels carries a rate, W, shape (2 ** num_subchannels,).
+
+    A set is filled as it is without its worst subchannel, unless the water rises
+    above that one; so the sets are worked out in the order of their worst.
+
+    Parameters
+    ----------
+    gains, bandwidths_hz
+        Gain over noise PSD, Hz/W, and width, Hz, shape (num_subchannels,).
+    rate_bit_per_s
+        The rate, bit/s.
+
+    Examples
+    --------
+    >>> set_powers(np.array([1.0, 1.0]), np.array([1.0, 1.0]), 2.0)
+    array([inf,  3.,  3.,  2.])
+    """
+    order = np.argsort(-gains, kind="stable")
+    count = len(gains)
+    if rate_bit_per_s <= 0.0:
+        return np.zeros(1 << count)
+    best = float(gains.max()) or 1.0
+    needed = np.full(1 << count, np.inf)
+    widths, logs, inverses = np.zeros(1 << count), np.zeros(1 << count), np.zeros(1 << count)
+    for at, subchannel in enumerate(order.tolist()):
+        relative = float(gains[subchannel]) / best
+        low, high = slice(0, 1 << at), slice(1 << at, 2 << at)
+        if relative <= 0.0:
+            needed[high] = needed[low]
+            widths[high], logs[high], inverses[high] = widths[low], logs[low], inverses[low]
+            continue
+        width = float(bandwidths_hz[subchannel])
+        widths[high] = widths[low] + width
+        logs[high] = logs[low] + width * np.log2(relative)
+        inverses[high] = inverses[low] + width / relative
+        level = (rate_bit_per_s - logs[high]) / widths[high]
+        with np.errstate(over="ignore"):
+            power = (widths[high] * np.exp2(level) - inverses[high]) / best
+        needed[high] = np.where(level + np.log2(relative) > 0.0, power, needed[low])
+    by_rank = np.argsort(order)  # the place of each subchannel among the sorted ones
+    return needed[set_sums((1 << by_rank).astype(float)).astype(np.int64)]

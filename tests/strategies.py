@@ -1,0 +1,140 @@
+"""Random cells for the allocators, and the Hypothesis strategy that draws them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from cosim.allocation.delay import Phase
+from cosim.allocation.state import Amounts, CellState, LinkState
+from cosim.radio.rate.shannon import Shannon
+from cosim.rng import stream
+
+NOISE_PSD_W_PER_HZ = 10 ** ((-174 + 9 - 30) / 10)
+
+
+@dataclass(frozen=True)
+class Gpt2Amounts:
+    """Amounts of a GPT-2-like model by the closed forms of `cosim.learning.flop`, for one mini-batch."""
+
+    num_clients: int
+    num_layers: int = 12
+    width: int = 768
+    vocabulary: int = 50257
+    tokens: int = 128
+    batch: int = 8
+
+    def __call__(self, cut_layer: int, lora_rank: int) -> Amounts:
+        n, d, r, b = self.tokens, self.width, lora_rank, self.batch
+        forward = 24 * n * d * d + 4 * n * n * d + 8 * n * d * r
+        backward = 24 * n * d * d + 8 * n * n * d + 16 * n * d * r
+        head = 4 * n * d * self.vocabulary
+        server = (self.num_layers - cut_layer) * (forward + backward) + head
+        return Amounts(
+            client_forward_flop=b * cut_layer * forward,
+            client_backward_flop=b * (cut_layer * backward - 6 * n * d * d - 2 * n * d * r),
+            server_flop=self.num_clients * b * server,
+            activation_bits=32 * b * n * d,
+            gradient_bits=32 * b * n * d,
+            adapter_bits=32 * cut_layer * 4 * d * r,
+        )
+
+
+def random_cell(
+    seed: int,
+    num_clients: int = 5,
+    num_subchannels: int = 20,
+    *,
+    is_flat: bool = False,
+    has_even_widths: bool = True,
+    has_downlinks: bool = False,
+    has_sum_limit: bool = True,
+    num_layers: int = 12,
+) -> CellState:
+    """Return a cell of random positions, shadowing, speeds and limits, the same for the same arguments."""
+    rng = np.random.default_rng(seed)
+    distance_km = rng.uniform(0.05, 0.3, num_clients)
+    loss_db = 128.1 + 37.6 * np.log10(distance_km) + rng.normal(0.0, 8.0, num_clients) - 10.0
+    mean = 10.0 ** (-loss_db / 10.0)
+    limits = rng.uniform(0.05, 0.4, num_clients)
+
+    def link(name: str, count: int, width_hz: float) -> LinkState:
+        fading = np.ones((num_clients, count)) if is_flat else rng.exponential(size=(num_clients, count))
+        widths = np.full(count, width_hz / count)
+        if not has_even_widths:
+            widths = widths * rng.uniform(0.3, 1.7, count)
+        down = name.endswith("downlink")
+        return LinkState(
+            name=name,
+            bandwidths_hz=widths,
+            gains=mean[:, None] * np.maximum(fading, 1e-3),
+            noise_psd_w_per_hz=NOISE_PSD_W_PER_HZ,
+            max_tx_power_w=np.full(num_clients, 20.0) if down else limits,
+            max_total_tx_power_w=20.0 if down else (rng.uniform(0.3, 1.1) * limits.sum() if has_sum_limit else np.inf),
+            rate=Shannon(snr_gap_db=float(rng.choice([0.0, 3.0]))),
+        )
+
+    names = ["main_uplink", "federated_uplink"]
+    if has_downlinks:
+        names += ["main_downlink", "federated_downlink"]
+    client_speed = 10.0 ** rng.uniform(11.3, 12.3) * rng.uniform(1.0, 1.6, num_clients)
+    return CellState(
+        time_ns=0,
+        round=1,
+        links={name: link(name, num_subchannels, 10.0 ** rng.uniform(5.7, 7.3)) for name in names},
+        client_flop_per_s=client_speed,
+        main_server_flop_per_s=float(client_speed.mean() * num_clients * 10.0 ** rng.uniform(-0.3, 1.5)),
+        amounts=Gpt2Amounts(num_clients, num_layers=num_layers),
+        cut_layer=num_layers // 2,
+        cut_layers=tuple(range(1, num_layers)),
+        lora_rank=4,
+        local_steps=int(rng.choice([1, 5, 10])),
+        stream=stream(seed, "allocation", 1),
+    )
+
+
+def random_phase(
+    seed: int, num_clients: int = 5, num_subchannels: int = 20, decades: float = 3.0, *, is_flat: bool = False
+) -> Phase:
+    """Return a barrier whose gains span some decades and whose limits and loads differ."""
+    rng = np.random.default_rng(seed)
+    shape = (num_clients, 1 if is_flat else num_subchannels)
+    limits = rng.uniform(0.05, 0.4, num_clients)
+    return Phase(
+        link="main_uplink",
+        compute_s=rng.uniform(0.0, 2.0, num_clients),
+        bits=rng.uniform(0.5, 2.0, num_clients) * 1e7,
+        gains=np.broadcast_to(10.0 ** (7.0 + decades * rng.random(shape)), (num_clients, num_subchannels)),
+        bandwidths_hz=rng.uniform(0.5, 1.5, num_subchannels) * 50e3,
+        max_tx_power_w=limits,
+        max_total_tx_power_w=float(rng.choice([0.3, 0.7, 1.1, np.inf]) * limits.sum()),
+    )
+
+
+@st.composite
+def cells(draw: st.DrawFn, max_clients: int = 4, max_subchannels: int = 9) -> CellState:
+    """Cells of a few clients, flat or frequency-selective, with and without downlinks and sum limits."""
+    num_clients = draw(st.integers(1, max_clients))
+    return random_cell(
+        draw(st.integers(0, 2**31)),
+        num_clients,
+        draw(st.integers(num_clients, max_subchannels)),
+        is_flat=draw(st.booleans()),
+        has_even_widths=draw(st.booleans()),
+        has_downlinks=draw(st.booleans()),
+        has_sum_limit=draw(st.booleans()),
+        num_layers=draw(st.integers(2, 6)),
+    )
+
+
+@st.composite
+def phases(draw: st.DrawFn, max_clients: int = 6, max_subchannels: int = 20) -> Phase:
+    """Barriers over one to four decades of gain."""
+    num_clients = draw(st.integers(1, max_clients))
+    return random_phase(
+        draw(st.integers(0, 2**31)),
+        num_clients,
+        draw(st.integers(num_clients, max_subchannels)),
+        draw(st.floats(0.0, 4.0)),
+        is_flat=draw(st.booleans()),
+    )
