@@ -151,6 +151,28 @@ def whatif(
 
 
 @app.command()
+def calibrate(
+    file: ScenarioFile,
+    changes: Changes = None,
+    ranks: Annotated[str, typer.Option(metavar="R,R,...", help="LoRA ranks to measure.")] = "1,2,4,8,16",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from the scenario's on.")] = 3,
+    rounds: Annotated[int | None, typer.Option(min=2, help="Rounds to train; else the scenario's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The table; beside the scenario, NAME_rounds.json.")
+    ] = None,
+    store: StoreFolder = None,
+    no_store: NoStore = False,
+    force: Force = False,
+) -> None:
+    """Measure how many rounds each LoRA rank needs, by training; an allocator reads the table."""
+    from cosim.cli.calibration import calibrate_to
+
+    table = out or file.with_name(f"{file.stem}_rounds.json")
+    with _keeping(store, no_store) as kept:
+        calibrate_to(_scenario(file, changes, None), ranks, seeds, rounds, table, kept, force)
+
+
+@app.command()
 def store(
     folder: StoreFolder = None,
     verify: Annotated[
