@@ -166,7 +166,10 @@ class World:
         allocation = self.decide(round_=1)
         self._put_in_force(allocation)
         self._executor = self._make_executor(allocation.lora_rank)
-        for name, value in (("lora_rank", allocation.lora_rank), ("cut_layer", allocation.cut_layer)):
+        told = {"lora_rank": float(allocation.lora_rank), "cut_layer": float(allocation.cut_layer)}
+        if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
+            told["predicted_total_s"] = allocation.plan.total_s
+        for name, value in told.items():
             self.log.metrics.add(self.clock.now, 0, 0, MAIN_SERVER, name, value)
         return Training(self.lesson, allocation.cut_layer, allocation.lora_rank)
 

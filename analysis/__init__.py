@@ -1,0 +1,1 @@
+"""One package or script per question asked of cosim; each a command of its own."""

@@ -1,0 +1,229 @@
+"""Joint allocation in a run: what was foreseen is what the clock measures; calibration; asking again."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosim.allocation.delay import predict
+from cosim.allocation.rounds import RoundsTable
+from cosim.calibrate import calibrate, first_crossing, fit, not_worse
+from cosim.cli import main
+from cosim.errors import AllocationError, ScenarioError
+from cosim.learning.executor import TimingOnly
+from cosim.record.folder import Record
+from cosim.report.summary import summarise
+from cosim.run import run
+from cosim.scenario.build import prepare
+from cosim.scenario.load import change, load
+from cosim.units import NS_PER_S
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+FADING = {"kind": "rayleigh_block", "coherence_time_s": 0.001}
+BUSY = {"clients.flop_per_cycle": 0.002, "main_server.flop_per_cycle": 0.01, "clients.count": 3}
+
+
+def grants_of(record):
+    rows = record.grants.to_pydict()
+    return list(zip(*(rows[name] for name in rows), strict=True))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["fedsllm", "nested", "refined", "random", "equal"])
+def test_the_clock_measures_what_was_predicted_while_the_channel_holds_still(kind, seed, tiny_scenario):
+    both_down = {f"radio.{link}.counted": True for link in ("main_downlink", "federated_downlink")}
+    scenario = change(tiny_scenario({**BUSY, **both_down, "allocator.kind": kind}), {}, seed)
+    prepared = prepare(scenario)
+    world = prepared.world(lambda rank: TimingOnly())
+    state = world.state(1)
+    world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
+    delays = predict(state, prepared.allocation)
+    foreseen = {
+        "client_forward": delays.client_forward_s,
+        "activation_upload": delays.activation_upload_s,
+        "server_forward_backward": delays.server_s,
+        "gradient_download": delays.gradient_download_s,
+        "client_backward": delays.client_backward_s,
+        "adapter_upload": delays.adapter_upload_s,
+        "adapter_download": delays.adapter_download_s,
+        "aggregate": 0.0,
+    }
+    spans = world.log.spans
+    spans.settle()
+    ends = {0: 0}
+    for row, name in enumerate(spans.name):
+        client = next((int(one[7:]) for one in (spans.actor[row], spans.peer[row]) if "client-" in one), None)
+        each = foreseen[name] if client is None else foreseen[name][client]
+        lasted_ns = spans.end_ns[row] - spans.start_ns[row]
+        # the end is the first nanosecond by which all has drained; floats of seconds carry 1e-15 of rounding
+        assert each * NS_PER_S * (1 - 1e-12) <= lasted_ns < each * NS_PER_S * (1 + 1e-12) + 1, (name, client)
+        ends[spans.round[row]] = max(ends.get(spans.round[row], 0), spans.end_ns[row])
+    waits = 5 * scenario.scheme.local_steps + 2  # spans one after the other in a round, each rounded up
+    for before, after in pairwise(sorted(ends)):
+        late_ns = ends[after] - ends[before] - delays.round_s * NS_PER_S
+        assert -1e-12 * delays.round_s * NS_PER_S <= late_ns <= waits
+
+
+def test_predicted_and_measured_are_in_the_record(tiny_scenario, tmp_path):
+    scenario = tiny_scenario({**BUSY, "allocator": {"kind": "fedsllm", "rounds_to_target": {"2": 9, "4": 7}}})
+    record = Record.open(run(scenario, tmp_path / "still", timing_only=True))
+    plan = record.manifest["plan"]
+    assert plan["predicted_total_s"] == pytest.approx(plan["rounds_to_target"] * plan["predicted_round_s"])
+    assert plan["lower_bound_s"] <= plan["predicted_total_s"]
+    assert all(after <= before for before, after in pairwise(plan["objective_trace_s"]))
+    metrics = dict(zip(record.metrics["name"].to_pylist(), record.metrics["value"].to_pylist(), strict=True))
+    assert metrics["predicted_round_s"] == plan["predicted_round_s"]
+    assert metrics["predicted_total_s"] == plan["predicted_total_s"]
+    assert metrics["gap_to_bound"] == plan["gap_to_bound"] >= 0.0
+    assert abs(summarise(record).prediction.errors).max() < 1e-6
+    fading = change(scenario, {"radio.fading": FADING})
+    faded = summarise(Record.open(run(fading, tmp_path / "fading", timing_only=True)))
+    assert abs(faded.prediction.errors).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"allocator.kind": "in_turn"},
+        {"radio.access.kind": "reassign"},
+        {"scheme.server_batch": "per_client"},
+        {"scheme.kind": "centralized"},
+    ],
+    ids=str,
+)
+def test_nothing_is_predicted_where_the_closed_form_does_not_hold(changes, tiny_scenario, tmp_path):
+    record = Record.open(run(tiny_scenario(changes), tmp_path / "run", timing_only=True))
+    assert record.manifest["plan"] is None
+    assert summarise(record).prediction is None
+
+
+def test_a_rate_that_is_not_shannons_is_predicted_and_has_no_bound(tiny_scenario, tmp_path):
+    rate = {"kind": "constant_bandwidth", "rate_bit_per_s": 1e6}
+    record = Record.open(run(tiny_scenario({"radio.rate": rate}), tmp_path / "run", timing_only=True))
+    assert record.manifest["plan"]["gap_to_bound"] is None
+    assert "shannon" in record.manifest["plan"]["no_bound"]
+    assert abs(summarise(record).prediction.errors).max() < 1e-6
+
+
+def test_asking_again_moves_grants_and_nothing_that_is_learned(tiny_scenario, tmp_path):
+    base = tiny_scenario(
+        {
+            "radio.fading": FADING,
+            "allocator": {"kind": "fedsllm"},
+            "scheme.num_rounds": 3,
+            "model.cut_layer": 2,
+        }
+    )
+    records = {
+        policy: Record.open(run(change(base, {"allocator.reallocate": policy}), tmp_path / policy))
+        for policy in ("once", "every_round")
+    }
+    learned = {record.manifest["fingerprints"]["learning"] for record in records.values()}
+    assert len(learned) == 1
+    rounds = {policy: {row[1] for row in grants_of(record)} for policy, record in records.items()}
+    assert rounds["once"] == {1}
+    assert rounds["every_round"] == {1, 2, 3}
+    told = records["every_round"].metrics["name"].to_pylist()
+    assert told.count("predicted_round_s") == 3
+
+
+def test_the_allocator_is_asked_again_only_when_the_channel_has_changed_enough(tiny_scenario, play):
+    def asked(threshold_db, fading):
+        policy = {"gain_change_db": threshold_db}
+        world = play(tiny_scenario({"radio.fading": fading, "allocator.reallocate": policy}))
+        return world.log.metrics.name.count("predicted_round_s")
+
+    assert asked(0.01, FADING) == 2
+    assert asked(60.0, FADING) == 1
+    assert asked(0.01, {"kind": "none"}) == 1
+
+
+def test_cut_and_rank_stay_when_candidates_are_named_and_the_allocator_is_asked_again(tiny_scenario, play):
+    allocator = {
+        "kind": "fedsllm",
+        "reallocate": "every_round",
+        "cut_layers": [1, 2],
+        "rounds_to_target": {"1": 9.0, "4": 8.0, "8": 7.9},
+    }
+    world = play(tiny_scenario({"radio.fading": FADING, "allocator": allocator, "scheme.num_rounds": 4}))
+    assert world.log.metrics.name.count("cut_layer") == 1
+    assert world.log.metrics.name.count("predicted_round_s") == 4
+
+
+def test_a_calibration_writes_a_table_the_optimiser_reads_and_another_model_refuses(tiny_scenario):
+    scenario = tiny_scenario({"scheme.num_rounds": 4, "training.optimizer.learning_rate": 0.02})
+    found = calibrate(scenario, [4, 1], num_seeds=2)
+    assert list(found.rounds) == [1, 4]
+    assert all((rounds > 0.0).all() and (rounds <= 4.0).all() for rounds in found.rounds.values())
+    assert (found.rounds[1] <= 0.9 * 4).all()
+    assert set(found.best_ranks) <= {1, 4}
+    state = prepare(scenario).world(lambda rank: TimingOnly()).state(1)
+    found.table.check(state.model_hash, state.data_hash)
+    with pytest.raises(AllocationError, match="another model"):
+        found.table.check("0" * 32, state.data_hash)
+
+
+def test_a_table_of_another_model_is_refused_before_the_run(tiny_scenario, tmp_path):
+    table = RoundsTable.of({1: 9.0, 4: 8.0}).model_copy(update={"model": "ab" * 16})
+    file = tmp_path / "rounds.json"
+    file.write_text(table.model_dump_json())
+    with pytest.raises(AllocationError, match="another model"):
+        prepare(tiny_scenario({"allocator": {"kind": "fedsllm", "rounds_table": str(file)}}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"lora.alpha": 8.0}, "lora.alpha"), ({"scheme.deadline_s": 5.0}, "scheme.deadline_s")],
+    ids=["alpha", "deadline"],
+)
+def test_ranks_that_cannot_be_compared_are_not_calibrated(changes, told, tiny_scenario):
+    with pytest.raises(ScenarioError, match=told):
+        calibrate(tiny_scenario(changes), [1, 2])
+
+
+def test_a_calibration_on_the_command_line_keeps_a_table_that_is_there(tmp_path, capsys):
+    file = tmp_path / "rounds.json"
+    file.write_text("{}")
+    scenario = str(SCENARIOS / "fedsllm.toml")
+    assert main(["calibrate", scenario, "--out", str(file), "--no-store"]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["calibrate", scenario, "--ranks", "1,x", "--out", str(file), "--force"]) == 2
+    assert "--ranks 1,x" in capsys.readouterr().err
+
+
+def test_a_loss_that_falls_straight_crosses_its_target_in_between():
+    assert first_crossing(np.array([3.0, 2.0, 1.0]), 1.5) == 1.5
+    assert first_crossing(np.array([3.0, 2.0]), 1.0) == float("inf")
+    assert first_crossing(np.array([3.0, 2.0]), 3.0) == 0.0
+
+
+def test_the_fit_finds_the_curve_the_rounds_lie_on():
+    found = fit({rank: 20.0 + 12.0 * rank**-0.9 for rank in (1, 2, 4, 8, 16)})
+    assert (found.e0, found.e1, found.beta) == pytest.approx((20.0, 12.0, 0.9), rel=1e-4)
+    assert fit({1: 9.0, 2: 8.0}) is None
+
+
+def test_ranks_are_told_apart_only_as_far_as_the_noise_allows():
+    noisy = {1: np.array([9.0, 9.2, 9.1]), 2: np.array([5.0, 5.4, 5.1]), 4: np.array([5.2, 5.1, 5.3])}
+    assert not_worse(noisy) == (2, 4)
+    assert not_worse({1: np.array([2.0]), 2: np.array([1.0])}) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["fedsllm", "fedsllm_gpt2"])
+def test_the_scenarios_load_and_play_briefly(name, tmp_path):
+    brief = {"scheme.num_rounds": 2, "scheme.local_steps": 2}
+    scenario = change(load(SCENARIOS / f"{name}.toml"), brief)
+    record = Record.open(run(scenario, tmp_path / "run", timing_only=True))
+    assert record.status == "complete"
+    assert 0.0 <= record.manifest["plan"]["gap_to_bound"] < 0.1
+    assert abs(summarise(record).prediction.errors).max() < 1e-6
+
+
+def test_the_table_beside_the_scenario_is_of_its_model_and_data():
+    scenario = load(SCENARIOS / "fedsllm.toml")
+    table = RoundsTable.model_validate(json.loads(scenario.allocator.rounds_table.read_text()))
+    lesson = prepare(scenario).lesson
+    assert (table.model, table.data) == (lesson.model_hash, lesson.tokens.content_key)
+    assert sorted(table.ranks) == [1, 2, 4, 8, 16]
