@@ -58,6 +58,9 @@ def random_cell(
     mean = 10.0 ** (-loss_db / 10.0)
     limits = rng.uniform(0.05, 0.4, num_clients)
 
+    def up_total_w() -> float:
+        return rng.uniform(0.3, 1.1) * limits.sum() if has_sum_limit else np.inf
+
     def link(name: str, count: int, width_hz: float) -> LinkState:
         fading = np.ones((num_clients, count)) if is_flat else rng.exponential(size=(num_clients, count))
         widths = np.full(count, width_hz / count)
@@ -70,7 +73,7 @@ def random_cell(
             gains=mean[:, None] * np.maximum(fading, 1e-3),
             noise_psd_w_per_hz=NOISE_PSD_W_PER_HZ,
             max_tx_power_w=np.full(num_clients, 20.0) if down else limits,
-            max_total_tx_power_w=20.0 if down else (rng.uniform(0.3, 1.1) * limits.sum() if has_sum_limit else np.inf),
+            max_total_tx_power_w=20.0 if down else up_total_w(),
             rate=Shannon(snr_gap_db=float(rng.choice([0.0, 3.0]))),
         )
 

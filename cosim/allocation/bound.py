@@ -73,11 +73,17 @@ def find_prices(phase: Phase) -> Prices:
     market = Market.of(phase, merges_equals=True)
     logs = market.start()
     scale = 1.0 / max(market.deadline(logs, _NORMS[0])[0], 1e-300)
+
+    def loss(at: Floats, norm: float) -> tuple[float, Floats]:
+        bound, slope = market.deadline(at, norm)
+        return -scale * bound, -scale * slope
+
     best, best_bound = logs, -np.inf
     for norm in _NORMS:
         found = minimize(
-            lambda at, norm=norm: tuple(-scale * part for part in market.deadline(at, norm)),
+            loss,
             logs,
+            args=(norm,),
             jac=True,
             method="L-BFGS-B",
             bounds=[(start - 40.0, start + 40.0) for start in logs],
@@ -123,7 +129,10 @@ def tighten(choices: Choices, link: str, choice: int, deadlines: Mapping[str, Fl
 
 
 def gap_to_bound(
-    state: CellState, allocation: Allocation, choices: Choices | None = None, rounds: RoundsTable | None = None
+    state: CellState,
+    allocation: Allocation,
+    choices: Choices | None = None,
+    rounds: RoundsTable | None = None,
 ) -> float:
     """Return how far a decision of any allocator lies above the bound, as a share of the bound.
 

@@ -73,7 +73,7 @@ class Phase:
         """
         gain = self.gains[owners, np.arange(self.num_subchannels)]
         each = self.bandwidths_hz * np.log1p(tx_power_w / self.bandwidths_hz * gain) / np.log(2.0)
-        return np.bincount(owners, weights=each, minlength=self.num_clients)
+        return np.bincount(owners, weights=each, minlength=self.num_clients).astype(float)
 
     def finish_s(self, rates_bit_per_s: Floats) -> Floats:
         """Return when each client is done, s, shape (..., num_clients); a rate of zero never ends."""

@@ -1,4 +1,4 @@
-"""FedsLLM of 2024: bandwidth shares and local accuracy chosen jointly, in closed form but for one line search."""
+"""FedsLLM of 2024: bandwidth shares and local accuracy chosen jointly, in closed form but for one search."""
 
 from typing import Any, ClassVar, Literal
 
@@ -78,7 +78,11 @@ class Fedsllm2024(Allocator):
         steps = self.steps_scale * float(np.log2(1.0 / eta))
         bare = Allocation(grants, state.cut_layer, state.lora_rank)
         round_s = predict(state, bare).round_s
-        notes = {"local_accuracy": eta, "local_steps": steps, "model_total_s": rounds * (steps * step_s + average_s)}
+        notes = {
+            "local_accuracy": eta,
+            "local_steps": steps,
+            "model_total_s": rounds * (steps * step_s + average_s),
+        }
         plan = Plan(round_s, rounds, rounds * round_s, notes=notes)
         return Allocation(grants, state.cut_layer, state.lora_rank, plan)
 

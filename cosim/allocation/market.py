@@ -47,7 +47,7 @@ class Market:
         gains, widths = phase.gains, phase.bandwidths_hz
         if merges_equals:
             gains, good = np.unique(phase.gains, axis=1, return_inverse=True)
-            widths = np.bincount(good.ravel(), weights=widths, minlength=gains.shape[1])
+            widths = np.bincount(good.ravel(), weights=widths, minlength=gains.shape[1]).astype(float)
         total = phase.max_total_tx_power_w
         return cls(
             phase.compute_s,
@@ -81,7 +81,7 @@ class Market:
         return values[:num_clients], values[num_clients : 2 * num_clients], total
 
     def deadline(self, logs: Floats, norm: float) -> tuple[float, Floats]:
-        """Return the bound these prices prove, s, and its slope in the logarithms; smoothed below infinity."""
+        """Return the bound these prices prove, s, and its slope in the logarithms; smooth if finite."""
         rate, power, total = self.split(logs)
         ceiling, rates, powers, _ = self.ceiling(logs, norm)
         deadline = float(earliest_s(rate * self.bits, self.compute_s, ceiling))
@@ -120,7 +120,7 @@ class Market:
     def ceiling(
         self, logs: Floats, norm: float, allowed: np.ndarray | None = None
     ) -> tuple[float, Floats, Floats, Floats]:
-        """Return the most all can earn, rates and powers that would earn it, and each client's value of each good.
+        """Return the most all can earn, the rates and powers that would, and the value of each good to each.
 
         With a finite ``norm`` the best buyer is replaced by the p-norm over
         buyers, which is smooth and never less.

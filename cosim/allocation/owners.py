@@ -55,7 +55,7 @@ def random_owners(link: LinkState, rng: np.random.Generator) -> Ints:
 
 
 def random_powers(link: LinkState, rng: np.random.Generator) -> Floats:
-    """Return a random power for each client, W, uniform on 5 to 100 % of its limit, then scaled to the sum's."""
+    """Return a random power for each client, W: 5 to 100 % of its limit, then scaled to the sum's."""
     return scaled(link.max_tx_power_w * rng.uniform(0.05, 1.0, size=link.num_clients), link)
 
 

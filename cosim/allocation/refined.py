@@ -49,7 +49,7 @@ def refine(choices: Choices, max_passes: int) -> tuple[int, Solution, tuple[floa
     totals = np.array([barriers.total_s(at, solution) for at, solution in enumerate(solutions)])
     best = int(totals.argmin())
     trace = [float(totals[best])]
-    solution = solutions[best]
+    solution: Solution = solutions[best]
     while True:
         solution = {
             link: improve(choices.phase(link, best), owners, max_passes)

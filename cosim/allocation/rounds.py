@@ -14,6 +14,7 @@ left out, is ``e0 + e1 * rank ** -beta`` and answers for ranks between measured
 ones only.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -43,7 +44,7 @@ class RoundsFit(Table):
 
     def at(self, lora_rank: int) -> float:
         """Return the rounds at a rank."""
-        return self.e0 + self.e1 * float(lora_rank) ** -self.beta
+        return self.e0 + self.e1 * math.pow(lora_rank, -self.beta)
 
 
 class RoundsTable(Table):

@@ -153,7 +153,7 @@ def min_power(rate_bit_per_s: Floats, gains: Floats, bandwidths_hz: Floats) -> F
 
 def _last_below(breaks: Floats, value: Floats) -> np.ndarray:
     """Return the index of the last subchannel whose break point lies below a value, at least 0."""
-    return np.maximum((breaks < value[..., None]).sum(axis=-1) - 1, 0)
+    return np.asarray(np.maximum((breaks < value[..., None]).sum(axis=-1) - 1, 0))
 
 
 def _at(index: np.ndarray, *sums: Floats) -> tuple[Floats, ...]:

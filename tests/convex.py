@@ -1,0 +1,59 @@
+"""Power control written down for a general convex solver: an oracle for tests, a rival for the bench."""
+
+from typing import Any
+
+import numpy as np
+
+from cosim.allocation.delay import Phase
+from cosim.units import Ints
+
+
+class ConvexPower:
+    """The barrier's problem in cvxpy, power in units of each client's limit and rate in units of width.
+
+    In watts and bit/s the numbers span so many decades that the solver itself is
+    inexact. With ``is_parametrised`` the loads can be set anew and the problem
+    solved again without being built again.
+    """
+
+    def __init__(self, phase: Phase, owners: Ints, *, is_parametrised: bool = False) -> None:
+        """Build the problem of a barrier with the client that owns each subchannel given."""
+        import cvxpy as cp
+
+        clients = range(phase.num_clients)
+        width = float(phase.bandwidths_hz.mean())
+        widths = phase.bandwidths_hz / width
+        gains = phase.gains[owners, np.arange(phase.num_subchannels)]
+        limits = phase.max_tx_power_w
+        self._width = width
+        self.deadline = cp.Variable()
+        self.rates = cp.Variable(phase.num_subchannels, nonneg=True)  # bit/s per Hz, by subchannel
+        self.loads = cp.Parameter(phase.num_clients, nonneg=True) if is_parametrised else phase.bits / width
+        self.starts = cp.Parameter(phase.num_clients, nonneg=True) if is_parametrised else phase.compute_s
+        self.load(phase)
+        mine = np.array([owners == client for client in clients], dtype=float)
+        shares = mine * (phase.bandwidths_hz / gains / limits[owners])
+        used = shares @ (cp.exp(np.log(2.0) * self.rates) - 1.0)
+        constraints = [
+            cp.multiply(self.loads, cp.inv_pos(self.deadline - self.starts)) <= (mine * widths) @ self.rates,
+            used <= 1.0,
+        ]
+        total = phase.max_total_tx_power_w
+        if np.isfinite(total):
+            constraints.append((limits / total) @ used <= 1.0)
+        self.problem: Any = cp.Problem(cp.Minimize(self.deadline), constraints)
+
+    def load(self, phase: Phase) -> None:
+        """Take what is computed and sent from another barrier, where they are parameters."""
+        import cvxpy as cp
+
+        if isinstance(self.loads, cp.Parameter):
+            self.loads.value = phase.bits / self._width
+            self.starts.value = phase.compute_s
+
+    def solve(self) -> float:
+        """Return the deadline the solver finds, s."""
+        self.problem.solve(solver="CLARABEL")
+        if self.problem.status != "optimal":
+            raise RuntimeError(f"the solver says {self.problem.status}")
+        return float(self.deadline.value)

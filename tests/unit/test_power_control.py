@@ -1,0 +1,218 @@
+"""Power control and water-filling: against a convex solver, closed forms and each other."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from convex import ConvexPower
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from strategies import phases, random_phase
+
+from cosim.allocation.delay import Phase
+from cosim.allocation.greedy import greedy_owners
+from cosim.allocation.power_control import control_power, powers_for_deadline
+from cosim.allocation.water_filling import WaterFilling, max_rate, min_power
+from cosim.errors import AllocationError
+from cosim.units import Floats, Ints
+
+
+def _owners(phase: Phase, seed: int) -> Ints:
+    """Return random owners under which every client has at least one subchannel."""
+    rng = np.random.default_rng(seed)
+    spare = rng.integers(phase.num_clients, size=phase.num_subchannels - phase.num_clients)
+    return rng.permutation(np.concatenate([np.arange(phase.num_clients), spare]))
+
+
+def _powers(owners: Ints, tx_power_w: Floats, phase: Phase) -> Floats:
+    return np.bincount(owners, weights=tx_power_w, minlength=phase.num_clients)
+
+
+@st.composite
+def subchannels(draw: st.DrawFn) -> tuple[Floats, Floats]:
+    """Gains over up to six decades, some equal, and unequal widths."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    count = draw(st.integers(1, 12))
+    gains = 10.0 ** (6.0 + draw(st.floats(0.0, 6.0)) * rng.random(count))
+    gains[: draw(st.integers(0, count))] = gains[0]
+    return gains, rng.uniform(1e4, 1e6, count)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_deadline_is_the_one_a_convex_solver_finds(seed):
+    size = [(5, 20), (3, 8), (2, 2), (1, 6)][seed % 4]
+    phase = random_phase(seed, *size, decades=3.0, is_flat=seed % 5 == 4)
+    owners = _owners(phase, seed)
+    assert control_power(phase, owners).deadline_s == pytest.approx(
+        ConvexPower(phase, owners).solve(), rel=1e-5
+    )
+
+
+@settings(deadline=None)
+@given(subchannels(), st.floats(-9.0, 3.0))
+def test_the_least_power_of_the_most_rate_is_the_power_again(band, log_power):
+    power = np.array(10.0**log_power)
+    assert float(min_power(max_rate(power, *band), *band)) == pytest.approx(float(power), rel=1e-9)
+
+
+@settings(deadline=None)
+@given(subchannels(), st.floats(-3.0, 1.3))
+def test_the_most_rate_of_the_least_power_is_the_rate_again(band, log_efficiency):
+    rate = np.array(10.0**log_efficiency * band[1].sum())
+    assert float(max_rate(min_power(rate, *band), *band)) == pytest.approx(float(rate), rel=1e-9)
+
+
+@settings(deadline=None)
+@given(subchannels(), st.floats(-6.0, 1.0), st.integers(0, 2**31))
+def test_no_other_spread_of_a_power_carries_more(band, log_power, seed):
+    gains, widths = band
+    power = 10.0**log_power
+    shares = np.random.default_rng(seed).dirichlet(np.full(len(gains), 0.5), size=50) * power
+    others = (widths * np.log2(1.0 + shares / widths * gains)).sum(axis=1)
+    filled = WaterFilling(gains, widths).psd_for_power(np.array(power))
+    reached = float((widths * np.log2(1.0 + filled * gains)).sum())
+    assert float((filled * widths).sum()) == pytest.approx(power, rel=1e-9)
+    assert reached == pytest.approx(float(max_rate(np.array(power), gains, widths)), rel=1e-9)
+    assert others.max() <= reached * (1.0 + 1e-9)
+
+
+@settings(deadline=None)
+@given(phases(), st.integers(0, 2**31))
+def test_powers_keep_every_limit_and_give_the_rates_and_the_deadline_they_say(phase, seed):
+    owners = _owners(phase, seed)
+    found = control_power(phase, owners)
+    assert (found.tx_power_w >= 0.0).all()
+    assert (_powers(owners, found.tx_power_w, phase) <= phase.max_tx_power_w * (1.0 + 1e-12)).all()
+    assert found.tx_power_w.sum() <= phase.max_total_tx_power_w * (1.0 + 1e-12)
+    np.testing.assert_array_equal(phase.rates(owners, found.tx_power_w), found.rates_bit_per_s)
+    assert found.deadline_s == phase.finish_s(found.rates_bit_per_s).max()
+
+
+@settings(deadline=None)
+@given(phases(), st.integers(0, 2**31))
+def test_all_clients_finish_together_and_some_limit_is_met(phase, seed):
+    owners = _owners(phase, seed)
+    found = control_power(phase, owners)
+    np.testing.assert_allclose(phase.finish_s(found.rates_bit_per_s), found.deadline_s, rtol=1e-9)
+    fullest = (_powers(owners, found.tx_power_w, phase) / phase.max_tx_power_w).max()
+    assert max(fullest, found.tx_power_w.sum() / phase.max_total_tx_power_w) == pytest.approx(1.0, rel=1e-9)
+
+
+@settings(deadline=None)
+@given(phases(), st.integers(0, 2**31))
+def test_without_a_limit_on_the_sum_the_slowest_client_at_full_power_sets_the_deadline(phase, seed):
+    phase = replace(phase, max_total_tx_power_w=np.inf)
+    owners = _owners(phase, seed)
+    alone = np.array(
+        [
+            float(max_rate(np.array(limit), phase.gains[client, mine], phase.bandwidths_hz[mine]))
+            for client, limit in enumerate(phase.max_tx_power_w)
+            for mine in [np.flatnonzero(owners == client)]
+        ]
+    )
+    found = control_power(phase, owners)
+    assert found.deadline_s == pytest.approx(float(phase.finish_s(alone).max()), rel=1e-11)
+    slowest = int(phase.finish_s(alone).argmax())
+    spent = _powers(owners, found.tx_power_w, phase)[slowest]
+    assert spent == pytest.approx(phase.max_tx_power_w[slowest], rel=1e-9)
+
+
+@settings(deadline=None)
+@given(phases(), st.integers(0, 2**31), st.floats(0.1, 0.9))
+def test_a_tighter_limit_on_the_sum_is_never_faster(phase, seed, share):
+    owners = _owners(phase, seed)
+    limit = min(phase.max_total_tx_power_w, float(phase.max_tx_power_w.sum()))
+    tighter = replace(phase, max_total_tx_power_w=share * limit)
+    assert control_power(tighter, owners).deadline_s >= control_power(phase, owners).deadline_s * (
+        1.0 - 1e-12
+    )
+
+
+@settings(deadline=None)
+@given(phases(), st.integers(0, 2**31))
+def test_the_least_powers_for_the_deadline_found_are_those_found(phase, seed):
+    owners = _owners(phase, seed)
+    found = control_power(phase, owners)
+    needed = powers_for_deadline(phase, owners, found.deadline_s)
+    np.testing.assert_allclose(needed, _powers(owners, found.tx_power_w, phase), rtol=1e-6)
+
+
+@settings(deadline=None)
+@given(phases(), st.integers(0, 2**31), st.floats(0.2, 0.95))
+def test_a_deadline_earlier_than_the_best_is_refused_with_the_watts_that_are_missing(phase, seed, share):
+    owners = _owners(phase, seed)
+    found = control_power(phase, owners)
+    begin = float(phase.compute_s.max())
+    earlier = begin + share * (found.deadline_s - begin)
+    assume(earlier > begin)
+    with pytest.raises(AllocationError, match=r"client \d+ .* W are missing"):
+        powers_for_deadline(phase, owners, earlier)
+
+
+def test_the_refusal_of_a_client_says_exactly_how_many_watts_it_lacks():
+    phase = random_phase(3, 3, 6)
+    phase = replace(phase, max_total_tx_power_w=np.inf, compute_s=np.zeros(3))
+    owners = np.arange(6) % 3
+    deadline = 0.5 * control_power(phase, owners).deadline_s
+    needed = np.array(
+        [
+            float(
+                min_power(
+                    np.array(phase.bits[client] / deadline),
+                    phase.gains[client, client::3],
+                    phase.bandwidths_hz[client::3],
+                )
+            )
+            for client in range(3)
+        ]
+    )
+    worst = int((needed - phase.max_tx_power_w).argmax())
+    missing = needed[worst] - phase.max_tx_power_w[worst]
+    with pytest.raises(AllocationError) as refusal:
+        powers_for_deadline(phase, owners, deadline)
+    assert f"client {worst} needs" in str(refusal.value)
+    assert f"{missing:.6g} W are missing" in str(refusal.value)
+
+
+def test_the_refusal_of_a_sum_says_exactly_how_many_watts_it_lacks():
+    phase = replace(random_phase(4, 3, 6), max_total_tx_power_w=np.inf)
+    owners = np.arange(6) % 3
+    deadline = 1.01 * control_power(phase, owners).deadline_s
+    needed = powers_for_deadline(phase, owners, deadline)
+    short = replace(phase, max_total_tx_power_w=0.5 * float(needed.sum()))
+    with pytest.raises(AllocationError) as refusal:
+        powers_for_deadline(short, owners, deadline)
+    assert f"client {int(needed.argmax())} the most" in str(refusal.value)
+    assert f"{0.5 * needed.sum():.6g} W are missing" in str(refusal.value)
+
+
+@pytest.mark.parametrize("fault", ["no power", "no gain"])
+def test_a_client_that_can_never_finish_is_named_with_what_it_lacks(fault):
+    phase = random_phase(5, 3, 6)
+    if fault == "no power":
+        phase = replace(phase, max_tx_power_w=phase.max_tx_power_w * np.array([1.0, 0.0, 1.0]))
+    else:
+        phase = replace(phase, gains=phase.gains * np.array([[1.0], [0.0], [1.0]]))
+    with pytest.raises(AllocationError, match=r"main_uplink: .*client 1 .* W are missing"):
+        control_power(phase, np.arange(6) % 3)
+
+
+def test_a_client_that_owns_nothing_is_not_said_to_hear_nothing():
+    phase = random_phase(6, 3, 6)
+    with pytest.raises(AllocationError, match="client 2") as refusal:
+        control_power(phase, np.arange(6) % 2)
+    assert "hears nothing" not in str(refusal.value)
+
+
+def test_a_sum_of_no_watts_is_refused_by_its_link():
+    phase = replace(random_phase(7, 3, 6), max_total_tx_power_w=0.0)
+    with pytest.raises(AllocationError, match=r"main_uplink: .*sum"):
+        control_power(phase, np.arange(6) % 3)
+
+
+def test_a_client_with_nothing_to_send_is_given_no_power():
+    phase = random_phase(8, 3, 9)
+    phase = replace(phase, bits=phase.bits * np.array([1.0, 0.0, 1.0]))
+    found = control_power(phase, greedy_owners(phase))
+    assert found.tx_power_w[greedy_owners(phase) == 1].sum() == 0.0
+    assert np.isfinite(found.deadline_s)
