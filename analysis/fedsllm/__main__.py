@@ -136,7 +136,7 @@ def _headline(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], dra
     figure, axes = plt.subplots(figsize=(6.5, 3.2))
     places = np.arange(len(METHODS))
     axes.barh(places, mean, xerr=half, color=[OWNER_COLOURS[n] for n in places], capsize=3)
-    axes.set_yticks(places, [_label(n) for n in places])
+    axes.set_yticks(places, [_label(n) for n in range(len(METHODS))])
     axes.invert_yaxis()
     axes.set_xlabel("total delay, s (mean and 95 % CI)")
     _save(figure, out / "totals.png")
@@ -246,8 +246,8 @@ def _constant(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], out
     errors, constant = constant_errors(scenario, rounds, seeds)
     _write(out / "constant_bandwidth.csv", ("seed", "error"), zip(seeds, errors, strict=True))
     print(
-        f"constant bandwidth, {constant / 1e6:.2f} Mbit/s a client: delay off by {np.mean(abs(errors)):.1%} on "
-        f"average, {errors.min():+.1%} to {errors.max():+.1%}"
+        f"constant bandwidth, {constant / 1e6:.2f} Mbit/s a client: delay off by "
+        f"{np.mean(abs(errors)):.1%} on average, {errors.min():+.1%} to {errors.max():+.1%}"
     )
 
 
@@ -287,7 +287,8 @@ def _learning(
     print(f"ranks the noise does not separate from the best: {found.best_ranks}")
     print(
         f"held-out perplexity after {num_rounds} rounds, rank {_LEARNED_RANK}: split federated "
-        f"{split.mean():.3f}, centralised {whole.mean():.3f}; paired gap {float(gap):+.2%} +- {float(half):.2%}"
+        f"{split.mean():.3f}, centralised {whole.mean():.3f}; "
+        f"paired gap {float(gap):+.2%} +- {float(half):.2%}"
     )
     heading = ("seed", "split_federated", "centralised")
     _write(out / "perplexity.csv", heading, zip(found.seeds, split, whole, strict=True))
