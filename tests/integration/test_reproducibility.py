@@ -144,7 +144,7 @@ def test_timing_alone_gives_the_spans_of_the_full_run_byte_for_byte(scenario, re
     assert_same_bytes(record.path, timed, ("spans.parquet", "grants.parquet"))
     assert not (timed / "adapter").exists()
     names = set(Record.open(timed).metrics.column("name").to_pylist())
-    assert names == {"lora_rank", "cut_layer"}
+    assert names == {"lora_rank", "cut_layer", "predicted_round_s", "gap_to_bound"}
     assert fingerprints(timed)["timeline"] == record.manifest["fingerprints"]["timeline"]
 
 
