@@ -171,7 +171,7 @@ def _sweep(
         axes.set_xscale("log")
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.minorticks_off()
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     _save(figure, out / f"delay_against_{sweep.name}.png")
     heading = (
         sweep.name,
@@ -210,8 +210,8 @@ def _descents(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], out
     ]
     _write(out / "descent.csv", ("start", "seed", "step", "total_s", "nested_s"), rows)
     for start in starts:
-        ends = [trace[-1] / best - 1 for one, _, trace, best in found if one == start]
-        print(f"descent from the {start} cut: ends {np.mean(ends):.2%} above nested, at most {max(ends):.2%}")
+        ends = [abs(trace[-1] / best - 1) for one, _, trace, best in found if one == start]
+        print(f"descent from the {start} cut: ends {np.mean(ends):.2%} from nested, at most {max(ends):.2%}")
 
 
 def _gaps(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], out: Path) -> None:
