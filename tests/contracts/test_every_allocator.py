@@ -1,0 +1,119 @@
+"""What every allocator keeps, run over each part's examples on random cells."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from strategies import random_cell
+
+from cosim.allocation import Allocator
+from cosim.allocation.decision import Allocation
+from cosim.allocation.delay import predict
+from cosim.allocation.state import CellState
+from cosim.parts import family, make
+
+NEEDS_A_TABLE = (
+    "its table is written for the clients and links of one cell; tests/unit holds it against that one"
+)
+EXAMPLES = [
+    pytest.param(
+        example | {"kind": kind},
+        id=f"{kind}-{number}",
+        marks=pytest.mark.skip(reason=NEEDS_A_TABLE) if kind == "given" else (),
+    )
+    for kind, part in family(Allocator).items()
+    for number, example in enumerate(part.examples)
+]
+NUM_CELLS = 8
+every_example = pytest.mark.parametrize("example", EXAMPLES)
+every_cell = pytest.mark.parametrize("seed", range(NUM_CELLS))
+
+
+@cache
+def _cell(seed: int) -> CellState:
+    """Return a small cell; the bits of the seed are its kind, so all sorts come by."""
+    num_clients = 1 + seed % 3
+    return random_cell(
+        seed,
+        num_clients,
+        num_clients + seed % 4,
+        is_flat=bool(seed & 1),
+        has_even_widths=bool(seed & 2),
+        has_downlinks=bool(seed & 4),
+        has_sum_limit=seed % 3 != 1,
+        num_layers=2 + seed % 5,
+    )
+
+
+_DECIDED: dict[tuple[str, int], Allocation] = {}
+
+
+def _decision(example: dict, seed: int) -> Allocation:
+    """Return what the part decides on a cell, asked once for all tests: a search may take its time."""
+    key = (repr(example), seed)
+    if key not in _DECIDED:
+        _DECIDED[key] = make(Allocator, example).allocate(_cell(seed))
+    return _DECIDED[key]
+
+
+@every_example
+@every_cell
+def test_a_decision_keeps_every_limit_of_the_cell(example, seed):
+    shares_in_time = make(Allocator, example).shares_in_time
+    _decision(example, seed).check(_cell(seed), shares_in_time=shares_in_time)
+
+
+@every_example
+@every_cell
+def test_each_subchannel_has_at_most_one_owner_unless_turns_are_taken(example, seed):
+    if make(Allocator, example).shares_in_time:
+        return
+    for name, grants in _decision(example, seed).grants.items():
+        owned = np.concatenate([grant.subchannels for grant in grants])
+        assert len(owned) == len(set(owned.tolist())), name
+
+
+@every_example
+@every_cell
+def test_every_client_can_send_on_every_link_that_counts(example, seed):
+    state, allocation = _cell(seed), _decision(example, seed)
+    assert set(allocation.grants) == set(state.links)
+    for grants in allocation.grants.values():
+        assert all(len(grant.subchannels) and grant.total_tx_power_w > 0.0 for grant in grants)
+        assert all((np.diff(grant.subchannels) > 0).all() for grant in grants)
+    assert np.isfinite(predict(state, allocation).round_s)
+
+
+@every_example
+@every_cell
+def test_the_same_state_gets_the_same_decision_and_stays_as_it_was(example, seed):
+    state, first = _cell(seed), _decision(example, seed)
+    before = {name: link.gains.copy() for name, link in state.links.items()}
+    again = make(Allocator, example).allocate(state)
+    assert (first.cut_layer, first.lora_rank, first.plan) == (again.cut_layer, again.lora_rank, again.plan)
+    for name, grants in first.grants.items():
+        np.testing.assert_array_equal(state.links[name].gains, before[name])
+        for one, other in zip(grants, again.grants[name], strict=True):
+            np.testing.assert_array_equal(one.subchannels, other.subchannels)
+            np.testing.assert_array_equal(one.tx_power_w, other.tx_power_w)
+
+
+@every_example
+@every_cell
+def test_what_a_plan_foresees_is_the_closed_form_of_its_grants(example, seed):
+    allocation = _decision(example, seed)
+    if allocation.plan is None:
+        return
+    plan = allocation.plan
+    assert plan.round_s == pytest.approx(predict(_cell(seed), allocation).round_s, rel=1e-12)
+    assert plan.total_s == pytest.approx(plan.rounds_to_target * plan.round_s, rel=1e-12)
+    assert plan.lower_bound_s is None or plan.lower_bound_s <= plan.total_s
+
+
+@every_example
+def test_a_cell_of_the_usual_size_is_served_within_its_limits(example):
+    state = random_cell(11, 5, 20, has_even_widths=False, has_downlinks=True, num_layers=4)
+    if example["kind"] == "exact":
+        example = example | {"node_limit": 5}
+    allocator = make(Allocator, example)
+    allocator.allocate(state).check(state, shares_in_time=allocator.shares_in_time)
