@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
 from typing import Any, NamedTuple
-from weakref import WeakValueDictionary
 
 OPERATIONS = {
     "start": 1,
@@ -84,16 +83,11 @@ class Describer:
 
     def __init__(self) -> None:
         self._order = count()
-        self._described: WeakValueDictionary[str, Work] = WeakValueDictionary()
 
     def describe(self, operation: str, inputs: Sequence[Output], **settings: Any) -> Work:
-        """Return the work; nothing is computed, and what was described before is the same work."""
+        """Return the work; nothing is computed."""
         read = [(one.work.key, one.field) for one in inputs]
         # repr of plain numbers and texts is exact, and several times faster than json
         content = repr((operation, OPERATIONS[operation], read, settings))
         key = blake2b(content.encode(), digest_size=16).hexdigest()
-        work = self._described.get(key)
-        if work is None:
-            work = Work(operation, tuple(inputs), settings, key, next(self._order))
-            self._described[key] = work
-        return work
+        return Work(operation, tuple(inputs), settings, key, next(self._order))

@@ -180,10 +180,3 @@ def test_the_order_of_description_is_in_no_key():
     again = works.describe("update", (), step=1)
     assert first.key == again.key
     assert first.order < again.order
-
-
-def test_a_computation_described_twice_is_one_work():
-    describer = Describer()
-    first = describer.describe("start", (), part="client")
-    assert describer.describe("start", (), part="client") is first
-    assert describer.describe("start", (), part="server") is not first
