@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would time each other
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
 from importlib import import_module

@@ -34,13 +34,13 @@ def _one(name: str, air: dict[str, Any]) -> Ratio:
         begin = perf_counter()
         world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
         span_s = (perf_counter() - begin) / len(world.log.spans)
-        pairs.append((span_s / _timeout_s(), span_s))
+        pairs.append((span_s / timeout_s(), span_s))
     ratio, span_s = sorted(pairs)[REPEATS // 2]
     note = f"{span_s * 1e6:.1f} us a span, its transfer, grant and record included"
     return Ratio(f"span / SimPy timeout, {name}", ratio, 40.0 if "recorded" not in name else None, note=note)
 
 
-def _timeout_s() -> float:
+def timeout_s() -> float:
     """Return what a raw timeout takes in this process, now."""
     environment = simpy.Environment()
 
