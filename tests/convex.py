@@ -9,11 +9,12 @@ from cosim.units import Ints
 
 
 class ConvexPower:
-    """The barrier's problem in cvxpy, power in units of each client's limit and rate in units of width.
+    """The barrier's problem in cvxpy, power as a share of each client's limit and rate in units of width.
 
-    In watts and bit/s the numbers span so many decades that the solver itself is
-    inexact. With ``is_parametrised`` the loads can be set anew and the problem
-    solved again without being built again.
+    In watts and bit/s, or with power as the exponential of rate, the numbers span
+    so many decades that the solver itself is off by some 1e-5. With
+    ``is_parametrised`` the loads can be set anew and the problem solved again
+    without being built again.
     """
 
     def __init__(self, phase: Phase, owners: Ints, *, is_parametrised: bool = False) -> None:
@@ -27,15 +28,22 @@ class ConvexPower:
         limits = phase.max_tx_power_w
         self._width = width
         self.deadline = cp.Variable()
-        self.rates = cp.Variable(phase.num_subchannels, nonneg=True)  # bit/s per Hz, by subchannel
+        self.powers = cp.Variable(phase.num_subchannels, nonneg=True)  # share of its client's limit
         self.loads = cp.Parameter(phase.num_clients, nonneg=True) if is_parametrised else phase.bits / width
         self.starts = cp.Parameter(phase.num_clients, nonneg=True) if is_parametrised else phase.compute_s
         self.load(phase)
         mine = np.array([owners == client for client in clients], dtype=float)
-        shares = mine * (phase.bandwidths_hz / gains / limits[owners])
-        used = shares @ (cp.exp(np.log(2.0) * self.rates) - 1.0)
-        constraints = [
-            cp.multiply(self.loads, cp.inv_pos(self.deadline - self.starts)) <= (mine * widths) @ self.rates,
+        # log(1 + snr p) as log(1 / snr + p) + log(snr): the cone then holds numbers near one.
+        snr = gains * limits[owners] / phase.bandwidths_hz
+        rates = (mine * widths / np.log(2.0)) @ (cp.log(1.0 / snr + self.powers) + np.log(snr))
+        used = mine @ self.powers
+        left = self.deadline - self.starts
+        constraints = []
+        if is_parametrised:  # a product of two parameters could not be compiled once for all
+            left = cp.Variable(phase.num_clients)
+            constraints = [left == self.deadline - self.starts]
+        constraints += [
+            cp.multiply(self.loads, cp.inv_pos(left)) <= rates,
             used <= 1.0,
         ]
         total = phase.max_total_tx_power_w
