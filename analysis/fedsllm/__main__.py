@@ -288,7 +288,7 @@ def _learning(
     print(
         f"held-out perplexity after {num_rounds} rounds, rank {_LEARNED_RANK}: split federated "
         f"{split.mean():.3f}, centralised {whole.mean():.3f}; "
-        f"paired gap {float(gap):+.2%} +- {float(half):.2%}"
+        f"paired gap {float(gap):+.2%}" + (f" +- {float(half):.2%}" if len(split) > 1 else ", one seed")
     )
     heading = ("seed", "split_federated", "centralised")
     _write(out / "perplexity.csv", heading, zip(found.seeds, split, whole, strict=True))
