@@ -160,6 +160,4 @@ class Choices:
 
     def nearest(self, cut_layer: int, lora_rank: int) -> int:
         """Return the choice with the cut layer, then the rank, closest to these."""
-        return int(
-            np.lexsort((abs(self.lora_ranks - lora_rank), abs(self.cut_layers - cut_layer)))[0]
-        )
+        return int(np.lexsort((abs(self.lora_ranks - lora_rank), abs(self.cut_layers - cut_layer)))[0])
