@@ -1,5 +1,6 @@
 """What every allocator keeps, run over each part's examples on random cells."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,9 +13,7 @@ from cosim.allocation.delay import predict
 from cosim.allocation.state import CellState
 from cosim.parts import family, make
 
-NEEDS_A_TABLE = (
-    "its table is written for the clients and links of one cell; tests/unit holds it against that one"
-)
+NEEDS_A_TABLE = "its table is written for one cell; it is held against that one below"
 EXAMPLES = [
     pytest.param(
         example | {"kind": kind},
@@ -117,3 +116,19 @@ def test_a_cell_of_the_usual_size_is_served_within_its_limits(example):
         example = example | {"node_limit": 5}
     allocator = make(Allocator, example)
     allocator.allocate(state).check(state, shares_in_time=allocator.shares_in_time)
+
+
+def test_a_given_table_is_granted_as_it_stands_and_keeps_every_limit_of_its_cell():
+    (example,) = family(Allocator)["given"].examples
+    state = random_cell(0, 2, 3)
+    ample = {
+        name: replace(link, max_tx_power_w=np.full(2, 0.2), max_total_tx_power_w=np.inf)
+        for name, link in state.links.items()
+    }
+    state = replace(state, links=ample)
+    allocation = make(Allocator, example | {"kind": "given"}).allocate(state)
+    allocation.check(state, shares_in_time=False)
+    first, second = allocation.grants["main_uplink"]
+    assert (first.subchannels.tolist(), first.tx_power_w.tolist()) == ([0, 2], [0.05, 0.05])
+    assert (second.subchannels.tolist(), second.tx_power_w.tolist()) == ([1], [0.05])
+    assert [grant.total_tx_power_w for grant in allocation.grants["federated_uplink"]] == [0.2, 0.2]
