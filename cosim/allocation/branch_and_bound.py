@@ -1,4 +1,4 @@
-"""The best owners of a barrier, proven: branch and bound with exact power and priced bounds.
+"""The best owners of a barrier of many subchannels: branch and bound with exact power.
 
 A node allows each subchannel some owners. Its bound are prices (see
 :mod:`cosim.allocation.market`) under which even the best of them cannot earn
@@ -6,59 +6,27 @@ what a deadline just below the best one known asks for; the arithmetic is closed
 form, so a node is given up on a proof and not on a solver's word. The same
 prices also say of every single owner whether a subchannel could go there at
 all. What is left is split by the owner of the subchannel that is most disputed.
-
-Mixed-integer programs would do as well in principle. Outer approximation by
-HiGHS, which scipy offers, was tried and given up: HiGHS 1.12 called assignments
-optimal that were up to two percent worse than ones we could name, in about one
-program of fifteen, with presolve and without.
-
-Where the subchannels are alike, only how many a client owns matters. At a given
-deadline the least power then falls with each one more by less and less, so
-dealing them one by one to whoever saves most is optimal, and no search is needed.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cosim.allocation.delay import Phase
 from cosim.allocation.exchange import improve
 from cosim.allocation.market import Market, earliest_s
-from cosim.allocation.power_control import Powers, control_power
-from cosim.allocation.water_filling import min_power
+from cosim.allocation.power_control import control_power
+from cosim.allocation.proof import Proof
 from cosim.units import Floats, Ints
 
 _NORM = 256.0  # sharp enough to bound well, smooth enough for a quasi-Newton method
 _NODE_STEPS, _CHILD_STEPS = 40, 12
 _CANDIDATES = 4  # subchannels tried out before one is split on
 _ROUNDING = 1.0 - 1e-11
-
-
-@dataclass(frozen=True, eq=False)
-class Proof:
-    """What is known of a barrier after the search.
-
-    Attributes
-    ----------
-    owners, powers
-        The best decision found.
-    bound_s
-        No decision is done before this, s, unless it is done after the cutoff.
-    is_closed
-        Whether decision, or cutoff, and bound have met; else a limit ended the search.
-    num_nodes
-        Nodes looked at.
-    """
-
-    owners: Ints
-    powers: Powers
-    bound_s: float
-    is_closed: bool
-    num_nodes: int
 
 
 @dataclass(order=True)
@@ -69,31 +37,25 @@ class _Node:
     logs: Floats = field(compare=False)
 
 
-def prove(
+def prove_by_prices(
     phase: Phase,
     owners: Ints,
-    cutoff_s: float = np.inf,
-    gap: float = 1e-4,
-    max_nodes: int = 10**9,
-    is_over: Callable[[], bool] = lambda: False,
+    bound_s: float,
+    cutoff_s: float,
+    gap: float,
+    max_nodes: int,
+    is_over: Callable[[], bool],
 ) -> Proof:
-    """Return the best owners of a barrier, or the proof that none beats a cutoff.
+    """Return the best owners of a barrier found, and what is proven of them.
 
     Parameters
     ----------
-    phase, owners
-        The barrier, and a decision to begin with, shape (num_subchannels,).
-    cutoff_s
-        The deadline above which nobody cares, s.
-    gap
-        The search ends when decision, or cutoff, and bound are this close, as a share.
-    max_nodes, is_over
-        Limits: nodes looked at, and a question asked before each of them.
+    max_nodes
+        Nodes looked at before the search ends.
+    phase, owners, bound_s, cutoff_s, gap, is_over
+        As for :func:`~cosim.allocation.proving.prove`.
     """
-    if (phase.gains == phase.gains[:, :1]).all() and np.ptp(phase.bandwidths_hz) == 0.0:
-        return _count_out(phase, owners)
-    search = _Search(phase, owners, cutoff_s, gap)
-    return search.run(max_nodes, is_over)
+    return _Search(phase, owners, cutoff_s, gap).run(bound_s, max_nodes, is_over)
 
 
 class _Search:
@@ -114,17 +76,20 @@ class _Search:
         """A node that cannot beat this is given up, s."""
         return min(self.cutoff_s, self.powers.deadline_s) * (1.0 - self.gap)
 
-    def run(self, max_nodes: int, is_over: Callable[[], bool]) -> Proof:
+    def run(self, bound_s: float, max_nodes: int, is_over: Callable[[], bool]) -> Proof:
         allowed = self.phase.gains > 0.0
-        heap = [_Node(float(self.phase.compute_s.max()), next(self._number), allowed, self.market.start())]
+        heap = [_Node(bound_s, next(self._number), allowed, self.market.start())]
         num_nodes = 0
         while heap and heap[0].bound_s < self.target_s:
             if num_nodes >= max_nodes or is_over():
-                return Proof(self.owners, self.powers, heap[0].bound_s, False, num_nodes)
+                limit: Literal["node_limit", "time_limit"] = (
+                    "node_limit" if num_nodes >= max_nodes else "time_limit"
+                )
+                return Proof(self.owners, self.powers, heap[0].bound_s, num_nodes, limit)
             num_nodes += 1
             for child in self._open(heappop(heap)):
                 heappush(heap, child)
-        return Proof(self.owners, self.powers, self.target_s, True, num_nodes)
+        return Proof(self.owners, self.powers, self.target_s, num_nodes)
 
     def _open(self, node: _Node) -> list[_Node]:
         """Bound a node, try the decision it suggests, and split what is left of it."""
@@ -211,7 +176,7 @@ class _Search:
         return np.asarray(found.x)
 
     def _shares(self, logs: Floats, allowed: np.ndarray) -> Floats:
-        """Return which part of each subchannel its buyers would have, shape (num_clients, num_subchannels)."""
+        """Return which part of each subchannel each client would buy, of the shape of ``allowed``."""
         value = np.where(allowed, self.market.ceiling(logs, np.inf, allowed)[3], 0.0)
         ratio = value / np.maximum(value.max(axis=0), 1e-300)
         with np.errstate(under="ignore"):
@@ -243,52 +208,3 @@ class _Search:
             return False
         self.owners, self.powers = owners, powers
         return True
-
-
-def _count_out(phase: Phase, owners: Ints) -> Proof:
-    """Return the proven best where all subchannels are alike, by bisection on the deadline."""
-    most = phase.num_subchannels - phase.num_clients + 1
-    numbers = np.arange(1, most + 1)
-    gains = phase.gains[:, :1, None]
-    width = float(phase.bandwidths_hz[0])
-
-    def shares(deadline_s: float) -> Ints | None:
-        """Return how many subchannels each client gets if all can be done by then."""
-        left = deadline_s - phase.compute_s
-        if (left <= 0.0).any():
-            return None
-        rates = np.broadcast_to((phase.bits / left)[:, None], (phase.num_clients, most))
-        needed = min_power(rates, np.broadcast_to(gains, (*rates.shape, 1)), width * numbers[:, None])
-        fits = needed <= phase.max_tx_power_w[:, None]
-        if not fits.any(axis=1).all():
-            return None
-        least = fits.argmax(axis=1)  # index of the fewest that keep the client's own limit
-        spare = phase.num_subchannels - int((least + 1).sum())
-        if spare < 0:
-            return None
-        power = np.where(fits, needed, 0.0)
-        saved = power[:, :-1] - power[:, 1:]
-        beyond = np.arange(most - 1) >= least[:, None]
-        saved = np.where(beyond, saved, -np.inf).ravel()
-        given = np.argsort(-saved, kind="stable")[:spare]
-        extra = np.bincount(given // max(most - 1, 1), minlength=phase.num_clients)
-        counts = least + 1 + extra
-        total = float(power[np.arange(phase.num_clients), counts - 1].sum())
-        return counts if total <= phase.max_total_tx_power_w else None
-
-    powers = control_power(phase, owners)
-    early, late = float(phase.compute_s.max()), powers.deadline_s
-    for _ in range(200):
-        middle = 0.5 * (early + late)
-        if late - early <= 1e-13 * late:
-            break
-        counts = shares(middle)
-        if counts is None:
-            early = middle
-            continue
-        proposed = np.repeat(np.arange(phase.num_clients), counts)
-        better = control_power(phase, proposed)
-        if better.deadline_s < powers.deadline_s:
-            owners, powers = proposed, better
-        late = min(middle, better.deadline_s)
-    return Proof(owners, powers, early * _ROUNDING, True, 0)

@@ -7,10 +7,10 @@ import numpy as np
 from pydantic import Field
 
 from cosim.allocation.bound import tighten
-from cosim.allocation.branch_and_bound import prove
 from cosim.allocation.choices import Choices
 from cosim.allocation.decision import Allocation
 from cosim.allocation.power_control import Powers
+from cosim.allocation.proving import prove
 from cosim.allocation.refined import refine
 from cosim.allocation.search import Barriers, Searching, Solution, decide
 from cosim.allocation.state import CellState
@@ -18,17 +18,17 @@ from cosim.units import Floats, Ints
 
 
 class Exact(Searching):
-    """Branch and bound over owners, with exact power, for every cut layer and rank that could be best.
+    """The least total delay over owners, powers, cut layer and rank together, to within ``gap``.
 
-    What is optimal is the total delay over owners, powers, cut layer and rank
-    together, to within ``gap``; the best owners are not those of any fixed power.
-    Begins at the answer of ``refined``, so it is never worse. Choices whose
-    bound lies above the best total known are not looked at.
+    Power is exact for every assignment looked at; the best owners are not those
+    of any fixed power. Begins at the answer of ``refined``, so it is never worse.
+    Choices whose bound lies above the best total known are not looked at.
 
-    Where all subchannels of a link are alike it is quick at any size. With
-    frequency-selective gains it is meant for small cells, about 5 clients x 20
-    subchannels; beyond, a limit ends the search, ``plan.lower_bound_s`` says what
-    is proven, and ``plan.notes["stopped_by"]`` says which limit it was.
+    Where all subchannels of a link are alike it is quick at any size, and up to
+    20 subchannels of different gains take seconds. Beyond, a limit ends the
+    search, ``plan.lower_bound_s`` says what is proven all the same, and
+    ``plan.notes["stopped_by"]`` which limit it was: ``time_limit``, ``node_limit``,
+    or ``too_many_sets`` where nearly alike subchannels leave too many to list.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Exact(Searching):
         another machine; where runs must agree to the byte, set it high and rely
         on ``node_limit``.
     node_limit
-        Branch-and-bound nodes for one barrier.
+        Branch-and-bound nodes for one barrier of more than 20 subchannels.
     """
 
     kind: Literal["exact"] = "exact"
@@ -57,7 +57,7 @@ class Exact(Searching):
         search = _Search(self, choices)
         best, solution, trace = search.run()
         bound_s = min(float(choices.total_s(search.bounds).min()), trace[-1])
-        notes: dict[str, float | str] = {"nodes": search.num_nodes, "proven_barriers": len(search.proven)}
+        notes: dict[str, float | str] = {"steps": search.num_steps, "proven_barriers": len(search.proven)}
         if search.stopped_by:
             notes["stopped_by"] = search.stopped_by
         return decide(state, choices, best, solution, trace, bound_s, notes)
@@ -74,7 +74,7 @@ class _Search:
             link: choices.compute_s[link].max(axis=1) for link in choices.phases
         }
         self.proven: dict[tuple[str, int], Ints] = {}
-        self.num_nodes = 0
+        self.num_steps = 0
         self.stopped_by = ""
         self._bounded: set[tuple[str, int]] = set()
         self._end = monotonic() + settings.time_limit_s
@@ -105,8 +105,8 @@ class _Search:
 
     def _is_over(self) -> bool:
         if monotonic() >= self._end:
-            self.stopped_by = "time_limit_s"
-        return self.stopped_by == "time_limit_s"
+            self.stopped_by = "time_limit"
+        return self.stopped_by == "time_limit"
 
     def _solved(self, link: str, choice: int) -> tuple[Ints, Powers]:
         owners = self.proven[link, choice]
@@ -137,14 +137,14 @@ class _Search:
             found = prove(
                 phase,
                 start,
+                bound_s=float(self.bounds[link][choice]),
                 cutoff_s=cutoff if len(alike) == 1 else np.inf,
                 gap=0.5 * self.settings.gap,
                 max_nodes=self.settings.node_limit,
                 is_over=self._is_over,
             )
-            self.num_nodes += found.num_nodes
-            if not found.is_closed and not self._is_over():
-                self.stopped_by = "node_limit"
+            self.num_steps += found.num_steps
+            self.stopped_by = self.stopped_by or found.stopped_by
             for other in alike:
                 scale = self.choices.bits[link][other] / self.choices.bits[link][choice]
                 self.proven[link, other] = found.owners

@@ -1,6 +1,7 @@
 """What a search for the best owners of a barrier ends with."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cosim.allocation.power_control import Powers
 from cosim.units import Ints
@@ -16,14 +17,19 @@ class Proof:
         The best decision found.
     bound_s
         No decision is done before this, s, unless it is done after the cutoff.
-    is_closed
-        Whether decision, or cutoff, and bound have met; else a limit ended the search.
     num_steps
         Nodes looked at, or linear programs solved.
+    stopped_by
+        The limit that ended the search; empty if decision, or cutoff, and bound have met.
     """
 
     owners: Ints
     powers: Powers
     bound_s: float
-    is_closed: bool
     num_steps: int
+    stopped_by: Literal["", "time_limit", "node_limit", "too_many_sets"] = ""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the search came to its end."""
+        return self.stopped_by == ""

@@ -21,18 +21,21 @@ based on the set partitioning formulation", Mathematical Programming 115, 2008.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 from cosim.allocation.delay import Phase
 from cosim.allocation.power_control import control_power
 from cosim.allocation.proof import Proof
+from cosim.errors import AllocationError
 from cosim.units import Floats, Ints
 
 MAX_SUBCHANNELS = 20
 _LN2 = float(np.log(2.0))
 _MAX_COLUMNS = 200
-_MAX_JOINED = 4_000_000
+_MAX_JOINED = 4_000_000  # packings of some clients held at once
+_MAX_PAIRS = 4_000_000_000  # of which each is compared with every set of the next client
 _SLACK = 1e-9  # sets this much too dear are still looked at, against rounding
 
 
@@ -48,25 +51,23 @@ def prove_by_subsets(
     bound_s
         A bound known already, s.
     cutoff_s, gap, is_over
-        As for :func:`~cosim.allocation.branch_and_bound.prove`.
+        As for :func:`~cosim.allocation.proving.prove`.
     """
     powers = control_power(phase, owners)
     num_steps = 0
     while True:
         target = min(cutoff_s, powers.deadline_s) * (1.0 - gap)
         if bound_s >= target:
-            return Proof(owners, powers, bound_s, True, num_steps)
+            return Proof(owners, powers, bound_s, num_steps)
         packing = _Packing(phase, target)
         found = packing.solve(is_over)
         num_steps += packing.num_steps
         if packing.is_proven:
-            return Proof(owners, powers, target, True, num_steps)
+            return Proof(owners, powers, target, num_steps)
         if found is None:
-            return Proof(owners, powers, bound_s, False, num_steps)
-        better = control_power(phase, found)
-        if better.deadline_s >= powers.deadline_s:
-            return Proof(owners, powers, bound_s, False, num_steps)
-        owners, powers = found, better
+            stopped_by = packing.stopped_by or "too_many_sets"
+            return Proof(owners, powers, bound_s, num_steps, stopped_by)
+        owners, powers = found, control_power(phase, found)
 
 
 class _Packing:
@@ -76,6 +77,7 @@ class _Packing:
         self.phase = phase
         self.num_steps = 0
         self.is_proven = False
+        self.stopped_by: Literal["", "time_limit"] = ""
         left = deadline_s - phase.compute_s
         rates = phase.bits / np.maximum(left, 1e-300)
         limits = phase.max_tx_power_w * (1.0 + _SLACK)
@@ -97,11 +99,11 @@ class _Packing:
         ]
         best, rents = -np.inf, np.zeros(self.phase.num_subchannels)
         for _ in range(_MAX_COLUMNS):
-            if is_over():
+            if self._is_out(is_over):
                 return None
             self.num_steps += 1
             master, proposed = self._master(columns)
-            paid, cheapest, reached = self._price(proposed)
+            _, cheapest, reached = self._price(proposed)
             if reached > best:
                 best, rents = reached, proposed
             if best > self.total_w:
@@ -114,10 +116,15 @@ class _Packing:
                     is_new = True
             if not is_new or master - best <= 1e-7 * self.total_w:
                 break
-        return self._join(rents, best)
+        return self._join(rents, best, is_over)
+
+    def _is_out(self, is_over: Callable[[], bool]) -> bool:
+        if is_over():
+            self.stopped_by = "time_limit"
+        return bool(self.stopped_by)
 
     def _master(self, columns: list[dict[int, float]]) -> tuple[float, Floats]:
-        """Return optimum and rents of the linear program over the sets known; falling short costs all power."""
+        """Return optimum and rents of the program over the sets known; to go without one is dear."""
         from scipy.optimize import linprog
 
         num_subchannels = self.phase.num_subchannels
@@ -137,8 +144,12 @@ class _Packing:
             method="highs",
         )
         if answer.status != 0:
-            raise RuntimeError(f"the rents of {self.phase.link} could not be found: {answer.message}")
-        return float(answer.fun) * self.total_w, np.maximum(-answer.ineqlin.marginals, 0.0) * self.total_w
+            raise AllocationError(
+                f"{self.phase.link}: the solver HiGHS stopped without an answer "
+                f"({answer.message.rstrip('.')}); use 'refined', whose gap to the bound says what is lost."
+            )
+        rents = np.maximum(-answer.ineqlin.marginals, 0.0) * self.total_w
+        return float(answer.fun or 0.0) * self.total_w, rents
 
     def _price(self, rents: Floats) -> tuple[Floats, list[int], float]:
         """Return what each client pays at least, for which set, and the bound on all powers together, W."""
@@ -149,45 +160,61 @@ class _Packing:
         )
         return paid, cheapest, float(paid.sum() - rents.sum())
 
-    def _join(self, rents: Floats, bound_w: float) -> Ints | None:
+    def _join(self, rents: Floats, bound_w: float, is_over: Callable[[], bool]) -> Ints | None:
         """Try all packings of the sets that could be in one; the answer is final unless they are too many."""
         rent = set_sums(rents)
         paid, _, _ = self._price(rents)
-        spare = self.total_w - bound_w + _SLACK * self.total_w
         dearer = [needed + rent - least for needed, least in zip(self.needed_w, paid, strict=True)]
+        everything = self.total_w - bound_w + _SLACK * self.total_w
+        # A packing of sets that are hardly too dear, if there is one, is found without listing all.
+        for share in (1e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4, 0.7, 1.0):
+            packing, is_complete = self._join_within(dearer, share * everything, is_over)
+            if packing is not None:
+                return packing
+            if not is_complete:
+                return None
+        self.is_proven = True
+        return None
+
+    def _join_within(
+        self, dearer: list[Floats], spare: float, is_over: Callable[[], bool]
+    ) -> tuple[Ints | None, bool]:
+        """Return owners from sets dearer by ``spare`` in all at most, and whether all were tried."""
         keep = [np.flatnonzero(one <= spare) for one in dearer]
         taken, used, excess = np.zeros((1, 0), dtype=np.int64), np.zeros(1, dtype=np.int64), np.zeros(1)
         order = np.argsort([len(sets) for sets in keep], kind="stable").tolist()
         for client in order:
             sets = keep[client]
+            if len(used) * len(sets) > _MAX_PAIRS:
+                return None, False
             rows = max(_MAX_JOINED // max(len(sets), 1), 1)
             parts = []
             for at in range(0, len(used), rows):
+                if self._is_out(is_over):
+                    return None, False
                 apart = (used[at : at + rows, None] & sets) == 0
                 fits = apart & (excess[at : at + rows, None] + dearer[client][sets] <= spare)
                 first, second = np.nonzero(fits)
                 parts.append((first + at, second))
             first = np.concatenate([part[0] for part in parts])
             second = np.concatenate([part[1] for part in parts])
+            if not len(first):
+                return None, True
             if len(first) > _MAX_JOINED:
-                return None
+                return None, False
             taken = np.column_stack([taken[first], sets[second]])
             used = used[first] | sets[second]
             excess = excess[first] + dearer[client][sets[second]]
-            if not len(used):
-                self.is_proven = True
-                return None
         powers = sum(self.needed_w[client][taken[:, at]] for at, client in enumerate(order))
         best = int(np.argmin(powers))
         if powers[best] > self.total_w:
-            self.is_proven = True
-            return None
+            return None, True
         owners = np.full(self.phase.num_subchannels, -1)
         for at, client in enumerate(order):
             owners[(taken[best, at] >> np.arange(len(owners))) & 1 == 1] = client
         spare_ones = owners < 0
         owners[spare_ones] = self.phase.gains[:, spare_ones].argmax(axis=0)
-        return owners
+        return owners, True
 
 
 def set_sums(values: Floats) -> Floats:
@@ -205,7 +232,7 @@ def set_sums(values: Floats) -> Floats:
 
 
 def set_powers(gains: Floats, bandwidths_hz: Floats, rate_bit_per_s: float) -> Floats:
-    """Return the least power with which each set of subchannels carries a rate, W, shape (2 ** num_subchannels,).
+    """Return the least power with which each set carries a rate, W, shape (2 ** num_subchannels,).
 
     A set is filled as it is without its worst subchannel, unless the water rises
     above that one; so the sets are worked out in the order of their worst.

@@ -1,0 +1,115 @@
+"""Proofs of the best owners of a barrier: against every possible deal, and what they say when stopped."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from strategies import random_phase
+
+from cosim.allocation.alike import are_alike, prove_by_counting
+from cosim.allocation.bound import find_prices
+from cosim.allocation.branch_and_bound import prove_by_prices
+from cosim.allocation.delay import Phase
+from cosim.allocation.greedy import greedy_owners
+from cosim.allocation.power_control import control_power
+from cosim.allocation.proving import prove
+from cosim.allocation.subsets import prove_by_subsets, set_powers
+from cosim.allocation.water_filling import min_power
+
+GAP = 1e-4
+
+
+def _never() -> bool:
+    return False
+
+
+def _phase(seed: int, *, is_alike: bool = False) -> Phase:
+    phase = random_phase(
+        seed, 3, 6, decades=(0.5, 1.0, 2.0, 3.0)[seed % 4], is_flat=is_alike or seed % 5 == 0
+    )
+    return replace(phase, bandwidths_hz=np.full(6, 50e3)) if is_alike else phase
+
+
+def _optimum_s(phase: Phase) -> float:
+    deals = product(range(phase.num_clients), repeat=phase.num_subchannels)
+    every = [np.array(deal) for deal in deals if len(set(deal)) == phase.num_clients]
+    return min(control_power(phase, deal).deadline_s for deal in every)
+
+
+def _by_subsets(phase, owners, gap):
+    return prove_by_subsets(phase, owners, 0.0, np.inf, gap, _never)
+
+
+def _by_prices(phase, owners, gap):
+    return prove_by_prices(phase, owners, 0.0, np.inf, gap, 10_000, _never)
+
+
+@pytest.mark.parametrize("way", [_by_subsets, _by_prices])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_closed_proof_holds_against_every_possible_deal(way, seed):
+    phase = _phase(seed)
+    optimum = _optimum_s(phase)
+    proof = way(phase, greedy_owners(phase), GAP)
+    assert proof.is_closed
+    assert optimum * (1.0 - 1e-9) <= proof.powers.deadline_s <= optimum * (1.0 + 1.01 * GAP)
+    assert proof.bound_s <= optimum * (1.0 + 1e-9)
+    assert proof.powers.deadline_s == control_power(phase, proof.owners).deadline_s
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_subchannels_that_are_alike_need_no_search(seed):
+    phase = _phase(seed, is_alike=True)
+    assert are_alike(phase)
+    proof = prove_by_counting(phase, greedy_owners(phase))
+    optimum = _optimum_s(phase)
+    assert proof.powers.deadline_s == pytest.approx(optimum, rel=1e-9)
+    assert optimum * (1.0 - 1e-9) <= proof.bound_s <= optimum
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_power_of_every_set_is_that_of_water_filling_it(seed):
+    phase = random_phase(seed, 1, 7)
+    gains, widths, rate = phase.gains[0].copy(), phase.bandwidths_hz, 8e5
+    gains[seed] = 0.0
+    powers = set_powers(gains, widths, rate)
+    assert powers[0] == np.inf
+    for mark in range(1, 1 << 7):
+        owned = [at for at in range(7) if mark >> at & 1]
+        assert powers[mark] == pytest.approx(
+            float(min_power(np.array(rate), gains[owned], widths[owned])), rel=1e-10
+        )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_below_a_cutoff_is_proven_where_there_is_nothing(seed):
+    phase = _phase(seed)
+    optimum = _optimum_s(phase)
+    proof = prove(phase, greedy_owners(phase), cutoff_s=0.95 * optimum, gap=GAP)
+    assert proof.is_closed
+    assert proof.bound_s == pytest.approx(0.95 * optimum, rel=1.01 * GAP)
+
+
+def test_five_clients_on_twenty_subchannels_are_proven():
+    phase = random_phase(7, 5, 20)
+    proof = prove(phase, greedy_owners(phase), gap=1e-3)
+    assert proof.is_closed
+    prices = find_prices(phase)
+    assert float(prices.deadline_s(phase.compute_s, phase.bits)) <= proof.powers.deadline_s
+    assert proof.powers.deadline_s <= control_power(phase, greedy_owners(phase)).deadline_s
+
+
+@pytest.mark.parametrize(("num_subchannels", "limits"), [(12, {}), (24, {}), (24, {"max_nodes": 3})])
+def test_a_search_that_is_stopped_says_by_what_and_keeps_its_bound(num_subchannels, limits):
+    phase = random_phase(4, 4, num_subchannels, decades=1.0)
+    owners = greedy_owners(phase)
+    asked = []
+
+    def is_over() -> bool:
+        asked.append(None)
+        return len(asked) > 5
+
+    proof = prove(phase, owners, gap=1e-7, is_over=is_over, **limits)
+    assert proof.stopped_by == ("node_limit" if limits else "time_limit")
+    assert not proof.is_closed
+    assert proof.bound_s <= proof.powers.deadline_s <= control_power(phase, owners).deadline_s
