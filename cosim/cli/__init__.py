@@ -12,6 +12,10 @@ TRACEBACK = "COSIM_TRACEBACK"
 
 def main() -> None:
     """Do what the command line says; the entry point of ``cosim``."""
+    # Before numpy or torch is loaded: works and allocations are short, and threads that spin between
+    # them take a busy machine many times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(answer(sys.argv[1:]))
 
 

@@ -10,6 +10,9 @@ from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
 
 _FIRST_BLOCKS = 8
+_ROUNDING = (
+    2.0**-36
+)  # of a sum over 65,536 blocks; a job that ends with a block must not slip past it by that
 _MOST_BLOCKS = 1 << 16  # at one time, or the gains of wide grants would fill the memory
 _NEVER_NS = 1 << 63
 """What would end later, in 292 years, never ends: instants are recorded as 64-bit integers."""
@@ -70,6 +73,7 @@ class BlockRate:
         if not amount:
             return start_ns
         left = float(amount)
+        rounding = left * _ROUNDING
         count = _FIRST_BLOCKS
         while True:
             first = start_ns // self._block_ns
@@ -77,7 +81,7 @@ class BlockRate:
             amounts = rates * (self._block_ns / NS_PER_S)
             amounts[0] = rates[0] * ((first + 1) * self._block_ns - start_ns) / NS_PER_S
             drained = np.cumsum(amounts)
-            last = int(np.searchsorted(drained, left))
+            last = int(np.searchsorted(drained, left - rounding))
             if last < count:
                 begin_ns = max(start_ns, (first + last) * self._block_ns)
                 before = float(drained[last - 1]) if last else 0.0
