@@ -10,9 +10,7 @@ from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
 
 _FIRST_BLOCKS = 8
-_ROUNDING = (
-    2.0**-36
-)  # of a sum over 65,536 blocks; a job that ends with a block must not slip past it by that
+_ROUNDING = 2.0**-56  # of a sum over blocks; what ends with a block must not slip past it by that
 _MOST_BLOCKS = 1 << 16  # at one time, or the gains of wide grants would fill the memory
 _NEVER_NS = 1 << 63
 """What would end later, in 292 years, never ends: instants are recorded as 64-bit integers."""
@@ -72,23 +70,23 @@ class BlockRate:
         """
         if not amount:
             return start_ns
-        left = float(amount)
+        left = np.longdouble(float(amount))  # sums over blocks are kept wider than what is summed
         rounding = left * _ROUNDING
         count = _FIRST_BLOCKS
         while True:
             first = start_ns // self._block_ns
             rates = self._rates(first, count)
-            amounts = rates * (self._block_ns / NS_PER_S)
-            amounts[0] = rates[0] * ((first + 1) * self._block_ns - start_ns) / NS_PER_S
+            amounts = rates.astype(np.longdouble) * self._block_ns / NS_PER_S
+            amounts[0] = np.longdouble(rates[0]) * ((first + 1) * self._block_ns - start_ns) / NS_PER_S
             drained = np.cumsum(amounts)
             last = int(np.searchsorted(drained, left - rounding))
             if last < count:
                 begin_ns = max(start_ns, (first + last) * self._block_ns)
-                before = float(drained[last - 1]) if last else 0.0
-                return begin_ns + drain_ns(max(left - before, 0.0), float(rates[last]))
-            left -= float(drained[-1])
+                rest = float(left - drained[last - 1]) if last else float(left)
+                return begin_ns + drain_ns(max(rest, 0.0), float(rates[last]))
+            left -= drained[-1]
             start_ns = (first + count) * self._block_ns
-            blocks_left = left / max(float(drained[-1]) / count, 1e-300)
+            blocks_left = float(left) / max(float(drained[-1]) / count, 1e-300)
             if count == _MOST_BLOCKS and start_ns + blocks_left * self._block_ns >= _NEVER_NS:
                 return None
             count = int(
