@@ -113,7 +113,7 @@ def test_what_a_plan_foresees_is_the_closed_form_of_its_grants(example, seed):
 def test_a_cell_of_the_usual_size_is_served_within_its_limits(example):
     state = random_cell(11, 5, 20, has_even_widths=False, has_downlinks=True, num_layers=4)
     if example["kind"] == "exact":
-        example = example | {"node_limit": 5}
+        example = example | {"time_limit_s": 2.0}
     allocator = make(Allocator, example)
     allocator.allocate(state).check(state, shares_in_time=allocator.shares_in_time)
 
