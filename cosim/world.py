@@ -118,6 +118,7 @@ class World:
         self.lesson = lesson
         self.devices = {device.name: device for device in (*clients, main_server, federated_server)}
         self.adapter: Output | None = None
+        self.client_names = tuple(device.name for device in clients)
         self._clients = tuple(clients)
         self._queues = {
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
@@ -251,7 +252,7 @@ class World:
             airtime: Airtime = yield from self._air.send(link, client, bits)
         else:
             airtime = Airtime(self.clock.now, self.clock.now, self.clock.now, 0.0, None)
-        ends = (f"client-{client}", _SERVERS[link])
+        ends = (self.client_names[client], _SERVERS[link])
         actor, peer = ends if link.endswith("uplink") else ends[::-1]
         span = self.log.spans.add(
             after if airtime.after_span is None else (*after, airtime.after_span),

@@ -42,7 +42,7 @@ class Centralized(Scheme):
                 )
                 ready = [span]
                 for client, loss in enumerate(losses):
-                    world.measure(moment, f"client-{client}", "train_loss", loss)
+                    world.measure(moment, world.client_names[client], "train_loss", loss)
             if self.is_evaluated(round_):
                 measure_evaluation(world, Moment(round_), training.evaluate(whole.adapter))
             whole = Side(*world.settle(round_, [whole.adapter, whole.optimizer]))

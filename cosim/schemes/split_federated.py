@@ -234,7 +234,7 @@ class _Play:
             ready = (*ready, (yield self._late.pop(client)))
         flop, bits = amounts.client_forward_flop, amounts.activation_bits
         span = yield from self.world.compute(
-            f"client-{client}", "client_forward", moment, flop, exchange.forward, ready
+            self.world.client_names[client], "client_forward", moment, flop, exchange.forward, ready
         )
         return (
             yield from self.world.send(
@@ -251,9 +251,10 @@ class _Play:
         )
         return (
             yield from self.world.compute(
-                f"client-{client}", "client_backward", moment, flop, exchange.backward, [span]
+                self.world.client_names[client], "client_backward", moment, flop, exchange.backward, [span]
             )
         )
 
     def _measure_loss(self, moment: Moment, exchange: Exchange) -> None:
-        self.world.measure(moment, f"client-{exchange.client}", "train_loss", exchange.loss)
+        name = self.world.client_names[exchange.client]
+        self.world.measure(moment, name, "train_loss", exchange.loss)
