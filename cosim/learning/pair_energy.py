@@ -1,0 +1,153 @@
+"""What rank pairs weigh, and what is lost without some of them; neither a product BA nor an SVD is formed.
+
+Sums are in float64: an energy is a small difference of factors that lie close together.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosim.learning.model import Adapter
+from cosim.learning.rank_pairs import Bools, Floats, RankPairs
+
+_Stack = tuple[tuple[int, ...], Tensor, Tensor]
+
+
+def stacks_of(pairs: RankPairs, adapter: Adapter) -> Iterator[_Stack]:
+    """Return matrices of equal shape in one piece each.
+
+    Returns
+    -------
+    modules, a, b
+        Numbers of the matrices; rows of A and columns of B as rows, float64,
+        shapes (num_modules, rank, num_inputs) and (num_modules, rank, num_outputs).
+    """
+    for numbers in pairs.stacks:
+        modules = [pairs.modules[number] for number in numbers]
+        a = torch.stack([adapter[module.a_name].detach() for module in modules]).double()
+        b = torch.stack([adapter[module.b_name].detach() for module in modules]).double()
+        yield numbers, a, b.transpose(1, 2)
+
+
+def norm_energies(pairs: RankPairs, adapter: Adapter) -> Floats:
+    """Return the energy of each pair, (norm of b times norm of a) squared, shape (num_pairs,).
+
+    All pairs together have the energy of BA only if those of A, or those of B,
+    are orthogonal to each other.
+    """
+    return _by_pair(pairs, [(m, _square(a) * _square(b)) for m, a, b in stacks_of(pairs, adapter)])
+
+
+def delta_energies(pairs: RankPairs, adapter: Adapter, reference: Adapter) -> Floats:
+    """Return what is lost of each pair's product if the receiver keeps the reference, shape (num_pairs,).
+
+    With b', a' of the adapter and b, a of the reference it is the squared norm
+    of b'a' - ba = (b' - b)a' + b(a' - a), written so that nothing cancels.
+
+    Source
+    ------
+    Methods card "SOFT + TSFA", section 5, importance ``delta``.
+    """
+    found = []
+    for (m, new_a, new_b), (_, a, b) in zip(
+        stacks_of(pairs, adapter), stacks_of(pairs, reference), strict=True
+    ):
+        step_a, step_b = new_a - a, new_b - b
+        crossed = (step_b * b).sum(-1) * (new_a * step_a).sum(-1)
+        energy = _square(step_b) * _square(new_a) + _square(b) * _square(step_a) + 2.0 * crossed
+        found.append((m, energy.clamp(min=0.0)))
+    return _by_pair(pairs, found)
+
+
+def coherence(pairs: RankPairs, adapter: Adapter) -> float:
+    """Return the largest abs(cos(b_i, b_j) cos(a_i, a_j)) of two pairs of one matrix, in [0, 1].
+
+    With coherence mu, what is lost without w pairs lies within a factor 1 - mu (w - 1)
+    and 1 + mu (w - 1) of the sum of their energies. A pair of norm zero is
+    orthogonal to all.
+    """
+    highest = 0.0
+    for _, a, b in stacks_of(pairs, adapter):
+        found = _cosines(a) * _cosines(b)
+        found.diagonal(dim1=1, dim2=2).zero_()
+        highest = max(highest, float(found.abs().max()))
+    return highest
+
+
+def covariance_error(
+    pairs: RankPairs, adapters: Sequence[Adapter], weights: Sequence[float], reference: Adapter
+) -> float:
+    """Return how far the product of averaged factors is from the averaged product, relative to its step.
+
+    It is norm(sum p_k B_k A_k - Bbar Abar) / norm(sum p_k B_k A_k - B A), both over
+    all matrices, with B, A the reference all clients began from; 0 if nobody moved.
+
+    Parameters
+    ----------
+    adapters, weights
+        As they are averaged; weights add up to one.
+    reference
+        What the round began from.
+
+    Source
+    ------
+    Methods card "SOFT + TSFA", section 3: the first is the weighted
+    cross-covariance of the factors, sum p_k (B_k - Bbar)(A_k - Abar).
+    """
+    error = step = 0.0
+    for (_, a0, b0), *of_clients in zip(
+        stacks_of(pairs, reference), *(stacks_of(pairs, adapter) for adapter in adapters), strict=True
+    ):
+        a = torch.stack([one[1] for one in of_clients], dim=1)
+        b = torch.stack([one[2] for one in of_clients], dim=1)
+        share = a.new_tensor(weights)[:, None, None]
+        mean_a, mean_b = ((share * factor).sum(dim=1, keepdim=True) for factor in (a, b))
+        error += product_energy((share * (b - mean_b)).flatten(1, 2), (a - mean_a).flatten(1, 2))
+        # B_k A_k - B A = (B_k - B) A_k + B (A_k - A): no large numbers that cancel
+        left = torch.cat([(share * (b - b0[:, None])).flatten(1, 2), b0], dim=1)
+        right = torch.cat([a.flatten(1, 2), mean_a.squeeze(1) - a0], dim=1)
+        step += product_energy(left, right)
+    return sqrt(error / step) if step > 0.0 else 0.0
+
+
+def product_energy(left: Tensor, right: Tensor) -> float:
+    """Return the squared norm of ``left^T right``, summed over a stack.
+
+    Parameters
+    ----------
+    left, right
+        Shapes (num_modules, width, num_outputs) and (num_modules, width, num_inputs):
+        columns of B and rows of A, one below the other.
+    """
+    width = left.shape[1]
+    if width >= min(left.shape[2], right.shape[2]):
+        return float((left.transpose(1, 2) @ right).square().sum())
+    grams = (left @ left.transpose(1, 2)) * (right @ right.transpose(1, 2))
+    return max(float(grams.sum()), 0.0)
+
+
+def energy_without(energies: Floats, chosen: Bools) -> float:
+    """Return the energy of all pairs that were not chosen."""
+    return float(energies[~chosen].sum())
+
+
+def _square(rows: Tensor) -> Tensor:
+    return rows.square().sum(dim=-1)
+
+
+def _cosines(rows: Tensor) -> Tensor:
+    unit: Tensor = rows / rows.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+    return unit @ unit.transpose(1, 2)
+
+
+def _by_pair(pairs: RankPairs, found: Sequence[tuple[tuple[int, ...], Tensor]]) -> Floats:
+    """Return numbers that were worked out stack by stack, in the numbering of the pairs."""
+    energies = np.empty(pairs.count)
+    for modules, stack in found:
+        rows = stack.cpu().numpy()
+        for module, row in zip(modules, rows, strict=True):
+            energies[pairs.slices[module]] = row
+    return energies
