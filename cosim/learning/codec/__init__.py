@@ -1,0 +1,245 @@
+"""Codecs: what is sent instead of tensors, bit by bit, and what the receiver makes of it.
+
+A codec turns named tensors into bytes and back. Its bits are counted exactly
+and are those of the bytes, so what a transfer is charged is what it carries;
+the receiver works with what it decodes, so the loss shows what is lost. What an
+error feedback holds back stays with the sender and is added before the next
+sending. Names hold no torch until something is sent.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import TYPE_CHECKING, ClassVar
+
+from cosim.parts import Part
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Tensors = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is to be sent, before it is computed; sender and receiver both know it.
+
+    Attributes
+    ----------
+    shapes
+        Shape of each tensor by its name, in the order in which they are sent.
+    bits_per_number
+        Width of the tensors' own numbers: 16 (bfloat16), 32 or 64.
+
+    Examples
+    --------
+    >>> Layout({"lora_A": (4, 64), "lora_B": (192, 4)}, 32).dense_bits
+    32768
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    bits_per_number: int = 32
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many numbers each tensor holds, by name."""
+        return {name: prod(shape) for name, shape in self.shapes.items()}
+
+    @property
+    def num_numbers(self) -> int:
+        """How many numbers there are in all."""
+        return sum(self.sizes.values())
+
+    @property
+    def dense_bits(self) -> int:
+        """Bits of all numbers as they are."""
+        return self.bits_per_number * self.num_numbers
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """The tensors' number format."""
+        import torch
+
+        return {16: torch.bfloat16, 32: torch.float32, 64: torch.float64}[self.bits_per_number]
+
+    @classmethod
+    def of(cls, tensors: Tensors) -> "Layout":
+        """Return the layout of tensors that are there, all of one number format."""
+        formats = {str(tensor.dtype).removeprefix("torch."): tensor.dtype for tensor in tensors.values()}
+        if len(formats) != 1 or not formats.keys() <= {"bfloat16", "float32", "float64"}:
+            raise ValueError(
+                "tensors sent together are all of one format, bfloat16, float32 or float64, "
+                f"not {', '.join(sorted(formats))}"
+            )
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        return cls(shapes, 8 * formats.popitem()[1].itemsize)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """What a sender gives its codec.
+
+    Attributes
+    ----------
+    tensors
+        What the receiver should have.
+    reference
+        What both ends have already, by the same names: for an adapter the one
+        the round began from; None where there is nothing, as for activations.
+    memory
+        What earlier sendings held back, as :attr:`Received.memory` gave it; None at the first.
+    keep_ratio
+        Share of the dense bits the numbers may take, as an allocator decided; None
+        where none did, and the codec's own settings hold. Masks and indices come on top.
+    seed
+        Of this sending's own chance, for a codec that draws.
+    """
+
+    tensors: Tensors
+    reference: Tensors | None = None
+    memory: Tensors | None = None
+    keep_ratio: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What travels: ``bits`` of ``payload``, whose last byte is filled up with zeros."""
+
+    payload: bytes
+    bits: int
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Received:
+    """What a sending comes to.
+
+    Attributes
+    ----------
+    tensors
+        What the receiver has: whole tensors of the names, shapes and number format that were
+        sent, on the sender's device.
+    payload, bits
+        What travelled; ``len(payload) == ceil(bits / 8)``.
+    memory
+        What the sender holds back for the next time; None without error feedback.
+    figures
+        What the sender measured, by the names of :attr:`Codec.figure_names`.
+    mask
+        Where ``tensors`` was sent (1) and where the receiver keeps what it had
+        (0), for aggregators that average over senders only; None if all was sent,
+        or the difference is of no account.
+    """
+
+    tensors: Tensors
+    payload: bytes
+    bits: int
+    memory: Tensors | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    mask: Tensors | None = None
+
+
+class Codec(Part):
+    """How tensors travel.
+
+    A part says how numbers become bytes (``encode``), how the receiver reads
+    them (``decode``), and how many bits that takes. Both directions are pure:
+    they write into nothing they are given and draw from ``Sending.seed`` alone.
+
+    Attributes
+    ----------
+    keeps_ratio
+        Whether it obeys the keep ratio of an allocator.
+    needs_chance
+        Whether it draws, and so needs a seed.
+    needs_reference
+        Whether it works on the difference to something both ends have, and so is
+        of no use for activations and gradients.
+    figure_names
+        What its sender measures.
+    """
+
+    keeps_ratio: ClassVar[bool] = False
+    needs_chance: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
+    figure_names: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether what is held back is added to what is sent next: error feedback."""
+        return False
+
+    @property
+    def is_transparent(self) -> bool:
+        """Whether the receiver always has the very tensors, and nothing need be computed for it."""
+        return False
+
+    @abstractmethod
+    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int | None:
+        """Return the exact bits of a payload; None where they hang on the values."""
+
+    def max_bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+        """Return bits that no payload exceeds; a codec whose bits hang on values says how many."""
+        bits = self.bits(layout, keep_ratio)
+        if bits is None:
+            raise NotImplementedError(f"{type(self).__name__} must say how many bits it takes at most")
+        return bits
+
+    @abstractmethod
+    def encode(self, sending: Sending) -> Encoded:
+        """Return what travels for ``sending.tensors``, to which a memory is already added."""
+
+    @abstractmethod
+    def decode(
+        self,
+        payload: bytes,
+        layout: Layout,
+        reference: Tensors | None = None,
+        keep_ratio: float | None = None,
+    ) -> Tensors:
+        """Return the receiver's tensors, on the CPU, from what travelled and what it knew before."""
+
+    def transmit(self, sending: Sending) -> Received:
+        """Return what the receiver has in the end, and what stays with the sender.
+
+        With error feedback, received and memory add up to the tensors and the
+        memory of before, up to the rounding of one subtraction and one addition.
+
+        Raises
+        ------
+        ValueError
+            If the codec draws and no seed is given, needs a reference and there is
+            none, or the tensors are of several number formats.
+        """
+        if self.needs_chance and sending.seed is None:
+            raise ValueError(f"codec {self.kind!r} draws: it needs a seed")
+        if self.needs_reference and sending.reference is None:
+            raise ValueError(f"codec {self.kind!r} sends differences: it needs a reference")
+        wanted = {name: tensor.detach() for name, tensor in sending.tensors.items()}
+        layout = Layout.of(wanted)
+        if self.keeps_memory and sending.memory is not None:
+            wanted = {name: tensor + sending.memory[name] for name, tensor in wanted.items()}
+        encoded = self.encode(replace(sending, tensors=wanted, memory=None))
+        decoded = self.decode(encoded.payload, layout, sending.reference, sending.keep_ratio)
+        received = {name: tensor.to(wanted[name].device) for name, tensor in decoded.items()}
+        memory = None
+        if self.keeps_memory:
+            memory = {name: tensor - received[name] for name, tensor in wanted.items()}
+        return Received(received, encoded.payload, encoded.bits, memory, encoded.figures)
+
+
+def difference(sending: Sending) -> Tensors:
+    """Return what the receiver lacks: the tensors less the reference, where there is one."""
+    if sending.reference is None:
+        return sending.tensors
+    return {name: tensor - sending.reference[name] for name, tensor in sending.tensors.items()}
+
+
+def added(difference: Tensors, reference: Tensors | None) -> Tensors:
+    """Return the receiver's tensors, on the CPU, from a difference to what it had."""
+    if reference is None:
+        return difference
+    return {name: reference[name].detach().cpu() + tensor for name, tensor in difference.items()}
