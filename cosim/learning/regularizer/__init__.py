@@ -1,0 +1,37 @@
+"""Regularisers: what is added to the loss of a client's mini-batch, from its adapter alone.
+
+They add their gradient in closed form, so a step needs no second walk through a
+graph. Nothing of it is transmitted, and the recorded losses are without it.
+"""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from cosim.parts import Part
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tensors = dict[str, "Tensor"]
+
+
+class Regularizer(Part):
+    """A term of the loss that an adapter's own numbers decide."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there is no such term, and nothing need be computed."""
+        return False
+
+    @abstractmethod
+    def loss(self, adapter: Tensors) -> float:
+        """Return the term, weight included."""
+
+    @abstractmethod
+    def gradient(self, adapter: Tensors) -> Tensors:
+        """Return the term's gradient for the tensors it is about, by name; writes into nothing."""
+
+    def added(self, adapter: Tensors, gradients: Tensors) -> Tensors:
+        """Return gradients with the term's own added; only tensors that have one already get any."""
+        own = self.gradient({name: tensor for name, tensor in adapter.items() if name in gradients})
+        return {name: tensor + own[name] if name in own else tensor for name, tensor in gradients.items()}

@@ -1,0 +1,95 @@
+"""Rank pairs pushed apart, so that each can be judged, and sent, by itself."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from cosim.learning.regularizer import Regularizer, Tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NORM_OFFSET = 1e-3  # added to norms: B begins at zero
+
+
+class Orthogonality(Regularizer):
+    """Near-orthogonality of the columns of B, and of the rows of A, of every adapted matrix.
+
+    With both orthogonal, the products of norms of the pairs are the singular
+    values of BA, and what is lost without some pairs is exactly their energy.
+    The product BA itself is left free: LoRA's factors can be mixed without
+    changing it, and the regulariser chooses among the mixings.
+
+    Attributes
+    ----------
+    form
+        What is punished, squared and summed. ``cos``: cosines between pairs, the norms
+        taken as constants, so that no pair shrinks for it. ``off``: inner products.
+        ``id``: the distance of B^T B and A A^T from the identity, as AdaLoRA has it; it
+        makes all pairs equally long, so their norms no longer tell them apart.
+    weight
+        Factor of the term in the loss.
+
+    Source
+    ------
+    SOFT, arXiv 2505.00333, imposes near-orthogonality; the paper's form is not
+    known to us. ``cos`` is our choice. Q. Zhang et al., "AdaLoRA", ICLR 2023, eq. 4, for ``id``.
+    """
+
+    kind: Literal["orthogonality"] = "orthogonality"
+    form: Literal["cos", "off", "id"] = "cos"
+    weight: float = Field(default=0.1, gt=0.0)
+    examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"form": "off", "weight": 0.01},
+        {"form": "id", "weight": 1.0},
+    )
+
+    @property
+    def equalises_norms(self) -> bool:
+        """Whether it draws the norms of all pairs together, which blinds importance by norms."""
+        return self.form == "id"
+
+    def loss(self, adapter: Tensors) -> float:
+        """Return the term, weight included."""
+        total = sum(float(gram.square().sum()) for _, _, _, gram in self._grams(adapter))
+        return self.weight * total
+
+    def gradient(self, adapter: Tensors) -> Tensors:
+        """Return the gradient for the factors, of their shapes.
+
+        The squared norm of G = X X^T less its diagonal, or less the identity, has
+        the gradient 4 G X; scaled rows pass theirs on by their scale.
+        """
+        found = {}
+        for names, rows, scale, gram in self._grams(adapter):
+            gradient = (gram @ rows).mul_(4.0 * self.weight)
+            if scale is not None:
+                gradient *= scale
+            for name, one in zip(names, gradient, strict=True):
+                found[name] = one.T if ".lora_B." in name else one
+        return found
+
+    def _grams(self, adapter: Tensors) -> Iterator[tuple[list[str], "Tensor", "Tensor | None", "Tensor"]]:
+        """Return factors of equal shape together: their names, rows, scale of rows, and G."""
+        import torch
+
+        stacks: dict[tuple[bool, tuple[int, ...]], list[str]] = {}
+        for name, tensor in adapter.items():
+            if ".lora_A." in name or ".lora_B." in name:
+                stacks.setdefault((".lora_B." in name, tuple(tensor.shape)), []).append(name)
+        for (is_b, _), names in stacks.items():
+            rows, scale = torch.stack([adapter[name].detach() for name in names]), None
+            if is_b:
+                rows = rows.transpose(1, 2)
+            if self.form == "cos":
+                scale = 1.0 / (torch.linalg.vector_norm(rows, dim=2, keepdim=True) + _NORM_OFFSET)
+                rows = rows * scale
+            gram = rows @ rows.transpose(1, 2)
+            diagonal = gram.diagonal(dim1=1, dim2=2)
+            if self.form == "id":
+                diagonal -= 1.0
+            else:
+                diagonal.zero_()
+            yield names, rows, scale, gram
