@@ -4,6 +4,7 @@ Bytes are little endian, as safetensors has them; within a packed row of whole
 numbers the highest bit of each comes first.
 """
 
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -44,24 +45,44 @@ def packed(numbers: Ints, width: int) -> bytes:
     >>> packed(np.array([1, 2, 3]), 4).hex()
     '1230'
     """
-    if width % 8 == 0:
-        wide = numbers.astype(">u8").view(np.uint8).reshape(-1, 8)
-        return wide[:, 8 - width // 8 :].tobytes()
-    bits: Bits = np.empty((len(numbers), width), dtype=np.uint8)
-    for place in range(width):
-        bits[:, place] = (numbers >> (width - 1 - place)) & 1
-    return np.packbits(bits).tobytes()
+    if width % 8:
+        return packed_rows([(numbers, width)])
+    wide = numbers.astype(">u8").view(np.uint8).reshape(-1, 8)
+    return wide[:, 8 - width // 8 :].tobytes()
+
+
+def packed_rows(rows: Iterable[tuple[Ints, int]]) -> bytes:
+    """Return rows of whole numbers, each in a width of its own, bit after bit without a gap."""
+    bits: list[Bits] = [np.empty(0, dtype=np.uint8)]
+    for numbers, width in rows:
+        row: Bits = np.empty((len(numbers), width), dtype=np.uint8)
+        for place in range(width):
+            row[:, place] = (numbers >> (width - 1 - place)) & 1
+        bits.append(row.reshape(-1))
+    return np.packbits(np.concatenate(bits)).tobytes()
 
 
 def unpacked(content: bytes, count: int, width: int) -> Ints:
     """Return the ``count`` numbers that :func:`packed` wrote."""
+    if width % 8:
+        return unpacked_rows(content, [(count, width)])[0]
+    columns = np.frombuffer(content, dtype=np.uint8, count=count * width // 8).reshape(count, -1).T
     numbers = np.zeros(count, dtype=np.int64)
-    raw = np.frombuffer(content, dtype=np.uint8)
-    if width % 8 == 0:
-        for column in raw[: count * width // 8].reshape(count, width // 8).T:
-            numbers = (numbers << 8) | column
-        return numbers
-    bits = np.unpackbits(raw, count=count * width).reshape(count, width)
-    for place in range(width):
-        numbers = (numbers << 1) | bits[:, place]
+    for column in columns:
+        numbers = (numbers << 8) | column
     return numbers
+
+
+def unpacked_rows(content: bytes, rows: Sequence[tuple[int, int]]) -> list[Ints]:
+    """Return the rows that :func:`packed_rows` wrote, of so many numbers in so many bits each."""
+    num_bits = sum(count * width for count, width in rows)
+    bits = np.unpackbits(np.frombuffer(content, dtype=np.uint8), count=num_bits)
+    found, begin = [], 0
+    for count, width in rows:
+        row = bits[begin : begin + count * width].reshape(count, width)
+        begin += count * width
+        numbers = np.zeros(count, dtype=np.int64)
+        for place in range(width):
+            numbers = (numbers << 1) | row[:, place]
+        found.append(numbers)
+    return found
