@@ -1,7 +1,8 @@
 """When the allocator is asked, what it is shown, and what it said."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,16 @@ import numpy as np
 from cosim.allocation import Allocator, GainChange
 from cosim.allocation.decision import Allocation, Plan
 from cosim.allocation.foresight import foresee, with_bound
-from cosim.allocation.state import Amounts, CellState, LinkState
+from cosim.allocation.state import Amounts, CellState, LinkState, Sparsity
 from cosim.compute.device import Device
 from cosim.errors import AllocationError
 from cosim.learning.lesson import Lesson
-from cosim.learning.training import split_amounts
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.cell import Cell
 from cosim.radio.settings import LINKS, DownlinkSettings
 from cosim.rng import stream
+from cosim.units import Floats
 
 
 class Decisions:
@@ -36,8 +37,14 @@ class Decisions:
         Decides who gets what.
     lesson
         What is learned.
+    amounts
+        ``amounts(lesson, cut_layer, lora_rank)``: what the scheme sends and computes.
+    cut_layers
+        Cut layers the scheme can take, ascending.
+    sparsity
+        ``sparsity(lesson, lora_rank)``: what may be left out of the adapters, None if nothing.
     local_steps
-        Split steps in a round.
+        Mini-batches of each client in a round.
     links
         The links that are sent over.
     is_closed_form
@@ -61,6 +68,9 @@ class Decisions:
         max_tx_power_w: Sequence[float],
         allocator: Allocator,
         lesson: Lesson,
+        amounts: Callable[[Lesson, int, int], Amounts],
+        cut_layers: tuple[int, ...],
+        sparsity: Callable[[Lesson, int], Sparsity | None],
         local_steps: int,
         links: Collection[str],
         is_closed_form: bool = False,
@@ -70,12 +80,17 @@ class Decisions:
         self._clients = clients
         self._main_server = main_server
         self._lesson = lesson
+        self._amounts = partial(amounts, lesson)
+        self._cut_layers = cut_layers
+        self._sparsity = partial(sparsity, lesson)
         self._local_steps = local_steps
         self._links = links
         self._is_closed_form = is_closed_form
         self._first = first
         self._begun: tuple[CellState, Allocation, Allocator] | None = None
         self._seen: CellState | None = None
+        self._energies: tuple[Floats, ...] | None = None
+        self._last_round_s: float | None = None
         self.change(cell, access, max_tx_power_w, allocator)
 
     def change(
@@ -84,6 +99,10 @@ class Decisions:
         """Let another air, or another allocator, hold from the next decision on."""
         self.cell, self._access, self._allocator = cell, access, allocator
         self._max_tx_power_w = np.array(max_tx_power_w)
+
+    def learn(self, last_round_s: float | None, energies: tuple[Floats, ...] | None) -> None:
+        """Take in, at the beginning of a round, what decisions are to know of it and the last one."""
+        self._last_round_s, self._energies = last_round_s, energies
 
     def decide(self, time_ns: int, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits.
@@ -113,10 +132,13 @@ class Decisions:
         if self.current is None:
             self._begun = (self._seen, allocation, self._allocator)
         self.current = allocation
+        self._last_round_s = None
 
     def is_due(self, time_ns: int) -> bool:
         """Return whether the allocator is to be asked again at the beginning of a round."""
         policy = self._allocator.reallocate
+        if self._allocator.sets_keep_ratios:
+            return True
         if isinstance(policy, GainChange):
             return self.gain_change_db(time_ns) > policy.gain_change_db
         return policy == "every_round"
@@ -164,6 +186,11 @@ class Decisions:
         return {**_as_entries(plan), "no_bound": why_not}
 
     @property
+    def needs_energies(self) -> bool:
+        """Whether the allocator is to know what each client would lose by leaving something out."""
+        return self._allocator.needs_energies
+
+    @property
     def _is_foreseen(self) -> bool:
         return (
             self._is_closed_form
@@ -174,6 +201,15 @@ class Decisions:
     def state(self, time_ns: int, round_: int) -> CellState:
         """Return the snapshot an allocator sees."""
         lesson, decided = self._lesson, self.current
+        lora_rank = lesson.lora.rank if decided is None else decided.lora_rank
+        cut_layer, cut_layers = lesson.model.cut_layer, self._cut_layers
+        if decided is not None:
+            cut_layer, cut_layers = decided.cut_layer, (decided.cut_layer,)
+        elif cut_layer not in cut_layers:
+            cut_layer = cut_layers[-1]
+        sparsity = self._sparsity(lora_rank)
+        if sparsity is not None:
+            sparsity = replace(sparsity, energies=self._energies)
         return CellState(
             time_ns=time_ns,
             round=round_,
@@ -181,12 +217,16 @@ class Decisions:
             client_flop_per_s=np.array([device.flop_per_s for device in self._clients]),
             main_server_flop_per_s=self._main_server.flop_per_s,
             amounts=self._amounts,
-            cut_layer=lesson.model.cut_layer if decided is None else decided.cut_layer,
-            cut_layers=tuple(range(1, lesson.shape.num_layers)) if decided is None else (decided.cut_layer,),
-            lora_rank=lesson.lora.rank if decided is None else decided.lora_rank,
+            cut_layer=cut_layer,
+            cut_layers=cut_layers,
+            lora_rank=lora_rank,
             local_steps=self._local_steps,
+            weights=np.array(lesson.weights),
             stream=stream(self.cell.seed, "allocation", round_),
             is_settled=decided is not None,
+            last_round_s=self._last_round_s,
+            memory={} if decided is None or round_ == 1 else decided.memory,
+            sparsity=sparsity,
             model_hash=lesson.model_hash,
             data_hash=lesson.tokens.content_key,
         )
@@ -199,21 +239,11 @@ class Decisions:
     def _is_allocated(self, link: str) -> bool:
         return link in self._links and self.is_counted(link)
 
-    def _amounts(self, cut_layer: int, lora_rank: int) -> Amounts:
-        one = split_amounts(self._lesson, cut_layer, lora_rank)
-        return Amounts(
-            client_forward_flop=one.client_forward_flop,
-            client_backward_flop=one.client_backward_flop,
-            server_flop=one.server_flop * len(self._clients),
-            activation_bits=one.activation_bits,
-            gradient_bits=one.activation_bits,
-            adapter_bits=one.adapter_bits,
-        )
-
     def _link_state(self, name: str, time_ns: int) -> LinkState:
         settings = self.cell.radio.link(name)
         total_w = settings.max_total_tx_power_w
         limits = self._max_tx_power_w
+        widths = len(self.cell.bandwidths_hz(name))
         if isinstance(settings, DownlinkSettings):
             limits = np.full(len(self._clients), settings.tx_power_w)
             total_w = settings.tx_power_w
@@ -221,6 +251,7 @@ class Decisions:
             name=name,
             bandwidths_hz=self.cell.bandwidths_hz(name),
             gains=self.cell.gain_at(name, time_ns),
+            mean_gains=np.repeat(self.cell.mean_gains[:, np.newaxis], widths, axis=1),
             noise_psd_w_per_hz=self.cell.noise_psd_w_per_hz,
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,

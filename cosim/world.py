@@ -9,7 +9,7 @@ from typing import Any
 
 from cosim.allocation import Allocator
 from cosim.allocation.decision import Allocation
-from cosim.allocation.state import CellState
+from cosim.allocation.state import Amounts, CellState, Sparsity
 from cosim.compute.device import Device
 from cosim.decisions import Decisions
 from cosim.kernel.clock import Clock, Steps
@@ -22,6 +22,7 @@ from cosim.radio.access import Access
 from cosim.radio.air import Air, Airtime
 from cosim.radio.cell import Cell
 from cosim.record.log import Log
+from cosim.units import NS_PER_S, Floats
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
@@ -80,10 +81,8 @@ class World:
         What is learned.
     executor
         Who computes values at the rank the allocator decided on.
-    local_steps
-        Split steps in a round, as the scheme has them.
-    links
-        The links the scheme sends over.
+    amounts, cut_layers, sparsity, local_steps, links
+        The scheme's, as for :class:`~cosim.decisions.Decisions`.
     watch
         Called at the end of each round.
     turns
@@ -106,6 +105,9 @@ class World:
         allocator: Allocator,
         lesson: Lesson,
         executor: Callable[[int], Executor],
+        amounts: Callable[[Lesson, int, int], Amounts],
+        cut_layers: tuple[int, ...],
+        sparsity: Callable[[Lesson, int], Sparsity | None],
         local_steps: int,
         links: Collection[str],
         watch: Callable[[Progress], None],
@@ -128,6 +130,7 @@ class World:
         self._executor: Executor | None = None
         self._watch = watch
         self._round = 1
+        self._round_began_ns = 0
         self.decisions = Decisions(
             clients=clients,
             main_server=main_server,
@@ -136,6 +139,9 @@ class World:
             max_tx_power_w=max_tx_power_w,
             allocator=allocator,
             lesson=lesson,
+            amounts=amounts,
+            cut_layers=cut_layers,
+            sparsity=sparsity,
             local_steps=local_steps,
             links=links,
             is_closed_form=is_closed_form,
@@ -183,6 +189,12 @@ class World:
             self.log.metrics.add(
                 self.clock.now, self._round, 0, MAIN_SERVER, "predicted_round_s", predicted_s
             )
+        told = {(MAIN_SERVER, name): value for name, value in allocation.memory.items()}
+        if allocation.keep_ratios is not None:
+            names = ((client, "keep_ratio") for client in self.client_names)
+            told.update(zip(names, allocation.keep_ratios, strict=True))
+        for (actor, name), value in told.items():
+            self.log.metrics.add(self.clock.now, self._round, 0, actor, name, value)
 
     def _turn(self, turn: Turn) -> None:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
@@ -198,10 +210,37 @@ class World:
         """Return the snapshot an allocator sees."""
         return self.decisions.state(self.clock.now, round_)
 
-    def start_round(self, round_: int) -> None:
-        """Ask the allocator again where it is to be asked at the beginning of a round."""
-        if round_ > 1 and self.decisions.is_due(self.clock.now):
+    def start_round(self, round_: int, energies: Sequence[Floats] | None = None) -> None:
+        """Ask the allocator again where it is to be asked at the beginning of a round.
+
+        Parameters
+        ----------
+        round_
+            Which round begins; they count from 1.
+        energies
+            For each client what it would lose by leaving a rank pair out, shape
+            (num_pairs,), where that is known.
+        """
+        last_round_s = None if round_ == 1 else (self.clock.now - self._round_began_ns) / NS_PER_S
+        self._round_began_ns = self.clock.now
+        self.decisions.learn(last_round_s, None if energies is None else tuple(energies))
+        if (round_ > 1 or energies is not None) and self.decisions.is_due(self.clock.now):
             self._put_in_force(self.decide(round_))
+
+    @property
+    def computes(self) -> bool:
+        """Whether there are values at all."""
+        return self._executor is not None and self._executor.computes
+
+    def ask(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
+        """Compute values in the middle of a round; no simulated time passes.
+
+        Returns ``keep`` as outputs to go on with, so that nothing below them is
+        computed twice, and the values of ``read``; none where nothing is computed.
+        """
+        if self._executor is None:
+            raise ValueError("a world is asked after it has begun")
+        return self._executor.settle(keep, read)
 
     def plan(self) -> dict[str, Any] | None:
         """Return what was to be expected of the first decision, and record how far it is from the bound."""

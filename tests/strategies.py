@@ -70,6 +70,7 @@ def random_cell(
         return LinkState(
             name=name,
             bandwidths_hz=widths,
+            mean_gains=np.repeat(mean[:, None], count, axis=1),
             gains=mean[:, None] * np.maximum(fading, 1e-3),
             noise_psd_w_per_hz=NOISE_PSD_W_PER_HZ,
             max_tx_power_w=np.full(num_clients, 20.0) if down else limits,
@@ -92,6 +93,7 @@ def random_cell(
         cut_layers=tuple(range(1, num_layers)),
         lora_rank=4,
         local_steps=int(rng.choice([1, 5, 10])),
+        weights=np.full(num_clients, 1.0 / num_clients),
         stream=stream(seed, "allocation", 1),
     )
 

@@ -37,6 +37,12 @@ class Allocator(Part):
     shares_in_time: ClassVar[bool] = False
     """Whether clients may be granted the same subchannel and take turns on it."""
 
+    sets_keep_ratios: ClassVar[bool] = False
+    """Whether it says how much of an adapter each client sends; it is then asked at every round."""
+
+    needs_energies: ClassVar[bool] = False
+    """Whether it is to know what each client would lose by leaving something out this round."""
+
     reallocate: Literal["once", "every_round"] | GainChange = "once"
 
     @abstractmethod

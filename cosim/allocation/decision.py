@@ -53,12 +53,18 @@ class Allocation:
         Blocks kept on the clients; rank of every adapter.
     plan
         What the allocator expects of it, where it foresees anything.
+    keep_ratios
+        Share of its adapter's bits each client may send this round; None to send it whole.
+    memory
+        Numbers the allocator is to be reminded of when it is asked next.
     """
 
     grants: Mapping[str, tuple[Grant, ...]]
     cut_layer: int
     lora_rank: int
     plan: Plan | None = None
+    keep_ratios: tuple[float, ...] | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
 
     def check(self, state: CellState, *, shares_in_time: bool) -> None:
         """Hold the decision against the limits of the cell.
@@ -75,10 +81,27 @@ class Allocation:
             )
         if self.lora_rank < 1:
             raise AllocationError(f"the LoRA rank {self.lora_rank} was chosen; it must be at least 1.")
+        if self.keep_ratios is not None:
+            _check_ratios(self.keep_ratios, state)
         for name, link in state.links.items():
             if name not in self.grants:
                 raise AllocationError(f"nothing is granted on {name}, whose airtime counts.")
             _check_link(link, self.grants[name], shares_in_time)
+
+
+def _check_ratios(keep_ratios: tuple[float, ...], state: CellState) -> None:
+    if len(keep_ratios) != state.num_clients:
+        raise AllocationError(
+            f"{len(keep_ratios)} keep ratios are given for {state.num_clients} clients; give one for each."
+        )
+    for client, ratio in enumerate(keep_ratios):
+        if not 0.0 <= ratio <= 1.0:
+            raise AllocationError(f"client {client} is told the keep ratio {ratio:g}; it must be 0 to 1.")
+    if state.sparsity is None:
+        raise AllocationError(
+            "keep ratios are given and the adapters are sent whole; "
+            "choose a codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
+        )
 
 
 def _check_link(link: LinkState, grants: tuple[Grant, ...], shares_in_time: bool) -> None:

@@ -1,11 +1,11 @@
 """The snapshot an allocator sees: frozen, plain numbers, SI units."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cosim.radio.rate import RateModel
 from cosim.rng import Stream
-from cosim.units import Floats
+from cosim.units import Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,29 @@ class Amounts:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """What may be left out of the adapters that are sent, where the scheme's codec can.
+
+    Attributes
+    ----------
+    dense_bits
+        The numbers of all rank pairs.
+    overhead_bits
+        What goes with them however few they are: which ones they are, and what the allocator is told.
+    pair_bits
+        Bits of each rank pair, in the codec's order, shape (num_pairs,).
+    energies
+        For each client what is lost if a pair is not sent, shape (num_pairs,);
+        None where nobody has computed it.
+    """
+
+    dense_bits: int
+    overhead_bits: int
+    pair_bits: Ints
+    energies: tuple[Floats, ...] | None = None
+
+
+@dataclass(frozen=True)
 class LinkState:
     """One link whose airtime counts.
 
@@ -35,6 +58,8 @@ class LinkState:
         Width of each subchannel, Hz, shape (num_subchannels,).
     gains
         Linear power gains, shape (num_clients, num_subchannels).
+    mean_gains
+        The same before fading: path loss, shadowing and antennas alone.
     noise_psd_w_per_hz
         Noise at the receiver with its noise figure, W/Hz.
     max_tx_power_w
@@ -49,6 +74,7 @@ class LinkState:
     name: str
     bandwidths_hz: Floats
     gains: Floats
+    mean_gains: Floats
     noise_psd_w_per_hz: float
     max_tx_power_w: Floats
     max_total_tx_power_w: float
@@ -81,11 +107,19 @@ class CellState:
         What the scenario asks for; an allocator may choose otherwise among
         ``cut_layers`` and any positive rank.
     local_steps
-        Split steps in a round.
+        Mini-batches of each client in a round.
+    weights
+        Share of each client in the data, adding up to one, shape (num_clients,).
     is_settled
         Whether cut layer and rank were decided before and stay as they are.
     stream
         Chance for an allocator that draws, of its own for each decision.
+    last_round_s
+        How long the round before lasted, s; None where none has ended since the last decision.
+    memory
+        What the allocator's last decision asked to be reminded of.
+    sparsity
+        What may be left out of the adapters; None where they are sent whole.
     model_hash, data_hash
         What is trained, to be held against a table of measured rounds; empty
         where nobody says.
@@ -101,8 +135,12 @@ class CellState:
     cut_layers: tuple[int, ...]
     lora_rank: int
     local_steps: int
+    weights: Floats
     stream: Stream
     is_settled: bool = False
+    last_round_s: float | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
+    sparsity: Sparsity | None = None
     model_hash: str = ""
     data_hash: str = ""
 

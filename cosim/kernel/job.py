@@ -10,7 +10,7 @@ from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
 
 _FIRST_BLOCKS = 8
-_ROUNDING = 2.0**-56  # of a sum over blocks; what ends with a block must not slip past it by that
+_ROUNDING = 2.0**-52  # of a sum over blocks; what ends with a block must not slip past it by that
 _MOST_BLOCKS = 1 << 16  # at one time, or the gains of wide grants would fill the memory
 _NEVER_NS = 1 << 63
 """What would end later, in 292 years, never ends: instants are recorded as 64-bit integers."""

@@ -50,6 +50,31 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class LocalStep:
+    """One mini-batch of one client through the whole model, and the step it leads to."""
+
+    work: Work
+    loss: Output
+
+
+@dataclass(frozen=True)
+class LocalRound:
+    """What one client learns in a round without hearing of anybody.
+
+    Attributes
+    ----------
+    steps
+        Its mini-batches, in their order.
+    after
+        Its side after them.
+    """
+
+    client: int
+    steps: tuple[LocalStep, ...]
+    after: Side
+
+
+@dataclass(frozen=True)
 class SplitAmounts:
     """What split training at one cut layer and rank computes and sends, per client."""
 
@@ -80,6 +105,31 @@ def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmount
     )
 
 
+@dataclass(frozen=True)
+class WholeAmounts:
+    """What training of the uncut model computes per mini-batch and sends per round."""
+
+    forward_flop: int
+    backward_flop: int
+    adapter_bits: int
+
+    @property
+    def flop(self) -> int:
+        """FLOP of one mini-batch, there and back."""
+        return self.forward_flop + self.backward_flop
+
+
+def whole_amounts(lesson: Lesson, lora_rank: int) -> WholeAmounts:
+    """Return the amounts of one client: FLOP per mini-batch, adapter bits per round.
+
+    The adapter is that of all blocks, and a classifier's head with it.
+    """
+    shape, targets = lesson.shape, lesson.lora.targets(lesson.shape)
+    flop = whole_flop(shape, targets, lora_rank, lesson.training.batch_size, lesson.data.sequence_length)
+    numbers = adapter_numbers(shape, targets, lora_rank, 1, shape.num_layers) + shape.trained_head_weights
+    return WholeAmounts(flop.forward, flop.backward, lesson.model.bits_per_number * numbers)
+
+
 class Training:
     """Describes the works of one training.
 
@@ -108,17 +158,9 @@ class Training:
         return split_amounts(self.lesson, self.cut_layer, self.lora_rank)
 
     @cached_property
-    def whole_step_flop(self) -> int:
-        """FLOP of one mini-batch through the uncut model, there and back."""
-        lesson = self.lesson
-        flop = whole_flop(
-            lesson.shape,
-            lesson.lora.targets(lesson.shape),
-            self.lora_rank,
-            lesson.training.batch_size,
-            lesson.data.sequence_length,
-        )
-        return flop.forward + flop.backward
+    def whole(self) -> WholeAmounts:
+        """What a client computes and sends that holds the uncut model."""
+        return whole_amounts(self.lesson, self.lora_rank)
 
     def start(self, part: str) -> Side:
         """Return the initial adapter and optimiser of ``part``: client, server or whole."""
@@ -180,18 +222,19 @@ class Training:
         adapters = [side.adapter for side in sides.values()]
         return self._works.describe("aggregate", adapters, weights=self._weights(sides)).out("adapter")
 
+    def local_round(self, client: int, whole: Side, steps: Sequence[int]) -> LocalRound:
+        """Return the works of one client's mini-batches; ``steps`` count from 0 over the whole run."""
+        done = []
+        for step in steps:
+            one = self._whole_gradient(client, whole.adapter, step)
+            whole = self._update(whole, [one.out("adapter_gradient")], [client], step)
+            done.append(LocalStep(whole.adapter.work, one.out("loss")))
+        return LocalRound(client, tuple(done), whole)
+
     def whole_step(self, whole: Side, step: int) -> tuple[Side, list[Output]]:
         """Return the uncut model's side after a step on the clients' mini-batches, and their losses."""
         clients = range(self.lesson.num_clients)
-        gradients = [
-            self._works.describe(
-                "whole_gradient",
-                (whole.adapter,),
-                batch=self._batch(client, step),
-                dropout=self._dropout(client, step),
-            )
-            for client in clients
-        ]
+        gradients = [self._whole_gradient(client, whole.adapter, step) for client in clients]
         side = self._update(whole, [one.out("adapter_gradient") for one in gradients], clients, step)
         return side, [one.out("loss") for one in gradients]
 
@@ -208,6 +251,14 @@ class Training:
         """Return the files of the adapter as PEFT has them; ``adapters`` as for :meth:`evaluate`."""
         work = self._works.describe("export", adapters, base=self.lesson.model.base.name_or_path)
         return work.out("files")
+
+    def _whole_gradient(self, client: int, adapter: Output, step: int) -> Work:
+        return self._works.describe(
+            "whole_gradient",
+            (adapter,),
+            batch=self._batch(client, step),
+            dropout=self._dropout(client, step),
+        )
 
     def _update(self, side: Side, gradients: Sequence[Output], clients: Sequence[int], step: int) -> Side:
         work = self._works.describe(

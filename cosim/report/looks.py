@@ -39,6 +39,7 @@ _LOOKS = {
     "gradient_download": Look("#F0E442", "\\\\\\\\"),
     "client_backward": Look("#56B4E9", ""),
     "adapter_upload": Look("#D55E00", "xxxx"),
+    "client_forward_backward": Look("#0072B2", "", "#3395D6"),
     "aggregate": Look("#000000", "", "#FFFFFF"),
     "adapter_download": Look("#CC79A7", "...."),
     "whole_step": Look("#4D4D4D", "", "#B4B4B4"),

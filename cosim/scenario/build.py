@@ -74,6 +74,9 @@ class Prepared:
             allocator=scenario.allocator,
             lesson=self.lesson,
             executor=executor,
+            amounts=scenario.scheme.amounts,
+            cut_layers=scenario.scheme.cut_layers(self.lesson.shape),
+            sparsity=scenario.scheme.sparsity,
             local_steps=scenario.scheme.local_steps,
             links=scenario.scheme.links,
             watch=watch,
@@ -190,6 +193,8 @@ def _probe_lesson(scenario: Scenario, found: _Found) -> None:
 
 
 def _refuse_cut(scenario: Scenario, shape: ModelShape) -> None:
+    if scenario.scheme.cut_layers(shape) == (shape.num_layers,):
+        return  # nothing is cut
     cut_layer, num_layers = scenario.model.cut_layer, shape.num_layers
     if not cut_layer < num_layers:
         places = "1" if num_layers == 2 else f"1 to {num_layers - 1}"
@@ -243,7 +248,8 @@ def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
     needs = prepared.scenario.scheme.memory_bytes(prepared.lesson, allocation.cut_layer, allocation.lora_rank)
     what = f"training with cut_layer {allocation.cut_layer} and rank {allocation.lora_rank}"
     server = prepared.main_server
-    found.attempt(lambda: server.refuse_what_does_not_fit(needs[MAIN_SERVER], what))
+    if MAIN_SERVER in needs:
+        found.attempt(lambda: server.refuse_what_does_not_fit(needs[MAIN_SERVER], what))
     by_memory = sorted(prepared.clients, key=lambda device: device.memory_bytes or float("inf"))
     if "client" in needs:  # one client stands for all: a hundred phones of one kind are one fault
         found.attempt(lambda: by_memory[0].refuse_what_does_not_fit(needs["client"], what))

@@ -5,8 +5,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from cosim.allocation.state import Amounts, Sparsity
 from cosim.kernel.clock import Steps
 from cosim.learning.lesson import Lesson
+from cosim.learning.shape import ModelShape
+from cosim.learning.training import split_amounts
 from cosim.learning.work import Work
 from cosim.parts import Part
 from cosim.world import MAIN_SERVER, Moment, World
@@ -37,9 +40,29 @@ class Scheme(Part):
         """Whether rounds last as :mod:`cosim.allocation.delay` says while the air holds still."""
         return False
 
+    def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
+        """Return how many blocks can be kept on a client, ascending."""
+        return tuple(range(1, shape.num_layers))
+
+    def amounts(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> Amounts:
+        """Return what is sent and computed, as an allocator sees it."""
+        one = split_amounts(lesson, cut_layer, lora_rank)
+        return Amounts(
+            client_forward_flop=one.client_forward_flop,
+            client_backward_flop=one.client_backward_flop,
+            server_flop=one.server_flop * lesson.num_clients,
+            activation_bits=one.activation_bits,
+            gradient_bits=one.activation_bits,
+            adapter_bits=one.adapter_bits,
+        )
+
+    def sparsity(self, lesson: Lesson, lora_rank: int) -> Sparsity | None:
+        """Return what may be left out of the adapters that are sent; None where they are sent whole."""
+        return None
+
     @abstractmethod
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
-        """Return what one client and the main server must hold, by ``client`` and ``main-server``, bytes."""
+        """Return what a client and the main server must hold, by ``client`` and ``main-server``, bytes."""
 
     @abstractmethod
     def run(self, world: World) -> Steps:

@@ -36,7 +36,7 @@ class Centralized(Scheme):
                 moment = Moment(round_, local_step)
                 step = (round_ - 1) * self.local_steps + local_step - 1
                 whole, losses = training.whole_step(whole, step)
-                flop = training.whole_step_flop * world.num_clients
+                flop = training.whole.flop * world.num_clients
                 span = yield from world.compute(
                     MAIN_SERVER, "whole_step", moment, flop, whole.adapter.work, ready
                 )

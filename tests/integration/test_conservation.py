@@ -175,7 +175,9 @@ def test_nobody_serves_more_than_its_capacity(chosen, played):
 @for_all_cells
 @given(chosen=changes())
 def test_who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them(chosen, played):
+    """But for who has to pause, because a decision under way lets clients take turns."""
     _, world = played(chosen)
+    may_pause = any(event["set"].get("allocator.kind") == "in_turn" for event in chosen["events"])
     held = holdings(world)
     for span in spans_of(world):
         if span["kind"] == "transfer" and span["end_ns"] > span["start_ns"]:
@@ -183,7 +185,7 @@ def test_who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them(chose
             covered = sorted((begin, end) for begin, end, _, _ in mine)
             reached = span["start_ns"]
             for begin, end in covered:
-                assert begin <= reached
+                assert begin <= reached or may_pause
                 reached = max(reached, end)
             assert reached == span["end_ns"]
 
@@ -203,6 +205,8 @@ def test_the_bits_of_a_span_are_its_grants_times_their_rates(chosen, played):
         sent = fastest = 0.0
         for begin, end in pairwise(sorted(edges)):
             now = sorted((number, power) for since, until, number, power in mine if since <= begin < until)
+            if not now:
+                continue  # a decision that takes turns made it pause
             numbers, powers = (np.array(column) for column in zip(*now, strict=True))
             first = cell.block_at(begin)
             count = cell.block_at(end - 1) - first + 1

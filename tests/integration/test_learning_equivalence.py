@@ -91,6 +91,36 @@ def test_more_local_steps_than_one_part_from_centralised_training(trained):
     assert furthest(adapter_of(split), adapter_of(whole)) > 1e-8
 
 
+@pytest.mark.parametrize("local_steps", [1, 3])
+@pytest.mark.parametrize("optimizer", [{"kind": "adamw", "learning_rate": 1e-2}, {"kind": "sgd"}])
+def test_one_federated_client_learns_what_centralised_training_does_bit_for_bit(
+    trained, optimizer, local_steps
+):
+    changes = {"clients.count": 1, "training.optimizer": optimizer}
+    steps = {"num_rounds": 2, "local_steps": local_steps}
+    federated = trained({**changes, "scheme": {"kind": "federated", **steps}})
+    whole = trained({**changes, "scheme": {"kind": "centralized", **steps}})
+    assert losses_of(federated) == losses_of(whole)
+    assert adapter_bytes(federated) == adapter_bytes(whole)
+    assert federated.manifest["fingerprints"]["learning"] == whole.manifest["fingerprints"]["learning"]
+
+
+def test_a_federated_round_averages_what_each_client_would_learn_alone(tiny_scenario):
+    """FedAvg against a mean over eight clients, each trained by hand from the same start."""
+    sizes = {"kind": "size", "fractions": [0.2, 0.1, 0.1, 0.15, 0.1, 0.1, 0.15, 0.1]}
+    lesson = prepare(tiny_scenario({"clients.count": 8, "data.partition": sizes})).lesson
+    training = Training(lesson, lesson.shape.num_layers, lesson.lora.rank)
+    start = training.start("whole")
+    alone = {client: training.local_round(client, start, range(3)).after for client in range(8)}
+    average = training.aggregate(alone)
+    _, (found, *each) = lesson.executor(lesson.lora.rank).settle(
+        (), [average, *(side.adapter for side in alone.values())]
+    )
+    for name, tensor in found.items():
+        expected = sum(weight * one[name].double() for weight, one in zip(lesson.weights, each, strict=True))
+        assert float((tensor.double() - expected).abs().max()) <= 1e-7
+
+
 def test_a_server_that_serves_as_clients_arrive_teaches_the_same(trained):
     joint = trained({"scheme.server_batch": "joint"})
     each = trained({"scheme.server_batch": "per_client"})

@@ -65,6 +65,7 @@ SIZES = {"kind": "size", "spread": 1.0}
 LINEAR = {"training.optimizer.schedule": "linear"}
 BATCHED = {"training.executor": "batched", "training.max_group": 2}
 CENTRAL = {"scheme": {"kind": "centralized", "num_rounds": 2, "local_steps": 2}}
+FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}}
 WHOLE = frozenset({"whole_gradient", "update", "evaluate", "export"})
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -81,6 +82,15 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"scheme.local_steps": 3}, frozenset({"evaluate", "export"}), CENTRAL),
     ),
     "scheme.centralized.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, CENTRAL),),
+    "scheme.federated.num_rounds": (
+        Case({"scheme.num_rounds": 3}, frozenset({"export"}), FEDERATED),
+        Case({"scheme.num_rounds": 3}, WHOLE | {"aggregate"}, {**FEDERATED, **LINEAR}),
+    ),
+    "scheme.federated.local_steps": (Case({"scheme.local_steps": 3}, WHOLE | {"aggregate"}, FEDERATED),),
+    "scheme.federated.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, FEDERATED),),
+    "scheme.federated.participation": (
+        Case({"scheme.participation": 0.5}, WHOLE | {"aggregate"}, FEDERATED),
+    ),
     "scheme.split_federated.num_rounds": (
         Case({"scheme.num_rounds": 3}, frozenset({"export"})),
         Case({"scheme.num_rounds": 3}, LEARNED, LINEAR),

@@ -6,7 +6,7 @@ from math import ceil
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosim.errors import StalledError
@@ -146,6 +146,7 @@ BLOCKS = st.lists(st.one_of(st.just(0.0), st.floats(1e5, 1e9)), min_size=1, max_
 
 
 @settings(deadline=None, max_examples=150)
+@example(amount=52943, start=0, block_ns=105886, rates=[0.0, 1e5])  # ends with the 10,000th block
 @given(
     amount=st.integers(1, 10**6),
     start=st.integers(0, 10**9),
