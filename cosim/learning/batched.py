@@ -31,15 +31,18 @@ class Batched(Computing):
     """Computes works of equal shape, for different clients, in one call with stacked adapters.
 
     Agrees with :class:`~cosim.learning.executor.Sequential` up to the rounding
-    of sums that are added up in another order. What cannot be stacked is
-    computed one by one, and ``fallback_reason`` says why.
+    of sums that are added up in another order. A call always has the same number
+    of slots, idle ones filled, so that the kernels are the same ones and the last
+    bit of a value does not hang on who else is in the group. What cannot be
+    stacked is computed one by one, and ``fallback_reason`` says why.
 
     Parameters
     ----------
     make_trainer
         As for ``Sequential``.
     max_group
-        Most works in one call, and so most mini-batches whose graphs are alive at one time.
+        Slots of a call, and so most mini-batches whose graphs are alive at one time;
+        with one slot all are computed one by one.
     fetch
         As for :class:`~cosim.learning.executor.Computing`.
     """
@@ -64,13 +67,15 @@ class Batched(Computing):
         if self._trainer is None:
             self._trainer = self._make_trainer()
         operation = works[0].operation
-        if len(works) > 1 and operation not in self._unstackable:
+        if self._max_group > 1 and operation not in self._unstackable and kind(works[0]) is not None:
+            idle = self._max_group - len(works) if operation != "client_backward" else 0
             try:
-                return self._trainer.together(works, inputs)
+                filled = [*works, *[works[0]] * idle], [*inputs, *[inputs[0]] * idle]
+                return self._trainer.together(*filled)[: len(works)]
             except (
                 Exception
             ) as fault:  # a model may refuse in any way; a fault of ours comes again one by one
-                if operation == "client_backward":
+                if operation == "client_backward":  # goes back through all slots of its forward pass
                     raise  # torch can go back wherever it went forward; and the graphs are used up
                 self._unstackable.add(operation)
                 lines = str(fault).strip().splitlines() or [""]
@@ -107,11 +112,11 @@ def plan(works: Sequence[Work], max_group: int) -> list[list[Work]]:
     of its kind. Described client by client, as schemes do it, a group goes
     forward, through the server and back before the next one begins.
     """
-    place = {work: number for number, work in enumerate(works)}
+    place = {work.key: number for number, work in enumerate(works)}
     readers: defaultdict[int, list[int]] = defaultdict(list)
     missing = [0] * len(works)
     for number, work in enumerate(works):
-        for parent in {place[one.work] for one in work.inputs if one.work in place}:
+        for parent in {place[one.work.key] for one in work.inputs if one.work.key in place}:
             readers[parent].append(number)
             missing[number] += 1
     kinds = [kind(work) for work in works]
@@ -147,18 +152,19 @@ def _there_and_back(groups: Sequence[list[Work]]) -> list[list[Work]]:
     split learning one client after the other, a graph of all would have to be
     walked once for each.
     """
-    place = {work: number for number, group in enumerate(groups) for work in group}
-    ways: dict[Work, tuple[int, int]] = {}
-    for work, number in place.items():
-        if work.operation == "client_backward" and (forward := _forward(work)) in place:
-            ways[work] = ways[forward] = (place[forward], number)
+    place = {work.key: number for number, group in enumerate(groups) for work in group}
+    ways: dict[str, tuple[int, int]] = {}
+    for work in (work for group in groups for work in group if work.operation == "client_backward"):
+        forward = _forward(work).key
+        if forward in place:
+            ways[work.key] = ways[forward] = (place[forward], place[work.key])
     return [part for group in groups for part in _parted(group, ways)]
 
 
-def _parted(group: Sequence[Work], ways: Mapping[Work, Hashable]) -> Iterable[list[Work]]:
+def _parted(group: Sequence[Work], ways: Mapping[str, Hashable]) -> Iterable[list[Work]]:
     parts: defaultdict[Hashable, list[Work]] = defaultdict(list)
     for work in group:
-        parts[ways.get(work)].append(work)
+        parts[ways.get(work.key)].append(work)
     return parts.values()
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cosim.learning.store import Shelf
 from cosim.learning.work import KEPT, Output, Work
@@ -49,6 +49,9 @@ class Computes(Protocol):
         """Return the fields of a work's value by name, from the values of its inputs in their order."""
 
 
+Key = tuple[str, str]
+"""Under what a value is known: key of the work, and field."""
+
 Fetch = Callable[[Output], Any]
 """Returns a value kept elsewhere, for a work without inputs whose value is not held here."""
 
@@ -56,7 +59,9 @@ Fetch = Callable[[Output], Any]
 class Computing(ABC):
     """Computes works group by group, and drops a value when the last work that reads it has.
 
-    What is in a group, and how one is computed, is for those derived to say.
+    Works of one key are one work, however often it was described: it is computed
+    once in a settlement, and not again in a later one that keeps its value. What
+    is in a group, and how one is computed, is for those derived to say.
 
     Parameters
     ----------
@@ -71,6 +76,7 @@ class Computing(ABC):
     def __init__(self, fetch: Fetch | None = None) -> None:
         self._fetch = fetch
         self._kept: WeakKeyDictionary[Work, dict[str, Any]] = WeakKeyDictionary()
+        self._anchors: WeakValueDictionary[str, Work] = WeakValueDictionary()
         self.num_computed = 0
 
     @abstractmethod
@@ -92,58 +98,64 @@ class Computing(ABC):
         """Compute everything below ``keep`` and ``read``."""
         wanted = (*keep, *read)
         works = self.uncomputed(wanted)
-        reads_left = Counter(one for work in works for one in work.inputs)
-        reads_left.update(wanted)
-        values: dict[Output, Any] = {}
+        reads_left = Counter(_key(one) for work in works for one in work.inputs)
+        reads_left.update(map(_key, wanted))
+        values: dict[Key, Any] = {}
         for group in self._groups(works):
             self._settle_group(group, values, reads_left)
-        for one in set(wanted) & values.keys():
-            values[one] = self._plain(values[one])
-        anchors: dict[Work, Work] = {}
+        for key in set(map(_key, wanted)) & values.keys():
+            values[key] = self._plain(values[key])
         kept: list[Output] = []
         for one in keep:
             value = self._value(one, values)
-            anchor = anchors.setdefault(one.work, _anchor(one.work))
+            anchor = self._anchors.get(one.work.key) or _anchor(one.work)
+            self._anchors[anchor.key] = anchor
             self._kept.setdefault(anchor, {})[one.field] = value
             kept.append(anchor.out(one.field))
         return kept, [self._value(one, values) for one in read]
 
-    def _settle_group(
-        self, group: Sequence[Work], values: dict[Output, Any], reads_left: Counter[Output]
-    ) -> None:
+    def _settle_group(self, group: Sequence[Work], values: dict[Key, Any], reads_left: Counter[Key]) -> None:
         """Compute a group into ``values``, and drop from there what nobody will read again."""
         computed = self._compute(group, [[self._value(one, values) for one in work.inputs] for work in group])
         self.num_computed += len(group)
         for work, fields in zip(group, computed, strict=True):
             for name, value in fields.items():
-                output = work.out(name)
-                if reads_left[output]:
-                    values[output] = value
-            for one in work.inputs:
-                reads_left[one] -= 1
-                if not reads_left[one]:
-                    values.pop(one, None)
+                if reads_left[work.key, name]:
+                    values[work.key, name] = value
+            for key in map(_key, work.inputs):
+                reads_left[key] -= 1
+                if not reads_left[key]:
+                    values.pop(key, None)
 
-    def _value(self, output: Output, values: dict[Output, Any]) -> Any:
-        held = self._kept.get(output.work, {})
+    def _value(self, output: Output, values: dict[Key, Any]) -> Any:
+        held = self._held(output.work)
         if output.field in held:
             return held[output.field]
-        if output not in values and self._fetch is not None:
-            values[output] = self._fetch(output)
-        return values[output]
+        key = _key(output)
+        if key not in values and self._fetch is not None:
+            values[key] = self._fetch(output)
+        return values[key]
+
+    def _held(self, work: Work) -> dict[str, Any]:
+        """Return what is kept of a work's value, whoever described it."""
+        anchor = self._anchors.get(work.key)
+        return {} if anchor is None else self._kept.get(anchor, {})
 
     def uncomputed(self, wanted: Iterable[Output]) -> list[Work]:
-        """Return the works that would have to be computed, inputs first."""
-        found: set[Work] = set()
+        """Return the works that would have to be computed, each once, inputs first."""
+        found: dict[str, Work] = {}
         open_ = list(wanted)
         while open_:
             output = open_.pop()
             work = output.work
-            if work in found or output.field in self._kept.get(work, ()) or self._is_elsewhere(work):
+            first = found.get(work.key)
+            if first is not None and first.order <= work.order:
                 continue
-            found.add(work)
+            if output.field in self._held(work) or self._is_elsewhere(work):
+                continue
+            found[work.key] = work  # of several, the one described first: it comes after its inputs, too
             open_.extend(work.inputs)
-        return sorted(found, key=lambda work: work.order)
+        return sorted(found.values(), key=lambda work: work.order)
 
     def _is_elsewhere(self, work: Work) -> bool:
         """Return whether a work is only named here, and its value is to be fetched."""
@@ -248,6 +260,6 @@ def _anchor(work: Work) -> Work:
     return Work(KEPT, (), {}, work.key, work.order)
 
 
-def _key(output: Output) -> tuple[str, str]:
-    """Return the key a value has in the store."""
+def _key(output: Output) -> Key:
+    """Return the key a value has here and in the store."""
     return output.work.key, output.field

@@ -175,21 +175,24 @@ class Lesson:
 
         Without a setting, so many that the widest tensor of a group stays where
         it is fast to read: in the cache of a CPU core; on a GPU, which only
-        gets faster with more, in a modest part of its memory.
+        gets faster with more, in a modest part of its memory. Of that, what
+        fills the fewest groups for all clients evenly, as idle slots cost the same.
         """
         if self.training.max_group is not None:
             return self.training.max_group
         width = max(linear.d_out for linear in self.shape.linears)
         numbers = self.training.batch_size * self.data.sequence_length * width
         limit = _CPU_GROUP_BYTES if self.model.torch_device == "cpu" else _CUDA_GROUP_BYTES
-        return min(_MAX_GROUP, max(1, limit // (numbers * self.model.bits_per_number // 8)))
+        most = min(_MAX_GROUP, max(1, limit // (numbers * self.model.bits_per_number // 8)))
+        num_groups = -(-self.num_clients // most)
+        return -(-self.num_clients // num_groups)
 
     @property
     def executor_settings(self) -> dict[str, Any]:
         """What the executor adds to that which decides values, none for the one that computes one by one."""
         if self.training.executor == "sequential":
             return {}
-        return {"executor": self.training.executor, "max_group": self.max_group}
+        return {"executor": self.training.executor, "slots": self.max_group}
 
     @cached_property
     def model_hash(self) -> str:

@@ -60,10 +60,6 @@ class StackedTrainer:
         """Return the fields of a work's value."""
         if work.operation == "client_backward" and isinstance(inputs[2], Row):
             return self.together([work], [inputs])[0]
-        sums = {"update": 2, "aggregate": 0}
-        if any(isinstance(one, Row) for one in inputs) and work.operation in sums:
-            with deterministic(self._lesson.model.torch_device):
-                return self._sum(work, inputs[: sums[work.operation]], inputs[sums[work.operation] :])
         return self._trainer(work, [_detached(one) for one in inputs])
 
     def plain(self, value: Any) -> Any:
@@ -151,17 +147,6 @@ class StackedTrainer:
             )
             for index in range(count)
         ]
-
-    def _sum(self, work: Work, side: Sequence[Any], terms: Sequence[Any]) -> dict[str, Any]:
-        """Return the weighted sum of the terms, or the side after a step along it if there is one."""
-        weights = work.settings["weights"]
-        total = _apply(
-            stacked(terms), lambda stack: torch.tensordot(stack.new_tensor(weights), stack, dims=1)
-        )
-        if not side:
-            return {"adapter": total}
-        adapter, optimizer = map(_detached, side)
-        return self._trainer.step(work.settings, adapter, optimizer, total)
 
     def _blocks(
         self, leaves: Adapter, hidden: Tensor, batch: Batch, first_block: int, last_block: int

@@ -213,8 +213,8 @@ def _mean_loss(outputs: Outputs) -> Tensor:
 
 def _weighted_sum(terms: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
     """Return the sum in the order of the terms, which fixes its rounding."""
-    total = {name: tensor * weights[0] for name, tensor in terms[0].items()}
+    names = list(terms[0])
+    total = [terms[0][name] * weights[0] for name in names]
     for term, weight in zip(terms[1:], weights[1:], strict=True):
-        for name, tensor in term.items():
-            total[name] = total[name].add(tensor, alpha=weight)
-    return total
+        torch._foreach_add_(total, [term[name] for name in names], alpha=weight)
+    return dict(zip(names, total, strict=True))

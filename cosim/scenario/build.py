@@ -137,7 +137,8 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
         return None, found.faults
     prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
     allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
-    prepared = replace(prepared, stages=tuple(_stages(prepared, found)), allocation=allocation)
+    prepared = replace(prepared, allocation=allocation)
+    prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
     return (None if found.faults else prepared), found.faults
 
 
@@ -227,24 +228,34 @@ def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
 
 
 def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
-    """Prepare what the scenario becomes at each event, and take a first decision there."""
+    """Prepare what the scenario becomes at each event, and see that a decision can be taken there."""
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
         for fault in _too_few_subchannels(scenario):
             found.add(fault)
         cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
         stage = replace(prepared, scenario=scenario, cell=cell, at_s=at_s)
         if not found.faults:
-            found.attempt(partial(_decide_and_fit, stage, found))
+            found.attempt(partial(_decide, stage, prepared.allocation))
         yield stage
 
 
-def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
-    """Return the first decision, held against the limits and every memory."""
+def _decide(prepared: Prepared, earlier: Allocation | None = None) -> Allocation:
+    """Return a decision, held against the limits; cut layer and rank stay those of an earlier one."""
 
     def nobody(_rank: int) -> Executor:
         raise AssertionError("a decision computes nothing")
 
-    allocation = prepared.world(nobody).decide(round_=1)
+    world = replace(prepared, allocation=None).world(nobody)
+    world.decisions.current = earlier
+    return world.decide(round_=1)
+
+
+def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
+    """Return the first decision, held against the limits and every memory.
+
+    Events change neither, as cut layer and rank stay what it made them.
+    """
+    allocation = _decide(prepared)
     needs = prepared.scenario.scheme.memory_bytes(prepared.lesson, allocation.cut_layer, allocation.lora_rank)
     what = f"training with cut_layer {allocation.cut_layer} and rank {allocation.lora_rank}"
     server = prepared.main_server

@@ -9,6 +9,7 @@ import pytest
 import tomli_w
 
 from cosim.cli import answer
+from cosim.scenario.build import check, prepare
 from cosim.scenario.load import to_dict
 
 
@@ -165,6 +166,19 @@ def test_faults_beyond_the_file_are_told_together_where_one_does_not_follow_from
 def test_too_little_memory_on_both_sides_is_two_faults(write, told):
     lines = told(write({"main_server.memory_bytes": 1000.0, "clients.memory_bytes": 2000.0}))
     assert [line.partition(":")[0] for line in lines] == ["main-server", "client-0"]
+
+
+def test_memory_is_held_against_the_cut_that_stays_after_an_event(tiny_scenario):
+    """An allocator that takes over would cut deeper, and may not: what its cut needs is nobody's fault."""
+    base = tiny_scenario()
+    lesson = prepare(base).lesson
+    here, deeper = (lesson.client_memory_bytes(cut, base.lora.rank) for cut in (1, 2))
+    assert here < deeper
+    takes_over = {"at_s": 0.01, "set": {"allocator": {"kind": "nested", "cut_layers": [2]}}}
+    changes = {"clients.memory_bytes": 0.5 * (here + deeper)}
+    assert check(tiny_scenario({**changes, "events": [takes_over]})) == []
+    (fault,) = check(tiny_scenario({**changes, "model.cut_layer": 2, "events": [takes_over]}))
+    assert fault.startswith("client-0: ")
 
 
 def test_a_missing_column_is_told_with_the_known_ones(write, told, tmp_path):

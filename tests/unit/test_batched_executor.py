@@ -24,6 +24,7 @@ from cosim.learning.store import Store
 from cosim.learning.trainer import Slab
 from cosim.learning.training import Side, Training
 from cosim.learning.work import Describer
+from cosim.rng import stream
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -431,8 +432,62 @@ def test_the_larger_a_mini_batch_the_fewer_go_together(lesson):
         for size in (1, 4, 16, 10**6)
     ]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] == 64
+    assert sizes[0] == NUM_CLIENTS  # more slots than clients would be idle
     assert sizes[-1] == 1
+
+
+def test_many_clients_are_dealt_evenly_into_the_fewest_groups(lesson):
+    some = lesson(executor="batched")
+    for num_clients, slots in ((64, 64), (65, 33), (200, 50)):
+        crowd = replace(some, shares=some.shares[:1] * num_clients)
+        small = crowd.training.model_copy(update={"batch_size": 1})
+        assert replace(crowd, training=small).max_group == slots
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(lesson, family):
+    """Any clients, in any order, in any groups: what a deadline or a part in the store leaves to compute."""
+    told = lesson(family, "float32", executor="batched", max_group=3)
+    training, chance = Training(told, 1, RANK), stream(5, "groupings", family).generator()
+    clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
+    before = told.executor(RANK)
+    exchanges = [training.exchange(client, side, server, 0) for client, side in enumerate(clients)]
+    sides = [training.server_update(server, exchanges, 0), *(one.after for one in exchanges)]
+    kept, _ = before.settle(server_and(sides[0], sides[1:]), ())
+    server, *clients = [Side(*pair) for pair in zip(kept[::2], kept[1::2], strict=True)]
+    exchanges = [training.exchange(client, side, server, 1) for client, side in enumerate(clients)]
+    read = {
+        client: [one.loss, one.server.out("gradient"), one.server.out("adapter_gradient"), one.after.adapter]
+        for client, one in enumerate(exchanges)
+    }
+    first = before.settle((), [output for outputs in read.values() for output in outputs])[1]
+    expected = {client: first[4 * client : 4 * client + 4] for client in read}
+    for _ in range(12):
+        some = chance.permutation(NUM_CLIENTS)[: chance.integers(1, NUM_CLIENTS + 1)].tolist()
+        while some:
+            group, some = some[: (cut := int(chance.integers(1, 5)))], some[cut:]
+            found = before.settle((), [output for client in group for output in read[client]])[1]
+            for place, client in enumerate(group):
+                pairs = zip(numbers(found[4 * place : 4 * place + 4]), numbers(expected[client]), strict=True)
+                assert all(torch.equal(left, right) for left, right in pairs)
+
+
+def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(lesson):
+    told = lesson(dtype="float32", executor="batched", optimizer=AdamW())
+    training, executor = Training(told, 1, RANK), told.executor(RANK)
+    client, server = training.start("client"), training.start("server")
+    exchanges = [training.exchange(number, client, server, 0) for number in range(NUM_CLIENTS)]
+    update = training.server_update(server, exchanges, 0)
+    average = training.aggregate({one.client: one.after for one in exchanges})
+    fresh = executor.settle((), [average, update.adapter])[1]
+    for several in (exchanges[1:3], exchanges):
+        parts = [one.after.adapter for one in several] + [
+            one.server.out("adapter_gradient") for one in several
+        ]
+        kept = executor.settle(parts, ())[0]
+        again = executor.settle((), [average, update.adapter])[1]
+        assert all(torch.equal(a, b) for a, b in zip(numbers(fresh), numbers(again), strict=True))
+        del kept
 
 
 @pytest.mark.gpu

@@ -139,6 +139,57 @@ def test_many_clients_side_by_side_have_one_value_under_way_each_time(works, sum
     assert sums.most_alive <= 100 + 6
 
 
+def test_a_work_described_twice_is_computed_once(works, sums, executor):
+    ends = [chain(works, 3), chain(works, 3)]
+    both = works.describe("aggregate", ends, add=0).out("adapter")
+    assert ends[0] != ends[1]
+    _, values = executor.settle((), [both, *ends])
+    assert [one.value for one in values] == [8, 4, 4]
+    assert len(sums.computed) == len(set(sums.computed)) == 5
+
+
+def test_a_work_whose_value_is_kept_is_not_computed_again_when_described_again(works, sums, executor):
+    (kept,), _ = executor.settle([chain(works, 3)], ())
+    computed = len(sums.computed)
+    (again,), (value,) = executor.settle([chain(works, 3)], [chain(works, 3)])
+    assert value.value == 4
+    assert again.work is kept.work
+    assert len(sums.computed) == computed
+    del kept, again, value
+    gc.collect()
+    assert len(sums.alive) == 0
+    executor.settle((), [chain(works, 3)])
+    assert len(sums.computed) == 2 * computed
+
+
+def test_a_value_read_again_later_lives_until_then_and_no_longer(works, sums, executor):
+    """The first and the last work of a chain read the same number, described twice."""
+
+    def side():
+        return works.describe("start", (), add=7).out("adapter")
+
+    out = works.describe("update", [side()], add=0).out("adapter")
+    for number in range(20):
+        out = works.describe("update", [out], add=number).out("adapter")
+    end = works.describe("update", [out, side()], add=0).out("adapter")
+    assert executor.settle((), [end])[1][0].value == 7 + sum(range(20)) + 7
+    assert sums.most_alive <= 6
+    gc.collect()
+    assert len(sums.alive) == 0
+
+
+def test_rounds_of_works_that_repeat_hold_no_more_with_every_round(works, sums, executor):
+    kept = executor.settle([chain(works, 2)], ())[0]
+    held = []
+    for number in range(30):
+        again = works.describe("update", [chain(works, 4), kept[0]], add=number).out("adapter")
+        kept = executor.settle([again], ())[0]
+        del again
+        gc.collect()
+        held.append((len(sums.alive), len(executor._anchors), len(executor._kept)))
+    assert set(held) == {(1, 1, 1)}
+
+
 graphs = st.lists(st.lists(st.integers(0, 10**6), max_size=3), min_size=1, max_size=12)
 
 
@@ -148,9 +199,9 @@ def test_any_graph_gives_what_adding_up_by_hand_gives(graph, picks, rest):
     works, executor, values, outs = Describer(), Sequential(Sums), [], []
     for number, parents in enumerate(graph):
         inputs = [parent % number for parent in parents] if number else []
-        work = works.describe("update", [outs[one] for one in inputs], add=number + 1)
+        work = works.describe("update", [outs[one] for one in inputs], add=number % 3)  # some are the same
         outs.append(work.out("adapter"))
-        values.append(number + 1 + sum(values[one] for one in inputs))
+        values.append(number % 3 + sum(values[one] for one in inputs))
     picked = [pick % len(outs) for pick in picks]
     if rest:  # keep some first, then ask for others that build on the forgotten past
         executor.settle([outs[picked[0]]], ())
