@@ -136,7 +136,6 @@ def client_memory_bytes(
     weights of every head. Left out are allocator slack and buffers that live
     only within one layer; measured peaks lie within a factor of two.
     """
-    check_cut(shape, cut_layer)
     adapter = adapter_numbers(shape, targets, lora_rank, 1, cut_layer)
     weights = shape.embedding_weights + cut_layer * shape.block_weights
     kept = cut_layer * _kept_numbers(shape, batch_size, sequence_length)
@@ -156,15 +155,16 @@ def server_memory_bytes(
     """Return an estimate of the memory the main server needs for one training step, bytes.
 
     As :func:`client_memory_bytes`, with the later blocks and the head; a tied
-    head needs its own copy of the embedding here. Logits and their softmax are
+    head needs its own copy of the embedding here, unless the cut leaves every
+    block on the same side as the embedding. Logits and their softmax are
     kept for the loss. ``batch_size`` is what it works on at once: for one
     update per step on the batches of all clients, their sum.
     """
-    check_cut(shape, cut_layer)
     trained = adapter_numbers(shape, targets, lora_rank, cut_layer + 1, shape.num_layers)
     trained += shape.trained_head_weights
     weights = (shape.num_layers - cut_layer) * shape.block_weights + shape.head_weights
-    weights += shape.vocab_size * shape.hidden_size if shape.has_tied_head else 0
+    has_copy = shape.has_tied_head and cut_layer < shape.num_layers
+    weights += shape.vocab_size * shape.hidden_size if has_copy else 0
     kept = (shape.num_layers - cut_layer) * _kept_numbers(shape, batch_size, sequence_length)
     classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
     kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)

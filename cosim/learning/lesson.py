@@ -144,8 +144,10 @@ class Lesson:
         )
 
     def whole_memory_bytes(self, lora_rank: int) -> int:
-        """Return what the uncut model needs for a step, bytes; both sides of any cut, added up."""
-        return self.client_memory_bytes(1, lora_rank) + self.server_memory_bytes(1, lora_rank, 1)
+        """Return what the uncut model needs for a step, bytes: all blocks, and then the head."""
+        num_layers = self.shape.num_layers
+        blocks = self.client_memory_bytes(num_layers, lora_rank)
+        return blocks + self.server_memory_bytes(num_layers, lora_rank, 1)
 
     @property
     def _number_sizes(self) -> dict[str, int]:
