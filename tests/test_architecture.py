@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "cosim"
 LINES = (
     ("errors", "units"),
     ("rng", "parts"),
-    ("distributions",),
+    ("distributions", "statistics"),
     ("kernel", "record"),
     ("radio", "compute", "learning"),
     ("allocation",),
@@ -26,7 +26,7 @@ LINES = (
 )
 """A room imports only from lines above its own; rooms on one line do not know each other."""
 
-REPORT_KNOWS = {"errors", "units", "record"}
+REPORT_KNOWS = {"errors", "units", "record", "statistics"}
 KNOW_REPORT = {"sounding", "cli"}
 
 LINE = {room: number for number, rooms in enumerate(LINES) for room in rooms}
