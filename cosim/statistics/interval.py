@@ -156,11 +156,12 @@ def bootstrap(
     tails = np.array([(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
     shares = np.broadcast_to(tails, (*mean.shape, 2))
     if corrected:
-        equal = (1e-12 * np.abs(left).max(axis=-1))[..., None]  # as equal as sums in another order are
+        largest = np.abs(left).max(axis=-1, keepdims=True)
+        equal = 1e-12 * largest  # as equal as sums in another order are
         below = (np.sum(means < -equal, axis=-1) + np.sum(means <= equal, axis=-1)) / (2.0 * num_resamples)
         shift = ndtri(np.clip(below, 0.5 / num_resamples, 1.0 - 0.5 / num_resamples))[..., None]
-        spread = np.sum(left**2, axis=-1)
-        skew = np.sum(left**3, axis=-1) / np.where(spread > 0.0, 6.0 * spread**1.5, 1.0)
+        scaled = left / np.where(largest > 0.0, largest, 1.0)
+        skew = np.sum(scaled**3, axis=-1) / np.maximum(6.0 * np.sum(scaled**2, axis=-1) ** 1.5, 1.0)
         moved = shift + ndtri(tails)
         shares = ndtr(shift + moved / (1.0 - skew[..., None] * moved))
     low, high = (mean + _quantile(means, shares[..., end]) for end in (0, 1))
