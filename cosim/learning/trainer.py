@@ -11,7 +11,9 @@ from torch import Tensor
 from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, Outputs, SplitModel
-from cosim.learning.work import Work
+from cosim.learning.regularizer import Regularizer
+from cosim.learning.work import Told, Work
+from cosim.parts import Part, make
 
 _MOST_LOSS = 709.0  # e to a little more is beyond floats
 
@@ -27,6 +29,7 @@ class Trainer:
         self._lesson = lesson
         self._model = model
         self._slab = Slab()
+        self._parts: dict[tuple[type[Part], str], Part] = {}
         self._operations: dict[str, Callable[..., dict[str, Any]]] = {
             "start": self._start,
             "client_forward": self._client_forward,
@@ -102,7 +105,10 @@ class Trainer:
         optimizer: dict[str, Tensor],
         *gradients: Adapter,
     ) -> dict[str, Any]:
-        return self.step(settings, adapter, optimizer, _weighted_sum(gradients, settings["weights"]))
+        gradient = _weighted_sum(gradients, settings["weights"])
+        if "regularizer" in settings:
+            gradient = self._part(Regularizer, settings["regularizer"]).added(adapter, gradient)
+        return self.step(settings, adapter, optimizer, gradient)
 
     def _aggregate(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         return {"adapter": _weighted_sum(adapters, settings["weights"])}
@@ -141,6 +147,13 @@ class Trainer:
             adapter, gradients, optimizer, settings["step"], settings["num_steps"]
         )
         return {"adapter": self._slab.put(adapter), "optimizer": self._slab.put(optimizer)}
+
+    def _part(self, base: Any, told: Told) -> Any:
+        """Return the part a work is told of, made once."""
+        key = base, repr(told)
+        if key not in self._parts:
+            self._parts[key] = make(base, told.settings)
+        return self._parts[key]
 
     def _batch(self, settings: Mapping[str, Any]) -> Batch:
         return self._lesson.tokens.train.batch(settings["batch"]["rows"])

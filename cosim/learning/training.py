@@ -8,7 +8,9 @@ from importlib import metadata
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.flop import activation_numbers, adapter_numbers, split_flop, whole_flop
 from cosim.learning.lesson import Lesson
+from cosim.learning.regularizer import Regularizer
 from cosim.learning.work import Describer, Output, Told, Work
+from cosim.parts import Part
 from cosim.rng import stream
 
 
@@ -222,12 +224,14 @@ class Training:
         adapters = [side.adapter for side in sides.values()]
         return self._works.describe("aggregate", adapters, weights=self._weights(sides)).out("adapter")
 
-    def local_round(self, client: int, whole: Side, steps: Sequence[int]) -> LocalRound:
+    def local_round(
+        self, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None
+    ) -> LocalRound:
         """Return the works of one client's mini-batches; ``steps`` count from 0 over the whole run."""
         done = []
         for step in steps:
             one = self._whole_gradient(client, whole.adapter, step)
-            whole = self._update(whole, [one.out("adapter_gradient")], [client], step)
+            whole = self._update(whole, [one.out("adapter_gradient")], [client], step, regularizer)
             done.append(LocalStep(whole.adapter.work, one.out("loss")))
         return LocalRound(client, tuple(done), whole)
 
@@ -260,12 +264,23 @@ class Training:
             dropout=self._dropout(client, step),
         )
 
-    def _update(self, side: Side, gradients: Sequence[Output], clients: Sequence[int], step: int) -> Side:
+    def _update(
+        self,
+        side: Side,
+        gradients: Sequence[Output],
+        clients: Sequence[int],
+        step: int,
+        regularizer: Regularizer | None = None,
+    ) -> Side:
+        told = {}
+        if regularizer is not None and not regularizer.is_none:
+            told["regularizer"] = told_part(regularizer)
         work = self._works.describe(
             "update",
             (side.adapter, side.optimizer, *gradients),
             weights=self._weights(clients),
             **self._optimizer_step(step),
+            **told,
         )
         return Side(work.out("adapter"), work.out("optimizer"))
 
@@ -293,6 +308,12 @@ class Training:
         if self.lesson.lora.dropout == 0.0:
             return None
         return stream(self.lesson.seed, "dropout", client, step).torch_seed()
+
+
+@cache
+def told_part(part: Part) -> Told:
+    """Return the settings of a part as a work is told them."""
+    return Told(**part.model_dump(mode="json"))
 
 
 @cache

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from cosim.allocation.state import Amounts
 from cosim.kernel.clock import Steps
 from cosim.learning.lesson import Lesson
+from cosim.learning.regularizer import Regularizer
+from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.training import LocalRound, Side, Training, whole_amounts
+from cosim.parts import OneOf
 from cosim.rng import stream
 from cosim.schemes import Scheme, measure_evaluation
 from cosim.world import FEDERATED_SERVER, Moment, World
@@ -31,6 +34,8 @@ class Federated(Scheme):
     ----------
     participation
         Share of the clients drawn for a round, rounded up; each set is as likely as any other.
+    regularizer
+        What is added to the loss of every mini-batch; recorded losses are without it.
 
     Source
     ------
@@ -43,7 +48,12 @@ class Federated(Scheme):
     kind: Literal["federated"] = "federated"
     links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"participation": 0.6})
+    regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
+    examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"participation": 0.6},
+        {"regularizer": {"kind": "orthogonality"}},
+    )
 
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
@@ -106,7 +116,9 @@ class _Play:
         seed, local_steps = self.world.lesson.seed, self.scheme.local_steps
         steps = range((round_ - 1) * local_steps, round_ * local_steps)
         return [
-            self.training.local_round(client, Side(self.adapter, self.optimizers[client]), steps)
+            self.training.local_round(
+                client, Side(self.adapter, self.optimizers[client]), steps, self.scheme.regularizer
+            )
             for client in self.scheme.taking_part(seed, self.world.num_clients, round_)
         ]
 

@@ -68,6 +68,12 @@ CENTRAL = {"scheme": {"kind": "centralized", "num_rounds": 2, "local_steps": 2}}
 FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}}
 WHOLE = frozenset({"whole_gradient", "update", "evaluate", "export"})
 
+
+def orthogonality(name, value):
+    given = {"scheme": {**FEDERATED["scheme"], "regularizer": {"kind": "orthogonality"}}}
+    return Case({f"scheme.regularizer.{name}": value}, WHOLE | {"aggregate"}, given)
+
+
 CASES: dict[str, tuple[Case, ...]] = {
     "name": (Case({"name": "other"}, NONE),),
     "description": (Case({"description": "another one"}, NONE),),
@@ -91,6 +97,11 @@ CASES: dict[str, tuple[Case, ...]] = {
     "scheme.federated.participation": (
         Case({"scheme.participation": 0.5}, WHOLE | {"aggregate"}, FEDERATED),
     ),
+    "scheme.federated.regularizer.kind": (
+        Case({"scheme.regularizer": {"kind": "orthogonality"}}, WHOLE | {"aggregate"}, FEDERATED),
+    ),
+    "scheme.federated.regularizer.orthogonality.form": (orthogonality("form", "off"),),
+    "scheme.federated.regularizer.orthogonality.weight": (orthogonality("weight", 0.2),),
     "scheme.split_federated.num_rounds": (
         Case({"scheme.num_rounds": 3}, frozenset({"export"})),
         Case({"scheme.num_rounds": 3}, LEARNED, LINEAR),
