@@ -1,6 +1,6 @@
 """What rank pairs weigh, and what is lost without some of them; neither a product BA nor an SVD is formed.
 
-Sums are in float64: an energy is a small difference of factors that lie close together.
+Sums are in float64, whatever the factors are in.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +25,8 @@ def stacks_of(pairs: RankPairs, adapter: Adapter) -> Iterator[_Stack]:
         Numbers of the matrices; rows of A and columns of B as rows, float64,
         shapes (num_modules, rank, num_inputs) and (num_modules, rank, num_outputs).
     """
-    for numbers in pairs.stacks:
-        modules = [pairs.modules[number] for number in numbers]
-        a = torch.stack([adapter[module.a_name].detach() for module in modules]).double()
-        b = torch.stack([adapter[module.b_name].detach() for module in modules]).double()
-        yield numbers, a, b.transpose(1, 2)
+    for numbers, a, b in _stacked(pairs, adapter):
+        yield numbers, a.double(), b.double().transpose(1, 2)
 
 
 def norm_energies(pairs: RankPairs, adapter: Adapter) -> Floats:
@@ -38,7 +35,7 @@ def norm_energies(pairs: RankPairs, adapter: Adapter) -> Floats:
     All pairs together have the energy of BA only if those of A, or those of B,
     are orthogonal to each other.
     """
-    return _by_pair(pairs, [(m, _square(a) * _square(b)) for m, a, b in stacks_of(pairs, adapter)])
+    return _by_pair(pairs, [(m, _rows(a, a) * _columns(b, b)) for m, a, b in _stacked(pairs, adapter)])
 
 
 def delta_energies(pairs: RankPairs, adapter: Adapter, reference: Adapter) -> Floats:
@@ -53,11 +50,11 @@ def delta_energies(pairs: RankPairs, adapter: Adapter, reference: Adapter) -> Fl
     """
     found = []
     for (m, new_a, new_b), (_, a, b) in zip(
-        stacks_of(pairs, adapter), stacks_of(pairs, reference), strict=True
+        _stacked(pairs, adapter), _stacked(pairs, reference), strict=True
     ):
         step_a, step_b = new_a - a, new_b - b
-        crossed = (step_b * b).sum(-1) * (new_a * step_a).sum(-1)
-        energy = _square(step_b) * _square(new_a) + _square(b) * _square(step_a) + 2.0 * crossed
+        energy = _columns(step_b, step_b) * _rows(new_a, new_a) + _columns(b, b) * _rows(step_a, step_a)
+        energy += 2.0 * _columns(step_b, b) * _rows(new_a, step_a)
         found.append((m, energy.clamp(min=0.0)))
     return _by_pair(pairs, found)
 
@@ -134,8 +131,22 @@ def energy_without(energies: Floats, chosen: Bools) -> float:
     return float(energies[~chosen].sum())
 
 
-def _square(rows: Tensor) -> Tensor:
-    return rows.square().sum(dim=-1)
+def _stacked(pairs: RankPairs, adapter: Adapter) -> Iterator[_Stack]:
+    """Return matrices of equal shape in one piece each, as they are: A by rows, B by columns."""
+    for numbers in pairs.stacks:
+        modules = [pairs.modules[number] for number in numbers]
+        a = torch.stack([adapter[module.a_name].detach() for module in modules])
+        yield numbers, a, torch.stack([adapter[module.b_name].detach() for module in modules])
+
+
+def _rows(left: Tensor, right: Tensor) -> Tensor:
+    """Return the inner products of rows of A, added up in float64, shape (num_modules, rank)."""
+    return (left * right).sum(dim=2, dtype=torch.float64)
+
+
+def _columns(left: Tensor, right: Tensor) -> Tensor:
+    """Return the inner products of columns of B, added up in float64, shape (num_modules, rank)."""
+    return (left * right).sum(dim=1, dtype=torch.float64)
 
 
 def _cosines(rows: Tensor) -> Tensor:
