@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -217,6 +217,10 @@ class Record:
         """One row per change of hands of a subchannel, a :class:`pyarrow.Table`."""
         return self._table("grants")
 
+    def columns(self, name: Literal["spans", "metrics", "grants"], columns: Sequence[str]) -> Any:
+        """Return some columns of one of the tables; the others are not read."""
+        return self._table(name, list(columns))
+
     def frame(self, name: Literal["spans", "metrics", "grants"]) -> Any:
         """Return one of the tables as a :class:`pandas.DataFrame`.
 
@@ -239,11 +243,11 @@ class Record:
         """The scenario as it was in force; it runs again to the same bytes."""
         return self.path / "scenario.toml"
 
-    def _table(self, name: str) -> Any:
+    def _table(self, name: str, columns: list[str] | None = None) -> Any:
         from pyarrow import parquet
 
         try:
-            return parquet.read_table(self.path / f"{name}.parquet")
+            return parquet.read_table(self.path / f"{name}.parquet", columns=columns)
         except FileNotFoundError:
             raise RecordError(f"{self.path}: has no {name}.parquet; the run is {self.status}.") from None
         except (OSError, ValueError) as fault:

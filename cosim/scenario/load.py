@@ -23,8 +23,21 @@ def load(path: Path | str) -> Scenario:
         With every fault of the file, one a line.
     """
     path = Path(path)
+    given = read_toml(path)
+    given.setdefault("name", path.stem)
+    return _validate(given, str(path), path.parent)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file has.
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot be read.
+    """
     try:
-        given = tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError:
         raise ScenarioError(f"{path}: there is no such file.") from None
     except OSError as fault:
@@ -33,8 +46,6 @@ def load(path: Path | str) -> Scenario:
         raise ScenarioError(f"{path}: is not UTF-8 text at byte {fault.start}; save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as fault:
         raise ScenarioError(f"{path}: is not TOML: {fault}.") from None
-    given.setdefault("name", path.stem)
-    return _validate(given, str(path), path.parent)
 
 
 def change(
@@ -60,7 +71,7 @@ def change(
     if seed is not None:
         given["seed"] = seed
     for path in sorted(changes, key=lambda path: not path.endswith("kind")):
-        _set(given, path, changes[path])
+        _set(given, path, changes[path], source)
     return _validate(given, source, Path.cwd())
 
 
@@ -111,6 +122,17 @@ def run_hash(scenario: Scenario) -> str:
     return blake2b(to_toml(scenario).encode(), digest_size=16).hexdigest()
 
 
+def read_dict(given: dict[str, Any], source: str) -> Scenario:
+    """Return the scenario that :func:`to_dict` wrote out; ``source`` begins the line of each fault.
+
+    Raises
+    ------
+    ScenarioError
+        With every fault, one a line.
+    """
+    return _validate(given, source, Path.cwd())
+
+
 def _validate(given: dict[str, Any], source: str, folder: Path) -> Scenario:
     try:
         scenario = Scenario.model_validate(given)
@@ -122,26 +144,26 @@ def _validate(given: dict[str, Any], source: str, folder: Path) -> Scenario:
     return located
 
 
-def _set(given: dict[str, Any], path: str, value: Any) -> None:
+def _set(given: dict[str, Any], path: str, value: Any, source: str) -> None:
     """Set one path; a list of one table is passed through without an index."""
     *steps, last = path.split(".")
     here: Any = given
     for step in steps:
         if isinstance(here, list):
             if not step.isdigit() or int(step) >= len(here):
-                raise ScenarioError(f"--set {path}: {step!r} must be a number from 0 to {len(here) - 1}.")
+                raise ScenarioError(f"{source} {path}: {step!r} must be a number from 0 to {len(here) - 1}.")
             here = here[int(step)]
         elif isinstance(here, dict):
             here = here.setdefault(step, {})
         else:
-            raise ScenarioError(f"--set {path}: {step!r} is not in a table.")
+            raise ScenarioError(f"{source} {path}: {step!r} is not in a table.")
     if isinstance(here, list):
         place = ".".join(steps)
         raise ScenarioError(
-            f"--set {path}: {steps[-1]!r} is a list; name one of its tables, such as {place}.0.{last}."
+            f"{source} {path}: {steps[-1]!r} is a list; name one of its tables, such as {place}.0.{last}."
         )
     if not isinstance(here, dict):
-        raise ScenarioError(f"--set {path}: {last!r} must be a setting in a table, not {here!r}.")
+        raise ScenarioError(f"{source} {path}: {last!r} must be a setting in a table, not {here!r}.")
     if last == "kind" and here.get("kind") != value:
         here.clear()
     if value is None:

@@ -1,0 +1,39 @@
+"""From a file to a study, and back to a file."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from cosim.errors import ScenarioError
+from cosim.scenario.faults import faults
+from cosim.scenario.load import read_toml
+from cosim.study.settings import Study
+
+
+def load_study(path: Path | str) -> Study:
+    """Return the study in a TOML file; its base counts from the file's folder.
+
+    Raises
+    ------
+    ScenarioError
+        With every fault of the file, one a line.
+    """
+    path = Path(path)
+    given = read_toml(path)
+    given.setdefault("name", path.stem)
+    try:
+        study = Study.model_validate(given)
+    except ValidationError as error:
+        told = (one.removeprefix("scenario: ") for one in faults(error, given, Study))
+        raise ScenarioError("\n".join(f"{path}: {one}" for one in told)) from None
+    base = study.base.expanduser()
+    return study.model_copy(update={"base": (path.parent / base).resolve()})
+
+
+def study_toml(study: Study) -> str:
+    """Return the file that gives this study again, every default written out."""
+    import tomli_w
+
+    given = study.model_dump(mode="json", exclude_none=True)
+    given["vary"] = {design: values for design, values in given["vary"].items() if values}
+    return tomli_w.dumps(given)

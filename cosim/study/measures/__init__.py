@@ -1,0 +1,58 @@
+"""Measures: one number a run is asked for."""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from cosim.parts import Part, family
+
+if TYPE_CHECKING:
+    from cosim.record.folder import Record
+
+Better = Literal["less", "more", "neither"]
+
+
+class Measure(Part):
+    """One number of a run, read from its folder."""
+
+    learned: ClassVar[bool] = False
+    """Whether it hangs on learned values, which a study of timing alone has not."""
+
+    unit: ClassVar[str] = ""
+    """Its unit, SI; empty where it has none."""
+
+    better: ClassVar[Better] = "less"
+    """Which of two values one would rather have."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        return self.kind
+
+    @abstractmethod
+    def of(self, record: "Record") -> float:
+        """Return the number; not a number where the run has none.
+
+        Raises
+        ------
+        RecordError
+            If the run cannot be read, or can have no such number.
+        """
+
+
+def from_text(given: Any) -> Any:
+    """Return a measure's settings from its name alone: a kind without settings, or any metric."""
+    if not isinstance(given, str):
+        return given
+    part = family(Measure).get(given)
+    needs_none = part is not None and not any(field.is_required() for field in part.model_fields.values())
+    return {"kind": given} if needs_none else {"kind": "metric", "metric": given}
+
+
+def losses(record: "Record") -> list[tuple[float, int, float]]:
+    """Return simulated time, s, round and value of every held-out loss, in the order of time."""
+    from pyarrow import compute
+
+    metrics = record.metrics
+    chosen = metrics.filter(compute.equal(metrics["name"], "eval_loss"))
+    columns = (chosen[name].to_pylist() for name in ("time_ns", "round", "value"))
+    return sorted((time_ns / 1e9, round_, value) for time_ns, round_, value in zip(*columns, strict=True))

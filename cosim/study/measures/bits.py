@@ -1,0 +1,37 @@
+"""Bits sent."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cosim.study.measures import Measure
+
+if TYPE_CHECKING:
+    from cosim.record.folder import Record
+
+
+class Bits(Measure):
+    """Payload of all transfers, bit; of those of one name where it is given.
+
+    Attributes
+    ----------
+    span
+        Name of the transfers, such as ``activation_upload``.
+    """
+
+    kind: Literal["bits"] = "bits"
+    span: str | None = None
+    unit: ClassVar[str] = "bit"
+    examples: ClassVar = ({}, {"span": "activation_upload"})
+
+    @property
+    def name(self) -> str:
+        return "bits" if self.span is None else f"bits of {self.span}"
+
+    def of(self, record: "Record") -> float:
+        from math import fsum
+
+        from pyarrow import compute
+
+        spans = record.columns("spans", ("name", "bits"))
+        if self.span is not None:
+            spans = spans.filter(compute.equal(spans["name"], self.span))
+        return fsum(spans["bits"].to_numpy())

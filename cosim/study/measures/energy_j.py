@@ -1,0 +1,40 @@
+"""Energy."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from cosim.study.measures import Measure
+
+if TYPE_CHECKING:
+    from cosim.record.folder import Record
+
+
+class EnergyJ(Measure):
+    """Energy of all computing and sending, J; of ``actor`` alone where one is named.
+
+    Attributes
+    ----------
+    actor
+        ``client`` for all clients together, or one actor such as ``client-0``
+        or ``main-server``; everybody without it.
+    """
+
+    kind: Literal["energy_j"] = "energy_j"
+    actor: str | None = None
+    unit: ClassVar[str] = "J"
+    examples: ClassVar = ({}, {"actor": "client"}, {"actor": "main-server"})
+
+    @property
+    def name(self) -> str:
+        return "energy_j" if self.actor is None else f"energy_j of {self.actor}"
+
+    def of(self, record: "Record") -> float:
+        from math import fsum
+
+        from pyarrow import compute
+
+        spans = record.columns("spans", ("actor", "energy_j"))
+        if self.actor is not None:
+            is_one = compute.equal(spans["actor"], self.actor)
+            of_all = compute.starts_with(spans["actor"], "client-") if self.actor == "client" else is_one
+            spans = spans.filter(of_all)
+        return fsum(spans["energy_j"].to_numpy())

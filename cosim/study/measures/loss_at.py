@@ -1,0 +1,33 @@
+"""Loss at a time."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from cosim.study.measures import Measure, losses
+
+if TYPE_CHECKING:
+    from cosim.record.folder import Record
+
+
+class LossAt(Measure):
+    """The latest held-out loss measured by an instant; a run that has ended keeps its last.
+
+    Attributes
+    ----------
+    time_s
+        Simulated time, s.
+    """
+
+    kind: Literal["loss_at"] = "loss_at"
+    time_s: float = Field(ge=0.0)
+    learned: ClassVar[bool] = True
+    examples: ClassVar = ({"time_s": 1.0},)
+
+    @property
+    def name(self) -> str:
+        return f"loss_at {self.time_s:g} s"
+
+    def of(self, record: "Record") -> float:
+        known = [loss for time_s, _, loss in losses(record) if time_s <= self.time_s]
+        return known[-1] if known else float("nan")

@@ -1,0 +1,179 @@
+"""The results of a study: its folder, and the tables in it.
+
+Their columns are a contract with other programs; ``FORMAT`` counts their versions.
+
+``results.parquet``
+    One row per case, replication and measure: ``case``, ``replication`` and
+    ``seed`` int64, ``measure``, ``value`` float64 (not a number where a run has
+    none), then a column for each factor under its path: float64 where it is a
+    number in every case, else text. Runs that failed have no rows.
+``curves.parquet``
+    One row per held-out loss: ``case``, ``replication``, ``simulated_s``, ``round``,
+    ``eval_loss``.
+``manifest.json``
+    ``format``, ``name``, ``status`` (running, complete, stopped), ``plan`` (a hash),
+    ``versions``, ``seeds``, ``replications``, ``confidence``, ``interval``, ``tight``
+    (whether ``until`` was reached; null without it), ``factors``, ``measures`` with
+    ``unit`` and ``better``, ``cases`` with ``name``, ``folder``, ``baseline``, ``settings``,
+    ``role`` and ``row`` (of a Sobol design), ``failed`` with ``case``, ``replication``
+    and ``reason``, ``wall_s``, ``workers``.
+``study.toml``
+    The study, defaults written out.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cosim.errors import RecordError
+from cosim.study.paths import shown
+from cosim.study.plan import Plan
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FORMAT = 1
+Status = Literal["running", "complete", "stopped"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run gave: the value of each measure in their order, and its held-out losses.
+
+    ``losses`` are simulated time, s, round and value.
+    """
+
+    case: int
+    replication: int
+    seed: int
+    values: tuple[float, ...]
+    losses: tuple[tuple[float, int, float], ...] = ()
+
+
+def results_table(plan: Plan, runs: Iterable[Measured]) -> "pyarrow.Table":
+    """Return what was measured, sorted by case, replication and measure, whoever ran what when."""
+    import pyarrow
+
+    ordered = sorted(runs, key=lambda run: (run.case, run.replication))
+    names = [measure.name for measure in plan.study.measures]
+    rows = [(run, name, value) for run in ordered for name, value in zip(names, run.values, strict=True)]
+    columns: dict[str, Any] = {
+        "case": pyarrow.array([plan.cases[run.case].name for run, _, _ in rows], pyarrow.string()),
+        "replication": pyarrow.array([run.replication for run, _, _ in rows], pyarrow.int64()),
+        "seed": pyarrow.array([run.seed for run, _, _ in rows], pyarrow.int64()),
+        "measure": pyarrow.array([name for _, name, _ in rows], pyarrow.string()),
+        "value": pyarrow.array([value for _, _, value in rows], pyarrow.float64()),
+    }
+    for path in plan.factors:
+        values, kind = _column([plan.factor(case, path) for case in plan.cases])
+        columns[path] = pyarrow.array([values[run.case] for run, _, _ in rows], kind)
+    return pyarrow.table(columns)
+
+
+def curves_table(plan: Plan, runs: Iterable[Measured]) -> "pyarrow.Table":
+    """Return the held-out losses, sorted by case, replication and time."""
+    import pyarrow
+
+    ordered = sorted(runs, key=lambda run: (run.case, run.replication))
+    rows = [(run, *loss) for run in ordered for loss in run.losses]
+    return pyarrow.table(
+        {
+            "case": pyarrow.array([plan.cases[row[0].case].name for row in rows], pyarrow.string()),
+            "replication": pyarrow.array([row[0].replication for row in rows], pyarrow.int64()),
+            "simulated_s": pyarrow.array([row[1] for row in rows], pyarrow.float64()),
+            "round": pyarrow.array([row[2] for row in rows], pyarrow.int64()),
+            "eval_loss": pyarrow.array([row[3] for row in rows], pyarrow.float64()),
+        }
+    )
+
+
+def _column(values: list[Any]) -> tuple[list[Any], Any]:
+    """Return a factor's values as a column has them, and the column's type."""
+    import pyarrow
+
+    if all(isinstance(one, int | float) and not isinstance(one, bool) for one in values):
+        return [float(one) for one in values], pyarrow.float64()
+    return [None if one is None else shown(one) for one in values], pyarrow.string()
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's folder, read back.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    manifest
+        The content of ``manifest.json``.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Results":
+        """Return the study in a folder.
+
+        Raises
+        ------
+        RecordError
+            If the folder is no study, or one of a format this version cannot read.
+        """
+        path = Path(path)
+        try:
+            manifest = json.loads((path / "manifest.json").read_text())
+        except FileNotFoundError:
+            raise RecordError(f"{path}: is no folder of a study: it has no manifest.json.") from None
+        except (OSError, ValueError) as fault:
+            raise RecordError(f"{path}/manifest.json: cannot be read: {fault}.") from None
+        if not isinstance(manifest, dict) or manifest.get("kind") != "study":
+            raise RecordError(f"{path}: is no folder of a study; name another.")
+        if manifest.get("format") != FORMAT:
+            raise RecordError(
+                f"{path}: is a study of format {manifest.get('format')}, this version of cosim reads "
+                f"{FORMAT}; open it with the version that made it."
+            )
+        return cls(path, manifest)
+
+    @property
+    def table(self) -> Any:
+        """One row per case, replication and measure, a :class:`pyarrow.Table`."""
+        return self._table("results")
+
+    @property
+    def curves(self) -> Any:
+        """One row per held-out loss, a :class:`pyarrow.Table`."""
+        return self._table("curves")
+
+    def frame(self) -> Any:
+        """Return the results as a :class:`pandas.DataFrame`.
+
+        Raises
+        ------
+        RecordError
+            If they cannot be read, or pandas is not installed.
+        """
+        try:
+            return self.table.to_pandas()
+        except ImportError:
+            raise RecordError("a data frame needs pandas: install it by pip install pandas.") from None
+
+    def _repr_html_(self) -> str:
+        from cosim.study.notebook import as_html
+
+        return as_html(self.path, self.manifest)
+
+    def _table(self, name: str) -> Any:
+        from pyarrow import parquet
+
+        try:
+            return parquet.read_table(self.path / f"{name}.parquet")
+        except FileNotFoundError:
+            raise RecordError(
+                f"{self.path}: has no {name}.parquet; the study is {self.manifest.get('status')}."
+            ) from None
+        except (OSError, ValueError) as fault:
+            raise RecordError(f"{self.path}/{name}.parquet: cannot be read: {fault}.") from None
