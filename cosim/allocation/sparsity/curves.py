@@ -1,0 +1,290 @@
+"""What is lost by sending less: the energy each client leaves unsent, as a convex falling curve of its bits.
+
+Two shapes. :class:`Stepped` is exact: when pairs are sent in the order of energy
+per bit, the rest falls in straight pieces, one a pair. :class:`Exponential` is
+the fit a client may report instead, two numbers. The generic curve, a straight
+line, is the first with one piece.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from cosim.allocation.sparsity.flat_rate import (
+    bandwidth_for_rate,
+    bandwidth_for_slope,
+    flat_rate,
+    rate_slope,
+    rate_slope_change,
+)
+from cosim.units import Floats, Ints
+
+_MOST_STEPS = 100
+_TOLERANCE = 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """How long and over what each client may send.
+
+    Attributes
+    ----------
+    snr_hz, overhead_bits
+        As in :class:`~cosim.allocation.sparsity.uplink.Uplink`, shape (num_clients,).
+    left_s
+        From its first bit to the deadline, s, positive, shape (num_deadlines, num_clients).
+    """
+
+    snr_hz: Floats
+    overhead_bits: Floats
+    left_s: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Demand:
+    """What the clients take at a price per Hz, each of shape (num_deadlines, num_clients).
+
+    Attributes
+    ----------
+    bandwidth_hz
+        Bandwidth, Hz.
+    change_hz
+        What it changes by when the logarithm of the price does, not positive, Hz.
+    num_pieces
+        How many pieces of its curve a client sends whole; 0 where there are none.
+    """
+
+    bandwidth_hz: Floats
+    change_hz: Floats
+    num_pieces: Ints
+
+    def where(self, chosen: np.ndarray, other: "Demand") -> "Demand":
+        """Return this one in the chosen rows, and another in the rest."""
+        return Demand(
+            np.where(chosen, self.bandwidth_hz, other.bandwidth_hz),
+            np.where(chosen, self.change_hz, other.change_hz),
+            np.where(chosen, self.num_pieces, other.num_pieces),
+        )
+
+
+class Curves(ABC):
+    """The curves of all clients, already times their weights; bits count without the overhead.
+
+    Attributes
+    ----------
+    useful_bits
+        From how many bits on nothing more is won, shape (num_clients,).
+    num_pieces
+        Straight pieces of each curve, shape (num_clients,).
+    """
+
+    useful_bits: Floats
+    num_pieces: Ints
+
+    @abstractmethod
+    def remaining(self, bits: Floats) -> Floats:
+        """Return the energy left unsent, shape (..., num_clients)."""
+
+    @abstractmethod
+    def worth(self, bits: Floats) -> Floats:
+        """Return what the last of these bits saves, energy per bit, shape (..., num_clients)."""
+
+    @abstractmethod
+    def demand(self, log_price: Floats, window: Window, least: Demand, most: Demand) -> Demand:
+        """Return what each client takes at a price: one more hertz saves just what it costs.
+
+        Parameters
+        ----------
+        log_price
+            Logarithm of energy per Hz, shape (num_deadlines, 1).
+        window
+            How long and over what the clients may send.
+        least, most
+            The demand at a higher and at a lower price, or the limits; the answer lies between.
+        """
+
+
+class Stepped(Curves):
+    """Curves of straight pieces, each less steep than the one before."""
+
+    def __init__(self, bits: Sequence[Floats], energies: Sequence[Floats], weights: Floats) -> None:
+        """Put the pieces of each client in the order of energy per bit.
+
+        Parameters
+        ----------
+        bits, energies
+            For each client, size in bits and energy of what it may send piece by
+            piece, shape (num_pieces,).
+        weights
+            Weight of each client, shape (num_clients,).
+
+        Raises
+        ------
+        ValueError
+            If a size is not positive, or an energy or weight is negative or not finite.
+        """
+        most = max(len(one) for one in bits)
+        self._ends = np.zeros((len(bits), most + 1))
+        self._worth = np.zeros((len(bits), most))
+        for client, (size, energy) in enumerate(zip(bits, energies, strict=True)):
+            if not (np.asarray(size) > 0).all():
+                raise ValueError(f"client {client}: sizes in bits must be positive, got {list(size)}")
+            if not (np.isfinite(energy) & (np.asarray(energy) >= 0.0)).all():
+                raise ValueError(
+                    f"client {client}: energies must be finite and not negative, got {list(energy)}"
+                )
+            per_bit = np.asarray(energy, dtype=float) / size
+            order = np.argsort(-per_bit, kind="stable")
+            self._worth[client, : len(order)] = weights[client] * per_bit[order]
+            self._ends[client, 1 : len(order) + 1] = np.asarray(size, dtype=float)[order]
+        self._ends = np.cumsum(self._ends, axis=1)
+        self._rests = np.zeros_like(self._ends)
+        self._rests[:, :-1] = np.cumsum((self._worth * np.diff(self._ends))[:, ::-1], axis=1)[:, ::-1]
+        self._clients = np.arange(len(bits))
+        self.num_pieces = (self._worth > 0.0).sum(axis=1)
+        self.useful_bits = self._ends[self._clients, self.num_pieces]
+        with np.errstate(divide="ignore"):
+            self._log_worth = np.log(self._worth)
+
+    @classmethod
+    def generic(cls, dense_bits: Floats, energies: Floats, weights: Floats) -> Self:
+        """Return straight lines from a client's energy to nothing at its dense bits."""
+        return cls(list(dense_bits[:, None]), list(energies[:, None]), weights)
+
+    def remaining(self, bits: Floats) -> Floats:
+        bits = np.clip(bits, 0.0, self.useful_bits)
+        piece = self._piece(bits)
+        gone = (bits - self._ends[self._clients, piece]) * self._worth[self._clients, piece]
+        return np.asarray(self._rests[self._clients, piece] - gone)
+
+    def worth(self, bits: Floats) -> Floats:
+        return np.asarray(self._worth[self._clients, self._piece(bits)])
+
+    def num_whole(self, bits: Floats) -> Ints:
+        """Return how many pieces fit whole into some bits, shape (..., num_clients)."""
+        return np.asarray((self._ends[:, 1:] <= np.asarray(bits)[..., None]).sum(axis=-1)).clip(
+            max=self.num_pieces
+        )
+
+    def bits_of(self, num_pieces: Ints) -> Floats:
+        """Return the bits of so many whole pieces, shape (..., num_clients)."""
+        return np.asarray(self._ends[self._clients, num_pieces])
+
+    def _piece(self, bits: Floats) -> Ints:
+        """Return the piece the last of some bits lies in."""
+        before = (self._ends[:, 1:] < np.asarray(bits)[..., None]).sum(axis=-1)
+        return np.asarray(np.minimum(before, np.maximum(self.num_pieces - 1, 0)))
+
+    def demand(self, log_price: Floats, window: Window, least: Demand, most: Demand) -> Demand:
+        clients, left_s = self._clients, window.left_s
+        offset = log_price - np.log(left_s)
+        low, high = least.num_pieces, most.num_pieces
+        last_piece = self._worth.shape[1] - 1
+
+        def width_in(piece: Ints) -> Floats:
+            """Return where a piece, were it endless, would be left."""
+            log_slope = np.minimum(offset - self._log_worth[clients, np.minimum(piece, last_piece)], 7.0)
+            return bandwidth_for_slope(window.snr_hz, np.exp(log_slope))
+
+        while (low < high).any():
+            middle = (low + high) // 2  # is the piece of this number sent whole?
+            carried = left_s * flat_rate(window.snr_hz, width_in(middle)) - window.overhead_bits
+            whole = (carried >= self._ends[clients, np.minimum(middle, last_piece) + 1]) & (middle < high)
+            low, high = np.where(whole, middle + 1, low), np.where(whole, high, middle)
+        wanted = width_in(low)
+        floor = least.bandwidth_hz
+        risen = low > least.num_pieces
+        if risen.any():
+            at_kink = bandwidth_for_rate(
+                window.snr_hz, (window.overhead_bits + self._ends[clients, low]) / left_s
+            )
+            floor = np.where(risen, np.maximum(at_kink, floor), floor)
+        is_inside = (low < self.num_pieces) & (wanted > floor) & (wanted < most.bandwidth_hz)
+        wanted = np.where(low < self.num_pieces, wanted, most.bandwidth_hz)
+        taken = np.minimum(np.maximum(wanted, floor), most.bandwidth_hz)
+        relative = rate_slope(window.snr_hz, taken) / rate_slope_change(window.snr_hz, taken)
+        return Demand(taken, np.where(is_inside, relative, 0.0), low)
+
+
+class Exponential(Curves):
+    """Curves ``energy * exp(-decay * bits / dense_bits)``."""
+
+    def __init__(self, dense_bits: Floats, energies: Floats, decays: Floats, weights: Floats) -> None:
+        """Take the two numbers of each client.
+
+        Parameters
+        ----------
+        dense_bits, energies, decays, weights
+            Shape (num_clients,); bits positive, the others not negative.
+        """
+        self._energies = weights * energies
+        self._per_bit = decays / dense_bits
+        with np.errstate(divide="ignore"):
+            self._log_first = np.log(self._energies * self._per_bit)
+        self.useful_bits = np.where(np.isfinite(self._log_first), dense_bits, 0.0)
+        self.num_pieces = np.zeros(len(dense_bits), dtype=np.int64)
+
+    @classmethod
+    def fit(
+        cls, bits: Sequence[Floats], energies: Sequence[Floats], dense_bits: Floats, weights: Floats
+    ) -> Self:
+        """Return the fit each client would report: its whole energy, and the decay of the same mean.
+
+        The mean of the true curve over all keep ratios, as a share of the whole
+        energy, is that of the fit, ``(1 - exp(-d)) / d``.
+        """
+        steps = Stepped(bits, energies, np.ones(len(bits)))
+        whole = steps.remaining(np.zeros(len(bits)))
+        areas = 0.5 * ((steps._rests[:, 1:] + steps._rests[:, :-1]) * np.diff(steps._ends)).sum(axis=1)
+        means = np.divide(areas, whole * dense_bits, out=np.full(len(bits), 0.5), where=whole > 0.0)
+        return cls(dense_bits, whole, _decay_of_mean(means), weights)
+
+    def remaining(self, bits: Floats) -> Floats:
+        return np.asarray(self._energies * np.exp(-self._per_bit * bits))
+
+    def worth(self, bits: Floats) -> Floats:
+        return np.asarray(self._per_bit * self.remaining(bits))
+
+    def demand(self, log_price: Floats, window: Window, least: Demand, most: Demand) -> Demand:
+        snr_hz, left_s = window.snr_hz, window.left_s
+        low, high = least.bandwidth_hz, most.bandwidth_hz
+        goal = log_price - np.log(left_s) - self._log_first - self._per_bit * window.overhead_bits
+        steep = self._per_bit * left_s
+
+        def excess_at(taken: Floats) -> tuple[Floats, Floats]:
+            """Return how far the last hertz's worth lies above the price, in logarithms, and its slope."""
+            slope = rate_slope(snr_hz, taken)
+            excess = np.log(slope) - steep * flat_rate(snr_hz, taken) - goal
+            return excess, taken * (rate_slope_change(snr_hz, taken) / slope - steep * slope)
+
+        is_low, is_high = excess_at(low)[0] <= 0.0, excess_at(high)[0] >= 0.0
+        done = is_low | is_high
+        taken = np.where(is_high, high, np.where(is_low, low, np.sqrt(low * high)))
+        for _ in range(_MOST_STEPS):
+            excess, falls = excess_at(taken)
+            low, high = np.where(excess > 0.0, taken, low), np.where(excess > 0.0, high, taken)
+            step = -excess / falls
+            done |= (np.abs(step) <= _TOLERANCE) | (high - low <= _TOLERANCE * high)
+            if done.all():
+                break
+            with np.errstate(over="ignore"):
+                following = taken * np.exp(step)
+            following = np.where((low < following) & (following < high), following, np.sqrt(low * high))
+            taken = np.where(done, taken, following)
+        return Demand(taken, np.where(is_low | is_high, 0.0, taken / falls), least.num_pieces)
+
+
+def _decay_of_mean(means: Floats) -> Floats:
+    """Return ``d`` with ``(1 - exp(-d)) / d`` equal to each mean, which convexity keeps up to 1/2."""
+    means = np.clip(means, 1e-6, 0.5)
+    decays = 1.0 / means
+    for _ in range(_MOST_STEPS):
+        share = -np.expm1(-decays)
+        step = (share / decays - means) / ((share / decays - np.exp(-decays)) / decays)
+        decays = decays + step
+        if (np.abs(step) <= _TOLERANCE * decays).all():
+            break
+    return decays
