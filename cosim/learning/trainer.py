@@ -8,9 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosim.learning.codec import Codec
 from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, Outputs, SplitModel
+from cosim.learning.pair_works import (
+    compute_coherence,
+    compute_covariance,
+    compute_energies,
+    compute_weighted_mean,
+)
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.work import Told, Work
 from cosim.parts import Part, make
@@ -40,6 +47,10 @@ class Trainer:
             "aggregate": self._aggregate,
             "evaluate": self._evaluate,
             "export": self._export,
+            "coherence": compute_coherence,
+            "covariance": compute_covariance,
+            "weighted_mean": compute_weighted_mean,
+            "pair_energies": self._pair_energies,
         }
 
     def __call__(self, work: Work, inputs: list[Any]) -> dict[str, Any]:
@@ -134,6 +145,9 @@ class Trainer:
 
     def _export(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         return {"files": self._model.adapter_files(_joined(adapters))}
+
+    def _pair_energies(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
+        return compute_energies(self._part(Codec, settings["codec"]), *adapters)
 
     def step(
         self,

@@ -20,6 +20,10 @@ OPERATIONS = {
     "update": 1,
     "aggregate": 1,
     "evaluate": 1,
+    "coherence": 1,
+    "covariance": 1,
+    "weighted_mean": 1,
+    "pair_energies": 1,
     "export": 1,
 }
 """Version of each operation; a change of what one computes must raise its number."""
