@@ -54,7 +54,7 @@ class Difference:
 
 
 def difference(
-    after: Floats, before: Floats, *, method: Method = "student_t", confidence: float = 0.95, seed: int = 0
+    after: Floats, before: Floats, *, method: Method = "t", confidence: float = 0.95, seed: int = 0
 ) -> Difference:
     """Return ``after`` less ``before``, repetition by repetition.
 

@@ -41,7 +41,7 @@ def marginal(
     values: Floats,
     factors: tuple[int, ...],
     *,
-    method: Method = "student_t",
+    method: Method = "t",
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:

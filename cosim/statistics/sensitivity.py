@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cosim.rng import stream
 from cosim.statistics.interval import student_t
 from cosim.units import Floats, Ints
 
 _MOST_DEGREE = 10
 _TERMS_PER_CASE = 0.5
+_RESAMPLES = 499
 _Basis = tuple[Floats, Ints]
 """Functions of one factor, shape (num_cases, num_functions), and the degree of each."""
 
@@ -161,8 +163,14 @@ def expansion_indices(
     )
 
 
-def pick_freeze_indices(values_a: Floats, values_b: Floats, values_ab: Floats) -> Indices:
+def pick_freeze_indices(
+    values_a: Floats, values_b: Floats, values_ab: Floats, *, confidence: float = 0.95, seed: int = 0
+) -> Indices | None:
     """Return Sobol's indices from a pick-freeze design, by SciPy's estimator.
+
+    The intervals say how sure the indices are given so many points: percentiles
+    of indices over resampled points. A first-order index near zero may come out
+    just below it.
 
     Parameters
     ----------
@@ -171,20 +179,42 @@ def pick_freeze_indices(values_a: Floats, values_b: Floats, values_ab: Floats) -
     values_ab
         Results where factor ``i`` is as in the second set and the rest as in
         the first, shape (num_factors, num_points).
+    confidence, seed
+        Of the intervals, and of their resamples.
+
+    Returns
+    -------
+    Indices or None
+        None where nothing varies.
 
     Source
     ------
     A. Saltelli et al., "Variance based sensitivity analysis of model output",
     Computer Physics Communications 181, 2010, as ``scipy.stats.sobol_indices``.
     """
+    both = np.concatenate([values_a, values_b])
+    if both.var() <= 1e-24 * np.max(both**2):
+        return None
+    count = len(values_a)
+    found = _picked(values_a, values_b, values_ab)
+    drawn = stream(seed, "bootstrap", count).generator().integers(count, size=(_RESAMPLES, count))
+    again = [_picked(values_a[rows], values_b[rows], values_ab[:, rows]) for rows in drawn]
+    tails = [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0]
+    low, high = np.quantile(np.stack(again), tails, axis=0)
+    told = (
+        f"pick and freeze over {count} points by Saltelli's estimator (scipy.stats.sobol_indices); "
+        "intervals from resampled points"
+    )
+    return Indices(found[0], low[0], high[0], found[1], low[1], high[1], told)
+
+
+def _picked(values_a: Floats, values_b: Floats, values_ab: Floats) -> Floats:
     from scipy.stats import sobol_indices
 
     results: Any = {"f_A": values_a[None, :], "f_B": values_b[None, :], "f_AB": values_ab[:, None, :]}
-    found = sobol_indices(func=results, n=len(values_a))
-    unknown = np.full(len(values_ab), np.nan)
-    first, total = np.ravel(found.first_order), np.ravel(found.total_order)
-    told = f"pick and freeze over {len(values_a)} points (scipy.stats.sobol_indices)"
-    return Indices(first, unknown, unknown, total, unknown, unknown, told)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may be one point over and over
+        found = sobol_indices(func=results, n=len(values_a))
+    return np.nan_to_num(np.stack([np.ravel(found.first_order), np.ravel(found.total_order)]))
 
 
 def _legendre(values: Floats | Ints) -> _Basis:

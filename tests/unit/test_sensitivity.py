@@ -34,6 +34,10 @@ def test_pick_and_freeze_finds_the_indices_of_ishigami():
     found = pick_freeze_indices(ishigami(a), ishigami(b), ishigami(mixed))
     assert found.first == pytest.approx(FIRST, abs=0.02)
     assert found.total == pytest.approx(TOTAL, abs=0.02)
+    assert (found.first_low <= FIRST).all()
+    assert (found.first_high >= FIRST).all()
+    assert (found.total_high - found.total_low).max() < 0.1
+    assert pick_freeze_indices(np.ones(8), np.ones(8), np.ones((3, 8))) is None
 
 
 def test_an_expansion_finds_the_indices_of_ishigami():
