@@ -116,14 +116,16 @@ def lower_bound_s(choices: Choices) -> tuple[float, dict[str, Floats]]:
             break
         for link in todo:
             tighten(choices, link, weakest, deadlines)
-            same = np.arange(len(choices)) if not choices.compute_s[link].any() else [weakest]
-            solved.update((link, int(choice)) for choice in same)
+            solved.update((link, choice) for choice in choices.alike(link, weakest))
     return float(choices.total_s(deadlines).min()), deadlines
 
 
 def tighten(choices: Choices, link: str, choice: int, deadlines: Mapping[str, Floats]) -> None:
-    """Raise the bounds of all choices, in place, by prices sought for one of them."""
-    prices = find_prices(choices.phase(link, choice))
+    """Raise the bounds of all choices, in place, by prices sought for one of them that sends something."""
+    phase = choices.phase(link, choice)
+    if not phase.bits.any():
+        return
+    prices = find_prices(phase)
     found = prices.deadline_s(choices.compute_s[link], choices.bits[link][:, None])
     np.maximum(deadlines[link], found, out=deadlines[link])
 

@@ -119,6 +119,12 @@ class Choices:
             base.max_total_tx_power_w,
         )
 
+    def alike(self, link: str, choice: int) -> list[int]:
+        """Return the choices whose barrier is that of a choice up to a factor of all its times."""
+        if self.compute_s[link].any() or not self.bits[link][choice] > 0.0:
+            return [choice]
+        return np.flatnonzero(self.bits[link] > 0.0).tolist()
+
     def round_s(self, deadlines_s: Mapping[str, Floats]) -> Floats:
         """Return the delay of a round of each choice, s, shape (num_choices,).
 

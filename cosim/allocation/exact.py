@@ -112,16 +112,12 @@ class _Search:
         owners = self.proven[link, choice]
         return owners, self.barriers.power(link, choice, owners)
 
-    def _alike(self, link: str, choice: int) -> list[int]:
-        """Return the choices whose barrier is the same up to a factor: all, where nothing is computed."""
-        return [choice] if self.choices.compute_s[link].any() else list(range(len(self.choices)))
-
     def _tighten(self, choice: int) -> bool:
         """Raise the bounds of a choice by prices, once; return whether that was still to be done."""
         todo = [link for link in self.choices.phases if (link, choice) not in self._bounded]
         for link in todo:
             tighten(self.choices, link, choice, self.bounds)
-            self._bounded.update((link, other) for other in self._alike(link, choice))
+            self._bounded.update((link, other) for other in self.choices.alike(link, choice))
         return bool(todo)
 
     def _prove(self, choice: int, known: Solution, best_total: float) -> None:
@@ -131,7 +127,10 @@ class _Search:
                 continue
             candidates = (known[link][0], self.barriers.deal(link, choice))
             start = min(candidates, key=lambda one: self.barriers.power(link, choice, one).deadline_s)
-            phase, alike = self.choices.phase(link, choice), self._alike(link, choice)
+            phase, alike = self.choices.phase(link, choice), self.choices.alike(link, choice)
+            if not phase.bits.any():  # nothing is sent: any owners will do
+                self.proven[link, choice] = start
+                continue
             spare = best_total - float(self.choices.total_s(self.bounds)[choice])
             cutoff = float(self.bounds[link][choice]) + spare / self.choices.weight(link, choice)
             found = prove(

@@ -100,7 +100,7 @@ class Fedsllm2024(Allocator):
             )
         rates = equal * np.log1p(snr_hz / equal) / _LN2
         latest = float((compute_s + bits / rates).max())
-        if not self.is_optimised:
+        if not self.is_optimised or bits == 0:
             return equal, latest
         early = float((compute_s + bits * _LN2 / snr_hz).max())
         for _ in range(200):

@@ -16,6 +16,7 @@ is not charged for it. For one GPT-2 block on one sample of ``n`` tokens, width
     F_hd  = B_hd = 2 n d V          language model head, frozen
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from cosim.learning.shape import Linear, ModelShape
@@ -46,17 +47,20 @@ def split_flop(
     cut_layer: int,
     batch_size: int,
     sequence_length: int,
+    adapted_blocks: Collection[int] | None = None,
 ) -> SplitFlop:
     """Return the FLOP of one split training step of one mini-batch.
 
     Parameters
     ----------
     shape, targets, lora_rank
-        The model; names of the layers adapted in every block; rank of the adapters.
+        The model; names of the layers adapted in a block; rank of the adapters.
     cut_layer
         Blocks on the client, 1 to ``num_layers - 1``.
     batch_size, sequence_length
         Examples, and tokens of each, padding included.
+    adapted_blocks
+        Blocks that have adapters, counted from 1; without it, all have.
 
     Raises
     ------
@@ -77,23 +81,30 @@ def split_flop(
     """
     check_cut(shape, cut_layer)
     adapted = frozenset(shape.targets(targets))
-    client = _Tape(batch_size, sequence_length, lora_rank, adapted)
-    client.blocks(shape, cut_layer, has_gradient=False)
-    server = _Tape(batch_size, sequence_length, lora_rank, adapted)
-    # The server differentiates by what it receives, adapted or not: the client needs that gradient.
-    server.head(shape, server.blocks(shape, shape.num_layers - cut_layer, has_gradient=True))
+    client = _Tape(batch_size, sequence_length, lora_rank, adapted, adapted_blocks)
+    client_trains = client.blocks(shape, range(1, cut_layer + 1), has_gradient=False)
+    server = _Tape(batch_size, sequence_length, lora_rank, adapted, adapted_blocks)
+    # The server differentiates by what it receives, adapted or not, if the client needs that gradient.
+    later = range(cut_layer + 1, shape.num_layers + 1)
+    server.head(shape, server.blocks(shape, later, has_gradient=client_trains))
     return SplitFlop(client.forward, client.backward, server.forward, server.backward)
 
 
 def whole_flop(
-    shape: ModelShape, targets: tuple[str, ...], lora_rank: int, batch_size: int, sequence_length: int
+    shape: ModelShape,
+    targets: tuple[str, ...],
+    lora_rank: int,
+    batch_size: int,
+    sequence_length: int,
+    adapted_blocks: Collection[int] | None = None,
 ) -> WholeFlop:
     """Return the FLOP of one mini-batch through the model as a whole, trained in one place.
 
     The client's and the server's of any cut add up to it.
     """
-    tape = _Tape(batch_size, sequence_length, lora_rank, frozenset(shape.targets(targets)))
-    tape.head(shape, tape.blocks(shape, shape.num_layers, has_gradient=False))
+    adapted = frozenset(shape.targets(targets))
+    tape = _Tape(batch_size, sequence_length, lora_rank, adapted, adapted_blocks)
+    tape.head(shape, tape.blocks(shape, range(1, shape.num_layers + 1), has_gradient=False))
     return WholeFlop(tape.forward, tape.backward)
 
 
@@ -103,7 +114,12 @@ def activation_numbers(shape: ModelShape, batch_size: int, sequence_length: int)
 
 
 def adapter_numbers(
-    shape: ModelShape, targets: tuple[str, ...], lora_rank: int, first_block: int, last_block: int
+    shape: ModelShape,
+    targets: tuple[str, ...],
+    lora_rank: int,
+    first_block: int,
+    last_block: int,
+    adapted_blocks: Collection[int] | None = None,
 ) -> int:
     """Return how many numbers the LoRA factors of these blocks hold, both ends counted, from 1.
 
@@ -114,7 +130,8 @@ def adapter_numbers(
     12288
     """
     per_block = lora_rank * sum(linear.d_in + linear.d_out for linear in shape.targets(targets))
-    return (last_block - first_block + 1) * per_block
+    blocks = range(first_block, last_block + 1)
+    return per_block * sum(adapted_blocks is None or block in adapted_blocks for block in blocks)
 
 
 def client_memory_bytes(
@@ -126,6 +143,7 @@ def client_memory_bytes(
     sequence_length: int,
     bytes_per_number: int = 4,
     moments_per_weight: int = 2,
+    adapted_blocks: Collection[int] | None = None,
 ) -> int:
     """Return an estimate of the memory a client needs for one training step, bytes.
 
@@ -133,12 +151,14 @@ def client_memory_bytes(
     adapters with their gradients and the optimiser's moments (two for Adam),
     and what is kept of every block for the backward pass: per token the output
     of each linear layer, the two norms and the two sums, and the attention
-    weights of every head. Left out are allocator slack and buffers that live
+    weights of every head; nothing is kept of blocks in front of the first adapter,
+    which no gradient reaches. Left out are allocator slack and buffers that live
     only within one layer; measured peaks lie within a factor of two.
     """
-    adapter = adapter_numbers(shape, targets, lora_rank, 1, cut_layer)
+    adapter = adapter_numbers(shape, targets, lora_rank, 1, cut_layer, adapted_blocks)
     weights = shape.embedding_weights + cut_layer * shape.block_weights
-    kept = cut_layer * _kept_numbers(shape, batch_size, sequence_length)
+    reached = range(_first_adapted(adapted_blocks), cut_layer + 1)
+    kept = len(reached) * _kept_numbers(shape, batch_size, sequence_length)
     return bytes_per_number * (weights + (2 + moments_per_weight) * adapter + kept)
 
 
@@ -151,6 +171,7 @@ def server_memory_bytes(
     sequence_length: int,
     bytes_per_number: int = 4,
     moments_per_weight: int = 2,
+    adapted_blocks: Collection[int] | None = None,
 ) -> int:
     """Return an estimate of the memory the main server needs for one training step, bytes.
 
@@ -160,12 +181,13 @@ def server_memory_bytes(
     kept for the loss. ``batch_size`` is what it works on at once: for one
     update per step on the batches of all clients, their sum.
     """
-    trained = adapter_numbers(shape, targets, lora_rank, cut_layer + 1, shape.num_layers)
+    trained = adapter_numbers(shape, targets, lora_rank, cut_layer + 1, shape.num_layers, adapted_blocks)
     trained += shape.trained_head_weights
     weights = (shape.num_layers - cut_layer) * shape.block_weights + shape.head_weights
     has_copy = shape.has_tied_head and cut_layer < shape.num_layers
     weights += shape.vocab_size * shape.hidden_size if has_copy else 0
-    kept = (shape.num_layers - cut_layer) * _kept_numbers(shape, batch_size, sequence_length)
+    reached = range(max(_first_adapted(adapted_blocks), cut_layer + 1), shape.num_layers + 1)
+    kept = len(reached) * _kept_numbers(shape, batch_size, sequence_length)
     classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
     kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)
     return bytes_per_number * (weights + (2 + moments_per_weight) * trained + kept)
@@ -180,6 +202,10 @@ def check_cut(shape: ModelShape, cut_layer: int) -> None:
         )
 
 
+def _first_adapted(adapted_blocks: Collection[int] | None) -> int:
+    return 1 if adapted_blocks is None else min(adapted_blocks)
+
+
 def _kept_numbers(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
     """Numbers kept for the backward pass of one block."""
     per_token = 4 * shape.hidden_size + sum(linear.d_out for linear in shape.linears)
@@ -191,7 +217,12 @@ class _Tape:
     """Plays a pass with, in the place of each tensor, whether a gradient flows into it."""
 
     def __init__(
-        self, batch_size: int, sequence_length: int, lora_rank: int, adapted: frozenset[Linear]
+        self,
+        batch_size: int,
+        sequence_length: int,
+        lora_rank: int,
+        adapted: frozenset[Linear],
+        adapted_blocks: Collection[int] | None,
     ) -> None:
         if batch_size < 1 or sequence_length < 1 or lora_rank < 1:
             raise ValueError(
@@ -203,11 +234,15 @@ class _Tape:
         self._batch_size = batch_size
         self._sequence_length = sequence_length
         self._lora_rank = lora_rank
-        self._adapted = adapted
+        self._in_adapted_block = adapted
+        self._adapted_blocks = adapted_blocks
+        self._adapted: frozenset[Linear] = frozenset()
 
-    def blocks(self, shape: ModelShape, count: int, has_gradient: bool) -> bool:
-        """Play this many blocks on an input that has a gradient or none."""
-        for _ in range(count):
+    def blocks(self, shape: ModelShape, numbers: Iterable[int], has_gradient: bool) -> bool:
+        """Play these blocks on an input that has a gradient or none; return whether their output has one."""
+        for number in numbers:
+            is_adapted = self._adapted_blocks is None or number in self._adapted_blocks
+            self._adapted = self._in_adapted_block if is_adapted else frozenset()
             has_gradient = self._block(shape, has_gradient)
         return has_gradient
 

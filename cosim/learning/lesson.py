@@ -86,6 +86,7 @@ class Lesson:
         num_labels = len(corpus.labels) if model.task == "classification" else 0
         shape = ModelShape.read(config, model.task, num_labels)
         lora.targets(shape)  # a target that matches nothing is told here, before anything is built
+        lora.adapted_blocks(shape)
         if data.sequence_length > shape.max_positions:
             raise ScenarioError(
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "
@@ -113,6 +114,15 @@ class Lesson:
         """How many clients hold a share."""
         return len(self.shares)
 
+    @cached_property
+    def adapted_blocks(self) -> frozenset[int]:
+        """Blocks that get adapters, counted from 1."""
+        return self.lora.adapted_blocks(self.shape)
+
+    def client_trains(self, cut_layer: int) -> bool:
+        """Return whether any of the blocks kept on a client has an adapter."""
+        return min(self.adapted_blocks) <= cut_layer
+
     @property
     def weights(self) -> tuple[float, ...]:
         """Share of each client in all training examples, adding up to one."""
@@ -129,6 +139,7 @@ class Lesson:
             self.training.batch_size,
             self.data.sequence_length,
             **self._number_sizes,
+            adapted_blocks=self.adapted_blocks,
         )
 
     def server_memory_bytes(self, cut_layer: int, lora_rank: int, num_batches: int) -> int:
@@ -141,6 +152,7 @@ class Lesson:
             self.training.batch_size * num_batches,
             self.data.sequence_length,
             **self._number_sizes,
+            adapted_blocks=self.adapted_blocks,
         )
 
     def whole_memory_bytes(self, lora_rank: int) -> int:

@@ -1,9 +1,10 @@
 """Settings of the low-rank adapters, and their translation into PEFT's."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from cosim.errors import ScenarioError
 from cosim.learning.shape import ModelShape
 from cosim.parts import Table
 
@@ -14,7 +15,7 @@ _ALPHA_PER_RANK = 8.0  # a constant alpha / rank keeps the learning rate compara
 
 
 class Lora(Table):
-    """Low-rank adapters on the linear layers of every block, by PEFT.
+    """Low-rank adapters on linear layers of the blocks, by PEFT.
 
     Attributes
     ----------
@@ -28,6 +29,10 @@ class Lora(Table):
         Layers of a block that get an adapter, each by its name or any dotted tail of
         it, or ``["all-linear"]``; without it ``c_attn`` for GPT-2, ``q_proj`` and
         ``v_proj`` for Llama, ``query`` and ``value`` for BERT and RoBERTa.
+    blocks
+        Blocks that get adapters, counted from 1; without it, all do. A client that
+        keeps only blocks without one trains nothing: it sends activations, gets no
+        gradient back, and has no adapter to be averaged.
 
     Source
     ------
@@ -38,6 +43,7 @@ class Lora(Table):
     alpha: float | None = Field(default=None, gt=0.0)
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
+    blocks: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
 
     @property
     def scaling_alpha(self) -> float:
@@ -55,6 +61,30 @@ class Lora(Table):
         names = shape.default_targets if self.target_modules is None else self.target_modules
         return tuple(linear.name for linear in shape.targets(names))
 
+    def adapted_blocks(self, shape: ModelShape) -> frozenset[int]:
+        """Return the blocks that get adapters, counted from 1.
+
+        Raises
+        ------
+        ScenarioError
+            If the model has no such block.
+        """
+        every = frozenset(range(1, shape.num_layers + 1))
+        chosen = every if self.blocks is None else frozenset(self.blocks)
+        if not chosen <= every:
+            raise ScenarioError(
+                f"lora.blocks: the model has no block {min(chosen - every)}; "
+                f"its blocks are 1 to {shape.num_layers}."
+            )
+        return chosen
+
+    def deciding(self, rank: int) -> dict[str, Any]:
+        """Return what of these settings decides values at a rank, for the key of what is trained."""
+        settings = self.model_dump(mode="json") | {"rank": rank}
+        if self.blocks is None:  # younger than keys that are in stores already
+            del settings["blocks"]
+        return settings
+
     def peft_config(self, shape: ModelShape, base_name: str) -> "LoraConfig":
         """Return PEFT's settings for these adapters on a model called ``base_name``.
 
@@ -64,6 +94,8 @@ class Lora(Table):
         from peft import LoraConfig
 
         settings: dict[str, Any] = {}
+        if self.blocks is not None:
+            settings["layers_to_transform"] = [block - 1 for block in sorted(self.adapted_blocks(shape))]
         if shape.task == "classification":
             settings["modules_to_save"] = ["classifier" if shape.family in ("bert", "roberta") else "score"]
         return LoraConfig(

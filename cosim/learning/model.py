@@ -77,6 +77,8 @@ class SplitModel:
         Sizes of the model.
     names
         Names of all trained tensors: block by block, then the head of a classifier.
+    num_frozen
+        Blocks in front of the first adapter: what they make of a batch never changes.
     """
 
     def __init__(self, peft_model: Any, shape: ModelShape, seed: int) -> None:
@@ -92,6 +94,7 @@ class SplitModel:
             for block in self._body.blocks
         ]
         self._head_slots = list(slots.values())
+        self.num_frozen = next(number for number, slots in enumerate(self._block_slots) if slots)
         self._dropouts = [
             [module for module in block.modules() if type(module) is nn.Dropout and module.p > 0.0]
             for block in map(_lora_dropouts, self._body.blocks)
@@ -177,8 +180,23 @@ class SplitModel:
         later = (*self._block_slots[cut_layer:], self._head_slots)
         return tuple(slot.name for slots in later for slot in slots)
 
+    def frozen_prefix(self, batch: Batch, last_block: int) -> Tensor:
+        """Return what the blocks in front of the first adapter make of a batch, up to ``last_block``.
+
+        Shape (batch_size, sequence_length, hidden_size). No adapter and no
+        dropout has a say in it, and no gradient reaches it.
+        """
+        depth = min(self.num_frozen, last_block)
+        with torch.no_grad():
+            return self.run_blocks({}, self.embed(batch), self.attention_mask(batch), 1, depth)
+
     def client_forward(
-        self, adapter: Adapter, batch: Batch, cut_layer: int, dropout_seed: int | None = None
+        self,
+        adapter: Adapter,
+        batch: Batch,
+        cut_layer: int,
+        dropout_seed: int | None = None,
+        prefix: Tensor | None = None,
     ) -> Tensor:
         """Return the activations at the cut, shape (batch_size, sequence_length, hidden_size).
 
@@ -193,6 +211,8 @@ class SplitModel:
             Blocks on the client, 1 to ``num_layers - 1``.
         dropout_seed
             Stream of the LoRA dropout; None switches it off.
+        prefix
+            :meth:`frozen_prefix` of this batch up to the cut, where it is known already.
 
         Raises
         ------
@@ -200,9 +220,7 @@ class SplitModel:
             If the cut leaves a side without a block, or the sequence is too long for the model.
         """
         check_cut(self.shape, cut_layer)
-        return self.run_blocks(
-            adapter, self.embed(batch), self.attention_mask(batch), 1, cut_layer, dropout_seed
-        )
+        return self._blocks_to(cut_layer, adapter, batch, dropout_seed, prefix)
 
     def server_outputs(
         self,
@@ -235,11 +253,30 @@ class SplitModel:
         hidden = self.run_blocks(adapter, hidden, mask, cut_layer + 1, self.shape.num_layers, dropout_seed)
         return self._head(adapter, hidden, batch)
 
-    def whole_outputs(self, adapter: Adapter, batch: Batch, dropout_seed: int | None = None) -> Outputs:
+    def whole_outputs(
+        self,
+        adapter: Adapter,
+        batch: Batch,
+        dropout_seed: int | None = None,
+        prefix: Tensor | None = None,
+    ) -> Outputs:
         """Return losses and scores of the model without a cut; evaluate under ``torch.no_grad()``."""
-        mask = self.attention_mask(batch)
-        hidden = self.run_blocks(adapter, self.embed(batch), mask, 1, self.shape.num_layers, dropout_seed)
+        hidden = self._blocks_to(self.shape.num_layers, adapter, batch, dropout_seed, prefix)
         return self._head(adapter, hidden, batch)
+
+    def _blocks_to(
+        self,
+        last_block: int,
+        adapter: Adapter,
+        batch: Batch,
+        dropout_seed: int | None,
+        prefix: Tensor | None,
+    ) -> Tensor:
+        hidden = self.frozen_prefix(batch, last_block) if prefix is None else prefix
+        first_block = min(self.num_frozen, last_block) + 1
+        return self.run_blocks(
+            adapter, hidden, self.attention_mask(batch), first_block, last_block, dropout_seed
+        )
 
     def embed(self, batch: Batch) -> Tensor:
         """Return what the first block sees, shape (batch_size, sequence_length, hidden_size)."""

@@ -68,23 +68,33 @@ class StackedTrainer:
             return value
         return _apply(value.plain(), lambda tensor: tensor.detach().clone())
 
-    def _client_forward(self, works: Sequence[Work], adapters: Sequence[Any]) -> list[dict[str, Any]]:
-        batch = self._batch(works)
-        leaves = leaves_of(stacked(adapters))
-        hidden = _by_work(self._model.embed(batch), len(works))
-        activations = self._blocks(leaves, hidden, batch, 1, works[0].settings["cut_layer"])
+    def _client_forward(self, works: Sequence[Work], adapters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        leaves = leaves_of(stacked(adapters)) if adapters else {}
+        cut_layer = works[0].settings["cut_layer"]
+        hidden, first_block = self._begin(works, cut_layer)
+        activations = self._blocks(leaves, hidden, self._batch(works), first_block, cut_layer)
         return _rows(len(works), activations=activations, leaves=leaves)
 
     def _server_exchange(
         self, works: Sequence[Work], adapters: Sequence[Any], activations: Sequence[Any]
     ) -> list[dict[str, Any]]:
-        arrived = stacked(activations).detach().requires_grad_()
-        first_block = works[0].settings["cut_layer"] + 1
-        return self._exchange(works, adapters, arrived, first_block, {"gradient": arrived})
+        arrived, cut_layer = stacked(activations).detach(), works[0].settings["cut_layer"]
+        wanted = {}
+        if self._lesson.client_trains(cut_layer):
+            wanted = {"gradient": arrived.requires_grad_()}
+        return self._exchange(works, adapters, arrived, cut_layer + 1, wanted)
 
     def _whole_gradient(self, works: Sequence[Work], adapters: Sequence[Any]) -> list[dict[str, Any]]:
-        hidden = _by_work(self._model.embed(self._batch(works)), len(works))
-        return self._exchange(works, adapters, hidden, 1, {})
+        hidden, first_block = self._begin(works, self._model.shape.num_layers)
+        return self._exchange(works, adapters, hidden, first_block, {})
+
+    def _begin(self, works: Sequence[Work], last_block: int) -> tuple[Tensor, int]:
+        """Return what the frozen blocks in front make of all mini-batches, and the block that is next."""
+        prefixes = [self._trainer.prefix(work.settings, last_block) for work in works]
+        known = [prefix for prefix in prefixes if prefix is not None]
+        if not known:
+            return _by_work(self._model.embed(self._batch(works)), len(works)), 1
+        return torch.stack(known), min(self._model.num_frozen, last_block) + 1
 
     def _exchange(
         self,

@@ -18,6 +18,7 @@ from cosim.learning.pair_works import (
     compute_energies,
     compute_weighted_mean,
 )
+from cosim.learning.prefixes import Prefixes
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.work import Told, Work
 from cosim.parts import Part, make
@@ -37,6 +38,7 @@ class Trainer:
         self._model = model
         self._slab = Slab()
         self._parts: dict[tuple[type[Part], str], Part] = {}
+        self._train_prefixes, self._test_prefixes = Prefixes(), Prefixes()
         self._operations: dict[str, Callable[..., dict[str, Any]]] = {
             "start": self._start,
             "client_forward": self._client_forward,
@@ -69,26 +71,32 @@ class Trainer:
         adapter = {name: whole[name] for name in names}
         return {"adapter": adapter, "optimizer": self._lesson.training.optimizer.start(adapter)}
 
-    def _client_forward(self, settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
-        leaves = leaves_of(adapter)
-        batch = self._batch(settings)
-        activations = self._model.client_forward(leaves, batch, settings["cut_layer"], settings["dropout"])
+    def _client_forward(self, settings: Mapping[str, Any], adapter: Adapter | None = None) -> dict[str, Any]:
+        leaves, cut_layer = leaves_of(adapter or {}), settings["cut_layer"]
+        prefix = self.prefix(settings, cut_layer)
+        activations = self._model.client_forward(
+            leaves, self._batch(settings), cut_layer, settings["dropout"], prefix
+        )
         return {"activations": activations, "leaves": leaves}
 
     def _server_exchange(
         self, settings: Mapping[str, Any], adapter: Adapter, activations: Tensor
     ) -> dict[str, Any]:
         leaves = leaves_of(adapter)
-        arrived = activations.detach().requires_grad_()
+        arrived = activations.detach()
+        wanted = {}
+        if self._lesson.client_trains(settings["cut_layer"]):
+            wanted = {"gradient": arrived.requires_grad_()}
         outputs = self._model.server_outputs(
             leaves, arrived, self._batch(settings), settings["cut_layer"], settings["dropout"]
         )
         loss = _mean_loss(outputs)
-        gradient, *adapter_gradient = torch.autograd.grad(loss, [arrived, *leaves.values()])
+        found = torch.autograd.grad(loss, [*wanted.values(), *leaves.values()])
+        adapter_gradient = dict(zip(leaves, found[len(wanted) :], strict=True))
         return {
             "loss": loss.item(),
-            "gradient": gradient,
-            "adapter_gradient": self._slab.put(dict(zip(leaves, adapter_gradient, strict=True))),
+            **dict(zip(wanted, found, strict=False)),
+            "adapter_gradient": self._slab.put(adapter_gradient),
         }
 
     def _client_backward(
@@ -105,7 +113,9 @@ class Trainer:
 
     def _whole_gradient(self, settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
         leaves = leaves_of(adapter)
-        loss = _mean_loss(self._model.whole_outputs(leaves, self._batch(settings), settings["dropout"]))
+        prefix = self.prefix(settings, self._model.shape.num_layers)
+        batch = self._batch(settings)
+        loss = _mean_loss(self._model.whole_outputs(leaves, batch, settings["dropout"], prefix))
         gradients = torch.autograd.grad(loss, list(leaves.values()))
         return {"loss": loss.item(), "adapter_gradient": dict(zip(leaves, gradients, strict=True))}
 
@@ -132,7 +142,9 @@ class Trainer:
         with torch.no_grad():
             for first in range(0, len(test), size):
                 batch = test.batch(list(range(first, min(first + size, len(test)))))
-                outputs = self._model.whole_outputs(whole, batch, None)
+                depth = self._model.shape.num_layers
+                prefix = self._prefix(self._test_prefixes, (first, size), batch, depth)
+                outputs = self._model.whole_outputs(whole, batch, None, prefix)
                 loss_sum += float(outputs.loss_sum.double().sum())
                 num_targets += int(outputs.num_targets.sum())
                 num_correct += int(outputs.num_correct.sum())
@@ -168,6 +180,17 @@ class Trainer:
         if key not in self._parts:
             self._parts[key] = make(base, told.settings)
         return self._parts[key]
+
+    def prefix(self, settings: Mapping[str, Any], last_block: int) -> Tensor | None:
+        """Return what the frozen blocks in front make of a mini-batch; None where there are none."""
+        rows = settings["batch"]["rows"]
+        return self._prefix(self._train_prefixes, tuple(rows), self._batch(settings), last_block)
+
+    def _prefix(self, held: Prefixes, name: tuple[int, ...], batch: Batch, last_block: int) -> Tensor | None:
+        depth = min(self._model.num_frozen, last_block)
+        if depth == 0:
+            return None
+        return held.get((depth, name), lambda: self._model.frozen_prefix(batch, depth))
 
     def _batch(self, settings: Mapping[str, Any]) -> Batch:
         return self._lesson.tokens.train.batch(settings["batch"]["rows"])
@@ -241,6 +264,8 @@ def _mean_loss(outputs: Outputs) -> Tensor:
 def _weighted_sum(terms: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
     """Return the sum in the order of the terms, which fixes its rounding."""
     names = list(terms[0])
+    if not names:
+        return {}
     total = [terms[0][name] * weights[0] for name in names]
     for term, weight in zip(terms[1:], weights[1:], strict=True):
         torch._foreach_add_(total, [term[name] for name in names], alpha=weight)

@@ -28,17 +28,20 @@ class Exchange:
 
     Attributes
     ----------
+    mine
+        The client's side before the step.
     forward, server, backward
         The three works: activations; loss, their gradient and the server's own
-        gradient; the client's step.
+        gradient; the client's step, None where the client trains nothing.
     after
         The client's side after the step.
     """
 
     client: int
+    mine: Side
     forward: Work
     server: Work
-    backward: Work
+    backward: Work | None
 
     @property
     def loss(self) -> Output:
@@ -48,6 +51,8 @@ class Exchange:
     @property
     def after(self) -> Side:
         """The client's side after its step."""
+        if self.backward is None:
+            return self.mine
         return Side(self.backward.out("adapter"), self.backward.out("optimizer"))
 
 
@@ -84,6 +89,7 @@ class SplitAmounts:
     client_backward_flop: int
     server_flop: int
     activation_bits: int
+    gradient_bits: int
     adapter_bits: int
 
 
@@ -91,19 +97,23 @@ def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmount
     """Return the amounts of one client: FLOP and bits per mini-batch, adapter bits per round.
 
     A number travels in the precision it is computed in. The activations'
-    gradients are as large as the activations. Labels, the averaging of adapters
+    gradients are as large as the activations, and none where the client has no
+    adapter to train. Labels, the averaging of adapters
     and the optimiser's own arithmetic are neglected, as in FedsLLM.
     """
     shape, targets = lesson.shape, lesson.lora.targets(lesson.shape)
     batch_size, length = lesson.training.batch_size, lesson.data.sequence_length
-    flop = split_flop(shape, targets, lora_rank, cut_layer, batch_size, length)
+    blocks = lesson.adapted_blocks
+    flop = split_flop(shape, targets, lora_rank, cut_layer, batch_size, length, blocks)
     bits = lesson.model.bits_per_number
+    activation_bits = bits * activation_numbers(shape, batch_size, length)
     return SplitAmounts(
         client_forward_flop=flop.client_forward,
         client_backward_flop=flop.client_backward,
         server_flop=flop.server_forward + flop.server_backward,
-        activation_bits=bits * activation_numbers(shape, batch_size, length),
-        adapter_bits=bits * adapter_numbers(shape, targets, lora_rank, 1, cut_layer),
+        activation_bits=activation_bits,
+        gradient_bits=activation_bits if lesson.client_trains(cut_layer) else 0,
+        adapter_bits=bits * adapter_numbers(shape, targets, lora_rank, 1, cut_layer, blocks),
     )
 
 
@@ -127,8 +137,14 @@ def whole_amounts(lesson: Lesson, lora_rank: int) -> WholeAmounts:
     The adapter is that of all blocks, and a classifier's head with it.
     """
     shape, targets = lesson.shape, lesson.lora.targets(lesson.shape)
-    flop = whole_flop(shape, targets, lora_rank, lesson.training.batch_size, lesson.data.sequence_length)
-    numbers = adapter_numbers(shape, targets, lora_rank, 1, shape.num_layers) + shape.trained_head_weights
+    batch_size, length, blocks = (
+        lesson.training.batch_size,
+        lesson.data.sequence_length,
+        lesson.adapted_blocks,
+    )
+    flop = whole_flop(shape, targets, lora_rank, batch_size, length, blocks)
+    numbers = adapter_numbers(shape, targets, lora_rank, 1, shape.num_layers, blocks)
+    numbers += shape.trained_head_weights
     return WholeAmounts(flop.forward, flop.backward, lesson.model.bits_per_number * numbers)
 
 
@@ -160,6 +176,24 @@ class Training:
         return split_amounts(self.lesson, self.cut_layer, self.lora_rank)
 
     @cached_property
+    def client_trains(self) -> bool:
+        """Whether clients have an adapter: if not, no gradient is for them and nothing is averaged."""
+        return self.lesson.client_trains(self.cut_layer)
+
+    @cached_property
+    def _base(self) -> Told:
+        """What decides numbers that no adapter does."""
+        lesson = self.lesson
+        return Told(
+            base=lesson.model.base.content_key(),
+            dtype=lesson.model.dtype,
+            device=lesson.model.torch_device,
+            torch=_version("torch"),
+            transformers=_version("transformers"),
+            **lesson.executor_settings,
+        )
+
+    @cached_property
     def whole(self) -> WholeAmounts:
         """What a client computes and sends that holds the uncut model."""
         return whole_amounts(self.lesson, self.lora_rank)
@@ -176,7 +210,7 @@ class Training:
             num_labels=lesson.shape.num_labels,
             dtype=lesson.model.dtype,
             device=lesson.model.torch_device,
-            lora=lesson.lora.model_dump(mode="json") | {"rank": self.lora_rank},
+            lora=lesson.lora.deciding(self.lora_rank),
             cut_layer=None if part == "whole" else self.cut_layer,
             optimizer=self._optimizer,
             seed=stream(lesson.seed, "adapter").torch_seed(),
@@ -191,9 +225,14 @@ class Training:
         """Return the works of one mini-batch; ``step`` counts from 0 over the whole run."""
         batch = self._batch(client, step)
         dropout = self._dropout(client, step)
-        forward = self._works.describe(
-            "client_forward", (mine.adapter,), batch=batch, cut_layer=self.cut_layer, dropout=dropout
-        )
+        if self.client_trains:
+            forward = self._works.describe(
+                "client_forward", (mine.adapter,), batch=batch, cut_layer=self.cut_layer, dropout=dropout
+            )
+        else:  # the base alone decides, and the same mini-batch gives the same
+            forward = self._works.describe(
+                "client_forward", (), batch=batch, cut_layer=self.cut_layer, dropout=None, base=self._base
+            )
         at_server = self._works.describe(
             "server_exchange",
             (server.adapter, forward.out("activations")),
@@ -201,6 +240,8 @@ class Training:
             cut_layer=self.cut_layer,
             dropout=dropout,
         )
+        if not self.client_trains:
+            return Exchange(client, mine, forward, at_server, None)
         backward = self._works.describe(
             "client_backward",
             (
@@ -212,7 +253,7 @@ class Training:
             ),
             **self._optimizer_step(step),
         )
-        return Exchange(client, forward, at_server, backward)
+        return Exchange(client, mine, forward, at_server, backward)
 
     def server_update(self, server: Side, exchanges: Sequence[Exchange], step: int) -> Side:
         """Return the server's side after one step on the weighted sum of the clients' losses."""

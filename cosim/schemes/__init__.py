@@ -52,7 +52,7 @@ class Scheme(Part):
             client_backward_flop=one.client_backward_flop,
             server_flop=one.server_flop * lesson.num_clients,
             activation_bits=one.activation_bits,
-            gradient_bits=one.activation_bits,
+            gradient_bits=one.gradient_bits,
             adapter_bits=one.adapter_bits,
         )
 

@@ -25,7 +25,8 @@ class SplitFederated(Scheme):
     the gradient of their own loss and step. After ``local_steps`` of them the
     client adapters are averaged, weighted by data. Labels travel with the
     activations and are not charged; neither are averaging and the optimiser's
-    own arithmetic.
+    own arithmetic. Where clients have no adapter (``lora.blocks``) they only
+    forward and upload: nothing comes back to them and nothing is averaged.
 
     Attributes
     ----------
@@ -134,12 +135,20 @@ class _Play:
             self.server = self.training.server_update(self.server, exchanges, number)
             served = yield from self._serve(moment, self.server.adapter.work, exchanges, arrived)
             steps = [self._backward(moment, exchange, served) for exchange in exchanges]
-            self.ready = yield from self.world.together(steps, "download and backward of client")
+            ended = yield from self.world.together(steps, "download and backward of client")
+            self.ready = list(dict.fromkeys(ended))
         for exchange in exchanges:
             self.sides[exchange.client] = exchange.after
 
     def average(self, moment: Moment) -> Steps:
         """Upload of the client adapters, their average, and its download by everybody."""
+        if self.training.client_trains:
+            yield from self._average_adapters(moment)
+        if self.scheme.deadline_s is not None:
+            self.world.note(moment, "num_clients_in_time", len(self.taking_part))
+        self.taking_part = list(range(self.world.num_clients))
+
+    def _average_adapters(self, moment: Moment) -> Steps:
         bits, send = self.training.amounts.adapter_bits, self.world.send
         average = self.training.aggregate({client: self.sides[client] for client in self.taking_part})
         uploads = [
@@ -164,9 +173,6 @@ class _Play:
         ]
         self.ready = yield from self.world.together(downloads, "adapter download of client")
         self.adapter = average
-        if self.scheme.deadline_s is not None:
-            self.world.note(moment, "num_clients_in_time", len(self.taking_part))
-        self.taking_part = list(range(self.world.num_clients))
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
@@ -243,9 +249,11 @@ class _Play:
         )
 
     def _backward(self, moment: Moment, exchange: Exchange, served: int) -> Steps:
-        """Download of one client's gradient, then its backward pass and step."""
+        """Download of one client's gradient, then its backward pass and step, if it trains anything."""
         amounts, client = self.training.amounts, exchange.client
-        flop, bits = amounts.client_backward_flop, amounts.activation_bits
+        if exchange.backward is None:
+            return served
+        flop, bits = amounts.client_backward_flop, amounts.gradient_bits
         span = yield from self.world.send(
             "main_downlink", client, "gradient_download", moment, bits, exchange.server, [served]
         )

@@ -137,6 +137,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "lora.alpha": (Case({"lora.alpha": 3.0}, ALL),),
     "lora.dropout": (Case({"lora.dropout": 0.1}, ALL),),
     "lora.target_modules": (Case({"lora.target_modules": ["c_attn", "c_fc"]}, ALL),),
+    "lora.blocks": (Case({"lora.blocks": [1, 2]}, ALL),),
     # the data
     "data.source.kind": (
         Case({"data.source": {"kind": "file", "train_path": "train.csv", "test_path": "test.csv"}}, LEARNED),

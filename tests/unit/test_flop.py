@@ -53,10 +53,10 @@ def measured(model: SplitModel, cut_layer: int, batch_size: int, length: int) ->
         return result
 
     activations = counted(lambda: model.client_forward(adapter, batch, cut_layer))
-    received = activations.detach().requires_grad_()
+    received = activations.detach().requires_grad_(activations.requires_grad)
     outputs = counted(lambda: model.server_outputs(adapter, received, batch, cut_layer))
     counted(lambda: outputs.loss_sum.sum().backward())
-    counted(lambda: activations.backward(received.grad))
+    counted(lambda: activations.backward(received.grad) if activations.requires_grad else None)
     outputs = counted(lambda: model.whole_outputs(adapter, batch))
     counted(lambda: outputs.loss_sum.sum().backward())
     client_forward, server_forward, server_backward, client_backward, forward, backward = counts
@@ -76,6 +76,55 @@ def test_flop_is_what_torch_counts_at_every_cut(
             split = split_flop(model.shape, names, rank, cut_layer, batch_size, length)
             whole = whole_flop(model.shape, names, rank, batch_size, length)
             assert (split, whole) == measured(model, cut_layer, batch_size, length)
+
+
+BLOCKS: tuple[tuple[int, ...], ...] = ((1,), (2,), (3,), (1, 3), (2, 3), (1, 2, 3))
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+@pytest.mark.parametrize(("family", "task"), USES)
+def test_flop_is_what_torch_counts_wherever_the_adapters_are(
+    family: str, task: Task, blocks: tuple[int, ...]
+) -> None:
+    for targets in TARGETS[family][:2]:
+        lora = Lora(rank=2, target_modules=targets, blocks=blocks)
+        model = tiny_model(family, task, lora, dtype="float32")
+        names = lora.targets(model.shape)
+        for cut_layer in (1, 2):
+            split = split_flop(model.shape, names, 2, cut_layer, 2, 5, blocks)
+            whole = whole_flop(model.shape, names, 2, 2, 5, blocks)
+            assert (split, whole) == measured(model, cut_layer, 2, 5)
+            assert split.client_forward + split.server_forward == whole.forward
+            assert split.client_backward + split.server_backward == whole.backward
+            assert (split.client_backward > 0) == (min(blocks) <= cut_layer)
+
+
+@pytest.mark.parametrize("blocks", BLOCKS)
+@pytest.mark.parametrize(("family", "task"), USES)
+def test_adapter_numbers_are_those_of_the_tensors_wherever_the_adapters_are(
+    family: str, task: Task, blocks: tuple[int, ...]
+) -> None:
+    lora = Lora(rank=2, blocks=blocks)
+    model = tiny_model(family, task, lora)
+    shape, adapter, names = model.shape, model.initial_adapter(), lora.targets(model.shape)
+    for cut_layer in (1, 2):
+        client = sum(adapter[name].numel() for name in model.client_names(cut_layer))
+        server = sum(adapter[name].numel() for name in model.server_names(cut_layer))
+        assert client == adapter_numbers(shape, names, 2, 1, cut_layer, blocks)
+        later = adapter_numbers(shape, names, 2, cut_layer + 1, shape.num_layers, blocks)
+        assert server == later + shape.trained_head_weights
+
+
+def test_without_an_adapter_a_client_needs_no_memory_for_a_way_back() -> None:
+    def needs(blocks: tuple[int, ...] | None) -> tuple[int, int]:
+        told = (GPT2_SMALL, ("c_attn",), 4, 6, 4, 128, 4, 2, blocks)
+        return client_memory_bytes(*told), server_memory_bytes(*told)
+
+    client, server = needs(None)
+    assert needs(tuple(range(1, 13))) == (client, server)
+    assert needs((7, 8))[0] == 4 * (GPT2_SMALL.embedding_weights + 6 * GPT2_SMALL.block_weights)
+    assert needs((4, 7))[0] < needs((3, 7))[0] < client
+    assert needs((9,))[1] < needs((8,))[1] < server
 
 
 @pytest.mark.parametrize(
