@@ -147,7 +147,7 @@ class Decisions:
         """Return by how much the channel has changed since the last decision, dB.
 
         The largest change of any client on any link; a client's gain is its
-        mean over the subchannels it was granted.
+        mean over the subchannels it was granted, or all of the link where its band was carved anew.
         """
         if self._seen is None or self.current is None:
             return 0.0
@@ -155,7 +155,8 @@ class Decisions:
         for name, link in self._seen.links.items():
             now = self.cell.gain_at(name, time_ns)
             for client, grant in enumerate(self.current.grants[name]):
-                means = now[client, grant.subchannels].mean(), link.gains[client, grant.subchannels].mean()
+                heard = grant.subchannels if grant.bandwidths_hz is None else slice(None)
+                means = now[client, heard].mean(), link.gains[client, heard].mean()
                 largest = max(largest, abs(10.0 * float(np.log10(means[0] / means[1]))))
         return largest
 

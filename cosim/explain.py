@@ -190,35 +190,35 @@ def _in_force(
     start_ns, end_ns = span.start_ns, span.end_ns
     rows = [row for row in record.grants.to_pylist() if row["link"] == link and row["time_ns"] <= end_ns]
     changes = {row["time_ns"] for row in rows} | {from_ns for from_ns, _ in airs}
-    held: dict[int, tuple[str, float]] = {}
+    held: dict[int, tuple[str, float, float | None]] = {}
     found: list[tuple[int, Cell, Grant]] = []
     position = 0
     for instant in sorted({start_ns, *(one for one in changes if start_ns < one < end_ns)}):
         while position < len(rows) and rows[position]["time_ns"] <= instant:
             row = rows[position]
-            held[row["subchannel"]] = (row["client"], row["tx_power_w"])
+            held[row["subchannel"]] = (row["client"], row["tx_power_w"], row["bandwidth_hz"])
             position += 1
         mine = sorted(
-            (number, power) for number, (owner, power) in held.items() if owner == f"client-{client}"
+            (number, power, width)
+            for number, (owner, power, width) in held.items()
+            if owner == f"client-{client}"
         )
-        numbers = np.array([number for number, _ in mine], dtype=np.int64)
-        grant = Grant(numbers, np.array([power for _, power in mine]))
+        numbers = np.array([number for number, *_ in mine], dtype=np.int64)
+        widths = [width for *_, width in mine if width is not None]
+        powers = np.array([power for _, power, _ in mine])
+        grant = Grant(numbers, powers, np.array(widths) if widths else None)
         cell = next(cell for from_ns, cell in reversed(airs) if from_ns <= instant)
-        same = bool(found) and found[-1][1] is cell and _same(found[-1][2], grant)
+        same = bool(found) and found[-1][1] is cell and found[-1][2].equals(grant)
         if (mine or found) and not same:
             found.append((instant, cell, grant))
     return found
 
 
-def _same(one: Grant, other: Grant) -> bool:
-    return np.array_equal(one.subchannels, other.subchannels) and np.array_equal(
-        one.tx_power_w, other.tx_power_w
-    )
-
-
 def _rate(cell: Cell, link: str, client: int, grant: Grant) -> Rate:
     def rates(first: int, count: int) -> Floats:
-        return cell.rates(link, client, grant.subchannels, grant.tx_power_w, first, count)
+        return cell.rates(
+            link, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
+        )
 
     if cell.block_ns is None or not len(grant.subchannels):
         return ConstantRate(float(rates(0, 1)[0]))
@@ -228,9 +228,12 @@ def _rate(cell: Cell, link: str, client: int, grant: Grant) -> Rate:
 def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, end_ns: int) -> Stretch:
     first = cell.block_at(start_ns)
     last = cell.block_at(max(end_ns - 1, start_ns))
+    carved_hz = [None] * len(grant.subchannels) if grant.bandwidths_hz is None else grant.bandwidths_hz
     budgets = [
-        cell.budget(link, client, int(number), float(power), start_ns)
-        for number, power in zip(grant.subchannels, grant.tx_power_w, strict=True)
+        cell.budget(
+            link, client, int(number), float(power), start_ns, None if width is None else float(width)
+        )
+        for number, power, width in zip(grant.subchannels, grant.tx_power_w, carved_hz, strict=True)
     ]
     # A rate model may give a whole grant one rate, of which a subchannel alone is no fair share.
     snr = np.array([10.0 ** (budget.snr_db / 10.0) for budget in budgets])
@@ -249,5 +252,7 @@ def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, en
             )
             for budget, share in zip(budgets, shares, strict=True)
         ),
-        cell.rates(link, client, grant.subchannels, grant.tx_power_w, first, last - first + 1),
+        cell.rates(
+            link, client, grant.subchannels, grant.tx_power_w, first, last - first + 1, grant.bandwidths_hz
+        ),
     )

@@ -92,9 +92,12 @@ def _is_counted(cell: Cell, link: str) -> bool:
     return not isinstance(settings, DownlinkSettings) or settings.counted
 
 
-def _snr(cell: Cell, link: str, subchannels: Ints, tx_power_w: Floats, gain: Floats) -> Floats:
-    psd = tx_power_w / cell.bandwidths_hz(link)[subchannels]
-    return np.asarray(psd * gain / cell.noise_psd_w_per_hz)
+def _widths_hz(cell: Cell, link: str, subchannels: Ints, carved_hz: Floats) -> Floats:
+    return np.where(np.isnan(carved_hz), cell.bandwidths_hz(link)[subchannels], carved_hz)
+
+
+def _snr(cell: Cell, widths_hz: Floats, tx_power_w: Floats, gain: Floats) -> Floats:
+    return np.asarray(tx_power_w / widths_hz * gain / cell.noise_psd_w_per_hz)
 
 
 def _link_air(stages: list[_Stage], holdings: Holdings, index: int, end_ns: int, step_ns: int) -> LinkAir:
@@ -117,8 +120,11 @@ def _link_air(stages: list[_Stage], holdings: Holdings, index: int, end_ns: int,
         for client in np.unique(holdings.client[which]).tolist():
             own = holdings.client[which] == client
             numbers = subchannels[own]
-            gain = cell.gains(link, client, cell.block_at(time_ns), 1)[0, numbers]
-            snr = _snr(cell, link, numbers, holdings.tx_power_w[which[own]], gain)
+            carved_hz = holdings.carved_hz[which[own]]
+            block, is_carved = cell.block_at(time_ns), ~np.isnan(carved_hz)
+            gain = cell.channel_gains(link, client, numbers, block, 1, is_carved)[0]
+            widths = _widths_hz(cell, link, numbers, carved_hz)
+            snr = _snr(cell, widths, holdings.tx_power_w[which[own]], gain)
             snr_db[numbers, column] = linear_to_db(snr)
     return LinkAir(link, np.array(widths_hz), begins_ns, snr_db)
 
@@ -133,7 +139,7 @@ def _budgets(stages: list[_Stage], holdings: Holdings, spans: Spans, most_entrie
         mine = np.flatnonzero(holdings.link == index)
         for client in np.unique(holdings.client[mine]).tolist():
             of_whom[index, client] = mine[holdings.client[mine] == client]
-    found: dict[int, tuple[Ints, Floats, Floats, Floats]] = {}
+    found: dict[int, tuple[Ints, Floats, Floats, Floats, Floats]] = {}
     entries = draws = 0
     for span in by_length.tolist():
         client = numbers[spans.client[span]]
@@ -152,13 +158,15 @@ def _budgets(stages: list[_Stage], holdings: Holdings, spans: Spans, most_entrie
         if entries > most_entries or draws > _MOST_DRAWS:
             break
         power_w = holdings.tx_power_w[mine]
-        gain = cell.gains(link, client, cell.block_at(start_ns), 1)[0, subchannels]
-        snr = _snr(cell, link, subchannels, power_w, gain)
-        rate = cell.radio.rate.per_subchannel(snr, cell.bandwidths_hz(link)[subchannels])
-        found[span] = subchannels, power_w, gain, rate
+        carved_hz = holdings.carved_hz[mine]
+        block, is_carved = cell.block_at(start_ns), ~np.isnan(carved_hz)
+        gain = cell.channel_gains(link, client, subchannels, block, 1, is_carved)[0]
+        widths = _widths_hz(cell, link, subchannels, carved_hz)
+        rate = cell.radio.rate.per_subchannel(_snr(cell, widths, power_w, gain), widths)
+        found[span] = subchannels, power_w, gain, widths, rate
     known = sorted(found)
     columns = [
-        np.concatenate([found[span][part] for span in known]) if known else np.empty(0) for part in range(4)
+        np.concatenate([found[span][part] for span in known]) if known else np.empty(0) for part in range(5)
     ]
     counts = np.array([len(found[span][0]) for span in known], dtype=np.int64)
     return Budgets(
@@ -167,5 +175,6 @@ def _budgets(stages: list[_Stage], holdings: Holdings, spans: Spans, most_entrie
         subchannel=columns[0].astype(np.int64),
         tx_power_w=columns[1],
         gain=columns[2],
-        rate_bit_per_s=columns[3],
+        bandwidth_hz=columns[3],
+        rate_bit_per_s=columns[4],
     )

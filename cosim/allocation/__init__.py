@@ -45,6 +45,11 @@ class Allocator(Part):
 
     reallocate: Literal["once", "every_round"] | GainChange = "once"
 
+    @property
+    def carves_bands(self) -> bool:
+        """Whether it carves a link's band anew into channels of any width."""
+        return False
+
     @abstractmethod
     def allocate(self, state: CellState) -> Allocation:
         """Return the decision for this snapshot.

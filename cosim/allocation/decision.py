@@ -127,6 +127,8 @@ def _check_link(link: LinkState, grants: tuple[Grant, ...], shares_in_time: bool
                 f"{link.name}: subchannel {taken[0]} is granted to client {other} and to client {client}."
             )
         owners[grant.subchannels] = client
+        if grant.bandwidths_hz is not None:
+            _check_widths(link, client, grant)
         if not np.isfinite(grant.tx_power_w).all() or (grant.tx_power_w < 0).any():
             raise AllocationError(
                 f"{link.name}: client {client} is told to send {grant.tx_power_w.tolist()} W; "
@@ -137,10 +139,36 @@ def _check_link(link: LinkState, grants: tuple[Grant, ...], shares_in_time: bool
                 f"{link.name}: client {client} is told to send {grant.total_tx_power_w:.6g} W; "
                 f"its limit is {link.max_tx_power_w[client]:.6g} W."
             )
+    if any(grant.bandwidths_hz is not None for grant in grants):
+        _check_band(link, grants)
     powers = [grant.total_tx_power_w for grant in grants]
     total = max(powers) if shares_in_time else sum(powers)
     if total > link.max_total_tx_power_w * _SLACK:
         raise AllocationError(
             f"{link.name}: {total:.6g} W are told in all; "
             f"the limit of the link is {link.max_total_tx_power_w:.6g} W."
+        )
+
+
+def _check_widths(link: LinkState, client: int, grant: Grant) -> None:
+    widths = grant.bandwidths_hz
+    assert widths is not None
+    if widths.shape != grant.subchannels.shape or not np.isfinite(widths).all() or (widths <= 0.0).any():
+        raise AllocationError(
+            f"{link.name}: client {client} is given the widths {widths.tolist()} Hz for "
+            f"{len(grant.subchannels)} channels; each needs one, finite and positive."
+        )
+
+
+def _check_band(link: LinkState, grants: tuple[Grant, ...]) -> None:
+    """Refuse channels that are wider together than the band they are carved from."""
+    band_hz = float(link.bandwidths_hz.sum())
+    together_hz = sum(
+        float((link.bandwidths_hz[one.subchannels] if one.bandwidths_hz is None else one.bandwidths_hz).sum())
+        for one in grants
+    )
+    if together_hz > band_hz * _SLACK:
+        raise AllocationError(
+            f"{link.name}: the channels carved from it are {together_hz:.9g} Hz wide together; "
+            f"the link has {band_hz:.9g} Hz."
         )

@@ -137,8 +137,11 @@ def link_rates(link: LinkState, grants: tuple[Grant, ...]) -> Floats:
     """Return the rate each grant has while the gains stay as they are, bit/s, shape (num_clients,)."""
     rates = np.zeros(link.num_clients)
     for client, grant in enumerate(grants):
-        bandwidth_hz = link.bandwidths_hz[grant.subchannels]
-        gain = link.gains[client, grant.subchannels]
+        bandwidth_hz, gain = grant.bandwidths_hz, link.gains[client, grant.subchannels]
+        if bandwidth_hz is None:
+            bandwidth_hz = link.bandwidths_hz[grant.subchannels]
+        else:
+            gain = np.full(len(bandwidth_hz), link.gains[client].mean())
         snr = (grant.tx_power_w / bandwidth_hz) * gain / link.noise_psd_w_per_hz
         rates[client] = link.rate.rates(snr, bandwidth_hz)
     return rates

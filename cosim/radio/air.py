@@ -46,7 +46,7 @@ class _Link:
     waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
     paused: dict[int, _Transfer] = field(default_factory=dict)
     rates: dict[int, Rate] = field(default_factory=dict)
-    holders: dict[int, tuple[int, float]] = field(default_factory=dict)
+    holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
     admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
     busy: set[int] = field(default_factory=set)
 
@@ -198,12 +198,18 @@ class Air:
         cell, link = self._cell, state.name
         rate: Rate
         if cell.block_ns is None:
-            rate = ConstantRate(float(cell.rates(link, client, grant.subchannels, grant.tx_power_w, 0, 1)[0]))
+            rate = ConstantRate(
+                float(
+                    cell.rates(link, client, grant.subchannels, grant.tx_power_w, 0, 1, grant.bandwidths_hz)[
+                        0
+                    ]
+                )
+            )
         else:
             rate = BlockRate(
                 cell.block_ns,
                 lambda first, count: cell.rates(
-                    link, client, grant.subchannels, grant.tx_power_w, first, count
+                    link, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
                 ),
             )
         if own:
@@ -215,22 +221,32 @@ class Air:
         block = self._cell.block_at(self._clock.now)
         for client, grant in in_use.items():
             gains = None
-            powers = grant.tx_power_w.tolist()
-            for number, power in zip(grant.subchannels.tolist(), powers, strict=True):
-                if state.holders.get(number) == (client, power):
+            numbers, powers = grant.subchannels.tolist(), grant.tx_power_w.tolist()
+            carved_hz = grant.bandwidths_hz
+            widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
+            for which, (number, power, width) in enumerate(zip(numbers, powers, widths, strict=True)):
+                if state.holders.get(number) == (client, power, width):
                     continue
-                state.holders[number] = (client, power)
+                state.holders[number] = (client, power, width)
                 if gains is None:
-                    gains = self._cell.gains(state.name, client, block, 1)[0]
-                gain = float(gains[number])
+                    gains = self._cell.channel_gains(
+                        state.name, client, grant.subchannels, block, 1, carved_hz is not None
+                    )[0].tolist()
                 self._log.add(
-                    self._clock.now, self._round, state.name, number, f"client-{client}", power, gain
+                    self._clock.now,
+                    self._round,
+                    state.name,
+                    number,
+                    f"client-{client}",
+                    power,
+                    gains[which],
+                    width,
                 )
 
     def _release(self, state: _Link) -> None:
         """Write down the subchannels that their last owner has lost to nobody by a new decision."""
         in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
-        for number, (client, _) in list(state.holders.items()):
+        for number, (client, *_) in list(state.holders.items()):
             if client in state.paused or number not in in_use[client].subchannels:
                 del state.holders[number]
-                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0)
+                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cosim.radio.budget import LinkBudget
 from cosim.radio.settings import LINKS, Radio
@@ -156,6 +157,7 @@ class Cell:
         tx_power_w: Floats,
         first_block: int,
         count: int,
+        bandwidths_hz: Floats | None = None,
     ) -> Floats:
         """Return the rate of a grant over some blocks, bit/s, shape (count,).
 
@@ -169,19 +171,51 @@ class Cell:
             Power sent on each of them, W, shape (num_owned,).
         first_block, count
             First block, at least 0, and number of blocks, at least 1.
+        bandwidths_hz
+            Width of each, Hz, shape (num_owned,), where the band was carved anew;
+            None for the link's own.
         """
-        bandwidth_hz = self._bandwidths_hz[link][subchannels]
-        gain = self.gains(link, client, first_block, count)[:, subchannels]
+        bandwidth_hz = self._bandwidths_hz[link][subchannels] if bandwidths_hz is None else bandwidths_hz
+        gain = self.channel_gains(link, client, subchannels, first_block, count, bandwidths_hz is not None)
         snr = (tx_power_w / bandwidth_hz) * gain / self.noise_psd_w_per_hz
         return self.radio.rate.rates(snr, bandwidth_hz)
 
-    def budget(self, link: str, client: int, subchannel: int, tx_power_w: float, time_ns: int) -> LinkBudget:
+    def channel_gains(
+        self,
+        link: str,
+        client: int,
+        subchannels: Ints,
+        first_block: int,
+        count: int,
+        is_carved: bool | NDArray[np.bool_],
+    ) -> Floats:
+        """Return the gains of what a client sends on, shape (count, num_owned).
+
+        A channel carved anew is spread over the whole band and sees the mean of
+        the client's gains; ``is_carved`` is one answer or one for each.
+        """
+        gains = self.gains(link, client, first_block, count)
+        if not np.any(is_carved):
+            return np.asarray(gains[:, subchannels])
+        return np.where(is_carved, gains.mean(axis=1, keepdims=True), gains[:, subchannels])
+
+    def budget(
+        self,
+        link: str,
+        client: int,
+        subchannel: int,
+        tx_power_w: float,
+        time_ns: int,
+        carved_hz: float | None = None,
+    ) -> LinkBudget:
         """Return how one subchannel's rate at an instant comes about, term by term.
 
-        The rate is what a grant of this subchannel alone would carry.
+        The rate is what a grant of this subchannel alone would carry; ``carved_hz``
+        is its width where the band was carved anew.
         """
-        bandwidth_hz = float(self._bandwidths_hz[link][subchannel])
-        gain = float(self.gains(link, client, self.block_at(time_ns), 1)[0, subchannel])
+        bandwidth_hz = float(self._bandwidths_hz[link][subchannel]) if carved_hz is None else carved_hz
+        numbers, block = np.array([subchannel]), self.block_at(time_ns)
+        gain = float(self.channel_gains(link, client, numbers, block, 1, carved_hz is not None)[0, 0])
         snr = (tx_power_w / bandwidth_hz) * gain / self.noise_psd_w_per_hz
         rate = float(self.radio.rate.rates(np.array([snr]), np.array([bandwidth_hz])))
         tx_power_dbm = float(linear_to_db(tx_power_w)) + 30.0

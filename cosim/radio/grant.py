@@ -1,4 +1,4 @@
-"""A grant: the subchannels of one client on one link, and the power on each."""
+"""A grant: the subchannels of one client on one link, the power on each, and how wide they were made."""
 
 from dataclasses import dataclass
 
@@ -17,15 +17,31 @@ class Grant:
         Subchannels granted, ascending, shape (num_owned,).
     tx_power_w
         Transmit power on each, W, shape (num_owned,).
+    bandwidths_hz
+        Width of each, Hz, shape (num_owned,), where the link's band was carved
+        anew into one channel per client, of any width; None where the subchannels
+        are as wide as the link makes them. A carved channel takes the number of a
+        subchannel, but is spread over the whole band: it sees the mean of the
+        client's gains on the link.
     """
 
     subchannels: Ints
     tx_power_w: Floats
+    bandwidths_hz: Floats | None = None
 
     @property
     def total_tx_power_w(self) -> float:
         """Power over all subchannels, W."""
         return float(self.tx_power_w.sum())
+
+    def equals(self, other: "Grant") -> bool:
+        """Return whether two grants are the same in every number."""
+        if (self.bandwidths_hz is None) != (other.bandwidths_hz is None):
+            return False
+        pairs = [(self.subchannels, other.subchannels), (self.tx_power_w, other.tx_power_w)]
+        if self.bandwidths_hz is not None and other.bandwidths_hz is not None:
+            pairs.append((self.bandwidths_hz, other.bandwidths_hz))
+        return all(np.array_equal(one, another) for one, another in pairs)
 
     @classmethod
     def spread(cls, subchannels: Ints, total_tx_power_w: float) -> "Grant":

@@ -25,7 +25,7 @@ from cosim.record.tables import grants_table, metrics_table, spans_table
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 1
+FORMAT = 2
 _WRITE_EVERY_S = 5.0
 Status = Literal["running", "complete", "failed"]
 
@@ -192,7 +192,8 @@ class Record:
         if manifest.get("format") != FORMAT:
             raise RecordError(
                 f"{path}: is of format {manifest.get('format')}, this version of cosim reads {FORMAT}; "
-                "open it with the version it names."
+                "open it with the version its manifest names, or play it again: "
+                f"cosim run {path / 'scenario.toml'} --out ANOTHER."
             )
         return cls(path, manifest)
 

@@ -1,5 +1,6 @@
 """The log of a running simulation: columns that grow, one row a piece of work, a metric or a grant."""
 
+import math
 from array import array
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -126,6 +127,7 @@ class GrantLog:
         self.client: list[str] = []
         self.tx_power_w = array("d")
         self.gain = array("d")
+        self.bandwidth_hz = array("d")
 
     def __len__(self) -> int:
         return len(self.link)
@@ -139,8 +141,13 @@ class GrantLog:
         client: str,
         tx_power_w: float,
         gain: float,
+        bandwidth_hz: float | None = None,
     ) -> None:
-        """Add one change of hands; ``gain`` is the linear power gain at that instant."""
+        """Add one change of hands.
+
+        ``gain`` is the linear power gain at that instant; ``bandwidth_hz`` the width
+        of a channel the band was carved anew into, None for the link's own subchannel.
+        """
         self.time_ns.append(time_ns)
         self.round.append(round_)
         self.link.append(link)
@@ -148,6 +155,7 @@ class GrantLog:
         self.client.append(client)
         self.tx_power_w.append(tx_power_w)
         self.gain.append(gain)
+        self.bandwidth_hz.append(math.nan if bandwidth_hz is None else bandwidth_hz)
 
 
 class Log:

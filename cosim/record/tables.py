@@ -55,7 +55,7 @@ def metrics_table(metrics: MetricLog) -> "pyarrow.Table":
 
 
 def grants_table(grants: GrantLog) -> "pyarrow.Table":
-    """Return the grants."""
+    """Return the grants; ``bandwidth_hz`` is null where a subchannel is as wide as its link makes it."""
     import pyarrow
 
     return pyarrow.table(
@@ -67,6 +67,7 @@ def grants_table(grants: GrantLog) -> "pyarrow.Table":
             "client": _words(grants.client),
             "tx_power_w": _numbers(grants.tx_power_w),
             "gain": _numbers(grants.gain),
+            "bandwidth_hz": pyarrow.array(np.array(grants.bandwidth_hz), from_pandas=True),
         }
     )
 

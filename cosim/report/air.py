@@ -43,9 +43,9 @@ class Budgets:
     spans, offsets
         The transfers, shape (num_known,); ``offsets[i]`` to ``offsets[i + 1]`` are
         the entries of the i-th, one for each subchannel.
-    subchannel, tx_power_w, gain, rate_bit_per_s
-        Of each entry: the power sent, W, the linear power gain, and the
-        subchannel's share of the rate, bit/s.
+    subchannel, tx_power_w, gain, bandwidth_hz, rate_bit_per_s
+        Of each entry: the power sent, W, the linear power gain, the width, Hz, and
+        the subchannel's share of the rate, bit/s.
     """
 
     spans: Ints
@@ -53,6 +53,7 @@ class Budgets:
     subchannel: Ints
     tx_power_w: Floats
     gain: Floats
+    bandwidth_hz: Floats
     rate_bit_per_s: Floats
 
 

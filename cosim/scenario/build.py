@@ -13,6 +13,7 @@ from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
+from cosim.radio.access.reassign import Reassign
 from cosim.radio.cell import Cell
 from cosim.radio.settings import DownlinkSettings
 from cosim.rng import stream
@@ -131,7 +132,7 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     if lesson is None:
         _probe_lesson(scenario, found)
     cell = found.attempt(lambda: Cell.build(scenario.radio, scenario.num_clients, scenario.seed))
-    for fault in _too_few_subchannels(scenario):
+    for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
         found.add(fault)
     if lesson is None or cell is None or found.faults:
         return None, found.faults
@@ -227,10 +228,20 @@ def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
             )
 
 
+def _carved_and_lent(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse lending subchannels that are not there any more."""
+    if scenario.allocator.carves_bands and isinstance(scenario.radio.access, Reassign):
+        yield ScenarioError(
+            "radio.access: 'reassign' lends subchannels, and the allocator "
+            f"{scenario.allocator.kind!r} carves the band into channels of any width; take the access "
+            """'orthogonal', or let the allocator keep to subchannels by bandwidth = "subchannels"."""
+        )
+
+
 def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     """Prepare what the scenario becomes at each event, and see that a decision can be taken there."""
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
-        for fault in _too_few_subchannels(scenario):
+        for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
             found.add(fault)
         cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
         stage = replace(prepared, scenario=scenario, cell=cell, at_s=at_s)

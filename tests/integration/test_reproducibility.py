@@ -151,7 +151,7 @@ def test_timing_alone_gives_the_spans_of_the_full_run_byte_for_byte(scenario, re
 def test_a_record_says_what_made_it_and_holds_the_promised_columns(record):
     assert record.status == "complete"
     manifest = record.manifest
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert manifest["seed"] == 3
     assert manifest["simulated_s"] == record.spans.column("end_ns").to_pylist()[-1] / 1e9
     assert {"versions", "commit", "wall_s"} <= manifest.keys()
@@ -161,7 +161,7 @@ def test_a_record_says_what_made_it_and_holds_the_promised_columns(record):
     ]
     assert record.metrics.schema.names == ["time_ns", "round", "local_step", "actor", "name", "value"]
     assert record.grants.schema.names == [
-        *("time_ns", "round", "link", "subchannel", "client", "tx_power_w", "gain"),
+        *("time_ns", "round", "link", "subchannel", "client", "tx_power_w", "gain", "bandwidth_hz"),
     ]
 
 

@@ -186,6 +186,7 @@ def _links(columns: Columns, holdings: Holdings, air: Air | None) -> list[dict[s
         columns.add(f"link.{index}.end", holdings.end_ns[mine], "f8")
         columns.add(f"link.{index}.power", holdings.tx_power_w[mine], "f4")
         columns.add(f"link.{index}.gain", holdings.gain[mine], "f4")
+        columns.add(f"link.{index}.carved", holdings.carved_hz[mine], "f8")
         found.append(entry | {"numSubchannels": num_subchannels, "column": f"link.{index}"})
     return found
 
@@ -248,6 +249,7 @@ def _air(columns: Columns, air: Air | None, spans: Spans) -> dict[str, Any] | No
     columns.add("budget.subchannel", air.budgets.subchannel, "u4")
     columns.add("budget.power", air.budgets.tx_power_w, "f4")
     columns.add("budget.gain", air.budgets.gain, "f4")
+    columns.add("budget.width", air.budgets.bandwidth_hz, "f8")
     columns.add("budget.rate", air.budgets.rate_bit_per_s, "f8")
     return {
         "antennaGainDb": air.antenna_gain_db,

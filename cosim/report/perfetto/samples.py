@@ -86,11 +86,11 @@ def _transfers(tracks: Tracks, spans: Spans) -> Iterator[Samples]:
 def _snr_of_transfers(tracks: Tracks, spans: Spans, air: Air) -> Iterator[Samples]:
     """Add the SNR over all of a transfer's subchannels at its start, for each client's links."""
     noise_psd = db_to_linear(air.noise_psd_dbm_per_hz + air.noise_figure_db - 30.0)
-    widths = {link.name: link.bandwidths_hz for link in air.links}
+    counted = {link.name for link in air.links}
     known = air.budgets
     whose = np.repeat(np.arange(len(known.spans)), np.diff(known.offsets))
     for number, link in enumerate(spans.links):
-        if link not in widths:
+        if link not in counted:
             continue
         of_link = spans.link[known.spans] == number
         entries = np.flatnonzero(of_link[whose])
@@ -98,7 +98,7 @@ def _snr_of_transfers(tracks: Tracks, spans: Spans, air: Air) -> Iterator[Sample
             np.bincount(whose[entries], weights=values, minlength=len(known.spans))
             for values in (
                 known.tx_power_w[entries] * known.gain[entries],
-                noise_psd * widths[link][known.subchannel[entries]],
+                noise_psd * known.bandwidth_hz[entries],
             )
         )
         heard = of_link & (noise > 0.0) & (received > 0.0)

@@ -90,7 +90,7 @@ class Detail {
       const begins = run.spans["budget.begins"];
       for (let i = begins[index]; i < begins[index + 1]; i++) {
         const read = (what) => run.spans[`budget.${what}`][i];
-        found.push({ subchannel: read("subchannel"), power: read("power"), gain: read("gain"), rate: read("rate") });
+        found.push({ subchannel: read("subchannel"), power: read("power"), gain: read("gain"), width: read("width"), rate: read("rate") });
       }
       return found;
     }
@@ -98,7 +98,9 @@ class Detail {
     for (const row of link.rows) {
       const at = lowerBound(row.ends, run.spans.start[span] + 1);
       if (at < row.starts.length && row.clients[at] === number && row.starts[at] < run.spans.end[span]) {
-        found.push({ subchannel: row.number, power: link.power[row.first + at], gain: link.gain[row.first + at] });
+        const carved = link.carved[row.first + at];
+        const width = Number.isFinite(carved) ? carved : link.width ? link.width[row.number] : NaN;
+        found.push({ subchannel: row.number, power: link.power[row.first + at], gain: link.gain[row.first + at], width });
       }
     }
     return found;
@@ -111,7 +113,7 @@ class Detail {
     const mean = run.air ? run.air.antennaGainDb - run.spans["air.pathLoss"][client] - run.spans["air.shadowing"][client] : NaN;
     const heads = ["sub- channel", "width kHz", "power dBm", "fading dB", "gain dB", "SNR dB", "rate kbit/s"];
     const rows = grants.slice(0, MOST_SUBCHANNELS).map((grant) => {
-      const width = link.width ? link.width[grant.subchannel] : NaN;
+      const width = grant.width;
       const snr = (grant.power * grant.gain) / (noise * width);
       return [
         String(grant.subchannel),

@@ -45,6 +45,7 @@ class Run {
     link.snr = read("snr");
     link.power = read("power");
     link.gain = read("gain");
+    link.carved = read("carved");
     link.clients = read("client");
     const begins = read("begins");
     link.rows = Array.from({ length: link.numSubchannels }, (_, number) => {
