@@ -76,7 +76,7 @@ class Choices:
             "main_uplink": "activation_bits",
             "main_downlink": "gradient_bits",
             "federated_uplink": "adapter_bits",
-            "federated_downlink": "adapter_bits",
+            "federated_downlink": "returned_bits",
         }
         bits = {link: column(names[link]) for link in state.links}
         phases = {

@@ -182,6 +182,6 @@ def delays_at_rates(
         gradient_download_s=air("main_downlink", amounts.gradient_bits),
         client_backward_s=amounts.client_backward_flop / speeds,
         adapter_upload_s=air("federated_uplink", amounts.adapter_bits),
-        adapter_download_s=air("federated_downlink", amounts.adapter_bits),
+        adapter_download_s=air("federated_downlink", amounts.returned_bits),
         local_steps=state.local_steps,
     )

@@ -61,7 +61,7 @@ class Fedsllm2024(Allocator):
             "main_uplink": (both_ways, amounts.activation_bits),
             "main_downlink": (np.zeros(state.num_clients), amounts.gradient_bits),
             "federated_uplink": (np.zeros(state.num_clients), amounts.adapter_bits),
-            "federated_downlink": (np.zeros(state.num_clients), amounts.adapter_bits),
+            "federated_downlink": (np.zeros(state.num_clients), amounts.returned_bits),
         }
         grants, times = {}, {}
         for name, link in state.links.items():

@@ -23,6 +23,12 @@ class Amounts:
     activation_bits: int
     gradient_bits: int
     adapter_bits: int
+    adapter_download_bits: int | None = None
+
+    @property
+    def returned_bits(self) -> int:
+        """Bits each client is sent after a round; as many as it sent, where nothing else is said."""
+        return self.adapter_bits if self.adapter_download_bits is None else self.adapter_download_bits
 
 
 @dataclass(frozen=True)

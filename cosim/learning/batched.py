@@ -102,7 +102,8 @@ def kind(work: Work) -> Hashable | None:
         return None
     if told["dropout"] is not None:
         return None
-    return work.operation, told.get("cut_layer"), len(told["batch"]["rows"])
+    of_the_side = (told.get("frozen"), told.get("rank"), len(work.inputs))
+    return work.operation, told.get("cut_layer"), len(told["batch"]["rows"]), *of_the_side
 
 
 def plan(works: Sequence[Work], max_group: int) -> list[list[Work]]:

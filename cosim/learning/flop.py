@@ -19,7 +19,7 @@ is not charged for it. For one GPT-2 block on one sample of ``n`` tokens, width
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from cosim.learning.shape import Linear, ModelShape
+from cosim.learning.shape import BOTH_FACTORS, Factor, Linear, ModelShape
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def split_flop(
     batch_size: int,
     sequence_length: int,
     adapted_blocks: Collection[int] | None = None,
+    trained: Collection[Factor] = BOTH_FACTORS,
 ) -> SplitFlop:
     """Return the FLOP of one split training step of one mini-batch.
 
@@ -61,6 +62,8 @@ def split_flop(
         Examples, and tokens of each, padding included.
     adapted_blocks
         Blocks that have adapters, counted from 1; without it, all have.
+    trained
+        Factors the client trains; the server trains both of its own.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def split_flop(
     """
     check_cut(shape, cut_layer)
     adapted = frozenset(shape.targets(targets))
-    client = _Tape(batch_size, sequence_length, lora_rank, adapted, adapted_blocks)
+    client = _Tape(batch_size, sequence_length, lora_rank, adapted, adapted_blocks, trained)
     client_trains = client.blocks(shape, range(1, cut_layer + 1), has_gradient=False)
     server = _Tape(batch_size, sequence_length, lora_rank, adapted, adapted_blocks)
     # The server differentiates by what it receives, adapted or not, if the client needs that gradient.
@@ -97,13 +100,14 @@ def whole_flop(
     batch_size: int,
     sequence_length: int,
     adapted_blocks: Collection[int] | None = None,
+    trained: Collection[Factor] = BOTH_FACTORS,
 ) -> WholeFlop:
     """Return the FLOP of one mini-batch through the model as a whole, trained in one place.
 
-    The client's and the server's of any cut add up to it.
+    The client's and the server's of any cut add up to it where both factors are trained.
     """
     adapted = frozenset(shape.targets(targets))
-    tape = _Tape(batch_size, sequence_length, lora_rank, adapted, adapted_blocks)
+    tape = _Tape(batch_size, sequence_length, lora_rank, adapted, adapted_blocks, trained)
     tape.head(shape, tape.blocks(shape, range(1, shape.num_layers + 1), has_gradient=False))
     return WholeFlop(tape.forward, tape.backward)
 
@@ -120,8 +124,9 @@ def adapter_numbers(
     first_block: int,
     last_block: int,
     adapted_blocks: Collection[int] | None = None,
+    factors: Collection[Factor] = BOTH_FACTORS,
 ) -> int:
-    """Return how many numbers the LoRA factors of these blocks hold, both ends counted, from 1.
+    """Return how many numbers these LoRA factors of these blocks hold, both ends counted, from 1.
 
     Examples
     --------
@@ -129,9 +134,12 @@ def adapter_numbers(
     >>> adapter_numbers(gpt2_small, ("c_attn",), 4, first_block=1, last_block=1)
     12288
     """
-    per_block = lora_rank * sum(linear.d_in + linear.d_out for linear in shape.targets(targets))
+    per_block = sum(
+        linear.d_in * ("A" in factors) + linear.d_out * ("B" in factors) for linear in shape.targets(targets)
+    )
     blocks = range(first_block, last_block + 1)
-    return per_block * sum(adapted_blocks is None or block in adapted_blocks for block in blocks)
+    num_blocks = sum(adapted_blocks is None or block in adapted_blocks for block in blocks)
+    return lora_rank * per_block * num_blocks
 
 
 def client_memory_bytes(
@@ -144,22 +152,25 @@ def client_memory_bytes(
     bytes_per_number: int = 4,
     moments_per_weight: int = 2,
     adapted_blocks: Collection[int] | None = None,
+    trained: Collection[Factor] = BOTH_FACTORS,
 ) -> int:
     """Return an estimate of the memory a client needs for one training step, bytes.
 
     Counted are the frozen weights it holds (embedding and first blocks), its
-    adapters with their gradients and the optimiser's moments (two for Adam),
-    and what is kept of every block for the backward pass: per token the output
-    of each linear layer, the two norms and the two sums, and the attention
-    weights of every head; nothing is kept of blocks in front of the first adapter,
-    which no gradient reaches. Left out are allocator slack and buffers that live
-    only within one layer; measured peaks lie within a factor of two.
+    adapters with the gradients of the factors that are trained and the
+    optimiser's moments (two for Adam), and what is kept of every block for the
+    backward pass: per token the output of each linear layer, the two norms and
+    the two sums, and the attention weights of every head; nothing is kept of
+    blocks in front of the first adapter, which no gradient reaches. Left out are
+    allocator slack and buffers that live only within one layer; measured peaks
+    lie within a factor of two.
     """
-    adapter = adapter_numbers(shape, targets, lora_rank, 1, cut_layer, adapted_blocks)
-    weights = shape.embedding_weights + cut_layer * shape.block_weights
+    own = (shape, targets, lora_rank, 1, cut_layer, adapted_blocks)
+    weights = shape.embedding_weights + cut_layer * shape.block_weights + adapter_numbers(*own)
+    stepped = adapter_numbers(*own, trained)
     reached = range(_first_adapted(adapted_blocks), cut_layer + 1)
     kept = len(reached) * _kept_numbers(shape, batch_size, sequence_length)
-    return bytes_per_number * (weights + (2 + moments_per_weight) * adapter + kept)
+    return bytes_per_number * (weights + (1 + moments_per_weight) * stepped + kept)
 
 
 def server_memory_bytes(
@@ -223,6 +234,7 @@ class _Tape:
         lora_rank: int,
         adapted: frozenset[Linear],
         adapted_blocks: Collection[int] | None,
+        trained: Collection[Factor] = BOTH_FACTORS,
     ) -> None:
         if batch_size < 1 or sequence_length < 1 or lora_rank < 1:
             raise ValueError(
@@ -237,6 +249,7 @@ class _Tape:
         self._in_adapted_block = adapted
         self._adapted_blocks = adapted_blocks
         self._adapted: frozenset[Linear] = frozenset()
+        self._trained = trained
 
     def blocks(self, shape: ModelShape, numbers: Iterable[int], has_gradient: bool) -> bool:
         """Play these blocks on an input that has a gradient or none; return whether their output has one."""
@@ -274,8 +287,8 @@ class _Tape:
         out = self._dense(rows, linear.d_in, linear.d_out, x)
         if linear not in self._adapted:
             return out
-        low = self._dense(rows, linear.d_in, self._lora_rank, x, is_trained=True)
-        return self._dense(rows, self._lora_rank, linear.d_out, low, is_trained=True)
+        low = self._dense(rows, linear.d_in, self._lora_rank, x, is_trained="A" in self._trained)
+        return self._dense(rows, self._lora_rank, linear.d_out, low, is_trained="B" in self._trained) or out
 
     def _dense(self, rows: int, d_in: int, d_out: int, x: bool, is_trained: bool = False) -> bool:
         return self._product(2 * rows * d_in * d_out, x, is_trained)

@@ -6,6 +6,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from cosim.errors import ScenarioError
+from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.batched import Batched
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
@@ -45,6 +47,8 @@ class Lesson:
         Local steps in the whole run, for the schedule of the learning rate.
     seed
         Decides the initial adapter, the batches and dropout.
+    aggregator
+        What clients train and send, and what they start a round from.
     """
 
     model: Model
@@ -56,6 +60,7 @@ class Lesson:
     shares: tuple[tuple[int, ...], ...]
     num_steps: int
     seed: int
+    aggregator: Aggregator = FEDAVG
 
     @classmethod
     def prepare(
@@ -68,6 +73,7 @@ class Lesson:
         num_clients: int,
         num_steps: int,
         seed: int,
+        aggregator: Aggregator = FEDAVG,
     ) -> "Lesson":
         """Read the config and the texts, and deal them out.
 
@@ -87,6 +93,7 @@ class Lesson:
         shape = ModelShape.read(config, model.task, num_labels)
         lora.targets(shape)  # a target that matches nothing is told here, before anything is built
         lora.adapted_blocks(shape)
+        aggregator.check_ranks(lora.rank)
         if data.sequence_length > shape.max_positions:
             raise ScenarioError(
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "
@@ -107,7 +114,7 @@ class Lesson:
             prompt_end=data.prompt_end,
         )
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
-        return cls(model, lora, data, training, shape, tokens, shares, num_steps, seed)
+        return cls(model, lora, data, training, shape, tokens, shares, num_steps, seed, aggregator)
 
     @property
     def num_clients(self) -> int:
@@ -130,16 +137,20 @@ class Lesson:
         return tuple(len(share) / total for share in self.shares)
 
     def client_memory_bytes(self, cut_layer: int, lora_rank: int) -> int:
-        """Return what a client needs for a step, bytes."""
-        return client_memory_bytes(
-            self.shape,
-            self.lora.targets(self.shape),
-            lora_rank,
-            cut_layer,
-            self.training.batch_size,
-            self.data.sequence_length,
-            **self._number_sizes,
-            adapted_blocks=self.adapted_blocks,
+        """Return what a client needs for a step of any round, bytes."""
+        return max(
+            client_memory_bytes(
+                self.shape,
+                self.lora.targets(self.shape),
+                lora_rank,
+                cut_layer,
+                self.training.batch_size,
+                self.data.sequence_length,
+                **self._number_sizes,
+                adapted_blocks=self.adapted_blocks,
+                trained=self.aggregator.trained(round_),
+            )
+            for round_ in range(1, self.aggregator.period + 1)
         )
 
     def server_memory_bytes(self, cut_layer: int, lora_rank: int, num_batches: int) -> int:

@@ -28,11 +28,20 @@ from cosim.learning.families import take_apart
 from cosim.learning.flop import check_cut
 from cosim.learning.lora import Lora
 from cosim.learning.shape import ModelShape, Task
-from cosim.learning.slots import Slot, fill, find_slots
+from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge
 from cosim.rng import stream
 
 Adapter = dict[str, Tensor]
 """What is trained, by the names PEFT saves it under: LoRA factors, and a classifier's head."""
+
+RESIDUAL_TEXT = """This adapter belongs to a changed base: add `base_residual.safetensors` to its weights.
+
+    model = PeftModel.from_pretrained(base_model, folder)
+    parameters = dict(model.named_parameters())
+    for name, residual in safetensors.torch.load_file(folder / "base_residual.safetensors").items():
+        parameters[name].data += residual
+"""
+"""Stands beside an adapter whose aggregator merged something into the base."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,12 @@ class SplitModel:
         ]
         self._head_slots = list(slots.values())
         self.num_frozen = next(number for number, slots in enumerate(self._block_slots) if slots)
+        base_slots = find_base_slots(peft_model)
+        self._base_slots = [
+            [base_slots[slot.name] for slot in group if slot.name in base_slots]
+            for group in self._block_slots
+        ]
+        self._merged: set[int] = set()
         self._dropouts = [
             [module for module in block.modules() if type(module) is nn.Dropout and module.p > 0.0]
             for block in map(_lora_dropouts, self._body.blocks)
@@ -197,6 +212,7 @@ class SplitModel:
         cut_layer: int,
         dropout_seed: int | None = None,
         prefix: Tensor | None = None,
+        residual: Adapter | None = None,
     ) -> Tensor:
         """Return the activations at the cut, shape (batch_size, sequence_length, hidden_size).
 
@@ -213,6 +229,9 @@ class SplitModel:
             Stream of the LoRA dropout; None switches it off.
         prefix
             :meth:`frozen_prefix` of this batch up to the cut, where it is known already.
+        residual
+            What is added to the frozen weights, each of shape (outputs, inputs), by
+            the name of the A beside them.
 
         Raises
         ------
@@ -220,7 +239,7 @@ class SplitModel:
             If the cut leaves a side without a block, or the sequence is too long for the model.
         """
         check_cut(self.shape, cut_layer)
-        return self._blocks_to(cut_layer, adapter, batch, dropout_seed, prefix)
+        return self._blocks_to(cut_layer, adapter, batch, dropout_seed, prefix, residual)
 
     def server_outputs(
         self,
@@ -259,9 +278,10 @@ class SplitModel:
         batch: Batch,
         dropout_seed: int | None = None,
         prefix: Tensor | None = None,
+        residual: Adapter | None = None,
     ) -> Outputs:
         """Return losses and scores of the model without a cut; evaluate under ``torch.no_grad()``."""
-        hidden = self._blocks_to(self.shape.num_layers, adapter, batch, dropout_seed, prefix)
+        hidden = self._blocks_to(self.shape.num_layers, adapter, batch, dropout_seed, prefix, residual)
         return self._head(adapter, hidden, batch)
 
     def _blocks_to(
@@ -271,11 +291,12 @@ class SplitModel:
         batch: Batch,
         dropout_seed: int | None,
         prefix: Tensor | None,
+        residual: Adapter | None,
     ) -> Tensor:
         hidden = self.frozen_prefix(batch, last_block) if prefix is None else prefix
         first_block = min(self.num_frozen, last_block) + 1
         return self.run_blocks(
-            adapter, hidden, self.attention_mask(batch), first_block, last_block, dropout_seed
+            adapter, hidden, self.attention_mask(batch), first_block, last_block, dropout_seed, residual
         )
 
     def embed(self, batch: Batch) -> Tensor:
@@ -316,6 +337,7 @@ class SplitModel:
         first_block: int,
         last_block: int,
         dropout_seed: int | None = None,
+        residual: Adapter | None = None,
     ) -> Tensor:
         """Return what blocks ``first_block`` to ``last_block``, counted from 1, make of ``hidden``.
 
@@ -325,6 +347,7 @@ class SplitModel:
         blocks = range(first_block - 1, last_block)
         for index in blocks:
             fill(self._block_slots[index], adapter)
+            self._merge(index, residual)
         if dropout_seed is None or not any(self._dropouts[index] for index in blocks):
             for index in blocks:
                 hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
@@ -335,6 +358,12 @@ class SplitModel:
                 with _training(self._dropouts[index]):
                     hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
         return hidden
+
+    def _merge(self, index: int, residual: Adapter | None) -> None:
+        """Add to the frozen weights of a block what is merged into them, and nothing else."""
+        if residual or index in self._merged:
+            merge(self._base_slots[index], residual)
+            (self._merged.add if residual else self._merged.discard)(index)
 
     def _forked(self) -> Any:
         return torch.random.fork_rng(devices=_cuda_devices(self._device))
@@ -392,18 +421,32 @@ class SplitModel:
         for name, content in self.adapter_files(adapter).items():
             (folder / name).write_bytes(content)
 
-    def adapter_files(self, adapter: Adapter) -> dict[str, bytes]:
-        """Return an adapter in PEFT's own format, by file name; the same adapter gives the same bytes."""
+    def adapter_files(self, adapter: Adapter, residual: Adapter | None = None) -> dict[str, bytes]:
+        """Return an adapter in PEFT's own format, by file name; the same adapter gives the same bytes.
+
+        What is merged into the base is a file beside it, by the names and in the
+        shapes of the parameters of the ``PeftModel``, and a text says how to add it.
+        """
         from safetensors.torch import save
 
         # PEFT itself writes sets in the order of their hashes, another one in every process.
         settings = {**self._peft_model.peft_config["default"].to_dict(), "inference_mode": True}
         text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
         tensors = {name: adapter[name].detach().cpu().contiguous() for name in self.names}
-        return {
+        files = {
             "adapter_config.json": (text + "\n").encode(),
             "adapter_model.safetensors": bytes(save(tensors, metadata={"format": "pt"})),
         }
+        if residual:
+            more = {
+                slot.name: slot.stored(residual[slot.residual_name]).detach().cpu().contiguous()
+                for slots in self._base_slots
+                for slot in slots
+                if slot.residual_name in residual
+            }
+            files["base_residual.safetensors"] = bytes(save(more, metadata={"format": "pt"}))
+            files["README.md"] = RESIDUAL_TEXT.encode()
+        return files
 
 
 def _lora_dropouts(block: nn.Module) -> nn.Module:

@@ -15,6 +15,11 @@ from cosim.errors import ScenarioError
 Task = Literal["causal_lm", "classification"]
 """Predict the next token, or one label for the whole sequence."""
 
+Factor = Literal["A", "B"]
+"""One of the two factors of an adapter: A takes the layer's inputs, B gives its outputs."""
+
+BOTH_FACTORS: frozenset[Factor] = frozenset({"A", "B"})
+
 ALL_LINEAR = "all-linear"
 """The one target that names every linear layer of a block, as PEFT writes it."""
 

@@ -24,6 +24,36 @@ class Slot:
     attribute: str
 
 
+@dataclass(frozen=True)
+class BaseSlot:
+    """The frozen weights below an adapter.
+
+    Attributes
+    ----------
+    residual_name
+        The name of the adapter's A, which also names what is merged into these weights.
+    name
+        The parameter, as PEFT calls it.
+    parameters, attribute
+        As for :class:`Slot`.
+    weights
+        The weights as they were loaded.
+    is_transposed
+        Whether they are stored as (inputs, outputs).
+    """
+
+    residual_name: str
+    name: str
+    parameters: dict[str, Any]
+    attribute: str
+    weights: Tensor
+    is_transposed: bool
+
+    def stored(self, residual: Tensor) -> Tensor:
+        """Return a matrix of shape (outputs, inputs) as these weights are stored."""
+        return residual.T if self.is_transposed else residual
+
+
 def find_slots(peft_model: nn.Module) -> dict[Tensor, Slot]:
     """Return the trained parameters of a PEFT model with the places they sit in, in the model's order."""
     slots = {}
@@ -34,6 +64,36 @@ def find_slots(peft_model: nn.Module) -> dict[Tensor, Slot]:
                 kept = path.replace(".modules_to_save.default", "").removesuffix(".default")
                 slots[weights] = Slot(f"{kept}.{attribute}", module._parameters, attribute)
     return slots
+
+
+def find_base_slots(peft_model: nn.Module) -> dict[str, BaseSlot]:
+    """Return the frozen weights below each adapter, by the name of its A."""
+    found = {}
+    for path, module in peft_model.named_modules():
+        base: Any = getattr(module, "base_layer", None)
+        if base is None or not hasattr(module, "lora_A"):
+            continue
+        name = f"{path}.lora_A.weight"
+        slot = BaseSlot(
+            residual_name=name,
+            name=f"{path}.base_layer.weight",
+            parameters=base._parameters,
+            attribute="weight",
+            weights=base.weight,
+            is_transposed=bool(getattr(module, "fan_in_fan_out", False)),
+        )
+        found[name] = slot
+    return found
+
+
+def merge(slots: Sequence[BaseSlot], residual: Mapping[str, Tensor] | None) -> None:
+    """Let the base compute with what is merged into it; without that, with itself."""
+    for slot in slots:
+        weights = slot.weights
+        if residual is not None and slot.residual_name in residual:
+            more = slot.stored(residual[slot.residual_name])
+            weights = (weights.detach() + more).to(weights.dtype)
+        slot.parameters[slot.attribute] = weights
 
 
 def fill(slots: Sequence[Slot], tensors: Mapping[str, Tensor]) -> None:

@@ -17,7 +17,7 @@ from torch.func import vmap
 from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, SplitModel
-from cosim.learning.trainer import Trainer, deterministic, leaves_of
+from cosim.learning.trainer import Trainer, deterministic, leaves_of, trained_of
 from cosim.learning.work import Work
 
 Value = TypeVar("Value", Tensor, dict[str, Tensor])
@@ -68,11 +68,13 @@ class StackedTrainer:
             return value
         return _apply(value.plain(), lambda tensor: tensor.detach().clone())
 
-    def _client_forward(self, works: Sequence[Work], adapters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        leaves = leaves_of(stacked(adapters)) if adapters else {}
-        cut_layer = works[0].settings["cut_layer"]
+    def _client_forward(
+        self, works: Sequence[Work], adapters: Sequence[Any] = (), residuals: Sequence[Any] = ()
+    ) -> list[dict[str, Any]]:
+        leaves = leaves_of(stacked(adapters), works[0].settings.get("frozen")) if adapters else {}
+        cut_layer, batch = works[0].settings["cut_layer"], self._batch(works)
         hidden, first_block = self._begin(works, cut_layer)
-        activations = self._blocks(leaves, hidden, self._batch(works), first_block, cut_layer)
+        activations = self._blocks(leaves, hidden, batch, first_block, cut_layer, _shared(residuals))
         return _rows(len(works), activations=activations, leaves=leaves)
 
     def _server_exchange(
@@ -84,9 +86,11 @@ class StackedTrainer:
             wanted = {"gradient": arrived.requires_grad_()}
         return self._exchange(works, adapters, arrived, cut_layer + 1, wanted)
 
-    def _whole_gradient(self, works: Sequence[Work], adapters: Sequence[Any]) -> list[dict[str, Any]]:
+    def _whole_gradient(
+        self, works: Sequence[Work], adapters: Sequence[Any], residuals: Sequence[Any] = ()
+    ) -> list[dict[str, Any]]:
         hidden, first_block = self._begin(works, self._model.shape.num_layers)
-        return self._exchange(works, adapters, hidden, first_block, {})
+        return self._exchange(works, adapters, hidden, first_block, {}, _shared(residuals))
 
     def _begin(self, works: Sequence[Work], last_block: int) -> tuple[Tensor, int]:
         """Return what the frozen blocks in front make of all mini-batches, and the block that is next."""
@@ -103,20 +107,22 @@ class StackedTrainer:
         hidden: Tensor,
         first_block: int,
         wanted: dict[str, Tensor],
+        residual: Adapter | None = None,
     ) -> list[dict[str, Any]]:
-        """Return losses, and the gradients of ``wanted`` and of the adapters."""
+        """Return losses, and the gradients of ``wanted`` and of what is trained of the adapters."""
         model, num_works, batch = self._model, len(works), self._batch(works)
-        leaves = leaves_of(stacked(adapters))
-        hidden = self._blocks(leaves, hidden, batch, first_block, model.shape.num_layers)
+        leaves = leaves_of(stacked(adapters), works[0].settings.get("frozen"))
+        hidden = self._blocks(leaves, hidden, batch, first_block, model.shape.num_layers, residual)
         last = model.last_positions(batch)
         last = None if last is None else _by_work(last, num_works)
         logits = vmap(model.logits, in_dims=(0, 0, None if last is None else 0))(leaves, hidden, last)
         losses = model.losses(logits.flatten(0, 1), model.targets(batch)).view(num_works, -1).sum(dim=1)
         losses = losses / model.num_targets(batch).view(num_works, -1).sum(dim=1).clamp(min=1)
         # No loss knows another client's numbers, so the gradient of their sum is each one's own.
-        found = torch.autograd.grad(losses.sum(), [*wanted.values(), *leaves.values()])
+        trained = trained_of(leaves)
+        found = torch.autograd.grad(losses.sum(), [*wanted.values(), *trained.values()])
         gradients = dict(zip(wanted, found, strict=False))
-        adapter_gradient = dict(zip(leaves, found[len(wanted) :], strict=True))
+        adapter_gradient = dict(zip(trained, found[len(wanted) :], strict=True))
         rows = _rows(num_works, **gradients, adapter_gradient=adapter_gradient)
         return [{"loss": loss, **row} for loss, row in zip(losses.tolist(), rows, strict=True)]
 
@@ -159,7 +165,13 @@ class StackedTrainer:
         ]
 
     def _blocks(
-        self, leaves: Adapter, hidden: Tensor, batch: Batch, first_block: int, last_block: int
+        self,
+        leaves: Adapter,
+        hidden: Tensor,
+        batch: Batch,
+        first_block: int,
+        last_block: int,
+        residual: Adapter | None = None,
     ) -> Tensor:
         model, num_works = self._model, len(hidden)
         mask = model.attention_mask(batch)
@@ -168,7 +180,7 @@ class StackedTrainer:
             mask = _by_work(mask, num_works)
 
         def run(adapter: Adapter, one: Tensor, its_mask: Tensor | None) -> Tensor:
-            return model.run_blocks(adapter, one, its_mask, first_block, last_block)
+            return model.run_blocks(adapter, one, its_mask, first_block, last_block, None, residual)
 
         out: Tensor = vmap(run, in_dims=(0, 0, None if is_shared else 0))(leaves, hidden, mask)
         return out
@@ -221,16 +233,28 @@ def _walk_back(
     if not is_whole:
         given = torch.zeros_like(activations)
         given[rows] = gradients
-    found = torch.autograd.grad(activations, list(leaves.values()), given, retain_graph=not is_whole)
-    return {name: one if is_whole else one[rows] for name, one in zip(leaves, found, strict=True)}
+    trained = trained_of(leaves)
+    found = torch.autograd.grad(activations, list(trained.values()), given, retain_graph=not is_whole)
+    return {name: one if is_whole else one[rows] for name, one in zip(trained, found, strict=True)}
 
 
 def _walk_back_alone(activations: Any, leaves: Any, gradient: Any) -> dict[str, Tensor]:
     if isinstance(activations, Row):
         found = _walk_back(activations.stack, leaves.stack, [activations.index], _detached(gradient)[None])
         return {name: one[0] for name, one in found.items()}
-    found_alone = torch.autograd.grad(activations, list(leaves.values()), _detached(gradient))
-    return dict(zip(leaves, found_alone, strict=True))
+    trained = trained_of(leaves)
+    found_alone = torch.autograd.grad(activations, list(trained.values()), _detached(gradient))
+    return dict(zip(trained, found_alone, strict=True))
+
+
+def _shared(residuals: Sequence[Any]) -> Adapter | None:
+    """Return what is merged into the base of all works of a group."""
+    if not residuals:
+        return None
+    first: Adapter = residuals[0]
+    if any(one is not first for one in residuals):
+        raise ValueError("works on bases that differ are not computed together")
+    return first
 
 
 def _by_work(tensor: Tensor, num_works: int) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosim.learning.aggregator import Server
+from cosim.learning.aggregator.sums import factor_of, only, truncated, weighted_sum
 from cosim.learning.codec import Codec
 from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
@@ -46,8 +48,11 @@ class Trainer:
             "client_backward": self._client_backward,
             "whole_gradient": self._whole_gradient,
             "update": self._update,
+            "select": self._select,
             "aggregate": self._aggregate,
+            "distribute": self._distribute,
             "evaluate": self._evaluate,
+            "mean_evaluation": self._mean_evaluation,
             "export": self._export,
             "coherence": compute_coherence,
             "covariance": compute_covariance,
@@ -71,11 +76,13 @@ class Trainer:
         adapter = {name: whole[name] for name in names}
         return {"adapter": adapter, "optimizer": self._lesson.training.optimizer.start(adapter)}
 
-    def _client_forward(self, settings: Mapping[str, Any], adapter: Adapter | None = None) -> dict[str, Any]:
-        leaves, cut_layer = leaves_of(adapter or {}), settings["cut_layer"]
+    def _client_forward(
+        self, settings: Mapping[str, Any], adapter: Adapter | None = None, residual: Adapter | None = None
+    ) -> dict[str, Any]:
+        leaves, cut_layer = leaves_of(adapter or {}, settings.get("frozen")), settings["cut_layer"]
         prefix = self.prefix(settings, cut_layer)
         activations = self._model.client_forward(
-            leaves, self._batch(settings), cut_layer, settings["dropout"], prefix
+            leaves, self._batch(settings), cut_layer, settings["dropout"], prefix, residual
         )
         return {"activations": activations, "leaves": leaves}
 
@@ -108,16 +115,21 @@ class Trainer:
         leaves: Adapter,
         gradient: Tensor,
     ) -> dict[str, Any]:
-        gradients = torch.autograd.grad(activations, list(leaves.values()), gradient)
-        return self.step(settings, adapter, optimizer, dict(zip(leaves, gradients, strict=True)))
+        trained = trained_of(leaves)
+        gradients = torch.autograd.grad(activations, list(trained.values()), gradient)
+        return self.step(settings, adapter, optimizer, dict(zip(trained, gradients, strict=True)))
 
-    def _whole_gradient(self, settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
-        leaves = leaves_of(adapter)
+    def _whole_gradient(
+        self, settings: Mapping[str, Any], adapter: Adapter, residual: Adapter | None = None
+    ) -> dict[str, Any]:
+        leaves = leaves_of(adapter, settings.get("frozen"))
         prefix = self.prefix(settings, self._model.shape.num_layers)
-        batch = self._batch(settings)
-        loss = _mean_loss(self._model.whole_outputs(leaves, batch, settings["dropout"], prefix))
-        gradients = torch.autograd.grad(loss, list(leaves.values()))
-        return {"loss": loss.item(), "adapter_gradient": dict(zip(leaves, gradients, strict=True))}
+        outputs = self._model.whole_outputs(
+            leaves, self._batch(settings), settings["dropout"], prefix, residual
+        )
+        loss, trained = _mean_loss(outputs), trained_of(leaves)
+        gradients = torch.autograd.grad(loss, list(trained.values()))
+        return {"loss": loss.item(), "adapter_gradient": dict(zip(trained, gradients, strict=True))}
 
     def _update(
         self,
@@ -126,17 +138,50 @@ class Trainer:
         optimizer: dict[str, Tensor],
         *gradients: Adapter,
     ) -> dict[str, Any]:
-        gradient = _weighted_sum(gradients, settings["weights"])
+        gradient = weighted_sum(gradients, settings["weights"])
         if "regularizer" in settings:
             gradient = self._part(Regularizer, settings["regularizer"]).added(adapter, gradient)
         return self.step(settings, adapter, optimizer, gradient)
 
-    def _aggregate(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
-        return {"adapter": _weighted_sum(adapters, settings["weights"])}
+    def _select(self, settings: Mapping[str, Any], adapter: Adapter) -> dict[str, Any]:
+        return {"adapter": only(adapter, set(settings["factors"]))}
+
+    def _aggregate(self, settings: Mapping[str, Any], *inputs: Adapter) -> dict[str, Any]:
+        """Return the average, and what is merged into the base; told no aggregator, the mean of all."""
+        weights = settings["weights"]
+        if "aggregator" not in settings:
+            return {"adapter": weighted_sum(inputs, weights)}
+        count = len(weights)
+        uploads, rest = inputs[:count], inputs[count:]
+        masks = rest[:count] if settings["masked"] else None
+        adapter, *residual = rest if masks is None else rest[count:]
+        server = Server(
+            adapter=adapter,
+            residual=residual[0] if residual else {},
+            scaling=settings["scaling"],
+            round=settings["round"],
+            seed=settings["seed"],
+            masks=masks,
+        )
+        average = self._lesson.aggregator.aggregate(uploads, weights, server)
+        return {"adapter": average.adapter, "residual": average.residual}
+
+    def _distribute(
+        self, settings: Mapping[str, Any], adapter: Adapter, own: Adapter | None = None
+    ) -> dict[str, Any]:
+        """Return what a client starts a round with, of its own what is not shared."""
+        start = truncated(adapter, settings["rank"])
+        if own is not None:
+            start = own | only(start, set(settings["shared"]))
+        fields = {"adapter": self._slab.put(start)}
+        if settings["optimizer"] is not None:
+            trained = only(start, set(settings["trained"]))
+            fields["optimizer"] = self._lesson.training.optimizer.start(trained)
+        return fields
 
     def _evaluate(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         """Return mean loss over the held-out targets, nats, its perplexity, and the share of targets hit."""
-        whole = _joined(adapters)
+        whole, residual = _with_residual(settings, adapters)
         loss_sum, num_targets, num_correct = 0.0, 0, 0
         test, size = self._lesson.tokens.test, settings["batch_size"]
         with torch.no_grad():
@@ -144,19 +189,22 @@ class Trainer:
                 batch = test.batch(list(range(first, min(first + size, len(test)))))
                 depth = self._model.shape.num_layers
                 prefix = self._prefix(self._test_prefixes, (first, size), batch, depth)
-                outputs = self._model.whole_outputs(whole, batch, None, prefix)
+                outputs = self._model.whole_outputs(whole, batch, None, prefix, residual)
                 loss_sum += float(outputs.loss_sum.double().sum())
                 num_targets += int(outputs.num_targets.sum())
                 num_correct += int(outputs.num_correct.sum())
-        loss = loss_sum / num_targets
-        return {
-            "loss": loss,
-            "perplexity": inf if loss > _MOST_LOSS else exp(loss),
-            "accuracy": num_correct / num_targets,
-        }
+        return _evaluation(loss_sum / num_targets, num_correct / num_targets)
+
+    def _mean_evaluation(self, settings: Mapping[str, Any], *figures: float) -> dict[str, Any]:
+        """Return the weighted mean over models, given loss and accuracy of each."""
+        losses, accuracies = (
+            [weight * figure for weight, figure in zip(settings["weights"], figures[first::2], strict=True)]
+            for first in range(2)
+        )
+        return _evaluation(sum(losses), sum(accuracies))
 
     def _export(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
-        return {"files": self._model.adapter_files(_joined(adapters))}
+        return {"files": self._model.adapter_files(*_with_residual(settings, adapters))}
 
     def _pair_energies(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         return compute_energies(self._part(Codec, settings["codec"]), *adapters)
@@ -168,11 +216,12 @@ class Trainer:
         optimizer: dict[str, Tensor],
         gradients: Adapter,
     ) -> dict[str, Any]:
-        """Return the side after one step of the optimiser."""
-        adapter, optimizer = self._lesson.training.optimizer.step(
-            adapter, gradients, optimizer, settings["step"], settings["num_steps"]
+        """Return the side after one step of the optimiser on what has a gradient."""
+        trained = {name: adapter[name] for name in gradients}
+        stepped, optimizer = self._lesson.training.optimizer.step(
+            trained, gradients, optimizer, settings["step"], settings["num_steps"]
         )
-        return {"adapter": self._slab.put(adapter), "optimizer": self._slab.put(optimizer)}
+        return {"adapter": adapter | self._slab.put(stepped), "optimizer": self._slab.put(optimizer)}
 
     def _part(self, base: Any, told: Told) -> Any:
         """Return the part a work is told of, made once."""
@@ -246,9 +295,17 @@ def deterministic(device: str) -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
-def leaves_of(adapter: Adapter) -> Adapter:
-    """Return the same numbers as fresh leaves, so that every graph has its own."""
-    return {name: tensor.detach().requires_grad_() for name, tensor in adapter.items()}
+def leaves_of(adapter: Adapter, frozen: str | None = None) -> Adapter:
+    """Return the same numbers as fresh leaves, so that every graph has its own; one factor may be frozen."""
+    return {
+        name: tensor.detach().requires_grad_(frozen is None or factor_of(name) != frozen)
+        for name, tensor in adapter.items()
+    }
+
+
+def trained_of(leaves: Adapter) -> Adapter:
+    """Return the leaves that take a gradient."""
+    return {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
 
 
 def _joined(adapters: Sequence[Adapter]) -> Adapter:
@@ -261,12 +318,14 @@ def _mean_loss(outputs: Outputs) -> Tensor:
     return outputs.loss_sum.sum() / outputs.num_targets.sum().clamp(min=1)
 
 
-def _weighted_sum(terms: Sequence[Adapter], weights: Sequence[float]) -> Adapter:
-    """Return the sum in the order of the terms, which fixes its rounding."""
-    names = list(terms[0])
-    if not names:
-        return {}
-    total = [terms[0][name] * weights[0] for name in names]
-    for term, weight in zip(terms[1:], weights[1:], strict=True):
-        torch._foreach_add_(total, [term[name] for name in names], alpha=weight)
-    return dict(zip(names, total, strict=True))
+def _with_residual(
+    settings: Mapping[str, Any], adapters: Sequence[Adapter]
+) -> tuple[Adapter, Adapter | None]:
+    """Return one adapter from its parts, and what is merged into the base where it comes last."""
+    if settings.get("residual"):
+        return _joined(adapters[:-1]), adapters[-1]
+    return _joined(adapters), None
+
+
+def _evaluation(loss: float, accuracy: float) -> dict[str, float]:
+    return {"loss": loss, "perplexity": inf if loss > _MOST_LOSS else exp(loss), "accuracy": accuracy}

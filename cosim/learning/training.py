@@ -1,12 +1,20 @@
 """The works of a training, described with their amounts; nothing is computed here and no clock is known."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 from importlib import metadata
+from typing import Any
 
+from cosim.learning.amounts import (
+    SplitAmounts,
+    WholeAmounts,
+    split_amounts,
+    split_amounts_of,
+    whole_amounts,
+    whole_amounts_of,
+)
 from cosim.learning.data.draws import BatchDraws
-from cosim.learning.flop import activation_numbers, adapter_numbers, split_flop, whole_flop
 from cosim.learning.lesson import Lesson
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.work import Describer, Output, Told, Work
@@ -16,10 +24,32 @@ from cosim.rng import stream
 
 @dataclass(frozen=True)
 class Side:
-    """What is trained on one side at one moment: adapter and the optimiser's memory."""
+    """What is trained on one side at one moment.
+
+    Attributes
+    ----------
+    adapter, optimizer
+        The adapter, and the optimiser's memory of what is trained of it.
+    residual
+        What is merged into the base, where anything is.
+    told
+        What passes of this side are told besides: ``frozen``, a factor that is
+        not trained; ``rank``, where it is not that of the model.
+    """
 
     adapter: Output
     optimizer: Output
+    residual: Output | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> tuple[Output, ...]:
+        """What a forward pass reads: the adapter, and what is merged into the base."""
+        return (self.adapter,) if self.residual is None else (self.adapter, self.residual)
+
+    def stepped(self, work: Work) -> "Side":
+        """Return the side after a work that took a step."""
+        return replace(self, adapter=work.out("adapter"), optimizer=work.out("optimizer"))
 
 
 @dataclass(frozen=True)
@@ -33,8 +63,8 @@ class Exchange:
     forward, server, backward
         The three works: activations; loss, their gradient and the server's own
         gradient; the client's step, None where the client trains nothing.
-    after
-        The client's side after the step.
+    mine, after
+        The client's side before and after the step.
     """
 
     client: int
@@ -51,9 +81,7 @@ class Exchange:
     @property
     def after(self) -> Side:
         """The client's side after its step."""
-        if self.backward is None:
-            return self.mine
-        return Side(self.backward.out("adapter"), self.backward.out("optimizer"))
+        return self.mine if self.backward is None else self.mine.stepped(self.backward)
 
 
 @dataclass(frozen=True)
@@ -81,73 +109,6 @@ class LocalRound:
     after: Side
 
 
-@dataclass(frozen=True)
-class SplitAmounts:
-    """What split training at one cut layer and rank computes and sends, per client."""
-
-    client_forward_flop: int
-    client_backward_flop: int
-    server_flop: int
-    activation_bits: int
-    gradient_bits: int
-    adapter_bits: int
-
-
-def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmounts:
-    """Return the amounts of one client: FLOP and bits per mini-batch, adapter bits per round.
-
-    A number travels in the precision it is computed in. The activations'
-    gradients are as large as the activations, and none where the client has no
-    adapter to train. Labels, the averaging of adapters
-    and the optimiser's own arithmetic are neglected, as in FedsLLM.
-    """
-    shape, targets = lesson.shape, lesson.lora.targets(lesson.shape)
-    batch_size, length = lesson.training.batch_size, lesson.data.sequence_length
-    blocks = lesson.adapted_blocks
-    flop = split_flop(shape, targets, lora_rank, cut_layer, batch_size, length, blocks)
-    bits = lesson.model.bits_per_number
-    activation_bits = bits * activation_numbers(shape, batch_size, length)
-    return SplitAmounts(
-        client_forward_flop=flop.client_forward,
-        client_backward_flop=flop.client_backward,
-        server_flop=flop.server_forward + flop.server_backward,
-        activation_bits=activation_bits,
-        gradient_bits=activation_bits if lesson.client_trains(cut_layer) else 0,
-        adapter_bits=bits * adapter_numbers(shape, targets, lora_rank, 1, cut_layer, blocks),
-    )
-
-
-@dataclass(frozen=True)
-class WholeAmounts:
-    """What training of the uncut model computes per mini-batch and sends per round."""
-
-    forward_flop: int
-    backward_flop: int
-    adapter_bits: int
-
-    @property
-    def flop(self) -> int:
-        """FLOP of one mini-batch, there and back."""
-        return self.forward_flop + self.backward_flop
-
-
-def whole_amounts(lesson: Lesson, lora_rank: int) -> WholeAmounts:
-    """Return the amounts of one client: FLOP per mini-batch, adapter bits per round.
-
-    The adapter is that of all blocks, and a classifier's head with it.
-    """
-    shape, targets = lesson.shape, lesson.lora.targets(lesson.shape)
-    batch_size, length, blocks = (
-        lesson.training.batch_size,
-        lesson.data.sequence_length,
-        lesson.adapted_blocks,
-    )
-    flop = whole_flop(shape, targets, lora_rank, batch_size, length, blocks)
-    numbers = adapter_numbers(shape, targets, lora_rank, 1, shape.num_layers, blocks)
-    numbers += shape.trained_head_weights
-    return WholeAmounts(flop.forward, flop.backward, lesson.model.bits_per_number * numbers)
-
-
 class Training:
     """Describes the works of one training.
 
@@ -163,8 +124,10 @@ class Training:
         self.lesson = lesson
         self.cut_layer = cut_layer
         self.lora_rank = lora_rank
-        self._works = Describer()
-        self._optimizer = Told(**lesson.training.optimizer.model_dump(mode="json"))
+        self.describe = Describer().describe
+        self._split = cache(partial(split_amounts_of, lesson, cut_layer, lora_rank))
+        self._whole = cache(partial(whole_amounts_of, lesson, lora_rank))
+        self.optimizer = Told(**lesson.training.optimizer.model_dump(mode="json"))
         self._draws = [
             BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
             for client, share in enumerate(lesson.shares)
@@ -172,8 +135,12 @@ class Training:
 
     @cached_property
     def amounts(self) -> SplitAmounts:
-        """What each client computes and sends."""
+        """What a client computes and sends at most behind a cut."""
         return split_amounts(self.lesson, self.cut_layer, self.lora_rank)
+
+    def amounts_of(self, client: int, round_: int) -> SplitAmounts:
+        """Return what a client computes and sends in a round behind a cut."""
+        return self._split(self._rank(client), self._kind(round_))
 
     @cached_property
     def client_trains(self) -> bool:
@@ -195,13 +162,24 @@ class Training:
 
     @cached_property
     def whole(self) -> WholeAmounts:
-        """What a client computes and sends that holds the uncut model."""
+        """What a client computes and sends at most that holds the uncut model."""
         return whole_amounts(self.lesson, self.lora_rank)
+
+    def whole_of(self, client: int, round_: int) -> WholeAmounts:
+        """Return what a client that holds the uncut model computes and sends in a round."""
+        return self._whole(self._rank(client), self._kind(round_))
+
+    def _rank(self, client: int) -> int:
+        return self.lesson.aggregator.rank(client, self.lora_rank)
+
+    def _kind(self, round_: int) -> int:
+        """Return the first round that is like this one."""
+        return (round_ - 1) % self.lesson.aggregator.period + 1
 
     def start(self, part: str) -> Side:
         """Return the initial adapter and optimiser of ``part``: client, server or whole."""
         lesson = self.lesson
-        work = self._works.describe(
+        work = self.describe(
             "start",
             (),
             part=part,
@@ -212,7 +190,7 @@ class Training:
             device=lesson.model.torch_device,
             lora=lesson.lora.deciding(self.lora_rank),
             cut_layer=None if part == "whole" else self.cut_layer,
-            optimizer=self._optimizer,
+            optimizer=self.optimizer,
             seed=stream(lesson.seed, "adapter").torch_seed(),
             torch=_version("torch"),
             transformers=_version("transformers"),
@@ -226,14 +204,19 @@ class Training:
         batch = self._batch(client, step)
         dropout = self._dropout(client, step)
         if self.client_trains:
-            forward = self._works.describe(
-                "client_forward", (mine.adapter,), batch=batch, cut_layer=self.cut_layer, dropout=dropout
+            forward = self.describe(
+                "client_forward",
+                mine.model,
+                batch=batch,
+                cut_layer=self.cut_layer,
+                dropout=dropout,
+                **mine.told,
             )
         else:  # the base alone decides, and the same mini-batch gives the same
-            forward = self._works.describe(
+            forward = self.describe(
                 "client_forward", (), batch=batch, cut_layer=self.cut_layer, dropout=None, base=self._base
             )
-        at_server = self._works.describe(
+        at_server = self.describe(
             "server_exchange",
             (server.adapter, forward.out("activations")),
             batch=batch,
@@ -242,7 +225,7 @@ class Training:
         )
         if not self.client_trains:
             return Exchange(client, mine, forward, at_server, None)
-        backward = self._works.describe(
+        backward = self.describe(
             "client_backward",
             (
                 mine.adapter,
@@ -260,10 +243,9 @@ class Training:
         gradients = [one.server.out("adapter_gradient") for one in exchanges]
         return self._update(server, gradients, [one.client for one in exchanges], step)
 
-    def aggregate(self, sides: Mapping[int, Side]) -> Output:
-        """Return the mean of these clients' adapters, weighted by data, factor by factor (FedAvg)."""
-        adapters = [side.adapter for side in sides.values()]
-        return self._works.describe("aggregate", adapters, weights=self._weights(sides)).out("adapter")
+    def mean(self, adapters: Mapping[int, Output]) -> Work:
+        """Return the mean of what clients have, by their numbers, weighted by data, factor by factor."""
+        return self.describe("aggregate", list(adapters.values()), weights=self.weights(adapters))
 
     def local_round(
         self, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None
@@ -271,7 +253,7 @@ class Training:
         """Return the works of one client's mini-batches; ``steps`` count from 0 over the whole run."""
         done = []
         for step in steps:
-            one = self._whole_gradient(client, whole.adapter, step)
+            one = self._whole_gradient(client, whole, step)
             whole = self._update(whole, [one.out("adapter_gradient")], [client], step, regularizer)
             done.append(LocalStep(whole.adapter.work, one.out("loss")))
         return LocalRound(client, tuple(done), whole)
@@ -279,30 +261,45 @@ class Training:
     def whole_step(self, whole: Side, step: int) -> tuple[Side, list[Output]]:
         """Return the uncut model's side after a step on the clients' mini-batches, and their losses."""
         clients = range(self.lesson.num_clients)
-        gradients = [self._whole_gradient(client, whole.adapter, step) for client in clients]
+        gradients = [self._whole_gradient(client, whole, step) for client in clients]
         side = self._update(whole, [one.out("adapter_gradient") for one in gradients], clients, step)
         return side, [one.out("loss") for one in gradients]
 
-    def evaluate(self, *adapters: Output) -> Work:
-        """Return the evaluation on held-out examples; ``adapters`` are both sides' or the whole's."""
-        return self._works.describe(
+    def evaluate(self, *adapters: Output, residual: Output | None = None) -> Work:
+        """Return the evaluation on held-out examples.
+
+        Parameters
+        ----------
+        adapters
+            Both sides' or the whole's.
+        residual
+            What is merged into the base, where anything is.
+        """
+        return self.describe(
             "evaluate",
-            adapters,
+            (*adapters, *_if_any(residual)),
             data=self.lesson.tokens.content_key,
             batch_size=self.lesson.training.evaluation_batch_size,
+            **_has(residual),
         )
 
-    def export(self, *adapters: Output) -> Output:
-        """Return the files of the adapter as PEFT has them; ``adapters`` as for :meth:`evaluate`."""
-        work = self._works.describe("export", adapters, base=self.lesson.model.base.name_or_path)
+    def export(self, *adapters: Output, residual: Output | None = None) -> Output:
+        """Return the files of the adapter as PEFT has them; arguments as for :meth:`evaluate`."""
+        work = self.describe(
+            "export",
+            (*adapters, *_if_any(residual)),
+            base=self.lesson.model.base.name_or_path,
+            **_has(residual),
+        )
         return work.out("files")
 
-    def _whole_gradient(self, client: int, adapter: Output, step: int) -> Work:
-        return self._works.describe(
+    def _whole_gradient(self, client: int, side: Side, step: int) -> Work:
+        return self.describe(
             "whole_gradient",
-            (adapter,),
+            side.model,
             batch=self._batch(client, step),
             dropout=self._dropout(client, step),
+            **side.told,
         )
 
     def _update(
@@ -316,16 +313,16 @@ class Training:
         told = {}
         if regularizer is not None and not regularizer.is_none:
             told["regularizer"] = told_part(regularizer)
-        work = self._works.describe(
+        work = self.describe(
             "update",
             (side.adapter, side.optimizer, *gradients),
-            weights=self._weights(clients),
+            weights=self.weights(clients),
             **self._optimizer_step(step),
             **told,
         )
-        return Side(work.out("adapter"), work.out("optimizer"))
+        return side.stepped(work)
 
-    def _weights(self, clients: Collection[int]) -> list[float]:
+    def weights(self, clients: Collection[int]) -> list[float]:
         """Return the clients' shares in the data of those who take part, adding up to one."""
         total = sum(len(self.lesson.shares[client]) for client in clients)
         return [len(self.lesson.shares[client]) / total for client in clients]
@@ -334,7 +331,7 @@ class Training:
         # a run that goes on for longer is the same so far, unless the rate has fallen with the end in sight
         knows_the_end = self.lesson.training.optimizer.knows_the_end
         return {
-            "optimizer": self._optimizer,
+            "optimizer": self.optimizer,
             "step": step,
             "num_steps": self.lesson.num_steps if knows_the_end else 0,
         }
@@ -349,6 +346,15 @@ class Training:
         if self.lesson.lora.dropout == 0.0:
             return None
         return stream(self.lesson.seed, "dropout", client, step).torch_seed()
+
+
+def _if_any(output: Output | None) -> tuple[Output, ...]:
+    return () if output is None else (output,)
+
+
+def _has(residual: Output | None) -> dict[str, bool]:
+    """Return what a work is told whose last input is what is merged into the base."""
+    return {} if residual is None else {"residual": True}
 
 
 @cache

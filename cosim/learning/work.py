@@ -18,12 +18,15 @@ OPERATIONS = {
     "client_backward": 1,
     "whole_gradient": 1,
     "update": 1,
+    "select": 1,
     "aggregate": 1,
+    "distribute": 1,
     "evaluate": 1,
     "coherence": 1,
     "covariance": 1,
     "weighted_mean": 1,
     "pair_energies": 1,
+    "mean_evaluation": 1,
     "export": 1,
 }
 """Version of each operation; a change of what one computes must raise its number."""

@@ -171,6 +171,7 @@ def _lesson(scenario: Scenario) -> Lesson:
         num_clients=scenario.num_clients,
         num_steps=scenario.scheme.num_rounds * scenario.scheme.local_steps,
         seed=scenario.seed,
+        aggregator=scenario.scheme.averaging,
     )
     _refuse_cut(scenario, lesson.shape)
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made

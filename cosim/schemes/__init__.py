@@ -7,9 +7,11 @@ from pydantic import Field
 
 from cosim.allocation.state import Amounts, Sparsity
 from cosim.kernel.clock import Steps
+from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.fedavg import FEDAVG
+from cosim.learning.amounts import split_amounts
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
-from cosim.learning.training import split_amounts
 from cosim.learning.work import Work
 from cosim.parts import Part
 from cosim.world import MAIN_SERVER, Moment, World
@@ -40,12 +42,17 @@ class Scheme(Part):
         """Whether rounds last as :mod:`cosim.allocation.delay` says while the air holds still."""
         return False
 
+    @property
+    def averaging(self) -> Aggregator:
+        """How adapters of clients are averaged, where they are."""
+        return FEDAVG
+
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return how many blocks can be kept on a client, ascending."""
         return tuple(range(1, shape.num_layers))
 
     def amounts(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> Amounts:
-        """Return what is sent and computed, as an allocator sees it."""
+        """Return what is sent and computed, as an allocator sees it: of clients that differ, the most."""
         one = split_amounts(lesson, cut_layer, lora_rank)
         return Amounts(
             client_forward_flop=one.client_forward_flop,
@@ -54,6 +61,7 @@ class Scheme(Part):
             activation_bits=one.activation_bits,
             gradient_bits=one.gradient_bits,
             adapter_bits=one.adapter_bits,
+            adapter_download_bits=one.adapter_download_bits,
         )
 
     def sparsity(self, lesson: Lesson, lora_rank: int) -> Sparsity | None:

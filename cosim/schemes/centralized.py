@@ -29,7 +29,8 @@ class Centralized(Scheme):
         training = world.begin()
         whole = training.start("whole")
         measure_evaluation(world, Moment(0), training.evaluate(whole.adapter))
-        whole = Side(*world.settle(0, [whole.adapter, whole.optimizer]))
+        adapter, optimizer = world.settle(0, [whole.adapter, whole.optimizer])
+        whole = Side(adapter, optimizer)
         ready: list[int] = []
         for round_ in range(1, self.num_rounds + 1):
             for local_step in range(1, self.local_steps + 1):
@@ -45,5 +46,6 @@ class Centralized(Scheme):
                     world.measure(moment, world.client_names[client], "train_loss", loss)
             if self.is_evaluated(round_):
                 measure_evaluation(world, Moment(round_), training.evaluate(whole.adapter))
-            whole = Side(*world.settle(round_, [whole.adapter, whole.optimizer]))
+            adapter, optimizer = world.settle(round_, [whole.adapter, whole.optimizer])
+            whole = Side(adapter, optimizer)
         world.adapter = training.export(whole.adapter)

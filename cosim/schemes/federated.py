@@ -1,6 +1,7 @@
 """Federated LoRA: every client holds the whole model, and only adapters travel."""
 
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -8,11 +9,16 @@ from pydantic import Field
 
 from cosim.allocation.state import Amounts
 from cosim.kernel.clock import Steps
+from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.fedavg import FEDAVG
+from cosim.learning.amounts import download_bits, whole_amounts
+from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
-from cosim.learning.training import LocalRound, Side, Training, whole_amounts
+from cosim.learning.training import LocalRound, Training
+from cosim.learning.work import Output
 from cosim.parts import OneOf
 from cosim.rng import stream
 from cosim.schemes import Scheme, measure_evaluation
@@ -24,8 +30,8 @@ class Federated(Scheme):
 
     In a round each client that takes part starts from the global adapter, takes
     ``local_steps`` steps on its own mini-batches and uploads at once, waiting for
-    nobody; when all uploads are there the federated server averages them,
-    weighted by data, and everybody downloads the average. Averaging and the
+    nobody; when all uploads are there the federated server averages them, and
+    everybody downloads the average. Averaging and the
     optimiser's own arithmetic are charged nothing.
 
     With one client this is, bit for bit, what ``centralized`` learns.
@@ -36,6 +42,8 @@ class Federated(Scheme):
         Share of the clients drawn for a round, rounded up; each set is as likely as any other.
     regularizer
         What is added to the loss of every mini-batch; recorded losses are without it.
+    aggregator
+        What is trained and sent, and how the adapters of a round are averaged.
 
     Source
     ------
@@ -49,11 +57,18 @@ class Federated(Scheme):
     links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
+    aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},
+        {"participation": 0.6, "aggregator": {"kind": "fedex"}},
         {"regularizer": {"kind": "orthogonality"}},
     )
+
+    @property
+    def averaging(self) -> Aggregator:
+        """The aggregator."""
+        return self.aggregator
 
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
@@ -62,7 +77,15 @@ class Federated(Scheme):
     def amounts(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> Amounts:
         """Return what each client computes per mini-batch and sends per round; no server computes."""
         one = whole_amounts(lesson, lora_rank)
-        return Amounts(one.forward_flop, one.backward_flop, 0, 0, 0, one.adapter_bits)
+        return Amounts(
+            client_forward_flop=one.forward_flop,
+            client_backward_flop=one.backward_flop,
+            server_flop=0,
+            activation_bits=0,
+            gradient_bits=0,
+            adapter_bits=one.adapter_bits,
+            adapter_download_bits=one.adapter_download_bits,
+        )
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
@@ -88,7 +111,7 @@ class Federated(Scheme):
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             play.settle(round_)
-        world.adapter = play.training.export(play.adapter)
+        world.adapter = play.federation.export()
 
 
 class _Play:
@@ -96,19 +119,15 @@ class _Play:
 
     Attributes
     ----------
-    adapter
-        The global adapter all start the round from.
-    optimizers
-        Each client's memory of its optimiser.
+    federation
+        What clients and federated server hold.
     ready
         Spans the next piece of work of everybody waits for.
     """
 
     def __init__(self, scheme: Federated, world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
-        start = training.start("whole")
-        self.adapter = start.adapter
-        self.optimizers = [start.optimizer] * world.num_clients
+        self.federation = Federation(training, "whole")
         self.ready: Sequence[int] = ()
 
     def learn(self, round_: int) -> list[LocalRound]:
@@ -116,34 +135,38 @@ class _Play:
         seed, local_steps = self.world.lesson.seed, self.scheme.local_steps
         steps = range((round_ - 1) * local_steps, round_ * local_steps)
         return [
-            self.training.local_round(
-                client, Side(self.adapter, self.optimizers[client]), steps, self.scheme.regularizer
-            )
+            self.training.local_round(client, self.federation.sides[client], steps, self.scheme.regularizer)
             for client in self.scheme.taking_part(seed, self.world.num_clients, round_)
         ]
 
     def round(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
         """Local steps and upload of those who take part, the average, and its download by everybody."""
-        world = self.world
-        average = self.training.aggregate({one.client: one.after for one in learned})
-        steps = [self._learn_and_upload(moment, one) for one in learned]
+        world, federation = self.world, self.federation
+        for one in learned:
+            federation.sides[one.client] = one.after
+        uploads = {one.client: federation.upload(one.client, moment.round) for one in learned}
+        average = federation.average(uploads, moment.round)
+        steps = [self._learn_and_upload(moment, one, uploads[one.client]) for one in learned]
         arrived = yield from world.together(steps, "local round of client")
-        averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average.work, arrived)
-        bits = self.training.whole.adapter_bits
+        averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         downloads = [
             world.send(
-                "federated_downlink", client, "adapter_download", moment, bits, average.work, [averaged]
+                "federated_downlink",
+                client,
+                "adapter_download",
+                moment,
+                self._download_bits(client, moment.round, list(uploads)),
+                average,
+                [averaged],
             )
             for client in range(world.num_clients)
         ]
         self.ready = yield from world.together(downloads, "adapter download of client")
-        self.adapter = average
-        for one in learned:
-            self.optimizers[one.client] = one.after.optimizer
+        federation.hand_out(moment.round + 1)
 
-    def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
+    def _learn_and_upload(self, moment: Moment, learned: LocalRound, upload: Output) -> Steps:
         """One client's local steps, one span each, then its upload; returns that span."""
-        world, amounts = self.world, self.training.whole
+        world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
         for number, step in enumerate(learned.steps, start=1):
             at = Moment(moment.round, number)
@@ -159,15 +182,20 @@ class _Play:
                 "adapter_upload",
                 moment,
                 amounts.adapter_bits,
-                learned.after.adapter.work,
+                upload.work,
                 ready,
             )
         )
 
+    def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:
+        lesson, lora_rank = self.world.lesson, self.training.lora_rank
+        rank = lesson.aggregator.rank(client, lora_rank)
+        return download_bits(lesson, lesson.shape.num_layers, lora_rank, rank, round_, senders)
+
     def evaluate(self, round_: int) -> None:
-        """Record how good the global model is."""
-        measure_evaluation(self.world, Moment(round_), self.training.evaluate(self.adapter))
+        """Record how good the model is."""
+        measure_evaluation(self.world, Moment(round_), self.federation.evaluate())
 
     def settle(self, round_: int) -> None:
-        """Hand over to the next round: the global adapter and every optimiser's memory."""
-        self.adapter, *self.optimizers = self.world.settle(round_, [self.adapter, *self.optimizers])
+        """Hand over to the next round."""
+        self.federation.settle(partial(self.world.settle, round_))

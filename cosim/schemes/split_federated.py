@@ -1,15 +1,21 @@
 """Split federated LoRA: first blocks on clients, the rest on a main server, adapters averaged."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from simpy.events import Process
 
 from cosim.kernel.clock import Steps
+from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.fedavg import FEDAVG
+from cosim.learning.amounts import download_bits
+from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Exchange, Side, Training
 from cosim.learning.work import Work
+from cosim.parts import OneOf
 from cosim.radio.settings import LINKS
 from cosim.schemes import Scheme, measure_evaluation
 from cosim.units import seconds_to_ns
@@ -23,7 +29,8 @@ class SplitFederated(Scheme):
     upload; the main server computes forward and backward of all mini-batches
     and takes one step on the weighted sum of their losses; all clients receive
     the gradient of their own loss and step. After ``local_steps`` of them the
-    client adapters are averaged, weighted by data. Labels travel with the
+    client adapters are averaged; the main server's blocks have one copy, which
+    needs no averaging. Labels travel with the
     activations and are not charged; neither are averaging and the optimiser's
     own arithmetic. Where clients have no adapter (``lora.blocks``) they only
     forward and upload: nothing comes back to them and nothing is averaged.
@@ -41,6 +48,9 @@ class SplitFederated(Scheme):
         round: it ends what it is doing, unheard, and is back with the next
         average. Weights are renormalised over those who stay; if all are late,
         the first one to arrive stays. Beyond the paper.
+    aggregator
+        What is trained of the client adapters and sent, and how they are averaged;
+        ``fedavg`` is the paper's.
 
     Source
     ------
@@ -54,6 +64,8 @@ class SplitFederated(Scheme):
     links: ClassVar[frozenset[str]] = frozenset(LINKS)
     server_batch: Literal["joint", "per_client"] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
+    aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"aggregator": {"kind": "flora"}})
 
     @model_validator(mode="after")
     def _deadline_is_of_a_joint_batch(self) -> Self:
@@ -66,7 +78,13 @@ class SplitFederated(Scheme):
     @property
     def is_closed_form(self) -> bool:
         """The three barriers of the paper hold with a joint batch that waits for everybody."""
-        return self.server_batch == "joint" and self.deadline_s is None
+        waits = self.server_batch == "joint" and self.deadline_s is None
+        return waits and self.aggregator.is_steady
+
+    @property
+    def averaging(self) -> Aggregator:
+        """The aggregator."""
+        return self.aggregator
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the needs of both sides; a joint batch is held whole by the main server."""
@@ -89,7 +107,7 @@ class SplitFederated(Scheme):
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             play.settle(round_)
-        world.adapter = play.training.export(play.adapter, play.server.adapter)
+        world.adapter = play.federation.export(play.server.adapter)
 
 
 class _Play:
@@ -97,10 +115,8 @@ class _Play:
 
     Attributes
     ----------
-    adapter
-        The client adapter all start the round from.
-    sides
-        Each client's side as it is now; those of clients that are out stay as they were.
+    federation
+        What clients and federated server hold; sides of clients that are out stay as they were.
     server
         The main server's side.
     taking_part
@@ -111,9 +127,7 @@ class _Play:
 
     def __init__(self, scheme: SplitFederated, world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
-        start = training.start("client")
-        self.adapter = start.adapter
-        self.sides = [start] * world.num_clients
+        self.federation = Federation(training, "client")
         self.server = training.start("server")
         self.taking_part = list(range(world.num_clients))
         self.ready: Sequence[int] = ()
@@ -123,7 +137,7 @@ class _Play:
         """One local step of everybody who takes part, with the barriers of the paper."""
         number = (moment.round - 1) * self.scheme.local_steps + moment.local_step - 1
         exchanges = [
-            self.training.exchange(client, self.sides[client], self.server, number)
+            self.training.exchange(client, self.federation.sides[client], self.server, number)
             for client in self.taking_part
         ]
         if self.scheme.server_batch == "per_client":
@@ -138,7 +152,7 @@ class _Play:
             ended = yield from self.world.together(steps, "download and backward of client")
             self.ready = list(dict.fromkeys(ended))
         for exchange in exchanges:
-            self.sides[exchange.client] = exchange.after
+            self.federation.sides[exchange.client] = exchange.after
 
     def average(self, moment: Moment) -> Steps:
         """Upload of the client adapters, their average, and its download by everybody."""
@@ -149,43 +163,54 @@ class _Play:
         self.taking_part = list(range(self.world.num_clients))
 
     def _average_adapters(self, moment: Moment) -> Steps:
-        bits, send = self.training.amounts.adapter_bits, self.world.send
-        average = self.training.aggregate({client: self.sides[client] for client in self.taking_part})
-        uploads = [
+        federation, round_, send = self.federation, moment.round, self.world.send
+        uploads = {client: federation.upload(client, round_) for client in self.taking_part}
+        average = federation.average(uploads, round_)
+        sending = [
             send(
                 "federated_uplink",
                 client,
                 "adapter_upload",
                 moment,
-                bits,
-                self.sides[client].adapter.work,
+                self.training.amounts_of(client, round_).adapter_bits,
+                upload.work,
                 self.ready,
             )
-            for client in self.taking_part
+            for client, upload in uploads.items()
         ]
-        arrived = yield from self.world.together(uploads, "adapter upload of client")
-        averaged = yield from self.world.compute(
-            FEDERATED_SERVER, "aggregate", moment, 0, average.work, arrived
-        )
+        arrived = yield from self.world.together(sending, "adapter upload of client")
+        averaged = yield from self.world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         downloads = [
-            send("federated_downlink", client, "adapter_download", moment, bits, average.work, [averaged])
+            send(
+                "federated_downlink",
+                client,
+                "adapter_download",
+                moment,
+                self._download_bits(client, round_),
+                average,
+                [averaged],
+            )
             for client in range(self.world.num_clients)
         ]
         self.ready = yield from self.world.together(downloads, "adapter download of client")
-        self.adapter = average
+        federation.hand_out(round_ + 1)
+
+    def _download_bits(self, client: int, round_: int) -> int:
+        training = self.training
+        rank = training.lesson.aggregator.rank(client, training.lora_rank)
+        return download_bits(
+            training.lesson, training.cut_layer, training.lora_rank, rank, round_, self.taking_part
+        )
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
-        evaluation = self.training.evaluate(self.adapter, self.server.adapter)
-        measure_evaluation(self.world, Moment(round_), evaluation)
+        measure_evaluation(self.world, Moment(round_), self.federation.evaluate(self.server.adapter))
 
     def settle(self, round_: int) -> None:
-        """Hand over to the next round: adapter, the server's side, and every optimiser's memory."""
-        memory = [side.optimizer for side in self.sides]
-        kept = self.world.settle(round_, [self.adapter, self.server.adapter, self.server.optimizer, *memory])
-        self.adapter, server_adapter, server_optimizer, *memory = kept
-        self.server = Side(server_adapter, server_optimizer)
-        self.sides = [Side(self.adapter, optimizer) for optimizer in memory]
+        """Hand over to the next round: what clients and federated server hold, and the main server's side."""
+        settle = partial(self.world.settle, round_)
+        adapter, optimizer = self.federation.settle(settle, [self.server.adapter, self.server.optimizer])
+        self.server = Side(adapter, optimizer)
 
     def _arrivals(self, moment: Moment, exchanges: Sequence[Exchange]) -> Steps:
         """Let all forward and upload; returns the exchanges that are in time, and their uploads."""
@@ -214,7 +239,7 @@ class _Play:
         self, moment: Moment, work: Work, exchanges: Sequence[Exchange], arrived: Sequence[int]
     ) -> Steps:
         """Compute forward and backward of all mini-batches on the main server as one job."""
-        flop = self.training.amounts.server_flop * len(exchanges)
+        flop = self.training.amounts_of(0, moment.round).server_flop * len(exchanges)
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, work, arrived
         )
@@ -225,7 +250,7 @@ class _Play:
     def _exchange(self, moment: Moment, exchange: Exchange) -> Steps:
         """One mini-batch there and back, served by the main server when it arrives."""
         arrived = yield from self._forward(moment, exchange)
-        flop = self.training.amounts.server_flop
+        flop = self.training.amounts_of(exchange.client, moment.round).server_flop
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, exchange.server, [arrived]
         )
@@ -234,7 +259,8 @@ class _Play:
 
     def _forward(self, moment: Moment, exchange: Exchange) -> Steps:
         """Forward pass of one client, then the upload of its activations."""
-        amounts, client = self.training.amounts, exchange.client
+        client = exchange.client
+        amounts = self.training.amounts_of(client, moment.round)
         ready = self.ready
         if client in self._late:  # it was out, and ends first what nobody waits for any more
             ready = (*ready, (yield self._late.pop(client)))
@@ -250,9 +276,10 @@ class _Play:
 
     def _backward(self, moment: Moment, exchange: Exchange, served: int) -> Steps:
         """Download of one client's gradient, then its backward pass and step, if it trains anything."""
-        amounts, client = self.training.amounts, exchange.client
+        client = exchange.client
         if exchange.backward is None:
             return served
+        amounts = self.training.amounts_of(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
         span = yield from self.world.send(
             "main_downlink", client, "gradient_download", moment, bits, exchange.server, [served]

@@ -112,7 +112,7 @@ def test_a_federated_round_averages_what_each_client_would_learn_alone(tiny_scen
     training = Training(lesson, lesson.shape.num_layers, lesson.lora.rank)
     start = training.start("whole")
     alone = {client: training.local_round(client, start, range(3)).after for client in range(8)}
-    average = training.aggregate(alone)
+    average = training.mean({client: side.adapter for client, side in alone.items()}).out("adapter")
     _, (found, *each) = lesson.executor(lesson.lora.rank).settle(
         (), [average, *(side.adapter for side in alone.values())]
     )

@@ -113,7 +113,7 @@ class Played:
                 self.outputs += [one.loss, one.server.out("adapter_gradient")]
                 if training.client_trains:
                     self.outputs.append(one.server.out("gradient"))
-        average = training.aggregate(dict(enumerate(clients)))
+        average = training.mean({client: side.adapter for client, side in enumerate(clients)}).out("adapter")
         self.outputs += [average, *server_and(server, clients)]
 
     def on(self, executor):
@@ -498,7 +498,7 @@ def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(lesson):
     client, server = training.start("client"), training.start("server")
     exchanges = [training.exchange(number, client, server, 0) for number in range(NUM_CLIENTS)]
     update = training.server_update(server, exchanges, 0)
-    average = training.aggregate({one.client: one.after for one in exchanges})
+    average = training.mean({one.client: one.after.adapter for one in exchanges}).out("adapter")
     fresh = executor.settle((), [average, update.adapter])[1]
     for several in (exchanges[1:3], exchanges):
         parts = [one.after.adapter for one in several] + [

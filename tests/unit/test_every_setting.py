@@ -11,6 +11,7 @@ import pytest
 
 from cosim.allocation import Allocator
 from cosim.distributions import Constant, Uniform
+from cosim.learning.aggregator import Aggregator
 from cosim.learning.executor import TimingOnly
 from cosim.learning.work import OPERATIONS
 from cosim.parts import OneOf, Table, family
@@ -74,6 +75,33 @@ def orthogonality(name, value):
     return Case({f"scheme.regularizer.{name}": value}, WHOLE | {"aggregate"}, given)
 
 
+def averaging(scheme, learned, given):
+    """Return the settings of the aggregators of a scheme; ranks matter where they may differ."""
+
+    def case(change, moves, kind):
+        table = {**given.get("scheme", {}), "aggregator": {"kind": kind}}
+        change = {f"scheme.aggregator.{name}": value for name, value in change.items()}
+        told = {"scheme": table} if given else {"scheme.aggregator": table["aggregator"]}
+        return Case(change, moves, told)
+
+    moved_by = {
+        "fedex": learned,
+        "flora": learned | {"distribute"},
+        "ffa": learned | {"distribute", "select"},
+    }
+    cases = {
+        f"scheme.{scheme}.aggregator.kind": tuple(
+            Case({"scheme.aggregator": {"kind": kind}}, moves, given) for kind, moves in moved_by.items()
+        ),
+        f"scheme.{scheme}.aggregator.hetlora.weighting": (case({"weighting": "data"}, learned, "hetlora"),),
+    }
+    for kind, part in family(Aggregator).items():
+        ranks = {"client_ranks": [2, 4]} if part.takes_ranks else {"client_ranks": [4]}
+        moves = learned | {"distribute"} if part.takes_ranks else NONE
+        cases[f"scheme.{scheme}.aggregator.{kind}.client_ranks"] = (case(ranks, moves, kind),)
+    return cases
+
+
 CASES: dict[str, tuple[Case, ...]] = {
     "name": (Case({"name": "other"}, NONE),),
     "description": (Case({"description": "another one"}, NONE),),
@@ -113,6 +141,8 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"scheme.deadline_s": 1e3}, NONE),
         Case({"scheme.deadline_s": 1e-9}, LEARNED),
     ),
+    **averaging("split_federated", LEARNED, {}),
+    **averaging("federated", WHOLE | {"aggregate"}, FEDERATED),
     # the model and its adapters
     "model.base.kind": (Case({"model.base": {"kind": "embedded"}}, ALL),),
     "model.base.folder.path": (

@@ -1,0 +1,150 @@
+"""What clients compute and send, from shapes alone: FLOP per mini-batch, bits per round."""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+
+from cosim.learning.flop import activation_numbers, split_flop, whole_flop
+from cosim.learning.lesson import Lesson
+from cosim.learning.shape import Linear
+
+
+@dataclass(frozen=True)
+class SplitAmounts:
+    """What split training at one cut layer and rank computes and sends, per client.
+
+    FLOP and activations are of one mini-batch, adapters of one round. What a
+    client is sent hangs on who sent something: here, everybody.
+    """
+
+    client_forward_flop: int
+    client_backward_flop: int
+    server_flop: int
+    activation_bits: int
+    gradient_bits: int
+    adapter_bits: int
+    adapter_download_bits: int
+
+
+def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmounts:
+    """Return the most that any client computes and sends in any round.
+
+    A number travels in the precision it is computed in. The activations'
+    gradients are as large as the activations, and none where the client has no
+    adapter to train. Labels, the averaging of adapters and the optimiser's own
+    arithmetic are neglected, as in FedsLLM.
+    """
+    each = [
+        asdict(split_amounts_of(lesson, cut_layer, lora_rank, rank, round_))
+        for rank, round_ in _ranks_and_rounds(lesson, lora_rank)
+    ]
+    return SplitAmounts(**{name: max(one[name] for one in each) for name in each[0]})
+
+
+def split_amounts_of(
+    lesson: Lesson, cut_layer: int, lora_rank: int, client_rank: int, round_: int
+) -> SplitAmounts:
+    """Return what a client of a rank computes and sends in a round; the model is of ``lora_rank``."""
+    shape, targets = lesson.shape, lesson.lora.targets(lesson.shape)
+    batch_size, length = lesson.training.batch_size, lesson.data.sequence_length
+    sizes = (cut_layer, batch_size, length, lesson.adapted_blocks)
+    client = split_flop(shape, targets, client_rank, *sizes, lesson.aggregator.trained(round_))
+    server = client if client_rank == lora_rank else split_flop(shape, targets, lora_rank, *sizes)
+    activation_bits = lesson.model.bits_per_number * activation_numbers(shape, batch_size, length)
+    return SplitAmounts(
+        client_forward_flop=client.client_forward,
+        client_backward_flop=client.client_backward,
+        server_flop=server.server_forward + server.server_backward,
+        activation_bits=activation_bits,
+        gradient_bits=activation_bits if lesson.client_trains(cut_layer) else 0,
+        adapter_bits=upload_bits(lesson, cut_layer, client_rank, round_),
+        adapter_download_bits=download_bits(lesson, cut_layer, lora_rank, client_rank, round_),
+    )
+
+
+@dataclass(frozen=True)
+class WholeAmounts:
+    """What training of the uncut model computes per mini-batch and sends per round."""
+
+    forward_flop: int
+    backward_flop: int
+    adapter_bits: int
+    adapter_download_bits: int
+
+    @property
+    def flop(self) -> int:
+        """FLOP of one mini-batch, there and back."""
+        return self.forward_flop + self.backward_flop
+
+
+def whole_amounts(lesson: Lesson, lora_rank: int) -> WholeAmounts:
+    """Return the most that any client computes per mini-batch and sends per round.
+
+    The adapter is that of all blocks, and a classifier's head with it.
+    """
+    each = [
+        asdict(whole_amounts_of(lesson, lora_rank, rank, round_))
+        for rank, round_ in _ranks_and_rounds(lesson, lora_rank)
+    ]
+    return WholeAmounts(**{name: max(one[name] for one in each) for name in each[0]})
+
+
+def whole_amounts_of(lesson: Lesson, lora_rank: int, client_rank: int, round_: int) -> WholeAmounts:
+    """Return what a client of a rank computes and sends in a round; the model is of ``lora_rank``."""
+    shape, num_blocks = lesson.shape, lesson.shape.num_layers
+    flop = whole_flop(
+        shape,
+        lesson.lora.targets(shape),
+        client_rank,
+        lesson.training.batch_size,
+        lesson.data.sequence_length,
+        lesson.adapted_blocks,
+        lesson.aggregator.trained(round_),
+    )
+    return WholeAmounts(
+        flop.forward,
+        flop.backward,
+        upload_bits(lesson, num_blocks, client_rank, round_),
+        download_bits(lesson, num_blocks, lora_rank, client_rank, round_),
+    )
+
+
+def upload_bits(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) -> int:
+    """Return the bits of what a client of a rank that adapts the first blocks sends, not encoded."""
+    numbers = lesson.aggregator.upload_numbers(_adapted(lesson, num_blocks), client_rank, round_)
+    return lesson.model.bits_per_number * (numbers + _head_numbers(lesson, num_blocks))
+
+
+def download_bits(
+    lesson: Lesson,
+    num_blocks: int,
+    lora_rank: int,
+    client_rank: int,
+    round_: int,
+    senders: Collection[int] | None = None,
+) -> int:
+    """Return the bits a client of a rank is sent after a round; without ``senders`` all have sent."""
+    aggregator = lesson.aggregator
+    ranks = [
+        aggregator.rank(client, lora_rank)
+        for client in (range(lesson.num_clients) if senders is None else senders)
+    ]
+    numbers = aggregator.download_numbers(_adapted(lesson, num_blocks), client_rank, ranks, round_)
+    return lesson.model.bits_per_number * (numbers + _head_numbers(lesson, num_blocks))
+
+
+def _adapted(lesson: Lesson, num_blocks: int) -> tuple[Linear, ...]:
+    """Return the adapted matrices in the first blocks."""
+    num_adapted = sum(block <= num_blocks for block in lesson.adapted_blocks)
+    return lesson.shape.targets(lesson.lora.targets(lesson.shape)) * num_adapted
+
+
+def _head_numbers(lesson: Lesson, num_blocks: int) -> int:
+    """Return what is trained in full beside the adapters by whoever has all blocks."""
+    return lesson.shape.trained_head_weights if num_blocks == lesson.shape.num_layers else 0
+
+
+def _ranks_and_rounds(lesson: Lesson, lora_rank: int) -> list[tuple[int, int]]:
+    """Return every rank a client has, with every kind of round."""
+    aggregator = lesson.aggregator
+    ranks = sorted({aggregator.rank(client, lora_rank) for client in range(lesson.num_clients)})
+    return [(rank, round_) for rank in ranks for round_ in range(1, aggregator.period + 1)]
