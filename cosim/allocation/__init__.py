@@ -40,10 +40,12 @@ class Allocator(Part):
     sets_keep_ratios: ClassVar[bool] = False
     """Whether it says how much of an adapter each client sends; it is then asked at every round."""
 
-    needs_energies: ClassVar[bool] = False
-    """Whether it is to know what each client would lose by leaving something out this round."""
-
     reallocate: Literal["once", "every_round"] | GainChange = "once"
+
+    @property
+    def needs_energies(self) -> bool:
+        """Whether it is to know what each client would lose by leaving something out this round."""
+        return False
 
     @property
     def carves_bands(self) -> bool:

@@ -23,16 +23,17 @@ class Equal(Allocator):
 
     def allocate(self, state: CellState) -> Allocation:
         """Return round robin grants; cut layer and rank as the scenario has them."""
-        grants = {name: self._share(link) for name, link in state.links.items()}
+        grants = {name: equal_shares(link) for name, link in state.links.items()}
         return Allocation(grants, state.cut_layer, state.lora_rank)
 
-    @staticmethod
-    def _share(link: LinkState) -> tuple[Grant, ...]:
-        powers = even_powers(link)
-        return tuple(
-            Grant.spread(np.arange(client, link.num_subchannels, link.num_clients), powers[client])
-            for client in range(link.num_clients)
-        )
+
+def equal_shares(link: LinkState) -> tuple[Grant, ...]:
+    """Return round robin grants at even powers."""
+    powers = even_powers(link)
+    return tuple(
+        Grant.spread(np.arange(client, link.num_subchannels, link.num_clients), powers[client])
+        for client in range(link.num_clients)
+    )
 
 
 def even_powers(link: LinkState) -> Floats:
