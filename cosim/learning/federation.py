@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
+from cosim.learning import pair_works
 from cosim.learning.shape import BOTH_FACTORS
 from cosim.learning.training import Side, Training
 from cosim.learning.work import Output, Told, Work
@@ -88,6 +89,24 @@ class Federation:
                 self.residual = work.out("residual")
         self.adapter = work.out("adapter")
         return work
+
+    def pair_figures(self, uploads: Mapping[int, Output], before: Output) -> dict[str, Output]:
+        """Return by name what is to be known of rank pairs after an average; nothing of personal models.
+
+        Parameters
+        ----------
+        uploads
+            What the average was of.
+        before
+            The global adapter the round began from.
+        """
+        if self.aggregator.is_personal:
+            return {}
+        describe, weights = self.training.describe, self.training.weights(uploads)
+        return {
+            "coherence": pair_works.coherence(describe, self.adapter),
+            "covariance_error": pair_works.covariance_error(describe, before, [*uploads.values()], weights),
+        }
 
     def hand_out(self, round_: int) -> None:
         """Let all clients, those too who sent nothing, start a round from the global adapter."""

@@ -36,6 +36,11 @@ class Federated(Scheme):
 
     With one client this is, bit for bit, what ``centralized`` learns.
 
+    Recorded of every average, unless models are personal: ``coherence``, how far the
+    rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how
+    far the product of averaged factors is from the averaged product, relative to the
+    round's step.
+
     Attributes
     ----------
     participation
@@ -145,10 +150,13 @@ class _Play:
         for one in learned:
             federation.sides[one.client] = one.after
         uploads = {one.client: federation.upload(one.client, moment.round) for one in learned}
-        average = federation.average(uploads, moment.round)
+        before, average = federation.adapter, federation.average(uploads, moment.round)
+        figures = federation.pair_figures(uploads, before)
         steps = [self._learn_and_upload(moment, one, uploads[one.client]) for one in learned]
         arrived = yield from world.together(steps, "local round of client")
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
+        for name, figure in figures.items():
+            world.measure(moment, FEDERATED_SERVER, name, figure)
         downloads = [
             world.send(
                 "federated_downlink",

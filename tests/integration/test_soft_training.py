@@ -50,3 +50,34 @@ def test_the_recorded_loss_is_that_of_the_data(trained):
 
     heavy = {"kind": "orthogonality", "form": "id", "weight": 100.0}
     assert first_loss({"scheme.regularizer": heavy}) == first_loss({})
+
+
+def figures_of(record, name):
+    return {row["round"]: row["value"] for row in record.metrics.to_pylist() if row["name"] == name}
+
+
+def test_every_round_says_how_coherent_its_average_is(trained):
+    record = trained({})
+    found = figures_of(record, "coherence")
+    assert list(found) == [1, 2]
+    assert found[2] == pytest.approx(coherence_of(record))
+    assert all(0.0 < value < 1.0 for value in figures_of(record, "covariance_error").values())
+
+
+@pytest.mark.parametrize("kind", ["ffa", "rolora"])
+def test_with_one_factor_frozen_averages_are_exact(trained, kind):
+    """Acceptance test 12: FFA-LoRA, and any other that averages one factor at a time."""
+    record = trained({"scheme.aggregator": {"kind": kind}})
+    assert max(figures_of(record, "covariance_error").values()) < 1e-12
+
+
+def test_more_local_steps_make_the_covariance_grow(trained):
+    def errors(local_steps):
+        told = {"scheme.local_steps": local_steps, "scheme.num_rounds": 1}
+        return figures_of(trained(told), "covariance_error")[1]
+
+    assert errors(1) < errors(8)
+
+
+def test_models_of_their_own_have_no_average_to_measure(trained):
+    assert not figures_of(trained({"scheme.aggregator": {"kind": "fedsa"}}), "coherence")

@@ -68,11 +68,12 @@ BATCHED = {"training.executor": "batched", "training.max_group": 2}
 CENTRAL = {"scheme": {"kind": "centralized", "num_rounds": 2, "local_steps": 2}}
 FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}}
 WHOLE = frozenset({"whole_gradient", "update", "evaluate", "export"})
+AVERAGED = WHOLE | {"aggregate", "coherence", "covariance"}
 
 
 def orthogonality(name, value):
     given = {"scheme": {**FEDERATED["scheme"], "regularizer": {"kind": "orthogonality"}}}
-    return Case({f"scheme.regularizer.{name}": value}, WHOLE | {"aggregate"}, given)
+    return Case({f"scheme.regularizer.{name}": value}, AVERAGED, given)
 
 
 def averaging(scheme, learned, given):
@@ -118,15 +119,13 @@ CASES: dict[str, tuple[Case, ...]] = {
     "scheme.centralized.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, CENTRAL),),
     "scheme.federated.num_rounds": (
         Case({"scheme.num_rounds": 3}, frozenset({"export"}), FEDERATED),
-        Case({"scheme.num_rounds": 3}, WHOLE | {"aggregate"}, {**FEDERATED, **LINEAR}),
+        Case({"scheme.num_rounds": 3}, AVERAGED, {**FEDERATED, **LINEAR}),
     ),
-    "scheme.federated.local_steps": (Case({"scheme.local_steps": 3}, WHOLE | {"aggregate"}, FEDERATED),),
+    "scheme.federated.local_steps": (Case({"scheme.local_steps": 3}, AVERAGED, FEDERATED),),
     "scheme.federated.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, FEDERATED),),
-    "scheme.federated.participation": (
-        Case({"scheme.participation": 0.5}, WHOLE | {"aggregate"}, FEDERATED),
-    ),
+    "scheme.federated.participation": (Case({"scheme.participation": 0.5}, AVERAGED, FEDERATED),),
     "scheme.federated.regularizer.kind": (
-        Case({"scheme.regularizer": {"kind": "orthogonality"}}, WHOLE | {"aggregate"}, FEDERATED),
+        Case({"scheme.regularizer": {"kind": "orthogonality"}}, AVERAGED, FEDERATED),
     ),
     "scheme.federated.regularizer.orthogonality.form": (orthogonality("form", "off"),),
     "scheme.federated.regularizer.orthogonality.weight": (orthogonality("weight", 0.2),),
@@ -142,7 +141,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"scheme.deadline_s": 1e-9}, LEARNED),
     ),
     **averaging("split_federated", LEARNED, {}),
-    **averaging("federated", WHOLE | {"aggregate"}, FEDERATED),
+    **averaging("federated", AVERAGED, FEDERATED),
     # the model and its adapters
     "model.base.kind": (Case({"model.base": {"kind": "embedded"}}, ALL),),
     "model.base.folder.path": (
