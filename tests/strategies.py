@@ -91,6 +91,7 @@ def random_cell(
         amounts=Gpt2Amounts(num_clients, num_layers=num_layers),
         cut_layer=num_layers // 2,
         cut_layers=tuple(range(1, num_layers)),
+        may_cut_apart=True,
         lora_rank=4,
         local_steps=int(rng.choice([1, 5, 10])),
         weights=np.full(num_clients, 1.0 / num_clients),

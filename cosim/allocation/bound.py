@@ -126,7 +126,7 @@ def tighten(choices: Choices, link: str, choice: int, deadlines: Mapping[str, Fl
     if not phase.bits.any():
         return
     prices = find_prices(phase)
-    found = prices.deadline_s(choices.compute_s[link], choices.bits[link][:, None])
+    found = prices.deadline_s(choices.compute_s[link], choices.bits[link])
     np.maximum(deadlines[link], found, out=deadlines[link])
 
 
@@ -149,6 +149,6 @@ def gap_to_bound(
     """
     table = rounds or RoundsTable.of({allocation.lora_rank: 1.0})
     if choices is None:
-        choices = Choices.of(state, (allocation.cut_layer,), (allocation.lora_rank,), table)
+        choices = Choices.of(state, (allocation.cut,), (allocation.lora_rank,), table)
     total_s = table.at(allocation.lora_rank) * predict(state, allocation).round_s
     return total_s / lower_bound_s(choices)[0] - 1.0

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 
 from cosim.allocation.delay import Phase, airtime_s, normalised_gains
+from cosim.allocation.loads import Cut, Loads, least_loads, loads
 from cosim.allocation.rounds import RoundsTable
 from cosim.allocation.state import CellState
 from cosim.units import Floats, Ints
@@ -24,20 +25,20 @@ class Choices:
 
     Attributes
     ----------
-    cut_layers, lora_ranks, rounds
-        The choices, shape (num_choices,), and the rounds to target of each.
+    cuts, lora_ranks, rounds
+        The choices, num_choices of them, and the rounds to target of each.
     compute_s
         For each link, what clients compute within its barrier, s, shape
         (num_choices, num_clients); links that are free are here too.
     bits
-        For each link that counts, what a client sends, shape (num_choices,).
+        For each link that counts, what clients send, shape (num_choices, num_clients).
     server_s
         The main server's work in a local step, s, shape (num_choices,).
     phases
         For each link that counts, its barrier, for the first choice.
     """
 
-    cut_layers: Ints
+    cuts: tuple[Cut, ...]
     lora_ranks: Ints
     rounds: Floats
     compute_s: Mapping[str, Floats]
@@ -48,27 +49,45 @@ class Choices:
 
     @classmethod
     def of(
-        cls, state: CellState, cut_layers: Sequence[int], lora_ranks: Sequence[int], rounds: RoundsTable
+        cls, state: CellState, cuts: Sequence[Cut], lora_ranks: Sequence[int], rounds: RoundsTable
     ) -> Self:
-        """Return all pairs of these cut layers and ranks, in this order.
+        """Return all pairs of these cuts and ranks, in this order.
 
         Raises
         ------
         AllocationError
             If the rounds of a rank are not known, or a link's rate is not Shannon's.
         """
-        rounds_of = {rank: rounds.at(rank) for rank in lora_ranks}
-        pairs = [(cut, rank) for cut in cut_layers for rank in lora_ranks]
-        amounts = [state.amounts(cut, rank) for cut, rank in pairs]
+        pairs = [(cut, rank) for cut in cuts for rank in lora_ranks]
+        return cls._of(state, pairs, [loads(state, *pair) for pair in pairs], rounds)
+
+    @classmethod
+    def least(
+        cls, state: CellState, cut_layers: tuple[int, ...], lora_ranks: Sequence[int], rounds: RoundsTable
+    ) -> Self:
+        """Return one row a rank that costs no more than any cuts, one for each client; for bounds only.
+
+        Raises
+        ------
+        AllocationError
+            As for :meth:`of`.
+        """
+        pairs = [(cut_layers[0], rank) for rank in lora_ranks]
+        return cls._of(state, pairs, [least_loads(state, cut_layers, rank) for rank in lora_ranks], rounds)
+
+    @classmethod
+    def _of(
+        cls, state: CellState, pairs: Sequence[tuple[Cut, int]], every: Sequence[Loads], rounds: RoundsTable
+    ) -> Self:
         slowness = 1.0 / np.asarray(state.client_flop_per_s, dtype=float)
 
-        def column(name: str) -> Floats:
-            return np.array([getattr(one, name) for one in amounts], dtype=float)
+        def table(name: str) -> Floats:
+            return np.array([getattr(one, name) for one in every], dtype=float)
 
         none = np.zeros((len(pairs), state.num_clients))
         compute_s = {
-            "main_uplink": np.outer(column("client_forward_flop"), slowness),
-            "main_downlink": np.outer(column("client_backward_flop"), slowness),
+            "main_uplink": table("forward_flop") * slowness,
+            "main_downlink": table("backward_flop") * slowness,
             "federated_uplink": none,
             "federated_downlink": none,
         }
@@ -78,12 +97,12 @@ class Choices:
             "federated_uplink": "adapter_bits",
             "federated_downlink": "returned_bits",
         }
-        bits = {link: column(names[link]) for link in state.links}
+        bits = {link: table(names[link]) for link in state.links}
         phases = {
             name: Phase(
                 link=name,
                 compute_s=compute_s[name][0],
-                bits=np.full(state.num_clients, bits[name][0]),
+                bits=bits[name][0],
                 gains=normalised_gains(link),
                 bandwidths_hz=link.bandwidths_hz,
                 max_tx_power_w=np.asarray(link.max_tx_power_w, dtype=float),
@@ -91,16 +110,22 @@ class Choices:
             )
             for name, link in state.links.items()
         }
+        rounds_of = {rank: rounds.at(rank) for _, rank in pairs}
         return cls(
-            cut_layers=np.array([cut for cut, _ in pairs]),
+            cuts=tuple(cut for cut, _ in pairs),
             lora_ranks=np.array([rank for _, rank in pairs]),
             rounds=np.array([rounds_of[rank] for _, rank in pairs]),
             compute_s=compute_s,
             bits=bits,
-            server_s=column("server_flop") / state.main_server_flop_per_s,
+            server_s=table("server_flop") / state.main_server_flop_per_s,
             phases=phases,
             local_steps=state.local_steps,
         )
+
+    @property
+    def cut_layers(self) -> Ints:
+        """Blocks kept on the client that keeps the fewest, shape (num_choices,)."""
+        return np.array([cut if isinstance(cut, int) else min(cut) for cut in self.cuts])
 
     def __len__(self) -> int:
         return len(self.cut_layers)
@@ -108,11 +133,10 @@ class Choices:
     def phase(self, link: str, choice: int) -> Phase:
         """Return the barrier of a link under a choice."""
         base = self.phases[link]
-        bits = np.full(base.num_clients, self.bits[link][choice])
         return Phase(
             link,
             self.compute_s[link][choice],
-            bits,
+            self.bits[link][choice],
             base.gains,
             base.bandwidths_hz,
             base.max_tx_power_w,
@@ -121,9 +145,13 @@ class Choices:
 
     def alike(self, link: str, choice: int) -> list[int]:
         """Return the choices whose barrier is that of a choice up to a factor of all its times."""
-        if self.compute_s[link].any() or not self.bits[link][choice] > 0.0:
+        bits = self.bits[link]
+        largest = bits.max(axis=1, keepdims=True)
+        if self.compute_s[link].any() or not largest[choice] > 0.0:
             return [choice]
-        return np.flatnonzero(self.bits[link] > 0.0).tolist()
+        with np.errstate(invalid="ignore"):
+            shares = bits / largest
+        return np.flatnonzero((shares == shares[choice]).all(axis=1)).tolist()
 
     def round_s(self, deadlines_s: Mapping[str, Floats]) -> Floats:
         """Return the delay of a round of each choice, s, shape (num_choices,).
@@ -160,7 +188,7 @@ class Choices:
             For each link that counts, each client's rate, bit/s, shape (num_clients,).
         """
         return {
-            link: (self.compute_s[link] + airtime_s(self.bits[link][:, None], rates)).max(axis=1)
+            link: (self.compute_s[link] + airtime_s(self.bits[link], rates)).max(axis=1)
             for link, rates in rates_bit_per_s.items()
         }
 

@@ -53,6 +53,9 @@ class Allocation:
         Blocks kept on the clients; rank of every adapter.
     plan
         What the allocator expects of it, where it foresees anything.
+    client_cut_layers
+        Blocks kept on each client where they differ, ``cut_layer`` being the fewest; None where all
+        keep as many.
     keep_ratios
         Share of its adapter's bits each client may send this round; None to send it whole.
     memory
@@ -63,8 +66,14 @@ class Allocation:
     cut_layer: int
     lora_rank: int
     plan: Plan | None = None
+    client_cut_layers: tuple[int, ...] | None = None
     keep_ratios: tuple[float, ...] | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cut(self) -> int | tuple[int, ...]:
+        """Blocks kept on every client, or on each client in turn where they differ."""
+        return self.cut_layer if self.client_cut_layers is None else self.client_cut_layers
 
     def check(self, state: CellState, *, shares_in_time: bool) -> None:
         """Hold the decision against the limits of the cell.
@@ -79,6 +88,8 @@ class Allocation:
                 f"the cut layer {self.cut_layer} was chosen; "
                 f"it must be {state.cut_layers[0]} to {state.cut_layers[-1]}."
             )
+        if self.client_cut_layers is not None:
+            _check_cuts(self.client_cut_layers, self.cut_layer, state)
         if self.lora_rank < 1:
             raise AllocationError(f"the LoRA rank {self.lora_rank} was chosen; it must be at least 1.")
         if self.keep_ratios is not None:
@@ -87,6 +98,27 @@ class Allocation:
             if name not in self.grants:
                 raise AllocationError(f"nothing is granted on {name}, whose airtime counts.")
             _check_link(link, self.grants[name], shares_in_time)
+
+
+def _check_cuts(cuts: tuple[int, ...], fewest: int, state: CellState) -> None:
+    if len(cuts) != state.num_clients or min(cuts, default=0) != fewest:
+        raise AllocationError(
+            f"the cut layers {list(cuts)} are given for {state.num_clients} clients, and {fewest} as the "
+            "fewest; give one for each client, and the least of them."
+        )
+    if cuts == state.client_cut_layers:
+        return
+    if not state.may_cut_apart:
+        raise AllocationError(
+            "a cut layer of its own is chosen for each client, and the scheme cuts all at the same; "
+            "choose one for all, or take a scheme that can: 'split_federated'."
+        )
+    for client, cut in enumerate(cuts):
+        if cut not in state.cut_layers:
+            raise AllocationError(
+                f"the cut layer {cut} was chosen for client {client}; "
+                f"it must be {state.cut_layers[0]} to {state.cut_layers[-1]}."
+            )
 
 
 def _check_ratios(keep_ratios: tuple[float, ...], state: CellState) -> None:

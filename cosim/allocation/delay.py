@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.allocation.decision import Allocation
+from cosim.allocation.loads import Cut, loads
 from cosim.allocation.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
@@ -154,34 +155,36 @@ def predict(state: CellState, allocation: Allocation) -> Delays:
     on a subchannel, or are lent while their owner is silent, are not foreseen.
     """
     rates = {name: link_rates(link, allocation.grants[name]) for name, link in state.links.items()}
-    return delays_at_rates(state, allocation.cut_layer, allocation.lora_rank, rates)
+    return delays_at_rates(state, allocation.cut, allocation.lora_rank, rates)
 
 
 def delays_at_rates(
-    state: CellState, cut_layer: int, lora_rank: int, rates_bit_per_s: Mapping[str, Floats]
+    state: CellState, cut: Cut, lora_rank: int, rates_bit_per_s: Mapping[str, Floats]
 ) -> Delays:
     """Return the delays of a round at given rates; a link without rates is free.
 
     Parameters
     ----------
+    cut
+        Blocks kept on every client, or on each.
     rates_bit_per_s
         For each link that counts, each client's rate, bit/s, shape (num_clients,).
     """
-    amounts = state.amounts(cut_layer, lora_rank)
+    load = loads(state, cut, lora_rank)
     speeds = np.asarray(state.client_flop_per_s, dtype=float)
 
-    def air(link: str, bits: int) -> Floats:
+    def air(link: str, bits: Floats) -> Floats:
         if link not in rates_bit_per_s:
             return np.zeros(state.num_clients)
-        return airtime_s(np.full(state.num_clients, float(bits)), rates_bit_per_s[link])
+        return airtime_s(bits, rates_bit_per_s[link])
 
     return Delays(
-        client_forward_s=amounts.client_forward_flop / speeds,
-        activation_upload_s=air("main_uplink", amounts.activation_bits),
-        server_s=amounts.server_flop / state.main_server_flop_per_s,
-        gradient_download_s=air("main_downlink", amounts.gradient_bits),
-        client_backward_s=amounts.client_backward_flop / speeds,
-        adapter_upload_s=air("federated_uplink", amounts.adapter_bits),
-        adapter_download_s=air("federated_downlink", amounts.returned_bits),
+        client_forward_s=load.forward_flop / speeds,
+        activation_upload_s=air("main_uplink", load.activation_bits),
+        server_s=load.server_flop / state.main_server_flop_per_s,
+        gradient_download_s=air("main_downlink", load.gradient_bits),
+        client_backward_s=load.backward_flop / speeds,
+        adapter_upload_s=air("federated_uplink", load.adapter_bits),
+        adapter_download_s=air("federated_downlink", load.returned_bits),
         local_steps=state.local_steps,
     )

@@ -145,6 +145,7 @@ class _Search:
             self.num_steps += found.num_steps
             self.stopped_by = self.stopped_by or found.stopped_by
             for other in alike:
-                scale = self.choices.bits[link][other] / self.choices.bits[link][choice]
+                bits = self.choices.bits[link].max(axis=1)
+                scale = bits[other] / bits[choice]
                 self.proven[link, other] = found.owners
                 self.bounds[link][other] = max(self.bounds[link][other], found.bound_s * scale)

@@ -10,10 +10,12 @@ from cosim.allocation.choices import Choices
 from cosim.allocation.decision import Allocation
 from cosim.allocation.delay import Phase
 from cosim.allocation.greedy import greedy_owners
+from cosim.allocation.loads import Cut, layers_of
+from cosim.allocation.own_cuts import OwnCuts
 from cosim.allocation.owners import random_owners, random_powers, spread_powers
 from cosim.allocation.power_control import Powers, control_power
 from cosim.allocation.random import Decision, draw_from
-from cosim.allocation.search import Barriers, Searching, Solution, decide, rates_of
+from cosim.allocation.search import Barriers, Solution, decide, rates_of
 from cosim.allocation.state import CellState
 from cosim.units import Ints
 
@@ -22,7 +24,7 @@ Deal = Callable[[Phase], Ints]
 Control = Callable[[Phase, Ints], Powers]
 
 
-class Fedsllm(Searching):
+class Fedsllm(OwnCuts):
     """Block coordinate descent over what the air allows and what the model is cut into.
 
     One block deals the subchannels greedily and controls the power exactly; the
@@ -64,23 +66,30 @@ class Fedsllm(Searching):
         {"rounds_to_target": {"1": 60.0, "2": 50.0, "4": 44.0, "8": 43.9}},
         {"randomise": ["subchannels", "power"]},
         {"randomise": ["cut_layer"]},
+        {"cut_per_client": True},
         {"randomise": ["power", "lora_rank"], "rounds_to_target": {"1": 60.0, "4": 44.0}},
     )
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the best end of the descents, with the trace of the one that led to it."""
         choices = self._choices(state)
-        barriers = Barriers(choices, *self._blocks(state))
+        blocks = self._blocks(state)
+        barriers = Barriers(choices, *blocks)
         begins = dict.fromkeys(self._begin(choices, state, start) for start in self.starts)
         ends = [self._descend(barriers, begin) for begin in begins]
         choice, solution, trace = min(ends, key=lambda end: end[2][-1])
-        return decide(state, choices, choice, solution, objective_trace_s=trace)
+        best = decide(state, choices, choice, solution, objective_trace_s=trace)
+        return self.with_own_cuts(state, best, lambda choices: Barriers(choices, *blocks))
+
+    def _may_move(self, state: CellState) -> bool:
+        return super()._may_move(state) and "cut_layer" not in self.randomise
 
     def _choices(self, state: CellState) -> Choices:
         """Return the candidates that are left once the random ones are drawn."""
+        cut_layers: tuple[Cut, ...]
         cut_layers, lora_ranks, table = self.candidates(state)
-        if "cut_layer" in self.randomise:
-            cut_layers = (draw_from(state.stream, "cut_layer", cut_layers),)
+        if "cut_layer" in self.randomise and state.client_cut_layers is None:
+            cut_layers = (draw_from(state.stream, "cut_layer", layers_of(cut_layers)),)
         if "lora_rank" in self.randomise:
             lora_ranks = (draw_from(state.stream, "lora_rank", lora_ranks),)
         return Choices.of(state, cut_layers, lora_ranks, table)

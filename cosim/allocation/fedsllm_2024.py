@@ -1,5 +1,6 @@
 """FedsLLM of 2024: bandwidth shares and local accuracy chosen jointly, in closed form but for one search."""
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,6 +9,7 @@ from pydantic import Field
 from cosim.allocation import Allocator
 from cosim.allocation.decision import Allocation, Plan
 from cosim.allocation.delay import normalised_gains, predict
+from cosim.allocation.loads import loads
 from cosim.allocation.owners import check_enough, grants_of, scaled, spread_powers
 from cosim.allocation.state import CellState, LinkState
 from cosim.errors import AllocationError
@@ -54,29 +56,28 @@ class Fedsllm2024(Allocator):
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the rounded shares."""
-        amounts = state.amounts(state.cut_layer, state.lora_rank)
-        speeds = state.client_flop_per_s
-        both_ways = (amounts.client_forward_flop + amounts.client_backward_flop) / speeds
-        loads = {
-            "main_uplink": (both_ways, amounts.activation_bits),
-            "main_downlink": (np.zeros(state.num_clients), amounts.gradient_bits),
-            "federated_uplink": (np.zeros(state.num_clients), amounts.adapter_bits),
-            "federated_downlink": (np.zeros(state.num_clients), amounts.returned_bits),
+        load = loads(state, state.client_cut_layers or state.cut_layer, state.lora_rank)
+        both_ways = (load.forward_flop + load.backward_flop) / state.client_flop_per_s
+        barriers = {
+            "main_uplink": (both_ways, load.activation_bits),
+            "main_downlink": (np.zeros(state.num_clients), load.gradient_bits),
+            "federated_uplink": (np.zeros(state.num_clients), load.adapter_bits),
+            "federated_downlink": (np.zeros(state.num_clients), load.returned_bits),
         }
         grants, times = {}, {}
         for name, link in state.links.items():
-            compute_s, bits = loads[name]
+            compute_s, bits = barriers[name]
             widths, times[name] = self._widths(link, compute_s, bits)
             owners = owners_by_width(link, widths)
             powers = scaled(link.max_tx_power_w, link)
             grants[name] = grants_of(owners, spread_powers(owners, powers), link.num_clients)
-        server_s = amounts.server_flop / state.main_server_flop_per_s
+        server_s = load.server_flop / state.main_server_flop_per_s
         step_s = server_s + times.get("main_uplink", float(both_ways.max())) + times.get("main_downlink", 0.0)
         average_s = times.get("federated_uplink", 0.0) + times.get("federated_downlink", 0.0)
         eta = best_accuracy(self.steps_scale * step_s, average_s) if self.is_optimised else 0.5
         rounds = self.rounds_scale / (1.0 - eta)
         steps = self.steps_scale * float(np.log2(1.0 / eta))
-        bare = Allocation(grants, state.cut_layer, state.lora_rank)
+        bare = Allocation(grants, state.cut_layer, state.lora_rank, client_cut_layers=state.client_cut_layers)
         round_s = predict(state, bare).round_s
         notes = {
             "local_accuracy": eta,
@@ -84,9 +85,9 @@ class Fedsllm2024(Allocator):
             "model_total_s": rounds * (steps * step_s + average_s),
         }
         plan = Plan(round_s, rounds, rounds * round_s, notes=notes)
-        return Allocation(grants, state.cut_layer, state.lora_rank, plan)
+        return replace(bare, plan=plan)
 
-    def _widths(self, link: LinkState, compute_s: Floats, bits: float) -> tuple[Floats, float]:
+    def _widths(self, link: LinkState, compute_s: Floats, bits: Floats) -> tuple[Floats, float]:
         """Return each client's share of the band, Hz, and when the last client is done, s."""
         gains = normalised_gains(link).mean(axis=1)
         snr_hz = scaled(link.max_tx_power_w, link) * gains
@@ -100,7 +101,7 @@ class Fedsllm2024(Allocator):
             )
         rates = equal * np.log1p(snr_hz / equal) / _LN2
         latest = float((compute_s + bits / rates).max())
-        if not self.is_optimised or bits == 0:
+        if not self.is_optimised or not bits.any():
             return equal, latest
         early = float((compute_s + bits * _LN2 / snr_hz).max())
         for _ in range(200):

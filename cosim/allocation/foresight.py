@@ -42,7 +42,7 @@ def with_bound(state: CellState, allocation: Allocation, plan: Plan, allocator: 
     if plan.lower_bound_s is not None:
         return plan
     if isinstance(allocator, Searching):
-        choices = allocator.choices(state)
+        choices = allocator.bounding_choices(state)
     else:
         pairs = max((link.gains.size for link in state.links.values()), default=0)
         if pairs > _MOST_PAIRS:
@@ -51,5 +51,5 @@ def with_bound(state: CellState, allocation: Allocation, plan: Plan, allocator: 
                 "does not search; ask cosim.allocation.bound.gap_to_bound for it."
             )
         rounds = RoundsTable.of({allocation.lora_rank: plan.rounds_to_target})
-        choices = Choices.of(state, (allocation.cut_layer,), (allocation.lora_rank,), rounds)
+        choices = Choices.of(state, (allocation.cut,), (allocation.lora_rank,), rounds)
     return replace(plan, lower_bound_s=lower_bound_s(choices)[0])

@@ -1,18 +1,20 @@
 """Nested search: subchannels and power solved for every cut layer and rank."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from cosim.allocation.decision import Allocation
-from cosim.allocation.search import Barriers, Searching, decide
+from cosim.allocation.own_cuts import OwnCuts
+from cosim.allocation.search import Barriers, decide
 from cosim.allocation.state import CellState
 
 
-class Nested(Searching):
+class Nested(OwnCuts):
     """Greedy subchannels and exact power for each candidate, then the best of them.
 
-    The reference the block descent of ``fedsllm`` is measured against.
+    The reference the block descent of ``fedsllm`` is measured against. With
+    ``cut_per_client`` the cut of each client is then moved by itself.
 
     Source
     ------
@@ -20,6 +22,7 @@ class Nested(Searching):
     """
 
     kind: Literal["nested"] = "nested"
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"cut_per_client": True})
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the best of all candidates."""
@@ -28,4 +31,4 @@ class Nested(Searching):
         solutions = [barriers.solve(choice) for choice in range(len(choices))]
         totals = [barriers.total_s(choice, solution) for choice, solution in enumerate(solutions)]
         best = int(np.argmin(totals))
-        return decide(state, choices, best, solutions[best])
+        return self.with_own_cuts(state, decide(state, choices, best, solutions[best]), Barriers)

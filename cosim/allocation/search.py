@@ -2,6 +2,7 @@
 
 from abc import ABC
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ from cosim.allocation.choices import Choices
 from cosim.allocation.decision import Allocation, Plan
 from cosim.allocation.delay import Phase, predict
 from cosim.allocation.greedy import greedy_owners
+from cosim.allocation.loads import Cut
 from cosim.allocation.owners import grants_of
 from cosim.allocation.power_control import Powers, control_power
 from cosim.allocation.rounds import NumRounds, Rank, RoundsTable
@@ -80,8 +82,8 @@ class Searching(Allocator, ABC):
             return table
         return RoundsTable.of({rank: 1.0 for rank in self.lora_ranks or (state.lora_rank,)})
 
-    def candidates(self, state: CellState) -> tuple[tuple[int, ...], tuple[int, ...], RoundsTable]:
-        """Return the candidate cut layers, the candidate ranks, and the rounds of each rank.
+    def candidates(self, state: CellState) -> tuple[tuple[Cut, ...], tuple[int, ...], RoundsTable]:
+        """Return the candidate cuts, the candidate ranks, and the rounds of each rank.
 
         Raises
         ------
@@ -89,8 +91,13 @@ class Searching(Allocator, ABC):
             If a candidate cut layer is none of the model's.
         """
         table = self.rounds(state)
+        lora_ranks = (
+            (state.lora_rank,) if state.is_settled else tuple(sorted(set(self.lora_ranks or table.ranks)))
+        )
+        if state.client_cut_layers is not None:
+            return (state.client_cut_layers,), lora_ranks, table
         if state.is_settled:
-            return (state.cut_layer,), (state.lora_rank,), table
+            return (state.cut_layer,), lora_ranks, table
         cut_layers = tuple(sorted(set(self.cut_layers or state.cut_layers)))
         wrong = sorted(set(cut_layers) - set(state.cut_layers))
         if wrong:
@@ -98,7 +105,7 @@ class Searching(Allocator, ABC):
                 f"the cut layer {wrong[0]} is a candidate; "
                 f"it must be {state.cut_layers[0]} to {state.cut_layers[-1]}."
             )
-        return cut_layers, tuple(sorted(set(self.lora_ranks or table.ranks))), table
+        return cut_layers, lora_ranks, table
 
     def choices(self, state: CellState) -> Choices:
         """Return all pairs of candidates with what each costs.
@@ -109,6 +116,10 @@ class Searching(Allocator, ABC):
             If a candidate is not the model's, or the rounds of a rank are not known.
         """
         return Choices.of(state, *self.candidates(state))
+
+    def bounding_choices(self, state: CellState) -> Choices:
+        """Return choices whose bound holds for whatever this allocator may decide."""
+        return self.choices(state)
 
 
 class Barriers:
@@ -182,8 +193,13 @@ def decide(
         link: grants_of(owners, powers.tx_power_w, state.num_clients)
         for link, (owners, powers) in solution.items()
     }
-    cut_layer, lora_rank = int(choices.cut_layers[choice]), int(choices.lora_ranks[choice])
-    bare = Allocation(grants, cut_layer, lora_rank)
+    cut, lora_rank = choices.cuts[choice], int(choices.lora_ranks[choice])
+    bare = Allocation(
+        grants,
+        cut if isinstance(cut, int) else min(cut),
+        lora_rank,
+        client_cut_layers=None if isinstance(cut, int) else cut,
+    )
     rounds = float(choices.rounds[choice])
     round_s = predict(state, bare).round_s
     plan = Plan(
@@ -194,7 +210,7 @@ def decide(
         lower_bound_s=lower_bound_s,
         notes=notes or {},
     )
-    return Allocation(grants, cut_layer, lora_rank, plan)
+    return replace(bare, plan=plan)
 
 
 def _shape_of(phase: Phase) -> bytes:

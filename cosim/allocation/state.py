@@ -112,6 +112,11 @@ class CellState:
     cut_layer, lora_rank
         What the scenario asks for; an allocator may choose otherwise among
         ``cut_layers`` and any positive rank.
+    client_cut_layers
+        Blocks each client keeps, where that is given or was decided; they stay as
+        they are. None where all are cut alike.
+    may_cut_apart
+        Whether the scheme can keep another number of blocks on each client.
     local_steps
         Mini-batches of each client in a round.
     weights
@@ -143,6 +148,8 @@ class CellState:
     local_steps: int
     weights: Floats
     stream: Stream
+    client_cut_layers: tuple[int, ...] | None = None
+    may_cut_apart: bool = False
     is_settled: bool = False
     last_round_s: float | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
