@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cosim.learning.aggregator import Aggregator
 from cosim.learning.executor import TimingOnly
 from cosim.radio.settings import DownlinkSettings
 from cosim.report.quantities import amount, count, duration
@@ -32,9 +33,23 @@ def overview(prepared: Prepared) -> Iterator[str]:
         f"  scheme     {scheme.kind}: {scheme.num_rounds} rounds of {scheme.local_steps} local step(s), "
         f"{count(num_spans(prepared))} spans; allocator {scenario.allocator.kind}"
     )
+    if "federated_uplink" in scheme.links:
+        yield f"  averaging  {_averaging(scheme.averaging)}"
     yield from _decision(prepared)
     for line in warnings(scenario):
         yield f"  warning    {line}"
+
+
+def _averaging(aggregator: Aggregator) -> str:
+    """Tell how adapters are averaged, and what the federated server must see for it."""
+    sees = {
+        "linear": "needs no more than the sum of the uploads",
+        "individual": "needs each upload by itself",
+    }
+    ranks = (
+        "" if aggregator.client_ranks is None else f", ranks {', '.join(map(str, aggregator.client_ranks))}"
+    )
+    return f"{aggregator.kind}: {sees[aggregator.needs]}{ranks}"
 
 
 def _decision(prepared: Prepared) -> Iterator[str]:

@@ -3,14 +3,19 @@
 import json
 from collections import defaultdict
 from itertools import pairwise
+from math import exp
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.sums import matrices_of
+from cosim.learning.federation import Federation
 from cosim.learning.store import Store
+from cosim.learning.training import Training
 from cosim.parts import family
 from cosim.record.folder import Record
 from cosim.run import run
@@ -120,12 +125,19 @@ def test_a_batched_executor_learns_the_same_up_to_rounding(record, scheme, aggre
 def test_a_run_played_from_a_store_computes_nothing_and_ends_with_the_same_bytes(
     scenario, record, tmp_path, scheme, aggregator
 ):
-    store = Store(tmp_path / "store")
+    """After a shorter run, a longer one goes on from what is kept of its rounds."""
     told = scenario(scheme, aggregator)
-    run(told, tmp_path / "first", store=store)
-    again = Record.open(run(told, tmp_path / "second", store=Store(tmp_path / "store")))
-    assert again.manifest["works"]["computed"] == 0
+    shorter = scenario(scheme, aggregator, **{"scheme.num_rounds": 2})
+    computed = []
+    for number, one in enumerate((shorter, told, told)):
+        folder = run(one, tmp_path / f"run-{number}", store=Store(tmp_path / "store"))
+        again = Record.open(folder)
+        computed.append(again.manifest["works"]["computed"])
     before = record(scheme, aggregator)
+    assert computed[2] == 0
+    assert (
+        computed[1] <= before.manifest["works"]["computed"] - computed[0] + 2
+    )  # an export each, and of personal models their mean
     assert learned(again) == learned(before)
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         assert (again.path / "adapter" / name).read_bytes() == (before.path / "adapter" / name).read_bytes()
@@ -255,6 +267,132 @@ def test_a_classifiers_head_is_trained_whatever_becomes_of_the_factors(scenario,
     initial = prepare(scenario(scheme, {"kind": kind}, **classifier)).lesson._model(4).initial_adapter()
     (head,) = [name for name in saved if "lora" not in name]
     assert float((saved[head] - initial[head]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("part", ["client", "whole"])
+@pytest.mark.parametrize(
+    "aggregator", [{"kind": "fedex"}, {"kind": "flora"}, {"kind": "flora", "client_ranks": RANKS}]
+)
+def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario, part, aggregator):
+    """Two rounds of eight clients: what each has learned, added up by hand in float64."""
+    sizes = {"kind": "size", "fractions": [0.2, 0.1, 0.1, 0.15, 0.1, 0.1, 0.15, 0.1]}
+    lesson = prepare(
+        tiny_scenario(
+            {
+                "scheme": {"kind": "federated", "aggregator": aggregator},
+                "clients.count": 8,
+                "data.partition": sizes,
+                "model.dtype": "float64",
+                "training.optimizer.learning_rate": 2e-2,
+            }
+        )
+    ).lesson
+    training = Training(lesson, 2, 4)
+    federation, server, executor = Federation(training, part), training.start("server"), lesson.executor(4)
+    scaling = lesson.lora.scaling_alpha / lesson.lora.rank
+
+    def models(sides):
+        """Return what each side adds to the weights of each matrix."""
+        values = [value for side in sides for value in side.model]
+        adapters = iter(executor.settle((), values)[1])
+        for side in sides:
+            adapter, residual = next(adapters), {} if side.residual is None else next(adapters)
+            yield {
+                one.a_name: scaling * adapter[one.b_name] @ adapter[one.a_name]
+                + residual.get(one.a_name, 0.0)
+                for one in matrices_of(adapter)
+            }
+
+    for round_ in (1, 2):
+        for client, side in enumerate(federation.sides):
+            for step in (2 * round_ - 2, 2 * round_ - 1):
+                if part == "whole":
+                    side = training.local_round(client, side, [step]).after
+                else:
+                    side = training.exchange(client, side, server, step).after
+            federation.sides[client] = side
+        before = list(models(federation.sides))
+        federation.average({client: federation.upload(client, round_) for client in range(8)}, round_)
+        federation.hand_out(round_ + 1)
+        for after in models(federation.sides):
+            for name, found in after.items():
+                mean = sum(weight * one[name] for weight, one in zip(lesson.weights, before, strict=True))
+                assert float((found - mean).abs().max()) < 1e-12
+                assert float(found.abs().max()) > 1e-4
+        federation.settle(lambda kept: executor.settle(kept, ())[0])
+
+
+def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
+    lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "fedsa"}}})).lesson
+    training = Training(lesson, 3, 4)
+    federation, executor = Federation(training, "whole"), lesson.executor(4)
+    for client, side in enumerate(federation.sides):
+        federation.sides[client] = training.local_round(client, side, range(3)).after
+    federation.average({client: federation.upload(client, 1) for client in range(3)}, 1)
+    federation.hand_out(2)
+    mean = federation.evaluate()
+    each = [training.evaluate(side.adapter) for side in federation.sides]
+    names = ("loss", "accuracy", "perplexity")
+    wanted = [one.out(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
+    _, (loss, accuracy, perplexity, *others) = executor.settle((), wanted)
+    assert len(set(others[::2])) == 3
+    assert loss == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[::2], strict=True)))
+    assert accuracy == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[1::2], strict=True)))
+    assert perplexity == pytest.approx(exp(loss))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("kind", ["fedex", "flora", "product_svd"])
+def test_what_joins_a_base_of_bfloat16_is_added_in_float32(record, scheme, kind):
+    done = record(scheme, {"kind": kind}, **{"model.dtype": "bfloat16"})
+    losses = figures(done, "eval_loss")
+    assert losses[4] < losses[0]
+    residual = done.path / "adapter" / "base_residual.safetensors"
+    if residual.is_file():
+        assert {tensor.dtype for tensor in load_file(residual).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", ["fedavg", "fedex", "flora", "ffa", "fedsa", "product_svd"])
+def test_a_round_lasts_as_foreseen_whatever_comes_down(tiny_scenario, play, kind):
+    world = play(
+        tiny_scenario(
+            {
+                "scheme.aggregator": {"kind": kind},
+                "scheme.num_rounds": 1,
+                "radio.fading.kind": "none",
+                "radio.federated_downlink.counted": True,
+                "radio.main_downlink.counted": True,
+            }
+        )
+    )
+    values = dict(zip(world.log.metrics.name, world.log.metrics.value, strict=True))
+    assert values["predicted_round_s"] == pytest.approx(world.clock.now / 1e9, abs=1e-7)
+
+
+def test_no_round_is_foreseen_where_clients_or_rounds_differ(tiny_scenario, play):
+    for told in ({"kind": "rolora"}, {"kind": "hetlora", "client_ranks": [1, 2]}):
+        world = play(tiny_scenario({"scheme.aggregator": told}))
+        assert "predicted_round_s" not in set(world.log.metrics.name)
+
+
+def test_ranks_decide_what_each_client_computes(tiny_scenario, play):
+    """A client of rank 1 forwards fewer FLOP than one of rank 4, in both schemes."""
+    for scheme, name in (("split_federated", "client_forward"), ("federated", "client_forward_backward")):
+        told = {"kind": scheme, "num_rounds": 1, "aggregator": {"kind": "hetlora", "client_ranks": [4, 1]}}
+        spans = play(tiny_scenario({"scheme": told})).log.spans
+        spans.settle()
+        flop = {}
+        for kind, actor, amount in zip(spans.name, spans.actor, spans.flop, strict=True):
+            if kind == name:
+                flop.setdefault(actor, set()).add(amount)
+        assert flop["client-0"] == flop["client-2"]
+        assert min(flop["client-0"]) > max(flop["client-1"])
+
+
+def test_a_check_tells_what_the_server_must_see(tiny_scenario):
+    for kind, words in (("fedavg", "no more than the sum"), ("fedex", "each upload by itself")):
+        lines = list(overview(prepare(tiny_scenario({"scheme.aggregator": {"kind": kind}}))))
+        assert any(words in line and kind in line for line in lines)
 
 
 def test_a_rank_above_the_models_is_refused_with_the_numbers(scenario):

@@ -17,7 +17,8 @@ from cosim.learning.flop import (
 )
 from cosim.learning.lora import Lora
 from cosim.learning.model import SplitModel
-from cosim.learning.shape import FAMILIES, ModelShape, Task
+from cosim.learning.shape import BOTH_FACTORS, FAMILIES, Factor, ModelShape, Task
+from cosim.learning.trainer import leaves_of
 
 GPT2_SMALL = ModelShape.read({"model_type": "gpt2"})
 GPT2_MEDIUM = ModelShape.read({"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16})
@@ -76,6 +77,39 @@ def test_flop_is_what_torch_counts_at_every_cut(
             split = split_flop(model.shape, names, rank, cut_layer, batch_size, length)
             whole = whole_flop(model.shape, names, rank, batch_size, length)
             assert (split, whole) == measured(model, cut_layer, batch_size, length)
+
+
+@pytest.mark.parametrize("trained", ["A", "B"])
+@pytest.mark.parametrize(("family", "task", "targets"), CASES)
+def test_flop_is_what_torch_counts_where_one_factor_is_frozen(
+    family: str, task: Task, targets: tuple[str, ...] | None, trained: Factor
+) -> None:
+    lora = Lora(rank=3, target_modules=targets)
+    model = tiny_model(family, task, lora, dtype="float32")
+    names, batch = lora.targets(model.shape), tiny_batch(model.shape, 2, 5)
+    leaves = leaves_of(moved_adapter(model), frozen="B" if trained == "A" else "A")
+    with FlopCounterMode(display=False) as counter:
+        activations = model.client_forward(leaves, batch, 2)
+        activations.backward(torch.ones_like(activations))
+    split = split_flop(model.shape, names, 3, 2, 2, 5, None, {trained})
+    assert counter.get_total_flops() == split.client_forward + split.client_backward
+    with FlopCounterMode(display=False) as counter:
+        model.whole_outputs(leaves, batch).loss_sum.sum().backward()
+    whole = whole_flop(model.shape, names, 3, 2, 5, None, {trained})
+    assert counter.get_total_flops() == whole.forward + whole.backward
+    both = split_flop(model.shape, names, 3, 2, 2, 5)
+    assert (split.server_forward, split.server_backward) == (both.server_forward, both.server_backward)
+    assert split.client_backward < both.client_backward
+
+
+def test_a_frozen_factor_needs_no_moments() -> None:
+    def needs(trained: frozenset[Factor]) -> int:
+        return client_memory_bytes(GPT2_SMALL, ("c_attn",), 4, 6, 4, 128, trained=trained)
+
+    numbers = {one: adapter_numbers(GPT2_SMALL, ("c_attn",), 4, 1, 6, None, {one}) for one in BOTH_FACTORS}
+    assert sum(numbers.values()) == adapter_numbers(GPT2_SMALL, ("c_attn",), 4, 1, 6)
+    for one, other in (("A", "B"), ("B", "A")):
+        assert needs(BOTH_FACTORS) - needs(frozenset({one})) == 4 * 3 * numbers[other]
 
 
 BLOCKS: tuple[tuple[int, ...], ...] = ((1,), (2,), (3,), (1, 3), (2, 3), (1, 2, 3))
