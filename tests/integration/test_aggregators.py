@@ -403,3 +403,12 @@ def test_a_rank_above_the_models_is_refused_with_the_numbers(scenario):
         told = scenario("federated", {"kind": kind, "client_ranks": [8]})
         with pytest.raises(ScenarioError, match=message):
             prepare(told)
+
+
+def test_the_covariance_error_is_nothing_where_a_factor_is_common_and_something_otherwise(record):
+    errors = {kind: figures(record("federated", {"kind": kind}), "covariance_error") for kind in KINDS}
+    assert not errors["fedsa"]  # no product is of the server's knowledge
+    for kind in ("ffa", "rolora"):
+        assert set(errors[kind]) == {1, 2, 3, 4}
+        assert all(error < 1e-12 for error in errors[kind].values())
+    assert all(error > 1e-6 for kind in ("fedavg", "fedex") for error in errors[kind].values())
