@@ -223,8 +223,21 @@ class Recalling:
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
         """Recall or compute everything below ``keep`` and ``read``."""
         wanted = (*keep, *read)
-        if not all(_key(one) in self._shelf for one in wanted):
-            self._shelf.refresh()  # another process may have computed it by now
+        if self._are_here(wanted):
+            return self._settle(keep, read)
+        self._shelf.refresh()  # another process may have computed it by now
+        missing = [_key(one) for one in wanted if _key(one) not in self._shelf]
+        if not missing:
+            return self._settle(keep, read)
+        with self._shelf.alone(missing):
+            self._shelf.refresh()
+            return self._settle(keep, read)
+
+    def _are_here(self, wanted: Iterable[Output]) -> bool:
+        return all(_key(one) in self._shelf for one in wanted)
+
+    def _settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
+        wanted = (*keep, *read)
         missing_keep = [one for one in keep if _key(one) not in self._shelf]
         missing_read = [one for one in read if _key(one) not in self._shelf]
         num_works = len(self._computing.uncomputed(wanted))

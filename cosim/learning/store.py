@@ -11,8 +11,8 @@ value write the same pack.
 import json
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -23,6 +23,7 @@ from uuid import uuid4
 import numpy as np
 
 from cosim.errors import StoreError
+from cosim.learning.turns import alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,15 +68,25 @@ class Pack:
 class Store:
     """A folder of packs.
 
+    Parameters
+    ----------
+    root
+        The folder.
+    remembers
+        Whether a lineage is read and checked once only, for a process that plays
+        many runs of one: of its packs then only new ones are read.
+
     Raises
     ------
     StoreError
         If the folder is a store of another version, or something else.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, remembers: bool = False) -> None:
         self.root = root
         self.warning: str | None = None
+        self._remembers = remembers
+        self._shelves: dict[str, Shelf] = {}
         try:
             found = self._format()
             if found is None and self._holds_anything():
@@ -123,8 +134,15 @@ class Store:
         )
 
     def shelf(self, lineage: str) -> "Shelf":
-        """Return the packs of one lineage."""
-        return Shelf(self, self.root / lineage[:2] / lineage)
+        """Return the packs of one lineage, as they are now."""
+        shelf = self._shelves.get(lineage)
+        if shelf is not None:
+            shelf.refresh()
+            return shelf
+        shelf = Shelf(self, self.root / lineage[:2] / lineage)
+        if self._remembers:
+            self._shelves[lineage] = shelf
+        return shelf
 
     def packs(self) -> Iterator[Pack]:
         """Return every pack."""
@@ -201,6 +219,10 @@ class Shelf:
     def __contains__(self, key: Key) -> bool:
         return key in self._numbers or key in self._packs
 
+    def alone(self, keys: Sequence[Key]) -> AbstractContextManager[None]:
+        """Compute values while nobody else does; another process may have done so before it is our turn."""
+        return nullcontext() if self._store.warning is not None else alone(self._folder, keys)
+
     def refresh(self) -> None:
         """Take in packs that are new, written by this process or by another."""
         self._latest = None
@@ -225,7 +247,11 @@ class Shelf:
             return self._numbers[key]
         path = self._packs[key]
         if self._latest is None or self._latest[0] != path:  # values of one round are asked for in a row
-            self._latest = path, self._checked(path)
+            try:
+                self._latest = path, self._checked(path)
+            except LostValueError:
+                self._forget(path)
+                raise
         prefix = f"{key[0]}/{key[1]}/"
         part = _part(self._latest[1], prefix)
         return {name.removeprefix(prefix): one for name, one in _tensors(part, device)}
@@ -257,6 +283,11 @@ class Shelf:
         self._seen.add(path.name)
         self._numbers.update(numbers)
         self._packs.update({(key, field): path for key, field in fields})
+
+    def _forget(self, path: Path) -> None:
+        """Look for a pack that is lost, or for what was in it, anew."""
+        self._seen.discard(path.name)
+        self._packs = {key: one for key, one in self._packs.items() if one != path}
 
     def _take_in(self, path: Path) -> None:
         """Check a pack and note what is in it; a damaged one is removed, so that it is computed again."""

@@ -1,0 +1,138 @@
+"""Workers of a cluster, by dask.distributed."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from time import monotonic, sleep
+from typing import Any
+
+from cosim.errors import CosimError, ScenarioError
+from cosim.study.engines import MOST_DEATHS, Agenda
+from cosim.study.play import Outcome, Task, perform
+
+_ANSWER_WITHIN_S = 10.0
+_COMES_BACK_WITHIN_S = 30.0
+_ASK_EVERY_S = 0.02
+_AHEAD = 2  # tasks a worker, so that none waits for the next one to arrive
+
+
+class SchedulerLostError(CosimError):
+    """The scheduler went away and did not come back."""
+
+    exit_status = 1
+
+
+class Dask:
+    """Workers that a dask scheduler knows, on any machine that shares the study's folder and store.
+
+    A worker that dies is the scheduler's to notice: its run is made again by
+    another. If the scheduler dies and comes back at its address, what had not
+    ended is handed to it again.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler, such as ``tcp://login:8786``.
+
+    Raises
+    ------
+    ScenarioError
+        If dask.distributed is not installed, or the scheduler does not answer.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._client: Any = None
+        self._connect(_ANSWER_WITHIN_S)
+
+    @property
+    def num_workers(self) -> int:
+        """Processes the scheduler has at this moment; at least 1, who may yet come."""
+        try:
+            return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        except (OSError, KeyError):
+            return 1
+
+    def perform(self, agenda: Agenda) -> Iterator[Outcome]:
+        """Return the outcome of every task, in about the order in which they end."""
+        from distributed import CancelledError
+
+        begun: dict[Any, Task] = {}
+        left: Task | None = agenda.take()
+        while left is not None or begun:
+            while left is not None and len(begun) < _AHEAD * self.num_workers:
+                begun[self._submit(left)] = left
+                left = agenda.take()
+            ended = [future for future in begun if future.done()]
+            if self._is_gone() or any(future.status in ("lost", "cancelled") for future in ended):
+                begun = self._begin_again(list(begun.values()))
+                continue
+            for future in ended:
+                task = begun.pop(future)
+                try:
+                    yield _outcome(future, task)
+                except CancelledError:
+                    begun[self._submit(task)] = task
+            if not ended:
+                sleep(_ASK_EVERY_S)
+
+    def close(self) -> None:
+        """Take back what still waits, and leave the scheduler."""
+        with suppress(Exception):  # it may be gone already, and whatever is left is left as it is
+            self._client.close(timeout=1.0)
+
+    def _connect(self, within_s: float) -> None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise ScenarioError(
+                "--scheduler: needs dask.distributed: install it by pip install 'cosim[cluster]'."
+            ) from None
+        import dask
+
+        # a task that was at work on several dead workers killed them
+        dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS})
+        try:
+            self._client = Client(self._address, timeout=within_s, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as fault:
+            told = " ".join(str(fault).split())
+            raise ScenarioError(
+                f"--scheduler {self._address}: does not answer ({told}); start one by `dask scheduler`, "
+                "or leave the option out to work on this machine."
+            ) from None
+
+    def _is_gone(self) -> bool:
+        return self._client.status != "running"
+
+    def _submit(self, task: Task) -> Any:
+        return self._client.submit(perform, task, pure=False, retries=0)
+
+    def _begin_again(self, tasks: list[Task]) -> dict[Any, Task]:
+        """Wait for the scheduler to come back and hand it what had not ended.
+
+        Raises
+        ------
+        SchedulerLostError
+            If it does not.
+        """
+        self.close()
+        until = monotonic() + _COMES_BACK_WITHIN_S
+        while True:
+            try:
+                self._connect(max(0.5, min(2.0, until - monotonic())))
+                return {self._submit(task): task for task in tasks}
+            except ScenarioError:
+                if monotonic() > until:
+                    raise SchedulerLostError(
+                        f"--scheduler {self._address}: has gone away and not come back; nothing is lost: "
+                        "the same command goes on where this one stopped."
+                    ) from None
+                sleep(0.2)
+
+
+def _outcome(future: Any, task: Task) -> Outcome:
+    if future.status == "error":
+        fault = future.exception()
+        told = " ".join(str(fault).split())
+        return Outcome(task.case, task.replication, reason=f"{type(fault).__name__}: {told}")
+    outcome: Outcome = future.result()
+    return outcome

@@ -1,0 +1,186 @@
+"""One run of a study: a task in, an outcome out; the same wherever it is played.
+
+Both are plain values, so that they can go to another process as JSON and to
+another machine as they are.
+"""
+
+import shutil
+import threading
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from cosim.errors import CosimError, RecordError
+from cosim.learning.store import Store
+from cosim.parts import make
+from cosim.record.folder import Record
+from cosim.run import resume, run
+from cosim.scenario.load import read_dict, run_hash
+from cosim.scenario.settings import Scenario
+from cosim.study.measures import Measure, losses
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to be made.
+
+    Attributes
+    ----------
+    case, replication
+        Which run of the plan it is.
+    scenario
+        Every setting, as :func:`cosim.scenario.load.to_dict` writes it.
+    folder
+        The run folder, absolute.
+    store
+        The store's folder, absolute; None for none.
+    timing_only
+        Whether no tensor is computed.
+    measures
+        What the run is asked for, each as its settings.
+    version
+        Of cosim, which must be that of who plays it.
+    """
+
+    case: int
+    replication: int
+    scenario: dict[str, Any]
+    folder: str
+    store: str | None
+    timing_only: bool
+    measures: list[dict[str, Any]]
+    version: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: values, or the reason why there are none.
+
+    Attributes
+    ----------
+    case, replication
+        Those of the task.
+    values
+        The measures in their order.
+    losses
+        Simulated time, s, round and value of every held-out loss.
+    wall_s
+        How long it took.
+    num_computed
+        Works whose value was computed rather than recalled.
+    reason
+        Why the run failed; empty where it did not.
+    """
+
+    case: int
+    replication: int
+    values: tuple[float, ...] = ()
+    losses: tuple[tuple[float, int, float], ...] = ()
+    wall_s: float = 0.0
+    num_computed: int = 0
+    reason: str = ""
+
+
+def perform(task: Task) -> Outcome:
+    """Make a run and measure it; a fault of the run is an outcome too.
+
+    One at a time in a process, however many threads it has.
+    """
+    with _ONE_AT_A_TIME:
+        began = perf_counter()
+        try:
+            if task.version != own_version():
+                raise RecordError(
+                    f"the worker has cosim {own_version()}, the study {task.version}; install one version."
+                )
+            play(task)
+            measured = measure(Path(task.folder), _measures(tuple(map(_frozen, task.measures))))
+        except Exception as fault:
+            reason = _reason(fault)
+            return Outcome(task.case, task.replication, wall_s=perf_counter() - began, reason=reason)
+        return Outcome(task.case, task.replication, *measured[:2], perf_counter() - began, measured[2])
+
+
+def play(task: Task) -> None:
+    """Leave the task's run complete in its folder, whatever was there of it before.
+
+    Raises
+    ------
+    CosimError
+        If the scenario cannot run, or the folder holds another run.
+    """
+    scenario, folder = read_dict(task.scenario, "scenario"), Path(task.folder)
+    store = None if task.store is None or task.timing_only else _store(task.store)
+    if not (folder / "manifest.json").exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        run(scenario, folder, timing_only=task.timing_only, store=store)
+        return
+    record = Record.open(folder)
+    if not _is_of(record, scenario, task.timing_only):
+        raise RecordError(
+            f"{folder}: holds another run than the study's; move it away, or name another folder with --out."
+        )
+    if record.status != "complete":
+        resume(folder, store=store)
+
+
+def is_complete(folder: Path, scenario: Scenario, timing_only: bool) -> bool:
+    """Return whether a folder holds this run, whole."""
+    try:
+        record = Record.open(folder)
+    except RecordError:
+        return False
+    return record.status == "complete" and _is_of(record, scenario, timing_only)
+
+
+def measure(
+    folder: Path, measures: tuple[Measure, ...]
+) -> tuple[tuple[float, ...], tuple[tuple[float, int, float], ...], int]:
+    """Return the measures of a complete run, its held-out losses, and how many works it computed.
+
+    Raises
+    ------
+    RecordError
+        If the run cannot be read, or can have no such measure.
+    """
+    record = Record.open(folder)
+    values = tuple(one.of(record) for one in measures)
+    learned = () if record.manifest["timing_only"] else tuple(losses(record))
+    return values, learned, record.manifest["works"]["computed"]
+
+
+@cache
+def own_version() -> str:
+    """Return the version of cosim in this process."""
+    return metadata.version("cosim")
+
+
+def _is_of(record: Record, scenario: Scenario, timing_only: bool) -> bool:
+    manifest = record.manifest
+    return (manifest.get("scenario"), manifest.get("timing_only")) == (run_hash(scenario), timing_only)
+
+
+def _reason(fault: Exception) -> str:
+    """Return in one line why a run failed."""
+    told = " ".join(str(fault).split())
+    return told if isinstance(fault, CosimError) and told else f"{type(fault).__name__}: {told}"
+
+
+@cache
+def _store(folder: str) -> Store:
+    """Return the store of this process, opened once."""
+    return Store(Path(folder), remembers=True)
+
+
+@cache
+def _measures(settings: tuple[tuple[tuple[str, Any], ...], ...]) -> tuple[Measure, ...]:
+    return tuple(make(Measure, dict(one)) for one in settings)  # type: ignore[type-abstract]
+
+
+def _frozen(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(settings.items())
