@@ -33,4 +33,4 @@ bench: install
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo runs studies .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -59,11 +59,19 @@ def _cosim(
 
 @app.command()
 def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> None:
-    """Say what a scenario would run, or all that is wrong with it."""
+    """Say what a scenario or a study would run, or all that is wrong with it."""
     _be_quick()
     from cosim.cli.overview import overview
     from cosim.scenario.build import prepare
+    from cosim.scenario.load import read_toml
+    from cosim.study import is_study
 
+    if is_study(read_toml(file)):
+        from cosim.cli.studying import check_study
+
+        for line in check_study(file, changes, seed):
+            print(line)
+        return
     for line in overview(prepare(_scenario(file, changes, seed))):
         print(line)
 
@@ -170,6 +178,42 @@ def calibrate(
     table = out or file.with_name(f"{file.stem}_rounds.json")
     with _keeping(store, no_store) as kept:
         calibrate_to(_scenario(file, changes, None), ranks, seeds, rounds, table, kept, force)
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A study, a TOML file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where it goes, or goes on; studies/NAME without it.", show_default=False
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine; as many as it has cores without it.")
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Work on a cluster, such as tcp://login:8786 (dask)."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would do, and how long that takes.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Any number of runs is meant.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed for the first replication.")] = None,
+    store: StoreFolder = None,
+    no_store: NoStore = False,
+) -> None:
+    """Run a scenario under many conditions, with replications; given again, it goes on where it stopped."""
+    from cosim.cli.studying import carry_out, overview, pilot, plan_of
+    from cosim.study.conduct import default_folder
+
+    plan = plan_of(file, seed, yes or dry_run)
+    if dry_run:
+        for line in (*overview(plan), *pilot(plan, workers)):
+            print(line)
+        return
+    carry_out(plan, out or default_folder(plan.study), workers, scheduler, store, not no_store)
 
 
 @app.command()

@@ -45,7 +45,3 @@ class Agenda:
     def ended(self, run: Run) -> None:
         """Let those go on that waited for the values of this run."""
         self._ready.extend(self._waiting.pop(run.training, ()))
-
-    def put_back(self, run: Run) -> None:
-        """Make a run again, before all others."""
-        self._first.appendleft(run)

@@ -87,8 +87,9 @@ def _crossed(combination: Sequence[Point]) -> Point:
 def _latin_hypercube(sampled: Sampled, seed: int) -> list[Point]:
     from scipy.stats import qmc
 
-    chance = stream(seed, "study", "latin_hypercube").generator()
-    shares = qmc.LatinHypercube(d=len(sampled.ranges), rng=chance).random(sampled.samples)
+    shares = qmc.LatinHypercube(d=len(sampled.ranges), rng=_chance(seed, "latin_hypercube")).random(
+        sampled.samples
+    )
     digits = len(str(sampled.samples - 1))
     return [Point(f"lhs-{number:0{digits}}", _at(sampled.ranges, row)) for number, row in enumerate(shares)]
 
@@ -104,8 +105,8 @@ def _sobol(sampled: Sampled, seed: int) -> list[Point]:
     from scipy.stats import qmc
 
     num_factors = len(sampled.ranges)
-    chance = stream(seed, "study", "sobol").generator()
-    drawn = np.asarray(qmc.Sobol(d=2 * num_factors, scramble=True, rng=chance).random(sampled.samples))
+    sequence = qmc.Sobol(d=2 * num_factors, scramble=True, rng=_chance(seed, "sobol"))
+    drawn = np.asarray(sequence.random(sampled.samples))
     first, second = drawn[:, :num_factors], drawn[:, num_factors:]
     samples: dict[str, Floats] = {"a": first, "b": second}
     for factor in range(num_factors):
@@ -118,6 +119,11 @@ def _sobol(sampled: Sampled, seed: int) -> list[Point]:
         for role, shares in samples.items()
         for number, row in enumerate(shares)
     ]
+
+
+def _chance(seed: int, name: str) -> np.random.Generator:
+    """Return a generator of the stream of this name that can have children, which scipy asks of it."""
+    return np.random.default_rng(stream(seed, "study", name).key)
 
 
 def _at(ranges: dict[str, Range], shares: Sequence[float] | Floats) -> Settings:

@@ -4,7 +4,6 @@ Both are plain values, so that they can go to another process as JSON and to
 another machine as they are.
 """
 
-import shutil
 import threading
 from dataclasses import dataclass
 from functools import cache

@@ -34,4 +34,3 @@ def _listen(lines: TextIO, tasks: "queue.SimpleQueue[dict[str, Any]]") -> None:
     for line in lines:
         tasks.put(json.loads(line))
     os._exit(0)
-

@@ -12,6 +12,7 @@ from cosim.study.play import Outcome, Task, perform
 _ANSWER_WITHIN_S = 10.0
 _COMES_BACK_WITHIN_S = 30.0
 _ASK_EVERY_S = 0.02
+_COUNT_EVERY_S = 2.0
 _AHEAD = 2  # tasks a worker, so that none waits for the next one to arrive
 
 
@@ -42,15 +43,17 @@ class Dask:
     def __init__(self, address: str) -> None:
         self._address = address
         self._client: Any = None
+        self._seen: tuple[float, int] = (-_COUNT_EVERY_S, 1)
         self._connect(_ANSWER_WITHIN_S)
 
     @property
     def num_workers(self) -> int:
         """Processes the scheduler has at this moment; at least 1, who may yet come."""
-        try:
-            return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
-        except (OSError, KeyError):
-            return 1
+        if monotonic() - self._seen[0] > _COUNT_EVERY_S and not self._is_gone():
+            with suppress(Exception):  # whatever it is, the connection shows it a moment later
+                workers = self._client.scheduler_info(n_workers=-1)["workers"]
+                self._seen = monotonic(), max(1, len(workers))
+        return self._seen[1]
 
     def perform(self, agenda: Agenda) -> Iterator[Outcome]:
         """Return the outcome of every task, in about the order in which they end."""
@@ -62,17 +65,17 @@ class Dask:
             while left is not None and len(begun) < _AHEAD * self.num_workers:
                 begun[self._submit(left)] = left
                 left = agenda.take()
-            ended = [future for future in begun if future.done()]
-            if self._is_gone() or any(future.status in ("lost", "cancelled") for future in ended):
+            outcomes = []
+            try:
+                for future in [one for one in begun if one.done()]:
+                    outcomes.append(_outcome(future, begun[future]))
+                    del begun[future]
+            except (CancelledError, OSError):
                 begun = self._begin_again(list(begun.values()))
-                continue
-            for future in ended:
-                task = begun.pop(future)
-                try:
-                    yield _outcome(future, task)
-                except CancelledError:
-                    begun[self._submit(task)] = task
-            if not ended:
+            yield from outcomes
+            if not outcomes:
+                if self._is_gone():
+                    begun = self._begin_again(list(begun.values()))
                 sleep(_ASK_EVERY_S)
 
     def close(self) -> None:
@@ -101,7 +104,7 @@ class Dask:
             ) from None
 
     def _is_gone(self) -> bool:
-        return self._client.status != "running"
+        return bool(self._client.status != "running")
 
     def _submit(self, task: Task) -> Any:
         return self._client.submit(perform, task, pure=False, retries=0)
@@ -130,6 +133,7 @@ class Dask:
 
 
 def _outcome(future: Any, task: Task) -> Outcome:
+    """Return what a future that is done holds; raises what a lost connection raises."""
     if future.status == "error":
         fault = future.exception()
         told = " ".join(str(fault).split())

@@ -6,6 +6,7 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +14,6 @@ from typing import IO, Any
 from cosim.errors import CosimError
 from cosim.study.engines import MOST_DEATHS, Agenda
 from cosim.study.play import Outcome, Task
-
 
 _ROOT = Path(__file__).parents[3]
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from cosim.study.worker import main; main()"
@@ -86,6 +86,9 @@ class Processes:
         for worker in self._workers:
             self._bury(worker)
         self._workers.clear()
+        with suppress(OSError):
+            if self._log.stat().st_size == 0:
+                self._log.unlink()
 
     def _hand_out(self, next_task: Any) -> None:
         """Give everybody idle a task, and start who is missing while there are tasks."""
@@ -118,11 +121,9 @@ class Processes:
         if task is None:
             return
         stdin = _pipe(worker.process.stdin)
-        try:
+        with suppress(BrokenPipeError):  # it has died, and its stdout is about to tell
             stdin.write(json.dumps(asdict(task)).encode() + b"\n")
             stdin.flush()
-        except BrokenPipeError:
-            pass  # it has died, and its stdout is about to tell
 
     def _read(self, worker: _Worker) -> list[Outcome]:
         """Return what a worker has answered; one that has died is taken out."""
@@ -166,10 +167,8 @@ class Processes:
     def _bury(self, worker: _Worker) -> None:
         self._selector.unregister(_pipe(worker.process.stdout))
         for pipe in (worker.process.stdin, worker.process.stdout):
-            try:
+            with suppress(BrokenPipeError):
                 _pipe(pipe).close()
-            except BrokenPipeError:
-                pass
         worker.process.wait()
 
 

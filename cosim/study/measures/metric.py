@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cosim.errors import RecordError
 from cosim.study.measures import Better, Measure
 
 if TYPE_CHECKING:
@@ -11,6 +10,8 @@ if TYPE_CHECKING:
 
 class Metric(Measure):
     """The last value of a metric; where several were taken in one round and local step, their mean.
+
+    Not a number where the run has no such metric: not every allocator foresees a delay.
 
     Attributes
     ----------
@@ -37,8 +38,7 @@ class Metric(Measure):
             if row["name"] == self.metric
         ]
         if not rows:
-            known = ", ".join(sorted(set(metrics["name"].to_pylist())))
-            raise RecordError(f"measures: no metric {self.metric!r} in this run; it has {known}.")
+            return float("nan")
         last = max(row[:2] for row in rows)
         values = [value for *moment, value in rows if tuple(moment) == last]
         return fsum(values) / len(values)

@@ -1,0 +1,272 @@
+"""A study on the command line: the plan, how far it is, and what came of it."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import isnan
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from cosim.errors import CosimError, ScenarioError
+from cosim.report.quantities import count, duration
+from cosim.scenario.build import prepare
+from cosim.study.conduct import Tally, conduct
+from cosim.study.engines.processes import cores
+from cosim.study.load import load_study
+from cosim.study.paths import shown
+from cosim.study.pilot import estimate
+from cosim.study.plan import Plan, make_plan
+from cosim.study.results import Results
+from cosim.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SAY_EVERY_S = 10.0
+_MOST_VALUES = 8
+_MOST_CASES = 24
+_MOST_FAILURES = 10
+
+
+class FailedRunsError(CosimError):
+    """Some runs of a study failed; the others are in its results."""
+
+    exit_status = 1
+
+
+def plan_of(file: Path, seed: int | None, yes: bool) -> Plan:
+    """Return the plan of a study file.
+
+    Raises
+    ------
+    ScenarioError
+        With every fault of it, one a line.
+    """
+    return make_plan(load_study(file), seed=seed, yes=yes)
+
+
+def overview(plan: Plan) -> Iterator[str]:
+    """Return what a study would do, line by line."""
+    study = plan.study
+    num_runs = len(plan.cases) * study.replications
+    seeds = f"seed {plan.seed}" if study.replications == 1 else f"seeds {plan.seed} to {_last_seed(plan)}"
+    yield f"{study.name}: fine, {count(len(plan.cases))} case(s), {count(num_runs)} runs, {seeds}"
+    yield f"  base       {study.base}" + (", no tensor is computed" if study.timing_only else "")
+    for number, path in enumerate(plan.factors):
+        values = list(dict.fromkeys(shown(plan.factor(case, path)) for case in plan.cases))
+        told = ", ".join(values[:_MOST_VALUES])
+        more = f", and {count(len(values) - _MOST_VALUES)} more" if len(values) > _MOST_VALUES else ""
+        yield f"  {'' if number else 'varies':<10} {path}: {told}{more}"
+    yield f"  measures   {', '.join(one.name for one in study.measures)}"
+    more = f", until {study.until} of {study.measures[0].name}, at most {study.max_replications}"
+    yield f"  repeated   {study.replications} times{more if study.until else ''}"
+    if study.baseline is not None:
+        compared = sum(case.baseline not in (None, case.name) for case in plan.cases)
+        by_settings = {} if isinstance(study.baseline, str) else study.baseline
+        told = ", ".join(f"{path} = {shown(value)}" for path, value in by_settings.items())
+        yield f"  baseline   {told or study.baseline}: {count(compared)} case(s) are compared with it"
+
+
+def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iterator[str]:
+    """Return what a study would do, its first case prepared as a run would be.
+
+    Raises
+    ------
+    CosimError
+        With every fault found, one a line.
+    """
+    if changes:
+        raise ScenarioError("--set: changes a scenario; write what differs into the study's own table, set.")
+    plan = plan_of(file, seed, yes=True)
+    prepare(plan.cases[0].scenario)
+    yield from overview(plan)
+
+
+def pilot(plan: Plan, workers: int | None) -> Iterator[str]:
+    """Play a pilot and return how long the study would take, line by line."""
+    found = estimate(plan, workers or cores())
+    if found.num_trainings:
+        yield (
+            f"  training   {count(found.num_trainings)} training(s) of {_seconds(found.training_s)}; "
+            f"the other runs recall their values"
+        )
+    yield (
+        f"  time       about {_seconds(found.total_s)} with {found.num_workers} worker(s), by a pilot of "
+        f"{_seconds(found.run_s)} a run"
+    )
+
+
+def carry_out(
+    plan: Plan,
+    folder: Path,
+    workers: int | None,
+    scheduler: str | None,
+    store: Path | None,
+    keep_values: bool,
+) -> Results:
+    """Carry out a plan, show how far it is, and say what came of it.
+
+    Raises
+    ------
+    FailedRunsError
+        If runs failed, after all others were made.
+    """
+    from cosim.cli.progress import interruptible
+
+    with interruptible(folder), _watching() as watch:
+        results = conduct(
+            plan,
+            folder,
+            workers=workers,
+            scheduler=scheduler,
+            store=store,
+            keep_values=keep_values,
+            watch=watch,
+        )
+    _show(results)
+    print(f"study folder: {folder}")
+    _tell_failures(results)
+    return results
+
+
+def _tell_failures(results: Results) -> None:
+    failed = results.manifest["failed"]
+    if not failed:
+        return
+    lines = [f"{one['case']}, replication {one['replication']}: {one['reason']}" for one in failed]
+    if len(lines) > _MOST_FAILURES:
+        lines[_MOST_FAILURES:] = [f"and {len(lines) - _MOST_FAILURES} more; manifest.json has all of them"]
+    lines.append(
+        f"cosim: {count(len(failed))} run(s) failed and are not in the results; "
+        "the same command tries them again."
+    )
+    raise FailedRunsError("\n".join(lines))
+
+
+def _show(results: Results) -> None:
+    """Print each case's interval of the first measure, and what differs from its baseline."""
+    import csv
+
+    from cosim.report.terminal import on_stdout, say, table_of
+
+    with (results.path / "summary.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    manifest = results.manifest
+    for one in manifest["measures"]:
+        if rows and all(not row["mean"] for row in rows if row["measure"] == one["name"]):
+            print(f"warning: measures: no run has a value for {one['name']!r}.", file=sys.stderr)
+    first = manifest["measures"][0]
+    told = [row for row in rows if row["measure"] == first["name"]]
+    console = on_stdout()
+    unit = f", {first['unit']}" if first["unit"] else ""
+    sure = f"{manifest['confidence']:.0%}"
+    over = f"{sure} intervals over {manifest['replications']} runs"
+    say(console, f"{manifest['name']}: {first['name']}{unit}, {over}")
+    is_compared = any(row["baseline"] for row in told)
+    columns = [("case", "left"), ("mean", "right"), ("interval", "right")]
+    table = table_of(*columns, *([("against baseline", "right"), ("", "left")] if is_compared else []))
+    for row in told[:_MOST_CASES]:
+        cells = [row["case"], _short(row["mean"]), _between(row["low"], row["high"])]
+        if is_compared:
+            cells += [_change(row), "" if row["detectable"] != "no" else "no detectable difference"]
+        table.add_row(*cells)
+    console.print(table)
+    if len(told) > _MOST_CASES:
+        say(console, f"and {count(len(told) - _MOST_CASES)} more case(s); summary.csv has all of them")
+    if manifest["tight"] is False:
+        asked = f"wider than asked for ({manifest['until']})"
+        say(console, f"intervals are still {asked}; max_replications allows no more")
+
+
+def _change(row: dict[str, str]) -> str:
+    if not row["relative_difference"]:
+        return "" if row["baseline"] else "baseline"
+    share, difference = float(row["relative_difference"]), float(row["difference"])
+    if not row["difference_low"] or not share:
+        return f"{share:+.2%}"
+    size = difference / share  # of the baseline's mean
+    low, high = float(row["difference_low"]) / size, float(row["difference_high"]) / size
+    return f"{share:+.2%} [{low:+.2%}, {high:+.2%}]"
+
+
+def _short(text: str) -> str:
+    return f"{float(text):.4g}" if text else "none"
+
+
+def _between(low: str, high: str) -> str:
+    return f"[{float(low):.4g}, {float(high):.4g}]" if low and not isnan(float(low)) else ""
+
+
+def _last_seed(plan: Plan) -> int:
+    return plan.seed + plan.study.replications - 1
+
+
+def _seconds(seconds: float) -> str:
+    return duration(seconds * NS_PER_S)
+
+
+@contextmanager
+def _watching() -> Iterator[Callable[[Tally], None]]:
+    """Show how far a study is on stderr: a table that lives on a terminal, a line now and then elsewhere."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    latest: list[Tally] = []
+
+    def table() -> Any:
+        return _table(latest[0]) if latest else "starting"
+
+    with Live(console=Console(stderr=True), get_renderable=table, refresh_per_second=4):
+        yield lambda tally: latest.__setitem__(slice(None), [tally])
+
+
+def _lines() -> Callable[[Tally], None]:
+    said_s = [monotonic() - _SAY_EVERY_S]
+
+    def watch(tally: Tally) -> None:
+        is_last = _num_done(tally) == tally.num_runs
+        if tally.latest is None or is_last or monotonic() - said_s[0] >= _SAY_EVERY_S:
+            said_s[0] = monotonic()
+            words = ", ".join(f"{name} {value}" for name, value in _state(tally) if value)
+            print(words, file=sys.stderr, flush=True)
+
+    return watch
+
+
+def _state(tally: Tally) -> Iterator[tuple[str, str]]:
+    """Return name and value of what there is to tell of a study under way; a value may be empty."""
+    done, made = _num_done(tally), tally.num_made + tally.num_failed
+    yield "runs", f"{count(done)}/{count(tally.num_runs)}"
+    yield "there before", count(tally.num_kept) if tally.num_kept else ""
+    yield "failed", count(tally.num_failed) if tally.num_failed else ""
+    yield "replications", str(tally.replications)
+    yield "still too wide", f"{count(len(tally.wide))} case(s)" if tally.wide else ""
+    yield "works computed", count(tally.num_computed) if tally.num_computed else ""
+    yield "workers", str(tally.num_workers)
+    rate = made / tally.elapsed_s if made and tally.elapsed_s else 0.0
+    yield "rate", (f"{rate:.3g} a second" if rate >= 1.0 else f"{60.0 * rate:.3g} a minute") if rate else ""
+    yield "elapsed", _seconds(tally.elapsed_s)
+    yield "left", _seconds((tally.num_runs - done) / rate) if rate and done < tally.num_runs else ""
+
+
+def _num_done(tally: Tally) -> int:
+    return tally.num_kept + tally.num_made + tally.num_failed
+
+
+def _table(tally: Tally) -> "Table":
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("", ProgressBar(total=max(tally.num_runs, 1), completed=_num_done(tally), width=40))
+    for name, value in _state(tally):
+        if value:
+            table.add_row(name, value)
+    if tally.latest is not None:
+        how = tally.latest.reason or f"took {_seconds(tally.latest.wall_s)}"
+        table.add_row("latest", how)
+    return table

@@ -1,0 +1,298 @@
+"""A study in, its results out: who makes which run, until enough is known."""
+
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from cosim.errors import CosimError, RecordError
+from cosim.learning.store import default_store
+from cosim.scenario.load import to_dict
+from cosim.study.agenda import Agenda, Run
+from cosim.study.engines import Engine
+from cosim.study.engines.processes import Processes, cores
+from cosim.study.folder import StudyFolder
+from cosim.study.plan import Plan, make_plan, run_folder, training_key
+from cosim.study.play import Outcome, Task, is_complete, measure, own_version
+from cosim.study.results import Measured, Results, Status, curves_table, results_table
+from cosim.study.settings import Study
+from cosim.study.statistics import Wide, summarise, too_wide, write_summary
+
+_VERSIONS = ("cosim", "torch", "transformers", "peft", "numpy", "scipy", "simpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far a study is.
+
+    Attributes
+    ----------
+    num_runs, replications
+        Runs and replications of a case planned so far.
+    num_kept, num_made, num_failed
+        Runs that were there already, were made now, and failed now.
+    num_computed
+        Works whose value was computed now; where runs share a training, few of them.
+    num_workers
+        Runs that go on at a time.
+    wide
+        Cases whose interval is still too wide, after a batch; empty without ``until``.
+    latest
+        What just ended, None before anything has.
+    elapsed_s
+        Since the first run began.
+    """
+
+    num_runs: int
+    replications: int
+    num_kept: int = 0
+    num_made: int = 0
+    num_failed: int = 0
+    num_computed: int = 0
+    num_workers: int = 0
+    wide: tuple[Wide, ...] = ()
+    latest: Outcome | None = None
+    elapsed_s: float = 0.0
+
+
+def conduct(
+    study: Study | Plan,
+    folder: Path | str | None = None,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    store: Path | None = None,
+    keep_values: bool = True,
+    seed: int | None = None,
+    watch: Callable[[Tally], None] = lambda tally: None,
+) -> Results:
+    """Make every run of a study that is not there yet, and gather what they gave.
+
+    Parameters
+    ----------
+    study
+        A study, or the plan of one.
+    folder
+        Where it goes, or has begun; ``studies/<name>`` without it. Runs that are
+        complete there are not made again.
+    workers
+        Processes on this machine; as many as it has cores without it. torch's
+        threads are divided among them.
+    scheduler
+        Address of a dask scheduler, whose workers then do it instead.
+    store
+        Where learned values are kept and looked for; the user's own without it.
+    keep_values
+        False keeps and recalls none; every run then trains.
+    seed
+        Another seed for the first replication.
+    watch
+        Told how far it is, after each run.
+
+    Returns
+    -------
+    Results
+        Those of all complete runs; ``manifest["failed"]`` tells which failed, and why.
+
+    Raises
+    ------
+    CosimError
+        If the study cannot begin, and then nothing was changed; or there is nobody
+        left to make runs, and then what was made is kept.
+    """
+    plan = study if isinstance(study, Plan) else make_plan(study, seed=seed, yes=True)
+    place = StudyFolder.of(Path(folder or default_folder(plan.study)).absolute(), plan)
+    values = (store or default_store()).absolute() if keep_values and not plan.study.timing_only else None
+    engine = _engine(place, workers, scheduler)  # a scheduler that does not answer is told before anything
+    with closing(engine), place.held():
+        return _Conducting(plan, place, engine, values, watch).to_the_end()
+
+
+def default_folder(study: Study) -> Path:
+    """Return the folder a study has if none is named."""
+    return Path("studies") / study.name
+
+
+def _engine(place: StudyFolder, workers: int | None, scheduler: str | None) -> Engine:
+    if scheduler is None:
+        return Processes(workers or cores(), place.log)
+    from cosim.study.engines.dask import Dask
+
+    return Dask(scheduler)
+
+
+@dataclass
+class _Conducting:
+    """A study under way."""
+
+    plan: Plan
+    place: StudyFolder
+    engine: Engine
+    store: Path | None
+    watch: Callable[[Tally], None]
+    measured: dict[tuple[int, int], Measured] = field(default_factory=dict)
+    failed: dict[tuple[int, int], str] = field(default_factory=dict)
+    num_kept: int = 0
+    num_computed: int = 0
+    began_s: float = field(default_factory=monotonic)
+
+    def to_the_end(self) -> Results:
+        """Make batches of replications until there are enough, and write what was found."""
+        study, place = self.plan.study, self.place
+        replications, wide = study.replications, list[Wide]()
+        place.begin(self.plan)
+        self._mark("running", replications, None)
+        try:
+            while True:
+                self._batch(replications, wide)
+                wide = self._too_wide()
+                if not wide or replications >= study.max_replications:
+                    break
+                replications = min(study.max_replications, replications + max(1, replications // 2))
+        except BaseException:
+            with suppress(CosimError):  # why it stopped is what must be told
+                self._write(replications, None, "stopped")
+            raise
+        self._write(replications, not wide if study.target is not None else None, "complete")
+        return Results.open(place.path)
+
+    def _batch(self, replications: int, wide: list[Wide]) -> None:
+        """Make the runs that are missing to so many replications; what is there already is only measured."""
+        plan, missing = self.plan, []
+        for number in range(replications):
+            for index, case in enumerate(plan.cases):
+                if (index, number) in self.measured or (index, number) in self.failed:
+                    continue
+                folder, scenario = run_folder(self.place.path, case, number), case.replication(number)
+                if is_complete(folder, scenario, plan.study.timing_only):
+                    kept = self._kept(index, number, folder)
+                    self._take(kept)
+                    self.num_kept += not kept.reason
+                else:
+                    missing.append(Run(index, number, training_key(scenario, plan.study.timing_only)))
+        self.watch(self._tally(replications, wide, None))
+        if not missing:
+            return
+        agenda = _Tasks(missing, self._task)
+        for outcome in self.engine.perform(agenda):
+            agenda.ended(outcome)
+            self._take(outcome)
+            self.num_computed += outcome.num_computed
+            self.watch(self._tally(replications, wide, outcome))
+
+    def _kept(self, index: int, number: int, folder: Path) -> Outcome:
+        try:
+            values, losses, _ = measure(folder, self.plan.study.measures)
+        except RecordError as fault:
+            return Outcome(index, number, reason=str(fault))
+        return Outcome(index, number, values, losses)
+
+    def _take(self, outcome: Outcome) -> None:
+        run = outcome.case, outcome.replication
+        if outcome.reason:
+            self.failed[run] = outcome.reason
+            return
+        seed = self.plan.seed + outcome.replication
+        self.measured[run] = Measured(*run, seed, outcome.values, outcome.losses)
+
+    def _task(self, run: Run) -> Task:
+        plan = self.plan
+        case = plan.cases[run.case]
+        return Task(
+            case=run.case,
+            replication=run.replication,
+            scenario=to_dict(case.replication(run.replication)),
+            folder=str(run_folder(self.place.path, case, run.replication)),
+            store=None if self.store is None else str(self.store),
+            timing_only=plan.study.timing_only,
+            measures=[one.model_dump(mode="json") for one in plan.study.measures],
+            version=own_version(),
+        )
+
+    def _too_wide(self) -> list[Wide]:
+        study = self.plan.study
+        if study.target is None:
+            return []
+        return too_wide(
+            results_table(self.plan, self.measured.values()),
+            study.measures[0].name,
+            study.target,
+            method=study.interval,
+            confidence=study.confidence,
+            seed=self.plan.seed,
+        )
+
+    def _write(self, replications: int, tight: bool | None, status: Status) -> None:
+        """Write the tables, then the manifest that tells what they are."""
+        plan, study = self.plan, self.plan.study
+        results = results_table(plan, self.measured.values())
+        self.place.write_table("results", results)
+        self.place.write_table("curves", curves_table(plan, self.measured.values()))
+        summary = summarise(
+            results,
+            baselines={case.name: case.baseline for case in plan.cases},
+            method=study.interval,
+            confidence=study.confidence,
+            seed=plan.seed,
+        )
+        with self.place.writing():
+            write_summary(summary, self.place.path / "summary.csv")
+        self._mark(status, replications, tight)
+
+    def _mark(self, status: Status, replications: int, tight: bool | None) -> None:
+        entries: dict[str, Any] = {
+            "replications": replications,
+            "seeds": [self.plan.seed + number for number in range(replications)],
+            "tight": tight,
+            "versions": {name: metadata.version(name) for name in _VERSIONS},
+            "workers": self.engine.num_workers,
+            "wall_s": round(monotonic() - self.began_s, 3),
+            "runs": {"kept": self.num_kept, "made": len(self.measured) - self.num_kept},
+            "works_computed": self.num_computed,
+            "failed": [
+                {
+                    "case": self.plan.cases[case].name,
+                    "replication": number,
+                    "folder": str(run_folder(Path(), self.plan.cases[case], number)),
+                    "reason": reason,
+                }
+                for (case, number), reason in sorted(self.failed.items())
+            ],
+        }
+        self.place.mark(status, self.plan, entries)
+
+    def _tally(self, replications: int, wide: list[Wide], latest: Outcome | None) -> Tally:
+        return Tally(
+            num_runs=len(self.plan.cases) * replications,
+            replications=replications,
+            num_kept=self.num_kept,
+            num_made=len(self.measured) - self.num_kept,
+            num_failed=len(self.failed),
+            num_computed=self.num_computed,
+            num_workers=self.engine.num_workers,
+            wide=tuple(wide),
+            latest=latest,
+            elapsed_s=monotonic() - self.began_s,
+        )
+
+
+class _Tasks:
+    """The agenda as tasks, each made when it is taken."""
+
+    def __init__(self, runs: list[Run], make: Callable[[Run], Task]) -> None:
+        self._agenda = Agenda(runs)
+        self._make = make
+        self._taken: dict[tuple[int, int], Run] = {}
+
+    def take(self) -> Task | None:
+        run = self._agenda.take()
+        if run is None:
+            return None
+        self._taken[run.case, run.replication] = run
+        return self._make(run)
+
+    def ended(self, outcome: Outcome) -> None:
+        self._agenda.ended(self._taken.pop((outcome.case, outcome.replication)))
