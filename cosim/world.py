@@ -150,6 +150,7 @@ class World:
         for turn in turns:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
         self._measured: list[tuple[int, Moment, str, str, Output]] = []
+        self._of_round: dict[str, list[float]] = {}
         self._last_measured: dict[str, float] = {}
 
     @property
@@ -237,10 +238,17 @@ class World:
 
         Returns ``keep`` as outputs to go on with, so that nothing below them is
         computed twice, and the values of ``read``; none where nothing is computed.
+        What was to be measured by now is recorded, for the same reason.
         """
         if self._executor is None:
             raise ValueError("a world is asked after it has begun")
-        return self._executor.settle(keep, read)
+        outputs = [output for *_, output in self._measured]
+        kept, values = self._executor.settle(keep, [*outputs, *read])
+        for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=False):
+            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
+            self._of_round.setdefault(name, []).append(value)
+        self._measured.clear()
+        return kept, values[len(outputs) :]
 
     def plan(self) -> dict[str, Any] | None:
         """Return what was to be expected of the first decision, and record how far it is from the bound."""
@@ -332,13 +340,9 @@ class World:
         """Compute what the round learned; returns ``keep`` as outputs the next round can build on."""
         if self._executor is None:
             raise ValueError("a world is settled after it has begun")
-        kept, values = self._executor.settle(keep, [output for *_, output in self._measured])
-        of_round: dict[str, list[float]] = {}
-        for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=True):
-            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
-            of_round.setdefault(name, []).append(value)
-        self._last_measured.update({name: fmean(several) for name, several in of_round.items()})
-        self._measured.clear()
+        kept, _ = self.ask(keep, ())
+        self._last_measured.update({name: fmean(several) for name, several in self._of_round.items()})
+        self._of_round.clear()
         self._round = round_ + 1
         self._watch(Progress(round_, self.clock.now, len(self.log.spans), dict(self._last_measured)))
         return kept

@@ -3,8 +3,9 @@
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
-from cosim.learning.flop import activation_numbers, split_flop, whole_flop
+from cosim.learning.flop import split_flop, whole_flop
 from cosim.learning.lesson import Lesson
+from cosim.learning.payload import activation_layout, upload_layout
 from cosim.learning.shape import Linear
 
 
@@ -28,10 +29,11 @@ class SplitAmounts:
 def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmounts:
     """Return the most that any client computes and sends in any round.
 
-    A number travels in the precision it is computed in. The activations'
-    gradients are as large as the activations, and none where the client has no
-    adapter to train. Labels, the averaging of adapters and the optimiser's own
-    arithmetic are neglected, as in FedsLLM.
+    A number travels as its codec has it, without one in the precision it is
+    computed in; bits that hang on values are the most there can be. No gradient
+    comes back where the client has no adapter to train, and averaged adapters
+    come back as they are. Labels, coding, the averaging of adapters and the
+    optimiser's own arithmetic are neglected, as in FedsLLM.
     """
     each = [
         asdict(split_amounts_of(lesson, cut_layer, lora_rank, rank, round_))
@@ -49,13 +51,13 @@ def split_amounts_of(
     sizes = (cut_layer, batch_size, length, lesson.adapted_blocks)
     client = split_flop(shape, targets, client_rank, *sizes, lesson.aggregator.trained(round_))
     server = client if client_rank == lora_rank else split_flop(shape, targets, lora_rank, *sizes)
-    activation_bits = lesson.model.bits_per_number * activation_numbers(shape, batch_size, length)
+    codecs, activations = lesson.codecs, activation_layout(lesson)
     return SplitAmounts(
         client_forward_flop=client.client_forward,
         client_backward_flop=client.client_backward,
         server_flop=server.server_forward + server.server_backward,
-        activation_bits=activation_bits,
-        gradient_bits=activation_bits if lesson.client_trains(cut_layer) else 0,
+        activation_bits=codecs.activation.max_bits(activations),
+        gradient_bits=codecs.gradient.max_bits(activations) if lesson.client_trains(cut_layer) else 0,
         adapter_bits=upload_bits(lesson, cut_layer, client_rank, round_),
         adapter_download_bits=download_bits(lesson, cut_layer, lora_rank, client_rank, round_),
     )
@@ -109,9 +111,9 @@ def whole_amounts_of(lesson: Lesson, lora_rank: int, client_rank: int, round_: i
 
 
 def upload_bits(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) -> int:
-    """Return the bits of what a client of a rank that adapts the first blocks sends, not encoded."""
-    numbers = lesson.aggregator.upload_numbers(_adapted(lesson, num_blocks), client_rank, round_)
-    return lesson.model.bits_per_number * (numbers + _head_numbers(lesson, num_blocks))
+    """Return the most bits a client of a rank that adapts the first blocks sends after a round."""
+    layout = upload_layout(lesson, num_blocks, client_rank, round_)
+    return lesson.codecs.adapter.max_bits(layout) if layout.shapes else 0
 
 
 def download_bits(
@@ -129,7 +131,7 @@ def download_bits(
         for client in (range(lesson.num_clients) if senders is None else senders)
     ]
     numbers = aggregator.download_numbers(_adapted(lesson, num_blocks), client_rank, ranks, round_)
-    return lesson.model.bits_per_number * (numbers + _head_numbers(lesson, num_blocks))
+    return lesson.model.bits_per_trained_number * (numbers + _head_numbers(lesson, num_blocks))
 
 
 def _adapted(lesson: Lesson, num_blocks: int) -> tuple[Linear, ...]:

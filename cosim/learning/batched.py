@@ -11,6 +11,9 @@ from cosim.learning.work import Work
 
 _log = logging.getLogger(__name__)
 
+_ONE_BY_ONE = ("transmit",)
+"""Operations in groups only so that those around them stay together: codecs pack bits on the CPU."""
+
 _DROPOUT = "LoRA dropout is drawn from a stream of each client's own"
 
 
@@ -67,7 +70,8 @@ class Batched(Computing):
         if self._trainer is None:
             self._trainer = self._make_trainer()
         operation = works[0].operation
-        if self._max_group > 1 and operation not in self._unstackable and kind(works[0]) is not None:
+        is_stackable = operation not in (*_ONE_BY_ONE, *self._unstackable) and kind(works[0]) is not None
+        if self._max_group > 1 and is_stackable:
             idle = self._max_group - len(works) if operation != "client_backward" else 0
             try:
                 filled = [*works, *[works[0]] * idle], [*inputs, *[inputs[0]] * idle]
@@ -92,8 +96,10 @@ class Batched(Computing):
 
 
 def kind(work: Work) -> Hashable | None:
-    """Return what must be equal for works to be computed in one call; None for those that never are."""
+    """Return what must be equal for works to be computed in one group; None for those that never are."""
     told = work.settings
+    if work.operation in _ONE_BY_ONE:
+        return work.operation
     if work.operation == "client_backward":
         forward = kind(_forward(work))
         step = (repr(told["optimizer"]), told["step"], told["num_steps"])

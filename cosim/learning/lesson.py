@@ -9,6 +9,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.batched import Batched
+from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.executor import Computing, Executor, Fetch, Recalling, Sequential
@@ -49,6 +50,8 @@ class Lesson:
         Decides the initial adapter, the batches and dropout.
     aggregator
         What clients train and send, and what they start a round from.
+    codecs
+        What payloads travel as.
     """
 
     model: Model
@@ -61,6 +64,7 @@ class Lesson:
     num_steps: int
     seed: int
     aggregator: Aggregator = FEDAVG
+    codecs: Codecs = NO_CODECS
 
     @classmethod
     def prepare(
@@ -74,6 +78,7 @@ class Lesson:
         num_steps: int,
         seed: int,
         aggregator: Aggregator = FEDAVG,
+        codecs: Codecs = NO_CODECS,
     ) -> "Lesson":
         """Read the config and the texts, and deal them out.
 
@@ -114,7 +119,7 @@ class Lesson:
             prompt_end=data.prompt_end,
         )
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
-        return cls(model, lora, data, training, shape, tokens, shares, num_steps, seed, aggregator)
+        return cls(model, lora, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs)
 
     @property
     def num_clients(self) -> int:

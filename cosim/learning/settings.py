@@ -31,7 +31,8 @@ class Model(Table):
     cut_layer
         Blocks kept on the client, 1 to ``num_layers - 1``; an allocator may choose another.
     dtype
-        Number format of weights, adapters and everything that travels.
+        Number format of weights and activations; that of adapters too, but beside
+        ``bfloat16`` what is trained is float32, and travels as that.
     device
         Where torch computes; ``auto`` takes a CUDA device if there is one. It
         never decides simulated time.
@@ -47,6 +48,11 @@ class Model(Table):
     def bits_per_number(self) -> int:
         """Bits of one number in ``dtype``."""
         return _BITS[self.dtype]
+
+    @property
+    def bits_per_trained_number(self) -> int:
+        """Bits of one number of an adapter: beside bfloat16 what is trained is float32."""
+        return max(_BITS[self.dtype], 32)
 
     @property
     def torch_device(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cosim.learning.aggregator import Server
 from cosim.learning.aggregator.sums import factor_of, only, truncated, weighted_sum
-from cosim.learning.codec import Codec
+from cosim.learning.codec import Codec, Sending
 from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, Outputs, SplitModel
@@ -25,6 +25,7 @@ from cosim.learning.regularizer import Regularizer
 from cosim.learning.work import Told, Work
 from cosim.parts import Part, make
 
+_SINGLE = "activations"  # activations and their gradient travel alone, under one name
 _MOST_LOSS = 709.0  # e to a little more is beyond floats
 
 
@@ -46,6 +47,7 @@ class Trainer:
             "client_forward": self._client_forward,
             "server_exchange": self._server_exchange,
             "client_backward": self._client_backward,
+            "transmit": self._transmit,
             "whole_gradient": self._whole_gradient,
             "update": self._update,
             "select": self._select,
@@ -118,6 +120,27 @@ class Trainer:
         trained = trained_of(leaves)
         gradients = torch.autograd.grad(activations, list(trained.values()), gradient)
         return self.step(settings, adapter, optimizer, dict(zip(trained, gradients, strict=True)))
+
+    def _transmit(
+        self, settings: Mapping[str, Any], tensors: Adapter | Tensor, *given: Adapter
+    ) -> dict[str, Any]:
+        """Return what is received, and with it whatever the sender holds back or measures."""
+        codec: Codec = self._part(Codec, settings["codec"])
+        is_single = isinstance(tensors, Tensor)
+        received = codec.transmit(
+            Sending(
+                {_SINGLE: tensors} if isinstance(tensors, Tensor) else tensors,
+                keep_ratio=settings["keep_ratio"],
+                seed=settings["seed"],
+                **dict(zip(settings["given"], given, strict=True)),
+            )
+        )
+        value: dict[str, Any] = {**received.figures, "bits": received.bits}
+        value["tensors"] = received.tensors[_SINGLE] if is_single else received.tensors
+        for name, kept in (("memory", received.memory), ("mask", received.mask)):
+            if kept is not None:
+                value[name] = self._slab.put(kept)
+        return value
 
     def _whole_gradient(
         self, settings: Mapping[str, Any], adapter: Adapter, residual: Adapter | None = None

@@ -14,8 +14,10 @@ from cosim.learning.amounts import (
     whole_amounts,
     whole_amounts_of,
 )
+from cosim.learning.codec import Codec
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.lesson import Lesson
+from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.work import Describer, Output, Told, Work
 from cosim.parts import Part
@@ -63,6 +65,8 @@ class Exchange:
     forward, server, backward
         The three works: activations; loss, their gradient and the server's own
         gradient; the client's step, None where the client trains nothing.
+    upload, download
+        How the activations get to the server and, where the client trains, their gradient back.
     mine, after
         The client's side before and after the step.
     """
@@ -70,8 +74,15 @@ class Exchange:
     client: int
     mine: Side
     forward: Work
+    upload: Transmission
     server: Work
+    download: Transmission | None
     backward: Work | None
+
+    @property
+    def memories(self) -> tuple[Output | None, Output | None]:
+        """What the client holds back of its activations, and the server of this client's gradient."""
+        return self.upload.memory, None if self.download is None else self.download.memory
 
     @property
     def loss(self) -> Output:
@@ -199,8 +210,27 @@ class Training:
         )
         return Side(work.out("adapter"), work.out("optimizer"))
 
-    def exchange(self, client: int, mine: Side, server: Side, step: int) -> Exchange:
-        """Return the works of one mini-batch; ``step`` counts from 0 over the whole run."""
+    def exchange(
+        self,
+        client: int,
+        mine: Side,
+        server: Side,
+        step: int,
+        memories: tuple[Output | None, Output | None] = (None, None),
+    ) -> Exchange:
+        """Return the works of one mini-batch; ``step`` counts from 0 over the whole run.
+
+        The server works on the activations it decodes, and sends back the
+        gradient of the loss by those; the client goes back with what it decodes of
+        it as if it were the gradient by its own activations. The derivative of the
+        codecs, zero almost everywhere, is left out, as real systems do.
+
+        Parameters
+        ----------
+        memories
+            :attr:`Exchange.memories` of this client's exchange before.
+        """
+        codecs = self.lesson.codecs
         batch = self._batch(client, step)
         dropout = self._dropout(client, step)
         if self.client_trains:
@@ -216,15 +246,21 @@ class Training:
             forward = self.describe(
                 "client_forward", (), batch=batch, cut_layer=self.cut_layer, dropout=None, base=self._base
             )
+        upload = self.transmit(
+            codecs.activation, forward.out("activations"), "main_uplink", client, step, memory=memories[0]
+        )
         at_server = self.describe(
             "server_exchange",
-            (server.adapter, forward.out("activations")),
+            (server.adapter, upload.tensors),
             batch=batch,
             cut_layer=self.cut_layer,
             dropout=dropout,
         )
         if not self.client_trains:
-            return Exchange(client, mine, forward, at_server, None)
+            return Exchange(client, mine, forward, upload, at_server, None, None)
+        download = self.transmit(
+            codecs.gradient, at_server.out("gradient"), "main_downlink", client, step, memory=memories[1]
+        )
         backward = self.describe(
             "client_backward",
             (
@@ -232,11 +268,54 @@ class Training:
                 mine.optimizer,
                 forward.out("activations"),
                 forward.out("leaves"),
-                at_server.out("gradient"),
+                download.tensors,
             ),
             **self._optimizer_step(step),
         )
-        return Exchange(client, mine, forward, at_server, backward)
+        return Exchange(client, mine, forward, upload, at_server, download, backward)
+
+    def transmit(
+        self,
+        codec: Codec,
+        tensors: Output,
+        link: str,
+        client: int,
+        step: int,
+        *,
+        reference: Output | None = None,
+        memory: Output | None = None,
+        keep_ratio: float | None = None,
+    ) -> Transmission:
+        """Return a sending through a codec; nothing is described where the codec changes nothing.
+
+        Parameters
+        ----------
+        tensors
+            What is sent: tensors by name, or a single one.
+        link, client, step
+            Whose sending it is; chance is its own. ``step`` counts as the scheme
+            counts what goes over this link.
+        reference, memory
+            What both ends have; what the sender holds back from earlier.
+        keep_ratio
+            As an allocator decided; told to codecs that obey one.
+        """
+        if codec.is_transparent:
+            return Transmission(tensors.work, tensors)
+        told = {"reference": reference, "memory": memory if codec.keeps_memory else None}
+        given = {name: output for name, output in told.items() if output is not None}
+        chance = stream(self.lesson.seed, "codec", link, client, step)
+        work = self.describe(
+            "transmit",
+            (tensors, *given.values()),
+            codec=told_part(codec),
+            given=tuple(given),
+            keep_ratio=keep_ratio if codec.keeps_ratio else None,
+            seed=chance.torch_seed() if codec.needs_chance else None,
+        )
+        names = ["bits", *codec.figure_names]
+        names += [name for name, has in (("memory", codec.keeps_memory), ("mask", codec.has_mask)) if has]
+        return Transmission(work, work.out("tensors"), {name: work.out(name) for name in names})
 
     def server_update(self, server: Side, exchanges: Sequence[Exchange], step: int) -> Side:
         """Return the server's side after one step on the weighted sum of the clients' losses."""

@@ -16,6 +16,7 @@ OPERATIONS = {
     "client_forward": 1,
     "server_exchange": 1,
     "client_backward": 1,
+    "transmit": 1,
     "whole_gradient": 1,
     "update": 1,
     "select": 1,

@@ -11,6 +11,7 @@ from cosim.compute.device import Device
 from cosim.errors import CosimError, ScenarioError
 from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson
+from cosim.learning.payload import refuse_payloads
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
@@ -172,8 +173,11 @@ def _lesson(scenario: Scenario) -> Lesson:
         num_steps=scenario.scheme.num_rounds * scenario.scheme.local_steps,
         seed=scenario.seed,
         aggregator=scenario.scheme.averaging,
+        codecs=scenario.scheme.codecs,
     )
     _refuse_cut(scenario, lesson.shape)
+    cut_layers = scenario.scheme.cut_layers(lesson.shape)
+    refuse_payloads(lesson, min(scenario.model.cut_layer, cut_layers[-1]))
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
     return lesson
 

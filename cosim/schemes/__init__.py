@@ -10,6 +10,7 @@ from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import split_amounts
+from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
 from cosim.learning.work import Work
@@ -46,6 +47,11 @@ class Scheme(Part):
     def averaging(self) -> Aggregator:
         """How adapters of clients are averaged, where they are."""
         return FEDAVG
+
+    @property
+    def codecs(self) -> Codecs:
+        """What each kind of payload goes through."""
+        return NO_CODECS
 
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return how many blocks can be kept on a client, ascending."""

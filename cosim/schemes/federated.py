@@ -1,6 +1,7 @@
 """Federated LoRA: every client holds the whole model, and only adapters travel."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,16 +13,19 @@ from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import download_bits, whole_amounts
+from cosim.learning.codec import Codec
+from cosim.learning.codec.none import Plain
+from cosim.learning.codecs import Codecs
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.training import LocalRound, Training
-from cosim.learning.work import Output
 from cosim.parts import OneOf
 from cosim.rng import stream
 from cosim.schemes import Scheme, measure_evaluation
+from cosim.schemes.uploads import AdapterUploads
 from cosim.world import FEDERATED_SERVER, Moment, World
 
 
@@ -49,6 +53,11 @@ class Federated(Scheme):
         What is added to the loss of every mini-batch; recorded losses are without it.
     aggregator
         What is trained and sent, and how the adapters of a round are averaged.
+    adapter_codec
+        What adapters go up as; both ends have the one the round began from. What a
+        client holds back waits for its next round. Averages come
+        back as they are. Bits that hang on values are found out before the
+        round is played; a run that computes no values charges the most they can be.
 
     Source
     ------
@@ -63,17 +72,24 @@ class Federated(Scheme):
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
+    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},
         {"participation": 0.6, "aggregator": {"kind": "fedex"}},
         {"regularizer": {"kind": "orthogonality"}},
+        {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
     )
 
     @property
     def averaging(self) -> Aggregator:
         """The aggregator."""
         return self.aggregator
+
+    @property
+    def codecs(self) -> Codecs:
+        """The adapter's; nothing else travels."""
+        return Codecs(adapter=self.adapter_codec)
 
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
@@ -133,6 +149,7 @@ class _Play:
     def __init__(self, scheme: Federated, world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
         self.federation = Federation(training, "whole")
+        self.uploads = AdapterUploads(world, self.federation, world.lesson.shape.num_layers)
         self.ready: Sequence[int] = ()
 
     def learn(self, round_: int) -> list[LocalRound]:
@@ -149,10 +166,13 @@ class _Play:
         world, federation = self.world, self.federation
         for one in learned:
             federation.sides[one.client] = one.after
-        uploads = {one.client: federation.upload(one.client, moment.round) for one in learned}
-        before, average = federation.adapter, federation.average(uploads, moment.round)
-        figures = federation.pair_figures(uploads, before)
-        steps = [self._learn_and_upload(moment, one, uploads[one.client]) for one in learned]
+        senders = [one.client for one in learned]
+        self.uploads.describe(moment.round, senders)
+        if self.uploads.hang_on_values(moment.round):
+            learned = self._find_bits(moment.round, learned)
+        before, average = federation.adapter, self.uploads.average(moment.round)
+        figures = federation.pair_figures(self.uploads.received, before)
+        steps = [self._learn_and_upload(moment, one) for one in learned]
         arrived = yield from world.together(steps, "local round of client")
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         for name, figure in figures.items():
@@ -163,7 +183,7 @@ class _Play:
                 client,
                 "adapter_download",
                 moment,
-                self._download_bits(client, moment.round, list(uploads)),
+                self._download_bits(client, moment.round, senders),
                 average,
                 [averaged],
             )
@@ -172,7 +192,16 @@ class _Play:
         self.ready = yield from world.together(downloads, "adapter download of client")
         federation.hand_out(moment.round + 1)
 
-    def _learn_and_upload(self, moment: Moment, learned: LocalRound, upload: Output) -> Steps:
+    def _find_bits(self, round_: int, learned: Sequence[LocalRound]) -> list[LocalRound]:
+        """Find out what is sent; returns what was learned, with its losses as they are kept."""
+        losses = [step.loss for one in learned for step in one.steps]
+        after = iter(self.uploads.find_bits(round_, losses))
+        return [
+            replace(one, steps=tuple(replace(step, loss=next(after)) for step in one.steps))
+            for one in learned
+        ]
+
+    def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
         """One client's local steps, one span each, then its upload; returns that span."""
         world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
@@ -183,17 +212,7 @@ class _Play:
             )
             world.measure(at, name, "train_loss", step.loss)
             ready = [span]
-        return (
-            yield from world.send(
-                "federated_uplink",
-                learned.client,
-                "adapter_upload",
-                moment,
-                amounts.adapter_bits,
-                upload.work,
-                ready,
-            )
-        )
+        return (yield from self.uploads.send(learned.client, moment, ready))
 
     def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:
         lesson, lora_rank = self.world.lesson, self.training.lora_rank
@@ -206,4 +225,4 @@ class _Play:
 
     def settle(self, round_: int) -> None:
         """Hand over to the next round."""
-        self.federation.settle(partial(self.world.settle, round_))
+        self.uploads.go_on(self.federation.settle(partial(self.world.settle, round_), self.uploads.held))

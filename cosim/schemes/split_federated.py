@@ -4,20 +4,24 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from simpy.events import Process
 
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import download_bits
+from cosim.learning.codec import Codec
+from cosim.learning.codec.none import Plain
+from cosim.learning.codecs import Codecs
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Exchange, Side, Training
-from cosim.learning.work import Work
-from cosim.parts import OneOf
+from cosim.learning.work import Output, Work
+from cosim.parts import OneOf, Part, family
 from cosim.radio.settings import LINKS
 from cosim.schemes import Scheme, measure_evaluation
+from cosim.schemes.uploads import AdapterUploads
 from cosim.units import seconds_to_ns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
 
@@ -51,6 +55,16 @@ class SplitFederated(Scheme):
     aggregator
         What is trained of the client adapters and sent, and how they are averaged;
         ``fedavg`` is the paper's.
+    activation_codec, gradient_codec
+        What activations and their gradients travel as. The main server computes
+        with the activations it decodes, and the client goes back with the gradient
+        it decodes. With error feedback the client, and the server for each
+        client, hold back; of what comes too late nothing is held back.
+    adapter_codec
+        What the clients' adapters go up as; both ends have the one the round
+        began from. Averages come back as they are. Bits that hang on values are
+        found out when they are sent; a run that computes no values charges the
+        most they can be.
 
     Source
     ------
@@ -65,6 +79,9 @@ class SplitFederated(Scheme):
     server_batch: Literal["joint", "per_client"] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
+    activation_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    gradient_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"aggregator": {"kind": "flora"}})
 
     @model_validator(mode="after")
@@ -80,6 +97,22 @@ class SplitFederated(Scheme):
         """The three barriers of the paper hold with a joint batch that waits for everybody."""
         waits = self.server_batch == "joint" and self.deadline_s is None
         return waits and self.aggregator.is_steady
+
+    @field_validator("activation_codec", "gradient_codec")
+    @classmethod
+    def _needs_no_reference(cls, codec: Codec) -> Codec:
+        if codec.needs_reference:
+            able = ", ".join(repr(kind) for kind, part in family(Codec).items() if not _needs_reference(part))
+            raise ValueError(
+                f"{codec.kind!r} sends a difference to what both ends have, and they have no activations "
+                f"in common; take one of {able}"
+            )
+        return codec
+
+    @property
+    def codecs(self) -> Codecs:
+        """As the settings say."""
+        return Codecs(self.activation_codec, self.gradient_codec, self.adapter_codec)
 
     @property
     def averaging(self) -> Aggregator:
@@ -110,6 +143,10 @@ class SplitFederated(Scheme):
         world.adapter = play.federation.export(play.server.adapter)
 
 
+def _needs_reference(part: type[Part]) -> bool:
+    return issubclass(part, Codec) and part.needs_reference
+
+
 class _Play:
     """One training under way.
 
@@ -131,13 +168,17 @@ class _Play:
         self.server = training.start("server")
         self.taking_part = list(range(world.num_clients))
         self.ready: Sequence[int] = ()
+        self.uploads = AdapterUploads(world, self.federation, training.cut_layer)
         self._late: dict[int, Process] = {}
+        self._memories: list[tuple[Output | None, Output | None]] = [(None, None)] * world.num_clients
 
     def step(self, moment: Moment) -> Steps:
         """One local step of everybody who takes part, with the barriers of the paper."""
         number = (moment.round - 1) * self.scheme.local_steps + moment.local_step - 1
         exchanges = [
-            self.training.exchange(client, self.federation.sides[client], self.server, number)
+            self.training.exchange(
+                client, self.federation.sides[client], self.server, number, self._memories[client]
+            )
             for client in self.taking_part
         ]
         if self.scheme.server_batch == "per_client":
@@ -153,6 +194,7 @@ class _Play:
             self.ready = list(dict.fromkeys(ended))
         for exchange in exchanges:
             self.federation.sides[exchange.client] = exchange.after
+            self._memories[exchange.client] = exchange.memories
 
     def average(self, moment: Moment) -> Steps:
         """Upload of the client adapters, their average, and its download by everybody."""
@@ -164,20 +206,11 @@ class _Play:
 
     def _average_adapters(self, moment: Moment) -> Steps:
         federation, round_, send = self.federation, moment.round, self.world.send
-        uploads = {client: federation.upload(client, round_) for client in self.taking_part}
-        average = federation.average(uploads, round_)
-        sending = [
-            send(
-                "federated_uplink",
-                client,
-                "adapter_upload",
-                moment,
-                self.training.amounts_of(client, round_).adapter_bits,
-                upload.work,
-                self.ready,
-            )
-            for client, upload in uploads.items()
-        ]
+        self.uploads.describe(round_, self.taking_part)
+        if self.uploads.hang_on_values(round_):
+            self._go_on(self.uploads.find_bits(round_, self._held))
+        average = self.uploads.average(round_)
+        sending = [self.uploads.send(client, moment, self.ready) for client in self.taking_part]
         arrived = yield from self.world.together(sending, "adapter upload of client")
         averaged = yield from self.world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         downloads = [
@@ -208,9 +241,25 @@ class _Play:
 
     def settle(self, round_: int) -> None:
         """Hand over to the next round: what clients and federated server hold, and the main server's side."""
-        settle = partial(self.world.settle, round_)
-        adapter, optimizer = self.federation.settle(settle, [self.server.adapter, self.server.optimizer])
-        self.server = Side(adapter, optimizer)
+        held, settle = self._held, partial(self.world.settle, round_)
+        kept = self.federation.settle(settle, [*held, *self.uploads.held])
+        self._go_on(kept[: len(held)])
+        self.uploads.go_on(kept[len(held) :])
+
+    @property
+    def _held(self) -> list[Output]:
+        """What is built on beside what the federation holds: the main server's side, what is held back."""
+        memories = [one for both in self._memories for one in both if one is not None]
+        return [self.server.adapter, self.server.optimizer, *memories]
+
+    def _go_on(self, kept: Sequence[Output]) -> None:
+        """Take the outputs that :attr:`_held` has become."""
+        after = iter(kept)
+        self.server = Side(next(after), next(after))
+        self._memories = [
+            (None if sent is None else next(after), None if back is None else next(after))
+            for sent, back in self._memories
+        ]
 
     def _arrivals(self, moment: Moment, exchanges: Sequence[Exchange]) -> Steps:
         """Let all forward and upload; returns the exchanges that are in time, and their uploads."""
@@ -270,19 +319,19 @@ class _Play:
         )
         return (
             yield from self.world.send(
-                "main_uplink", client, "activation_upload", moment, bits, exchange.forward, [span]
+                "main_uplink", client, "activation_upload", moment, bits, exchange.upload.work, [span]
             )
         )
 
     def _backward(self, moment: Moment, exchange: Exchange, served: int) -> Steps:
         """Download of one client's gradient, then its backward pass and step, if it trains anything."""
         client = exchange.client
-        if exchange.backward is None:
+        if exchange.backward is None or exchange.download is None:
             return served
         amounts = self.training.amounts_of(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
         span = yield from self.world.send(
-            "main_downlink", client, "gradient_download", moment, bits, exchange.server, [served]
+            "main_downlink", client, "gradient_download", moment, bits, exchange.download.work, [served]
         )
         return (
             yield from self.world.compute(

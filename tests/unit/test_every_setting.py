@@ -12,6 +12,7 @@ import pytest
 from cosim.allocation import Allocator
 from cosim.distributions import Constant, Uniform
 from cosim.learning.aggregator import Aggregator
+from cosim.learning.codec import Codec
 from cosim.learning.executor import TimingOnly
 from cosim.learning.work import OPERATIONS
 from cosim.parts import OneOf, Table, family
@@ -103,6 +104,34 @@ def averaging(scheme, learned, given):
     return cases
 
 
+CODEC_SETTINGS: dict[str, dict[str, Any]] = {
+    "qsgd": {"levels": 7, "bucket_size": 50, "norm": "max"},
+    "random_ranks": {"keep_ratio": 0.3, "scope": "module", "unsent": "masked", "error_feedback": False},
+    "soft": {
+        **{"keep_ratio": 0.3, "scope": "module", "unsent": "masked", "error_feedback": False},
+        "importance": "norm",
+    },
+    "svd": {"keep_ratio": 0.3, "scope": "module"},
+    "top_k": {"keep_ratio": 0.3, "ratio_of": "bits", "scope": "global", "error_feedback": False},
+}
+"""Other values for every setting of the codecs."""
+
+
+def codec(scheme, payload):
+    """Return the cases of a codec in one place of a scheme; kinds that cannot stand there have none."""
+    place, given = f"scheme.{scheme}.{payload}_codec", {"scheme": {**FEDERATED["scheme"], "kind": scheme}}
+    moves = (LEARNED if scheme == "split_federated" else WHOLE | {"aggregate"}) | {"transmit"}
+    cases = {f"{place}.kind": (Case({f"scheme.{payload}_codec": {"kind": "float16"}}, moves, given),)}
+    for kind, values in CODEC_SETTINGS.items():
+        if payload != "adapter" and family(Codec)[kind].needs_reference:
+            continue
+        of_kind = {"scheme": {**given["scheme"], f"{payload}_codec": {"kind": kind}}}
+        for name, value in values.items():
+            case = Case({f"scheme.{payload}_codec.{name}": value}, moves, of_kind)
+            cases[f"{place}.{kind}.{name}"] = (case,)
+    return cases
+
+
 CASES: dict[str, tuple[Case, ...]] = {
     "name": (Case({"name": "other"}, NONE),),
     "description": (Case({"description": "another one"}, NONE),),
@@ -129,6 +158,10 @@ CASES: dict[str, tuple[Case, ...]] = {
     ),
     "scheme.federated.regularizer.orthogonality.form": (orthogonality("form", "off"),),
     "scheme.federated.regularizer.orthogonality.weight": (orthogonality("weight", 0.2),),
+    **codec("federated", "adapter"),
+    **codec("split_federated", "adapter"),
+    **codec("split_federated", "activation"),
+    **codec("split_federated", "gradient"),
     "scheme.split_federated.num_rounds": (
         Case({"scheme.num_rounds": 3}, frozenset({"export"})),
         Case({"scheme.num_rounds": 3}, LEARNED, LINEAR),
@@ -243,6 +276,15 @@ CASES: dict[str, tuple[Case, ...]] = {
 }
 """Every setting that may have to do with learning, and what it moves."""
 
+REFUSED = {
+    f"scheme.split_federated.{payload}_codec.{kind}.{name}"
+    for payload in ("activation", "gradient")
+    for kind, values in CODEC_SETTINGS.items()
+    for name in values
+    if family(Codec)[kind].needs_reference
+}
+"""Codecs that stand nowhere but with adapters."""
+
 FROM_THE_HUB = {
     *("model.base.hub.name", "model.base.hub.revision"),
     *(
@@ -308,7 +350,7 @@ IN_TIME_PLANE = [path for path in SETTINGS if path.split(".")[0] in TIME_PLANE a
 def test_every_setting_is_either_listed_or_of_the_time_plane():
     """A new setting that may decide what is learned must be listed with what it moves."""
     others = {path for path in SETTINGS if path.split(".")[0] not in (*TIME_PLANE, "allocator")}
-    assert others | {"clients.count"} == set(CASES) | FROM_THE_HUB
+    assert others | {"clients.count"} == set(CASES) | FROM_THE_HUB | REFUSED
 
 
 # What moves

@@ -177,6 +177,11 @@ class Codec(Part):
         """Whether the receiver always has the very tensors, and nothing need be computed for it."""
         return False
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether what is received says where it was sent."""
+        return False
+
     @abstractmethod
     def bits(self, layout: Layout, keep_ratio: float | None = None) -> int | None:
         """Return the exact bits of a payload; None where they hang on the values."""
@@ -187,6 +192,10 @@ class Codec(Part):
         if bits is None:
             raise NotImplementedError(f"{type(self).__name__} must say how many bits it takes at most")
         return bits
+
+    def sends_nothing(self, layout: Layout) -> bool:
+        """Return whether its own settings leave nothing of a layout to send, ever."""
+        return self.max_bits(layout) == 0
 
     @abstractmethod
     def encode(self, sending: Sending) -> Encoded:

@@ -67,6 +67,10 @@ class PairCodec(Codec):
         dense = sum(layout.sizes[name] for name in pairs.others)
         return mask_bits(pairs.count, count) + layout.bits_per_number * (numbers + dense)
 
+    def sends_nothing(self, layout: Layout) -> bool:
+        """Return whether not one pair fits into the share."""
+        return RankPairs.of(layout.shapes).most_selected(self.keep_ratio, self.scope)[0] == 0
+
     def encode(self, sending: Sending) -> Encoded:
         """Return which pairs are sent, and the pairs."""
         pairs = pairs_of(sending.tensors)
@@ -146,6 +150,11 @@ class FactorCodec(PairCodec):
     def keeps_memory(self) -> bool:
         """As the setting says."""
         return self.error_feedback
+
+    @property
+    def has_mask(self) -> bool:
+        """Where the server averages over senders only."""
+        return self.unsent == "masked"
 
     @property
     def _falls_back_to_zero(self) -> bool:

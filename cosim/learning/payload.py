@@ -1,0 +1,149 @@
+"""What travels between two ends: layouts known from the shape alone, and the work of sending."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from cosim.errors import ScenarioError
+from cosim.learning.codec import Codec, Layout
+from cosim.learning.lesson import Lesson
+from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape
+from cosim.learning.work import Output, Work
+
+_BLOCKS = {
+    "bert": "bert.encoder.layer",
+    "gpt2": "transformer.h",
+    "llama": "model.layers",
+    "roberta": "roberta.encoder.layer",
+}
+"""Where the blocks are in a Hugging Face model, by the ``model_type`` of its config."""
+
+_PEFT = "base_model.model"
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """One sending, described.
+
+    Attributes
+    ----------
+    work
+        Which work's value travels; that of the sender where nothing is encoded.
+    tensors
+        What the receiver has.
+    others
+        By name what else comes of it: ``bits``, and where the codec has them
+        ``memory``, ``mask`` and its figures; nothing where nothing is encoded.
+    """
+
+    work: Work
+    tensors: Output
+    others: Mapping[str, Output] = field(default_factory=dict)
+
+    @property
+    def memory(self) -> Output | None:
+        """What the sender holds back; None without error feedback."""
+        return self.others.get("memory")
+
+    @property
+    def mask(self) -> Output | None:
+        """Where it was sent and where not; None for a codec without one."""
+        return self.others.get("mask")
+
+    @property
+    def figures(self) -> dict[str, Output]:
+        """What the sender measured."""
+        return {name: one for name, one in self.others.items() if name not in ("bits", "memory", "mask")}
+
+
+def activation_layout(lesson: Lesson) -> Layout:
+    """Return the layout of one mini-batch of activations; their gradient has the same."""
+    shape = (lesson.training.batch_size, lesson.data.sequence_length, lesson.shape.hidden_size)
+    return Layout({"activations": shape}, lesson.model.bits_per_number)
+
+
+def adapter_layout(
+    lesson: Lesson, num_blocks: int, lora_rank: int, factors: Collection[Factor] = BOTH_FACTORS
+) -> Layout:
+    """Return the layout of what is trained by whoever has the first blocks.
+
+    Names, shapes and their order are those of the tensors, as PEFT saves them. A
+    classifier's head is part of it where all blocks are.
+
+    Parameters
+    ----------
+    num_blocks, lora_rank
+        How many blocks; the rank of their adapters.
+    factors
+        The factors that are meant.
+    """
+    shape = lesson.shape
+    shapes: dict[str, tuple[int, ...]] = {}
+    for block in (number for number in range(1, num_blocks + 1) if number in lesson.adapted_blocks):
+        for linear in shape.targets(lesson.lora.targets(shape)):
+            name = f"{_PEFT}.{_BLOCKS[shape.family]}.{block - 1}.{linear.name}"
+            if "A" in factors:
+                shapes[f"{name}.lora_A.weight"] = (lora_rank, linear.d_in)
+            if "B" in factors:
+                shapes[f"{name}.lora_B.weight"] = (linear.d_out, lora_rank)
+    if num_blocks == shape.num_layers:
+        shapes.update(_head(shape))
+    return Layout(shapes, lesson.model.bits_per_trained_number)
+
+
+def upload_layout(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) -> Layout:
+    """Return the layout of what a client of a rank sends after a round, not encoded."""
+    return adapter_layout(lesson, num_blocks, client_rank, lesson.aggregator.sent(round_))
+
+
+def _head(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Return the tensors of a classifier that are trained in full, by name; none of a causal model."""
+    if shape.task == "causal_lm":
+        return
+    width, labels = shape.hidden_size, shape.num_labels
+    if shape.family not in ("bert", "roberta"):
+        yield f"{_PEFT}.score.weight", (labels, width)
+        return
+    last = "classifier"
+    if shape.family == "roberta":
+        last = "classifier.out_proj"
+        yield f"{_PEFT}.classifier.dense.weight", (width, width)
+        yield f"{_PEFT}.classifier.dense.bias", (width,)
+    yield f"{_PEFT}.{last}.weight", (labels, width)
+    yield f"{_PEFT}.{last}.bias", (labels,)
+
+
+def refuse_payloads(lesson: Lesson, num_blocks: int) -> None:
+    """Refuse codecs that leave nothing to send, or do not go with the aggregator.
+
+    Raises
+    ------
+    ScenarioError
+        Naming the setting and the way out.
+    """
+    codecs, aggregator = lesson.codecs, lesson.aggregator
+    rank = lesson.lora.rank
+    layouts = {"activation": activation_layout(lesson), "gradient": activation_layout(lesson)}
+    for round_ in range(1, aggregator.period + 1):
+        layout = layouts["adapter"] = upload_layout(lesson, num_blocks, rank, round_)
+        try:
+            codecs.adapter.max_bits(layout)
+        except ValueError as fault:
+            raise ScenarioError(
+                f"scheme.adapter_codec: {codecs.adapter.kind!r} cannot send what the aggregator "
+                f"{aggregator.kind!r} averages: {fault}; take a codec that knows no pairs, such as 'top_k', "
+                "or the aggregator 'fedavg'."
+            ) from None
+        for name, one in layouts.items():
+            codec: Codec = getattr(codecs, name)
+            if one.shapes and codec.sends_nothing(one):
+                raise ScenarioError(
+                    f"scheme.{name}_codec: {codec.kind!r} sends nothing with keep_ratio "
+                    f"{getattr(codec, 'keep_ratio', 0.0):g}: no tensor has more than "
+                    f"{max(one.sizes.values())} numbers; raise keep_ratio."
+                )
+    if codecs.adapter.has_mask and not aggregator.takes_masks:
+        raise ScenarioError(
+            f"scheme.adapter_codec: {codecs.adapter.kind!r} says what it did not send, and the aggregator "
+            f"{aggregator.kind!r} cannot leave that out of its average; set unsent to 'update', "
+            "or take the aggregator 'fedavg'."
+        )

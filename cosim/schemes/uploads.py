@@ -1,0 +1,142 @@
+"""Uploads of adapters through the lesson's codec, with what each client holds back."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from cosim.kernel.clock import Steps
+from cosim.learning.federation import Federation
+from cosim.learning.payload import Transmission, upload_layout
+from cosim.learning.shape import Factor
+from cosim.learning.work import Output, Work
+from cosim.world import Moment, World
+
+
+class AdapterUploads:
+    """What the clients send to the federated server, round after round.
+
+    Parameters
+    ----------
+    world
+        Where it is sent.
+    federation
+        What clients have to send.
+    num_blocks
+        How many blocks a client has.
+
+    Attributes
+    ----------
+    sent
+        The sendings of this round by client.
+    """
+
+    def __init__(self, world: World, federation: Federation, num_blocks: int) -> None:
+        self.world, self.federation = world, federation
+        self.codec = world.lesson.codecs.adapter
+        self.sent: dict[int, Transmission] = {}
+        # where factors are sent in turn, what is held back of one waits for its turn
+        self._memories: dict[tuple[int, frozenset[Factor]], Output] = {}
+        self._found: dict[int, int] = {}
+        self._num_blocks = num_blocks
+        self._exact_bits = cache(self._bits_of_layout)
+
+    def describe(self, round_: int, clients: Iterable[int]) -> None:
+        """Describe what these clients send at the end of a round."""
+        federation, aggregator = self.federation, self.federation.aggregator
+        factors = aggregator.sent(round_)
+        self._found, self.sent = {}, {}
+        for client in clients:
+            self.sent[client] = one = federation.training.transmit(
+                self.codec,
+                federation.upload(client, round_),
+                "federated_uplink",
+                client,
+                round_,
+                reference=None if self.codec.is_transparent else federation.reference(client, round_),
+                memory=self._memories.get((client, factors)),
+                keep_ratio=self._keep_ratio(client),
+            )
+            if one.memory is not None:
+                self._memories[client, factors] = one.memory
+
+    @property
+    def received(self) -> dict[int, Output]:
+        """What the server has of each client that sent."""
+        return {client: one.tensors for client, one in self.sent.items()}
+
+    def average(self, round_: int) -> Work:
+        """Return the work of the federated server on what arrived."""
+        masks = {client: one.mask for client, one in self.sent.items() if one.mask is not None}
+        return self.federation.average(self.received, round_, masks or None)
+
+    def hang_on_values(self, round_: int) -> bool:
+        """Return whether the bits of this round are known only when it has been computed."""
+        return self.world.computes and any(self._exact(client, round_) is None for client in self.sent)
+
+    def find_bits(self, round_: int, others: Sequence[Output]) -> list[Output]:
+        """Find out bits that hang on values; no simulated time passes.
+
+        Returns ``others``, what else is to be built on, as outputs to
+        go on with, so that nothing is computed twice.
+        """
+        mine = [output for one in self.sent.values() for output in (one.tensors, *one.others.values())]
+        bits = [one.others["bits"] for one in self.sent.values()]
+        found: list[int] = []
+
+        def ask(keep: list[Output]) -> list[Output]:
+            kept, values = self.world.ask(keep, bits)
+            found.extend(map(int, values))
+            return kept
+
+        kept = self.federation.settle(ask, [*others, *mine])
+        self._found = dict(zip(self.sent, found, strict=True))
+        after, factors = iter(kept[len(others) :]), self.federation.aggregator.sent(round_)
+        for client, one in self.sent.items():
+            tensors = next(after)
+            one = Transmission(one.work, tensors, dict(zip(one.others, after, strict=False)))
+            self.sent[client] = one
+            if one.memory is not None:
+                self._memories[client, factors] = one.memory
+        return kept[: len(others)]
+
+    def send(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
+        """Upload what was described; returns the number of the span."""
+        one = self.sent[client]
+        for name, figure in one.figures.items():
+            self.world.measure(moment, self.world.client_names[client], name, figure)
+        bits = self._found.get(client, self._exact(client, moment.round))
+        if bits is None:  # nothing is computed
+            layout = upload_layout(self.world.lesson, self._num_blocks, self._rank(client), moment.round)
+            bits = self.codec.max_bits(layout, self._keep_ratio(client))
+        return (
+            yield from self.world.send(
+                "federated_uplink", client, "adapter_upload", moment, bits, one.work, after
+            )
+        )
+
+    @property
+    def held(self) -> list[Output]:
+        """What later rounds build on."""
+        return list(self._memories.values())
+
+    def go_on(self, kept: Iterable[Output]) -> None:
+        """Take the outputs that :attr:`held` has become."""
+        self._memories = dict(zip(self._memories, kept, strict=True))
+
+    def _exact(self, client: int, round_: int) -> int | None:
+        """Return the bits a client sends, where no value decides them."""
+        kind = (round_ - 1) % self.federation.aggregator.period + 1
+        return self._exact_bits(self._rank(client), kind, self._keep_ratio(client))
+
+    def _bits_of_layout(self, client_rank: int, round_: int, keep_ratio: float | None) -> int | None:
+        layout = upload_layout(self.world.lesson, self._num_blocks, client_rank, round_)
+        return self.codec.bits(layout, keep_ratio)
+
+    def _rank(self, client: int) -> int:
+        return self.federation.aggregator.rank(client, self.federation.training.lora_rank)
+
+    def _keep_ratio(self, client: int) -> float | None:
+        """Return what the allocator decided for a client, where codec and allocator know of it."""
+        decided = self.world.decisions.current
+        if not self.codec.keeps_ratio or decided is None or decided.keep_ratios is None:
+            return None
+        return decided.keep_ratios[client]
