@@ -207,6 +207,50 @@ def test_a_client_that_is_not_drawn_keeps_what_it_holds_back(tiny_scenario, tmp_
     assert_same_bytes(Record.open(tmp_path / "run"), again)
 
 
+AGGREGATED = {
+    "fedex": QSGD,
+    "flora": {"kind": "soft"},
+    "product_svd": {"kind": "svd"},
+    "ffa": TOP_K,
+    "rolora": TOP_K,
+    "fedsa": TOP_K,
+    "hetlora": {"kind": "soft", "keep_ratio": 0.25},
+}
+
+
+@pytest.mark.parametrize("scheme", ["split_federated", "federated"])
+@pytest.mark.parametrize(("aggregator", "codec"), AGGREGATED.items(), ids=AGGREGATED)
+def test_every_aggregator_averages_what_arrives(scheme, aggregator, codec, played):
+    given = {"scheme.kind": scheme, "scheme.num_rounds": 3, "scheme.aggregator": {"kind": aggregator}}
+    if aggregator == "hetlora":
+        given["scheme.aggregator"]["client_ranks"] = [2, 4]
+    dense, sparse = played(given), played({**given, "scheme.adapter_codec": codec})
+    sent = [
+        (one["bits"], two["bits"])
+        for one, two in zip(*(spans(one, "adapter_upload") for one in (sparse, dense)), strict=True)
+    ]
+    assert all(few < many for few, many in sent)
+    assert spans(sparse, "adapter_download")[0]["bits"] == spans(dense, "adapter_download")[0]["bits"]
+    losses = metric(sparse, "eval_loss")
+    assert losses[1:] != metric(dense, "eval_loss")[1:]
+    assert losses[-1] == pytest.approx(metric(dense, "eval_loss")[-1], abs=0.1)
+
+
+def test_what_nobody_sends_is_left_out_of_the_mean(played):
+    """Of what a pair's senders send alone the mean is further from the start than with zeros averaged in."""
+    given = {**FEDERATED, "scheme.num_rounds": 1}
+    codec = {"kind": "soft", "keep_ratio": 0.3, "error_feedback": False}
+    kept, masked = (
+        adapter(played({**given, "scheme.adapter_codec": {**codec, "unsent": unsent}}))
+        for unsent in ("update", "masked")
+    )
+    assert any(not torch.equal(kept[name], masked[name]) for name in kept)
+    sizes = [
+        sum(float(one.norm()) for name, one in each.items() if ".lora_B." in name) for each in (kept, masked)
+    ]
+    assert sizes[1] > sizes[0]
+
+
 class TestBitsThatHangOnValues:
     """SOFT takes pairs of unequal size as they come."""
 
@@ -241,6 +285,17 @@ class TestRefused:
     def test_a_ratio_lies_above_zero_and_at_most_at_one(self, ratio, tiny_scenario):
         with pytest.raises(ScenarioError, match=r"scheme\.adapter_codec\.keep_ratio"):
             tiny_scenario({"scheme.adapter_codec": {"kind": "top_k", "keep_ratio": ratio}})
+
+    def test_pairs_of_which_only_one_half_is_averaged(self, tiny_scenario):
+        changes = {"scheme.adapter_codec": {"kind": "soft"}, "scheme.aggregator": {"kind": "ffa"}}
+        with pytest.raises(ScenarioError, match=r"scheme\.adapter_codec: 'soft' cannot send what .*'ffa'"):
+            prepare(tiny_scenario(changes))
+
+    def test_a_mask_for_who_cannot_use_it(self, tiny_scenario):
+        codec = {"kind": "soft", "unsent": "masked"}
+        changes = {"scheme.adapter_codec": codec, "scheme.aggregator": {"kind": "fedex"}}
+        with pytest.raises(ScenarioError, match=r"'fedex' cannot leave that out .* 'update'"):
+            prepare(tiny_scenario(changes))
 
     @pytest.mark.parametrize("scheme", ["split_federated", "federated"])
     def test_a_ratio_that_leaves_nothing_to_send(self, scheme, tiny_scenario):

@@ -63,6 +63,9 @@ VALUE_PLANE = {
     "seed": {"seed": 4},
     "clients": {"clients.count": 2},
     "schedule": {"training.optimizer.schedule": "linear"},
+    "activation codec": {"scheme.activation_codec": {"kind": "float16"}},
+    "gradient codec": {"scheme.gradient_codec": {"kind": "top_k"}},
+    "adapter codec": {"scheme.adapter_codec": {"kind": "qsgd"}},
 }
 
 
@@ -114,6 +117,21 @@ def test_a_transfer_carries_the_key_of_what_it_carries(works_of):
             assert key == works[round_, step, "client_forward", actor, ""]
         if name == "adapter_download":
             assert key == works[round_, 0, "aggregate", "federated-server", ""]
+
+
+def test_an_encoded_transfer_carries_the_key_of_what_arrives(works_of):
+    """The server's key hangs on what it decodes; the client's forward pass does not."""
+    plain, encoded = works_of({}), works_of({"scheme.activation_codec": {"kind": "qsgd"}})
+    first = [at for at in plain if at[:2] == (1, 1)]
+    moved = {at[2] for at in first if plain[at] != encoded[at]}
+    assert moved == {"activation_upload", "server_forward_backward", "gradient_download", "client_backward"}
+    uploads = [encoded[at] for at in encoded if at[2] == "activation_upload"]
+    assert len(set(uploads)) == len(uploads)
+
+
+def test_no_codec_is_no_work(works_of):
+    none = {f"scheme.{name}_codec": {"kind": "none"} for name in ("activation", "gradient", "adapter")}
+    assert works_of(none) == works_of({})
 
 
 def test_the_data_of_one_client_moves_nobody_else_before_the_first_exchange(works_of):
