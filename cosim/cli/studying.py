@@ -113,6 +113,7 @@ def carry_out(
         If runs failed, after all others were made.
     """
     from cosim.cli.progress import interruptible
+    from cosim.report.study import write_report
 
     with interruptible(folder), _watching() as watch:
         results = conduct(
@@ -126,6 +127,9 @@ def carry_out(
         )
     _show(results)
     print(f"study folder: {folder}")
+    if results.table.num_rows:
+        page, figure = write_report(folder)
+        print(f"report: {page} and {figure.name}")
     _tell_failures(results)
     return results
 

@@ -144,7 +144,7 @@ def _indices(values: Floats) -> Floats:
         num_levels = means.shape[axis]
         own = float(means.mean(axis=others).var()) - noise * (num_levels - 1) / means.size
         made = float(means.var(axis=axis).mean()) - noise * (num_levels - 1) / num_levels
-        found[:, axis] = max(own, 0.0) / total, max(made, 0.0) / total
+        found[:, axis] = np.clip([own / total, made / total], 0.0, 1.0)
     return found
 
 
