@@ -2,12 +2,15 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from cosim.errors import ScenarioError
+from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec, Layout
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape
 from cosim.learning.work import Output, Work
+from cosim.parts import family
 
 _BLOCKS = {
     "bert": "bert.encoder.layer",
@@ -147,3 +150,20 @@ def refuse_payloads(lesson: Lesson, num_blocks: int) -> None:
             f"{aggregator.kind!r} cannot leave that out of its average; set unsent to 'update', "
             "or take the aggregator 'fedavg'."
         )
+    if codecs.adapter.keeps_memory and not aggregator.keeps_factors:
+        raise ScenarioError(
+            f"scheme.adapter_codec: {codecs.adapter.kind!r} holds back what it did not send of an update, "
+            f"and under the aggregator {aggregator.kind!r} the next one is of other factors; "
+            "set error_feedback to false."
+        )
+    if codecs.adapter.turns_factors and not aggregator.averages_products:
+        able = ", ".join(repr(kind) for kind, part in family(Aggregator).items() if _averages_products(part))
+        raise ScenarioError(
+            f"scheme.adapter_codec: {codecs.adapter.kind!r} sends factors of a client's own making, and the "
+            f"aggregator {aggregator.kind!r} would average those of one number; take one of {able}."
+        )
+
+
+def _averages_products(part: Any) -> bool:
+    averages: bool = part.averages_products
+    return averages

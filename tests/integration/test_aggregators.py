@@ -16,7 +16,7 @@ from cosim.learning.aggregator.sums import matrices_of
 from cosim.learning.federation import Federation
 from cosim.learning.store import Store
 from cosim.learning.training import Training
-from cosim.parts import family
+from cosim.parts import family, make
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import prepare
@@ -412,3 +412,43 @@ def test_the_covariance_error_is_nothing_where_a_factor_is_common_and_something_
         assert set(errors[kind]) == {1, 2, 3, 4}
         assert all(error < 1e-12 for error in errors[kind].values())
     assert all(error > 1e-6 for kind in ("fedavg", "fedex") for error in errors[kind].values())
+
+
+CODECS = [
+    {"kind": "bfloat16"},
+    {"kind": "qsgd"},
+    {"kind": "top_k", "keep_ratio": 0.5},
+    {"kind": "top_k", "keep_ratio": 0.5, "error_feedback": False},
+    {"kind": "soft", "keep_ratio": 0.5},
+    {"kind": "soft", "keep_ratio": 0.5, "error_feedback": False, "unsent": "masked"},
+    {"kind": "random_ranks", "keep_ratio": 0.5, "error_feedback": False},
+    {"kind": "svd", "keep_ratio": 0.5},
+]
+
+
+def refusal(codec, part):
+    """Return why a codec does not go with an aggregator; None if it does."""
+    if codec["kind"] in ("soft", "random_ranks", "svd") and part.kind in ("ffa", "rolora", "fedsa"):
+        return "cannot send what the aggregator .* averages"
+    if codec.get("unsent") == "masked" and part.kind != "fedavg":
+        return "cannot leave that out of its average"
+    if codec.get("error_feedback", True) and codec["kind"] in ("top_k", "soft") and not part.keeps_factors:
+        return "the next one is of other factors; set error_feedback to false"
+    if codec["kind"] == "svd" and not part.averages_products:
+        return "take one of 'fedex', 'flora', 'product_svd'"
+    return None
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=[" ".join(map(str, one.values())) for one in CODECS])
+@pytest.mark.parametrize("kind", KINDS)
+def test_encoded_uploads_are_averaged_or_refused_with_the_reason(scenario, record, kind, codec):
+    told = {"scheme.adapter_codec": codec, "scheme.num_rounds": 2}
+    part = make(Aggregator, {"kind": kind})
+    aggregator = {"kind": kind, **({"client_ranks": RANKS} if part.takes_ranks else {})}
+    reason = refusal(codec, part)
+    if reason is not None:
+        with pytest.raises(ScenarioError, match=reason):
+            prepare(scenario("federated", aggregator, **told))
+        return
+    losses = figures(record("federated", aggregator, **told), "eval_loss")
+    assert losses[2] < losses[0]

@@ -125,9 +125,11 @@ def codec(scheme, payload):
     for kind, values in CODEC_SETTINGS.items():
         if payload != "adapter" and family(Codec)[kind].needs_reference:
             continue
-        of_kind = {"scheme": {**given["scheme"], f"{payload}_codec": {"kind": kind}}}
+        table, moved_by = {**given["scheme"], f"{payload}_codec": {"kind": kind}}, moves
+        if family(Codec)[kind].turns_factors:
+            table, moved_by = table | {"aggregator": {"kind": "product_svd"}}, moves | {"distribute"}
         for name, value in values.items():
-            case = Case({f"scheme.{payload}_codec.{name}": value}, moves, of_kind)
+            case = Case({f"scheme.{payload}_codec.{name}": value}, moved_by, {"scheme": table})
             cases[f"{place}.{kind}.{name}"] = (case,)
     return cases
 

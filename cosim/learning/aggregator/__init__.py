@@ -83,9 +83,13 @@ class Aggregator(Part):
         Whether ranks of clients may differ.
     takes_masks
         Whether it can leave out of its mean what a client did not send.
+    keeps_factors
+        Whether clients go on with the mean of the factors they had: what is held
+        back of an update, and an optimiser's moments, belong to none other.
     keeps_moments
-        Whether an optimiser's moments still belong to the factors after an
-        average: not where these are other factors than before.
+        Whether moments are kept over an average.
+    averages_products
+        Whether the model after a round is of the mean product, whatever factors each client has of its own.
     is_personal
         Whether each client has a model of its own.
     has_residual
@@ -96,7 +100,9 @@ class Aggregator(Part):
 
     takes_ranks: ClassVar[bool] = False
     takes_masks: ClassVar[bool] = False
+    keeps_factors: ClassVar[bool] = True
     keeps_moments: ClassVar[bool] = True
+    averages_products: ClassVar[bool] = False
     is_personal: ClassVar[bool] = False
     has_residual: ClassVar[bool] = False
     period: ClassVar[int] = 1

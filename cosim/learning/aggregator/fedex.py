@@ -25,6 +25,7 @@ class FedEx(Aggregator):
     """
 
     kind: Literal["fedex"] = "fedex"
+    averages_products: ClassVar[bool] = True
     has_residual: ClassVar[bool] = True
 
     @property

@@ -26,6 +26,8 @@ class Flora(Aggregator):
     """
 
     kind: Literal["flora"] = "flora"
+    averages_products: ClassVar[bool] = True
+    keeps_factors: ClassVar[bool] = False
     takes_ranks: ClassVar[bool] = True
     keeps_moments: ClassVar[bool] = False
     has_residual: ClassVar[bool] = True

@@ -28,6 +28,8 @@ class ProductSvd(Aggregator):
     """
 
     kind: Literal["product_svd"] = "product_svd"
+    averages_products: ClassVar[bool] = True
+    keeps_factors: ClassVar[bool] = False
     takes_ranks: ClassVar[bool] = True
     keeps_moments: ClassVar[bool] = False
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"client_ranks": [2, 4, 1]})

@@ -17,7 +17,7 @@ class Svd(PairCodec):
 
     The best that as many pairs can say of one client's matrices. But pairs of
     one number of two clients then have nothing to do with each other, so the
-    server must average products, not factors: the aggregator ``product_svd``.
+    server must average products, not factors: the aggregator ``product_svd``, or an exact one.
     What is not sent is zero, and nothing is held back.
 
     Source
@@ -27,6 +27,7 @@ class Svd(PairCodec):
     """
 
     kind: Literal["svd"] = "svd"
+    turns_factors: ClassVar[bool] = True
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"keep_ratio": 0.25, "scope": "module"})
 
     @property
