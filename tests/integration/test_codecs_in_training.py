@@ -209,7 +209,7 @@ def test_a_client_that_is_not_drawn_keeps_what_it_holds_back(tiny_scenario, tmp_
 
 AGGREGATED = {
     "fedex": QSGD,
-    "flora": {"kind": "soft"},
+    "flora": {"kind": "soft", "error_feedback": False},
     "product_svd": {"kind": "svd"},
     "ffa": TOP_K,
     "rolora": TOP_K,

@@ -120,7 +120,7 @@ CODEC_SETTINGS: dict[str, dict[str, Any]] = {
 def codec(scheme, payload):
     """Return the cases of a codec in one place of a scheme; kinds that cannot stand there have none."""
     place, given = f"scheme.{scheme}.{payload}_codec", {"scheme": {**FEDERATED["scheme"], "kind": scheme}}
-    moves = (LEARNED if scheme == "split_federated" else WHOLE | {"aggregate"}) | {"transmit"}
+    moves = (LEARNED if scheme == "split_federated" else AVERAGED) | {"transmit"}
     cases = {f"{place}.kind": (Case({f"scheme.{payload}_codec": {"kind": "float16"}}, moves, given),)}
     for kind, values in CODEC_SETTINGS.items():
         if payload != "adapter" and family(Codec)[kind].needs_reference:
