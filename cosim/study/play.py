@@ -14,6 +14,7 @@ from typing import Any
 
 from cosim.errors import CosimError, RecordError
 from cosim.learning.store import Store
+from cosim.learning.turns import alone
 from cosim.parts import make
 from cosim.record.folder import Record
 from cosim.run import resume, run
@@ -108,6 +109,9 @@ def perform(task: Task) -> Outcome:
 def play(task: Task) -> None:
     """Leave the task's run complete in its folder, whatever was there of it before.
 
+    Where another process is at it, as a worker of a cluster may be for a study that
+    was killed, this one waits until that has ended it, or has died.
+
     Raises
     ------
     CosimError
@@ -115,17 +119,18 @@ def play(task: Task) -> None:
     """
     scenario, folder = read_dict(task.scenario, "scenario"), Path(task.folder)
     store = None if task.store is None or task.timing_only else _store(task.store)
-    if not (folder / "manifest.json").exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        run(scenario, folder, timing_only=task.timing_only, store=store)
-        return
-    record = Record.open(folder)
-    if not _is_of(record, scenario, task.timing_only):
-        raise RecordError(
-            f"{folder}: holds another run than the study's; move it away, or name another folder with --out."
-        )
-    if record.status != "complete":
-        resume(folder, store=store)
+    with alone(folder.parent, [(folder.name, "run")]):
+        if not (folder / "manifest.json").exists():
+            run(scenario, folder, timing_only=task.timing_only, store=store)
+            return
+        record = Record.open(folder)
+        if not _is_of(record, scenario, task.timing_only):
+            raise RecordError(
+                f"{folder}: holds another run than the study's; "
+                "move it away, or name another folder with --out."
+            )
+        if record.status != "complete":
+            resume(folder, store=store)
 
 
 def is_complete(folder: Path, scenario: Scenario, timing_only: bool) -> bool:

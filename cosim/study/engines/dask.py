@@ -1,5 +1,6 @@
 """Workers of a cluster, by dask.distributed."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic, sleep
@@ -92,6 +93,7 @@ class Dask:
             ) from None
         import dask
 
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what matters is told here
         # a task that was at work on several dead workers killed them
         dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS})
         try:
