@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -241,8 +242,9 @@ def _outcome(world: World, store: Store | None, began: float) -> dict[str, Any]:
     }
 
 
+@cache
 def _origin() -> dict[str, Any]:
-    """Return versions and commit, so that a record says what made it."""
+    """Return versions and commit, so that a record says what made it; looked up once in a process."""
     names = ("cosim", "torch", "transformers", "peft", "numpy", "simpy", "pyarrow")
     git = subprocess.run(
         ["git", "-C", os.fspath(Path(__file__).parent), "rev-parse", "HEAD"],
