@@ -324,13 +324,20 @@ def parts(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    study: Annotated[bool, typer.Option("--study", help="Of study files rather than scenarios.")] = False,
+) -> None:
     """Print the JSON Schema of scenario files, for editors."""
     _be_quick()
     import json
 
     from cosim.scenario.catalogue import json_schema
 
+    if study:
+        from cosim.study.settings import Study
+
+        print(json.dumps(json_schema(Study, "cosim study"), indent=2))
+        return
     print(json.dumps(json_schema(), indent=2))
 
 

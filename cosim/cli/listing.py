@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from cosim.errors import ScenarioError
-from cosim.scenario.catalogue import Setting, families, first_line, settings
+from cosim.scenario.catalogue import Family, Setting, families, first_line, settings
 from cosim.scenario.faults import did_you_mean
+from cosim.study.measures import Measure
 
 _WIDTH = 100
 
@@ -18,7 +19,7 @@ def listing(name: str | None = None) -> list[str]:
     ScenarioError
         If no family has that name.
     """
-    every = families()
+    every = (*families(), Family("study.measures", Measure))
     chosen = [one for one in every if name is None or name in (one.place, *one.place.split("."))]
     if not chosen:
         known = [one.place for one in every]

@@ -101,13 +101,17 @@ def describe(table: type[Table], name: str) -> str:
     return first_line(kind) if isinstance(kind, type) and issubclass(kind, Table) else ""
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a scenario file, with what each setting means and its unit."""
-    schema = Scenario.model_json_schema(schema_generator=_Schema)
+def json_schema(table: type[Table] = Scenario, title: str = "cosim scenario") -> dict[str, Any]:
+    """Return the JSON Schema of a file, a scenario's if no other is named, with meanings and units."""
+    schema = table.model_json_schema(schema_generator=_Schema)
     schema["required"] = [name for name in schema.get("required", ()) if name != "name"]  # the file's name
     if not schema["required"]:
         del schema["required"]
-    return {"$schema": GenerateJsonSchema.schema_dialect, "title": "cosim scenario", **schema}
+    return {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        "title": title,
+        **{k: v for k, v in schema.items() if k != "title"},
+    }
 
 
 class _Schema(GenerateJsonSchema):

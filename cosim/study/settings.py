@@ -198,6 +198,11 @@ class Target(NamedTuple):
     is_relative: bool
 
 
+AnyMeasure = Annotated[Measure, OneOf(Measure)]
+Asked = Annotated[AnyMeasure, BeforeValidator(from_text, json_schema_input_type=str | AnyMeasure)]
+"""A measure, or its name."""
+
+
 class Study(Table):
     """A study in full.
 
@@ -244,9 +249,7 @@ class Study(Table):
     max_replications: int = Field(default=30, ge=1)
     confidence: float = Field(default=0.95, gt=0.0, lt=1.0)
     interval: Literal["t", "bootstrap"] = "t"
-    measures: tuple[Annotated[Measure, OneOf(Measure), BeforeValidator(from_text)], ...] = Field(
-        default=(TotalS(),), min_length=1
-    )
+    measures: tuple[Asked, ...] = Field(default=(TotalS(),), min_length=1)
     baseline: str | Changes | None = None
     set: Changes = Field(default={})
     vary: Vary = Vary()

@@ -379,6 +379,16 @@ def test_check_says_what_a_study_would_do(place, capsys):
     assert "allocator.kind: equal, in_turn" in told
 
 
+def test_the_measures_and_the_schema_of_studies_are_listed(capsys):
+    assert answer(["parts", "measures"]) == 0
+    assert "time_to_loss" in capsys.readouterr().out
+    assert answer(["schema", "--study"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["title"] == "cosim study"
+    assert schema["required"] == ["base"]
+    assert {"type": "string"} in schema["properties"]["measures"]["items"]["anyOf"]
+
+
 def test_a_dry_run_says_how_long_it_takes_and_leaves_nothing(place, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert answer(["study", str(place / "trained.toml"), "--dry-run", "--workers", "2"]) == 0
