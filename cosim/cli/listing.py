@@ -1,10 +1,10 @@
 """The families of parts, as lines of text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
 from cosim.errors import ScenarioError
-from cosim.scenario.catalogue import Family, Setting, families, first_line, settings
+from cosim.scenario.catalogue import Family, Setting, families, first_line, inner_families, settings
 from cosim.scenario.faults import did_you_mean
 from cosim.study.measures import Measure
 
@@ -19,21 +19,25 @@ def listing(name: str | None = None) -> list[str]:
     ScenarioError
         If no family has that name.
     """
-    every = (*families(), Family("study.measures", Measure))
-    chosen = [one for one in every if name is None or name in (one.place, *one.place.split("."))]
+    every = (*families(), *inner_families(), Family("study.measures", Measure))
+    chosen = [one for one in every if name is None or name in _names(one.places)]
     if not chosen:
-        known = [one.place for one in every]
-        words = [word for place in known for word in (place, *place.split("."))]
-        hint = did_you_mean(name or "", words)
+        known = [place for one in every for place in one.places]
+        hint = did_you_mean(name or "", _names(known))
         raise ScenarioError(f"no family {name!r}; known: {', '.join(known)}{hint}.")
     lines: list[str] = []
     for one in chosen:
-        lines += ["", one.place]
+        lines += ["", ", ".join(one.places)]
         for kind, part in one.parts.items():
             lines.append(f"  {kind:<18} {first_line(part).replace('``', '')}")
             for setting in settings(part):
                 lines += _setting(setting)
     return lines[1:]
+
+
+def _names(places: Iterable[str]) -> list[str]:
+    """Return what the families at these places may be called."""
+    return [word for place in places for word in (place, *place.split("."))]
 
 
 def _setting(setting: Setting) -> Iterator[str]:

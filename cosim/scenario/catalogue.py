@@ -45,10 +45,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Family:
-    """A setting of a scenario that takes one of several parts."""
+    """A setting of a scenario that takes one of several parts; ``others`` are further places for these."""
 
     place: str
     base: type[Part]
+    others: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All its places in the file."""
+        return self.place, *self.others
 
     @property
     def parts(self) -> dict[str, type[Part]]:
@@ -59,6 +65,21 @@ class Family:
 def families() -> tuple[Family, ...]:
     """Return every family a scenario chooses from, by its place in the file."""
     return tuple(_families(Scenario, ""))
+
+
+def inner_families() -> tuple[Family, ...]:
+    """Return every family some part in turn chooses from, such as a scheme's aggregator."""
+    places: dict[type[Part], list[str]] = {}
+    open_ = list(families())
+    for one in open_:
+        for part in one.parts.values():
+            for inner in _families(part, one.place):
+                known = places.setdefault(inner.base, [])
+                if not known:
+                    open_.append(inner)
+                if inner.place not in known:
+                    known.append(inner.place)
+    return tuple(Family(first, base, tuple(others)) for base, (first, *others) in places.items())
 
 
 def settings(table: type[Table]) -> tuple[Setting, ...]:

@@ -144,6 +144,11 @@ def test_parts_lists_every_family_or_the_one_asked_for(capsys):
     assert one.startswith("radio.fading\n")
     assert "coherence_time_s: number, s; default left out" in one
     assert "allocator" not in one
+    assert answer(["parts", "adapter_codec"]) == 0
+    inner = capsys.readouterr().out
+    assert inner.startswith("scheme.adapter_codec, ")
+    assert "\n  qsgd " in inner
+    assert f"\nscheme.aggregator\n  {'fedavg':<18} " in every
 
 
 def test_the_schema_knows_meaning_and_unit_of_a_setting(capsys):
