@@ -116,7 +116,7 @@ def _head(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def refuse_payloads(lesson: Lesson, num_blocks: int) -> None:
-    """Refuse codecs that leave nothing to send, or do not go with the aggregator.
+    """Refuse codecs that leave nothing to send, or that do not go with the aggregator.
 
     Raises
     ------

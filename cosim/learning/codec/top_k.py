@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from cosim.learning.codec import Codec, Encoded, Layout, Sending, Tensors, difference
 from cosim.learning.codec.packing import packed_rows, tensor_bytes, tensor_of, unpacked_rows
-from cosim.units import Floats, Ints
+from cosim.units import Ints
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,8 +79,10 @@ class TopK(Codec):
         layout = Layout.of(sending.tensors)
         lacking, numbers, rows = difference(sending), [], []
         for one in self._groups(layout, sending.keep_ratio):
-            magnitudes = _flat(lacking, one.names).double().abs().cpu().numpy()
-            places = _largest(magnitudes, one.count)
+            magnitudes = _flat(lacking, one.names).abs()
+            if magnitudes.dtype == torch.bfloat16:  # numpy has none
+                magnitudes = magnitudes.float()
+            places = _largest(magnitudes.cpu().numpy(), one.count)
             kept = _flat(sending.tensors, one.names)[torch.from_numpy(places)]
             numbers.append(tensor_bytes(kept))
             rows.append((places, one.place_bits))
@@ -150,12 +153,12 @@ def _flat(tensors: Tensors, names: tuple[str, ...]) -> "Tensor":
     return torch.cat([tensors[name].reshape(-1) for name in names])
 
 
-def _largest(magnitudes: Floats, count: int) -> Ints:
+def _largest(magnitudes: NDArray[np.floating], count: int) -> Ints:
     """Return the places of the largest numbers, rising; of equal ones the first, and NaN before all."""
     size = len(magnitudes)
     if count in (0, size):
         return np.arange(count)
-    known = np.where(np.isnan(magnitudes), np.inf, magnitudes)
+    known = np.where(np.isnan(magnitudes), magnitudes.dtype.type(np.inf), magnitudes)
     least = np.partition(known, size - count)[size - count]
     chosen = known > least
     equal = np.flatnonzero(known == least)
