@@ -17,11 +17,15 @@ from cosim.allocation.sparsity.flat_rate import (
     bandwidth_for_rate,
     bandwidth_for_slope,
     flat_rate,
+    near_snr_and_slope,
     rate_slope,
     rate_slope_change,
 )
 from cosim.units import Floats, Ints
 
+_LN2 = float(np.log(2.0))
+_GUESSES = 22
+_COARSE_PIECES = 16
 _MOST_STEPS = 100
 _TOLERANCE = 1e-13
 
@@ -92,8 +96,21 @@ class Curves(ABC):
     def worth(self, bits: Floats) -> Floats:
         """Return what the last of these bits saves, energy per bit, shape (..., num_clients)."""
 
+    def coarse(self) -> "Curves":
+        """Return curves of few pieces close to these."""
+        return self
+
+    def guess(self, window: Window, bandwidth_hz: float) -> tuple[Floats, Ints] | None:
+        """Return about what price fills the band, and the pieces then sent whole; None if that is not known.
+
+        The logarithm of the price is of shape (num_deadlines, 1), the pieces of (num_deadlines, num_clients).
+        """
+        return None
+
     @abstractmethod
-    def demand(self, log_price: Floats, window: Window, least: Demand, most: Demand) -> Demand:
+    def demand(
+        self, log_price: Floats, window: Window, least: Demand, most: Demand, near: Ints | None
+    ) -> Demand:
         """Return what each client takes at a price: one more hertz saves just what it costs.
 
         Parameters
@@ -104,6 +121,8 @@ class Curves(ABC):
             How long and over what the clients may send.
         least, most
             The demand at a higher and at a lower price, or the limits; the answer lies between.
+        near
+            About how many pieces will be sent whole.
         """
 
 
@@ -178,7 +197,50 @@ class Stepped(Curves):
         before = (self._ends[:, 1:] < np.asarray(bits)[..., None]).sum(axis=-1)
         return np.asarray(np.minimum(before, np.maximum(self.num_pieces - 1, 0)))
 
-    def demand(self, log_price: Floats, window: Window, least: Demand, most: Demand) -> Demand:
+    def coarse(self) -> Curves:
+        """Return curves whose pieces are several of these each."""
+        most = self._worth.shape[1]
+        if most <= 2 * _COARSE_PIECES:
+            return self
+        cuts = np.linspace(0, most, _COARSE_PIECES + 1).round().astype(np.int64)
+        sizes = np.diff(self._ends[:, cuts])
+        energies = np.maximum(-np.diff(self._rests[:, cuts]), 0.0)
+        kept = sizes > 0.0
+        return Stepped(
+            [one[some] for one, some in zip(sizes, kept, strict=True)],
+            [one[some] for one, some in zip(energies, kept, strict=True)],
+            np.ones(len(sizes)),
+        )
+
+    def guess(self, window: Window, bandwidth_hz: float) -> tuple[Floats, Ints] | None:
+        left_s = window.left_s[..., None]
+        rates = (window.overhead_bits[:, None] + self._ends) / left_s
+        log_snr, log_slope = near_snr_and_slope(rates * (_LN2 / window.snr_hz[:, None]))
+        widths = np.minimum(window.snr_hz[:, None] * np.exp(-log_snr), bandwidth_hz)
+        known = np.arange(self._worth.shape[1]) < self.num_pieces[:, None]
+        worth = np.where(known, self._log_worth, -np.inf) + np.log(left_s)
+        begins, ends = worth + log_slope[..., :-1], worth + log_slope[..., 1:]
+        rows, clients = np.ogrid[: len(left_s), : len(self._clients)]
+        finite = np.isfinite(ends)
+        high = begins[..., 0].max(axis=1, keepdims=True)
+        low = np.where(finite, ends, np.inf).min(axis=(1, 2))[:, None]
+        whole = np.zeros(window.left_s.shape, dtype=np.int64)
+        for _ in range(_GUESSES):
+            log_price = 0.5 * (low + high)
+            whole = (ends >= log_price[..., None]).sum(axis=-1)
+            piece = np.minimum(whole, ends.shape[-1] - 1)
+            begin, end = begins[rows, clients, piece], ends[rows, clients, piece]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                part = np.clip((begin - log_price) / (begin - end), 0.0, 1.0)
+            base, top = widths[rows, clients, whole], widths[rows, clients, piece + 1]
+            taken = base + np.where(whole < self.num_pieces, part, 0.0) * (top - base)
+            is_short = taken.sum(axis=1, keepdims=True) < bandwidth_hz
+            low, high = np.where(is_short, low, log_price), np.where(is_short, log_price, high)
+        return log_price, whole
+
+    def demand(
+        self, log_price: Floats, window: Window, least: Demand, most: Demand, near: Ints | None
+    ) -> Demand:
         clients, left_s = self._clients, window.left_s
         offset = log_price - np.log(left_s)
         low, high = least.num_pieces, most.num_pieces
@@ -189,8 +251,10 @@ class Stepped(Curves):
             log_slope = np.minimum(offset - self._log_worth[clients, np.minimum(piece, last_piece)], 7.0)
             return bandwidth_for_slope(window.snr_hz, np.exp(log_slope))
 
+        # Is the piece of this number sent whole? First asked of the one expected not to be.
+        tries = [] if near is None else [near - 1, near]
         while (low < high).any():
-            middle = (low + high) // 2  # is the piece of this number sent whole?
+            middle = np.clip(tries.pop(), low, np.maximum(high - 1, low)) if tries else (low + high) // 2
             carried = left_s * flat_rate(window.snr_hz, width_in(middle)) - window.overhead_bits
             whole = (carried >= self._ends[clients, np.minimum(middle, last_piece) + 1]) & (middle < high)
             low, high = np.where(whole, middle + 1, low), np.where(whole, high, middle)
@@ -248,7 +312,9 @@ class Exponential(Curves):
     def worth(self, bits: Floats) -> Floats:
         return np.asarray(self._per_bit * self.remaining(bits))
 
-    def demand(self, log_price: Floats, window: Window, least: Demand, most: Demand) -> Demand:
+    def demand(
+        self, log_price: Floats, window: Window, least: Demand, most: Demand, near: Ints | None
+    ) -> Demand:
         snr_hz, left_s = window.snr_hz, window.left_s
         low, high = least.bandwidth_hz, most.bandwidth_hz
         goal = log_price - np.log(left_s) - self._log_first - self._per_bit * window.overhead_bits

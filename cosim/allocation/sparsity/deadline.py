@@ -13,6 +13,8 @@ which ends the search, and the search between an empty and a dense upload are ou
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,10 +24,14 @@ from cosim.allocation.sparsity.uplink import Uplink
 from cosim.units import Floats
 
 _NUM_POINTS = 24
-_REFINEMENTS = 0
 _SHORTEST = 1e-4  # first point of the grid as a share of the longest useful airtime
-_TOLERANCE = 1e-12
-_MOST_STEPS = 60
+_COARSE = 1e-3  # of the band: all the first look has to see is where the best lies
+_TOLERANCE = 1e-9
+_MOST_STEPS = 40
+_NUM_BETWEEN = 7
+_AROUND = 0.06  # of a stretch, on both sides of where its end is expected
+_NARROW = 1e-6
+_MARGIN = 1.01  # a first look may be off by as much
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +82,9 @@ def best_round(
 ) -> Round:
     """Return the round with the least ``weight * unsent + queue_s * deadline``.
 
-    The deadline is searched on a grid, even in the logarithm of the airtime it
-    leaves the last to begin, which is refined around its best point; where the
-    slope changes sign around that, a secant on it ends the search.
+    The deadline is looked for on a grid, even in the logarithm of the airtime it
+    leaves the last to begin, and then found between the neighbours of the best point
+    by the slopes, until the tangents of both sides leave nothing to be won.
 
     Parameters
     ----------
@@ -104,43 +110,96 @@ def best_round(
     def total(shares: Shares) -> Floats:
         return np.asarray(weight * shares.unsent + queue_s * shares.deadline_s)
 
-    def look(first: float, last: float, number: int) -> Shares:
-        points = np.minimum(begin + np.exp(np.linspace(first, last, number)), latest)
-        return share_band(uplink, curves, points)
-
-    shares = look(low, high, _NUM_POINTS)
-    for _ in range(_REFINEMENTS):
-        at = int(total(shares).argmin())
-        around = shares.deadline_s[[max(at - 1, 0), min(at + 1, _NUM_POINTS - 1)]] - begin
-        low, high = np.log(np.maximum(around, 1e-12))
-        shares = look(low, high, _NUM_POINTS)
-    at = int(total(shares).argmin())
-    best, value = _one(shares, at), float(total(shares)[at])
-    near = slice(max(at - 1, 0), at + 2)
-    left, right = shares.deadline_s[near][[0, -1]].tolist()
-    left_rise, right_rise = (weight * shares.slope_per_s[near] + queue_s)[[0, -1]].tolist()
-    side = 0
-    for step in range(_MOST_STEPS):
-        # Where the total is convex, no point in between lies further below the best than this.
-        gain = min(-left_rise, right_rise) * (right - left)
-        if not left_rise < 0.0 < right_rise or gain <= _TOLERANCE * value:
+    points = np.minimum(begin + np.exp(np.linspace(low, high, _NUM_POINTS)), latest)
+    shares = share_band(uplink, curves.coarse(), points, tolerance=_COARSE)
+    values, rises = total(shares), weight * shares.slope_per_s + queue_s
+    looked = [_Tried(*one) for one in zip(points.tolist(), values.tolist(), rises.tolist(), strict=True)]
+    at = int(values.argmin())
+    stretches = _promising([looked], _MARGIN * looked[at].value)
+    stretches = list({*stretches, *pairwise(looked[max(at - 1, 0) : at + 2])})
+    near = np.unique(np.concatenate([first.around(last) for first, last in stretches]))
+    known: dict[float, _Tried] = {}
+    best: Round | None = None
+    for _ in range(_MOST_STEPS):
+        shares = share_band(uplink, curves, near)
+        values, rises = total(shares), weight * shares.slope_per_s + queue_s
+        here = [_Tried(*one) for one in zip(near.tolist(), values.tolist(), rises.tolist(), strict=True)]
+        if best is None or min(here).value < min(known.values()).value:
+            best = _one(shares, int(values.argmin()))
+        known.update((one.deadline_s, one) for one in here)
+        split = [
+            sorted(
+                (one for at, one in known.items() if first.deadline_s <= at <= last.deadline_s),
+                key=lambda one: one.deadline_s,
+            )
+            for first, last in stretches
+        ]
+        stretches = _promising(split, min(known.values()).value)
+        if not stretches:
             break
-        deadline = left - left_rise * (right - left) / (right_rise - left_rise)
-        if step % 3 == 2 or not left < deadline < right:
-            deadline = 0.5 * (left + right)
-        tried = share_band(uplink, curves, np.array([deadline]))
-        if total(tried)[0] < value:
-            best, value = _one(tried, 0), float(total(tried)[0])
-        rise = float(weight * tried.slope_per_s[0] + queue_s)
-        if rise == 0.0:
-            break
-        if rise < 0.0:  # the Illinois rule: a side that stays twice counts half
-            left, left_rise, right_rise = deadline, rise, right_rise * (0.5 if side < 0 else 1.0)
-            side = -1
-        else:
-            right, right_rise, left_rise = deadline, rise, left_rise * (0.5 if side > 0 else 1.0)
-            side = 1
+        near = np.unique(np.concatenate([first.between(last) for first, last in stretches]))
+    assert best is not None
     return best
+
+
+def _promising(tried: list[list["_Tried"]], least: float) -> list[tuple["_Tried", "_Tried"]]:
+    """Return the neighbours among deadlines between which a total below the least one may lie."""
+    pairs = [pair for several in tried for pair in pairwise(several)]
+    return [(first, last) for first, last in pairs if first.gain(last, least) > _TOLERANCE * least]
+
+
+class _Tried(NamedTuple):
+    """A deadline that was tried; ordered by what it costs in all."""
+
+    deadline_s: float
+    value: float
+    rise: float
+
+    def __lt__(self, other: tuple[float, ...]) -> bool:
+        return self.value < other[1]
+
+    def crossing_s(self, later: "_Tried") -> float:
+        """Return where the tangents of two deadlines cross, s."""
+        apart = later.value - self.value + self.rise * self.deadline_s - later.rise * later.deadline_s
+        return apart / (self.rise - later.rise)
+
+    def brackets(self, later: "_Tried") -> bool:
+        """Return whether the total falls from the one and rises to the other as a convex one may."""
+        if not -np.inf < self.rise < 0.0 <= later.rise:
+            return False
+        return self.lowest(later) <= min(self.value, later.value)
+
+    def lowest(self, later: "_Tried") -> float:
+        """Return what the total is not below in between, where it is convex."""
+        return self.value + self.rise * (self.crossing_s(later) - self.deadline_s)
+
+    def gain(self, later: "_Tried", least: float) -> float:
+        """Return by how much a total in between may lie below the least one."""
+        is_narrow = later.deadline_s - self.deadline_s <= _NARROW * later.deadline_s
+        if self.rise >= 0.0 or later.rise < 0.0:
+            return 0.0  # it rises from the one, or falls to the other: any minimum has other neighbours
+        if not self.brackets(later):
+            return 0.0 if is_narrow else np.inf
+        return least - self.lowest(later)
+
+    def around(self, later: "_Tried") -> Floats:
+        """Return both deadlines and those to try next in between."""
+        return np.concatenate([[self.deadline_s, later.deadline_s], self.between(later)])
+
+    def between(self, later: "_Tried") -> Floats:
+        """Return deadlines to try next: around a secant on the slope, by the tangents, and half way.
+
+        The first close in on a smooth minimum, the next finds a kink, the last ends the search for certain.
+        """
+        first, last = self.deadline_s, later.deadline_s
+        if not self.brackets(later):
+            return np.linspace(first, last, _NUM_BETWEEN + 2)[1:-1]
+        secant = first - self.rise * (last - first) / (later.rise - self.rise)
+        near = (last - first) * _AROUND
+        points = np.array(
+            [secant - near, secant, secant + near, self.crossing_s(later), 0.5 * (first + last)]
+        )
+        return np.unique(np.clip(points, first, last))
 
 
 def _one(shares: Shares, at: int) -> Round:

@@ -10,14 +10,16 @@ Method card 2 (soft_tsfa), sections 8.1 and 8.4: bandwidth for a rate by the
 branch -1 of Lambert's function. Bandwidth for a slope, by its branch 0, is ours.
 """
 
+from functools import cache
+
 import numpy as np
 
 from cosim.units import Floats
 
 _LN2 = float(np.log(2.0))
 _SMALL = 1e-2
+_BRANCH = 1e-3
 _MOST_EXPONENT = 300.0  # its square is still held
-_POLISHING_STEPS = 2
 
 
 def flat_rate(snr_hz: Floats, bandwidth_hz: Floats) -> Floats:
@@ -61,13 +63,12 @@ def bandwidth_for_rate(snr_hz: Floats, rate_bit_per_s: Floats) -> Floats:
     left = 1.0 - z
     # Near the branch point the function loses half the digits, and its series has them.
     snr = np.where(
-        left < _SMALL,
+        left < _BRANCH,
         left * (2.0 + left * (8.0 / 3.0 + left * 28.0 / 9.0)),
         -lambertw(-z * np.exp(-z), -1).real / z - 1.0,
     )
-    for _ in range(_POLISHING_STEPS):
-        log = np.log1p(snr)
-        snr = snr - (log - z * snr) * (1.0 + snr) / (1.0 - z * (1.0 + snr))
+    # One Newton step makes up for the digits the function loses on its way to the branch point.
+    snr = snr - (np.log1p(snr) - z * snr) * (1.0 + snr) / (1.0 - z * (1.0 + snr))
     return np.where(inside, snr_hz / snr, np.where(share >= 1.0, np.inf, 0.0))
 
 
@@ -85,13 +86,37 @@ def bandwidth_for_slope(snr_hz: Floats, slope: Floats) -> Floats:
     y = np.minimum(slope * _LN2, _MOST_EXPONENT)
     root = np.sqrt(2.0 * y)
     snr = np.where(
-        root < _SMALL,
+        root < _BRANCH,
         root * (1.0 + root * (2.0 / 3.0 + root * 13.0 / 36.0)),
         -1.0 / lambertw(-np.exp(-1.0 - y), 0).real - 1.0,
     )
-    for _ in range(_POLISHING_STEPS):
-        snr = snr - (_bend(snr) - y) * (1.0 + snr) ** 2 / snr
+    snr = snr - (_bend(snr) - y) * (1.0 + snr) ** 2 / snr
     return snr_hz / snr
+
+
+def near_snr_and_slope(share: Floats) -> tuple[Floats, Floats]:
+    """Return natural logarithms of SNR and of slope, read off a table, to five digits.
+
+    Parameters
+    ----------
+    share
+        Rate as a share of the most a client can ever have, ``snr_hz / ln 2``; 0 to 1.
+    """
+    places, log_snr, log_slope = _table()
+    share = np.clip(share, 1e-18, 1.0 - 1e-15)
+    at = np.log(share / (1.0 - share))
+    return np.interp(at, places, log_snr), np.interp(at, places, log_slope)
+
+
+@cache
+def _table() -> tuple[Floats, Floats, Floats]:
+    """Return logits of the share of the highest rate, ascending, and both logarithms there."""
+    log_snr = np.linspace(90.0, -30.0, 8192)
+    snr = np.exp(log_snr)
+    left = np.where(snr < 1e-4, snr * (0.5 - snr / 3.0), 1.0 - np.log1p(snr) / snr)
+    # Of the share the client has, and of what is left of it, each where it has its digits.
+    share = np.where(snr < 1e-4, 1.0 - left, np.log1p(snr) / snr)
+    return np.log(share) - np.log(left), log_snr, np.log(_bend(snr) / _LN2)
 
 
 def _bend(snr: Floats) -> Floats:

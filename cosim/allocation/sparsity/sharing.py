@@ -20,7 +20,8 @@ from cosim.allocation.sparsity.uplink import Uplink
 from cosim.units import Floats
 
 _TOLERANCE = 1e-13
-_MOST_STEPS = 100
+_MOST_STEPS = 200
+_NEAR = 1e-5  # how far, in logarithms, a guessed price may be off
 _TIGHT = 1e-9  # so near to what is just possible there is nothing left to share
 _LEAST_SHARE = 1e-12  # of the band: what a client without overhead has at least
 
@@ -51,7 +52,9 @@ class Shares:
     slope_per_s: Floats
 
 
-def share_band(uplink: Uplink, curves: Curves, deadline_s: Floats) -> Shares:
+def share_band(
+    uplink: Uplink, curves: Curves, deadline_s: Floats, *, tolerance: float = _TOLERANCE
+) -> Shares:
     """Return the best sharing for each deadline.
 
     Parameters
@@ -62,6 +65,8 @@ def share_band(uplink: Uplink, curves: Curves, deadline_s: Floats) -> Shares:
         What each loses by sending less.
     deadline_s
         Deadlines, s, shape (num_deadlines,).
+    tolerance
+        How near to the whole band what is shared comes, as a share of it.
     """
     deadline_s = np.atleast_1d(np.asarray(deadline_s, dtype=float))
     left_s = np.maximum(deadline_s[:, None] - uplink.start_s, 1e-300)
@@ -78,7 +83,9 @@ def share_band(uplink: Uplink, curves: Curves, deadline_s: Floats) -> Shares:
     price = np.where(is_tight, np.inf, 0.0)
     if len(rows):
         window = Window(uplink.snr_hz, uplink.overhead_bits, left_s[rows])
-        bandwidth_hz[rows], price[rows] = _at_the_price(uplink, curves, window, floor[rows], most[rows])
+        bandwidth_hz[rows], price[rows] = _at_the_price(
+            uplink, curves, window, floor[rows], most[rows], tolerance
+        )
     rates = flat_rate(uplink.snr_hz, bandwidth_hz)
     bits = np.clip(left_s * rates - uplink.overhead_bits, 0.0, curves.useful_bits)
     bits = np.where(bandwidth_hz >= enough * (1.0 - _TIGHT), curves.useful_bits, bits)
@@ -88,7 +95,7 @@ def share_band(uplink: Uplink, curves: Curves, deadline_s: Floats) -> Shares:
 
 
 def _at_the_price(
-    uplink: Uplink, curves: Curves, window: Window, floor: Floats, most: Floats
+    uplink: Uplink, curves: Curves, window: Window, floor: Floats, most: Floats, tolerance: float
 ) -> tuple[Floats, Floats]:
     """Return bandwidths that fill the band, and their price, energy per Hz, for each deadline."""
     band = uplink.bandwidth_hz
@@ -109,31 +116,45 @@ def _at_the_price(
     none, zero = np.zeros_like(floor), np.zeros(floor.shape, dtype=np.int64)
     least = Demand(floor, none, zero)
     largest = Demand(most, none, np.where(wants, curves.num_pieces, 0))
-    number = np.maximum(wants.sum(axis=1, keepdims=True), 1)
-    log_price = np.clip(np.where(wants, even, 0.0).sum(axis=1, keepdims=True) / number, cheap, dear)
+    found = curves.guess(window, band)
+    if found is None:
+        number = np.maximum(wants.sum(axis=1, keepdims=True), 1)
+        log_price, near = np.where(wants, even, 0.0).sum(axis=1, keepdims=True) / number, None
+        reach = np.ones_like(log_price)
+    else:
+        (log_price, near), reach = found, np.full((*floor.shape[:1], 1), _NEAR)
+    log_price = np.clip(log_price, cheap, dear)
+    has_dear = has_cheap = np.zeros(log_price.shape, dtype=np.bool_)
     demand = least
     for _ in range(_MOST_STEPS):
-        demand = curves.demand(log_price, window, least, largest)
+        demand = curves.demand(log_price, window, least, largest, near)
+        near = demand.num_pieces
         excess = demand.bandwidth_hz.sum(axis=1, keepdims=True) / band - 1.0
         too_dear = excess < 0.0
         dear, cheap = np.where(too_dear, log_price, dear), np.where(too_dear, cheap, log_price)
         least, largest = demand.where(too_dear, least), largest.where(too_dear, demand)
+        has_dear, has_cheap = has_dear | too_dear, has_cheap | ~too_dear
+        done = (np.abs(excess) <= tolerance) | (dear - cheap <= _TOLERANCE * np.maximum(1.0, np.abs(dear)))
+        if done.all():
+            break
         change = demand.change_hz.sum(axis=1, keepdims=True) / band
         with np.errstate(divide="ignore", invalid="ignore"):
             # On the logarithm of what is taken, which is straighter than what is taken.
-            following = log_price - np.log1p(excess) * (1.0 + excess) / change
-        inside = (cheap < following) & (following < dear)
-        following = np.where(inside, following, 0.5 * (cheap + dear))
-        done = (np.abs(excess) <= _TOLERANCE) | (dear - cheap <= _TOLERANCE * np.maximum(1.0, np.abs(dear)))
-        if done.all():
-            break
+            newton = log_price - np.log1p(excess) * (1.0 + excess) / change
+        # Where no client is inside a piece, feel for the other side before halving the distance to it.
+        searched = np.where(too_dear, log_price - reach, log_price + reach)
+        is_held = np.where(too_dear, has_cheap, has_dear) | (searched <= cheap) | (searched >= dear)
+        reach = 4.0 * reach
+        following = np.where(is_held, 0.5 * (cheap + dear), searched)
+        following = np.where((cheap < newton) & (newton < dear), newton, following)
         log_price = np.where(done, log_price, following)
     taken = demand.bandwidth_hz
-    if (np.abs(excess) > _TOLERANCE).any():
+    if (np.abs(excess) > tolerance).any():
         # A price at which demand jumps in floating point: take the part between its two sides.
         gap = largest.bandwidth_hz - least.bandwidth_hz
         missing = band - least.bandwidth_hz.sum(axis=1, keepdims=True)
         part = missing / np.where(gap.sum(axis=1, keepdims=True) > 0.0, gap.sum(axis=1, keepdims=True), 1.0)
         between = least.bandwidth_hz + np.clip(part, 0.0, 1.0) * gap
-        taken = np.where(np.abs(excess) > _TOLERANCE, between, taken)
+        taken = np.where(np.abs(excess) > tolerance, between, taken)
+    taken = taken * np.minimum(band / taken.sum(axis=1, keepdims=True), 1.0)
     return np.asarray(taken), np.asarray(np.exp(log_price[:, 0]))
