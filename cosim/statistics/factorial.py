@@ -1,6 +1,7 @@
 """Effects in a study that crosses every level of every factor: means, interactions, shares of variance."""
 
 from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -32,9 +33,11 @@ def crossing(levels: list[Ints]) -> Ints | None:
     if not levels or not len(levels[0]):
         return None
     shape = tuple(int(one.max()) + 1 for one in levels)
+    if prod(shape) != len(levels[0]):
+        return None
     cells = np.full(shape, -1, dtype=np.int64)
     cells[tuple(levels)] = np.arange(len(levels[0]))
-    return cells if cells.size == len(levels[0]) and (cells >= 0).all() else None
+    return cells if (cells >= 0).all() else None
 
 
 def marginal(

@@ -136,4 +136,5 @@ def test_a_grid_is_known_by_having_every_crossing_once():
     assert crossing([one[:5] for one in levels]) is None
     assert crossing([np.append(one, one[0]) for one in levels]) is None
     assert crossing([]) is None
+    assert crossing([np.arange(100_000)] * 5) is None  # drawn points: a grid of them would fill any memory
     assert pairs(2) == [(0, 1)]

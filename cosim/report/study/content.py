@@ -5,7 +5,7 @@ from typing import Any
 
 from cosim.report.study.convergence import convergence
 from cosim.report.study.credibility import credibility
-from cosim.report.study.factors import cells_of, is_sampled
+from cosim.report.study.factors import cells_of, is_sampled, level_told
 from cosim.report.study.findings import findings
 from cosim.report.study.front import fronts
 from cosim.report.study.record import StudyRecord
@@ -68,7 +68,7 @@ def _against(record: StudyRecord) -> str:
     moved = [one for one in record.factors if any(one.level[case] != one.level[base] for case, base in pairs)]
     levels = [{int(one.level[base]) for _, base in pairs} for one in moved]
     if all(len(one) == 1 for one in levels):
-        return ", ".join(factor.level_labels[one.pop()] for factor, one in zip(moved, levels, strict=True))
+        return ", ".join(level_told(factor, one.pop()) for factor, one in zip(moved, levels, strict=True))
     return "its baseline"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.report.study.labels import axis_label, label_and_unit, value_label
+from cosim.report.study.labels import axis_label, label_and_unit, value_labels
 from cosim.statistics.factorial import crossing
 from cosim.units import Floats, Ints
 
@@ -44,7 +44,7 @@ class Factor:
     @property
     def level_labels(self) -> tuple[str, ...]:
         """Each level in a word or two."""
-        return tuple(value_label(one, self.unit) for one in self.values)
+        return value_labels(self.values, self.unit)
 
     @property
     def axis_label(self) -> str:
@@ -144,12 +144,13 @@ def case_labels(names: Sequence[str], factors: Sequence[Factor]) -> tuple[str, .
     if not factors or len(factors) > 3 or is_sampled(factors):
         return tuple(names)
     labels = [
-        ", ".join(_told(factor, int(factor.level[row])) for factor in factors) for row in range(len(names))
+        ", ".join(level_told(factor, int(factor.level[row])) for factor in factors)
+        for row in range(len(names))
     ]
     return tuple(labels) if len(set(labels)) == len(labels) and max(map(len, labels)) < 60 else tuple(names)
 
 
-def _told(factor: Factor, level: int) -> str:
+def level_told(factor: Factor, level: int) -> str:
     """Return a level with the name of its factor where the level alone says nothing."""
     text = factor.level_labels[level]
     bare = factor.numeric and not factor.unit

@@ -1,8 +1,7 @@
 """Settings and measures as people read them: a name, a unit, and values with their prefix."""
 
+from collections.abc import Sequence
 from typing import Any
-
-from cosim.report.quantities import amount
 
 _UNITS = {
     "bit_per_s": "bit/s",
@@ -60,7 +59,22 @@ def measure_label(name: str, unit: str) -> str:
     return f"{first} {rest}".rstrip().replace("_", " ")
 
 
-def value_label(value: Any, unit: str) -> str:
+def value_labels(values: Sequence[Any], unit: str) -> tuple[str, ...]:
+    """Return each of several values in a word or two, with no more digits than tell them apart.
+
+    Examples
+    --------
+    >>> value_labels([0.1, 10**-0.5, 1.0], ""), value_labels([1.0001e6, 1.0002e6], "Hz")
+    (('0.1', '0.316', '1'), ('1.0001 MHz', '1.0002 MHz'))
+    """
+    for digits in (3, 6, 12):
+        told = tuple(value_label(value, unit, digits) for value in values)
+        if len(set(told)) == len(told):
+            break
+    return told
+
+
+def value_label(value: Any, unit: str, digits: int = 3) -> str:
     """Return a value of a setting in a word or two.
 
     Examples
@@ -74,9 +88,8 @@ def value_label(value: Any, unit: str) -> str:
         return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    if unit in _PREFIXED and value:
-        return amount(float(value), unit)
-    return f"{value:.6g} {unit}".rstrip()
+    scale, shown_unit = scale_of(abs(float(value)), unit)
+    return f"{float(f'{value / scale:.{digits}g}'):.12g} {shown_unit}".rstrip()
 
 
 def axis_label(label: str, unit: str) -> str:

@@ -223,14 +223,19 @@ def draw_front(axes: "Axes", content: dict[str, Any], front: dict[str, Any]) -> 
         drawstyle="steps-post",
         label="no case beats it",
     )
-    for case in members if len(members) <= 5 else ():
-        axes.annotate(
-            content["cases"][case]["label"],
-            (ends["x"][0][case], ends["y"][0][case]),
-            xytext=(5, -8),
-            textcoords="offset points",
-            fontsize=5.4,
-        )
+    spans = [max(float(np.nanmax(ends[name][0]) - np.nanmin(ends[name][0])), 1e-300) for name in ("x", "y")]
+    named: list[Floats] = []
+    for case in members[:4]:
+        at = np.array([ends["x"][0][case] / spans[0], ends["y"][0][case] / spans[1]])
+        if all(np.abs(at - other).max() > 0.12 for other in named):  # names would lie on each other
+            named.append(at)
+            axes.annotate(
+                content["cases"][case]["label"],
+                (ends["x"][0][case], ends["y"][0][case]),
+                xytext=(5, -8),
+                textcoords="offset points",
+                fontsize=5.4,
+            )
     axes.set_xlabel(axis_label(across["label"], across["shownUnit"]), labelpad=1.5)
     axes.set_ylabel(axis_label(up["label"], up["shownUnit"]), labelpad=1.5)
     axes.legend(frameon=False, fontsize=6, loc="best")
