@@ -154,6 +154,7 @@ class Federation:
         """
         held = [self.adapter, *others, *(() if self.residual is None else (self.residual,))]
         held += [one for side in self.sides for one in (side.adapter, side.optimizer)]
+        held += self.starts  # in the middle of a round other adapters than those of the sides
         kept = list(dict.fromkeys(held))
         after = dict(zip(kept, settle(kept), strict=True))
         self.adapter = after[self.adapter]
@@ -167,7 +168,7 @@ class Federation:
             )
             for side in self.sides
         ]
-        self.starts = [side.adapter for side in self.sides]
+        self.starts = [after[one] for one in self.starts]
         return [after[one] for one in others]
 
     @property

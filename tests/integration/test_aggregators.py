@@ -322,6 +322,19 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
         federation.settle(lambda kept: executor.settle(kept, ())[0])
 
 
+def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_within_it(tiny_scenario):
+    lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "ffa"}}})).lesson
+    training = Training(lesson, 3, 4)
+    federation, executor = Federation(training, "whole"), lesson.executor(4)
+    for client, side in enumerate(federation.sides):
+        federation.sides[client] = training.local_round(client, side, range(2)).after
+    _, (before,) = executor.settle((), [federation.reference(0, 1)])
+    federation.settle(lambda kept: executor.settle(kept, ())[0])
+    _, (after, sent) = executor.settle((), [federation.reference(0, 1), federation.upload(0, 1)])
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert any(not torch.equal(sent[name], after[name]) for name in before)
+
+
 def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "fedsa"}}})).lesson
     training = Training(lesson, 3, 4)
