@@ -111,6 +111,17 @@ def test_pairs_of_several_sizes_cost_what_the_values_choose():
     assert max(found) <= Soft().max_bits(layout, 0.4)
 
 
+@given(seed=seeds, ratio=ratios)
+@settings(deadline=None, max_examples=25)
+def test_pairs_and_what_comes_on_top_bound_the_payload(seed, ratio):
+    layout, given = Layout(UNLIKE), sending(UNLIKE, seed, ratio)
+    size, on_top = Soft().pair_bits(layout), Soft().overhead_bits(layout)
+    assert size.tolist() == [32 * 24] * 12 + [32 * 30] * 6
+    pairs = int(size[is_sent(Soft(), given)].sum())
+    assert pairs <= ratio * size.sum() * (1 + 1e-9)
+    assert pairs < Soft().transmit(given).bits <= pairs + on_top
+
+
 def test_an_allocator_overrules_the_setting():
     assert is_sent(Soft(keep_ratio=0.25), sending(ALIKE)).sum() == 3
     assert is_sent(Soft(keep_ratio=0.25), sending(ALIKE, keep_ratio=0.75)).sum() == 9

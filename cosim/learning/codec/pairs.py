@@ -71,6 +71,16 @@ class PairCodec(Codec):
         """Return whether not one pair fits into the share."""
         return RankPairs.of(layout.shapes).most_selected(self.keep_ratio, self.scope)[0] == 0
 
+    def pair_bits(self, layout: Layout) -> Ints:
+        """Return the bits of each pair, shape (num_pairs,)."""
+        return layout.bits_per_number * RankPairs.of(layout.shapes).numbers
+
+    def overhead_bits(self, layout: Layout) -> int:
+        """Return the most bits that come on top of the pairs, however many are sent."""
+        pairs = RankPairs.of(layout.shapes)
+        dense = sum(layout.sizes[name] for name in pairs.others)
+        return mask_bits(pairs.count, pairs.count) + layout.bits_per_number * dense
+
     def encode(self, sending: Sending) -> Encoded:
         """Return which pairs are sent, and the pairs."""
         pairs = pairs_of(sending.tensors)
