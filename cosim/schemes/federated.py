@@ -4,28 +4,35 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from math import ceil
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, model_validator
 
-from cosim.allocation.state import Amounts
+from cosim.allocation.state import Amounts, Sparsity
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import download_bits, whole_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
+from cosim.learning.codec.pairs import PairCodec
+from cosim.learning.codec.soft import Soft
+from cosim.learning.codec.top_k import TopK
 from cosim.learning.codecs import Codecs
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
+from cosim.learning.payload import upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.training import LocalRound, Training
+from cosim.learning.work import Output
 from cosim.parts import OneOf
 from cosim.rng import stream
 from cosim.schemes import Scheme, measure_evaluation
-from cosim.schemes.uploads import AdapterUploads
+from cosim.schemes.uploads import REPORT_BITS, AdapterUploads
+from cosim.units import Floats
 from cosim.world import FEDERATED_SERVER, Moment, World
 
 
@@ -43,7 +50,8 @@ class Federated(Scheme):
     Recorded of every average, unless models are personal: ``coherence``, how far the
     rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how
     far the product of averaged factors is from the averaged product, relative to the
-    round's step.
+    round's step. A codec's figures, such as ``dropped_energy``, are recorded of each
+    client and as their mean by data.
 
     Attributes
     ----------
@@ -81,6 +89,16 @@ class Federated(Scheme):
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
     )
 
+    @model_validator(mode="after")
+    def _pairs_can_be_told_apart(self) -> Self:
+        codec, regularizer = self.adapter_codec, self.regularizer
+        if isinstance(codec, Soft) and codec.ranks_by_norm and regularizer.equalises_norms:
+            raise ValueError(
+                "regularizer.form = 'id' makes all rank pairs equally long, and adapter_codec.importance = "
+                "'norm' tells them apart by length; take form = 'cos', or importance = 'delta'"
+            )
+        return self
+
     @property
     def averaging(self) -> Aggregator:
         """The aggregator."""
@@ -108,6 +126,19 @@ class Federated(Scheme):
             adapter_download_bits=one.adapter_download_bits,
         )
 
+    def sparsity(self, lesson: Lesson, lora_rank: int) -> Sparsity | None:
+        """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""
+        codec, aggregator = self.adapter_codec, self.aggregator
+        if any(aggregator.rank(client, lora_rank) != lora_rank for client in range(lesson.num_clients)):
+            return None  # what one client can leave out is not what another can
+        layout = upload_layout(lesson, lesson.shape.num_layers, lora_rank, 1)
+        if isinstance(codec, PairCodec):
+            pair_bits = codec.pair_bits(layout)
+            return Sparsity(int(pair_bits.sum()), codec.overhead_bits(layout) + REPORT_BITS, pair_bits)
+        if isinstance(codec, TopK) and codec.ratio_of == "bits":
+            return Sparsity(layout.dense_bits, REPORT_BITS, np.zeros(0, dtype=np.int64))
+        return None
+
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
         return {"client": lesson.whole_memory_bytes(lora_rank)}
@@ -127,7 +158,10 @@ class Federated(Scheme):
         play.settle(0)
         for round_ in range(1, self.num_rounds + 1):
             learned = play.learn(round_)
-            world.start_round(round_)
+            energies = None
+            if world.decisions.needs_energies and world.computes:
+                learned, energies = play.energies(round_, learned)
+            world.start_round(round_, energies)
             yield from play.round(Moment(round_), learned)
             if self.is_evaluated(round_):
                 play.evaluate(round_)
@@ -156,22 +190,29 @@ class _Play:
         """Describe what those who take part learn by themselves."""
         seed, local_steps = self.world.lesson.seed, self.scheme.local_steps
         steps = range((round_ - 1) * local_steps, round_ * local_steps)
-        return [
+        learned = [
             self.training.local_round(client, self.federation.sides[client], steps, self.scheme.regularizer)
             for client in self.scheme.taking_part(seed, self.world.num_clients, round_)
         ]
+        for one in learned:
+            self.federation.sides[one.client] = one.after
+        return learned
+
+    def energies(self, round_: int, learned: Sequence[LocalRound]) -> tuple[list[LocalRound], list[Floats]]:
+        """Compute what the clients learned, for the energies of its rank pairs; returns it as it is kept."""
+        clients = [one.client for one in learned]
+        kept = self.uploads.energies(round_, clients, _losses(learned))
+        return _with_losses(learned, kept), self.uploads.reported
 
     def round(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
         """Local steps and upload of those who take part, the average, and its download by everybody."""
         world, federation = self.world, self.federation
-        for one in learned:
-            federation.sides[one.client] = one.after
         senders = [one.client for one in learned]
         self.uploads.describe(moment.round, senders)
         if self.uploads.hang_on_values(moment.round):
-            learned = self._find_bits(moment.round, learned)
+            learned = _with_losses(learned, self.uploads.find_bits(moment.round, _losses(learned)))
         before, average = federation.adapter, self.uploads.average(moment.round)
-        figures = federation.pair_figures(self.uploads.received, before)
+        figures = self.uploads.mean_figures | federation.pair_figures(self.uploads.received, before)
         steps = [self._learn_and_upload(moment, one) for one in learned]
         arrived = yield from world.together(steps, "local round of client")
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
@@ -191,15 +232,6 @@ class _Play:
         ]
         self.ready = yield from world.together(downloads, "adapter download of client")
         federation.hand_out(moment.round + 1)
-
-    def _find_bits(self, round_: int, learned: Sequence[LocalRound]) -> list[LocalRound]:
-        """Find out what is sent; returns what was learned, with its losses as they are kept."""
-        losses = [step.loss for one in learned for step in one.steps]
-        after = iter(self.uploads.find_bits(round_, losses))
-        return [
-            replace(one, steps=tuple(replace(step, loss=next(after)) for step in one.steps))
-            for one in learned
-        ]
 
     def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
         """One client's local steps, one span each, then its upload; returns that span."""
@@ -226,3 +258,16 @@ class _Play:
     def settle(self, round_: int) -> None:
         """Hand over to the next round."""
         self.uploads.go_on(self.federation.settle(partial(self.world.settle, round_), self.uploads.held))
+
+
+def _losses(learned: Sequence[LocalRound]) -> list[Output]:
+    """Return the losses of all steps."""
+    return [step.loss for one in learned for step in one.steps]
+
+
+def _with_losses(learned: Sequence[LocalRound], losses: Sequence[Output]) -> list[LocalRound]:
+    """Return the same with these losses, in the order of :func:`_losses`."""
+    after = iter(losses)
+    return [
+        replace(one, steps=tuple(replace(step, loss=next(after)) for step in one.steps)) for one in learned
+    ]

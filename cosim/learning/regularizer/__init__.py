@@ -23,6 +23,11 @@ class Regularizer(Part):
         """Whether there is no such term, and nothing need be computed."""
         return False
 
+    @property
+    def equalises_norms(self) -> bool:
+        """Whether it draws the norms of all pairs together, which blinds importance by norms."""
+        return False
+
     @abstractmethod
     def loss(self, adapter: Tensors) -> float:
         """Return the term, weight included."""
