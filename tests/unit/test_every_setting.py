@@ -125,9 +125,12 @@ def codec(scheme, payload):
     for kind, values in CODEC_SETTINGS.items():
         if payload != "adapter" and family(Codec)[kind].needs_reference:
             continue
-        table, moved_by = {**given["scheme"], f"{payload}_codec": {"kind": kind}}, moves
-        if family(Codec)[kind].turns_factors:
+        part, moved_by = family(Codec)[kind], moves
+        table = {**given["scheme"], f"{payload}_codec": {"kind": kind}}
+        if part.turns_factors:
             table, moved_by = table | {"aggregator": {"kind": "product_svd"}}, moves | {"distribute"}
+        if part.figure_names and scheme == "federated":
+            moved_by |= {"weighted_mean"}
         for name, value in values.items():
             case = Case({f"scheme.{payload}_codec.{name}": value}, moved_by, {"scheme": table})
             cases[f"{place}.{kind}.{name}"] = (case,)
