@@ -1,7 +1,7 @@
 """A study on the command line: the plan, how far it is, and what came of it."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
@@ -14,7 +14,7 @@ from cosim.scenario.build import prepare
 from cosim.study.conduct import Tally, conduct
 from cosim.study.engines.processes import cores
 from cosim.study.load import load_study
-from cosim.study.paths import shown
+from cosim.study.paths import short_names, shown
 from cosim.study.pilot import estimate
 from cosim.study.plan import Plan, make_plan
 from cosim.study.results import Results
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _SAY_EVERY_S = 10.0
 _MOST_VALUES = 8
 _MOST_CASES = 24
+_MOST_FACTORS, _MOST_DIGITS = 4, 8
 _MOST_FAILURES = 10
 
 
@@ -168,19 +169,41 @@ def _show(results: Results) -> None:
     over = f"{sure} intervals over {manifest['replications']} runs"
     say(console, f"{manifest['name']}: {first['name']}{unit}, {over}")
     is_compared = any(row["baseline"] for row in told)
-    columns = [("case", "left"), ("mean", "right"), ("interval", "right")]
-    table = table_of(*columns, *([("against baseline", "right"), ("", "left")] if is_compared else []))
+    named = _columns(manifest)
+    table = table_of(
+        *((heading, "left") for heading in named),
+        *(("mean", "right"), ("interval", "right")),
+        *([("against baseline", "right"), ("detectable", "left")] if is_compared else []),
+    )
     for row in told[:_MOST_CASES]:
-        cells = [row["case"], _short(row["mean"]), _between(row["low"], row["high"])]
-        if is_compared:
-            cells += [_change(row), "" if row["detectable"] != "no" else "no detectable difference"]
-        table.add_row(*cells)
+        cells = [_value(row[column]) for column in named.values()]
+        cells += [_short(row["mean"]), _between(row["low"], row["high"])]
+        table.add_row(*cells, *([_change(row), row["detectable"]] if is_compared else []))
     console.print(table)
     if len(told) > _MOST_CASES:
         say(console, f"and {count(len(told) - _MOST_CASES)} more case(s); summary.csv has all of them")
     if manifest["tight"] is False:
         asked = f"wider than asked for ({manifest['until']})"
         say(console, f"intervals are still {asked}; max_replications allows no more")
+
+
+def _columns(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what tells cases apart, heading to column: their factors where these do, else their names."""
+    factors = manifest["factors"]
+    told = [tuple(shown(case["settings"].get(path)) for path in factors) for case in manifest["cases"]]
+    if not factors or len(factors) > _MOST_FACTORS or len(set(told)) < len(told):
+        return {"case": "case"}
+    return {short: path for path, short in short_names(factors).items()}
+
+
+def _value(text: str) -> str:
+    """Return a factor's value out of a CSV file as it is shown everywhere."""
+    try:
+        value = float(text)
+    except ValueError:
+        return text
+    told = shown(value)
+    return told if len(told) <= _MOST_DIGITS else f"{value:.4g}"
 
 
 def _change(row: dict[str, str]) -> str:

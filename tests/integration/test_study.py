@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,8 +162,6 @@ def test_what_is_complete_is_not_run_again(unbroken, place):
 
 
 def test_a_study_given_more_cases_makes_only_those(unbroken, place, tmp_path):
-    import shutil
-
     shutil.copytree(unbroken.path, tmp_path / "out")
     text = (place / "channel.toml").read_text(encoding="utf-8")
     more = place / "more.toml"
@@ -190,6 +189,7 @@ def test_cases_that_differ_in_the_channel_train_once(place, tmp_path):
     assert all(value != value for value in results.frame().query("measure == 'time_to_loss 0.001'").value)
 
 
+@pytest.mark.slow
 def test_processes_that_know_nothing_of_each_other_train_once_between_them(place, tmp_path):
     program = (
         "import sys; from pathlib import Path; from cosim.run import run\n"
@@ -284,6 +284,27 @@ def test_a_study_that_is_killed_goes_on_to_the_bytes_of_an_unbroken_one(unbroken
     assert_same(conduct(load_study(place / "channel.toml"), out, workers=2), unbroken)
 
 
+@pytest.mark.slow
+def test_a_study_killed_at_many_random_instants_goes_on_to_the_bytes_of_an_unbroken_one(
+    unbroken, place, tmp_path
+):
+    """The study and its workers, in turns, until it is through."""
+    out, chance, num_killed = tmp_path / "out", stream(0, "many kills").generator(), 0
+    for number in range(20):
+        if out.exists():
+            for file in sorted(out.glob("runs/*/*/spans.parquet"))[:: 1 + number % 3]:
+                shutil.rmtree(file.parent)  # or it would soon be through
+        process = start(place / "channel.toml", out, "--workers", str(1 + number % 3))
+        time.sleep(float(chance.uniform(0.3, 4.0)))
+        victims = [process.pid] if number % 2 else children(process.pid)[:1]
+        for one in victims if process.poll() is None else ():
+            os.kill(one, signal.SIGKILL)
+            num_killed += 1
+        process.communicate(timeout=120)
+    assert num_killed > 5
+    assert_same(conduct(load_study(place / "channel.toml"), out, workers=2), unbroken)
+
+
 def test_workers_of_a_killed_study_end_at_once(place, tmp_path):
     process = start(place / "channel.toml", tmp_path / "out", "--workers", "2")
     while len(workers := children(process.pid)) < 2:
@@ -331,8 +352,6 @@ def test_ctrl_c_leaves_a_study_that_goes_on(unbroken, place, tmp_path):
 @pytest.fixture
 def made(unbroken, tmp_path):
     """Return a copy of the unbroken study, to be spoilt."""
-    import shutil
-
     return Path(shutil.copytree(unbroken.path, tmp_path / "made"))
 
 

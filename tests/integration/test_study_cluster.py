@@ -149,6 +149,7 @@ def test_a_study_outlives_its_scheduler_if_another_takes_its_place(file, unbroke
     assert_same(Results.open(out), unbroken)
 
 
+@pytest.mark.slow
 def test_a_study_whose_scheduler_is_gone_for_good_says_so_and_goes_on_elsewhere(
     file, unbroken, cluster, tmp_path, monkeypatch
 ):
@@ -167,6 +168,7 @@ def test_a_study_whose_scheduler_is_gone_for_good_says_so_and_goes_on_elsewhere(
     assert_same(conduct(load_study(file), out, workers=1), unbroken)
 
 
+@pytest.mark.slow
 def test_a_study_on_a_cluster_that_is_killed_goes_on(file, unbroken, cluster, tmp_path):
     out = tmp_path / "out"
     process = start(file, out, cluster.address)
