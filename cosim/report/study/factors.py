@@ -61,7 +61,7 @@ class Factor:
         """Whether the levels read better on a logarithmic scale."""
         if not self.numeric or len(self.values) < 3 or self.unit.startswith("dB") or min(self.values) <= 0.0:
             return False
-        return bool(max(self.values) / min(self.values) >= 8.0)
+        return bool(max(self.values) / min(self.values) >= 5.0)
 
 
 @dataclass(frozen=True)

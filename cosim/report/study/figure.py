@@ -7,6 +7,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
+from cosim.report.quantities import percent
 from cosim.report.study.findings import best_pair
 from cosim.report.study.panels import (
     draw_convergence,
@@ -151,8 +152,8 @@ def head_lines(content: dict[str, Any]) -> list[str]:
 def box_lines(content: dict[str, Any]) -> list[str]:
     """Return the credibility box as lines that fit the width."""
     rows = [*content["credibility"]]
-    told = {one["indices"]["told"] for one in content["measures"] if one["indices"] is not None}
-    rows += [["indices", "; ".join(sorted(told))]] if told else []
+    told = dict.fromkeys(_told(one["indices"]) for one in content["measures"] if one["indices"] is not None)
+    rows += [["indices", "; ".join(told)]] if told else []
     lines = []
     for what, text in rows:
         lines += wrap(f"{what}: {text}", _LETTERS_A_LINE, subsequent_indent="    ")
@@ -161,6 +162,14 @@ def box_lines(content: dict[str, Any]) -> list[str]:
             f"failed: {one['case']}, replication {one['replication']}: {one['reason']}", _LETTERS_A_LINE
         )
     return lines
+
+
+def _told(indices: dict[str, Any]) -> str:
+    if indices["explained"] is None:
+        return str(indices["told"])
+    return (
+        f"{indices['told']}; it foretells {percent(indices['explained'])} of the variance of cases left out"
+    )
 
 
 def _draw_nothing(axes: "Axes") -> None:
