@@ -41,6 +41,10 @@ class Decisions:
         ``amounts(lesson, cut_layer, lora_rank)``: what the scheme sends and computes.
     cut_layers
         Cut layers the scheme can take, ascending.
+    client_cut_layers
+        Cut layers of the clients where they are given and differ.
+    may_cut_apart
+        Whether the scheme lets them differ.
     sparsity
         ``sparsity(lesson, lora_rank)``: what may be left out of the adapters, None if nothing.
     local_steps
@@ -73,6 +77,8 @@ class Decisions:
         sparsity: Callable[[Lesson, int], Sparsity | None],
         local_steps: int,
         links: Collection[str],
+        client_cut_layers: tuple[int, ...] | None = None,
+        may_cut_apart: bool = False,
         is_closed_form: bool = False,
         first: Allocation | None = None,
     ) -> None:
@@ -82,6 +88,8 @@ class Decisions:
         self._lesson = lesson
         self._amounts = partial(amounts, lesson)
         self._cut_layers = cut_layers
+        self._client_cut_layers = client_cut_layers
+        self._may_cut_apart = may_cut_apart
         self._sparsity = partial(sparsity, lesson)
         self._local_steps = local_steps
         self._links = links
@@ -107,7 +115,8 @@ class Decisions:
     def decide(self, time_ns: int, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits.
 
-        Cut layer and rank stay what the first decision in force made them.
+        Cut layers and rank stay what the first decision in force made them, and cut
+        layers what the scenario gives each client.
 
         Raises
         ------
@@ -118,11 +127,11 @@ class Decisions:
         if kept is None and self._first is not None:
             return self._first
         allocation = self._allocator.allocate(state)
-        if kept is not None and (allocation.cut_layer, allocation.lora_rank) != (
-            kept.cut_layer,
-            kept.lora_rank,
-        ):
-            allocation = replace(allocation, cut_layer=kept.cut_layer, lora_rank=kept.lora_rank, plan=None)
+        given = state.client_cut_layers or (None if kept is None else kept.cut_layer)
+        cut = allocation.cut if given is None else given
+        lora_rank = allocation.lora_rank if kept is None else kept.lora_rank
+        if (cut, lora_rank) != (allocation.cut, allocation.lora_rank):
+            allocation = replace(allocation.cut_at(cut), lora_rank=lora_rank, plan=None)
         allocation.check(state, shares_in_time=self._allocator.shares_in_time)
         return allocation
 
@@ -204,8 +213,12 @@ class Decisions:
         lesson, decided = self._lesson, self.current
         lora_rank = lesson.lora.rank if decided is None else decided.lora_rank
         cut_layer, cut_layers = lesson.model.cut_layer, self._cut_layers
+        client_cut_layers = self._client_cut_layers
         if decided is not None:
             cut_layer, cut_layers = decided.cut_layer, (decided.cut_layer,)
+            client_cut_layers = decided.client_cut_layers
+        elif client_cut_layers is not None:
+            cut_layer = min(client_cut_layers)
         elif cut_layer not in cut_layers:
             cut_layer = cut_layers[-1]
         sparsity = self._sparsity(lora_rank)
@@ -220,6 +233,8 @@ class Decisions:
             amounts=self._amounts,
             cut_layer=cut_layer,
             cut_layers=cut_layers,
+            client_cut_layers=client_cut_layers,
+            may_cut_apart=self._may_cut_apart,
             lora_rank=lora_rank,
             local_steps=self._local_steps,
             weights=np.array(lesson.weights),

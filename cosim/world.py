@@ -81,7 +81,7 @@ class World:
         What is learned.
     executor
         Who computes values at the rank the allocator decided on.
-    amounts, cut_layers, sparsity, local_steps, links
+    amounts, cut_layers, client_cut_layers, may_cut_apart, sparsity, local_steps, links
         The scheme's, as for :class:`~cosim.decisions.Decisions`.
     watch
         Called at the end of each round.
@@ -111,6 +111,8 @@ class World:
         local_steps: int,
         links: Collection[str],
         watch: Callable[[Progress], None],
+        client_cut_layers: tuple[int, ...] | None = None,
+        may_cut_apart: bool = False,
         turns: Sequence[Turn] = (),
         is_closed_form: bool = False,
         first: Allocation | None = None,
@@ -141,6 +143,8 @@ class World:
             lesson=lesson,
             amounts=amounts,
             cut_layers=cut_layers,
+            client_cut_layers=client_cut_layers,
+            may_cut_apart=may_cut_apart,
             sparsity=sparsity,
             local_steps=local_steps,
             links=links,
@@ -179,7 +183,9 @@ class World:
             told["predicted_total_s"] = allocation.plan.total_s
         for name, value in told.items():
             self.log.metrics.add(self.clock.now, 0, 0, MAIN_SERVER, name, value)
-        return Training(self.lesson, allocation.cut_layer, allocation.lora_rank)
+        for name, cut in zip(self.client_names, allocation.client_cut_layers or (), strict=False):
+            self.log.metrics.add(self.clock.now, 0, 0, name, "cut_layer", float(cut))
+        return Training(self.lesson, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers)
 
     def _put_in_force(self, allocation: Allocation) -> None:
         self.decisions.put_in_force(allocation, self.clock.now, self._round)

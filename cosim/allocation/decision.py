@@ -1,7 +1,7 @@
 """A decision, and the limits it must keep."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -74,6 +74,12 @@ class Allocation:
     def cut(self) -> int | tuple[int, ...]:
         """Blocks kept on every client, or on each client in turn where they differ."""
         return self.cut_layer if self.client_cut_layers is None else self.client_cut_layers
+
+    def cut_at(self, cut: int | tuple[int, ...]) -> "Allocation":
+        """Return the same grants at another cut."""
+        if isinstance(cut, int):
+            return replace(self, cut_layer=cut, client_cut_layers=None)
+        return replace(self, cut_layer=min(cut), client_cut_layers=cut)
 
     def check(self, state: CellState, *, shares_in_time: bool) -> None:
         """Hold the decision against the limits of the cell.

@@ -194,12 +194,7 @@ def decide(
         for link, (owners, powers) in solution.items()
     }
     cut, lora_rank = choices.cuts[choice], int(choices.lora_ranks[choice])
-    bare = Allocation(
-        grants,
-        cut if isinstance(cut, int) else min(cut),
-        lora_rank,
-        client_cut_layers=None if isinstance(cut, int) else cut,
-    )
+    bare = Allocation(grants, 1, lora_rank).cut_at(cut)
     rounds = float(choices.rounds[choice])
     round_s = predict(state, bare).round_s
     plan = Plan(

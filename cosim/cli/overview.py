@@ -1,6 +1,6 @@
 """What a scenario would run, in a few lines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.executor import TimingOnly
@@ -21,7 +21,8 @@ def overview(prepared: Prepared) -> Iterator[str]:
     yield (
         f"  model      {scenario.model.base.describe()}: {shape.num_layers} blocks of width "
         f"{shape.hidden_size}, {amount(shape.num_weights, 'weights')}; cut after block "
-        f"{scenario.model.cut_layer}, LoRA rank {scenario.lora.rank}"
+        f"{_listed(scenario.client_cut_layers or (scenario.model.cut_layer,))}, "
+        f"LoRA rank {scenario.lora.rank}"
     )
     yield (
         f"  data       {count(sum(shares))} training examples, {min(shares)} to {max(shares)} a client "
@@ -60,13 +61,21 @@ def _decision(prepared: Prepared) -> Iterator[str]:
     predicted_s = world.decisions.predicted_round_s()
     if predicted_s is None:
         return
-    chosen = f"cut after block {allocation.cut_layer}, LoRA rank {allocation.lora_rank}"
+    cut = f"cut after block {allocation.cut_layer}"
+    if allocation.client_cut_layers is not None:
+        cut = f"cut after block {_listed(allocation.client_cut_layers)}"
+    chosen = f"{cut}, LoRA rank {allocation.lora_rank}"
     told = f"  decision   {chosen}: {duration(predicted_s * NS_PER_S)} a round while the air holds still"
     plan = allocation.plan
     if plan is not None and plan.rounds_to_target != 1.0:
         total = duration(plan.total_s * NS_PER_S)
         told += f", {plan.rounds_to_target:.3g} rounds to target, {total} in all"
     yield told
+
+
+def _listed(cuts: Sequence[int]) -> str:
+    """Return the cuts of all clients in short."""
+    return str(cuts[0]) if len(set(cuts)) == 1 else f"{', '.join(map(str, cuts))} client by client"
 
 
 def warnings(scenario: Scenario) -> list[str]:

@@ -171,6 +171,11 @@ class Lesson:
             adapted_blocks=self.adapted_blocks,
         )
 
+    def server_batch_bytes(self, cut_layer: int, lora_rank: int) -> int:
+        """Return what of that is for one mini-batch that was cut there, bytes."""
+        with_one, without = (self.server_memory_bytes(cut_layer, lora_rank, count) for count in (1, 0))
+        return with_one - without
+
     def whole_memory_bytes(self, lora_rank: int) -> int:
         """Return what the uncut model needs for a step, bytes: all blocks, and then the head."""
         num_layers = self.shape.num_layers

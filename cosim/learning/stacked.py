@@ -84,13 +84,14 @@ class StackedTrainer:
         wanted = {}
         if self._lesson.client_trains(cut_layer):
             wanted = {"gradient": arrived.requires_grad_()}
-        return self._exchange(works, adapters, arrived, cut_layer + 1, wanted)
+        behind = self._trainer.behind_cut(stacked(adapters), cut_layer)
+        return self._exchange(works, behind, arrived, cut_layer + 1, wanted)
 
     def _whole_gradient(
         self, works: Sequence[Work], adapters: Sequence[Any], residuals: Sequence[Any] = ()
     ) -> list[dict[str, Any]]:
         hidden, first_block = self._begin(works, self._model.shape.num_layers)
-        return self._exchange(works, adapters, hidden, first_block, {}, _shared(residuals))
+        return self._exchange(works, stacked(adapters), hidden, first_block, {}, _shared(residuals))
 
     def _begin(self, works: Sequence[Work], last_block: int) -> tuple[Tensor, int]:
         """Return what the frozen blocks in front make of all mini-batches, and the block that is next."""
@@ -103,7 +104,7 @@ class StackedTrainer:
     def _exchange(
         self,
         works: Sequence[Work],
-        adapters: Sequence[Any],
+        adapter: Adapter,
         hidden: Tensor,
         first_block: int,
         wanted: dict[str, Tensor],
@@ -111,7 +112,7 @@ class StackedTrainer:
     ) -> list[dict[str, Any]]:
         """Return losses, and the gradients of ``wanted`` and of what is trained of the adapters."""
         model, num_works, batch = self._model, len(works), self._batch(works)
-        leaves = leaves_of(stacked(adapters), works[0].settings.get("frozen"))
+        leaves = leaves_of(adapter, works[0].settings.get("frozen"))
         hidden = self._blocks(leaves, hidden, batch, first_block, model.shape.num_layers, residual)
         last = model.last_positions(batch)
         last = None if last is None else _by_work(last, num_works)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cosim.learning.aggregator import Server
-from cosim.learning.aggregator.sums import factor_of, only, truncated, weighted_sum
+from cosim.learning.aggregator.sums import factor_of, mean_of_given, only, truncated, weighted_sum
 from cosim.learning.codec import Codec, Sending
 from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
@@ -53,6 +53,8 @@ class Trainer:
             "select": self._select,
             "aggregate": self._aggregate,
             "distribute": self._distribute,
+            "merge": self._merge,
+            "part": self._part_of,
             "evaluate": self._evaluate,
             "mean_evaluation": self._mean_evaluation,
             "export": self._export,
@@ -69,13 +71,7 @@ class Trainer:
 
     def _start(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         whole = self._model.initial_adapter()
-        if settings["part"] == "client":
-            names = self._model.client_names(settings["cut_layer"])
-        elif settings["part"] == "server":
-            names = self._model.server_names(settings["cut_layer"])
-        else:
-            names = tuple(whole)
-        adapter = {name: whole[name] for name in names}
+        adapter = whole if settings["part"] == "whole" else self._part_of(settings, whole)["adapter"]
         return {"adapter": adapter, "optimizer": self._lesson.training.optimizer.start(adapter)}
 
     def _client_forward(
@@ -91,7 +87,7 @@ class Trainer:
     def _server_exchange(
         self, settings: Mapping[str, Any], adapter: Adapter, activations: Tensor
     ) -> dict[str, Any]:
-        leaves = leaves_of(adapter)
+        leaves = leaves_of(self.behind_cut(adapter, settings["cut_layer"]))
         arrived = activations.detach()
         wanted = {}
         if self._lesson.client_trains(settings["cut_layer"]):
@@ -161,7 +157,7 @@ class Trainer:
         optimizer: dict[str, Tensor],
         *gradients: Adapter,
     ) -> dict[str, Any]:
-        gradient = weighted_sum(gradients, settings["weights"])
+        gradient = mean_of_given(gradients, settings["weights"])
         if "regularizer" in settings:
             gradient = self._part(Regularizer, settings["regularizer"]).added(adapter, gradient)
         return self.step(settings, adapter, optimizer, gradient)
@@ -201,6 +197,32 @@ class Trainer:
             trained = only(start, set(settings["trained"]))
             fields["optimizer"] = self._lesson.training.optimizer.start(trained)
         return fields
+
+    def _merge(self, settings: Mapping[str, Any], *inputs: Adapter) -> dict[str, Any]:
+        """Return every block averaged: a client's own where it has one, for others the server's."""
+        *uploads, server = inputs
+        merged: Adapter = {}
+        weighted = list(zip(uploads, settings["weights"], strict=True))
+        for name in self._model.names:
+            terms = [(one[name], weight) for one, weight in weighted if name in one]
+            if not terms:
+                merged[name] = server[name]
+                continue
+            others = settings["absent"] + sum(weight for one, weight in weighted if name not in one)
+            if others > 0.0:
+                terms.append((server[name], others))
+            merged |= weighted_sum([{name: tensor} for tensor, _ in terms], [one for _, one in terms])
+        return {"adapter": self._slab.put(merged)}
+
+    def _part_of(self, settings: Mapping[str, Any], whole: Adapter) -> dict[str, Any]:
+        """Return what of a whole adapter is on one side of a cut."""
+        names = {"client": self._model.client_names, "server": self._model.server_names}[settings["part"]]
+        return {"adapter": {name: whole[name] for name in names(settings["cut_layer"])}}
+
+    def behind_cut(self, adapter: Adapter, cut_layer: int) -> Adapter:
+        """Return what of the main server's adapter works on a mini-batch that was cut there."""
+        names = set(self._model.server_names(cut_layer))
+        return {name: tensor for name, tensor in adapter.items() if name in names}
 
     def _evaluate(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         """Return mean loss over the held-out targets, nats, its perplexity, and the share of targets hit."""

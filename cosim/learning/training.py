@@ -129,14 +129,28 @@ class Training:
         What is learned.
     cut_layer, lora_rank
         As decided; the lesson's own rank is not used.
+    client_cut_layers
+        The cut of each client, where they differ; ``cut_layer`` is then the smallest.
+
+    Attributes
+    ----------
+    cuts
+        Blocks each client keeps.
     """
 
-    def __init__(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> None:
+    def __init__(
+        self,
+        lesson: Lesson,
+        cut_layer: int,
+        lora_rank: int,
+        client_cut_layers: tuple[int, ...] | None = None,
+    ) -> None:
         self.lesson = lesson
         self.cut_layer = cut_layer
+        self.cuts = client_cut_layers or (cut_layer,) * lesson.num_clients
         self.lora_rank = lora_rank
         self.describe = Describer().describe
-        self._split = cache(partial(split_amounts_of, lesson, cut_layer, lora_rank))
+        self._split = cache(partial(split_amounts_of, lesson))
         self._whole = cache(partial(whole_amounts_of, lesson, lora_rank))
         self.optimizer = Told(**lesson.training.optimizer.model_dump(mode="json"))
         self._draws = [
@@ -151,12 +165,11 @@ class Training:
 
     def amounts_of(self, client: int, round_: int) -> SplitAmounts:
         """Return what a client computes and sends in a round behind a cut."""
-        return self._split(self._rank(client), self._kind(round_))
+        return self._split(self.cuts[client], self.lora_rank, self._rank(client), self._kind(round_))
 
-    @cached_property
-    def client_trains(self) -> bool:
-        """Whether clients have an adapter: if not, no gradient is for them and nothing is averaged."""
-        return self.lesson.client_trains(self.cut_layer)
+    def trains(self, client: int) -> bool:
+        """Return whether a client has an adapter: if not, no gradient is for it and nothing is averaged."""
+        return self.lesson.client_trains(self.cuts[client])
 
     @cached_property
     def _base(self) -> Told:
@@ -187,8 +200,11 @@ class Training:
         """Return the first round that is like this one."""
         return (round_ - 1) % self.lesson.aggregator.period + 1
 
-    def start(self, part: str) -> Side:
-        """Return the initial adapter and optimiser of ``part``: client, server or whole."""
+    def start(self, part: str, cut_layer: int | None = None) -> Side:
+        """Return the initial adapter and optimiser of ``part``: client, server or whole.
+
+        Without ``cut_layer`` at the cut of the training, the smallest where they differ.
+        """
         lesson = self.lesson
         work = self.describe(
             "start",
@@ -200,7 +216,7 @@ class Training:
             dtype=lesson.model.dtype,
             device=lesson.model.torch_device,
             lora=lesson.lora.deciding(self.lora_rank),
-            cut_layer=None if part == "whole" else self.cut_layer,
+            cut_layer=None if part == "whole" else cut_layer or self.cut_layer,
             optimizer=self.optimizer,
             seed=stream(lesson.seed, "adapter").torch_seed(),
             torch=_version("torch"),
@@ -231,20 +247,20 @@ class Training:
             :attr:`Exchange.memories` of this client's exchange before.
         """
         codecs = self.lesson.codecs
-        batch = self._batch(client, step)
+        batch, cut_layer = self._batch(client, step), self.cuts[client]
         dropout = self._dropout(client, step)
-        if self.client_trains:
+        if self.trains(client):
             forward = self.describe(
                 "client_forward",
                 mine.model,
                 batch=batch,
-                cut_layer=self.cut_layer,
+                cut_layer=cut_layer,
                 dropout=dropout,
                 **mine.told,
             )
         else:  # the base alone decides, and the same mini-batch gives the same
             forward = self.describe(
-                "client_forward", (), batch=batch, cut_layer=self.cut_layer, dropout=None, base=self._base
+                "client_forward", (), batch=batch, cut_layer=cut_layer, dropout=None, base=self._base
             )
         upload = self.transmit(
             codecs.activation, forward.out("activations"), "main_uplink", client, step, memory=memories[0]
@@ -253,10 +269,10 @@ class Training:
             "server_exchange",
             (server.adapter, upload.tensors),
             batch=batch,
-            cut_layer=self.cut_layer,
+            cut_layer=cut_layer,
             dropout=dropout,
         )
-        if not self.client_trains:
+        if not self.trains(client):
             return Exchange(client, mine, forward, upload, at_server, None, None)
         download = self.transmit(
             codecs.gradient, at_server.out("gradient"), "main_downlink", client, step, memory=memories[1]

@@ -22,6 +22,8 @@ OPERATIONS = {
     "select": 1,
     "aggregate": 1,
     "distribute": 1,
+    "merge": 1,
+    "part": 1,
     "evaluate": 1,
     "coherence": 1,
     "covariance": 1,

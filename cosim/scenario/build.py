@@ -56,6 +56,7 @@ class Prepared:
     ) -> World:
         """Return a fresh world at time zero."""
         scenario = self.scenario
+        cut_layers, client_cut_layers = _cuts(scenario, self.lesson.shape)
         turns = [
             Turn(
                 seconds_to_ns(stage.at_s),
@@ -77,7 +78,9 @@ class Prepared:
             lesson=self.lesson,
             executor=executor,
             amounts=scenario.scheme.amounts,
-            cut_layers=scenario.scheme.cut_layers(self.lesson.shape),
+            cut_layers=cut_layers,
+            client_cut_layers=client_cut_layers,
+            may_cut_apart=scenario.scheme.may_cut_apart,
             sparsity=scenario.scheme.sparsity,
             local_steps=scenario.scheme.local_steps,
             links=scenario.scheme.links,
@@ -202,7 +205,10 @@ def _probe_lesson(scenario: Scenario, found: _Found) -> None:
 def _refuse_cut(scenario: Scenario, shape: ModelShape) -> None:
     if scenario.scheme.cut_layers(shape) == (shape.num_layers,):
         return  # nothing is cut
-    cut_layer, num_layers = scenario.model.cut_layer, shape.num_layers
+    given, num_layers = scenario.client_cut_layers, shape.num_layers
+    place, cut_layer = (
+        ("model.cut_layer", scenario.model.cut_layer) if given is None else ("clients.cut_layer", max(given))
+    )
     if not cut_layer < num_layers:
         places = "1" if num_layers == 2 else f"1 to {num_layers - 1}"
         way_out = (
@@ -210,7 +216,22 @@ def _refuse_cut(scenario: Scenario, shape: ModelShape) -> None:
             if num_layers > 1
             else "a model of 1 layer cannot be cut; take a deeper one."
         )
-        raise ScenarioError(f"model.cut_layer: {cut_layer} leaves nothing for the main server; {way_out}")
+        raise ScenarioError(f"{place}: {cut_layer} leaves nothing for the main server; {way_out}")
+    _, apart = _cuts(scenario, shape)
+    if apart is not None and not scenario.scheme.may_cut_apart:
+        raise ScenarioError(
+            f"clients.cut_layer: {min(apart)} to {max(apart)} are given, and the scheme "
+            f"{scenario.scheme.kind!r} as it is set cuts all clients at the same block; give one for all, or "
+            "take 'split_federated' with the aggregator 'fedavg' and a codec that sends adapters whole."
+        )
+
+
+def _cuts(scenario: Scenario, shape: ModelShape) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the cut layers to choose from, and those of the clients where they are given and differ."""
+    cut_layers, given = scenario.scheme.cut_layers(shape), scenario.client_cut_layers
+    if given is None or not scenario.scheme.is_cut:
+        return cut_layers, None
+    return (given[:1], None) if len(set(given)) == 1 else (cut_layers, given)
 
 
 def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
@@ -272,12 +293,19 @@ def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
     Events change neither, as cut layer and rank stay what it made them.
     """
     allocation = _decide(prepared)
-    needs = prepared.scenario.scheme.memory_bytes(prepared.lesson, allocation.cut_layer, allocation.lora_rank)
-    what = f"training with cut_layer {allocation.cut_layer} and rank {allocation.lora_rank}"
+    lesson, scheme, rank = prepared.lesson, prepared.scenario.scheme, allocation.lora_rank
+    if allocation.client_cut_layers is None:
+        needs = scheme.memory_bytes(lesson, allocation.cut_layer, rank)
+    else:
+        needs = scheme.memory_bytes_apart(lesson, allocation.client_cut_layers, rank)
+    what = f"training with cut_layer {allocation.cut_layer} and rank {rank}"
     server = prepared.main_server
     if MAIN_SERVER in needs:
         found.attempt(lambda: server.refuse_what_does_not_fit(needs[MAIN_SERVER], what))
     by_memory = sorted(prepared.clients, key=lambda device: device.memory_bytes or float("inf"))
     if "client" in needs:  # one client stands for all: a hundred phones of one kind are one fault
         found.attempt(lambda: by_memory[0].refuse_what_does_not_fit(needs["client"], what))
+    for device, cut in zip(prepared.clients, allocation.client_cut_layers or (), strict=False):
+        what = f"training with cut_layer {cut} and rank {rank}"
+        found.attempt(partial(device.refuse_what_does_not_fit, needs[device.name], what))
     return allocation

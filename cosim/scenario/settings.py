@@ -26,11 +26,16 @@ class ClientGroup(Hardware):
         How many.
     max_tx_power_dbm
         Limit of each client's transmit power, summed over its subchannels of a link.
+    cut_layer
+        Blocks these clients keep, whatever an allocator would choose; once any group
+        says so, the others keep ``model.cut_layer``. Without it all clients are cut
+        alike, or as an allocator with ``cut_per_client`` chooses.
     """
 
     count: int = Field(default=5, gt=0)
     max_tx_power_dbm: Decibels = 23.0
     clock_hz: Value = Uniform(low=1.0e9, high=1.6e9)
+    cut_layer: int | None = Field(default=None, ge=1)
 
 
 class Server(Hardware):
@@ -91,6 +96,15 @@ class Scenario(Table):
     radio: Radio = Radio()
     allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
     events: tuple[TimedChange, ...] = ()
+
+    @property
+    def client_cut_layers(self) -> tuple[int, ...] | None:
+        """Blocks each client keeps, where any group of clients says so."""
+        if all(group.cut_layer is None for group in self.clients):
+            return None
+        return tuple(
+            group.cut_layer or self.model.cut_layer for group in self.clients for _ in range(group.count)
+        )
 
     @property
     def num_clients(self) -> int:

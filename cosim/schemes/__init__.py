@@ -1,6 +1,7 @@
 """Who trains what, in which order, and what travels: each scheme one readable recipe."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -73,6 +74,22 @@ class Scheme(Part):
     def sparsity(self, lesson: Lesson, lora_rank: int) -> Sparsity | None:
         """Return what may be left out of the adapters that are sent; None where they are sent whole."""
         return None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether clients hold a part of the model, and send activations of it."""
+        return "main_uplink" in self.links
+
+    @property
+    def may_cut_apart(self) -> bool:
+        """Whether each client may keep a number of blocks of its own."""
+        return False
+
+    def memory_bytes_apart(
+        self, lesson: Lesson, client_cut_layers: Sequence[int], lora_rank: int
+    ) -> dict[str, int]:
+        """Return what each device must hold, bytes, by its name, where clients are cut apart."""
+        raise NotImplementedError(f"{type(self).__name__} cuts all clients at the same block")
 
     @abstractmethod
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:

@@ -183,7 +183,9 @@ class _Play:
     def __init__(self, scheme: Federated, world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
         self.federation = Federation(training, "whole")
-        self.uploads = AdapterUploads(world, self.federation, world.lesson.shape.num_layers)
+        self.uploads = AdapterUploads(
+            world, self.federation, [world.lesson.shape.num_layers] * world.num_clients
+        )
         self.ready: Sequence[int] = ()
 
     def learn(self, round_: int) -> list[LocalRound]:

@@ -1,6 +1,7 @@
 """Split federated LoRA: first blocks on clients, the rest on a main server, adapters averaged."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -14,6 +15,7 @@ from cosim.learning.amounts import download_bits
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
+from cosim.learning.cuts_apart import FederationApart
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Exchange, Side, Training
@@ -38,6 +40,14 @@ class SplitFederated(Scheme):
     activations and are not charged; neither are averaging and the optimiser's
     own arithmetic. Where clients have no adapter (``lora.blocks``) they only
     forward and upload: nothing comes back to them and nothing is averaged.
+
+    Where clients are cut at different blocks (``clients.cut_layer``, or an allocator with
+    ``cut_per_client``; beyond the paper) the main server holds all blocks behind the
+    smallest cut, computes each mini-batch from its client's cut on, and steps a
+    block along the mean over the clients it computes it for. At the end of a round
+    every block is averaged over all clients by their data, the server's version
+    standing for those who do not keep it; what the servers tell each other for
+    that stays at the base station and is not charged.
 
     Attributes
     ----------
@@ -115,6 +125,11 @@ class SplitFederated(Scheme):
         return Codecs(self.activation_codec, self.gradient_codec, self.adapter_codec)
 
     @property
+    def may_cut_apart(self) -> bool:
+        """Clients may be cut at different blocks if their adapters are sent whole and simply averaged."""
+        return self.aggregator.is_plain and not self.adapter_codec.has_mask
+
+    @property
     def averaging(self) -> Aggregator:
         """The aggregator."""
         return self.aggregator
@@ -126,6 +141,17 @@ class SplitFederated(Scheme):
             "client": lesson.client_memory_bytes(cut_layer, lora_rank),
             MAIN_SERVER: lesson.server_memory_bytes(cut_layer, lora_rank, batches),
         }
+
+    def memory_bytes_apart(
+        self, lesson: Lesson, client_cut_layers: Sequence[int], lora_rank: int
+    ) -> dict[str, int]:
+        """Return the need of each client, and of a main server that holds all behind the smallest cut."""
+        names = (f"client-{client}" for client in range(lesson.num_clients))
+        needs = [lesson.client_memory_bytes(cut, lora_rank) for cut in client_cut_layers]
+        batches = [lesson.server_batch_bytes(cut, lora_rank) for cut in client_cut_layers]
+        at_once = sum(batches) if self.server_batch == "joint" else max(batches)
+        idle = lesson.server_memory_bytes(min(client_cut_layers), lora_rank, 0)
+        return {**dict(zip(names, needs, strict=True)), MAIN_SERVER: idle + at_once}
 
     def run(self, world: World) -> Steps:
         """Play all rounds."""
@@ -164,11 +190,12 @@ class _Play:
 
     def __init__(self, scheme: SplitFederated, world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
-        self.federation = Federation(training, "client")
+        self.apart = FederationApart(training) if len(set(training.cuts)) > 1 else None
+        self.federation = self.apart or Federation(training, "client")
         self.server = training.start("server")
         self.taking_part = list(range(world.num_clients))
         self.ready: Sequence[int] = ()
-        self.uploads = AdapterUploads(world, self.federation, training.cut_layer)
+        self.uploads = AdapterUploads(world, self.federation, training.cuts)
         self._late: dict[int, Process] = {}
         self._memories: list[tuple[Output | None, Output | None]] = [(None, None)] * world.num_clients
 
@@ -198,7 +225,7 @@ class _Play:
 
     def average(self, moment: Moment) -> Steps:
         """Upload of the client adapters, their average, and its download by everybody."""
-        if self.training.client_trains:
+        if any(map(self.training.trains, range(self.world.num_clients))):
             yield from self._average_adapters(moment)
         if self.scheme.deadline_s is not None:
             self.world.note(moment, "num_clients_in_time", len(self.taking_part))
@@ -206,13 +233,17 @@ class _Play:
 
     def _average_adapters(self, moment: Moment) -> Steps:
         federation, round_, send = self.federation, moment.round, self.world.send
-        self.uploads.describe(round_, self.taking_part)
+        self.uploads.describe(round_, filter(self.training.trains, self.taking_part))
         if self.uploads.hang_on_values(round_):
             self._go_on(self.uploads.find_bits(round_, self._held))
+        if self.apart is not None:
+            self.apart.meet(self.server.adapter, self.taking_part)
         average = self.uploads.average(round_)
-        sending = [self.uploads.send(client, moment, self.ready) for client in self.taking_part]
+        sending = [self.uploads.send(client, moment, self.ready) for client in self.uploads.sent]
         arrived = yield from self.world.together(sending, "adapter upload of client")
-        averaged = yield from self.world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
+        averaged = yield from self.world.compute(
+            FEDERATED_SERVER, "aggregate", moment, 0, average, arrived or self.ready
+        )
         downloads = [
             send(
                 "federated_downlink",
@@ -224,15 +255,18 @@ class _Play:
                 [averaged],
             )
             for client in range(self.world.num_clients)
+            if self.training.trains(client)
         ]
         self.ready = yield from self.world.together(downloads, "adapter download of client")
         federation.hand_out(round_ + 1)
+        if self.apart is not None:
+            self.server = replace(self.server, adapter=self.apart.server_adapter)
 
     def _download_bits(self, client: int, round_: int) -> int:
         training = self.training
         rank = training.lesson.aggregator.rank(client, training.lora_rank)
         return download_bits(
-            training.lesson, training.cut_layer, training.lora_rank, rank, round_, self.taking_part
+            training.lesson, training.cuts[client], training.lora_rank, rank, round_, self.taking_part
         )
 
     def evaluate(self, round_: int) -> None:
@@ -288,7 +322,7 @@ class _Play:
         self, moment: Moment, work: Work, exchanges: Sequence[Exchange], arrived: Sequence[int]
     ) -> Steps:
         """Compute forward and backward of all mini-batches on the main server as one job."""
-        flop = self.training.amounts_of(0, moment.round).server_flop * len(exchanges)
+        flop = sum(self.training.amounts_of(one.client, moment.round).server_flop for one in exchanges)
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, work, arrived
         )

@@ -28,7 +28,7 @@ class AdapterUploads:
     federation
         What clients have to send.
     num_blocks
-        How many blocks a client has.
+        How many blocks each client has.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class AdapterUploads:
         (num_pairs,); zeros for clients that were not asked.
     """
 
-    def __init__(self, world: World, federation: Federation, num_blocks: int) -> None:
+    def __init__(self, world: World, federation: Federation, num_blocks: Sequence[int]) -> None:
         self.world, self.federation = world, federation
         self.codec = world.lesson.codecs.adapter
         self.sent: dict[int, Transmission] = {}
@@ -160,7 +160,8 @@ class AdapterUploads:
             self.world.measure(moment, self.world.client_names[client], name, figure)
         bits = self._found.get(client, self._exact(client, moment.round))
         if bits is None:  # nothing is computed
-            layout = upload_layout(self.world.lesson, self._num_blocks, self._rank(client), moment.round)
+            num_blocks = self._num_blocks[client]
+            layout = upload_layout(self.world.lesson, num_blocks, self._rank(client), moment.round)
             bits = self.codec.max_bits(layout, self._keep_ratio(client))
         bits += REPORT_BITS if self.world.decisions.needs_energies else 0
         return (
@@ -181,10 +182,13 @@ class AdapterUploads:
     def _exact(self, client: int, round_: int) -> int | None:
         """Return the bits a client sends, where no value decides them."""
         kind = (round_ - 1) % self.federation.aggregator.period + 1
-        return self._exact_bits(self._rank(client), kind, self._keep_ratio(client))
+        num_blocks = self._num_blocks[client]
+        return self._exact_bits(num_blocks, self._rank(client), kind, self._keep_ratio(client))
 
-    def _bits_of_layout(self, client_rank: int, round_: int, keep_ratio: float | None) -> int | None:
-        layout = upload_layout(self.world.lesson, self._num_blocks, client_rank, round_)
+    def _bits_of_layout(
+        self, num_blocks: int, client_rank: int, round_: int, keep_ratio: float | None
+    ) -> int | None:
+        layout = upload_layout(self.world.lesson, num_blocks, client_rank, round_)
         return self.codec.bits(layout, keep_ratio)
 
     def _rank(self, client: int) -> int:

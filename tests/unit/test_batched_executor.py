@@ -111,7 +111,7 @@ class Played:
             self.exchanges += exchanges
             for one in exchanges:
                 self.outputs += [one.loss, one.server.out("adapter_gradient")]
-                if training.client_trains:
+                if training.trains(0):
                     self.outputs.append(one.server.out("gradient"))
         average = training.mean({client: side.adapter for client, side in enumerate(clients)}).out("adapter")
         self.outputs += [average, *server_and(server, clients)]
@@ -160,7 +160,7 @@ def test_adapters_may_be_in_any_blocks(lesson, family, cut_layer, blocks):
     told = lesson(family, cut_layer=cut_layer, blocks=blocks)
     sequential, batched = executors(told)
     played = Played(told)
-    assert played.training.client_trains == (min(blocks) <= cut_layer)
+    assert played.training.trains(0) == (min(blocks) <= cut_layer)
     assert furthest(played.on(sequential), played.on(batched)) <= CLOSE["float64"]
     assert batched.fallback_reason is None
 

@@ -278,6 +278,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     "training.optimizer.sgd.weight_decay": (sgd("weight_decay", 0.02),),
     # the cell: only how many take part
     "clients.count": (Case({"clients.count": 2}, LEARNED),),
+    "clients.cut_layer": (Case({"clients.cut_layer": 2}, ALL),),
 }
 """Every setting that may have to do with learning, and what it moves."""
 
@@ -355,7 +356,8 @@ IN_TIME_PLANE = [path for path in SETTINGS if path.split(".")[0] in TIME_PLANE a
 def test_every_setting_is_either_listed_or_of_the_time_plane():
     """A new setting that may decide what is learned must be listed with what it moves."""
     others = {path for path in SETTINGS if path.split(".")[0] not in (*TIME_PLANE, "allocator")}
-    assert others | {"clients.count"} == set(CASES) | FROM_THE_HUB | REFUSED
+    seldom = {"clients.count", "clients.cut_layer"}
+    assert others | seldom == set(CASES) | FROM_THE_HUB | REFUSED
 
 
 # What moves
@@ -549,6 +551,13 @@ GIVEN = {
 )
 def test_an_allocator_moves_keys_by_cut_layer_and_rank_alone(kind, example, tiny_scenario, keys_of):
     world, keys = play(tiny_scenario({"allocator": {"kind": kind, **example}}))
-    decided = dict(zip(world.log.metrics.name, world.log.metrics.value, strict=True))
-    same = {"model.cut_layer": int(decided["cut_layer"]), "lora.rank": int(decided["lora_rank"])}
+    metrics = world.log.metrics
+    rows = zip(metrics.name, metrics.actor, metrics.value, strict=True)
+    decided = {(name, actor): int(value) for name, actor, value in rows if name in ("cut_layer", "lora_rank")}
+    same = {"lora.rank": decided["lora_rank", "main-server"]}
+    cuts = {actor: cut for (name, actor), cut in decided.items() if name == "cut_layer"}
+    if len(cuts) == 1:
+        same["model.cut_layer"] = cuts["main-server"]
+    else:
+        same["clients"] = [{"count": 1, "cut_layer": cuts[name]} for name in world.client_names]
     assert keys == keys_of(same)

@@ -25,6 +25,23 @@ def weighted_sum(terms: Sequence[Tensors], weights: Sequence[float]) -> Tensors:
     return dict(zip(names, total, strict=True))
 
 
+def mean_of_given(terms: Sequence[Tensors], weights: Sequence[float]) -> Tensors:
+    """Return the weighted sum; a tensor some terms lack is the mean over those that have it.
+
+    Weights add up to one; for the mean they are scaled so that they do again.
+    """
+    names = dict.fromkeys(name for term in terms for name in term)
+    complete = [name for name in names if all(name in term for term in terms)]
+    total = weighted_sum([{name: term[name] for name in complete} for term in terms], weights)
+    for name in names:
+        if name not in total:
+            given = [(term, weight) for term, weight in zip(terms, weights, strict=True) if name in term]
+            share = sum(weight for _, weight in given)
+            alone = [{name: term[name]} for term, _ in given]
+            total |= weighted_sum(alone, [weight / share for _, weight in given])
+    return total
+
+
 def masked_mean(
     terms: Sequence[Tensors], weights: Sequence[float], masks: Sequence[Tensors], known: Tensors
 ) -> Tensors:
