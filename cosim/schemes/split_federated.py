@@ -126,7 +126,7 @@ class SplitFederated(Scheme):
 
     @property
     def may_cut_apart(self) -> bool:
-        """Clients may be cut at different blocks if their adapters are sent whole and simply averaged."""
+        """Clients may be cut at different blocks if what arrives of their adapters is simply averaged."""
         return self.aggregator.is_plain and not self.adapter_codec.has_mask
 
     @property
