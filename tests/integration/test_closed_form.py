@@ -127,8 +127,8 @@ def amounts_of(numbers):
         "server_forward_backward": b * server * numbers["num_clients"],
         "activation_upload": b * n * d * bits,
         "gradient_download": b * n * d * bits,
-        "adapter_upload": cut * sig * d * r * bits,
-        "adapter_download": cut * sig * d * r * bits,
+        "adapter_upload": cut * sig * d * r * max(bits, 32),  # beside bfloat16 an adapter is float32
+        "adapter_download": cut * sig * d * r * max(bits, 32),
         "aggregate": 0,
     }
 
