@@ -49,12 +49,17 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def change(
-    scenario: Scenario, changes: Mapping[str, Any], seed: int | None = None, source: str = "--set"
+    scenario: Scenario,
+    changes: Mapping[str, Any],
+    seed: int | None = None,
+    source: str = "--set",
+    folder: Path | None = None,
 ) -> Scenario:
     """Return the scenario with settings changed by their paths; checked as a file would be.
 
     A new ``kind`` starts a fresh table: the old kind's settings are dropped. None
-    leaves a setting out.
+    leaves a setting out. Relative paths among the new values count from ``folder``,
+    the current one without it; ``source`` begins the line of each fault.
 
     Raises
     ------
@@ -72,7 +77,7 @@ def change(
         given["seed"] = seed
     for path in sorted(changes, key=lambda path: not path.endswith("kind")):
         _set(given, path, changes[path], source)
-    return _validate(given, source, Path.cwd())
+    return _validate(given, source, folder or Path.cwd())
 
 
 def parse_change(text: str) -> tuple[str, Any]:

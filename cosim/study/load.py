@@ -26,8 +26,10 @@ def load_study(path: Path | str) -> Study:
     except ValidationError as error:
         told = (one.removeprefix("scenario: ") for one in faults(error, given, Study))
         raise ScenarioError("\n".join(f"{path}: {one}" for one in told)) from None
-    base = study.base.expanduser()
-    return study.model_copy(update={"base": (path.parent / base).resolve()})
+    base, folder = study.base.expanduser(), (study.paths_from or Path()).expanduser()
+    return study.model_copy(
+        update={"base": (path.parent / base).resolve(), "paths_from": (path.parent / folder).resolve()}
+    )
 
 
 def study_toml(study: Study) -> str:

@@ -125,7 +125,7 @@ def make_plan(study: Study, *, seed: int | None = None, yes: bool = False) -> Pl
     base = load(study.base)
     first_seed = next(one for one in (seed, study.seed, base.seed) if one is not None)
     _refuse_reserved(study)
-    base = change(base, study.set, first_seed, source=f"{study.name}: set")
+    base = change(base, study.set, first_seed, f"{study.name}: set", study.paths_from)
     paths = tuple(factors(study.vary))
     drawn = list(points(study.vary, first_seed))
     _refuse_same_names(study, drawn)
@@ -173,7 +173,7 @@ def _cases(study: Study, base: Scenario, drawn: list[Point]) -> Iterator[Case]:
     found: dict[str, None] = {}
     for one in drawn:
         try:
-            scenario = change(base, one.settings, source=f"{study.name}: vary")
+            scenario = change(base, one.settings, None, f"{study.name}: vary", study.paths_from)
         except CosimError as fault:
             found.update(dict.fromkeys(str(fault).splitlines()))
             if len(found) >= _MOST_FAULTS:

@@ -212,6 +212,9 @@ class Study(Table):
         What it is called, after its file without it, and what it asks.
     base
         The scenario every case begins with; counts from the study file.
+    paths_from
+        The folder that relative paths among settings count from; that of the study
+        file without it.
     seed
         Replication ``i`` of every case, counted from 0, has this seed plus
         ``i``; the base's without it.
@@ -242,6 +245,7 @@ class Study(Table):
     name: str = Field(min_length=1, pattern=r"^[^./\\][^/\\]*$")
     description: str = ""
     base: Path
+    paths_from: Path | None = None
     seed: int | None = Field(default=None, ge=0)
     timing_only: bool = False
     replications: int = Field(default=3, ge=1)

@@ -19,6 +19,7 @@ from cosim.rng import stream
 from cosim.run import run
 from cosim.scenario.load import load, to_toml
 from cosim.study.conduct import conduct
+from cosim.study.engines.processes import threads_each
 from cosim.study.load import load_study
 from cosim.study.plan import make_plan, run_folder
 from cosim.study.results import Results
@@ -262,6 +263,14 @@ def test_a_case_that_fails_is_kept_apart_and_stops_nobody(partly_bad, tmp_path, 
     ]
 
 
+def test_threads_are_divided_among_workers(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("cosim.study.engines.processes.cores", lambda: 8)
+    assert [threads_each(num_workers) for num_workers in (1, 3, 8, 20)] == [8, 2, 1, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert threads_each(1) == 2
+
+
 # Deaths
 
 
@@ -282,6 +291,19 @@ def test_a_study_that_is_killed_goes_on_to_the_bytes_of_an_unbroken_one(unbroken
         process = start(place / "channel.toml", out, "--workers", "2")
         kill_when(process, out, num_runs)
     assert_same(conduct(load_study(place / "channel.toml"), out, workers=2), unbroken)
+
+
+@pytest.mark.slow
+def test_a_study_killed_while_it_trains_goes_on_to_the_bytes_of_an_unbroken_one(place, tmp_path):
+    whole = conduct(load_study(place / "trained.toml"), tmp_path / "whole", workers=1, keep_values=False)
+    out, chance = tmp_path / "out", stream(0, "killed trainings").generator()
+    for _ in range(4):
+        process = start(place / "trained.toml", out, "--workers", "2", "--store", str(tmp_path / "store"))
+        time.sleep(float(chance.uniform(3.0, 12.0)))
+        process.kill()
+        process.communicate()
+    study = load_study(place / "trained.toml")
+    assert_same(conduct(study, out, workers=2, store=tmp_path / "store"), whole)
 
 
 @pytest.mark.slow

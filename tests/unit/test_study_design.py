@@ -203,8 +203,26 @@ def test_a_study_written_out_is_the_same_study(study, tmp_path):
     )
     path = tmp_path / "again.toml"
     path.write_text(study_toml(one), encoding="utf-8")
-    assert load_study(path) == one
-    assert make_plan(load_study(path)).key == make_plan(one).key
+    assert load_study(path) == one.model_copy(update={"paths_from": tmp_path})
+    again = tmp_path / "elsewhere" / "again.toml"
+    again.parent.mkdir()
+    again.write_text(study_toml(load_study(path)), encoding="utf-8")
+    assert load_study(again) == load_study(path)
+    assert [case.folder for case in make_plan(load_study(path)).cases] == [
+        case.folder for case in make_plan(one).cases
+    ]
+
+
+def test_paths_among_settings_count_from_the_study_file(study, tmp_path):
+    texts = {"kind": "file", "test_fraction": 0.5, "target_column": "text"}
+    path = tmp_path / "paths.toml"
+    varied = study(vary={"grid": {"data.source": [{**texts, "train_path": f"{name}.csv"} for name in "ab"]}})
+    path.write_text(study_toml(varied), encoding="utf-8")
+    plan = make_plan(load_study(path))
+    assert [case.scenario.data.source.train_path for case in plan.cases] == [
+        tmp_path / "a.csv",
+        tmp_path / "b.csv",
+    ]
 
 
 def test_what_only_the_channel_tells_apart_shares_a_training(study):
