@@ -236,7 +236,9 @@ class Shelf:
                 self._take_in(self._folder / name)
 
     def get(self, key: Key, device: str | None = None) -> Any:
-        """Return a value: a number, or by name tensors on ``device``, raw bytes if none is named.
+        """Return a value: a number, or by name tensors on ``device``.
+
+        Without a device, raw bytes come back as bytes and tensors as arrays, for which torch is not needed.
 
         Raises
         ------
@@ -378,7 +380,8 @@ def _tensors(content: bytes, device: str | None) -> Iterator[tuple[str, Any]]:
     if device is None:
         from safetensors.numpy import load as load_arrays
 
-        yield from ((name, one.tobytes()) for name, one in load_arrays(content).items())
+        for name, one in load_arrays(content).items():
+            yield name, one.tobytes() if one.dtype == np.uint8 else one
         return
     from safetensors.torch import load
 

@@ -90,7 +90,7 @@ class AdapterUploads:
 
         def ask(keep: list[Output]) -> list[Output]:
             kept, values = self.world.ask(keep, list(asked.values()))
-            found.extend(value["energies"].cpu().numpy() for value in values)
+            found.extend(np.asarray(value["energies"]) for value in values)
             return kept
 
         kept = federation.settle(ask, [*others, *self.held])

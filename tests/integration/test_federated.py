@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cosim.allocation.equal import Equal
+from cosim.learning.store import Store
+from cosim.record.folder import Record
+from cosim.run import run
 from cosim.scenario.build import check, prepare
 from cosim.schemes.federated import Federated
 from cosim.units import NS_PER_S
@@ -95,3 +98,38 @@ def test_a_client_without_memory_for_the_whole_model_is_refused_with_the_numbers
     (fault,) = check(tiny_scenario({**FEDERATED, "clients.memory_bytes": 1e5}))
     assert "client-0" in fault
     assert "memory" in fault
+
+
+SOFT_TSFA = {
+    "scheme": {
+        "kind": "federated",
+        "num_rounds": 4,
+        "local_steps": 2,
+        "adapter_codec": {"kind": "soft"},
+        "regularizer": {"kind": "orthogonality"},
+    },
+    "lora.target_modules": ["all-linear"],
+    "allocator": {"kind": "tsfa", "latency_limit_s": 0.08},
+    "radio.federated_uplink": {"bandwidth_hz": 1e5, "num_subchannels": 3},
+    "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.05},
+}
+
+
+@pytest.mark.parametrize(
+    "codec", [{"kind": "soft"}, {"kind": "soft", "importance": "norm", "error_feedback": False}]
+)
+def test_what_decides_a_round_is_recalled_as_it_was_computed(tiny_scenario, tmp_path, codec):
+    """Energies come from the store in the bits in which they went in, so that decisions are the same."""
+    scenario = tiny_scenario({**SOFT_TSFA, "scheme.adapter_codec": codec})
+    store = Store(tmp_path / "store")
+    runs = [
+        Record.open(run(scenario, tmp_path / name, store=one))
+        for name, one in (("alone", None), ("first", store), ("again", store))
+    ]
+    assert runs[1].manifest["works"]["recalled"] == 0
+    assert runs[2].manifest["works"]["computed"] == 0
+    for name in ("spans", "metrics", "grants"):
+        first, *others = ((one.path / f"{name}.parquet").read_bytes() for one in runs)
+        assert all(other == first for other in others)
+    ratios = [row["value"] for row in runs[0].metrics.to_pylist() if row["name"] == "keep_ratio"]
+    assert min(ratios) < 1.0 < 2.0 * max(ratios)

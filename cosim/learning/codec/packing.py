@@ -66,7 +66,7 @@ def unpacked(content: bytes, count: int, width: int) -> Ints:
     """Return the ``count`` numbers that :func:`packed` wrote."""
     if width % 8:
         return unpacked_rows(content, [(count, width)])[0]
-    columns = np.frombuffer(content, dtype=np.uint8, count=count * width // 8).reshape(count, -1).T
+    columns = np.frombuffer(content, dtype=np.uint8, count=count * width // 8).reshape(count, width // 8).T
     numbers = np.zeros(count, dtype=np.int64)
     for column in columns:
         numbers = (numbers << 8) | column
