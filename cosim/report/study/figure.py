@@ -152,8 +152,11 @@ def head_lines(content: dict[str, Any]) -> list[str]:
 def box_lines(content: dict[str, Any]) -> list[str]:
     """Return the credibility box as lines that fit the width."""
     rows = [*content["credibility"]]
-    told = dict.fromkeys(_told(one["indices"]) for one in content["measures"] if one["indices"] is not None)
-    rows += [["indices", "; ".join(told)]] if told else []
+    told: dict[str, list[str]] = {}
+    for one in content["measures"]:
+        if one["indices"] is not None and one["differs"]:
+            told.setdefault(_told(one["indices"]), []).append(one["label"])
+    rows += [[f"indices of {', '.join(labels)}", text] for text, labels in told.items()]
     lines = []
     for what, text in rows:
         lines += wrap(f"{what}: {text}", _LETTERS_A_LINE, subsequent_indent="    ")

@@ -101,7 +101,7 @@ def draw_points(axes: "Axes", content: dict[str, Any], measure: dict[str, Any], 
         ecolor="#BBBBBB",
     )
     if across["log"]:
-        axes.set_xscale("log")
+        _make_log(axes)
     axes.set_xlabel(axis_label(across["label"], unit), labelpad=1.5)
     axes.set_ylabel(axis_label(measure["label"], measure["shownUnit"]), labelpad=1.5)
     axes.grid(**_GRID)
@@ -335,6 +335,15 @@ def _places(axes: "Axes", factor: dict[str, Any]) -> tuple[Floats, float]:
         axes.set_xticks(places, [f"{one:.3g}" for one in places])
         axes.minorticks_off()
     return places, float(np.diff(places).min())
+
+
+def _make_log(axes: "Axes") -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _name(axes: "Axes", factor: dict[str, Any], measure: dict[str, Any]) -> None:

@@ -78,6 +78,11 @@ class StudyPage {
       const say = ([row, at]) => `${panels.told(measure, row.mean)} (${cases[at].label})`;
       lines.push(`${panels.capital(measure.label)}: from ${say(known[0])} to ${say(known.at(-1))}.`);
     }
+    if (measure.indices) {
+      const { first, total } = measure.indices;
+      const order = this.content.factors.map((_, at) => at).sort((one, other) => total.value[other] - total.value[one]);
+      lines.push(`What matters: ${order.slice(0, 3).map((at) => `${this.content.factors[at].label} (${percent(Math.max(first.value[at], 0))} of the variance alone, ${percent(Math.max(total.value[at], 0))} with others)`).join(", ")}.`);
+    }
     const rows = panels.compared(measure);
     const of = (verdict) => rows.filter(([, row]) => row.detectable === verdict);
     if (rows.length) {
@@ -105,13 +110,29 @@ class StudyPage {
   table(measure) {
     const { cases } = this.content;
     const { panels } = this;
-    const heads = ["case", "n", "missed", "mean", `${panels.level} interval`, "half-width", "difference", "its interval", "relative", "pairs worth", "detectable"];
-    const rows = measure.cases.map((row, at) => {
-      const keys = [cases[at].label, row.n, row.missing, row.mean, row.low, row.relative_half_width, row.difference, row.difference_low, row.relative_difference, row.variance_reduction, row.detectable];
-      const range = (low, high) => (low === null ? "–" : `${number(low / measure.scale, 4)} to ${number(high / measure.scale, 4)}`);
-      const share = (value) => (value === null ? "–" : `${number(100 * value)} %`);
-      return { keys, cells: [cases[at].label, row.n, row.missing || "", panels.told(measure, row.mean), range(row.low, row.high), share(row.relative_half_width), row.difference === null ? "" : panels.told(measure, row.difference), row.difference === null ? "" : range(row.difference_low, row.difference_high), row.difference === null ? "" : share(row.relative_difference), row.difference === null || row.variance_reduction === null ? "" : `${number(row.variance_reduction)}×`, row.detectable || ""] };
-    });
+    const range = (low, high) => (low === null ? "–" : `${number(low / measure.scale, 4)} to ${number(high / measure.scale, 4)}`);
+    const share = (value) => (value === null ? "–" : `${number(100 * value)} %`);
+    const unless = (row, text) => (row.difference === null ? "" : text());
+    const drawn = this.content.design === "ranges" ? this.content.factors : [];
+    const columns = [
+      ["case", (row, at) => cases[at].label, (row, at) => cases[at].label],
+      ...drawn.map((factor, which) => [factor.label, (row, at) => factor.levels[cases[at].levels[which]], (row, at) => cases[at].levels[which]]),
+      ["n", (row) => row.n, (row) => row.n],
+      ["missed", (row) => row.missing || "", (row) => row.missing],
+      ["mean", (row) => panels.told(measure, row.mean), (row) => row.mean],
+      [`${panels.level} interval`, (row) => range(row.low, row.high), (row) => row.low],
+      ["half-width", (row) => share(row.relative_half_width), (row) => row.relative_half_width],
+    ];
+    if (panels.compared(measure).length) {
+      columns.push(
+        ["difference", (row) => unless(row, () => panels.told(measure, row.difference)), (row) => row.difference],
+        ["its interval", (row) => unless(row, () => range(row.difference_low, row.difference_high)), (row) => row.difference_low],
+        ["relative", (row) => unless(row, () => share(row.relative_difference)), (row) => row.relative_difference],
+        ["pairs worth", (row) => (row.variance_reduction === null ? "" : `${number(row.variance_reduction)}×`), (row) => row.variance_reduction],
+        ["detectable", (row) => row.detectable || "", (row) => row.detectable]);
+    }
+    const heads = columns.map(([head]) => head);
+    const rows = measure.cases.map((row, at) => ({ keys: columns.map(([, , key]) => key(row, at)), cells: columns.map(([, cell]) => cell(row, at)) }));
     if (this.sorted !== null) {
       const [at, sign] = this.sorted;
       const order = (one, other) => (one.keys[at] === null ? 1 : other.keys[at] === null ? -1 : one.keys[at] < other.keys[at] ? -sign : one.keys[at] > other.keys[at] ? sign : 0);

@@ -53,6 +53,12 @@ class Logarithmic {
 
   ticks(most) {
     const some = [...new Set(this.values)].sort((a, b) => a - b);
+    if (some.length > 12) {
+      const decades = steps(Math.floor(Math.log10(this.from)), Math.ceil(Math.log10(this.to)), 40).filter(Number.isInteger);
+      const found = decades.flatMap((power) => [1, 2, 5].map((one) => one * 10 ** power)).filter((one) => one >= this.from && one <= this.to);
+      const kept = found.length > most ? found.filter((one) => Math.abs(Math.log10(one) % 1) < 1e-9) : found;
+      return kept.map((at) => [at, number(at)]);
+    }
     const every = Math.ceil(some.length / most);
     return some.filter((_, at) => at % every === 0).map((at) => [at, number(at)]);
   }
