@@ -1,5 +1,6 @@
 """A scenario in, a run folder out."""
 
+import logging
 import os
 import subprocess
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 from cosim.errors import RecordError
 from cosim.learning.executor import Executor, TimingOnly
+from cosim.learning.payload import bits_are_known
 from cosim.learning.store import LostValueError, Store
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
@@ -19,6 +21,8 @@ from cosim.scenario.load import change, load, run_hash, to_toml
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
+
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -197,6 +201,10 @@ def _play(
 ) -> Path:
     """Play a run to its end and write its record; whatever stops it leaves the record marked failed."""
     began = time.monotonic()
+    bits = "exact"
+    if timing_only and not bits_are_known(prepared.lesson, prepared.num_blocks):
+        bits = "at most"
+        _log.warning("bits that hang on values are charged as the most they can be")
     with record.writing():
         record.mark("running")
 
@@ -215,7 +223,8 @@ def _play(
             with record.writing():
                 world.save_adapter(record.adapter_folder)
                 plan = world.plan()
-                record.finish(world.log, "complete", plan=plan, **_outcome(world, store, began))
+                outcome = _outcome(world, store, began)
+                record.finish(world.log, "complete", plan=plan, bits=bits, **outcome)
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:

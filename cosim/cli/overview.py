@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.executor import TimingOnly
+from cosim.learning.payload import payloads
 from cosim.radio.settings import DownlinkSettings
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import Prepared
@@ -36,9 +37,19 @@ def overview(prepared: Prepared) -> Iterator[str]:
     )
     if "federated_uplink" in scheme.links:
         yield f"  averaging  {_averaging(scheme.averaging)}"
+    yield from _codecs(prepared)
     yield from _decision(prepared)
     for line in warnings(scenario):
         yield f"  warning    {line}"
+
+
+def _codecs(prepared: Prepared) -> Iterator[str]:
+    """Tell what payloads travel as, where they do not as they are."""
+    for name, (codec, layout) in payloads(prepared.lesson, prepared.num_blocks).items():
+        if not codec.is_transparent:
+            exact = "" if codec.bits(layout) is not None else "at most "
+            bits, dense = (amount(one, "bit") for one in (codec.max_bits(layout), layout.dense_bits))
+            yield f"  codec      {name} {codec.kind}: {exact}{bits} instead of {dense}"
 
 
 def _averaging(aggregator: Aggregator) -> str:

@@ -115,6 +115,29 @@ def _head(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{_PEFT}.{last}.bias", (labels,)
 
 
+def payloads(lesson: Lesson, num_blocks: int, round_: int = 1) -> dict[str, tuple[Codec, Layout]]:
+    """Return what goes through which codec, by the name of the setting.
+
+    Parameters
+    ----------
+    num_blocks
+        How many blocks a client has.
+    round_
+        In which round: what is sent of an adapter may change from one to the next.
+    """
+    codecs, activations = lesson.codecs, activation_layout(lesson)
+    return {
+        "activation_codec": (codecs.activation, activations),
+        "gradient_codec": (codecs.gradient, activations),
+        "adapter_codec": (codecs.adapter, upload_layout(lesson, num_blocks, lesson.lora.rank, round_)),
+    }
+
+
+def bits_are_known(lesson: Lesson, num_blocks: int) -> bool:
+    """Return whether the bits of everything sent are known before any value is."""
+    return all(codec.bits(layout) is not None for codec, layout in payloads(lesson, num_blocks).values())
+
+
 def refuse_payloads(lesson: Lesson, num_blocks: int) -> None:
     """Refuse codecs that leave nothing to send, or that do not go with the aggregator.
 
@@ -124,25 +147,21 @@ def refuse_payloads(lesson: Lesson, num_blocks: int) -> None:
         Naming the setting and the way out.
     """
     codecs, aggregator = lesson.codecs, lesson.aggregator
-    rank = lesson.lora.rank
-    layouts = {"activation": activation_layout(lesson), "gradient": activation_layout(lesson)}
     for round_ in range(1, aggregator.period + 1):
-        layout = layouts["adapter"] = upload_layout(lesson, num_blocks, rank, round_)
-        try:
-            codecs.adapter.max_bits(layout)
-        except ValueError as fault:
-            raise ScenarioError(
-                f"scheme.adapter_codec: {codecs.adapter.kind!r} cannot send what the aggregator "
-                f"{aggregator.kind!r} averages: {fault}; take a codec that knows no pairs, such as 'top_k', "
-                "or the aggregator 'fedavg'."
-            ) from None
-        for name, one in layouts.items():
-            codec: Codec = getattr(codecs, name)
-            if one.shapes and codec.sends_nothing(one):
+        for name, (codec, layout) in payloads(lesson, num_blocks, round_).items():
+            try:
+                sends_nothing = bool(layout.shapes) and codec.sends_nothing(layout)
+            except ValueError as fault:
                 raise ScenarioError(
-                    f"scheme.{name}_codec: {codec.kind!r} sends nothing with keep_ratio "
+                    f"scheme.{name}: {codec.kind!r} cannot send what the aggregator "
+                    f"{aggregator.kind!r} averages: {fault}; take a codec that knows no pairs, such as "
+                    "'top_k', or the aggregator 'fedavg'."
+                ) from None
+            if sends_nothing:
+                raise ScenarioError(
+                    f"scheme.{name}: {codec.kind!r} sends nothing with keep_ratio "
                     f"{getattr(codec, 'keep_ratio', 0.0):g}: no tensor has more than "
-                    f"{max(one.sizes.values())} numbers; raise keep_ratio."
+                    f"{max(layout.sizes.values())} numbers; raise keep_ratio."
                 )
     if codecs.adapter.has_mask and not aggregator.takes_masks:
         raise ScenarioError(

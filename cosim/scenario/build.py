@@ -11,7 +11,7 @@ from cosim.compute.device import Device
 from cosim.errors import CosimError, ScenarioError
 from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import refuse_payloads
+from cosim.learning.payload import bits_are_known, refuse_payloads
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
@@ -42,6 +42,11 @@ class Prepared:
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
     allocation: Allocation | None = None
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks a client has, as the scenario says."""
+        return _num_blocks(self.scenario, self.lesson)
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -86,7 +91,7 @@ class Prepared:
             links=scenario.scheme.links,
             watch=watch,
             turns=turns,
-            is_closed_form=scenario.scheme.is_closed_form,
+            is_closed_form=scenario.scheme.is_closed_form and bits_are_known(self.lesson, self.num_blocks),
             first=self.allocation,
         )
 
@@ -179,10 +184,14 @@ def _lesson(scenario: Scenario) -> Lesson:
         codecs=scenario.scheme.codecs,
     )
     _refuse_cut(scenario, lesson.shape)
-    cut_layers = scenario.scheme.cut_layers(lesson.shape)
-    refuse_payloads(lesson, min(scenario.model.cut_layer, cut_layers[-1]))
+    refuse_payloads(lesson, _num_blocks(scenario, lesson))
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
     return lesson
+
+
+def _num_blocks(scenario: Scenario, lesson: Lesson) -> int:
+    cut_layers = scenario.scheme.cut_layers(lesson.shape)
+    return scenario.model.cut_layer if scenario.model.cut_layer in cut_layers else cut_layers[-1]
 
 
 def _probe_lesson(scenario: Scenario, found: _Found) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cosim.cli.overview import overview
 from cosim.errors import CosimError, ScenarioError
 from cosim.learning.codec import Layout
 from cosim.learning.store import Store
@@ -263,6 +264,23 @@ class TestBitsThatHangOnValues:
         assert max(charged) <= most
         assert min(charged) > 0.5 * most
 
+    def test_nothing_is_foreseen_and_a_run_without_values_says_what_it_charges(
+        self, tiny_scenario, play, tmp_path, caplog
+    ):
+        world = play(tiny_scenario({**COUNTED, **UNEVEN}))
+        assert world.plan() is None
+        assert play(tiny_scenario(COUNTED)).plan() is not None
+        changes = {**FEDERATED, **UNEVEN}
+        assert (
+            Record.open(run(tiny_scenario(changes), tmp_path / "bound", timing_only=True)).manifest["bits"]
+            == "at most"
+        )
+        assert "the most they can be" in caplog.text
+        assert (
+            Record.open(run(tiny_scenario(), tmp_path / "exact", timing_only=True)).manifest["bits"]
+            == "exact"
+        )
+
     def test_nothing_is_computed_twice(self, played):
         """What is found out in the middle of a round is kept."""
         hangs = played({**FEDERATED, **UNEVEN}).manifest["works"]
@@ -273,6 +291,15 @@ class TestBitsThatHangOnValues:
         dropped = metric(played({**FEDERATED, **UNEVEN}), "dropped_energy")
         assert len(dropped) == 3 * (3 + 1)  # of each client, and their mean
         assert all(value >= 0.0 for value in dropped)
+
+
+def test_the_overview_tells_what_travels(tiny_scenario):
+    changes = {"scheme.activation_codec": QSGD, **UNEVEN}
+    lines = [line for line in overview(prepare(tiny_scenario(changes))) if line.startswith("  codec")]
+    assert lines == [
+        "  codec      activation_codec qsgd: 6.24 kbit instead of 49.2 kbit",
+        "  codec      adapter_codec soft: at most 9.22 kbit instead of 18.4 kbit",
+    ]
 
 
 class TestRefused:
