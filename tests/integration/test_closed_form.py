@@ -20,6 +20,15 @@ positions = st.tuples(st.floats(30.0, 500.0), st.floats(-500.0, 500.0))
 
 
 @st.composite
+def cuts(draw, num_clients, num_layers):
+    """Return the cut of each client: mostly the same, and sometimes each its own."""
+    one = st.integers(1, num_layers - 1)
+    if draw(st.booleans()):
+        return draw(st.lists(one, min_size=num_clients, max_size=num_clients))
+    return [draw(one)] * num_clients
+
+
+@st.composite
 def cells(draw):
     """Return the numbers of a scenario, as its author would choose them."""
     num_clients = draw(st.integers(1, 5))
@@ -47,7 +56,7 @@ def cells(draw):
         "width": heads * 4 * draw(st.integers(1, 6)),
         "heads": heads,
         "vocabulary_size": draw(st.integers(260, 3000)),
-        "cut_layer": draw(st.integers(1, num_layers - 1)),
+        "cut_layers": draw(cuts(num_clients, num_layers)),
         "rank": draw(st.integers(1, 9)),
         "all_linear": draw(st.booleans()),
         "dtype": draw(st.sampled_from(["float32", "float64", "bfloat16"])),
@@ -87,10 +96,12 @@ def scenario_of(numbers, tiny_scenario):
             numbers["clock_hz"], numbers["flop_per_cycle"], numbers["power_dbm"], strict=True
         )
     ]
+    if len(set(numbers["cut_layers"])) > 1:
+        clients = [{**one, "cut_layer": cut} for one, cut in zip(clients, numbers["cut_layers"], strict=True)]
     server = {"clock_hz": numbers["server_hz"], "flop_per_cycle": numbers["server_flop_per_cycle"]}
     changes = {
         "model.base.config": config,
-        "model.cut_layer": numbers["cut_layer"],
+        "model.cut_layer": numbers["cut_layers"][0],
         "model.dtype": numbers["dtype"],
         "lora.rank": numbers["rank"],
         "training.batch_size": numbers["batch_size"],
@@ -110,10 +121,11 @@ def scenario_of(numbers, tiny_scenario):
     return tiny_scenario(changes)
 
 
-def amounts_of(numbers):
-    """FLOP and bits of each piece of work, FedsLLM section 4, for a mini-batch."""
+def amounts_of(numbers, client):
+    """FLOP and bits of each piece of a client's work, FedsLLM section 4; the server's for its mini-batch."""
     n, d, b = numbers["length"], numbers["width"], numbers["batch_size"]
-    cut, rest, r = numbers["cut_layer"], numbers["num_layers"] - numbers["cut_layer"], numbers["rank"]
+    cut, r = numbers["cut_layers"][client], numbers["rank"]
+    rest = numbers["num_layers"] - cut
     sig = 16 if numbers["all_linear"] else 4
     bits = {"float32": 32, "float64": 64, "bfloat16": 16}[numbers["dtype"]]
     forward = 24 * n * d**2 + 4 * n**2 * d + 2 * n * sig * d * r
@@ -124,13 +136,19 @@ def amounts_of(numbers):
     return {
         "client_forward": b * cut * forward,
         "client_backward": b * (cut * backward - first_block),
-        "server_forward_backward": b * server * numbers["num_clients"],
+        "server_forward_backward": b * server,
         "activation_upload": b * n * d * bits,
         "gradient_download": b * n * d * bits,
         "adapter_upload": cut * sig * d * r * max(bits, 32),  # beside bfloat16 an adapter is float32
         "adapter_download": cut * sig * d * r * max(bits, 32),
         "aggregate": 0,
     }
+
+
+def server_flop_of(numbers):
+    """FLOP of the joint batch, each mini-batch from its client's cut on."""
+    clients = range(numbers["num_clients"])
+    return sum(amounts_of(numbers, client)["server_forward_backward"] for client in clients)
 
 
 def rate_of(numbers, link_name, client):
@@ -154,7 +172,7 @@ def rate_of(numbers, link_name, client):
 
 def durations_of(numbers):
     """Return the nanoseconds of each piece of work as exact fractions, by (name, client)."""
-    amounts, spans = amounts_of(numbers), {}
+    spans = {}
     links = {
         "activation_upload": "main_uplink",
         "gradient_download": "main_downlink",
@@ -162,6 +180,7 @@ def durations_of(numbers):
         "adapter_download": "federated_downlink",
     }
     for client in range(numbers["num_clients"]):
+        amounts = amounts_of(numbers, client)
         speed = numbers["clock_hz"][client] * numbers["flop_per_cycle"][client]
         for name in ("client_forward", "client_backward"):
             spans[name, client] = Fraction(amounts[name]) * SECOND / Fraction(speed)
@@ -171,9 +190,7 @@ def durations_of(numbers):
                 Fraction(0) if rate is None else Fraction(amounts[name]) * SECOND / Fraction(rate)
             )
     server = numbers["server_hz"] * numbers["server_flop_per_cycle"]
-    spans["server_forward_backward", None] = (
-        Fraction(amounts["server_forward_backward"]) * SECOND / Fraction(server)
-    )
+    spans["server_forward_backward", None] = Fraction(server_flop_of(numbers)) * SECOND / Fraction(server)
     spans["aggregate", None] = Fraction(0)
     return spans
 
@@ -230,9 +247,14 @@ def test_every_span_and_every_round_lasts_as_long_as_the_closed_form_says(number
 def test_every_span_carries_the_amount_of_the_closed_form(numbers, tiny_scenario, play):
     spans = play(scenario_of(numbers, tiny_scenario)).log.spans
     spans.settle()
-    amounts = amounts_of(numbers)
-    for name, kind, bits, flop in zip(spans.name, spans.kind, spans.bits, spans.flop, strict=True):
-        assert (bits, flop) == ((amounts[name], 0) if kind == "transfer" else (0, amounts[name]))
+    for row, name in enumerate(spans.name):
+        ends = (spans.actor[row], spans.peer[row])
+        client = next((int(one[7:]) for one in ends if one.startswith("client-")), 0)
+        amount = amounts_of(numbers, client)[name]
+        if name == "server_forward_backward":
+            amount = server_flop_of(numbers)
+        is_transfer = spans.kind[row] == "transfer"
+        assert (spans.bits[row], spans.flop[row]) == ((amount, 0) if is_transfer else (0, amount))
 
 
 def test_the_numbers_of_the_method_card_come_out(tiny_scenario, play):
