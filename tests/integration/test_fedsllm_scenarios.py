@@ -1,6 +1,7 @@
 """Joint allocation in a run: what was foreseen is what the clock measures; calibration; asking again."""
 
 import json
+import shlex
 from itertools import pairwise
 from pathlib import Path
 
@@ -242,3 +243,41 @@ def test_the_table_beside_the_scenario_is_of_its_model_and_data():
     lesson = prepare(scenario).lesson
     assert (table.model, table.data) == (lesson.model_hash, lesson.tokens.content_key)
     assert sorted(table.ranks) == [1, 2, 4, 8, 16]
+
+
+def baselines():
+    """Return the changes fedsllm.toml names at its end, by their letters."""
+    lines = (SCENARIOS / "fedsllm.toml").read_text().splitlines()
+    for line in lines:
+        if line.startswith("#") and "--set" in line and "..." not in line:
+            told, _, changes = line.partition("--set")
+            name = told.lstrip("# ").split()[0]
+            yield pytest.param(["--set", *shlex.split(changes)], id=name)
+
+
+@pytest.mark.parametrize("changes", list(baselines()))
+def test_the_baselines_a_scenario_names_can_be_played(changes, tmp_path, capsys):
+    path = SCENARIOS / "fedsllm.toml"
+    assert answer(["check", str(path), *changes]) == 0
+    assert "fedsllm: fine" in capsys.readouterr().out
+    out = tmp_path / "run"
+    assert answer(["run", str(path), "--out", str(out), "--timing-only", *changes]) == 0
+    record = Record.open(out)
+    assert record.status == "complete"
+    assert max(row["round"] for row in record.spans.to_pylist()) == 12
+
+
+def test_the_baselines_named_are_those_of_the_paper():
+    assert [one.id for one in baselines()] == [*"abcdefg", "Beyond"]
+
+
+@pytest.mark.slow
+def test_the_unsplit_baseline_learns_and_sends_no_activations(tmp_path):
+    """Baseline f for a round, with values: whole adapters travel, and each client computes all blocks."""
+    scheme = {"kind": "federated", "num_rounds": 1, "local_steps": 2}
+    scenario = change(load(SCENARIOS / "fedsllm.toml"), {"scheme": scheme})
+    record = Record.open(run(scenario, tmp_path / "run"))
+    names = {row["name"] for row in record.spans.to_pylist()}
+    assert names == {"client_forward_backward", "adapter_upload", "aggregate", "adapter_download"}
+    losses = [row["value"] for row in record.metrics.to_pylist() if row["name"] == "eval_loss"]
+    assert losses[-1] < losses[0]
