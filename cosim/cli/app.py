@@ -165,19 +165,32 @@ def calibrate(
     ranks: Annotated[str, typer.Option(metavar="R,R,...", help="LoRA ranks to measure.")] = "1,2,4,8,16",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from the scenario's on.")] = 3,
     rounds: Annotated[int | None, typer.Option(min=2, help="Rounds to train; else the scenario's.")] = None,
+    draws: Annotated[
+        int, typer.Option(min=0, help="Channels to choose a rank for; 0: the one before fading.")
+    ] = 0,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The table; beside the scenario, NAME_rounds.json.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The table; beside the scenario, NAME_rounds.json or _rank.json."),
     ] = None,
     store: StoreFolder = None,
     no_store: NoStore = False,
     force: Force = False,
 ) -> None:
-    """Measure how many rounds each LoRA rank needs, by training; an allocator reads the table."""
-    from cosim.cli.calibration import calibrate_to
+    """Measure how many rounds each LoRA rank needs, by training; an allocator reads the table.
 
-    table = out or file.with_name(f"{file.stem}_rounds.json")
+    Where an allocator keeps a limit on latency by leaving out rank pairs, such as tsfa, short pilots measure
+    instead what each rank would cost, and the best one is named.
+    """
+    from cosim.cli.calibration import calibrate_to, choose_rank_to
+
+    scenario = _scenario(file, changes, None)
     with _keeping(store, no_store) as kept:
-        calibrate_to(_scenario(file, changes, None), ranks, seeds, rounds, table, kept, force)
+        if scenario.allocator.sets_keep_ratios:
+            table = out or file.with_name(f"{file.stem}_rank.json")
+            choose_rank_to(scenario, ranks, seeds, rounds, draws, table, kept, force)
+        else:
+            table = out or file.with_name(f"{file.stem}_rounds.json")
+            calibrate_to(scenario, ranks, seeds, rounds, table, kept, force)
 
 
 @app.command()

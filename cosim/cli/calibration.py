@@ -1,11 +1,14 @@
 """A calibration on the command line: progress, the table that was measured, and the file."""
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from cosim.calibrate import Calibration, calibrate
 from cosim.errors import ScenarioError
 from cosim.learning.store import Store
+from cosim.rank_choice import RankChoice, choose_rank
 from cosim.record.folder import write_whole
 from cosim.report.quantities import duration
 from cosim.report.terminal import on_stdout, say, table_of
@@ -62,6 +65,71 @@ def calibrate_to(
         raise ScenarioError(f"--out {file}: cannot be written: {fault.strerror}.") from None
     _show(found)
     print(f"rounds table: {file}")
+
+
+def choose_rank_to(
+    scenario: Scenario,
+    ranks: str,
+    seeds: int,
+    rounds: int | None,
+    draws: int,
+    file: Path,
+    store: Store | None,
+    force: bool,
+) -> None:
+    """Choose a rank for a limit on latency, print what speaks for it and write it down.
+
+    Raises
+    ------
+    CosimError
+        If ranks cannot be compared, or the file is there or cannot be written.
+    """
+    wanted = ranks_of(ranks)
+    if file.exists() and not force:
+        raise ScenarioError(f"--out {file}: exists already; replace it with --force, or name another.")
+
+    def watch(rank: int, seed: int) -> None:
+        print(f"pilot of rank {rank}, seed {seed}: done", file=sys.stderr)
+
+    found = choose_rank(
+        scenario, wanted, num_seeds=seeds, num_rounds=rounds, num_draws=draws, store=store, watch=watch
+    )
+    entries = {
+        "format": 1,
+        "rank": found.best,
+        "affordable_pairs": found.num_affordable,
+        "energies": found.energies.tolist(),
+        "beyond": found.beyond,
+        "covariance_per_rank": found.covariance_per_rank,
+        "covariances": {str(rank): energy for rank, energy in found.covariances.items()},
+        "prices": {str(rank): asdict(price) for rank, price in found.prices.items()},
+    }
+    try:
+        write_whole(file, (json.dumps(entries, indent=2) + "\n").encode())
+    except OSError as fault:
+        raise ScenarioError(f"--out {file}: cannot be written: {fault.strerror}.") from None
+    _show_choice(found, draws)
+    print(f"rank choice: {file}")
+
+
+def _show_choice(found: RankChoice, draws: int) -> None:
+    console = on_stdout()
+    columns = ("LoRA rank", "outside the rank", "covariance", "unsent", "in all", "keep ratio")
+    table = table_of(*((name, "right") for name in columns))
+    for rank, price in found.prices.items():
+        energies = (price.rank_error, price.covariance, price.unsent, price.total)
+        table.add_row(str(rank), *(f"{one:.4g}" for one in energies), f"{price.keep_ratio:.3f}")
+    console.print(table)
+    channel = f"{draws} channels drawn" if draws else "the channel before fading"
+    is_near = 0.5 <= found.best / max(found.num_affordable, 1e-9) <= 2.0
+    say(
+        console,
+        f"rank {found.best} costs least under {channel}, energy a round; by the limit "
+        f"{found.num_affordable:.2f} pairs of each matrix get through, which the rank is "
+        f"{'within a factor of two of' if is_near else 'not near'}.",
+    )
+    slope, measured = found.covariance_per_rank, ", ".join(map(str, found.covariances))
+    say(console, f"covariance: {slope:.4g} per rank, from pilots of rank {measured}")
 
 
 def _show(found: Calibration) -> None:

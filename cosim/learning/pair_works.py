@@ -56,6 +56,19 @@ def pair_energies(
     return describe("pair_energies", inputs, codec=Told(**codec.model_dump(mode="json"))).out("pairs")
 
 
+def ideal_update(
+    describe: Describe, reference: Output, received: Sequence[Output], weights: Sequence[float]
+) -> Output:
+    """Return what a round would change if nothing were left out.
+
+    The value is a table of tensors, float64: ``energies``, squares of the singular
+    values of the ideal update, shape (rank,), and ``rest``, the energy beyond them
+    and that of the covariance of the factors. Arguments as for :func:`covariance_error`.
+    """
+    work = describe("ideal_update", (reference, *received), weights=list(weights))
+    return work.out("spectrum")
+
+
 def compute_coherence(settings: Mapping[str, Any], adapter: "Adapter") -> dict[str, Any]:
     """Compute the work ``coherence``."""
     from cosim.learning.codec.pairs import pairs_of
@@ -95,6 +108,20 @@ def compute_energies(
     if memory is not None and codec.keeps_memory:
         wanted = {name: tensor + memory[name] for name, tensor in adapter.items()}
     return {"pairs": {"energies": torch.from_numpy(codec.energies(Sending(wanted, reference)))}}
+
+
+def compute_ideal_update(
+    settings: Mapping[str, Any], reference: "Adapter", *received: "Adapter"
+) -> dict[str, Any]:
+    """Compute the work ``ideal_update``."""
+    import torch
+
+    from cosim.learning.codec.pairs import pairs_of
+    from cosim.learning.update_spectrum import update_spectrum
+
+    energies, *rest = update_spectrum(pairs_of(reference), received, settings["weights"], reference)
+    rests = torch.tensor(rest, dtype=torch.float64)
+    return {"spectrum": {"energies": torch.from_numpy(energies), "rest": rests}}
 
 
 def _filled_up(adapter: "Adapter", like: "Adapter") -> "Adapter":

@@ -17,6 +17,7 @@ from cosim.learning.model import Adapter, Outputs, SplitModel
 from cosim.learning.pair_works import (
     compute_coherence,
     compute_covariance,
+    compute_ideal_update,
     compute_energies,
     compute_weighted_mean,
 )
@@ -62,6 +63,7 @@ class Trainer:
             "covariance": compute_covariance,
             "weighted_mean": compute_weighted_mean,
             "pair_energies": self._pair_energies,
+            "ideal_update": compute_ideal_update,
         }
 
     def __call__(self, work: Work, inputs: list[Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ OPERATIONS = {
     "covariance": 1,
     "weighted_mean": 1,
     "pair_energies": 1,
+    "ideal_update": 1,
     "mean_evaluation": 1,
     "export": 1,
 }
