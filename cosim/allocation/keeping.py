@@ -94,7 +94,7 @@ class Upload:
         after_s = 0.0
         if _AFTERWARDS in state.links:
             down = state.links[_AFTERWARDS]
-            after_s = float((amounts.adapter_download_bits / link_rates(down, equal_shares(down))).max())
+            after_s = float((amounts.returned_bits / link_rates(down, equal_shares(down))).max())
         return cls(link, state.sparsity, uplink(per_watt), uplink(per_watt * before), after_s, state.weights)
 
 

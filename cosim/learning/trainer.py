@@ -17,8 +17,8 @@ from cosim.learning.model import Adapter, Outputs, SplitModel
 from cosim.learning.pair_works import (
     compute_coherence,
     compute_covariance,
-    compute_ideal_update,
     compute_energies,
+    compute_ideal_update,
     compute_weighted_mean,
 )
 from cosim.learning.prefixes import Prefixes
