@@ -13,6 +13,7 @@ whose derivation the formulas are.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -251,7 +252,10 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
     """
     allocator = scenario.allocator
     assert isinstance(allocator, KeepRatios)
-    prepared = prepare(change(scenario, {"lora.rank": rank, "allocator": {"kind": "in_turn"}, "events": []}))
+    changes: dict[str, Any] = {"lora.rank": rank, "allocator": {"kind": "in_turn"}, "events": []}
+    if scenario.scheme.codecs.adapter.keeps_ratio:
+        changes["scheme.adapter_codec.keep_ratio"] = 1.0  # its own has no say under an allocator's
+    prepared = prepare(change(scenario, changes, source="calibrate"))
     state = _state(prepared, rank)
     first = Upload.of(state)
     allocator.check_limit(first)

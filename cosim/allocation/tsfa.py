@@ -39,7 +39,8 @@ class Tsfa(KeepRatios):
     curve
         What is known of the energy a client leaves unsent: of each pair ``exact``,
         an ``exponential`` of two numbers, or its sum only (``generic``: a straight
-        line). Where nothing is computed every client has the same straight line.
+        line, for which the best rounds are all or nothing). Where nothing is computed
+        every client has the same straight line.
 
     Source
     ------

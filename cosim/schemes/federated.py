@@ -159,7 +159,11 @@ class Federated(Scheme):
         for round_ in range(1, self.num_rounds + 1):
             learned = play.learn(round_)
             energies = None
-            if world.decisions.needs_energies and world.computes:
+            if (
+                world.decisions.needs_energies
+                and world.computes
+                and isinstance(self.adapter_codec, PairCodec)
+            ):
                 learned, energies = play.energies(round_, learned)
             world.start_round(round_, energies)
             yield from play.round(Moment(round_), learned)

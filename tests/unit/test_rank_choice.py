@@ -68,7 +68,7 @@ def scenario(tiny_scenario):
                     "local_steps": 2,
                     "adapter_codec": {"kind": "soft"},
                 },
-                "allocator": {"kind": "tsfa", "latency_limit_s": 0.02},
+                "allocator": {"kind": "tsfa", "latency_limit_s": 0.0002},
                 **(changes or {}),
             }
         )
@@ -88,7 +88,7 @@ def test_less_is_left_unsent_under_a_longer_limit(scenario):
     energies = np.array([4.0, 2.0, 1.0, 0.5])
     base = scenario()
     unsent = []
-    for limit in (0.004, 0.01, 0.1, 1e3):
+    for limit in (4e-5, 2e-4, 4e-4, 1e3):
         longer = scenario({"allocator": {"kind": "tsfa", "latency_limit_s": limit}})
         try:
             unsent.append(unsent_energy(longer, 4, energies, 0)[0])

@@ -1,0 +1,139 @@
+"""Keep ratios in a training: what is decided is sent, the queue follows the clock, the record explains it."""
+
+import numpy as np
+import pytest
+
+from cosim.errors import CosimError
+from cosim.explain import explain
+from cosim.record.folder import Record
+from cosim.run import run
+from cosim.scenario.build import prepare
+
+LIMIT_S = 3e-4
+KINDS = {
+    "tsfa": {"kind": "tsfa"},
+    "whole subchannels": {"kind": "tsfa", "bandwidth": "subchannels", "curve": "exponential"},
+    "by turns": {"kind": "tsfa", "solver": "alternating"},
+    "round deadline": {"kind": "round_deadline"},
+    "equal bandwidth": {"kind": "equal_bandwidth"},
+    "fixed ratio": {"kind": "fixed_ratio"},
+}
+
+
+@pytest.fixture(scope="module")
+def scenario(tiny_scenario):
+    def make(allocator, changes=None):
+        return tiny_scenario(
+            {
+                "scheme": {
+                    "kind": "federated",
+                    "num_rounds": 5,
+                    "local_steps": 2,
+                    "adapter_codec": {"kind": "soft"},
+                },
+                "lora.rank": 4,
+                "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.01},
+                "allocator": {"latency_limit_s": LIMIT_S, **allocator},
+                **(changes or {}),
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def records(scenario, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        name: Record.open(run(scenario(allocator), folder / name.replace(" ", "-")))
+        for name, allocator in KINDS.items()
+    }
+
+
+def values(record, name):
+    return [row["value"] for row in record.metrics.to_pylist() if row["name"] == name]
+
+
+def latencies(record):
+    """Return how long each round lasted, s."""
+    ends = {}
+    for row in record.spans.to_pylist():
+        ends[row["round"]] = max(ends.get(row["round"], 0), row["end_ns"])
+    return np.diff([0, *(ends[round_] for round_ in sorted(ends))]) / 1e9
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_less_than_everything_is_sent_and_no_more_than_was_decided(records, name):
+    record = records[name]
+    uploads = [row for row in record.spans.to_pylist() if row["name"] == "adapter_upload"]
+    dense = max(row["bits"] for row in record.spans.to_pylist() if row["name"] == "adapter_download")
+    assert 0 < np.mean([row["bits"] for row in uploads]) < dense
+    for row in uploads:
+        told = [
+            one["value"]
+            for one in record.metrics.to_pylist()
+            if one["name"] == "keep_ratio" and one["round"] == row["round"] and one["actor"] == row["actor"]
+        ]
+        assert row["bits"] <= told[-1] * dense + 200
+
+
+@pytest.mark.parametrize("name", ["round deadline", "equal bandwidth"])
+def test_a_limit_for_every_round_is_kept_by_every_round(records, name):
+    assert (latencies(records[name]) <= LIMIT_S + 1e-8).all()
+
+
+@pytest.mark.parametrize("name", ["tsfa", "by turns", "whole subchannels"])
+def test_the_queue_takes_in_the_latency_of_each_round(records, name):
+    record = records[name]
+    queue = values(record, "queue_s")[-5:]  # the first decision of all is taken before training
+    for now, after, latency in zip(queue, queue[1:], latencies(record), strict=False):
+        assert after == pytest.approx(max(now + latency - LIMIT_S, 0.0), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_upload_is_explained_to_the_nanosecond(records, name):
+    record = records[name]
+    for number, kind in enumerate(record.spans["kind"].to_pylist()):
+        if kind == "transfer":
+            found = explain(record, number)
+            assert found.expected_end_ns == found.span.end_ns
+
+
+def test_carved_widths_are_recorded_and_fill_the_band(records):
+    rows = [row for row in records["tsfa"].grants.to_pylist() if row["link"] == "federated_uplink"]
+    last = {}
+    for row in rows:
+        last[row["subchannel"]] = row["bandwidth_hz"]
+    assert sum(last.values()) == pytest.approx(10e6, rel=1e-9)
+    dealt = [row for row in records["whole subchannels"].grants.to_pylist()]
+    assert all(row["bandwidth_hz"] is None for row in dealt)
+
+
+def test_the_same_scenario_makes_the_same_record_again(records, scenario, tmp_path):
+    again = Record.open(run(scenario(KINDS["tsfa"]), tmp_path / "again"))
+    assert again.manifest["fingerprints"] == records["tsfa"].manifest["fingerprints"]
+
+
+def test_a_band_that_is_carved_cannot_be_lent(scenario):
+    with pytest.raises(CosimError, match=r"radio\.access: 'reassign' lends subchannels"):
+        prepare(scenario(KINDS["tsfa"], {"radio.access": {"kind": "reassign"}}))
+    prepare(scenario(KINDS["whole subchannels"], {"radio.access": {"kind": "reassign"}}))
+
+
+def test_a_limit_below_the_computing_is_refused_before_anything_is_played(scenario):
+    with pytest.raises(CosimError, match="cannot be kept: client"):
+        prepare(scenario({"kind": "tsfa", "latency_limit_s": 1e-5}))
+
+
+def test_a_codec_that_sends_everything_leaves_nothing_to_decide(scenario):
+    with pytest.raises(CosimError, match="choose a codec"):
+        prepare(scenario(KINDS["tsfa"], {"scheme.adapter_codec": {"kind": "none"}}))
+
+
+def test_single_numbers_can_be_left_out_too(scenario, tmp_path):
+    codec = {"kind": "top_k", "ratio_of": "bits", "scope": "global"}
+    record = Record.open(
+        run(scenario(KINDS["round deadline"], {"scheme.adapter_codec": codec}), tmp_path / "r")
+    )
+    assert (latencies(record) <= LIMIT_S + 1e-8).all()
+    assert 0.0 < np.mean(values(record, "keep_ratio")) < 1.0
