@@ -21,7 +21,7 @@ LINES = (
     ("schemes",),
     ("scenario",),
     ("run",),
-    ("calibrate", "explain", "sounding", "study"),
+    ("calibrate", "explain", "rank_choice", "sounding", "study"),
     ("cli",),
 )
 """A room imports only from lines above its own; rooms on one line do not know each other."""
