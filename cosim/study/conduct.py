@@ -19,7 +19,7 @@ from cosim.study.plan import Plan, make_plan, run_folder, training_key
 from cosim.study.play import Outcome, Task, is_complete, measure, own_version
 from cosim.study.results import Measured, Results, Status, curves_table, results_table
 from cosim.study.settings import Study
-from cosim.study.statistics import Wide, summarise, too_wide, write_summary
+from cosim.study.statistics import LEAST_TO_STOP, Wide, summarise, too_wide, write_summary
 
 _VERSIONS = ("cosim", "torch", "transformers", "peft", "numpy", "scipy", "simpy", "pyarrow")
 
@@ -223,6 +223,7 @@ class _Conducting:
             method=study.interval,
             confidence=study.confidence,
             seed=self.plan.seed,
+            least=min(LEAST_TO_STOP, study.max_replications),
         )
 
     def _write(self, replications: int, tight: bool | None, status: Status) -> None:

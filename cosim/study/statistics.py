@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NO_FACTORS = ("case", "replication", "seed", "measure", "value")
 """Columns of the results that are no factor."""
 
+LEAST_TO_STOP = 10
+"""Values below which no interval is narrow enough: from 2 on, 95 % intervals would hold 88 times in 100."""
+
 
 @dataclass(frozen=True)
 class Wide:
@@ -38,11 +41,15 @@ def too_wide(
     method: Method = "t",
     confidence: float = 0.95,
     seed: int = 0,
+    least: int = LEAST_TO_STOP,
 ) -> list[Wide]:
     """Return the cases whose interval is still wider than a target, in the order of the results.
 
-    A case that never reached the measure is left out: no number of
-    replications would make its interval.
+    With fewer than ``least`` values an interval counts as too wide, unless they are
+    all the same: who stops at the first narrow one stops too often where the spread
+    is underrated by chance, and the fewer the values the more. A case that never
+    reached the measure is left out: no number of replications would make its
+    interval.
 
     Parameters
     ----------
@@ -54,6 +61,8 @@ def too_wide(
         How narrow intervals must be.
     method, confidence, seed
         Of the intervals.
+    least
+        Values a case should have.
     """
     wide = []
     for (case, name), values in _by_replication(results).items():
@@ -62,7 +71,8 @@ def too_wide(
             continue
         found = interval(finite, method=method, confidence=confidence, seed=seed)
         half_width = relative_half_width(found) if target.is_relative else float(found.half_width)
-        if not half_width <= target.half_width:
+        is_sure = len(finite) >= least or half_width == 0.0
+        if not (is_sure and half_width <= target.half_width):
             wide.append(Wide(case, half_width, len(finite)))
     return wide
 

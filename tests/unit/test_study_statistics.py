@@ -6,7 +6,7 @@ from cosim.rng import stream
 from cosim.statistics.difference import difference
 from cosim.statistics.interval import interval
 from cosim.study.settings import Target
-from cosim.study.statistics import summarise, too_wide, write_summary
+from cosim.study.statistics import LEAST_TO_STOP, summarise, too_wide, write_summary
 
 
 def table(values, factors=("radio.x",), settings=None):
@@ -166,6 +166,28 @@ def test_a_study_stops_when_every_interval_is_tight():
     assert wide(100.0, False) == []
     assert [one.case for one in wide(half_widths[tight] / 2, False)] == ["base", "wide"]
     assert wide(0.01, measure="energy_j") == []
+
+
+def test_few_values_end_no_study_however_near_they_are():
+    near = {("base", "total_s"): 100.0 + 1e-3 * NOISE[0][:9]}
+    assert [one.num_values for one in wide(0.5, results=table(near))] == [9]
+    assert too_wide(table(near), "total_s", Target(0.5, True), least=9) == []
+    assert wide(0.5, results=table({("base", "bits"): [8.0] * 3}), measure="bits") == []
+
+
+@pytest.mark.parametrize("spread", [0.03, 0.1, 0.3])
+def test_intervals_of_a_study_that_stops_by_them_hold_93_to_97_times_in_100(spread):
+    """As a study adds replications: to 3, 4, 6, 9, 13, ..., until the half-width is a third of the spread."""
+    draws = 1.0 + spread * stream(1, "stopping").generator().normal(size=(20_000, 200))
+    held, stopped, count = np.zeros(20_000, dtype=bool), np.zeros(20_000, dtype=bool), 3
+    while not stopped.all():
+        found = interval(draws[:, :count])
+        narrow = found.half_width <= spread / 3.0 * found.mean
+        now = narrow & ~stopped & (count >= LEAST_TO_STOP)
+        held[now] = ((found.low <= 1.0) & (found.high >= 1.0))[now]
+        stopped |= now
+        count += max(1, count // 2)
+    assert 0.93 <= held.mean() <= 0.97
 
 
 def test_one_replication_never_ends_a_study():
