@@ -17,9 +17,9 @@ class Run:
 class Agenda:
     """Runs still to be made.
 
-    Of the runs that share a training one goes first; the others wait until its
-    values are in the store, unless nothing else is left to do. That is for speed:
-    a run that begins early anyway waits for values at the store.
+    Of the runs that share a training one goes first, before all that train nothing
+    new; the others begin when it has ended and its values are in the store. Were
+    they begun earlier they would wait there, holding a worker and its memory.
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
@@ -36,12 +36,12 @@ class Agenda:
                 self._first.append(run)
 
     def take(self) -> Run | None:
-        """Return the next run to make, None when all have been taken."""
-        for queue in (self._first, self._ready, *self._waiting.values()):
+        """Return the next run to make, None while there is none that may begin."""
+        for queue in (self._first, self._ready):
             if queue:
                 return queue.popleft()
         return None
 
     def ended(self, run: Run) -> None:
-        """Let those go on that waited for the values of this run."""
+        """Let those begin that waited for the values of this run."""
         self._ready.extend(self._waiting.pop(run.training, ()))

@@ -21,7 +21,10 @@ MOST_RUNS = 10_000
 
 _MOST_FAULTS = 20
 _SLUG_LENGTH = 60
-_DECIDE_NO_VALUE = ("name", "description", "seed", "main_server", "federated_server", "radio", "allocator")
+_DECIDE_NO_VALUE = (
+    *("name", "description", "seed", "main_server", "federated_server"),
+    *("radio", "allocator", "events"),
+)
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,8 @@ def test_cases_that_differ_in_the_channel_train_once(place, tmp_path):
         watch=tallies.append,
     )
     assert tallies[-1].num_computed == 2 * single  # one training for each of two seeds
+    computed = [one.latest.num_computed for one in tallies if one.latest is not None]
+    assert sorted(computed) == [0, 0, 0, 0, single, single]
     losses = [row["value"] for row in results.table.to_pylist() if row["measure"] == "loss_at 1e+06 s"]
     assert losses[0] == losses[2] == losses[4] != losses[1] == losses[3] == losses[5]
     assert results.curves.num_rows == 6 * 3

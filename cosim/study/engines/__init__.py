@@ -10,7 +10,7 @@ class Agenda(Protocol):
     """Hands out tasks; each is asked for when somebody is free to begin it."""
 
     def take(self) -> Task | None:
-        """Return the next task, None when there is none left."""
+        """Return the next task; None while there is none that may begin, and for good once all have ended."""
 
 
 class Engine(Protocol):

@@ -61,11 +61,11 @@ class Dask:
         from distributed import CancelledError
 
         begun: dict[Any, Task] = {}
-        left: Task | None = agenda.take()
-        while left is not None or begun:
-            while left is not None and len(begun) < _AHEAD * self.num_workers:
-                begun[self._submit(left)] = left
-                left = agenda.take()
+        while True:
+            while len(begun) < _AHEAD * self.num_workers and (task := agenda.take()) is not None:
+                begun[self._submit(task)] = task
+            if not begun:
+                return
             outcomes = []
             try:
                 for future in [one for one in begun if one.done()]:
