@@ -87,7 +87,10 @@ def test_a_round_of_the_average_channel_keeps_the_limit_with_whole_pairs(kind, b
     assert 0.0 < sum(found.keep_ratios) < NUM_CLIENTS
 
 
-@pytest.mark.parametrize("curve", ["exact", "exponential", "generic"])
+@pytest.mark.parametrize(
+    "curve",
+    ["exact", *(pytest.param(curve, marks=pytest.mark.slow) for curve in ("exponential", "generic"))],
+)
 def test_over_300_rounds_of_whole_pairs_the_mean_latency_is_the_limit(curve):
     state = cell(2)
     limit = middle_s(state)

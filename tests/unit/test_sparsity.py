@@ -252,7 +252,10 @@ def test_the_mean_latency_is_at_most_the_limit_and_what_the_queue_grew_by(
     assert np.mean(latencies) - limit <= (queue - first) / len(latencies) + 1e-9
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    ["stepped", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("exponential", "generic"))],
+)
 def test_over_300_fading_rounds_the_mean_latency_keeps_the_limit(kind: str) -> None:
     average = random_uplink(11)
     curves = curves_of(kind, 11, average)

@@ -26,6 +26,7 @@ from cosim.units import Floats, Ints
 _LN2 = float(np.log(2.0))
 _GUESSES = 22
 _COARSE_PIECES = 16
+_HIGHEST = 7.0  # logarithm of a slope that no bandwidth of use has
 _MOST_STEPS = 100
 _TOLERANCE = 1e-13
 
@@ -241,36 +242,55 @@ class Stepped(Curves):
     def demand(
         self, log_price: Floats, window: Window, least: Demand, most: Demand, near: Ints | None
     ) -> Demand:
-        clients, left_s = self._clients, window.left_s
-        offset = log_price - np.log(left_s)
+        if near is None:
+            return self._searched(log_price, window, least, most)
+        # The pieces expected to be sent whole are right if the last of them is left beyond its end, and
+        # the next is not; both are looked at in one go.
+        number = np.minimum(np.maximum(near, least.num_pieces), most.num_pieces)
+        before, after = self._left_at(np.stack([number - 1, number]), log_price, window)
+        end, next_end = self._end_hz(np.stack([number, np.minimum(number + 1, self.num_pieces)]), window)
+        is_right = ((number == least.num_pieces) | (before >= end)) & (
+            (number == most.num_pieces) | (after < next_end)
+        )
+        if is_right.all():
+            return self._demand(number, after, end, window, least, most)
+        return self._searched(log_price, window, least, most)
+
+    def _searched(self, log_price: Floats, window: Window, least: Demand, most: Demand) -> Demand:
+        """Return the demand, with the pieces sent whole found by bisection."""
         low, high = least.num_pieces, most.num_pieces
-        last_piece = self._worth.shape[1] - 1
-
-        def width_in(piece: Ints) -> Floats:
-            """Return where a piece, were it endless, would be left."""
-            log_slope = np.minimum(offset - self._log_worth[clients, np.minimum(piece, last_piece)], 7.0)
-            return bandwidth_for_slope(window.snr_hz, np.exp(log_slope))
-
-        # Is the piece of this number sent whole? First asked of the one expected not to be.
-        tries = [] if near is None else [near - 1, near]
         while (low < high).any():
-            middle = np.clip(tries.pop(), low, np.maximum(high - 1, low)) if tries else (low + high) // 2
-            carried = left_s * flat_rate(window.snr_hz, width_in(middle)) - window.overhead_bits
-            whole = (carried >= self._ends[clients, np.minimum(middle, last_piece) + 1]) & (middle < high)
+            middle = (low + high) // 2  # is the piece of this number sent whole?
+            carried = window.left_s * flat_rate(window.snr_hz, self._left_at(middle, log_price, window))
+            ends = self._ends[self._clients, np.minimum(middle + 1, self._worth.shape[1])]
+            whole = (carried - window.overhead_bits >= ends) & (middle < high)
             low, high = np.where(whole, middle + 1, low), np.where(whole, high, middle)
-        wanted = width_in(low)
-        floor = least.bandwidth_hz
-        risen = low > least.num_pieces
-        if risen.any():
-            at_kink = bandwidth_for_rate(
-                window.snr_hz, (window.overhead_bits + self._ends[clients, low]) / left_s
-            )
-            floor = np.where(risen, np.maximum(at_kink, floor), floor)
-        is_inside = (low < self.num_pieces) & (wanted > floor) & (wanted < most.bandwidth_hz)
-        wanted = np.where(low < self.num_pieces, wanted, most.bandwidth_hz)
+        return self._demand(
+            low, self._left_at(low, log_price, window), self._end_hz(low, window), window, least, most
+        )
+
+    def _demand(
+        self, whole: Ints, left_at: Floats, end_hz: Floats, window: Window, least: Demand, most: Demand
+    ) -> Demand:
+        """Return the demand with so many whole pieces, given where the next would be left and these end."""
+        floor = np.where(whole > least.num_pieces, np.maximum(end_hz, least.bandwidth_hz), least.bandwidth_hz)
+        has_next = whole < self.num_pieces
+        is_inside = has_next & (left_at > floor) & (left_at < most.bandwidth_hz)
+        wanted = np.where(has_next, left_at, most.bandwidth_hz)
         taken = np.minimum(np.maximum(wanted, floor), most.bandwidth_hz)
         relative = rate_slope(window.snr_hz, taken) / rate_slope_change(window.snr_hz, taken)
-        return Demand(taken, np.where(is_inside, relative, 0.0), low)
+        return Demand(taken, np.where(is_inside, relative, 0.0), whole)
+
+    def _left_at(self, piece: Ints, log_price: Floats, window: Window) -> Floats:
+        """Return where a piece, were it endless, would be left, Hz."""
+        inside = np.maximum(np.minimum(piece, self._worth.shape[1] - 1), 0)
+        log_slope = log_price - np.log(window.left_s) - self._log_worth[self._clients, inside]
+        return bandwidth_for_slope(window.snr_hz, np.exp(np.minimum(log_slope, _HIGHEST)))
+
+    def _end_hz(self, num_pieces: Ints, window: Window) -> Floats:
+        """Return what carries the overhead and so many pieces, Hz."""
+        bits = window.overhead_bits + self._ends[self._clients, num_pieces]
+        return bandwidth_for_rate(window.snr_hz, bits / window.left_s)
 
 
 class Exponential(Curves):
