@@ -13,7 +13,7 @@ from cosim.study.settings import Study
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "quickstart.toml"
 NOISE = "radio.noise_figure_db"
-NUM_TIMED, NUM_CHANNELS = 48, 200
+NUM_TIMED, NUM_CHANNELS = 32, 200
 REPEATS = 3
 
 

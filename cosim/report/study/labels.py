@@ -20,6 +20,9 @@ _UNITS = {
 """What a name ends in, and the unit it stands for; the longer endings first."""
 
 _PREFIXED = {"Hz", "bit", "bit/s", "J", "W", "s", "m"}
+_WHOLE = {"Hz", "bit", "bit/s", "m"}
+"""Units nobody puts a milli before."""
+
 _HIDDEN = {"kind"}
 _CALLED = {"total_s": "total delay", "eval_loss": "held-out loss", "eval_accuracy": "held-out accuracy"}
 
@@ -108,8 +111,8 @@ def scale_of(largest: float, unit: str) -> tuple[float, str]:
 
     Examples
     --------
-    >>> scale_of(2e7, "Hz"), scale_of(0.5, "dB"), scale_of(50.0, "s")
-    ((1000000.0, 'MHz'), (1.0, 'dB'), (1.0, 's'))
+    >>> scale_of(2e7, "Hz"), scale_of(0.5, "dB"), scale_of(50.0, "s"), scale_of(0.2, "Hz")
+    ((1000000.0, 'MHz'), (1.0, 'dB'), (1.0, 's'), (1.0, 'Hz'))
     """
     if unit not in _PREFIXED or not largest > 0.0:
         return 1.0, unit
@@ -122,6 +125,6 @@ def scale_of(largest: float, unit: str) -> tuple[float, str]:
         (1e-3, "m"),
         (1e-6, "µ"),
     ):
-        if largest >= scale and not (unit == "s" and scale > 1.0):
+        if largest >= scale and not (scale > 1.0 if unit == "s" else scale < 1.0 and unit in _WHOLE):
             return scale, prefix + unit
     return 1.0, unit

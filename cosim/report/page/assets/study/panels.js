@@ -1,12 +1,13 @@
 // Each question of a study as a card.
 
 const axisLabel = (label, unit) => (unit ? `${label}, ${unit}` : label);
+const WHOLE = new Set(["Hz", "bit", "bit/s", "m"]); // nobody puts a milli before them
 const PREFIXED = new Set(["Hz", "bit", "bit/s", "J", "W", "s", "m"]);
 
 // By what to divide the numbers of a factor, and their unit then.
 function scaleOf(largest, unit) {
   if (!PREFIXED.has(unit) || !(largest > 0)) return [1, unit];
-  const [scale, prefix] = PREFIXES.find(([one]) => largest >= one && !(unit === "s" && one > 1)) || [1, ""];
+  const [scale, prefix] = PREFIXES.find(([one]) => largest >= one && !(unit === "s" ? one > 1 : one < 1 && WHOLE.has(unit))) || [1, ""];
   return [scale, prefix + unit];
 }
 
