@@ -199,6 +199,22 @@ def test_curves_have_a_band_over_the_replications(bandwidth):
     assert one["low"][0] < one["mean"][0] < one["high"][0]
 
 
+def test_very_many_cases_are_shown_by_some_from_the_quickest_to_the_slowest(tmp_path):
+    levels = tuple(float(at) for at in range(150))
+    cases, values = grid({"radio.a": levels}, lambda a: a, repetitions=2)
+    curves = [(name, 0, at * float(name), at, 4.0 - at) for name in cases for at in (1, 2)]
+    baselines = dict.fromkeys(cases, "7.0")
+    content = content_of(
+        write_study(tmp_path / "many", cases, values, baselines=baselines, curves=curves, status="stopped")
+    )
+    course = content["convergence"]
+    assert (len(course["cases"]), course["of"]) == (60, 150)
+    assert [course["cases"][at]["case"] for at in course["shown"]][::5] == [0, 149]
+    assert 7 in [course["cases"][at]["case"] for at in course["shown"]]
+    assert "the study is stopped" in told(content, "cases")
+    write_report(tmp_path / "many")
+
+
 def test_a_target_some_missed_is_told_and_has_no_indices(tmp_path):
     cases, values = grid({"radio.a": (1.0, 2.0), "radio.b": (1.0, 2.0)}, lambda a, b: a + b)
     values["1.0, 2.0", "total_s"][2] = np.nan

@@ -13,6 +13,8 @@ _NUM_POINTS = 160
 MOST_SHOWN = 6
 """As many curves as the eye can keep apart."""
 
+_MOST_KEPT = 60
+
 
 def convergence(record: StudyRecord) -> dict[str, Any]:
     """Return the course of the held-out loss of each case, as plain values.
@@ -21,11 +23,14 @@ def convergence(record: StudyRecord) -> dict[str, Any]:
     has ended keeps its last. ``cases`` is empty where nothing was learned.
     """
     courses = _courses(record.path)
-    found = []
-    for index, case in enumerate(record.cases):
-        mine = [course for (name, _), course in sorted(courses.items()) if name == case]
-        if not mine:
-            continue
+    of: dict[str, list[tuple[Floats, Floats]]] = {}
+    for (name, _), course in sorted(courses.items()):
+        of.setdefault(name, []).append(course)
+    ends_s = {case: max(float(times[-1]) for times, _ in mine) for case, mine in of.items()}
+    numbers = [index for index, case in enumerate(record.cases) if case in of]
+    found: list[dict[str, Any]] = []
+    for index in sorted(_spread(record, numbers, [ends_s[record.cases[one]] for one in numbers], _MOST_KEPT)):
+        mine = of[record.cases[index]]
         end_s = max(float(times[-1]) for times, _ in mine)
         at_s = np.linspace(0.0, end_s, _NUM_POINTS)
         begin_s = max(float(times[0]) for times, _ in mine)
@@ -37,11 +42,18 @@ def convergence(record: StudyRecord) -> dict[str, Any]:
                 "case": index,
                 "n": len(mine),
                 "endS": end_s,
-                "time": at_s.tolist(),
-                **{name: end.tolist() for name, end in zip(("mean", "low", "high"), ends, strict=True)},
+                "time": _brief(at_s),
+                **{name: _brief(end) for name, end in zip(("mean", "low", "high"), ends, strict=True)},
             }
         )
-    return {"cases": found, "shown": _shown(record, found)}
+    places = {one["case"]: at for at, one in enumerate(found)}
+    shown = _spread(record, list(places), [float(one["endS"]) for one in found], MOST_SHOWN)
+    return {"cases": found, "shown": [places[one] for one in shown], "of": len(numbers)}
+
+
+def _brief(values: Floats) -> list[float]:
+    """Return values with the six digits a picture can show."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _courses(path: Path) -> dict[tuple[str, int], tuple[Floats, Floats]]:
@@ -65,15 +77,15 @@ def _courses(path: Path) -> dict[tuple[str, int], tuple[Floats, Floats]]:
     }
 
 
-def _shown(record: StudyRecord, found: list[dict[str, Any]]) -> list[int]:
-    """Return which of the curves to draw: a baseline, and others from the quickest to the slowest."""
-    order = sorted(range(len(found)), key=lambda at: found[at]["endS"])
-    if len(order) <= MOST_SHOWN:
-        return sorted(order)
-    spread = np.linspace(0, len(order) - 1, MOST_SHOWN).round().astype(np.int64)
+def _spread(record: StudyRecord, cases: list[int], ends_s: list[float], most: int) -> list[int]:
+    """Return so many of the cases: a baseline, and others from the quickest to the slowest."""
+    if len(cases) <= most:
+        return cases
+    order = [cases[at] for at in np.argsort(ends_s, kind="stable")]
+    spread = np.linspace(0, len(order) - 1, most).round().astype(np.int64)
     chosen = [order[at] for at in spread]
-    base = [at for at in order if found[at]["case"] in record.compared_with]
-    if base and base[0] not in chosen:
-        nearest = min(range(1, MOST_SHOWN - 1), key=lambda at: abs(order.index(base[0]) - int(spread[at])))
-        chosen[nearest] = base[0]
+    base = next((case for case in order if case in record.compared_with), None)
+    if base is not None and base not in chosen:
+        place = order.index(base)
+        chosen[min(range(1, most - 1), key=lambda at: abs(place - int(spread[at])))] = base
     return chosen

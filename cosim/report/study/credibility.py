@@ -44,7 +44,10 @@ def _cases(record: StudyRecord, failed: list[dict[str, str]]) -> str:
         told += f"; each compared with {against[0]}"
     elif against:
         told += f"; each compared with the one of {len(against)} baselines that is otherwise the same"
-    return f"{told}; {len(failed)} run(s) failed and are in no number" if failed else told
+    if failed:
+        told += f"; {len(failed)} run(s) failed and are in no number"
+    status = record.manifest.get("status")
+    return told if status == "complete" else f"{told}; the study is {status}, these are its results so far"
 
 
 def _replications(record: StudyRecord) -> str:

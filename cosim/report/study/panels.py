@@ -271,13 +271,13 @@ def draw_convergence(axes: "Axes", content: dict[str, Any]) -> None:
             axes.fill_between(time, low, high, color=drawn["color"], alpha=0.14, linewidth=0)
     axes.set_xlabel(axis_label("simulated time", unit), labelpad=1.5)
     axes.set_ylabel("held-out loss, nats", labelpad=1.5)
-    left_out = len(course["cases"]) - len(shown)
+    left_out = course["of"] - len(shown)
     axes.legend(
         frameon=False,
         fontsize=5.6,
         handlelength=2.6,
         labelspacing=0.25,
-        title=f"{len(shown)} of {len(course['cases'])} cases" if left_out else None,
+        title=f"{len(shown)} of {course['of']} cases" if left_out else None,
         title_fontsize=5.6,
     )
     axes.grid(**_GRID)

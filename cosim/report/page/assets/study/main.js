@@ -1,5 +1,7 @@
 // The page put together: an answer in words, the cards, and the table behind them.
 
+const MOST_ROWS = 500;
+
 class StudyPage {
   constructor(content) {
     this.content = content;
@@ -138,12 +140,14 @@ class StudyPage {
       const order = (one, other) => (one.keys[at] === null ? 1 : other.keys[at] === null ? -1 : one.keys[at] < other.keys[at] ? -sign : one.keys[at] > other.keys[at] ? sign : 0);
       rows.sort(order);
     }
+    const left = rows.length - MOST_ROWS;
     const head = heads.map((text, at) => {
       const direction = this.sorted && this.sorted[0] === at ? (this.sorted[1] > 0 ? "ascending" : "descending") : "none";
       return element("th", { scope: "col", "aria-sort": direction }, element("button", { type: "button", className: "plain", onclick: () => { this.sorted = [at, direction === "ascending" ? -1 : 1]; this.draw(); } }, text));
     });
-    const made = card(`All numbers: ${measure.label}`, element("div", { className: "wide" }, element("table", { className: "numbers" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows.map(({ cells }) => element("tr", {}, ...cells.map((cell) => element("td", {}, String(cell)))))))));
+    const made = card(`All numbers: ${measure.label}`, element("div", { className: "wide" }, element("table", { className: "numbers" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows.slice(0, MOST_ROWS).map(({ cells }) => element("tr", {}, ...cells.map((cell) => element("td", {}, String(cell)))))))));
     made.classList.add("whole");
+    if (left > 0) made.append(note(`And ${left} more; summary.csv has all of them.`));
     return made;
   }
 }

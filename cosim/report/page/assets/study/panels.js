@@ -2,6 +2,7 @@
 
 const axisLabel = (label, unit) => (unit ? `${label}, ${unit}` : label);
 const WHOLE = new Set(["Hz", "bit", "bit/s", "m"]); // nobody puts a milli before them
+const MOST_FOREST = 60;
 const PREFIXED = new Set(["Hz", "bit", "bit/s", "J", "W", "s", "m"]);
 
 // By what to divide the numbers of a factor, and their unit then.
@@ -134,8 +135,11 @@ class Panels {
   }
 
   forest(measure) {
-    const rows = this.compared(measure);
-    if (!rows.length) return null;
+    const all = this.compared(measure);
+    if (!all.length) return null;
+    const reach = (row) => -Math.abs(row.difference);
+    const kept = new Set(all.length > MOST_FOREST ? all.map(([, row]) => row).sort((one, other) => reach(one) - reach(other)).slice(0, MOST_FOREST) : all.map(([, row]) => row));
+    const rows = all.filter(([, row]) => kept.has(row));
     const ends = rows.flatMap(([, row]) => [row.difference, row.difference_low, row.difference_high]).filter((one) => one !== null).map((one) => one / measure.scale);
     const labels = rows.map(([one]) => one.label);
     const left = Math.min(250, 20 + 6.2 * Math.max(...labels.map((one) => one.length)));
@@ -149,7 +153,7 @@ class Panels {
       plot.bar(this.shown(measure, row.difference_low), this.shown(measure, row.difference_high), at, colour, false);
       plot.mark(row.difference / measure.scale, at, { colour, hollow: !found, shape: row.detectable === "censored" ? "cross" : "circle", told: this.difference(measure, one, row) });
     });
-    return card("Paired differences", plot.root, note(`Each case less ${this.content.against}, replication by replication, with ${this.level} intervals. Hollow: no detectable difference. Crossed: some replications missed the target, those are left out.`));
+    return card("Paired differences", plot.root, note(`Each case less ${this.content.against}, replication by replication, with ${this.level} intervals. Hollow: no detectable difference. Crossed: some replications missed the target, those are left out.${all.length > rows.length ? ` The ${rows.length} largest of ${all.length}.` : ""}`));
   }
 
   difference(measure, one, row) {
@@ -203,7 +207,7 @@ class Panels {
       button.append(...key(numbers.get(at), cases[one.case].label).childNodes);
       return button;
     }));
-    return card("Convergence", plot.root, legend, note(`Mean held-out loss and ${this.level} band over replications; straight between evaluations, and a run that has ended keeps its last loss. Click a case to show or hide it.`));
+    return card("Convergence", plot.root, legend, note(`Mean held-out loss and ${this.level} band over replications; straight between evaluations, and a run that has ended keeps its last loss. Click a case to show or hide it.${convergence.of > convergence.cases.length ? ` ${convergence.cases.length} of ${convergence.of} cases, from the quickest to the slowest.` : ""}`));
   }
 
   sensitivity(measure) {
