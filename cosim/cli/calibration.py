@@ -121,13 +121,15 @@ def _show_choice(found: RankChoice, draws: int) -> None:
         table.add_row(str(rank), *(f"{one:.4g}" for one in energies), f"{price.keep_ratio:.3f}")
     console.print(table)
     channel = f"{draws} channels drawn" if draws else "the channel before fading"
-    is_near = 0.5 <= found.best / max(found.num_affordable, 1e-9) <= 2.0
-    say(
-        console,
-        f"rank {found.best} costs least under {channel}, energy a round; by the limit "
-        f"{found.num_affordable:.2f} pairs of each matrix get through, which the rank is "
-        f"{'within a factor of two of' if is_near else 'not near'}.",
-    )
+    number, largest = found.num_affordable, max(found.prices)
+    through = f"{number:.2f} pairs of each matrix get through by the limit"
+    if number >= largest * (1.0 - 1e-9):
+        told = f"{through}, all of the largest rank: a higher one, or a tighter limit, would tell more"
+    elif 0.5 <= found.best / max(number, 1e-9) <= 2.0:
+        told = f"{through}, and the rank is near that"
+    else:
+        told = f"{through}, and the rank is not near that"
+    say(console, f"rank {found.best} costs least under {channel}, energy a round; {told}.")
     slope, measured = found.covariance_per_rank, ", ".join(map(str, found.covariances))
     say(console, f"covariance: {slope:.4g} per rank, from pilots of rank {measured}")
 
