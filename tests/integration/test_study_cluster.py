@@ -64,7 +64,21 @@ class Cluster:
     def start(self, num_workers=2):
         where = ("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
         self.scheduler = self._start("scheduler", *where)
+        self._wait_for_scheduler()
         self.workers = [self.start_worker() for _ in range(num_workers)]
+
+    def _wait_for_scheduler(self):
+        """Wait until the port answers: on a busy machine a scheduler takes its time to start."""
+        until = time.monotonic() + 60.0
+        while True:
+            assert self.scheduler.poll() is None
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1.0).close()
+            except OSError:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            else:
+                return
 
     def start_worker(self):
         return self._start(

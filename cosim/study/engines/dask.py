@@ -11,7 +11,7 @@ from cosim.study.engines import MOST_DEATHS, Agenda
 from cosim.study.play import Outcome, Task, perform
 
 _ANSWER_WITHIN_S = 10.0
-_COMES_BACK_WITHIN_S = 30.0
+_COMES_BACK_WITHIN_S = 60.0
 _ASK_EVERY_S = 0.02
 _COUNT_EVERY_S = 2.0
 _AHEAD = 2  # tasks a worker, so that none waits for the next one to arrive
