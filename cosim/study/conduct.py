@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from cosim.errors import CosimError, RecordError
+from cosim.errors import CosimError, RecordError, ScenarioError
 from cosim.learning.store import default_store
 from cosim.scenario.load import to_dict
 from cosim.study.agenda import Agenda, Run
@@ -119,6 +119,11 @@ def default_folder(study: Study) -> Path:
 def _engine(place: StudyFolder, workers: int | None, scheduler: str | None) -> Engine:
     if scheduler is None:
         return Processes(workers or cores(), place.log)
+    if workers is not None:
+        raise ScenarioError(
+            f"--workers {workers}: is for this machine, and --scheduler {scheduler} has workers of its own; "
+            "leave one of them out."
+        )
     from cosim.study.engines.dask import Dask
 
     return Dask(scheduler)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from cosim.errors import ScenarioError
 from cosim.scenario.faults import faults
 from cosim.scenario.load import read_toml
+from cosim.study import is_study
 from cosim.study.settings import Study
 
 
@@ -20,6 +21,10 @@ def load_study(path: Path | str) -> Study:
     """
     path = Path(path)
     given = read_toml(path)
+    if not is_study(given):
+        raise ScenarioError(
+            f"{path}: is no study: it names no base and varies nothing; a scenario is run by cosim run {path}"
+        )
     given.setdefault("name", path.stem)
     try:
         study = Study.model_validate(given)

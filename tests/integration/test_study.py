@@ -451,6 +451,23 @@ def test_a_study_file_at_fault_starts_nothing(place, tmp_path, verb, capsys, mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["tiny.toml"], "is no study: it names no base and varies nothing; a scenario is run by cosim run"),
+        (["none.toml"], "none.toml: there is no such file."),
+        (["channel.toml", "--scheduler", "tcp://127.0.0.1:9", "--workers", "2"], "leave one of them out."),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_told_in_a_line(place, tmp_path, arguments, told, capsys):
+    file, *options = arguments
+    assert answer(["study", str(place / file), "--out", str(tmp_path / "out"), *options]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_very_many_runs_must_be_meant(place, tmp_path, capsys):
     file = write(
         place / "many.toml",
