@@ -90,7 +90,7 @@ class Rounds:
             clients = [one.after for one in exchanges]
             losses += [one.loss for one in exchanges]
             self._step += 1
-        average = training.aggregate(dict(enumerate(clients)))
+        average = training.mean({number: side.adapter for number, side in enumerate(clients)}).out("adapter")
         keep = [average, server.adapter, server.optimizer, *(side.optimizer for side in clients)]
         (adapter, *memory), _ = self._executor.settle(keep, losses)
         self._server = Side(memory[0], memory[1])

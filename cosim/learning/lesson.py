@@ -227,7 +227,7 @@ class Lesson:
         """What the executor adds to that which decides values, none for the one that computes one by one."""
         if self.training.executor == "sequential":
             return {}
-        return {"executor": self.training.executor, "slots": self.max_group}
+        return {"executor": self.training.executor, "slots": self.max_group, "activations": "fused"}
 
     @cached_property
     def model_hash(self) -> str:

@@ -164,6 +164,15 @@ class SplitModel:
             peft_model = get_peft_model(model, settings)
         return cls(peft_model.eval(), shape, seed)
 
+    def fuse_activations(self) -> None:
+        """Compute the GELU of GPT-2 by one kernel rather than eight: faster, and other last bits."""
+        from transformers.activations import NewGELUActivation
+
+        for module in list(self._peft_model.modules()):
+            for name, child in module.named_children():
+                if type(child) is NewGELUActivation:
+                    setattr(module, name, nn.GELU(approximate="tanh"))
+
     def initial_adapter(self) -> Adapter:
         """Return the adapter before training: A uniform as PEFT draws it, B zero, a fresh head.
 

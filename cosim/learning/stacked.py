@@ -38,9 +38,13 @@ class Row:
 
 
 class StackedTrainer:
-    """Computes works one by one as :class:`Trainer` does, and groups of them with stacked adapters."""
+    """Computes works one by one as :class:`Trainer` does, and groups of them with stacked adapters.
+
+    The model is its own: its activations are fused.
+    """
 
     def __init__(self, lesson: Lesson, model: SplitModel) -> None:
+        model.fuse_activations()  # what is wide enough for a group is bound by memory, not by arithmetic
         self._lesson = lesson
         self._model = model
         self._trainer = Trainer(lesson, model)

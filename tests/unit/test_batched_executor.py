@@ -371,7 +371,7 @@ def test_dropout_is_drawn_client_by_client(lesson, caplog):
     sequential, batched = executors(told)
     played = Played(told)
     with caplog.at_level(logging.WARNING, logger="cosim.learning.batched"):
-        assert furthest(played.on(sequential), played.on(batched)) == 0.0
+        assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
     assert batched.fallback_reason == "LoRA dropout is drawn from a stream of each client's own"
     assert len(caplog.records) == 1
 
