@@ -98,6 +98,7 @@ class Decisions:
         self._begun: tuple[CellState, Allocation, Allocator] | None = None
         self._seen: CellState | None = None
         self._energies: tuple[Floats, ...] | None = None
+        self._absent: Collection[int] = ()
         self._last_round_s: float | None = None
         self.change(cell, access, max_tx_power_w, allocator)
 
@@ -108,9 +109,11 @@ class Decisions:
         self.cell, self._access, self._allocator = cell, access, allocator
         self._max_tx_power_w = np.array(max_tx_power_w)
 
-    def learn(self, last_round_s: float | None, energies: tuple[Floats, ...] | None) -> None:
+    def learn(
+        self, last_round_s: float | None, energies: tuple[Floats, ...] | None, absent: Collection[int]
+    ) -> None:
         """Take in, at the beginning of a round, what decisions are to know of it and the last one."""
-        self._last_round_s, self._energies = last_round_s, energies
+        self._last_round_s, self._energies, self._absent = last_round_s, energies, absent
 
     def decide(self, time_ns: int, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits.
@@ -237,7 +240,7 @@ class Decisions:
             may_cut_apart=self._may_cut_apart,
             lora_rank=lora_rank,
             local_steps=self._local_steps,
-            weights=np.array(lesson.weights),
+            weights=self._weights(),
             stream=stream(self.cell.seed, "allocation", round_),
             is_settled=decided is not None,
             last_round_s=self._last_round_s,
@@ -246,6 +249,14 @@ class Decisions:
             model_hash=lesson.model_hash,
             data_hash=lesson.tokens.content_key,
         )
+
+    def _weights(self) -> Floats:
+        """Return the shares in the data of those who take part in this round, adding up to one."""
+        weights = np.array(self._lesson.weights)
+        if self._absent:
+            weights[list(self._absent)] = 0.0
+            weights /= weights.sum()
+        return weights
 
     def is_counted(self, link: str) -> bool:
         """Return whether what a link carries takes time."""

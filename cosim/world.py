@@ -217,7 +217,12 @@ class World:
         """Return the snapshot an allocator sees."""
         return self.decisions.state(self.clock.now, round_)
 
-    def start_round(self, round_: int, energies: Sequence[Floats] | None = None) -> None:
+    def start_round(
+        self,
+        round_: int,
+        energies: Sequence[Floats] | None = None,
+        taking_part: Sequence[int] | None = None,
+    ) -> None:
         """Ask the allocator again where it is to be asked at the beginning of a round.
 
         Parameters
@@ -227,11 +232,17 @@ class World:
         energies
             For each client what it would lose by leaving a rank pair out, shape
             (num_pairs,), where that is known.
+        taking_part
+            Clients of this round, ascending; all without it.
         """
+        absent = set(range(self.num_clients)).difference(
+            range(self.num_clients) if taking_part is None else taking_part
+        )
         last_round_s = None if round_ == 1 else (self.clock.now - self._round_began_ns) / NS_PER_S
         self._round_began_ns = self.clock.now
-        self.decisions.learn(last_round_s, None if energies is None else tuple(energies))
-        if (round_ > 1 or energies is not None) and self.decisions.is_due(self.clock.now):
+        self.decisions.learn(last_round_s, None if energies is None else tuple(energies), absent)
+        knows_more = energies is not None or absent
+        if (round_ > 1 or knows_more) and self.decisions.is_due(self.clock.now):
             self._put_in_force(self.decide(round_))
 
     @property

@@ -120,7 +120,8 @@ class CellState:
     local_steps
         Mini-batches of each client in a round.
     weights
-        Share of each client in the data, adding up to one, shape (num_clients,).
+        Share of each client in the data of those who take part in the round, adding up to
+        one, shape (num_clients,); 0 for who does not take part.
     is_settled
         Whether cut layer and rank were decided before and stay as they are.
     stream

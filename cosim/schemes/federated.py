@@ -165,7 +165,7 @@ class Federated(Scheme):
                 and isinstance(self.adapter_codec, PairCodec)
             ):
                 learned, energies = play.energies(round_, learned)
-            world.start_round(round_, energies)
+            world.start_round(round_, energies, [one.client for one in learned])
             yield from play.round(Moment(round_), learned)
             if self.is_evaluated(round_):
                 play.evaluate(round_)
