@@ -29,7 +29,8 @@ class Orthogonality(Regularizer):
         ``id``: the distance of B^T B and A A^T from the identity, as AdaLoRA has it; it
         makes all pairs equally long, so their norms no longer tell them apart.
     weight
-        Factor of the term in the loss.
+        Factor of the term in the loss. The term is a sum over pairs of pairs in all
+        matrices: the more of them, the smaller the weight must be.
 
     Source
     ------
@@ -39,7 +40,7 @@ class Orthogonality(Regularizer):
 
     kind: Literal["orthogonality"] = "orthogonality"
     form: Literal["cos", "off", "id"] = "cos"
-    weight: float = Field(default=0.1, gt=0.0)
+    weight: float = Field(default=1e-3, gt=0.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"form": "off", "weight": 0.01},
