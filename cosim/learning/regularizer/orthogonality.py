@@ -30,7 +30,9 @@ class Orthogonality(Regularizer):
         makes all pairs equally long, so their norms no longer tell them apart.
     weight
         Factor of the term in the loss. The term is a sum over pairs of pairs in all
-        matrices: the more of them, the smaller the weight must be.
+        matrices: the more of them, the smaller the weight must be. The push of ``cos``
+        grows as pairs get shorter, and B begins at zero: an optimiser that does not
+        scale its steps (SGD) needs less.
 
     Source
     ------
