@@ -89,4 +89,4 @@ def test_one_client_with_an_order_of_its_own_breaks_training(model, codec):
         for renumbers in ((), (0,))
     )
     assert gained > 0.0
-    assert broken < 0.8 * gained
+    assert broken < 0.9 * gained
