@@ -46,7 +46,7 @@ class Decisions:
     may_cut_apart
         Whether the scheme lets them differ.
     sparsity
-        ``sparsity(lesson, lora_rank)``: what may be left out of the adapters, None if nothing.
+        ``sparsity(lesson, lora_rank, round)``: what may be left out of the adapters, None if nothing.
     local_steps
         Mini-batches of each client in a round.
     links
@@ -74,7 +74,7 @@ class Decisions:
         lesson: Lesson,
         amounts: Callable[[Lesson, int, int], Amounts],
         cut_layers: tuple[int, ...],
-        sparsity: Callable[[Lesson, int], Sparsity | None],
+        sparsity: Callable[[Lesson, int, int], Sparsity | None],
         local_steps: int,
         links: Collection[str],
         client_cut_layers: tuple[int, ...] | None = None,
@@ -146,11 +146,14 @@ class Decisions:
         self.current = allocation
         self._last_round_s = None
 
+    @property
+    def follows_rounds(self) -> bool:
+        """Whether the allocator is asked at the beginning of every round, the first included."""
+        return self._allocator.sets_keep_ratios
+
     def is_due(self, time_ns: int) -> bool:
         """Return whether the allocator is to be asked again at the beginning of a round."""
         policy = self._allocator.reallocate
-        if self._allocator.sets_keep_ratios:
-            return True
         if isinstance(policy, GainChange):
             return self.gain_change_db(time_ns) > policy.gain_change_db
         return policy == "every_round"
@@ -224,7 +227,7 @@ class Decisions:
             cut_layer = min(client_cut_layers)
         elif cut_layer not in cut_layers:
             cut_layer = cut_layers[-1]
-        sparsity = self._sparsity(lora_rank)
+        sparsity = self._sparsity(lora_rank, max(round_, 1))
         if sparsity is not None:
             sparsity = replace(sparsity, energies=self._energies)
         return CellState(

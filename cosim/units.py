@@ -5,6 +5,7 @@ in formulas a standard writes that way, and say so in their names.
 """
 
 from fractions import Fraction
+from math import ceil, floor, log10
 from typing import Any
 
 import numpy as np
@@ -82,3 +83,15 @@ def drain_ns(amount: float | Fraction, rate_per_s: float) -> int:
     top, bottom = amount.as_integer_ratio()
     rate_top, rate_bottom = rate_per_s.as_integer_ratio()
     return -(-top * rate_bottom * NS_PER_S // (bottom * rate_top))
+
+
+def rounded_up(value: float, digits: int = 3) -> float:
+    """Return a positive number with so many digits, and not below it: what to tell a user to give at least.
+
+    Examples
+    --------
+    >>> rounded_up(0.001953125), rounded_up(2.0)
+    (0.00196, 2.0)
+    """
+    unit = 10.0 ** (floor(log10(value)) - digits + 1)
+    return float(f"{ceil(value / unit - 1e-9) * unit:.{digits}g}")

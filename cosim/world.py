@@ -107,7 +107,7 @@ class World:
         executor: Callable[[int], Executor],
         amounts: Callable[[Lesson, int, int], Amounts],
         cut_layers: tuple[int, ...],
-        sparsity: Callable[[Lesson, int], Sparsity | None],
+        sparsity: Callable[[Lesson, int, int], Sparsity | None],
         local_steps: int,
         links: Collection[str],
         watch: Callable[[Progress], None],
@@ -176,7 +176,10 @@ class World:
             If the decision breaks a limit.
         """
         allocation = self.decide(round_=1)
-        self._put_in_force(allocation)
+        if self.decisions.follows_rounds:  # asked again before anything is sent, knowing more
+            self.decisions.put_in_force(allocation, self.clock.now, self._round)
+        else:
+            self._put_in_force(allocation)
         self._executor = self._make_executor(allocation.lora_rank)
         told = {"lora_rank": float(allocation.lora_rank), "cut_layer": float(allocation.cut_layer)}
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
@@ -241,8 +244,7 @@ class World:
         last_round_s = None if round_ == 1 else (self.clock.now - self._round_began_ns) / NS_PER_S
         self._round_began_ns = self.clock.now
         self.decisions.learn(last_round_s, None if energies is None else tuple(energies), absent)
-        knows_more = energies is not None or absent
-        if (round_ > 1 or knows_more) and self.decisions.is_due(self.clock.now):
+        if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
             self._put_in_force(self.decide(round_))
 
     @property

@@ -137,8 +137,8 @@ def _check_ratios(keep_ratios: tuple[float, ...], state: CellState) -> None:
             raise AllocationError(f"client {client} is told the keep ratio {ratio:g}; it must be 0 to 1.")
     if state.sparsity is None:
         raise AllocationError(
-            "keep ratios are given and the adapters are sent whole; "
-            "choose a codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
+            "keep ratios are given and adapters are not sent by them; take the scheme 'federated' with a "
+            "codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
         )
 
 

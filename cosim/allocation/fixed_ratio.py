@@ -10,7 +10,7 @@ from cosim.allocation.keeping import KeepRatios, Upload, curves_of
 from cosim.allocation.sparsity.rounding import WholePairs
 from cosim.allocation.state import CellState
 from cosim.errors import AllocationError
-from cosim.units import Floats
+from cosim.units import Floats, rounded_up
 
 _HALVINGS = 60
 
@@ -42,11 +42,16 @@ class FixedRatio(KeepRatios):
         takes_part = upload.weights > 0.0
         ratio = self._largest(upload) if self.keep_ratio is None else self.keep_ratio
         bits = pairs.down(np.where(takes_part, ratio * upload.now.dense_bits, 0.0))
-        if not bits.any() and upload.sparsity.dense_bits > 0:
+        pair_bits, dense_bits = upload.sparsity.pair_bits, upload.sparsity.dense_bits
+        if len(pair_bits) and bits.max() < pair_bits.min():
             raise AllocationError(
-                f"the keep ratio {ratio:.4g} of {upload.sparsity.dense_bits} bits has no room for a pair "
-                f"of {int(upload.sparsity.pair_bits.min())} bits; raise latency_limit_s "
-                f"({self.latency_limit_s:g} s), or the ratio."
+                f"allocator.keep_ratio: {ratio:.4g} of {dense_bits} bits has no room for a pair "
+                f"of {int(pair_bits.min())} bits; "
+                + (
+                    f"raise latency_limit_s ({self.latency_limit_s:g} s)."
+                    if self.keep_ratio is None
+                    else f"give it {rounded_up(pair_bits.min() / dense_bits):g} or more."
+                )
             )
         sent = np.where(takes_part, upload.now.overhead_bits + bits, 0.0)
         end_s = float(upload.now.earliest_s(sent))

@@ -67,8 +67,8 @@ class Upload:
         link = state.links.get(LINK)
         if link is None or state.sparsity is None:
             raise AllocationError(
-                "keep ratios are given and the adapters are sent whole; choose a codec that can leave "
-                "something out, such as adapter_codec = { kind = 'soft' }."
+                "keep ratios are given and adapters are not sent by them; take the scheme 'federated' with a "
+                "codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
             )
         check_enough(link.name, link.num_clients, link.num_subchannels)
         amounts = state.amounts(state.cut_layer, state.lora_rank)
@@ -150,15 +150,15 @@ class KeepRatios(Allocator):
         if not needs_s < limit_s:
             download = f", and the download {upload.after_s:.6g} s," if upload.after_s > 0.0 else ""
             raise AllocationError(
-                f"latency_limit_s: {self.latency_limit_s:g} s cannot be kept: client {last} computes for "
-                f"{needs_s:.6g} s{download} before anything is sent; raise the limit above "
+                f"allocator.latency_limit_s: {self.latency_limit_s:g} s cannot be kept: client {last} "
+                f"computes for {needs_s:.6g} s{download} before anything is sent; raise the limit above "
                 f"{needs_s + upload.after_s:.6g} s, take fewer local steps, or a faster device."
             )
         least_s = float(upload.average.earliest_s(upload.average.overhead_bits))
         if not least_s < limit_s:
             raise AllocationError(
-                f"latency_limit_s: {self.latency_limit_s:g} s cannot be kept: computing and sending the "
-                f"{upload.sparsity.overhead_bits} bits that say what is sent take "
+                f"allocator.latency_limit_s: {self.latency_limit_s:g} s cannot be kept: computing and "
+                f"sending the {upload.sparsity.overhead_bits} bits that say what is sent take "
                 f"{least_s + upload.after_s:.6g} s before fading; raise the limit or widen the link."
             )
 

@@ -11,6 +11,7 @@ from cosim.learning.lesson import Lesson
 from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape
 from cosim.learning.work import Output, Work
 from cosim.parts import family
+from cosim.units import rounded_up
 
 _BLOCKS = {
     "bert": "bert.encoder.layer",
@@ -138,8 +139,16 @@ def bits_are_known(lesson: Lesson, num_blocks: int) -> bool:
     return all(codec.bits(layout) is not None for codec, layout in payloads(lesson, num_blocks).values())
 
 
-def refuse_payloads(lesson: Lesson, num_blocks: int) -> None:
+def refuse_payloads(lesson: Lesson, num_blocks: int, *, is_told: bool = False) -> None:
     """Refuse codecs that leave nothing to send, or that do not go with the aggregator.
+
+    Parameters
+    ----------
+    num_blocks
+        How many blocks a client has.
+    is_told
+        Whether an allocator says how much of its adapter each client sends, so that the
+        codec's own ratio has no say.
 
     Raises
     ------
@@ -150,18 +159,19 @@ def refuse_payloads(lesson: Lesson, num_blocks: int) -> None:
     for round_ in range(1, aggregator.period + 1):
         for name, (codec, layout) in payloads(lesson, num_blocks, round_).items():
             try:
-                sends_nothing = bool(layout.shapes) and codec.sends_nothing(layout)
-            except ValueError as fault:
+                least = codec.least_ratio(layout) if layout.shapes else 0.0
+            except ValueError:
+                alone = " and ".join(sorted(aggregator.sent(round_)))
                 raise ScenarioError(
-                    f"scheme.{name}: {codec.kind!r} cannot send what the aggregator "
-                    f"{aggregator.kind!r} averages: {fault}; take a codec that knows no pairs, such as "
-                    "'top_k', or the aggregator 'fedavg'."
+                    f"scheme.{name}: {codec.kind!r} cannot send what the aggregator {aggregator.kind!r} "
+                    f"averages: {alone} alone travels in round {round_}, and a rank pair has a part in both "
+                    "factors; take a codec that knows no pairs, such as 'top_k', or the aggregator 'fedavg'."
                 ) from None
-            if sends_nothing:
+            ratio = getattr(codec, "keep_ratio", 1.0)
+            if ratio < least and not (is_told and name == "adapter_codec"):
                 raise ScenarioError(
-                    f"scheme.{name}: {codec.kind!r} sends nothing with keep_ratio "
-                    f"{getattr(codec, 'keep_ratio', 0.0):g}: no tensor has more than "
-                    f"{max(layout.sizes.values())} numbers; raise keep_ratio."
+                    f"scheme.{name}: {codec.kind!r} sends nothing with keep_ratio {ratio:g}: that is less "
+                    f"than the smallest thing it can send; give it {rounded_up(least):g} or more."
                 )
     if codecs.adapter.has_mask and not aggregator.takes_masks:
         raise ScenarioError(

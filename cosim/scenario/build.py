@@ -184,9 +184,21 @@ def _lesson(scenario: Scenario) -> Lesson:
         codecs=scenario.scheme.codecs,
     )
     _refuse_cut(scenario, lesson.shape)
-    refuse_payloads(lesson, _num_blocks(scenario, lesson))
+    _refuse_unsendable(scenario, lesson)
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
     return lesson
+
+
+def _refuse_unsendable(scenario: Scenario, lesson: Lesson) -> None:
+    """Refuse codecs that send nothing, and an allocator of keep ratios where nobody can keep to them."""
+    is_told = scenario.allocator.sets_keep_ratios
+    refuse_payloads(lesson, _num_blocks(scenario, lesson), is_told=is_told)
+    why = scenario.scheme.why_no_sparsity(lesson, scenario.lora.rank)
+    if is_told and why is not None:
+        raise ScenarioError(
+            f"allocator.kind: {scenario.allocator.kind!r} says how much of its adapter each client sends, "
+            f"and {why}."
+        )
 
 
 def _num_blocks(scenario: Scenario, lesson: Lesson) -> int:
@@ -280,6 +292,7 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
             found.add(fault)
         cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
         stage = replace(prepared, scenario=scenario, cell=cell, at_s=at_s)
+        found.attempt(partial(_refuse_unsendable, scenario, prepared.lesson))
         if not found.faults:
             found.attempt(partial(_decide, stage, prepared.allocation))
         yield stage

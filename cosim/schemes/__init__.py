@@ -71,9 +71,16 @@ class Scheme(Part):
             adapter_download_bits=one.adapter_download_bits,
         )
 
-    def sparsity(self, lesson: Lesson, lora_rank: int) -> Sparsity | None:
-        """Return what may be left out of the adapters that are sent; None where they are sent whole."""
+    def sparsity(self, lesson: Lesson, lora_rank: int, round_: int = 1) -> Sparsity | None:
+        """Return what may be left out of the adapters sent after a round; None where no allocator can say."""
         return None
+
+    def why_no_sparsity(self, lesson: Lesson, lora_rank: int) -> str | None:
+        """Return why no allocator can say how much is left out, with a way out; None where one can."""
+        return (
+            f"nobody can tell clients of the scheme {self.kind!r}; take the scheme 'federated', or an "
+            "allocator that leaves it to the codec, such as 'equal'"
+        )
 
     @property
     def is_cut(self) -> bool:

@@ -126,18 +126,47 @@ class Federated(Scheme):
             adapter_download_bits=one.adapter_download_bits,
         )
 
-    def sparsity(self, lesson: Lesson, lora_rank: int) -> Sparsity | None:
+    def sparsity(self, lesson: Lesson, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""
-        codec, aggregator = self.adapter_codec, self.aggregator
-        if any(aggregator.rank(client, lora_rank) != lora_rank for client in range(lesson.num_clients)):
-            return None  # what one client can leave out is not what another can
-        layout = upload_layout(lesson, lesson.shape.num_layers, lora_rank, 1)
+        if self.why_no_sparsity(lesson, lora_rank) is not None:
+            return None
+        codec, (client_rank,) = self.adapter_codec, self._client_ranks(lesson, lora_rank)
+        layout = upload_layout(lesson, lesson.shape.num_layers, client_rank, round_)
         if isinstance(codec, PairCodec):
             pair_bits = codec.pair_bits(layout)
             return Sparsity(int(pair_bits.sum()), codec.overhead_bits(layout) + REPORT_BITS, pair_bits)
-        if isinstance(codec, TopK) and codec.ratio_of == "bits":
-            return Sparsity(layout.dense_bits, REPORT_BITS, np.zeros(0, dtype=np.int64))
-        return None
+        return Sparsity(layout.dense_bits, REPORT_BITS, np.zeros(0, dtype=np.int64))
+
+    def why_no_sparsity(self, lesson: Lesson, lora_rank: int) -> str | None:
+        """Return what about codec or ranks keeps an allocator from saying how much is left out."""
+        codec, ranks = self.adapter_codec, self._client_ranks(lesson, lora_rank)
+        if len(ranks) > 1:
+            return (
+                f"one share is not the same bits of clients whose ranks are {', '.join(map(str, ranks))}; "
+                "give scheme.aggregator.client_ranks one rank for all, or take the allocator 'equal'"
+            )
+        if isinstance(codec, PairCodec):
+            if codec.scope == "global":
+                return None
+            return (
+                "scheme.adapter_codec.scope = 'module' rounds the share up in every matrix; take 'global', "
+                "or the allocator 'equal'"
+            )
+        if isinstance(codec, TopK):
+            if codec.ratio_of == "bits":
+                return None
+            return (
+                "scheme.adapter_codec.ratio_of = 'numbers' is a share without the places of what is sent; "
+                "take ratio_of = 'bits'"
+            )
+        return (
+            f"the adapter_codec {codec.kind!r} leaves nothing out; take one that can, such as "
+            "adapter_codec = { kind = 'soft' }"
+        )
+
+    def _client_ranks(self, lesson: Lesson, lora_rank: int) -> list[int]:
+        """Return the ranks there are among the clients, ascending."""
+        return sorted({self.aggregator.rank(client, lora_rank) for client in range(lesson.num_clients)})
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""

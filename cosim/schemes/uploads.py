@@ -47,6 +47,8 @@ class AdapterUploads:
         # where factors are sent in turn, what is held back of one waits for its turn
         self._memories: dict[tuple[int, frozenset[Factor]], Output] = {}
         self._found: dict[int, int] = {}
+        # as told when the round began: what is encoded does not change with the air on its way
+        self._ratios: dict[int, float | None] = {}
         self._num_blocks = num_blocks
         self._exact_bits = cache(self._bits_of_layout)
 
@@ -54,8 +56,9 @@ class AdapterUploads:
         """Describe what these clients send at the end of a round."""
         federation, aggregator = self.federation, self.federation.aggregator
         factors = aggregator.sent(round_)
-        self._found, self.sent = {}, {}
+        self._found, self.sent, self._ratios = {}, {}, {}
         for client in clients:
+            self._ratios[client] = self._decided_ratio(client)
             self.sent[client] = one = federation.training.transmit(
                 self.codec,
                 federation.upload(client, round_),
@@ -64,7 +67,7 @@ class AdapterUploads:
                 round_,
                 reference=None if self.codec.is_transparent else federation.reference(client, round_),
                 memory=self._memories.get((client, factors)),
-                keep_ratio=self._keep_ratio(client),
+                keep_ratio=self._ratios[client],
             )
             if one.memory is not None:
                 self._memories[client, factors] = one.memory
@@ -162,7 +165,7 @@ class AdapterUploads:
         if bits is None:  # nothing is computed
             num_blocks = self._num_blocks[client]
             layout = upload_layout(self.world.lesson, num_blocks, self._rank(client), moment.round)
-            bits = self.codec.max_bits(layout, self._keep_ratio(client))
+            bits = self.codec.max_bits(layout, self._ratios[client])
         bits += REPORT_BITS if self.world.decisions.needs_energies else 0
         return (
             yield from self.world.send(
@@ -183,7 +186,7 @@ class AdapterUploads:
         """Return the bits a client sends, where no value decides them."""
         kind = (round_ - 1) % self.federation.aggregator.period + 1
         num_blocks = self._num_blocks[client]
-        return self._exact_bits(num_blocks, self._rank(client), kind, self._keep_ratio(client))
+        return self._exact_bits(num_blocks, self._rank(client), kind, self._ratios[client])
 
     def _bits_of_layout(
         self, num_blocks: int, client_rank: int, round_: int, keep_ratio: float | None
@@ -194,7 +197,7 @@ class AdapterUploads:
     def _rank(self, client: int) -> int:
         return self.federation.aggregator.rank(client, self.federation.training.lora_rank)
 
-    def _keep_ratio(self, client: int) -> float | None:
+    def _decided_ratio(self, client: int) -> float | None:
         """Return what the allocator decided for a client, where codec and allocator know of it."""
         decided = self.world.decisions.current
         if not self.codec.keeps_ratio or decided is None or decided.keep_ratios is None:

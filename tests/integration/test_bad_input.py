@@ -131,9 +131,109 @@ ONE_FAULT = {
 }
 
 
-@pytest.mark.parametrize("case", ONE_FAULT, ids=str)
+def federated(**settings):
+    """Return the scheme of that name, sending by SOFT."""
+    return {"scheme": {"kind": "federated", "adapter_codec": {"kind": "soft"}, **settings}}
+
+
+TSFA = {"kind": "tsfa", "latency_limit_s": 1.0}
+RATIOS = "allocator.kind: 'tsfa' says how much of its adapter each client sends, and "
+WIRELESS = {
+    "a limit below the compute time alone": (
+        {**federated(), "allocator": {"kind": "tsfa", "latency_limit_s": 1e-5}},
+        "allocator.latency_limit_s: 1e-05 s cannot be kept: client ",
+    ),
+    "a limit of zero": (
+        {**federated(), "allocator": {"kind": "tsfa", "latency_limit_s": 0.0}},
+        "allocator.latency_limit_s: should be greater than 0, got 0",
+    ),
+    "a longest round below the limit": (
+        {**federated(), "allocator": {**TSFA, "max_round_s": 0.5}},
+        "max_round_s 0.5 is below latency_limit_s 1; raise it, or lower the limit",
+    ),
+    "a ratio of nothing": (
+        {"scheme.adapter_codec": {"kind": "soft", "keep_ratio": 0.0}},
+        "scheme.adapter_codec.keep_ratio: should be greater than 0, got 0",
+    ),
+    "a ratio beyond everything": (
+        {**federated(), "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "keep_ratio": 1.5}},
+        "allocator.keep_ratio: should be less than or equal to 1, got 1.5",
+    ),
+    "a share of clients beyond all": (
+        federated(participation=1.5),
+        "scheme.participation: should be less than or equal to 1, got 1.5",
+    ),
+    "a ratio with room for no pair": (
+        {"scheme.adapter_codec": {"kind": "soft", "keep_ratio": 0.01}},
+        "scheme.adapter_codec: 'soft' sends nothing with keep_ratio 0.01: that is less than the smallest "
+        "thing it can send; give it 0.25 or more.",
+    ),
+    "a ratio with room for no number": (
+        {"scheme.adapter_codec": {"kind": "top_k", "keep_ratio": 0.001}},
+        "'top_k' sends nothing with keep_ratio 0.001: that is less than the smallest thing it can send; "
+        "give it 0.00521 or more.",
+    ),
+    "a fixed ratio with room for no pair": (
+        {**federated(), "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "keep_ratio": 0.01}},
+        "allocator.keep_ratio: 0.01 of 24576 bits has no room for a pair of 2048 bits; "
+        "give it 0.0834 or more.",
+    ),
+    "pairs of unequal size, and a fixed ratio with room for none": (
+        {
+            **federated(),
+            "lora.target_modules": ["all-linear"],
+            "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "keep_ratio": 0.001},
+        },
+        "allocator.keep_ratio: 0.001 of ",
+    ),
+    "ranks that differ under an average of factors": (
+        {"scheme.aggregator": {"kind": "fedavg", "client_ranks": [2, 4]}},
+        "client_ranks 2, 4 differ, and 'fedavg' averages factors number by number; give all clients one rank "
+        "by lora.rank, or take one of 'flora', 'hetlora', 'product_svd'",
+    ),
+    "a client's rank above the model's": (
+        {"scheme.aggregator": {"kind": "hetlora", "client_ranks": [2, 8]}},
+        "scheme.aggregator.client_ranks: 8 is more than lora.rank 4, the rank of the global adapter; "
+        "raise lora.rank to 8, or lower the clients'.",
+    ),
+    "ranks that differ under an allocator of ratios": (
+        {**federated(aggregator={"kind": "hetlora", "client_ranks": [2, 4]}), "allocator": TSFA},
+        RATIOS + "one share is not the same bits of clients whose ranks are 2, 4; give",
+    ),
+    "ratios for a codec that sends everything": (
+        {**federated(adapter_codec={"kind": "none"}), "allocator": TSFA},
+        RATIOS + "the adapter_codec 'none' leaves nothing out; take one that can",
+    ),
+    "ratios for a codec that counts without places": (
+        {**federated(adapter_codec={"kind": "top_k"}), "allocator": TSFA},
+        RATIOS + "scheme.adapter_codec.ratio_of = 'numbers' is a share without the places",
+    ),
+    "ratios for a codec that rounds up": (
+        {**federated(adapter_codec={"kind": "soft", "scope": "module"}), "allocator": TSFA},
+        RATIOS + "scheme.adapter_codec.scope = 'module' rounds the share up in every matrix; take 'global'",
+    ),
+    "ratios behind a cut": (
+        {"scheme.adapter_codec": {"kind": "soft"}, "allocator": TSFA},
+        RATIOS + "nobody can tell clients of the scheme 'split_federated'; take the scheme 'federated'",
+    ),
+    "pairs of which one half stays at home": (
+        federated(aggregator={"kind": "fedsa"}),
+        "scheme.adapter_codec: 'soft' cannot send what the aggregator 'fedsa' averages: A alone travels in "
+        "round 1, and a rank pair has a part in both factors",
+    ),
+    "a regulariser that blinds the codec": (
+        federated(
+            adapter_codec={"kind": "soft", "importance": "norm"},
+            regularizer={"kind": "orthogonality", "form": "id"},
+        ),
+        "regularizer.form = 'id' makes all rank pairs equally long",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*ONE_FAULT, *WIRELESS], ids=str)
 def test_a_fault_is_one_line_with_its_place_and_the_way_out(case, write, told):
-    changes, expected = ONE_FAULT[case]
+    changes, expected = (ONE_FAULT | WIRELESS)[case]
     (line,) = told(write(changes))
     assert expected in line
 

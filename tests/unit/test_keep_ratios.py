@@ -206,7 +206,7 @@ def test_a_limit_below_the_mask_alone_is_refused():
 
 
 def test_adapters_that_are_sent_whole_are_refused():
-    with pytest.raises(AllocationError, match="choose a codec"):
+    with pytest.raises(AllocationError, match="take the scheme 'federated' with a codec"):
         make(Allocator, {"kind": "tsfa", "latency_limit_s": 2.0}).allocate(replace(cell(1), sparsity=None))
 
 

@@ -197,9 +197,9 @@ class Codec(Part):
             raise NotImplementedError(f"{type(self).__name__} must say how many bits it takes at most")
         return bits
 
-    def sends_nothing(self, layout: Layout) -> bool:
-        """Return whether its own settings leave nothing of a layout to send, ever."""
-        return self.max_bits(layout) == 0
+    def least_ratio(self, layout: Layout) -> float:
+        """Return the least keep ratio with which anything of a layout is sent; zero without a ratio."""
+        return 0.0
 
     @abstractmethod
     def encode(self, sending: Sending) -> Encoded:

@@ -67,9 +67,12 @@ class PairCodec(Codec):
         dense = sum(layout.sizes[name] for name in pairs.others)
         return mask_bits(pairs.count, count) + layout.bits_per_number * (numbers + dense)
 
-    def sends_nothing(self, layout: Layout) -> bool:
-        """Return whether not one pair fits into the share."""
-        return RankPairs.of(layout.shapes).most_selected(self.keep_ratio, self.scope)[0] == 0
+    def least_ratio(self, layout: Layout) -> float:
+        """Return the share of the smallest pair; by matrix at least one of each is sent."""
+        numbers = RankPairs.of(layout.shapes).numbers
+        if self.scope == "module" or not len(numbers):
+            return 0.0
+        return float(numbers.min() / numbers.sum())
 
     def pair_bits(self, layout: Layout) -> Ints:
         """Return the bits of each pair, shape (num_pairs,)."""

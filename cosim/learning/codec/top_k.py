@@ -72,6 +72,15 @@ class TopK(Codec):
             one.count * (layout.bits_per_number + one.place_bits) for one in self._groups(layout, keep_ratio)
         )
 
+    def least_ratio(self, layout: Layout) -> float:
+        """Return the share of one entry of the largest group."""
+        least = 1.0
+        for one in self._groups(layout, 0.0):
+            width = layout.bits_per_number
+            entry = 1.0 + one.place_bits / width if self.ratio_of == "bits" else 1.0
+            least = min(least, entry / max(one.size, 1))
+        return least
+
     def encode(self, sending: Sending) -> Encoded:
         """Return the kept numbers of all groups, then their places."""
         import torch
