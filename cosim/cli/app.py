@@ -221,7 +221,7 @@ def study(
     from cosim.cli.studying import carry_out, overview, pilot, plan_of
     from cosim.study.conduct import default_folder
 
-    plan = plan_of(file, seed, yes or dry_run)
+    plan = plan_of(file, seed, yes)
     if dry_run:
         for line in (*overview(plan), *pilot(plan, workers)):
             print(line)

@@ -12,21 +12,27 @@ from cosim.errors import CosimError, ScenarioError
 from cosim.report.quantities import count, duration
 from cosim.scenario.build import prepare
 from cosim.study.conduct import Tally, conduct
+from cosim.study.design import num_points
 from cosim.study.engines.processes import cores
 from cosim.study.load import load_study
-from cosim.study.paths import short_names, shown
+from cosim.study.paths import shown
 from cosim.study.pilot import estimate
-from cosim.study.plan import Plan, make_plan
+from cosim.study.plan import MOST_RUNS, Plan, make_plan
+from cosim.study.ranges import Steps
 from cosim.study.results import Results
+from cosim.study.settings import Vary
 from cosim.units import NS_PER_S
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+    from cosim.report.study.record import StudyRecord
 
 _SAY_EVERY_S = 10.0
 _MOST_VALUES = 8
 _MOST_CASES = 24
-_MOST_FACTORS, _MOST_DIGITS = 4, 8
+_MOST_FACTORS = 4
 _MOST_FAILURES = 10
 
 
@@ -54,11 +60,8 @@ def overview(plan: Plan) -> Iterator[str]:
     seeds = f"seed {plan.seed}" if study.replications == 1 else f"seeds {plan.seed} to {_last_seed(plan)}"
     yield f"{study.name}: fine, {count(len(plan.cases))} case(s), {count(num_runs)} runs, {seeds}"
     yield f"  base       {study.base}" + (", no tensor is computed" if study.timing_only else "")
-    for number, path in enumerate(plan.factors):
-        values = list(dict.fromkeys(shown(plan.factor(case, path)) for case in plan.cases))
-        told = ", ".join(values[:_MOST_VALUES])
-        more = f", and {count(len(values) - _MOST_VALUES)} more" if len(values) > _MOST_VALUES else ""
-        yield f"  {'' if number else 'varies':<10} {path}: {told}{more}"
+    for number, told in enumerate(_varied(study.vary)):
+        yield f"  {'' if number else 'varies':<10} {told}"
     yield f"  measures   {', '.join(one.name for one in study.measures)}"
     more = f", until {study.until} of {study.measures[0].name}, at most {study.max_replications}"
     yield f"  repeated   {study.replications} times{more if study.until else ''}"
@@ -67,6 +70,30 @@ def overview(plan: Plan) -> Iterator[str]:
         by_settings = {} if isinstance(study.baseline, str) else study.baseline
         told = ", ".join(f"{path} = {shown(value)}" for path, value in by_settings.items())
         yield f"  baseline   {told or study.baseline}: {count(compared)} case(s) are compared with it"
+
+
+def _varied(vary: Vary) -> Iterator[str]:
+    """Return what varies, a line for each setting or for those that vary together."""
+    for path, axis in vary.grid.items():
+        yield f"{path}: {_some([shown(one) for one in (axis.values() if isinstance(axis, Steps) else axis)])}"
+    for path, values in vary.zip.items():
+        with_others = (
+            f" (with {', '.join(one for one in vary.zip if one != path)})" if len(vary.zip) > 1 else ""
+        )
+        yield f"{path}: {_some([shown(one) for one in values])}{with_others}"
+    if vary.cases:
+        paths = dict.fromkeys(path for one in vary.cases for path in one.set)
+        yield f"{', '.join(paths)}: {_some([one.name for one in vary.cases])}"
+    for sampled, how in ((vary.latin_hypercube, "Latin hypercube"), (vary.sobol, "Sobol design")):
+        for path, one in sampled.ranges.items() if sampled else ():
+            scale = {"linear": "", "log": ", even in its logarithm", "db": " dB"}[one.scale]
+            told = f"{path}: {shown(one.low)} to {shown(one.high)}{scale}"
+            yield f"{told}; {how} of {count(sampled.samples)} samples" if sampled else told
+
+
+def _some(values: list[str]) -> str:
+    more = f", and {count(len(values) - _MOST_VALUES)} more" if len(values) > _MOST_VALUES else ""
+    return ", ".join(values[:_MOST_VALUES]) + more
 
 
 def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iterator[str]:
@@ -79,7 +106,8 @@ def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iter
     """
     if changes:
         raise ScenarioError("--set: changes a scenario; write what differs into the study's own table, set.")
-    plan = plan_of(file, seed, yes=True)
+    study = load_study(file)
+    plan = make_plan(study, seed=seed, yes=num_points(study.vary) <= MOST_RUNS)
     prepare(plan.cases[0].scenario)
     yield from overview(plan)
 
@@ -126,7 +154,8 @@ def carry_out(
             keep_values=keep_values,
             watch=watch,
         )
-    _show(results)
+    if results.table.num_rows:
+        _show(results)
     print(f"study folder: {folder}")
     if results.table.num_rows:
         page, figure = write_report(folder)
@@ -153,7 +182,9 @@ def _show(results: Results) -> None:
     """Print each case's interval of the first measure, and what differs from its baseline."""
     import csv
 
-    from cosim.report.terminal import on_stdout, say, table_of
+    from cosim.report.study.factors import is_sampled
+    from cosim.report.study.record import StudyRecord
+    from cosim.report.terminal import on_stdout, say
 
     with (results.path / "summary.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -165,45 +196,82 @@ def _show(results: Results) -> None:
     told = [row for row in rows if row["measure"] == first["name"]]
     console = on_stdout()
     unit = f", {first['unit']}" if first["unit"] else ""
-    sure = f"{manifest['confidence']:.0%}"
+    sure = f"{100 * manifest['confidence']:g} %"
     over = f"{sure} intervals over {manifest['replications']} runs"
     say(console, f"{manifest['name']}: {first['name']}{unit}, {over}")
+    record = StudyRecord.open(results.path)
+    if is_sampled(record.factors):
+        for line in _ranked(record, first["name"]):
+            say(console, line)
+    else:
+        _show_cases(record, told, console)
+    if manifest["tight"] is False:
+        asked = f"wider than asked for ({manifest['until']})"
+        say(console, f"intervals are still {asked}; max_replications allows no more")
+
+
+def _show_cases(record: "StudyRecord", told: list[dict[str, str]], console: "Console") -> None:
+    """Print a table of the first cases: mean, interval and what differs from the baseline."""
+    from cosim.report.terminal import say, table_of
+
     is_compared = any(row["baseline"] for row in told)
-    named = _columns(manifest)
+    named = _columns(record)
     table = table_of(
         *((heading, "left") for heading in named),
         *(("mean", "right"), ("interval", "right")),
         *([("against baseline", "right"), ("detectable", "left")] if is_compared else []),
     )
     for row in told[:_MOST_CASES]:
-        cells = [_value(row[column]) for column in named.values()]
+        cells = [levels[row["case"]] for levels in named.values()]
         cells += [_short(row["mean"]), _between(row["low"], row["high"])]
         table.add_row(*cells, *([_change(row), row["detectable"]] if is_compared else []))
     console.print(table)
     if len(told) > _MOST_CASES:
         say(console, f"and {count(len(told) - _MOST_CASES)} more case(s); summary.csv has all of them")
-    if manifest["tight"] is False:
-        asked = f"wider than asked for ({manifest['until']})"
-        say(console, f"intervals are still {asked}; max_replications allows no more")
 
 
-def _columns(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return what tells cases apart, heading to column: their factors where these do, else their names."""
-    factors = manifest["factors"]
-    told = [tuple(shown(case["settings"].get(path)) for path in factors) for case in manifest["cases"]]
-    if not factors or len(factors) > _MOST_FACTORS or len(set(told)) < len(told):
-        return {"case": "case"}
-    return {short: path for path, short in short_names(factors).items()}
+def _columns(record: "StudyRecord") -> dict[str, dict[str, str]]:
+    """Return what tells cases apart, heading to entries: levels where these do, else names."""
+    factors = record.factors
+    levels = [tuple(one.level_labels[one.level[row]] for one in factors) for row in range(len(record.cases))]
+    headings = {one.label for one in factors}
+    is_told = 0 < len(headings) == len(factors) <= _MOST_FACTORS and len(set(levels)) == len(levels)
+    if not is_told:
+        return {"case": {name: name for name in record.cases}}
+    return {
+        one.label: {case: levels[row][at] for row, case in enumerate(record.cases)}
+        for at, one in enumerate(factors)
+    }
 
 
-def _value(text: str) -> str:
-    """Return a factor's value out of a CSV file as it is shown everywhere."""
-    try:
-        value = float(text)
-    except ValueError:
-        return text
-    told = shown(value)
-    return told if len(told) <= _MOST_DIGITS else f"{value:.4g}"
+def _ranked(record: "StudyRecord", measure: str) -> Iterator[str]:
+    """Return what to say of cases drawn from ranges: from where to where, and which settings it hangs on."""
+    from cosim.report.study.findings import findings
+
+    found = findings(record, measure)
+    means = sorted(
+        (row["mean"], name) for row, name in zip(found["cases"], record.cases, strict=True) if row["n"]
+    )
+    for which, (mean, name) in (("least", means[0]), ("most", means[-1])) if means else ():
+        at = record.cases.index(name)
+        settings = ", ".join(f"{one.label} {one.level_labels[one.level[at]]}" for one in record.factors)
+        yield f"  {which:<6} {mean:.4g} in {name}: {settings}"
+    indices = found["indices"]
+    if indices is None:
+        yield f"  {found['noIndices']}"
+        return
+    first, total = indices["first"], indices["total"]
+    for at in sorted(range(len(record.factors)), key=lambda one: -total["value"][one]):
+        alone, with_others = _share(first, at), _share(total, at)
+        yield f"  {record.factors[at].label} makes {alone} of the variance alone, {with_others} with others"
+    yield f"  {indices['told']}"
+
+
+def _share(shares: Mapping[str, Any], at: int) -> str:
+    """Return an index and its interval as shares of a hundred."""
+    value, low, high = (shares[name][at] for name in ("value", "low", "high"))
+    between = "" if low is None or isnan(low) else f" [{100 * max(low, 0.0):.0f}, {100 * high:.0f}]"
+    return f"{100 * value:.0f}{between} %"
 
 
 def _change(row: dict[str, str]) -> str:
@@ -277,7 +345,7 @@ def _state(tally: Tally) -> Iterator[tuple[str, str]]:
     rate = made / tally.elapsed_s if made and tally.elapsed_s else 0.0
     yield "rate", (f"{rate:.3g} a second" if rate >= 1.0 else f"{60.0 * rate:.3g} a minute") if rate else ""
     yield "elapsed", _seconds(tally.elapsed_s)
-    yield "left", _seconds((tally.num_runs - done) / rate) if rate and done < tally.num_runs else ""
+    yield "left", f"about {_seconds(tally.left_s)}" if tally.left_s > 0.0 else ""
 
 
 def _num_done(tally: Tally) -> int:

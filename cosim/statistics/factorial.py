@@ -139,16 +139,19 @@ def _indices(values: Floats) -> Floats:
     means = values.mean(axis=-1)
     noise = _noise(values)
     total = max(float(means.var()) - noise * (means.size - 1) / means.size, 0.0)
-    found = np.full((2, len(axes)), np.nan)
     if total <= 1e-12 * float(np.max(means**2)):
-        return found
+        return np.full((2, len(axes)), np.nan)
+    own, made = np.zeros(len(axes)), np.zeros(len(axes))
     for axis in axes:
         others = tuple(one for one in axes if one != axis)
         num_levels = means.shape[axis]
-        own = float(means.mean(axis=others).var()) - noise * (num_levels - 1) / means.size
-        made = float(means.var(axis=axis).mean()) - noise * (num_levels - 1) / num_levels
-        found[:, axis] = np.clip([own / total, made / total], 0.0, 1.0)
-    return found
+        own[axis] = float(means.mean(axis=others).var()) - noise * (num_levels - 1) / means.size
+        made[axis] = float(means.var(axis=axis).mean()) - noise * (num_levels - 1) / num_levels
+    # No variance is below zero, that of an interaction neither: shares a factor makes alone
+    # do not add up to more than there is, and with others it makes no less.
+    own = np.maximum(own, 0.0)
+    whole = max(total, float(own.sum()))
+    return np.asarray(np.stack([own, np.clip(made, own, whole)]) / whole)
 
 
 def _noise(values: Floats) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
+from math import nan
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from cosim.errors import CosimError, RecordError, ScenarioError
 from cosim.learning.store import default_store
 from cosim.scenario.load import to_dict
-from cosim.study.agenda import Agenda, Run
+from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.engines import Engine
 from cosim.study.engines.processes import Processes, cores
 from cosim.study.folder import StudyFolder
@@ -44,6 +45,8 @@ class Tally:
         What just ended, None before anything has.
     elapsed_s
         Since the first run began.
+    left_s
+        What is left of this batch takes about so long; nan before it can be told.
     """
 
     num_runs: int
@@ -56,6 +59,7 @@ class Tally:
     wide: tuple[Wide, ...] = ()
     latest: Outcome | None = None
     elapsed_s: float = 0.0
+    left_s: float = nan
 
 
 def conduct(
@@ -181,12 +185,14 @@ class _Conducting:
         self.watch(self._tally(replications, wide, None))
         if not missing:
             return
-        agenda = _Tasks(missing, self._task)
+        agenda, pace = _Tasks(missing, self._task), Pace(missing)
         for outcome in self.engine.perform(agenda):
             agenda.ended(outcome)
+            pace.ended(outcome.case, outcome.replication, outcome.wall_s)
             self._take(outcome)
             self.num_computed += outcome.num_computed
-            self.watch(self._tally(replications, wide, outcome))
+            left_s = pace.left_s(self.engine.num_workers)
+            self.watch(self._tally(replications, wide, outcome, left_s))
 
     def _kept(self, index: int, number: int, folder: Path) -> Outcome:
         try:
@@ -270,7 +276,9 @@ class _Conducting:
         }
         self.place.mark(status, self.plan, entries)
 
-    def _tally(self, replications: int, wide: list[Wide], latest: Outcome | None) -> Tally:
+    def _tally(
+        self, replications: int, wide: list[Wide], latest: Outcome | None, left_s: float = nan
+    ) -> Tally:
         return Tally(
             num_runs=len(self.plan.cases) * replications,
             replications=replications,
@@ -282,6 +290,7 @@ class _Conducting:
             wide=tuple(wide),
             latest=latest,
             elapsed_s=monotonic() - self.began_s,
+            left_s=left_s,
         )
 
 

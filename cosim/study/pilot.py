@@ -1,5 +1,6 @@
-"""A pilot: one case played before a study, to say how long all of it will take."""
+"""A pilot: a few cases played before a study, to say how long all of it will take."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -11,6 +12,8 @@ from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 from cosim.study.plan import Plan, training_key
 from cosim.world import Progress
+
+_MOST_RUNS, _MOST_TRAININGS = 6, 2
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,30 @@ class Estimate:
 
 
 def estimate(plan: Plan, num_workers: int) -> Estimate:
-    """Play the first case, and train it for a round, in a folder that is thrown away.
+    """Play a few cases, evenly chosen, and train some for a round, in a folder that is thrown away.
+
+    Where cases differ in size the mean over the chosen ones stands for all.
 
     Raises
     ------
     CosimError
-        If the case cannot run.
+        If one of them cannot run.
     """
-    scenario, timing_only = plan.cases[0].scenario, plan.study.timing_only
+    timing_only = plan.study.timing_only
+    scenarios = [case.scenario for case in plan.cases]
     replications = range(plan.study.replications)
     keys = {training_key(case.replication(one), timing_only) for case in plan.cases for one in replications}
+    trained = {} if timing_only else {training_key(one, timing_only): one for one in scenarios}
     with TemporaryDirectory(prefix="cosim-pilot-") as folder:
-        run_s = min(_timing_s(scenario, Path(folder) / str(number)) for number in range(2))
-        training_s = 0.0 if timing_only else _training_s(scenario, Path(folder) / "training")
+        place = Path(folder)
+        _timing_s(scenarios[0], place / "warm")  # pays for late imports
+        run_s = _mean(
+            _timing_s(one, place / f"run-{number}") for number, one in enumerate(_some(scenarios, _MOST_RUNS))
+        )
+        training_s = _mean(
+            _training_s(one, place / f"training-{number}")
+            for number, one in enumerate(_some(list(trained.values()), _MOST_TRAININGS))
+        )
     return Estimate(
         num_runs=len(plan.cases) * len(replications),
         num_trainings=0 if timing_only else len(keys),
@@ -63,6 +77,19 @@ def estimate(plan: Plan, num_workers: int) -> Estimate:
         training_s=training_s,
         num_workers=num_workers,
     )
+
+
+def _some(scenarios: list[Scenario], most: int) -> list[Scenario]:
+    """Return so many of them at most, evenly chosen, the first and the last among them."""
+    if len(scenarios) <= most:
+        return scenarios
+    return [scenarios[number * (len(scenarios) - 1) // (most - 1)] for number in range(most)]
+
+
+def _mean(times_s: Iterable[float]) -> float:
+    """Return the mean, 0 where there are none."""
+    every = list(times_s)
+    return sum(every) / len(every) if every else 0.0
 
 
 def _timing_s(scenario: Scenario, folder: Path) -> float:

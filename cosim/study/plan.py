@@ -123,7 +123,8 @@ def make_plan(study: Study, *, seed: int | None = None, yes: bool = False) -> Pl
     if num_runs > MOST_RUNS and not yes:
         raise ScenarioError(
             f"{study.name}: {_grouped(num_points(study.vary))} cases of {study.replications} replication(s) "
-            f"are {_grouped(num_runs)} runs, more than {_grouped(MOST_RUNS)}; say --yes if that is meant."
+            f"are {_grouped(num_runs)} runs, more than {_grouped(MOST_RUNS)}; "
+            "give cosim study the option --yes if that is meant."
         )
     base = load(study.base)
     first_seed = next(one for one in (seed, study.seed, base.seed) if one is not None)

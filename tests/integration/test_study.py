@@ -478,5 +478,8 @@ def test_very_many_runs_must_be_meant(place, tmp_path, capsys):
         '"radio.snr_gap_db" = { low = 0, high = 20, points = 1000 }',
     )
     assert answer(["study", str(file), "--out", str(tmp_path / "out")]) == 2
-    assert "1 000 000 runs, more than 10 000; say --yes if that is meant." in capsys.readouterr().err
+    assert (
+        "1 000 000 runs, more than 10 000; give cosim study the option --yes if that is meant."
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "out").exists()

@@ -21,6 +21,33 @@ baseline = { "allocator.kind" = "equal" }
 [vary.grid]
 "radio.noise_figure_db" = [3.0, 9.0, 15.0]
 "allocator.kind" = ["equal", "in_turn"]
+[[vary.cases]]
+name = "as it is"
+set = { "radio.antenna_gain_db" = 0.0 }
+[[vary.cases]]
+name = "something stands in the way of all of them"
+set = { "radio.antenna_gain_db" = -10.0 }
+[[vary.cases]]
+name = "something else does"
+set = { "radio.antenna_gain_db" = -5.0 }
+[[vary.cases]]
+name = "nothing does"
+set = { "radio.antenna_gain_db" = 5.0 }
+"""
+OVERLAPS = """
+// Text of a picture that reaches out of it or stands on other text; what is askew only stands on axes' names.
+() => [...document.querySelectorAll("#cards svg")].flatMap((picture) => {
+  const whole = picture.getBoundingClientRect();
+  const boxes = [...picture.querySelectorAll("text")].map((one) => [one, one.getBoundingClientRect()]);
+  const out = boxes.filter(([, box]) => box.left < whole.left - 1 || box.right > whole.right + 1
+    || box.top < whole.top - 1 || box.bottom > whole.bottom + 1);
+  const flat = boxes.filter(([one]) => !(one.getAttribute("transform") || "").includes("-28"));
+  const hit = flat.flatMap(([one, a]) => boxes.filter(([other, b]) => other !== one
+    && a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 2 && b.top < a.bottom - 2)
+    .map(([other]) => [one, other]));
+  const told = (ones) => ones.map((one) => one.textContent).join(" on ");
+  return [...out.map(([one]) => [one]), ...hit].map(told);
+})
 """
 
 pytestmark = [
@@ -63,7 +90,9 @@ def test_a_page_asks_nothing_of_anybody_and_answers(opened, report):
     assert heads[:2] == ["Total delay over noise figure", "Paired differences"]
     assert "detectable" in page.inner_text("#answer")
     assert page.inner_text("#question") == "<b>why?</b>"
+    assert page.evaluate(OVERLAPS) == []
     page.select_option("#measure", label="energy")
+    assert page.evaluate(OVERLAPS) == []
     assert page.locator(".card h2").first.inner_text().startswith("Energy over")
     page.locator("svg [data-told]").first.hover()
     assert page.locator("#bubble").is_visible()

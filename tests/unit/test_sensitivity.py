@@ -101,6 +101,15 @@ def test_noise_of_the_repetitions_is_taken_off_the_indices_of_a_grid():
     assert np.mean(held) > 0.88
 
 
+def test_shares_of_a_grid_are_of_one_whole_however_noisy_it_is():
+    """What a factor makes with others is no less than what it makes alone, and these are no more than all."""
+    for seed in range(100):
+        found = factorial_indices(additive((2.0, 2.0), 2.0, 4, seed)[0])
+        assert (found.total >= found.first).all()
+        assert found.first.sum() <= 1.0 + 1e-12
+        assert (found.total <= 1.0).all()
+
+
 def test_a_shift_of_all_cells_is_no_noise():
     values, rows, columns = additive((1.0, 2.0), 0.0, 5, 1)
     found = factorial_indices(values)

@@ -1,5 +1,7 @@
 """Designs, ranges and plans of studies."""
 
+from math import isnan
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from pydantic import ValidationError
 
 from cosim.errors import ScenarioError
 from cosim.scenario.load import to_toml
-from cosim.study.agenda import Agenda, Run
+from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.design import num_points, points
 from cosim.study.load import load_study, study_toml
 from cosim.study.paths import short_names, shown
@@ -250,6 +252,22 @@ def test_of_runs_that_share_a_training_one_goes_first_and_the_others_when_it_has
     assert agenda.take() == Run(1, 0, "0")
 
 
+def test_what_is_left_is_told_by_trainings_and_by_runs_that_recall():
+    runs = [Run(case, seed, f"seed {seed}") for case in range(10) for seed in range(3)]
+    pace = Pace(runs)
+    assert isnan(pace.left_s(2))
+    pace.ended(0, 0, 20.0)
+    assert pace.left_s(2) == 20.0  # two trainings, side by side; what recalling takes nobody knows yet
+    pace.ended(1, 0, 0.5)
+    assert pace.left_s(2) == 20.0 + 26 * 0.5 / 2
+    for seed in (1, 2):
+        pace.ended(0, seed, 20.0)
+    assert pace.left_s(1) == 26 * 0.5
+    channel = Pace([Run(case, 0, "") for case in range(4)])
+    channel.ended(3, 0, 2.0)
+    assert channel.left_s(1) == 6.0
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "a", "b"])), unique=True), st.data())
 @settings(deadline=None)
 def test_every_run_is_taken_once(numbers, data):
@@ -277,7 +295,7 @@ def test_every_run_is_taken_once(numbers, data):
         ({"vary": {"grid": {"name": ["a"]}}}, "name: changes nothing"),
         (
             {"vary": {"grid": {NOISE: {"low": 0.0, "high": 9.0, "points": 1_000_000}}}, "replications": 1},
-            "1 000 000 runs, more than 10 000; say --yes",
+            "1 000 000 runs, more than 10 000; give cosim study the option --yes",
         ),
         ({"baseline": "nobody", "vary": {"grid": {NOISE: [3.0]}}}, "no case is named 'nobody'"),
         ({"baseline": {WIDTH: 1e6}, "vary": {"grid": {NOISE: [3.0]}}}, "bandwidth_hz does not vary"),

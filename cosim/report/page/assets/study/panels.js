@@ -74,8 +74,8 @@ class Panels {
 
   effects(measure) {
     const { factors } = this.content;
-    const parts = measure.effects.map((effect) => element("div", {}, ...this.lines(measure, factors[effect.factor], [effect], [""], null, { width: 360, height: 230 })));
-    return card("Effect of each factor", element("div", { className: "small" }, ...parts), note(`Mean at each level over all levels of the other factors, ${this.level} interval over replications.`));
+    const parts = measure.effects.map((effect) => element("div", {}, ...this.lines(measure, factors[effect.factor], [effect], [""], null, { width: 300, height: 215, left: 50 })));
+    return card("Effect of each factor", element("div", { className: "small pair" }, ...parts), note(`Mean at each level over all levels of the other factors, ${this.level} interval over replications.`));
   }
 
   points(measure) {
@@ -145,7 +145,7 @@ class Panels {
     const left = Math.min(250, 20 + 6.2 * Math.max(...labels.map((one) => one.length)));
     const height = 24 * rows.length + 54;
     const plot = new Plot({ x: new Linear(ends, { zero: true }), y: new Names([...labels].reverse()), xLabel: axisLabel(`${measure.label} less that of ${this.content.against}`, measure.shownUnit), yLabel: "", left, height, told: `paired differences of ${measure.label}` });
-    plot.root.append(svg("line", { x1: plot.px(0), x2: plot.px(0), y1: plot.top, y2: height - plot.bottom, stroke: "var(--ink)" }));
+    plot.root.append(svg("line", { x1: plot.px(0), x2: plot.px(0), y1: plot.top, y2: plot.height - plot.bottom, stroke: "var(--ink)" }));
     rows.forEach(([one, row], index) => {
       const at = rows.length - 1 - index;
       const found = row.detectable === "yes";

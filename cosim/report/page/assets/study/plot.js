@@ -4,6 +4,8 @@ const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 const DASHES = ["", "7 3", "2 2.5", "9 3 2 3", "5 2", "8 2 2 2 2 2"];
 const MARKS = ["circle", "square", "up", "diamond", "down", "cross"];
 
+const MOST_LETTERS = 24; // of a label that stands askew
+
 const colourOf = (number) => COLOURS[number % COLOURS.length];
 
 function svg(tag, settings = {}, ...children) {
@@ -11,6 +13,13 @@ function svg(tag, settings = {}, ...children) {
   for (const [name, value] of Object.entries(settings)) if (value !== null && value !== undefined) made.setAttribute(name, value);
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
+}
+
+// A label with its middle left out where it has more letters than there is room for.
+function fitted(label, most) {
+  if (label.length <= most) return label;
+  const tail = Math.floor((most - 1) / 2);
+  return `${label.slice(0, most - 1 - tail)}…${label.slice(label.length - tail)}`;
 }
 
 // Steps of 1, 2 or 5 times a power of ten between two numbers.
@@ -77,8 +86,12 @@ class Names {
 
 class Plot {
   constructor({ x, y, xLabel, yLabel, width = 520, height = 300, left = 58, bottom = 44, right = 14, top = 10, told = "" }) {
-    Object.assign(this, { x, y, width, height, left, bottom, right, top });
-    this.root = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": told || `${yLabel} over ${xLabel}` });
+    const across = x.ticks(Math.max(3, Math.floor((width - right - left) / 75)));
+    const letters = across.map(([, label]) => label.length);
+    this.crowded = letters.reduce((sum, one) => sum + one * 6 + 8, 0) > width - right - left;
+    const room = this.crowded ? 3 * Math.min(Math.max(...letters), MOST_LETTERS) : 0; // for labels askew
+    Object.assign(this, { x, y, width, height: height + room, left, bottom: bottom + room, right, top });
+    this.root = svg("svg", { viewBox: `0 0 ${width} ${this.height}`, role: "img", "aria-label": told || `${yLabel} over ${xLabel}` });
     this.axes(xLabel, yLabel);
   }
 
@@ -90,17 +103,16 @@ class Plot {
     const floor = this.height - this.bottom;
     const end = this.width - this.right;
     const across = this.x.ticks(Math.max(3, Math.floor((end - this.left) / 75)));
-    const crowded = across.reduce((sum, [, label]) => sum + label.length * 6 + 8, 0) > end - this.left;
     for (const [at, label] of across) {
       const x = this.px(at);
       if (!(this.x instanceof Names)) this.root.append(svg("line", { class: "grid", x1: x, x2: x, y1: this.top, y2: floor }));
-      const place = crowded ? { transform: `translate(${x + 3} ${floor + 12}) rotate(-28)`, "text-anchor": "end" } : { x, y: floor + 15, "text-anchor": "middle" };
-      this.root.append(svg("text", place, label));
+      const place = this.crowded ? { transform: `translate(${x + 3} ${floor + 12}) rotate(-28)`, "text-anchor": "end" } : { x, y: floor + 15, "text-anchor": "middle" };
+      this.root.append(svg("text", place, this.crowded ? fitted(label, MOST_LETTERS) : label));
     }
     for (const [at, label] of this.y.ticks(Math.max(3, Math.floor((floor - this.top) / 38)))) {
       const y = this.py(at);
       if (!(this.y instanceof Names)) this.root.append(svg("line", { class: "grid", x1: this.left, x2: end, y1: y, y2: y }));
-      this.root.append(svg("text", { x: this.left - 6, y: y + 4, "text-anchor": "end" }, label));
+      this.root.append(svg("text", { x: this.left - 6, y: y + 4, "text-anchor": "end" }, this.y instanceof Names ? fitted(label, Math.floor((this.left - 10) / 6)) : label));
     }
     this.root.append(svg("line", { class: "axis", x1: this.left, x2: end, y1: floor, y2: floor }));
     this.root.append(svg("line", { class: "axis", x1: this.left, x2: this.left, y1: this.top, y2: floor }));
