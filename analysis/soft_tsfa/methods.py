@@ -54,6 +54,7 @@ def online(limit_s: float) -> tuple[Method, ...]:
     return (
         Method("TSFA", _online("tsfa", limit_s)),
         Method("TSFA alternating", _online("tsfa", limit_s, solver="alternating")),
+        Method("TSFA first round", _online("tsfa", limit_s, relative_to="first_round")),
         Method("fixed ratio", _online("fixed_ratio", limit_s)),
         Method("equal bandwidth", _online("equal_bandwidth", limit_s)),
         Method("round deadline", _online("round_deadline", limit_s)),

@@ -20,16 +20,19 @@ class Tsfa(KeepRatios):
     """Rounds that last ``latency_limit_s`` on average, longer where the channel is worth it.
 
     A virtual queue counts the seconds rounds ran over the limit. Each round
-    minimises ``penalty_weight`` times the energy left unsent, as a share of that of
-    the first round, plus the queue times the latency. The queue before the first
-    round is what the mean of all latencies may lie above the limit by, over the
-    number of rounds; with it at its balance under the channel before fading there is
-    nothing to be caught up.
+    minimises ``penalty_weight`` times the energy left unsent, as a share, plus the
+    queue times the latency. The queue before the first round is what the mean of all
+    latencies may lie above the limit by, over the number of rounds; with it at its
+    balance under the channel before fading there is nothing to be caught up.
 
     Attributes
     ----------
     penalty_weight
         Weight of the unsent energy, s; without it, such that the balanced queue is as long as the limit.
+    relative_to
+        What the unsent energy is a share of. ``this_round``: of all there is to send now.
+        ``first_round``: of what there was then; as learning goes on there is less, so the
+        queue falls below one limit and rounds become by turns nearly empty and nearly dense.
     warm_start
         Begin with the balanced queue; without it, with none.
     max_round_s
@@ -45,11 +48,13 @@ class Tsfa(KeepRatios):
     Source
     ------
     arXiv 2505.00333, second stage of TSFA; as in method card 2, section 8. The
-    paper's own solver could not be seen; ``alternating`` is its likely shape.
+    paper's own solver could not be seen; ``alternating`` is its likely shape. Section
+    8.3 normalises by the first round; ``this_round`` is ours.
     """
 
     kind: Literal["tsfa"] = "tsfa"
     penalty_weight: float | None = Field(default=None, gt=0.0)
+    relative_to: Literal["this_round", "first_round"] = "this_round"
     warm_start: bool = True
     max_round_s: float | None = Field(default=None, gt=0.0, le=LONGEST_S)
     solver: Literal["joint", "alternating"] = "joint"
@@ -58,6 +63,7 @@ class Tsfa(KeepRatios):
         {"latency_limit_s": 100.0},
         {"latency_limit_s": 100.0, "bandwidth": "subchannels", "curve": "exponential"},
         {"latency_limit_s": 100.0, "solver": "alternating", "warm_start": False, "penalty_weight": 50.0},
+        {"latency_limit_s": 100.0, "relative_to": "first_round"},
         {"latency_limit_s": 100.0, "curve": "generic", "max_round_s": 300.0},
     )
 
@@ -76,8 +82,8 @@ class Tsfa(KeepRatios):
         return True
 
     def decide(self, state: CellState, upload: Upload) -> Allocation:
-        """Return this round's decision; the memory carries the queue, the weight and the first energy."""
-        scale = state.memory.get("energy_scale", 0.0)
+        """Return this round's decision; the memory carries the queue, the weight and the energy of one."""
+        scale = state.memory.get("energy_scale", 0.0) if self.relative_to == "first_round" else 0.0
         if not scale > 0.0 and upload.sparsity.energies is not None:
             whole = [float(one.sum()) for one in upload.sparsity.energies]
             scale = float(np.dot(upload.weights, whole))

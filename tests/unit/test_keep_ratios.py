@@ -109,6 +109,26 @@ def test_over_300_rounds_of_whole_pairs_the_mean_latency_is_the_limit(curve):
     assert np.mean(latencies) == pytest.approx(limit, rel=0.01)
 
 
+def test_as_energies_decay_rounds_stay_even_only_relative_to_this_round():
+    state = cell(2)
+    limit = middle_s(state)
+    latencies = {}
+    for relative_to in ("this_round", "first_round"):
+        allocator = make(Allocator, {"kind": "tsfa", "latency_limit_s": limit, "relative_to": relative_to})
+        found, memory, last = [], {}, None
+        for round_ in range(1, 81):
+            energies = tuple(0.95**round_ * one for one in state.sparsity.energies)
+            now = replace(faded(state, round_), round=round_, memory=memory, last_round_s=last)
+            now = replace(now, sparsity=replace(state.sparsity, energies=energies))
+            allocation = allocator.allocate(now)
+            memory, last = allocation.memory, latency_s(now, allocation)
+            found.append(last)
+        latencies[relative_to] = np.array(found)
+    assert latencies["this_round"].mean() == pytest.approx(limit, rel=0.01)
+    swings = {key: float(np.abs(np.diff(one[40:])).mean()) for key, one in latencies.items()}
+    assert swings["this_round"] < 0.7 * swings["first_round"]
+
+
 def test_tsfa_leaves_less_unsent_than_every_baseline_at_the_same_mean_latency():
     state = cell(5)
     limit = middle_s(state)
