@@ -129,6 +129,37 @@ def test_as_energies_decay_rounds_stay_even_only_relative_to_this_round():
     assert swings["this_round"] < 0.7 * swings["first_round"]
 
 
+def test_as_updates_shrink_only_a_share_of_the_rounds_own_energy_uses_the_limit_up():
+    """Energies fall to a thousandth; measured by the first round's they are soon worth no time at all."""
+    state, num_rounds = cell(2), 50
+    limit, first = middle_s(state), state.sparsity.energies
+    left = {}
+    for relative_to in ("first_round", "this_round"):
+        settings = {"kind": "tsfa", "latency_limit_s": limit, "relative_to": relative_to}
+        allocator, total, memory, last = make(Allocator, settings), 0.0, {}, None
+        for round_ in range(1, num_rounds + 1):
+            shrunk = tuple(one * 10.0 ** (-3.0 * (round_ - 1) / num_rounds) for one in first)
+            now = faded(replace(state, sparsity=replace(state.sparsity, energies=shrunk)), round_)
+            now = replace(now, round=round_, memory=memory, last_round_s=last)
+            found = allocator.allocate(now)
+            memory, last = found.memory, latency_s(now, found)
+            total += last
+        left[relative_to] = num_rounds - total / limit
+    assert abs(left["this_round"]) <= 0.01 * num_rounds
+    assert left["first_round"] > 0.9  # in limits: what the queue began with, and more once it is empty
+
+
+def test_with_energies_that_stay_it_is_all_one_whose_share_counts():
+    state = cell(3)
+    kept, own = (
+        make(Allocator, {"kind": "tsfa", "latency_limit_s": middle_s(state), "relative_to": relative_to})
+        for relative_to in ("first_round", "this_round")
+    )
+    begun = kept.allocate(state)
+    later = replace(faded(state, 7), round=2, memory=begun.memory, last_round_s=middle_s(state))
+    assert kept.allocate(later).keep_ratios == own.allocate(later).keep_ratios
+
+
 def test_tsfa_leaves_less_unsent_than_every_baseline_at_the_same_mean_latency():
     state = cell(5)
     limit = middle_s(state)
