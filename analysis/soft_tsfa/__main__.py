@@ -24,6 +24,8 @@ from cosim.units import Floats
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "soft_tsfa.toml"
 _DASHES = ("-", "--", "-.", ":")
+_COLOURS = (*OWNER_COLOURS, "black")
+_NEAR_ZERO = 0.01  # below that the axis of the covariance error is linear, so that a zero is seen
 
 Trainings = Mapping[str, Sequence[Training]]
 """By method; one for each seed, in the order of the seeds."""
@@ -79,8 +81,8 @@ def _selections(found: Trainings, out: Path) -> None:
         f"(mean, 95 % CI, {_num(found)} seeds):"
     )
     _finals(found, "SOFT", out / "selections.csv")
-    _curves(found, "uplink_bits", "uplink bits of all clients so far", out / "loss_against_bits.png")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.4))
+    _curves(found, "uplink_mbit", "sent by all clients so far, Mbit", out / "loss_against_bits.png")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.0, 3.4), layout="constrained")
     for axes, name, label in (
         (left, "coherence", "coherence of the global factors"),
         (right, "covariance_error", "covariance error, relative"),
@@ -92,9 +94,10 @@ def _selections(found: Trainings, out: Path) -> None:
                 axes.plot(
                     range(1, len(mean) + 1), mean, _DASHES[number % 4], color=_colour(number), label=method
                 )
-        axes.set_xlabel("round")
-        axes.set_ylabel(label)
-    right.legend(fontsize=7)
+        _label_rounds(axes, label)
+    right.set_yscale("symlog", linthresh=_NEAR_ZERO)
+    left.set_ylim(bottom=0.0)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize=7)
     _save(figure, out / "factors.png")
 
 
@@ -109,8 +112,9 @@ def _online(found: Trainings, limit_s: float, out: Path) -> None:
         running = np.array([np.cumsum(one.round_s) / np.arange(1, len(one.round_s) + 1) for one in trainings])
         mean = student_t(running.T)
         numbers = np.arange(1, running.shape[1] + 1)
-        left.plot(numbers, mean.mean, _DASHES[number % 4], color=_colour(number), label=method)
-        left.fill_between(numbers, mean.low, mean.high, color=_colour(number), alpha=0.15)
+        if method != "dense":  # it knows no limit
+            left.plot(numbers, mean.mean, _DASHES[number % 4], color=_colour(number), label=method)
+            left.fill_between(numbers, mean.low, mean.high, color=_colour(number), alpha=0.15)
         end = student_t(running[:, -1])
         print(f"  {method:<18} average latency {_told(end, 4)} s, {float(end.mean) / limit_s - 1.0:+.1%}")
         queues = [_mean_by_round(one, "queue_s") for one in trainings]
@@ -123,12 +127,9 @@ def _online(found: Trainings, limit_s: float, out: Path) -> None:
                 label=method,
             )
     left.axhline(limit_s, color="black", lw=0.8)
-    left.set_xlabel("round")
-    left.set_ylabel("average latency so far, s")
-    left.set_yscale("log")
+    _label_rounds(left, "average latency so far, s")
+    _label_rounds(right, "virtual queue, s")
     left.legend(fontsize=7)
-    right.set_xlabel("round")
-    right.set_ylabel("virtual queue, s")
     right.legend(fontsize=7)
     _save(figure, out / "latency.png")
 
@@ -179,14 +180,13 @@ def _finals(found: Trainings, reference: str, path: Path) -> None:
     rows = []
     for method, losses in ends.items():
         mean, excess = student_t(losses), student_t(losses - ends[reference])
-        bits = float(np.mean([one.uplink_bits[-1] for one in found[method]]))
-        rows.append((method, bits, *(float(one) for one in (*mean, *excess))))
+        mbit = float(np.mean([one.uplink_mbit[-1] for one in found[method]]))
+        rows.append((method, mbit, *(float(one) for one in (*mean, *excess))))
         word = "" if method == reference else _verdict(float(excess.low), float(excess.high))
         print(
-            f"  {method:<18} {_told(mean, 4)}, {bits / 1e6:7.1f} Mbit, "
-            f"over {reference} {_told(excess, 4)} {word}"
+            f"  {method:<18} {_told(mean, 4)}, {mbit:7.1f} Mbit, over {reference} {_told(excess, 4)} {word}"
         )
-    _write(path, ("method", "uplink_bits", "loss", "low", "high", f"over {reference}", "low", "high"), rows)
+    _write(path, ("method", "uplink_mbit", "loss", "low", "high", f"over {reference}", "low", "high"), rows)
 
 
 def _told(found: Interval, digits: int) -> str:
@@ -209,16 +209,24 @@ def _curves(found: Trainings, along: str, label: str, path: Path) -> None:
         )
         axes.plot(common, mean.mean, _DASHES[number % 4], color=_colour(number), label=method)
         axes.fill_between(common, mean.low, mean.high, color=_colour(number), alpha=0.12)
-    if along == "uplink_bits":
+    if along == "uplink_mbit":
         at_equal = [method for method in found if method in EQUAL_BITS]
         axes.set_xlim(
-            0.0, 1.05 * max(float(one.uplink_bits[-1]) for method in at_equal for one in found[method])
+            0.0, 1.05 * max(float(one.uplink_mbit[-1]) for method in at_equal for one in found[method])
         )
     axes.set_xlabel(label)
     axes.set_ylabel("held-out loss (mean and 95 % CI)")
     axes.set_yscale("log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis("{x:g}")
     axes.legend(fontsize=7)
     _save(figure, path)
+
+
+def _label_rounds(axes: Any, label: str) -> None:
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("round")
+    axes.set_ylabel(label)
 
 
 def _mean_by_round(one: Training, name: str) -> list[float]:
@@ -234,7 +242,7 @@ def _num(found: Trainings) -> int:
 
 
 def _colour(number: int) -> str:
-    return OWNER_COLOURS[number % len(OWNER_COLOURS)]
+    return _COLOURS[number % len(_COLOURS)]
 
 
 def _write(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -29,8 +29,8 @@ class Training:
 
     Attributes
     ----------
-    rounds, seconds, uplink_bits
-        Rounds, simulated time and bits of all uploads so far.
+    rounds, seconds, uplink_mbit
+        Rounds, simulated time and Mbit of all uploads so far.
     losses
         Held-out loss.
     round_s
@@ -42,13 +42,13 @@ class Training:
     seed: int
     rounds: Floats
     seconds: Floats
-    uplink_bits: Floats
+    uplink_mbit: Floats
     losses: Floats
     round_s: Floats
     metrics: Mapping[str, list[tuple[int, str, float]]]
 
     def first_reached(self, target: float, along: Floats) -> float:
-        """Return where the loss first comes down to a target, along bits or seconds; infinite if never."""
+        """Return where the loss first comes down to a target, along Mbit or seconds; infinite if never."""
         reached = np.flatnonzero(self.losses <= target)
         if not len(reached):
             return float("inf")
@@ -90,7 +90,7 @@ def read(record: Record, seed: int) -> Training:
         seed=seed,
         rounds=rounds.astype(float),
         seconds=times_ns / NS_PER_S,
-        uplink_bits=np.cumsum(sent)[rounds],
+        uplink_mbit=np.cumsum(sent)[rounds] / 1e6,
         losses=losses,
         round_s=np.diff(until),
         metrics=metrics,
