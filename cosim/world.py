@@ -199,7 +199,9 @@ class World:
             self.log.metrics.add(
                 self.clock.now, self._round, 0, MAIN_SERVER, "predicted_round_s", predicted_s
             )
-        told = {(MAIN_SERVER, name): value for name, value in allocation.memory.items()}
+        told = {
+            (MAIN_SERVER, name): value for name, value in {**allocation.memory, **allocation.figures}.items()
+        }
         if allocation.keep_ratios is not None:
             names = ((client, "keep_ratio") for client in self.client_names)
             told.update(zip(names, allocation.keep_ratios, strict=True))

@@ -59,7 +59,9 @@ class Allocation:
     keep_ratios
         Share of its adapter's bits each client may send this round; None to send it whole.
     memory
-        Numbers the allocator is to be reminded of when it is asked next.
+        Numbers the allocator is to be reminded of when it is asked next; recorded.
+    figures
+        What else is recorded of the decision, by name.
     """
 
     grants: Mapping[str, tuple[Grant, ...]]
@@ -69,6 +71,7 @@ class Allocation:
     client_cut_layers: tuple[int, ...] | None = None
     keep_ratios: tuple[float, ...] | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cut(self) -> int | tuple[int, ...]:

@@ -162,6 +162,15 @@ class KeepRatios(Allocator):
                 f"{least_s + upload.after_s:.6g} s before fading; raise the limit or widen the link."
             )
 
+    def span_s(self, state: CellState) -> tuple[float, float]:
+        """Return how long a round takes before fading if nothing but overheads is sent, and if all is, s."""
+        upload = Upload.of(state)
+        sent = np.stack(
+            [upload.average.overhead_bits, upload.average.overhead_bits + upload.average.dense_bits]
+        )
+        empty_s, dense_s = (upload.average.earliest_s(sent) + upload.after_s).tolist()
+        return empty_s, dense_s
+
     def told(
         self,
         state: CellState,
@@ -215,6 +224,7 @@ class KeepRatios(Allocator):
             state.lora_rank,
             keep_ratios=tuple(ratios.tolist()),
             memory=dict(memory or {}),
+            figures={"latency_limit_s": self.latency_limit_s},
         )
 
     def fitted(self, pairs: WholePairs, wanted_bits: Floats, carried_bits: Floats) -> Floats:

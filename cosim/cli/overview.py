@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from cosim.allocation.keeping import KeepRatios
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.executor import TimingOnly
 from cosim.learning.payload import payloads
@@ -21,8 +22,7 @@ def overview(prepared: Prepared) -> Iterator[str]:
     yield f"{scenario.name}: fine, seed {scenario.seed}"
     yield (
         f"  model      {scenario.model.base.describe()}: {shape.num_layers} blocks of width "
-        f"{shape.hidden_size}, {amount(shape.num_weights, 'weights')}; cut after block "
-        f"{_listed(scenario.client_cut_layers or (scenario.model.cut_layer,))}, "
+        f"{shape.hidden_size}, {amount(shape.num_weights, 'weights')}; {_cut(scenario)}, "
         f"LoRA rank {scenario.lora.rank}"
     )
     yield (
@@ -38,9 +38,17 @@ def overview(prepared: Prepared) -> Iterator[str]:
     if "federated_uplink" in scheme.links:
         yield f"  averaging  {_averaging(scheme.averaging)}"
     yield from _codecs(prepared)
+    yield from _limit(prepared)
     yield from _decision(prepared)
     for line in warnings(scenario):
         yield f"  warning    {line}"
+
+
+def _cut(scenario: Scenario) -> str:
+    """Tell where the model is cut, if it is."""
+    if not scenario.scheme.is_cut:
+        return "not cut"
+    return f"cut after block {_listed(scenario.client_cut_layers or (scenario.model.cut_layer,))}"
 
 
 def _codecs(prepared: Prepared) -> Iterator[str]:
@@ -49,7 +57,10 @@ def _codecs(prepared: Prepared) -> Iterator[str]:
         if not codec.is_transparent:
             exact = "" if codec.bits(layout) is not None else "at most "
             bits, dense = (amount(one, "bit") for one in (codec.max_bits(layout), layout.dense_bits))
-            yield f"  codec      {name} {codec.kind}: {exact}{bits} instead of {dense}"
+            sent = f"{exact}{bits} instead of {dense}"
+            if prepared.scenario.allocator.sets_keep_ratios and name == "adapter_codec":
+                sent = f"as much of {dense} as the allocator says, round by round"
+            yield f"  codec      {name} {codec.kind}: {sent}"
 
 
 def _averaging(aggregator: Aggregator) -> str:
@@ -62,6 +73,18 @@ def _averaging(aggregator: Aggregator) -> str:
         "" if aggregator.client_ranks is None else f", ranks {', '.join(map(str, aggregator.client_ranks))}"
     )
     return f"{aggregator.kind}: {sees[aggregator.needs]}{ranks}"
+
+
+def _limit(prepared: Prepared) -> Iterator[str]:
+    """Tell the limit on latency, where there is one, and what rounds would take without."""
+    allocator, world = prepared.scenario.allocator, prepared.world(lambda _rank: TimingOnly())
+    if not isinstance(allocator, KeepRatios):
+        return
+    empty_s, dense_s = allocator.span_s(world.state(round_=1))
+    yield (
+        f"  limit      {duration(allocator.latency_limit_s * NS_PER_S)} a round; before fading, one takes "
+        f"{duration(dense_s * NS_PER_S)} if all is sent and {duration(empty_s * NS_PER_S)} if nothing is"
+    )
 
 
 def _decision(prepared: Prepared) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The timeline as a picture: a lane per actor, and the loss over simulated time beneath it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from cosim.errors import RecordError
 from cosim.record.folder import Record
+from cosim.report.limited import Limited, limited
 from cosim.report.looks import look
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
 from cosim.units import Floats, Ints
@@ -60,6 +61,8 @@ class Chart:
         Number and begin, ns, of each round shown.
     losses
         For each kind of loss its instants, ns, and values.
+    limited
+        Latencies against their limit, where there is one.
     """
 
     title: str
@@ -70,6 +73,7 @@ class Chart:
     lanes: tuple[Lane, ...]
     rounds: tuple[tuple[int, int], ...]
     losses: dict[str, tuple[Ints, Floats]]
+    limited: Limited | None = None
 
 
 def chart(record: Record, first_round: int | None = None, last_round: int | None = None) -> Chart:
@@ -111,6 +115,7 @@ def chart(record: Record, first_round: int | None = None, last_round: int | None
             for round_ in np.unique(spans.round[shown])
         ),
         losses=_losses(record),
+        limited=limited(record, spans),
     )
 
 
@@ -133,19 +138,22 @@ def draw(shown: Chart, path: Path) -> None:
 
 
 def _figure(shown: Chart) -> "Figure":
+    from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     height = 0.6 + 0.34 * min(len(shown.lanes), 12) + 0.13 * max(len(shown.lanes) - 12, 0)
-    loss_height = 1.7 if shown.losses else 0.0
-    figure = Figure(figsize=(11.0, height + loss_height + 1.0), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
+    panels: list[tuple[float, Callable[[Axes, Chart], None]]] = [(height, _draw_lanes)]
     if shown.losses:
-        above, below = figure.subplots(2, 1, height_ratios=[height, loss_height])
-        _draw_losses(below, shown)
-    else:
-        above = figure.subplots()
-    _draw_lanes(above, shown)
+        panels.append((1.7, _draw_losses))
+    if shown.limited is not None:
+        panels.append((1.7, _draw_limited))
+    heights = [of_panel for of_panel, _ in panels]
+    figure = Figure(figsize=(11.0, sum(heights) + 1.0), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for one, (_, draw_panel) in zip(axes, panels, strict=True):
+        draw_panel(one, shown)
     _draw_legend(figure, shown)
     return figure
 
@@ -332,6 +340,35 @@ def _draw_losses(axes: "Axes", shown: Chart) -> None:
     axes.legend(frameon=False, fontsize=9, ncols=3, loc="upper right")
     axes.grid(color="#DDDDDD", linewidth=0.5)
     _strip(axes, left=True)
+
+
+def _draw_limited(axes: "Axes", shown: Chart) -> None:
+    """Draw the latency of each round against its limit, the virtual queue, and the mean of what was kept."""
+    told = shown.limited
+    assert told is not None
+    unit, scale = time_unit(shown.length_ns)
+    ends = told.ends_ns / scale
+    begins = np.concatenate([[ends[0] - told.latency_s[0] * 1e9 / scale], ends])
+    axes.plot(ends, told.latency_s, color="#0072B2", marker="o", markersize=3, linewidth=1.0, label="latency")
+    mean_s = told.latency_s.cumsum() / np.arange(1, len(ends) + 1)
+    axes.plot(ends, mean_s, color="#000000", linewidth=1.4, label="its mean so far")
+    axes.stairs(told.limit_s, begins, baseline=None, color="#D55E00", linestyle="--", label="limit")
+    if told.queue_s is not None:
+        axes.plot(begins, told.queue_s, color="#CC79A7", linewidth=1.0, label="virtual queue")
+    kept = axes.twinx()
+    ratios = 100.0 * np.nanmean(told.keep_ratios, axis=1)
+    kept.stairs(ratios, begins, baseline=None, color="#999999", linewidth=1.0, label="kept (right)")
+    kept.set_ylim(0.0, 100.0)
+    kept.set_ylabel("kept, %")
+    kept.spines["top"].set_visible(False)
+    axes.set_xlim(0.0, max(shown.length_ns, 1) / scale)
+    axes.set_ylim(bottom=0.0)
+    axes.set_xlabel(f"simulated time, {unit}")
+    axes.set_ylabel("latency of a round, s")
+    lines = [*axes.get_legend_handles_labels()[0], *kept.get_legend_handles_labels()[0]]
+    axes.legend(handles=lines, frameon=False, fontsize=9, ncols=5, loc="lower center")
+    axes.grid(color="#DDDDDD", linewidth=0.5)
+    axes.spines["top"].set_visible(False)
 
 
 def _strip(axes: "Axes", *, left: bool) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.record.folder import Record
-from cosim.report.spans import Spans
+from cosim.report.spans import Spans, round_ends_ns
 from cosim.units import NS_PER_S, Floats
 
 
@@ -48,16 +48,15 @@ def predicted(record: Record, spans: Spans) -> Prediction | None:
     )
     if not told or not len(spans):
         return None
-    last = int(spans.round.max()) - (record.status != "complete")
-    ends_ns = [int(spans.end_ns[spans.round == round_].max()) for round_ in range(1, last + 1)]
-    if not ends_ns:
+    ends_ns = round_ends_ns(record, spans)
+    if not len(ends_ns):
         return None
     starts_ns = np.array([0, *ends_ns[:-1]])
     latest = np.searchsorted([time_ns for time_ns, _ in told], starts_ns, side="right") - 1
     plan = record.manifest.get("plan") or {}
     return Prediction(
-        rounds=tuple(range(1, last + 1)),
+        rounds=tuple(range(1, len(ends_ns) + 1)),
         predicted_s=np.array([value for _, value in told])[latest],
-        measured_s=(np.array(ends_ns) - starts_ns) / NS_PER_S,
+        measured_s=(ends_ns - starts_ns) / NS_PER_S,
         gap_to_bound=plan.get("gap_to_bound"),
     )

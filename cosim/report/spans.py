@@ -142,6 +142,12 @@ def is_client(actor: str) -> bool:
     return actor.startswith("client-")
 
 
+def round_ends_ns(record: Record, spans: Spans) -> Ints:
+    """Return when each round that is over ended, ns, from round 1 on; one begins when the one before ends."""
+    last = int(spans.round.max(initial=0)) - (record.status != "complete")
+    return np.array([spans.end_ns[spans.round == round_].max() for round_ in range(1, last + 1)], np.int64)
+
+
 def length_ns(record: Record, spans: Spans) -> int:
     """Return how long a run lasted, ns; a failed one, as far as it came."""
     last = int(spans.end_ns.max()) if len(spans) else 0

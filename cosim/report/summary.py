@@ -7,6 +7,7 @@ from math import ceil, floor, log10
 import numpy as np
 
 from cosim.record.folder import Record
+from cosim.report.limited import Limited, limited
 from cosim.report.prediction import Prediction, predicted
 from cosim.report.spans import Spans, is_client, length_ns
 
@@ -124,6 +125,8 @@ class Summary:
         None with fewer than two clients.
     prediction
         None where no closed form foresees the rounds.
+    limited
+        None where no allocator keeps a limit on latency by leaving something out.
     """
 
     name: str
@@ -138,6 +141,7 @@ class Summary:
     energy_j: dict[str, float]
     slowest: Slowest | None
     prediction: Prediction | None = None
+    limited: Limited | None = None
 
     @property
     def clients(self) -> tuple[ActorTime, ...]:
@@ -179,6 +183,7 @@ def summarise(record: Record) -> Summary:
         energy_j=_energy(spans),
         slowest=_slowest(spans),
         prediction=predicted(record, spans),
+        limited=limited(record, spans),
     )
 
 

@@ -1,11 +1,13 @@
 """A summary as tables on a terminal."""
 
 import sys
+from collections.abc import Iterator
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from cosim.report.limited import Limited
 from cosim.report.prediction import Prediction
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.summary import ActorTime, Learning, PhaseTotal, Slowest, Summary
@@ -43,6 +45,9 @@ def show(summary: Summary, console: Console) -> None:
         say(console, _slowest(summary.slowest))
     if summary.prediction is not None:
         say(console, _prediction(summary.prediction))
+    if summary.limited is not None:
+        for line in _limited(summary.limited):
+            say(console, line)
 
 
 def _show_learning(learning: Learning, console: Console) -> None:
@@ -127,6 +132,29 @@ def _prediction(prediction: Prediction) -> str:
     if prediction.gap_to_bound is not None:
         told += f"; the first decision is {prediction.gap_to_bound:.2%} above the lower bound"
     return told
+
+
+def _limited(limited: Limited) -> Iterator[str]:
+    """Tell latencies against the limit, the virtual queue, and how much was sent."""
+    latency_s, limit_s = limited.latency_s, float(limited.limit_s.mean())
+    told = (
+        f"latency: {_seconds(latency_s.mean())} a round on average, the limit is {_seconds(limit_s)} "
+        f"({latency_s.mean() / limit_s - 1.0:+.2%}); longest {_seconds(latency_s.max())}"
+    )
+    if limited.queue_s is not None:
+        told += (
+            f"; virtual queue {_seconds(limited.queue_s[0])} at first, {_seconds(limited.queue_s[-1])} now"
+        )
+    yield told
+    low, high = limited.extremes
+    yield (
+        f"kept of the adapters: {percent(limited.mean_ratio)} on average, from {percent(low[0])} of {low[1]} "
+        f"in round {low[2]} to {percent(high[0])} of {high[1]} in round {high[2]}"
+    )
+
+
+def _seconds(time_s: float) -> str:
+    return duration(time_s * NS_PER_S)
 
 
 def table_of(*columns: tuple[str, str]) -> Table:

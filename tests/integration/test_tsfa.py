@@ -1,11 +1,15 @@
 """Keep ratios in a training: what is decided is sent, the queue follows the clock, the record explains it."""
 
+import re
+
 import numpy as np
 import pytest
 
+from cosim.cli.overview import overview
 from cosim.errors import CosimError
 from cosim.explain import explain
 from cosim.record.folder import Record
+from cosim.report.summary import summarise
 from cosim.run import run
 from cosim.scenario.build import prepare
 
@@ -187,3 +191,29 @@ def test_another_allocator_may_take_over_during_a_run(scenario, tmp_path):
     tiny = {"kind": "soft", "keep_ratio": 1e-6}
     with pytest.raises(CosimError, match="'soft' sends nothing"):
         prepare(scenario(KINDS["tsfa"], {"events": [event], "scheme.adapter_codec": tiny}))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_summary_knows_limit_latencies_and_ratios(records, name):
+    found = summarise(records[name]).limited
+    assert found.latency_s == pytest.approx(latencies(records[name]))
+    assert (found.limit_s == LIMIT_S).all()
+    assert found.keep_ratios.ravel() == pytest.approx(values(records[name], "keep_ratio"))
+    assert (found.queue_s is None) == ("queue_s" not in records[name].metrics["name"].to_pylist())
+
+
+def test_check_tells_the_limit_and_what_rounds_take_without_it(scenario):
+    lines = list(overview(prepare(scenario(KINDS["tsfa"]))))
+    (limit,) = (line for line in lines if line.startswith("  limit"))
+    assert re.fullmatch(
+        r"  limit +300 us a round; before fading, one takes .* if all is sent and .* us if .*", limit
+    )
+    assert any(line.endswith("as much of 24.6 kbit as the allocator says, round by round") for line in lines)
+    assert any("not cut, LoRA rank 4" in line for line in lines)
+
+
+def test_a_run_without_values_says_that_it_does_not_know_what_is_worth_sending(scenario, tmp_path, caplog):
+    run(scenario(KINDS["equal bandwidth"]), tmp_path / "equal", timing_only=True)
+    assert "worth sending" not in caplog.text
+    run(scenario(KINDS["tsfa"]), tmp_path / "tsfa", timing_only=True)
+    assert "straight line" in caplog.text

@@ -1,0 +1,96 @@
+"""What an allocator with a limit on latency made of the rounds: latencies, queue, and how much was sent."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cosim.record.folder import Record
+from cosim.report.spans import Spans, round_ends_ns
+from cosim.units import NS_PER_S, Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Limited:
+    """Rounds that are over and for which there was a limit.
+
+    Attributes
+    ----------
+    rounds
+        Their numbers, shape (num_rounds,).
+    ends_ns
+        When each ended, ns, shape (num_rounds,).
+    latency_s, limit_s
+        How long each lasted and what its limit was, s, shape (num_rounds,).
+    queue_s
+        Virtual queue at the beginning of each round and after the last, s, shape (num_rounds + 1,); None
+        where the limit is one for every round.
+    clients
+        Names of those who ever sent.
+    keep_ratios
+        What each was told to send, as a share, shape (num_rounds, num_clients); nan
+        for who did not take part.
+    """
+
+    rounds: Ints
+    ends_ns: Ints
+    latency_s: Floats
+    limit_s: Floats
+    queue_s: Floats | None
+    clients: tuple[str, ...]
+    keep_ratios: Floats
+
+    @property
+    def mean_ratio(self) -> float:
+        """Mean over rounds and who took part in them."""
+        return float(np.nanmean(self.keep_ratios))
+
+    @cached_property
+    def extremes(self) -> tuple[tuple[float, str, int], tuple[float, str, int]]:
+        """The smallest and the largest ratio, each with its client and round."""
+        flat = self.keep_ratios.ravel()
+        found = []
+        for at in (int(np.nanargmin(flat)), int(np.nanargmax(flat))):
+            row, column = divmod(at, len(self.clients))
+            found.append((float(flat[at]), self.clients[column], int(self.rounds[row])))
+        return found[0], found[1]
+
+
+def limited(record: Record, spans: Spans) -> Limited | None:
+    """Return the rounds with a limit; None where there is none."""
+    told: dict[tuple[str, str, int], float] = {}
+    columns = (record.metrics[name].to_pylist() for name in ("name", "actor", "round", "value"))
+    for name, actor, round_, value in zip(*columns, strict=True):
+        if name in ("latency_limit_s", "queue_s", "keep_ratio"):
+            told.setdefault(
+                (name, actor, round_), value
+            )  # later ones of a round come too late for what it sends
+    ends_ns = round_ends_ns(record, spans)
+    limits = {round_: value for (name, _, round_), value in told.items() if name == "latency_limit_s"}
+    rounds = [round_ for round_ in range(1, len(ends_ns) + 1) if round_ in limits]
+    if not rounds:
+        return None
+    at = np.array(rounds) - 1
+    latency_s = np.diff(ends_ns, prepend=0)[at] / NS_PER_S
+    limit_s = np.array([limits[round_] for round_ in rounds])
+    queues = {round_: value for (name, _, round_), value in told.items() if name == "queue_s"}
+    queue_s = None
+    if all(round_ in queues for round_ in rounds):
+        last_s = max(queues[rounds[-1]] + float(latency_s[-1] - limit_s[-1]), 0.0)
+        queue_s = np.array([*(queues[round_] for round_ in rounds), last_s])
+    uploads = spans.name == (spans.names.index("adapter_upload") if "adapter_upload" in spans.names else -1)
+    sent = set(zip(spans.round[uploads].tolist(), spans.actor[uploads].tolist(), strict=True))
+    senders = sorted({actor for _, actor in sent})
+    clients = tuple(spans.actors[actor] for actor in senders)
+    ratios = np.array(
+        [
+            [
+                told.get(("keep_ratio", spans.actors[actor], round_), np.nan)
+                if (round_, actor) in sent
+                else np.nan
+                for actor in senders
+            ]
+            for round_ in rounds
+        ]
+    )
+    return Limited(np.array(rounds), ends_ns[at], latency_s, limit_s, queue_s, clients, ratios)
