@@ -144,6 +144,7 @@ def carry_out(
     from cosim.cli.progress import interruptible
     from cosim.report.study import write_report
 
+    names = [one.name for one in plan.study.measures]
     with interruptible(folder), _watching() as watch:
         results = conduct(
             plan,
@@ -152,7 +153,7 @@ def carry_out(
             scheduler=scheduler,
             store=store,
             keep_values=keep_values,
-            watch=watch,
+            watch=_warned(watch, names),
         )
     if results.table.num_rows:
         _show(results)
@@ -162,6 +163,21 @@ def carry_out(
         print(f"report: {page} and {figure.name}")
     _tell_failures(results)
     return results
+
+
+def _warned(watch: Callable[[Tally], None], names: list[str]) -> Callable[[Tally], None]:
+    """Return ``watch``, which also says of the first run that it lacks a measure: a name may be misspelt."""
+    left = [True]
+
+    def warned(tally: Tally) -> None:
+        if left[0] and tally.latest is not None and tally.latest.values:
+            left[0] = False
+            for name, value in zip(names, tally.latest.values, strict=True):
+                if isnan(value):
+                    print(f"warning: measures: the first run has no value for {name!r}.", file=sys.stderr)
+        watch(tally)
+
+    return warned
 
 
 def _tell_failures(results: Results) -> None:

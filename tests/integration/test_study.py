@@ -21,6 +21,7 @@ from cosim.scenario.load import load, to_toml
 from cosim.study.conduct import conduct
 from cosim.study.engines.processes import threads_each
 from cosim.study.load import load_study
+from cosim.study.measures.metric import LEARNED
 from cosim.study.plan import make_plan, run_folder
 from cosim.study.results import Results
 
@@ -236,6 +237,29 @@ def test_replications_are_added_until_intervals_are_narrow(place, tmp_path):
         for row in rows[1:]
     ]
     assert manifest["tight"] == (max(widths) <= 0.25)
+
+
+def test_a_measure_no_run_has_is_told_with_the_first_run(place, tmp_path, capsys):
+    file = write(place / "misspelt.toml", "timing_only = true", 'measures = ["total_s", "gap_to_bund"]')
+    assert answer(["study", str(file), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    first = told.index("warning: measures: the first run has no value for 'gap_to_bund'.")
+    assert first < told.index(next(line for line in told if line.startswith("runs 3/3")))
+
+
+def test_the_metrics_of_a_run_that_learns_nothing_are_those_that_hang_on_no_learned_value(
+    tiny_scenario, tmp_path
+):
+    federated = {"kind": "federated", "num_rounds": 2, "local_steps": 1, "adapter_codec": {"kind": "soft"}}
+    for number, changes in enumerate(({}, {"scheme": federated})):
+        recorded = []
+        for timing_only in (False, True):
+            folder = tmp_path / f"{number}-{timing_only}"
+            run(tiny_scenario(changes), folder, timing_only=timing_only)
+            recorded.append(set(Record.open(folder).columns("metrics", ("name",))["name"].to_pylist()))
+        whole, timed = recorded
+        assert whole - timed == whole & LEARNED
+        assert timed <= whole - LEARNED
 
 
 # Faults of runs

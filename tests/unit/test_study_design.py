@@ -336,6 +336,12 @@ def test_a_plan_that_cannot_be_made_is_refused_in_a_line(study, given, told):
             'timing_only = true\nmeasures = [{ kind = "loss_at", time_s = 1 }]',
             "measures: 'loss_at 1 s' hangs on what is learned",
         ),
+        (
+            'timing_only = true\nmeasures = ["total_s", "eval_loss"]',
+            "measures: 'eval_loss' hangs on what is learned",
+        ),
+        ('measures = ["totl_s"]', r"measures.0: there is no measure 'totl_s'; did you mean 'total_s'\?"),
+        ('measures = ["time_to_loss"]', "measures.0.level: must be given"),
         ("replication = 3", "replication: no such setting; did you mean 'replications'"),
         ('interval = "normal"', "interval: should be 't' or 'bootstrap', got 'normal'"),
     ],

@@ -1,6 +1,7 @@
 """Measures: one number a run is asked for."""
 
 from abc import abstractmethod
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cosim.parts import Part, family
@@ -14,9 +15,6 @@ Better = Literal["less", "more", "neither"]
 class Measure(Part):
     """One number of a run, read from its folder."""
 
-    learned: ClassVar[bool] = False
-    """Whether it hangs on learned values, which a study of timing alone has not."""
-
     unit: ClassVar[str] = ""
     """Its unit, SI; empty where it has none."""
 
@@ -27,6 +25,11 @@ class Measure(Part):
     def name(self) -> str:
         """What it is called in results."""
         return self.kind
+
+    @property
+    def learned(self) -> bool:
+        """Whether it hangs on learned values, which a study of timing alone has not."""
+        return False
 
     @abstractmethod
     def of(self, record: "Record") -> float:
@@ -40,12 +43,25 @@ class Measure(Part):
 
 
 def from_text(given: Any) -> Any:
-    """Return a measure's settings from its name alone: a kind without settings, or any metric."""
+    """Return a measure's settings from its name alone: a kind, or any metric.
+
+    Raises
+    ------
+    ValueError
+        If it is almost the name of a kind.
+    """
     if not isinstance(given, str):
         return given
-    part = family(Measure).get(given)
-    needs_none = part is not None and not any(field.is_required() for field in part.model_fields.values())
-    return {"kind": given} if needs_none else {"kind": "metric", "metric": given}
+    kinds = family(Measure)
+    if given in kinds:
+        return {"kind": given}
+    almost = get_close_matches(given, kinds, n=1, cutoff=0.8)
+    if almost:
+        raise ValueError(
+            f"there is no measure {given!r}; did you mean {almost[0]!r}? A metric of that name is asked for "
+            f'by {{ kind = "metric", metric = "{given}" }}'
+        )
+    return {"kind": "metric", "metric": given}
 
 
 def losses(record: "Record") -> list[tuple[float, int, float]]:

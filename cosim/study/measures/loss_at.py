@@ -21,12 +21,15 @@ class LossAt(Measure):
 
     kind: Literal["loss_at"] = "loss_at"
     time_s: float = Field(ge=0.0)
-    learned: ClassVar[bool] = True
     examples: ClassVar = ({"time_s": 1.0},)
 
     @property
     def name(self) -> str:
         return f"loss_at {self.time_s:g} s"
+
+    @property
+    def learned(self) -> bool:
+        return True
 
     def of(self, record: "Record") -> float:
         known = [loss for time_s, _, loss in losses(record) if time_s <= self.time_s]

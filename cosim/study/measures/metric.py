@@ -7,6 +7,14 @@ from cosim.study.measures import Better, Measure
 if TYPE_CHECKING:
     from cosim.record.folder import Record
 
+LEARNED = frozenset(
+    (
+        *("train_loss", "eval_loss", "eval_perplexity", "eval_accuracy"),
+        *("coherence", "covariance_error", "dropped_energy"),
+    )
+)
+"""Metrics that hang on learned values."""
+
 
 class Metric(Measure):
     """The last value of a metric; where several were taken in one round and local step, their mean.
@@ -27,6 +35,10 @@ class Metric(Measure):
     @property
     def name(self) -> str:
         return self.metric
+
+    @property
+    def learned(self) -> bool:
+        return self.metric in LEARNED
 
     def of(self, record: "Record") -> float:
         from math import fsum

@@ -21,13 +21,16 @@ class TimeToLoss(Measure):
 
     kind: Literal["time_to_loss"] = "time_to_loss"
     level: float
-    learned: ClassVar[bool] = True
     unit: ClassVar[str] = "s"
     examples: ClassVar = ({"level": 3.0},)
 
     @property
     def name(self) -> str:
         return f"time_to_loss {self.level:g}"
+
+    @property
+    def learned(self) -> bool:
+        return True
 
     def of(self, record: "Record") -> float:
         return next((time_s for time_s, _, loss in losses(record) if loss <= self.level), float("nan"))
