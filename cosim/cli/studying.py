@@ -166,8 +166,8 @@ def carry_out(
 
 
 def _warned(watch: Callable[[Tally], None], names: list[str]) -> Callable[[Tally], None]:
-    """Return ``watch``, which also says of the first run that it lacks a measure: a name may be misspelt."""
-    left = [True]
+    """Return ``watch``, which also says once what the first run lacks, and why values are not kept."""
+    left, said = [True], set[str]()
 
     def warned(tally: Tally) -> None:
         if left[0] and tally.latest is not None and tally.latest.values:
@@ -175,6 +175,10 @@ def _warned(watch: Callable[[Tally], None], names: list[str]) -> Callable[[Tally
             for name, value in zip(names, tally.latest.values, strict=True):
                 if isnan(value):
                     print(f"warning: measures: the first run has no value for {name!r}.", file=sys.stderr)
+        if tally.latest is not None and tally.latest.warning and tally.latest.warning not in said:
+            said.add(tally.latest.warning)
+            told = tally.latest.warning.replace("the run goes on", "runs go on")
+            print(f"warning: {told}", file=sys.stderr)
         watch(tally)
 
     return warned

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from cosim.errors import CosimError, RecordError, ScenarioError
-from cosim.learning.store import default_store
+from cosim.learning.store import Store, default_store
 from cosim.scenario.load import to_dict
 from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.engines import Engine
@@ -68,7 +68,7 @@ def conduct(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
-    store: Path | None = None,
+    store: Path | str | None = None,
     keep_values: bool = True,
     seed: int | None = None,
     watch: Callable[[Tally], None] = lambda tally: None,
@@ -109,10 +109,13 @@ def conduct(
     """
     plan = study if isinstance(study, Plan) else make_plan(study, seed=seed, yes=True)
     place = StudyFolder.of(Path(folder or default_folder(plan.study)).absolute(), plan)
-    values = (store or default_store()).absolute() if keep_values and not plan.study.timing_only else None
+    values = Path(store or default_store()).absolute() if keep_values and not plan.study.timing_only else None
     engine = _engine(place, workers, scheduler)  # a scheduler that does not answer is told before anything
-    with closing(engine), place.held():
-        return _Conducting(plan, place, engine, values, watch).to_the_end()
+    with closing(engine):
+        if values is not None:
+            Store(values)  # and so is a store that is none
+        with place.held():
+            return _Conducting(plan, place, engine, values, watch).to_the_end()
 
 
 def default_folder(study: Study) -> Path:

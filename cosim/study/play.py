@@ -75,6 +75,8 @@ class Outcome:
         Works whose value was computed rather than recalled.
     reason
         Why the run failed; empty where it did not.
+    warning
+        Why its values could not be kept; empty where they could.
     """
 
     case: int
@@ -84,6 +86,7 @@ class Outcome:
     wall_s: float = 0.0
     num_computed: int = 0
     reason: str = ""
+    warning: str = ""
 
 
 def perform(task: Task) -> Outcome:
@@ -99,11 +102,21 @@ def perform(task: Task) -> Outcome:
                     f"the worker has cosim {own_version()}, the study {task.version}; install one version."
                 )
             play(task)
-            measured = measure(Path(task.folder), _measures(tuple(map(_frozen, task.measures))))
+            values, learned, num_computed = measure(
+                Path(task.folder), _measures(tuple(map(_frozen, task.measures)))
+            )
         except Exception as fault:
             reason = _reason(fault)
             return Outcome(task.case, task.replication, wall_s=perf_counter() - began, reason=reason)
-        return Outcome(task.case, task.replication, *measured[:2], perf_counter() - began, measured[2])
+        return Outcome(
+            task.case,
+            task.replication,
+            values,
+            learned,
+            wall_s=perf_counter() - began,
+            num_computed=num_computed,
+            warning=Record.open(Path(task.folder)).manifest.get("store_warning") or "",
+        )
 
 
 def play(task: Task) -> None:

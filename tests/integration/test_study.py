@@ -333,6 +333,26 @@ def test_a_study_killed_while_it_trains_goes_on_to_the_bytes_of_an_unbroken_one(
 
 
 @pytest.mark.slow
+def test_any_number_of_workers_some_of_them_killed_while_they_train_gives_the_same_bytes(place, tmp_path):
+    study = load_study(place / "trained.toml")
+    whole = conduct(study, tmp_path / "whole", workers=1, keep_values=False)
+    chance, num_killed = stream(0, "killed trainers").generator(), 0
+    for workers in (1, 2, 3, 5):
+        out, store = tmp_path / str(workers), tmp_path / f"store-{workers}"
+        process = start(place / "trained.toml", out, "--workers", str(workers), "--store", str(store))
+        for _ in range(3):
+            time.sleep(float(chance.uniform(1.0, 6.0)))
+            if process.poll() is None and (victims := children(process.pid)):
+                os.kill(victims[int(chance.integers(len(victims)))], signal.SIGKILL)
+                num_killed += 1
+        _, told = process.communicate(timeout=300)
+        assert process.returncode == 0, told
+        assert_same(Results.open(out), whole)
+        assert Store(store).verify()[1] == []
+    assert num_killed >= 4
+
+
+@pytest.mark.slow
 def test_a_study_killed_at_many_random_instants_goes_on_to_the_bytes_of_an_unbroken_one(
     unbroken, place, tmp_path
 ):
@@ -490,6 +510,27 @@ def test_a_command_line_that_makes_no_sense_is_told_in_a_line(place, tmp_path, a
     assert told in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_store_that_is_none_is_told_before_anything_is_begun(place, tmp_path, capsys):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "format").write_text("99")
+    arguments = ["study", str(place / "trained.toml"), "--out", str(tmp_path / "out")]
+    assert answer([*arguments, "--store", str(tmp_path / "store")]) == 2
+    told = "is a store of format 99, this version of cosim has 1; name another with --store."
+    assert capsys.readouterr().err == f"{tmp_path}/store: {told}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_store_that_cannot_be_written_is_a_warning_and_every_run_trains(tiny_scenario, tmp_path, capsys):
+    (tmp_path / "tiny.toml").write_text(to_toml(tiny_scenario({"scheme.num_rounds": 1})), encoding="utf-8")
+    file = write(tmp_path / "one.toml", "replications = 2")
+    arguments = ["study", str(file), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert answer([*arguments, "--store", "/proc/nowhere/store"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("warning: /proc/nowhere/store: cannot be written") == 1
+    assert "runs go on without keeping values" in told
+    assert Results.open(tmp_path / "out").table.num_rows == 2
 
 
 def test_very_many_runs_must_be_meant(place, tmp_path, capsys):

@@ -192,6 +192,33 @@ def test_a_study_on_a_cluster_that_is_killed_goes_on(file, unbroken, cluster, tm
     assert_same(conduct(load_study(file), out, scheduler=cluster.address), unbroken)
 
 
+@pytest.mark.slow
+def test_workers_and_schedulers_killed_at_random_instants_leave_the_bytes_of_an_unbroken_study(
+    file, unbroken, cluster, tmp_path
+):
+    """Whoever dies is replaced, as a cluster would; done again from the beginning until enough have died."""
+    chance, num_killed = stream(0, "cluster deaths").generator(), 0
+    for attempt in range(3):
+        out = tmp_path / str(attempt)
+        process = start(file, out, cluster.address)
+        while process.poll() is None and num_killed < 4 * (attempt + 1):
+            time.sleep(float(chance.uniform(0.2, 4.0)))
+            if process.poll() is not None:
+                break
+            num_killed += 1
+            if chance.random() < 0.7:
+                at = int(chance.integers(len(cluster.workers)))
+                cluster.workers[at].kill()
+                cluster.workers[at] = cluster.start_worker()
+            else:
+                cluster.stop()
+                cluster.start()
+        _, told = process.communicate(timeout=180)
+        assert process.returncode == 0, told
+        assert_same(Results.open(out), unbroken)
+    assert num_killed >= 3
+
+
 def test_a_scheduler_that_does_not_answer_is_told_and_nothing_is_begun(file, tmp_path, monkeypatch):
     monkeypatch.setattr("cosim.study.engines.dask._ANSWER_WITHIN_S", 1.0)
     with pytest.raises(ScenarioError, match=r"--scheduler tcp://127.0.0.1:9: does not answer .*start one by"):
