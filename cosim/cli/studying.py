@@ -1,7 +1,7 @@
 """A study on the command line: the plan, how far it is, and what came of it."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
@@ -15,6 +15,7 @@ from cosim.study.conduct import Tally, conduct
 from cosim.study.design import num_points
 from cosim.study.engines.processes import cores
 from cosim.study.load import load_study
+from cosim.study.measures import Measure
 from cosim.study.paths import shown
 from cosim.study.pilot import estimate
 from cosim.study.plan import MOST_RUNS, Plan, make_plan
@@ -144,7 +145,6 @@ def carry_out(
     from cosim.cli.progress import interruptible
     from cosim.report.study import write_report
 
-    names = [one.name for one in plan.study.measures]
     with interruptible(folder), _watching() as watch:
         results = conduct(
             plan,
@@ -153,7 +153,7 @@ def carry_out(
             scheduler=scheduler,
             store=store,
             keep_values=keep_values,
-            watch=_warned(watch, names),
+            watch=_warned(watch, plan.study.measures),
         )
     if results.table.num_rows:
         _show(results)
@@ -165,16 +165,16 @@ def carry_out(
     return results
 
 
-def _warned(watch: Callable[[Tally], None], names: list[str]) -> Callable[[Tally], None]:
+def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Callable[[Tally], None]:
     """Return ``watch``, which also says once what the first run lacks, and why values are not kept."""
     left, said = [True], set[str]()
 
     def warned(tally: Tally) -> None:
         if left[0] and tally.latest is not None and tally.latest.values:
             left[0] = False
-            for name, value in zip(names, tally.latest.values, strict=True):
-                if isnan(value):
-                    print(f"warning: measures: the first run has no value for {name!r}.", file=sys.stderr)
+            for one, value in zip(measures, tally.latest.values, strict=True):
+                if isnan(value) and one.kind == "metric":
+                    print(f"warning: measures: the first run has no metric {one.name!r}.", file=sys.stderr)
         if tally.latest is not None and tally.latest.warning and tally.latest.warning not in said:
             said.add(tally.latest.warning)
             told = tally.latest.warning.replace("the run goes on", "runs go on")
