@@ -15,7 +15,8 @@ from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.learning.training import Side, Training
+from cosim.learning.sides import Side
+from cosim.learning.training import Training
 
 CUT_LAYER, RANK, LOCAL_STEPS, REPEATS = 1, 4, 2, 5
 

@@ -14,7 +14,8 @@ from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.learning.training import Side, Training
+from cosim.learning.sides import Side
+from cosim.learning.training import Training
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"
 RANKS = (4, 16)

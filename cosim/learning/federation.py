@@ -6,7 +6,8 @@ from functools import cached_property
 
 from cosim.learning import pair_works
 from cosim.learning.shape import BOTH_FACTORS
-from cosim.learning.training import Side, Training
+from cosim.learning.sides import Side
+from cosim.learning.training import Training
 from cosim.learning.work import Output, Told, Work
 from cosim.rng import stream
 

@@ -8,33 +8,23 @@ further than its own. Several processes may share a store: two that compute one
 value write the same pack.
 """
 
-import json
 import os
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
-import numpy as np
-
 from cosim.errors import StoreError
+from cosim.learning.pack import Key, contents_of, digest, packed, tensors_of
 from cosim.learning.turns import alone
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FORMAT = 1
 _STALE_S = 3600.0
 _USED_ANEW_S = 3600.0
 _UNFINISHED = ".tmp"
-
-Key = tuple[str, str]
-"""Key of a work, and a field of its value."""
 
 
 class LostValueError(Exception):
@@ -60,7 +50,7 @@ class Pack:
     def is_whole(self) -> bool:
         """Return whether its bytes are those it was named after."""
         try:
-            return _digest(self.path.read_bytes()) == self.path.stem
+            return digest(self.path.read_bytes()) == self.path.stem
         except OSError:
             return False
 
@@ -254,27 +244,14 @@ class Shelf:
             except LostValueError:
                 self._forget(path)
                 raise
-        prefix = f"{key[0]}/{key[1]}/"
-        part = _part(self._latest[1], prefix)
-        return {name.removeprefix(prefix): one for name, one in _tensors(part, device)}
+        return tensors_of(self._latest[1], key, device)
 
     def put(self, values: Mapping[Key, Any]) -> None:
         """Keep values; one that cannot be written is left out with a warning."""
         if not values or self._store.warning is not None:
             return
-        numbers = {key: value for key, value in values.items() if not isinstance(value, dict)}
-        tensors = {
-            f"{key[0]}/{key[1]}/{name}": one
-            for key, value in values.items()
-            if isinstance(value, dict)
-            for name, one in value.items()
-        }
-        fields = [list(key) for key, value in values.items() if isinstance(value, dict)]
-        content = _serialise(
-            tensors,
-            {"numbers": [[*key, _written(value)] for key, value in numbers.items()], "tensors": fields},
-        )
-        path = self._folder / f"{_digest(content)}.safetensors"
+        content = packed(values)
+        path = self._folder / f"{digest(content)}.safetensors"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             _write_whole(path, content)
@@ -283,8 +260,7 @@ class Shelf:
             return
         self._latest = None
         self._seen.add(path.name)
-        self._numbers.update(numbers)
-        self._packs.update({(key, field): path for key, field in fields})
+        self._note(path, content)
 
     def _forget(self, path: Path) -> None:
         """Look for a pack that is lost, or for what was in it, anew."""
@@ -300,9 +276,13 @@ class Shelf:
         with suppress(OSError):  # the time of a store that is only read stays
             if time() - path.stat().st_mtime > _USED_ANEW_S:
                 os.utime(path)
-        contents = json.loads(_header(content)["__metadata__"]["contents"])
-        self._numbers.update({(key, field): _read(value) for key, field, value in contents["numbers"]})
-        self._packs.update({(key, field): path for key, field in contents["tensors"]})
+        self._note(path, content)
+
+    def _note(self, path: Path, content: bytes) -> None:
+        """Remember what is in a pack: numbers as they are, tensors by where they lie."""
+        numbers, tensors = contents_of(content)
+        self._numbers.update(numbers)
+        self._packs.update(dict.fromkeys(tensors, path))
 
     def _checked(self, path: Path) -> bytes:
         """Return the bytes of a pack; a damaged one is removed.
@@ -316,77 +296,11 @@ class Shelf:
             content = path.read_bytes()
         except OSError:
             raise LostValueError(str(path)) from None
-        if _digest(content) != path.stem:
+        if digest(content) != path.stem:
             with suppress(OSError):  # where it cannot be removed, it is passed over every time
                 path.unlink(missing_ok=True)
             raise LostValueError(str(path))
         return content
-
-
-def _digest(content: bytes) -> str:
-    return blake2b(content, digest_size=16).hexdigest()
-
-
-def _written(value: float) -> float | str:
-    """Return a number as JSON has it; what is none by its bits, of which JSON keeps no sign."""
-    return value if value == value else struct.pack(">d", value).hex()
-
-
-def _read(value: float | str) -> float:
-    return float(struct.unpack(">d", bytes.fromhex(value))[0]) if isinstance(value, str) else value
-
-
-def _serialise(tensors: Mapping[str, "Tensor | bytes"], contents: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a pack; raw bytes are kept as a tensor of uint8."""
-    metadata = {"contents": json.dumps(contents)}
-    raw = {name: one for name, one in tensors.items() if isinstance(one, bytes)}
-    if len(raw) == len(tensors):
-        from safetensors.numpy import save as save_arrays
-
-        return bytes(
-            save_arrays({name: np.frombuffer(one, dtype=np.uint8) for name, one in raw.items()}, metadata)
-        )
-    import torch
-    from safetensors.torch import save
-
-    named = {name: torch.from_numpy(np.frombuffer(one, dtype=np.uint8).copy()) for name, one in raw.items()}
-    for name, one in tensors.items():
-        if not isinstance(one, bytes):
-            named[name] = one.detach().cpu().contiguous().clone()  # no two names may share their memory
-    return bytes(save(named, metadata))
-
-
-def _header(content: bytes) -> dict[str, Any]:
-    header: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return header
-
-
-def _part(content: bytes, prefix: str) -> bytes:
-    """Return a safetensors file of only those tensors whose names begin with ``prefix``."""
-    first = 8 + int.from_bytes(content[:8], "little")
-    header, pieces, end = {}, [], 0
-    for name, told in _header(content).items():
-        if name.startswith(prefix):
-            begins, ends = told["data_offsets"]
-            pieces.append(content[first + begins : first + ends])
-            header[name] = told | {"data_offsets": [end, end + ends - begins]}
-            end += ends - begins
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
-    return b"".join([len(head).to_bytes(8, "little"), head, *pieces])
-
-
-def _tensors(content: bytes, device: str | None) -> Iterator[tuple[str, Any]]:
-    if device is None:
-        from safetensors.numpy import load as load_arrays
-
-        for name, one in load_arrays(content).items():
-            yield name, one.tobytes() if one.dtype == np.uint8 else one
-        return
-    from safetensors.torch import load
-
-    for name, one in load(content).items():
-        yield name, one.to(device)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

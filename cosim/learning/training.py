@@ -1,10 +1,8 @@
 """The works of a training, described with their amounts; nothing is computed here and no clock is known."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from importlib import metadata
-from typing import Any
 
 from cosim.learning.amounts import (
     SplitAmounts,
@@ -19,105 +17,10 @@ from cosim.learning.data.draws import BatchDraws
 from cosim.learning.lesson import Lesson
 from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
+from cosim.learning.sides import Exchange, LocalRound, LocalStep, Side
 from cosim.learning.work import Describer, Output, Told, Work
 from cosim.parts import Part
 from cosim.rng import stream
-
-
-@dataclass(frozen=True)
-class Side:
-    """What is trained on one side at one moment.
-
-    Attributes
-    ----------
-    adapter, optimizer
-        The adapter, and the optimiser's memory of what is trained of it.
-    residual
-        What is merged into the base, where anything is.
-    told
-        What passes of this side are told besides: ``frozen``, a factor that is
-        not trained; ``rank``, where it is not that of the model.
-    """
-
-    adapter: Output
-    optimizer: Output
-    residual: Output | None = None
-    told: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def model(self) -> tuple[Output, ...]:
-        """What a forward pass reads: the adapter, and what is merged into the base."""
-        return (self.adapter,) if self.residual is None else (self.adapter, self.residual)
-
-    def stepped(self, work: Work) -> "Side":
-        """Return the side after a work that took a step."""
-        return replace(self, adapter=work.out("adapter"), optimizer=work.out("optimizer"))
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """One mini-batch of one client, there and back.
-
-    Attributes
-    ----------
-    mine
-        The client's side before the step.
-    forward, server, backward
-        The three works: activations; loss, their gradient and the server's own
-        gradient; the client's step, None where the client trains nothing.
-    upload, download
-        How the activations get to the server and, where the client trains, their gradient back.
-    mine, after
-        The client's side before and after the step.
-    """
-
-    client: int
-    mine: Side
-    forward: Work
-    upload: Transmission
-    server: Work
-    download: Transmission | None
-    backward: Work | None
-
-    @property
-    def memories(self) -> tuple[Output | None, Output | None]:
-        """What the client holds back of its activations, and the server of this client's gradient."""
-        return self.upload.memory, None if self.download is None else self.download.memory
-
-    @property
-    def loss(self) -> Output:
-        """Mean loss over the targets of the mini-batch, nats."""
-        return self.server.out("loss")
-
-    @property
-    def after(self) -> Side:
-        """The client's side after its step."""
-        return self.mine if self.backward is None else self.mine.stepped(self.backward)
-
-
-@dataclass(frozen=True)
-class LocalStep:
-    """One mini-batch of one client through the whole model, and the step it leads to."""
-
-    work: Work
-    loss: Output
-
-
-@dataclass(frozen=True)
-class LocalRound:
-    """What one client learns in a round without hearing of anybody.
-
-    Attributes
-    ----------
-    steps
-        Its mini-batches, in their order.
-    after
-        Its side after them.
-    """
-
-    client: int
-    steps: tuple[LocalStep, ...]
-    after: Side
 
 
 class Training:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from cosim.kernel.clock import Steps
 from cosim.learning.lesson import Lesson
-from cosim.learning.training import Side
+from cosim.learning.sides import Side
 from cosim.schemes import Scheme, measure_evaluation
 from cosim.world import MAIN_SERVER, Moment, World
 

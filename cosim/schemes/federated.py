@@ -26,7 +26,8 @@ from cosim.learning.payload import upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
-from cosim.learning.training import LocalRound, Training
+from cosim.learning.sides import LocalRound
+from cosim.learning.training import Training
 from cosim.learning.work import Output
 from cosim.parts import OneOf
 from cosim.rng import stream

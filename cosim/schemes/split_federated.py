@@ -18,7 +18,8 @@ from cosim.learning.codecs import Codecs
 from cosim.learning.cuts_apart import FederationApart
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
-from cosim.learning.training import Exchange, Side, Training
+from cosim.learning.sides import Exchange, Side
+from cosim.learning.training import Training
 from cosim.learning.work import Output, Work
 from cosim.parts import OneOf, Part, family
 from cosim.radio.settings import LINKS

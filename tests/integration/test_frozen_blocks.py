@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from cosim.learning.executor import Sequential
 from cosim.learning.families.gpt2 import GPT2Body
 from cosim.learning.prefixes import Prefixes
+from cosim.learning.sides import Side
 from cosim.learning.store import Store
-from cosim.learning.training import Side, Training
+from cosim.learning.training import Training
 from cosim.record.folder import Record
 from cosim.run import run, whatif
 from cosim.scenario.build import check, prepare

@@ -20,9 +20,10 @@ from cosim.learning.lora import Lora
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.optimizer.sgd import Sgd
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.sides import Side
 from cosim.learning.store import Store
 from cosim.learning.trainer import Slab
-from cosim.learning.training import Side, Training
+from cosim.learning.training import Training
 from cosim.learning.work import Describer
 from cosim.rng import stream
 
