@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[2] / "scenarios" / "studies"
 STUDIES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 QUESTIONS = (
     *("bandwidth", "rician_k", "coherence_time", "doppler", "shadowing", "cell_radius", "receiver"),
-    *("blockage", "clients", "constant_bandwidth", "what_matters"),
+    *("blockage", "clients", "constant_bandwidth", "what_matters", "latency_limit"),
 )
 
 
@@ -52,6 +52,18 @@ def test_a_wider_band_is_quicker_for_every_allocator(tmp_path):
     content = small("bandwidth", tmp_path, {"replications": 2})
     for line in content["measures"][0]["response"]["lines"]:
         assert line["mean"] == sorted(line["mean"], reverse=True)
+
+
+def test_the_longer_a_round_may_last_the_more_gets_through(tmp_path):
+    changes = {"replications": 2, "set": {"scheme.num_rounds": 2, "scheme.local_steps": 2}}
+    content = small("latency_limit", tmp_path, changes)
+    bits, total, _ = content["measures"]
+    for line in bits["response"]["lines"]:
+        assert line["mean"] == sorted(line["mean"])
+    for case, row in zip(content["cases"], total["cases"], strict=True):
+        if "round_deadline" in case["name"]:
+            limit_s = float(case["name"].partition("latency_limit_s=")[2].partition(",")[0])
+            assert row["mean"] <= 2 * limit_s * 1.001
 
 
 def test_a_db_of_the_receiver_is_a_db_of_the_gap(tmp_path):
