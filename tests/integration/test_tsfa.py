@@ -217,3 +217,17 @@ def test_a_run_without_values_says_that_it_does_not_know_what_is_worth_sending(s
     assert "worth sending" not in caplog.text
     run(scenario(KINDS["tsfa"]), tmp_path / "tsfa", timing_only=True)
     assert "straight line" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("timing_only", [True, False])
+def test_over_300_rounds_of_a_run_the_mean_latency_is_the_limit(timing_only, scenario, tmp_path):
+    """On the event clock, with energies that shrink as the training goes on, or with none known."""
+    long = scenario(KINDS["tsfa"], {"scheme.num_rounds": 300, "scheme.evaluate_every": 300})
+    found = summarise(Record.open(run(long, tmp_path / "run", timing_only=timing_only))).limited
+    mean_s, first_s, last_s = float(found.latency_s.mean()), found.queue_s[0], found.queue_s[-1]
+    assert len(found.rounds) == 300
+    assert first_s == pytest.approx(LIMIT_S)  # the warm start
+    assert mean_s == pytest.approx(LIMIT_S, rel=0.01)
+    assert mean_s <= LIMIT_S + (last_s - first_s) / 300 + 1e-9
+    assert mean_s <= LIMIT_S + last_s / 300

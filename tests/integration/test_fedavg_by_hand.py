@@ -1,0 +1,89 @@
+"""Federated LoRA against an implementation of its own: transformers, PEFT, torch.optim, in a plain loop."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cosim.learning.data.draws import BatchDraws
+from cosim.learning.training import Training
+from cosim.record.folder import Record
+from cosim.rng import stream
+from cosim.run import run
+from cosim.scenario.build import prepare
+
+NUM_CLIENTS, NUM_ROUNDS, LOCAL_STEPS, RANK = 8, 2, 2, 4
+FRACTIONS = [0.2, 0.1, 0.1, 0.15, 0.1, 0.1, 0.15, 0.1]
+OPTIMIZERS = {
+    "sgd": ({"kind": "sgd", "learning_rate": 0.2}, lambda ours: torch.optim.SGD(ours, lr=0.2)),
+    "adamw": (
+        {"kind": "adamw", "learning_rate": 1e-2},
+        lambda ours: torch.optim.AdamW(ours, lr=1e-2, weight_decay=0.01),
+    ),
+}
+
+
+def by_hand(lesson, make_optimizer):
+    """Return the global adapter by the names PEFT saves it under, and the losses of all steps."""
+    from peft import LoraConfig, get_peft_model
+
+    base = lesson.model.base.load("causal_lm", 0, "float64")
+    layers = ["c_attn", "c_proj", "c_fc"]  # all of GPT-2's blocks, stored as inputs by outputs
+    config = LoraConfig(r=RANK, lora_alpha=8 * RANK, target_modules=layers, fan_in_fan_out=True)
+    model = get_peft_model(base, config).double().eval()
+    mine = {name.replace(".default.", "."): one for name, one in model.named_parameters() if ".lora_" in name}
+    start = Training(lesson, lesson.shape.num_layers, lesson.lora.rank).start("whole")
+    _, (average,) = lesson.executor(lesson.lora.rank).settle((), [start.adapter])
+    assert average.keys() == mine.keys()
+    optimizers = [make_optimizer(list(mine.values())) for _ in range(NUM_CLIENTS)]
+    sizes = [len(share) for share in lesson.shares]
+    losses = {}
+    for round_ in range(NUM_ROUNDS):
+        ends = []
+        for client, share in enumerate(lesson.shares):
+            draws = BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
+            with torch.no_grad():
+                for name, one in mine.items():
+                    one.copy_(average[name])
+            for number in range(LOCAL_STEPS):
+                rows = [share[row] for row in draws.rows(round_ * LOCAL_STEPS + number)]
+                batch = lesson.tokens.train.batch(rows)
+                ids, mask = torch.tensor(batch.input_ids).long(), torch.tensor(batch.attention_mask).long()
+                logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
+                targets = torch.tensor(batch.labels).long()[:, 1:]
+                loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+                losses[round_ + 1, number + 1, f"client-{client}"] = loss.item()
+                optimizers[client].zero_grad()
+                loss.backward()
+                optimizers[client].step()
+            ends.append({name: one.detach().clone() for name, one in mine.items()})
+        average = {
+            name: sum(size * end[name] for size, end in zip(sizes, ends, strict=True)) / sum(sizes)
+            for name in mine
+        }
+    return average, losses
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_eight_clients_are_averaged_as_by_hand(kind, tiny_scenario, tmp_path):
+    settings, make_optimizer = OPTIMIZERS[kind]
+    scenario = tiny_scenario(
+        {
+            "model.dtype": "float64",
+            "lora.rank": RANK,
+            "lora.target_modules": ["all-linear"],
+            "clients.count": NUM_CLIENTS,
+            "data.partition": {"kind": "size", "fractions": FRACTIONS},
+            "training.optimizer": settings,
+            "scheme": {"kind": "federated", "num_rounds": NUM_ROUNDS, "local_steps": LOCAL_STEPS},
+        }
+    )
+    found = load_file(run(scenario, tmp_path / "run") / "adapter" / "adapter_model.safetensors")
+    expected, losses = by_hand(prepare(scenario).lesson, make_optimizer)
+    assert found.keys() == expected.keys()
+    assert max(float((found[name] - one).abs().max()) for name, one in expected.items()) <= 1e-7
+    for row in Record.open(tmp_path / "run").metrics.to_pylist():
+        if row["name"] == "train_loss":
+            assert row["value"] == pytest.approx(
+                losses[row["round"], row["local_step"], row["actor"]], abs=1e-7
+            )

@@ -1,0 +1,112 @@
+"""What the air is charged with and what receivers compute with, work by work of real trainings."""
+
+import pytest
+
+from cosim.learning.codec import Codec
+from cosim.parts import family
+from cosim.scenario.build import prepare
+from cosim.schemes.uploads import REPORT_BITS
+
+FOR_ADAPTERS = sorted(set(family(Codec)) - {"none"})
+FOR_ALL = sorted(set(FOR_ADAPTERS) - {"soft", "svd", "random_ranks"})
+TSFA = {"kind": "tsfa", "latency_limit_s": 6e-4}
+
+
+class Watching:
+    """An executor that also reads the bits of every sending, and notes who reads what."""
+
+    def __init__(self, executor):
+        self._executor = executor
+        self.bits, self.readers = {}, {}
+        self._kept = {}  # outputs that were kept, and what had made them
+
+    def __getattr__(self, name):
+        return getattr(self._executor, name)
+
+    def settle(self, keep, read):
+        works, left = {}, [output.work for output in (*keep, *read)]
+        while left:
+            work = left.pop()
+            if work.key not in works:
+                works[work.key] = work
+                left += [one.work for one in work.inputs]
+        for work in works.values():
+            for one in work.inputs:
+                self.readers.setdefault(self._made(one), set()).add(work.operation)
+        sendings = [one for one in works.values() if one.operation == "transmit"]
+        kept, values = self._executor.settle(keep, [*read, *(one.out("bits") for one in sendings)])
+        bits = [int(one) for one in values[len(read) :]]
+        self.bits |= dict(zip((one.key for one in sendings), bits, strict=True))
+        self._kept |= {after: self._made(before) for before, after in zip(keep, kept, strict=True)}
+        return kept, values[: len(read)]
+
+    def _made(self, output):
+        return self._kept.get(output, (output.work.operation, output.field))
+
+
+@pytest.fixture
+def watched(tiny_scenario):
+    """Return what trains the tiny scenario with changes, and hands back its spans and who watched."""
+
+    def train(changes):
+        scenario, watching = tiny_scenario(changes), []
+        prepared = prepare(scenario)
+
+        def executor(rank):
+            watching.append(Watching(prepared.lesson.executor(rank)))
+            return watching[0]
+
+        world = prepared.world(executor)
+        world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
+        spans = world.log.spans
+        spans.settle()
+        return list(zip(spans.name, spans.bits, spans.work, strict=True)), watching[0]
+
+    return train
+
+
+def charged(spans, name):
+    return [(bits, work) for what, bits, work in spans if what == name]
+
+
+@pytest.mark.parametrize("scheme", ["federated", "split_federated"])
+@pytest.mark.parametrize("kind", FOR_ADAPTERS)
+def test_adapters_are_charged_and_averaged_as_they_were_encoded(kind, scheme, watched):
+    """Pairs of two sizes, so that bits hang on values where they can."""
+    told = {"kind": scheme, "num_rounds": 2, "local_steps": 2, "adapter_codec": {"kind": kind}}
+    told["aggregator"] = {"kind": "product_svd" if kind == "svd" else "fedavg"}
+    spans, watching = watched({"scheme": told, "lora.target_modules": ["all-linear"]})
+    uploads = charged(spans, "adapter_upload")
+    assert len(uploads) == 2 * 3
+    assert all(bits == watching.bits[work] for bits, work in uploads)
+    averages = {reader for reader in watching.readers["transmit", "tensors"] if "aggregate" in reader}
+    assert averages
+    trained = "client_backward" if scheme == "split_federated" else "update"
+    assert not averages & watching.readers[trained, "adapter"]
+
+
+@pytest.mark.parametrize("kind", ["soft", "random_ranks", "top_k"])
+def test_under_an_allocator_the_report_comes_on_top_and_nothing_else(kind, watched):
+    codec = {"kind": kind, **({"ratio_of": "bits"} if kind == "top_k" else {})}
+    changes = {"scheme": {"kind": "federated", "num_rounds": 3, "local_steps": 2, "adapter_codec": codec}}
+    spans, watching = watched({**changes, "lora.target_modules": ["all-linear"], "allocator": TSFA})
+    uploads = charged(spans, "adapter_upload")
+    assert all(bits == watching.bits[work] + REPORT_BITS for bits, work in uploads)
+    assert len({bits for bits, _ in uploads}) > 1
+
+
+@pytest.mark.parametrize("kind", FOR_ALL)
+def test_the_server_computes_with_the_activations_it_decodes_and_the_client_with_their_gradient(
+    kind, watched
+):
+    changes = {f"scheme.{payload}_codec": {"kind": kind} for payload in ("activation", "gradient")}
+    spans, watching = watched(changes)
+    for name in ("activation_upload", "gradient_download"):
+        assert all(bits == watching.bits[work] for bits, work in charged(spans, name))
+    readers = watching.readers
+    assert readers["client_forward", "activations"] == {
+        "transmit",
+        "client_backward",
+    }  # its own end keeps them
+    assert readers["server_exchange", "gradient"] == {"transmit"}
+    assert {"server_exchange", "client_backward"} <= readers["transmit", "tensors"]
