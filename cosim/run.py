@@ -17,7 +17,7 @@ from cosim.learning.payload import bits_are_known
 from cosim.learning.store import LostValueError, Store
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
-from cosim.scenario.load import change, load, run_hash, to_toml
+from cosim.scenario.load import change, load, paths_in, run_hash, to_toml
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -181,12 +181,17 @@ def scenario_of(record: Record) -> Scenario:
     Raises
     ------
     RecordError
-        If the file in its folder is not the one the run began with.
+        If the file in its folder, or one it names, is not the one the run began with.
     """
     scenario = load(record.scenario_path)
     if run_hash(scenario) != record.manifest["scenario"]:
+        which = (
+            "scenario.toml, or a file it names,"
+            if any(one.is_file() for one in paths_in(scenario))
+            else "scenario.toml"
+        )
         raise RecordError(
-            f"{record.path}: scenario.toml is not the one the run began with; "
+            f"{record.path}: {which} is not the one the run began with; "
             f"run it as a new one: cosim run {record.scenario_path}"
         )
     return scenario

@@ -1,9 +1,10 @@
 """From a file to a scenario, from a scenario to another one, and back to a file."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from hashlib import blake2b
+from functools import lru_cache, partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,39 @@ def to_toml(scenario: Scenario) -> str:
 
 
 def run_hash(scenario: Scenario) -> str:
-    """Return a hash, hex, of everything the scenario says."""
-    return blake2b(to_toml(scenario).encode(), digest_size=16).hexdigest()
+    """Return a hash, hex, of everything the scenario says, and of what is in the files it names.
+
+    Of a folder, such as that of a model, only the name is in it: what is in there
+    decides learned values, and so is in their keys.
+    """
+    told = blake2b(to_toml(scenario).encode(), digest_size=16)
+    for path in paths_in(scenario):
+        try:
+            state = path.stat()
+            content = _digest(path, state.st_mtime_ns, state.st_size) if path.is_file() else ""
+        except OSError:
+            content = ""  # who reads it says what is wrong
+        told.update(content.encode())
+    return told.hexdigest()
+
+
+def paths_in(value: Any) -> Iterator[Path]:
+    """Return the paths in a tree of tables, in the order of the settings."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from paths_in(getattr(value, name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from paths_in(item)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, mtime_ns: int, size: int) -> str:
+    """Return a hash of a file's content; looked up again only when it was written to."""
+    with path.open("rb") as file:
+        return file_digest(file, partial(blake2b, digest_size=16)).hexdigest()
 
 
 def read_dict(given: dict[str, Any], source: str) -> Scenario:

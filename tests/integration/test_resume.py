@@ -268,9 +268,28 @@ def test_a_run_whose_scenario_was_edited_by_hand_is_not_resumed(stopped):
     text = (stopped / "scenario.toml").read_text()
     (stopped / "scenario.toml").write_text(text.replace("seed = 3", "seed = 4", 1))
     before = (stopped / "manifest.json").read_bytes()
-    with pytest.raises(RecordError, match=r"scenario\.toml is not the one the run began with; .* cosim run"):
+    with pytest.raises(
+        RecordError, match=r"scenario\.toml.* is not the one the run began with; .* cosim run"
+    ):
         resume(stopped)
     assert (stopped / "manifest.json").read_bytes() == before
+
+
+def test_a_run_whose_data_were_changed_is_not_resumed(tmp_path, tiny_scenario):
+    texts = tmp_path / "texts.csv"
+    texts.write_text("text\n" + "\n".join(f"the number is {one}" for one in range(40)), encoding="utf-8")
+    source = {"kind": "file", "train_path": str(texts), "test_fraction": 0.2, "target_column": "text"}
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_scenario({"data.source": source}), tmp_path / "run", timing_only=True, watch=stop)
+    texts.write_text(texts.read_text(encoding="utf-8").replace("number", "answer"), encoding="utf-8")
+    with pytest.raises(
+        RecordError, match=r"scenario\.toml, or a file it names, is not the one the run began"
+    ):
+        resume(tmp_path / "run")
 
 
 def test_a_remark_in_the_scenario_is_no_change(stopped, unbroken):

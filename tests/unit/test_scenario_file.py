@@ -1,5 +1,6 @@
 """The scenario file: every fault told at once, changes by path, and a file that comes back as it was."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cosim.errors import ScenarioError
 from cosim.scenario.build import check, prepare
 from cosim.scenario.catalogue import families
 from cosim.scenario.events import becomes
-from cosim.scenario.load import change, load, parse_change, run_hash, to_dict, to_toml
+from cosim.scenario.load import change, load, parse_change, paths_in, run_hash, to_dict, to_toml
 from cosim.scenario.settings import Scenario
 
 PLAIN = Scenario(name="plain")
@@ -294,6 +295,21 @@ def assert_comes_back(scenario, tmp_path):
     assert again == scenario
     assert to_toml(again) == to_toml(scenario)
     assert run_hash(again) == run_hash(scenario)
+
+
+def test_a_run_is_another_when_a_file_it_names_is_written_anew(tmp_path):
+    table = tmp_path / "rounds.json"
+    changes = {"allocator": {"kind": "fedsllm", "rounds_table": str(table)}}
+    scenario = change(PLAIN, changes)
+    hashes = [run_hash(scenario)]
+    for content in ("{}", "[]", "{}"):
+        table.write_text(content)
+        os.utime(table, ns=(len(hashes), len(hashes)))
+        hashes.append(run_hash(scenario))
+    assert len(set(hashes)) == 3
+    assert hashes[1] == hashes[3]
+    assert [str(path) for path in paths_in(scenario)] == [str(table)]
+    assert list(paths_in(PLAIN)) == []
 
 
 @pytest.mark.parametrize(("place", "part"), EVERY_PART)
