@@ -5,6 +5,8 @@ import pytest
 
 from cosim.record.folder import Record, RunFolder
 from cosim.record.log import Log
+from cosim.report import side_by_side
+from cosim.report.comparison import compare
 from cosim.report.gantt import chart, draw
 from cosim.report.limited import limited
 from cosim.report.spans import Spans
@@ -80,6 +82,16 @@ def test_without_a_queue_none_is_told(tmp_path, capsys):
     assert of(record).queue_s is None
     show(summarise(record), on_stdout())
     assert "queue" not in capsys.readouterr().out
+
+
+def test_a_comparison_tells_what_was_kept(tmp_path, capsys):
+    runs = [recorded(tmp_path / "one"), recorded(tmp_path / "two", status="failed")]
+    side_by_side.show(compare(*runs), on_stdout())
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("kept"))
+    assert " ".join(line.split()) == "kept of the adapters 50 % 38 % -12.5 points"
+    side_by_side.show_all([compare(runs[0], one) for one in (runs[1], runs[0])], ["a", "b", "c"], on_stdout())
+    (line,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("kept"))
+    assert " ".join(line.split()) == "kept of the adapters 50 % 38 % 50 %"
 
 
 @pytest.mark.parametrize("has_queue", [True, False])
