@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosim.allocation.sparsity.alternating import alternate, filled
+from cosim.allocation.sparsity.bidder import efficiency_for, rate_bend
 from cosim.allocation.sparsity.curves import Curves, Exponential, Stepped
 from cosim.allocation.sparsity.deadline import best_round, next_queue_s, round_by
+from cosim.allocation.sparsity.descent import lows
 from cosim.allocation.sparsity.flat_rate import (
     bandwidth_for_rate,
-    bandwidth_for_slope,
     flat_rate,
     rate_slope,
-    rate_slope_change,
 )
 from cosim.allocation.sparsity.sharing import share_band
 from cosim.allocation.sparsity.uplink import Uplink
@@ -54,12 +54,20 @@ def test_lamberts_function_is_turned_round_to_fifty_digits() -> None:
             assert found == pytest.approx(float(exact), rel=2e-15 / (1.0 - share))
 
 
-@given(st.floats(1e3, 1e12), st.floats(-9.0, 9.0))
-@settings(deadline=None)
-def test_the_bandwidth_for_a_slope_has_that_slope(snr_hz: float, decades: float) -> None:
-    width = np.array([snr_hz * 10.0**decades])
-    found = bandwidth_for_slope(np.array([snr_hz]), rate_slope(np.array([snr_hz]), width))
-    assert found == pytest.approx(width, rel=1e-12)
+@given(st.floats(-9.0, 2.0))
+def test_the_efficiency_for_a_share_has_that_share(decades: float) -> None:
+    efficiency = 10.0**decades
+    found = efficiency_for(efficiency / math.expm1(efficiency))
+    assert found == pytest.approx(efficiency, rel=1e-12 + 1e-15 / efficiency)
+    assert efficiency_for(1.0) == 0.0
+    assert efficiency_for(0.0) == math.inf
+
+
+@given(st.floats(-6.0, 2.0))
+def test_what_a_hertz_adds_is_the_same_by_efficiency_as_by_bandwidth(decades: float) -> None:
+    snr = np.expm1(np.array([10.0**decades]))
+    by_width = rate_slope(snr, np.ones(1)) * math.log(2.0)
+    assert rate_bend(10.0**decades) == pytest.approx(by_width[0], rel=1e-10)
 
 
 @given(st.floats(-4.0, 4.0))
@@ -68,8 +76,6 @@ def test_slopes_are_what_rates_rise_by(decades: float) -> None:
     snr, width, step = np.array([1e6]), np.array([1e6 * 10.0**decades]), 1e-4
     rise = flat_rate(snr, width * (1 + step)) - flat_rate(snr, width * (1 - step))
     assert rate_slope(snr, width) == pytest.approx(rise / (2 * step * width), rel=1e-5)
-    bend = rate_slope(snr, width * (1 + step)) - rate_slope(snr, width * (1 - step))
-    assert rate_slope_change(snr, width) == pytest.approx(bend / (2 * step * width), rel=1e-5)
 
 
 def test_no_bandwidth_carries_more_than_the_limit_and_none_is_needed_for_nothing() -> None:
@@ -169,6 +175,68 @@ def test_no_deadline_of_a_fine_grid_beats_the_best_round(seed: int, kind: str, q
     assert 10.0 * found.unsent + queue * found.deadline_s <= totals.min() * (1.0 + 1e-9)
 
 
+@given(st.integers(0, 10**6), st.integers(1, 12), st.floats(0.1, 10.0))
+@settings(deadline=None, max_examples=40)
+def test_steps_on_everything_at_once_end_where_the_price_shares_the_band(
+    seed: int, num_clients: int, part: float
+) -> None:
+    uplink = random_uplink(seed, num_clients)
+    curves, _ = random_exponential(seed, uplink)
+    middle = share_band(uplink, curves, np.array([middle_s(uplink)]))
+    slope = -part * float(middle.slope_per_s[0])
+    for low in lows(uplink, curves.pieces(), slope) if slope > 0.0 else []:
+        shares = share_band(uplink, curves, np.array([low.deadline_s]))
+        assert low.unsent == pytest.approx(shares.unsent[0], rel=1e-10)
+        assert low.widths_hz == pytest.approx(shares.bandwidth_hz[0], rel=1e-6)
+        assert -shares.slope_per_s[0] == pytest.approx(slope, rel=1e-6)
+
+
+@given(st.integers(0, 10**6))
+@settings(deadline=None, max_examples=15)
+def test_what_bounds_the_total_far_away_does(seed: int) -> None:
+    uplink = random_uplink(seed)
+    curves, _ = random_exponential(seed, uplink)
+    payloads = np.stack([uplink.overhead_bits, uplink.overhead_bits + uplink.dense_bits])
+    middle = share_band(uplink, curves, np.array([middle_s(uplink)]))
+    slope = -float(middle.slope_per_s[0])
+    grid = share_band(uplink, curves, np.geomspace(*uplink.earliest_s(payloads), 30)[1:])
+    totals = grid.unsent + slope * grid.deadline_s
+    for low in lows(uplink, curves.pieces(), slope) if slope > 0.0 else []:
+        after = grid.deadline_s - low.deadline_s
+        bound = low.total + np.where(after > 0.0, -low.later * after, -low.earlier * after)
+        assert (totals >= bound - 1e-9 * low.total).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_client_out_of_the_round_needs_no_signal(kind: str) -> None:
+    whole = random_uplink(4, 4)
+    bits, energies, weights = random_pairs(4, whole, 8)
+
+    def played(clients: list[int], weights: np.ndarray, uplink: Uplink) -> float:
+        some = [bits[client] for client in clients], [energies[client] for client in clients]
+        curves: Curves = Stepped(*some, weights)
+        if kind == "exponential":
+            curves = Exponential.fit(*some, uplink.dense_bits, weights)
+        if kind == "generic":
+            curves = Stepped.generic(uplink.dense_bits, np.ones(len(clients)), weights)
+        return best_round(uplink, curves, weight=3.0, queue_s=1.0).deadline_s
+
+    out = np.array([1.0, 1.0, 0.0, 1.0])
+    without = [
+        np.delete(one, 2) for one in (whole.snr_hz, whole.start_s, whole.overhead_bits, whole.dense_bits)
+    ]
+    few = Uplink(without[0], whole.bandwidth_hz, *without[1:])
+    silent = Uplink(
+        np.where(out > 0.0, whole.snr_hz, 1e-300),
+        whole.bandwidth_hz,
+        whole.start_s * out,
+        whole.overhead_bits * out,
+        whole.dense_bits,
+    )
+    expected = played([0, 1, 3], np.delete(weights, 2), few)
+    assert played([0, 1, 2, 3], weights * out, silent) == pytest.approx(expected, rel=1e-6)
+
+
 def test_turns_are_never_better_than_the_joint_search_and_stall() -> None:
     gaps, sweeps = [], []
     for seed in range(30):
@@ -210,7 +278,6 @@ def test_pairs_are_sent_in_the_order_of_energy_per_bit() -> None:
     assert curves.remaining(np.array([0.0])) == pytest.approx([3.0])
     assert curves.remaining(np.array([1.0])) == pytest.approx([2.0])
     assert curves.remaining(np.array([3.0])) == pytest.approx([0.5])
-    assert curves.worth(np.array([2.0])) == pytest.approx([0.75])
     assert curves.num_whole(np.array([3.5])).tolist() == [2]
 
 

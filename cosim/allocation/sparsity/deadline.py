@@ -14,24 +14,26 @@ which ends the search, and the search between an empty and a dense upload are ou
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
 from cosim.allocation.sparsity.curves import Curves
-from cosim.allocation.sparsity.sharing import Shares, share_band
+from cosim.allocation.sparsity.descent import lows
+from cosim.allocation.sparsity.sharing import Sale, Sold
 from cosim.allocation.sparsity.uplink import Uplink
 from cosim.units import Floats
 
 _NUM_POINTS = 24
 _SHORTEST = 1e-4  # first point of the grid as a share of the longest useful airtime
-_COARSE = 1e-3  # of the band: all the first look has to see is where the best lies
+_COARSE = 1e-6  # of the band: all looks have to see is where the best lies
 _TOLERANCE = 1e-9
-_MOST_STEPS = 40
-_NUM_BETWEEN = 7
-_AROUND = 0.06  # of a stretch, on both sides of where its end is expected
+_MOST_TRIES = 200
 _NARROW = 1e-6
-_MARGIN = 1.01  # a first look may be off by as much
+_NUM_BETWEEN = 4
+_LITTLE = 1e-300
+_MARGIN = 1.01  # so near to the best, a look is followed by others
+_AROUND = (0.97, 1.0, 1.03)  # airtimes near a place that smooth curves showed
+_FARTHER = 1.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,8 @@ def round_by(uplink: Uplink, curves: Curves, deadline_s: float) -> Round:
     Where not even the overhead gets through by then, it is the one that ends as early as possible.
     """
     earliest = float(uplink.earliest_s(uplink.overhead_bits))
-    return _one(share_band(uplink, curves, np.array([max(deadline_s, earliest)])), 0)
+    sold = Sale(uplink, curves.pieces()).by(max(deadline_s, earliest))
+    return _told(uplink, curves, sold.deadline_s, sold.widths_hz, sold.slope_per_s)
 
 
 def best_round(
@@ -82,9 +85,11 @@ def best_round(
 ) -> Round:
     """Return the round with the least ``weight * unsent + queue_s * deadline``.
 
-    The deadline is looked for on a grid, even in the logarithm of the airtime it
-    leaves the last to begin, and then found between the neighbours of the best point
-    by the slopes, until the tangents of both sides leave nothing to be won.
+    Curves without kinks have few lowest places, found by steps on all unknowns at once.
+    Others are searched near the lowest places of smooth curves close to them, or, if
+    they have none, on a grid, even in the logarithm of the airtime it leaves the last
+    to begin: between neighbours by the slopes, until the tangents of both sides leave
+    nothing to be won.
 
     Parameters
     ----------
@@ -98,65 +103,99 @@ def best_round(
         Latest deadline, s. Where not even the overheads get through by then, the
         round ends as early as possible.
     """
-    payloads = np.stack([uplink.overhead_bits, uplink.overhead_bits + curves.useful_bits])
-    earliest, dense = uplink.earliest_s(payloads).tolist()
-    latest = max(min(dense, max_s), earliest)
-    begin = float(uplink.start_s.max())
-    low, high = (
-        np.log(max(earliest - begin, _SHORTEST * (latest - begin), 1e-12)),
-        np.log(max(latest - begin, 1e-12)),
-    )
+    pieces, smooth = curves.pieces(), curves.smooth()
+    found = lows(uplink, smooth, queue_s / weight) if smooth and weight > 0.0 and queue_s > 0.0 else []
+    least = min((one.total for one in found), default=0.0)
+    found = [one for one in found if one.total <= _MARGIN * least]
+    if any(one.deadline_s > max_s for one in found):
+        found = []
+    if found and smooth is pieces:
+        low = min(found, key=lambda one: one.total)
+        return _told(uplink, curves, low.deadline_s, low.widths_hz, low.rise - queue_s / weight)
+    search = _Search(Sale(uplink, pieces), weight, queue_s)
+    if found:
+        several = [search.around(one.deadline_s, one.air_s, max_s) for one in found]
+    else:
+        several = [search.grid(uplink, curves, max_s)]
+    best = search.refined(several)
+    return _told(uplink, curves, best.deadline_s, best.widths_hz, best.slope_per_s)
 
-    def total(shares: Shares) -> Floats:
-        return np.asarray(weight * shares.unsent + queue_s * shares.deadline_s)
 
-    points = np.minimum(begin + np.exp(np.linspace(low, high, _NUM_POINTS)), latest)
-    shares = share_band(uplink, curves.coarse(), points, tolerance=_COARSE)
-    values, rises = total(shares), weight * shares.slope_per_s + queue_s
-    looked = [_Tried(*one) for one in zip(points.tolist(), values.tolist(), rises.tolist(), strict=True)]
-    at = int(values.argmin())
-    stretches = _promising([looked], _MARGIN * looked[at].value)
-    stretches = list({*stretches, *pairwise(looked[max(at - 1, 0) : at + 2])})
-    near = np.unique(np.concatenate([first.around(last) for first, last in stretches]))
-    known: dict[float, _Tried] = {}
-    best: Round | None = None
-    for _ in range(_MOST_STEPS):
-        shares = share_band(uplink, curves, near)
-        values, rises = total(shares), weight * shares.slope_per_s + queue_s
-        here = [_Tried(*one) for one in zip(near.tolist(), values.tolist(), rises.tolist(), strict=True)]
-        if best is None or min(here).value < min(known.values()).value:
-            best = _one(shares, int(values.argmin()))
-        known.update((one.deadline_s, one) for one in here)
-        split = [
-            sorted(
-                (one for at, one in known.items() if first.deadline_s <= at <= last.deadline_s),
-                key=lambda one: one.deadline_s,
-            )
-            for first, last in stretches
+class _Search:
+    """What was tried so far of the deadlines of one round."""
+
+    def __init__(self, sale: Sale, weight: float, queue_s: float) -> None:
+        self._sale, self._weight, self._queue_s = sale, weight, queue_s
+        self._best: _Tried | None = None
+
+    def grid(self, uplink: Uplink, curves: Curves, max_s: float) -> list["_Tried"]:
+        """Return looks from the earliest to the latest deadline of use."""
+        payloads = np.stack([uplink.overhead_bits, uplink.overhead_bits + curves.useful_bits])
+        earliest, dense = uplink.earliest_s(payloads).tolist()
+        latest = max(min(dense, max_s), earliest)
+        begin = float(uplink.start_s.max())
+        low = np.log(max(earliest - begin, _SHORTEST * (latest - begin), 1e-12))
+        high = np.log(max(latest - begin, 1e-12))
+        points = np.minimum(begin + np.exp(np.linspace(low, high, _NUM_POINTS)), latest)
+        looked = [self.tried(one) for one in np.unique(points).tolist()]
+        assert self._best is not None
+        least = _MARGIN * self._best.value
+        near = [
+            self.tried(point)
+            for first, last in pairwise(looked)
+            if self._best in (first, last) or first.gain(last, least) > 0.0
+            for point in np.linspace(first.deadline_s, last.deadline_s, _NUM_BETWEEN + 2)[1:-1].tolist()
         ]
-        stretches = _promising(split, min(known.values()).value)
-        if not stretches:
-            break
-        near = np.unique(np.concatenate([first.between(last) for first, last in stretches]))
-    assert best is not None
-    return best
+        return sorted({*looked, *near}, key=lambda one: one.deadline_s)
+
+    def around(self, deadline_s: float, air_s: float, max_s: float) -> list["_Tried"]:
+        """Return looks around a deadline, as far as it takes for the total to rise on both sides."""
+        begin = deadline_s - air_s
+        looked = [self.tried(min(begin + air_s * part, max_s)) for part in _AROUND]
+        while looked[0].rise > 0.0 and looked[0].air(begin) > _SHORTEST * air_s:
+            looked.insert(0, self.tried(begin + looked[0].air(begin) / _FARTHER))
+        while looked[-1].rise < 0.0 and looked[-1].deadline_s < max_s:
+            looked.append(self.tried(min(begin + looked[-1].air(begin) * _FARTHER, max_s)))
+        return looked
+
+    def tried(self, deadline_s: float) -> "_Tried":
+        """Return what a deadline costs."""
+        sold = self._sale.by(deadline_s)
+        # Not even with no weight is a round good in which overheads do not get through.
+        total = self._queue_s * deadline_s + (self._weight or _LITTLE) * sold.unsent
+        rise = self._queue_s + (self._weight or _LITTLE) * sold.slope_per_s
+        tried = _Tried(deadline_s, total, rise, sold)
+        if self._best is None or tried.value < self._best.value:
+            self._best = tried
+        return tried
+
+    def refined(self, several: list[list["_Tried"]]) -> Sold:
+        """Return the best sharing between neighbours among looks, the most promising stretch first."""
+        assert self._best is not None
+        stretches = [pair for looked in several for pair in pairwise(looked)]
+        for _ in range(_MOST_TRIES):
+            gains = [first.gain(last, self._best.value) for first, last in stretches]
+            gain = max(gains, default=0.0)
+            if gain <= _TOLERANCE * self._best.value:
+                break
+            first, last = stretches.pop(gains.index(gain))
+            middle = self.tried(first.between(last))
+            stretches += [(first, middle), (middle, last)]
+        return self._best.sold
 
 
-def _promising(tried: list[list["_Tried"]], least: float) -> list[tuple["_Tried", "_Tried"]]:
-    """Return the neighbours among deadlines between which a total below the least one may lie."""
-    pairs = [pair for several in tried for pair in pairwise(several)]
-    return [(first, last) for first, last in pairs if first.gain(last, least) > _TOLERANCE * least]
-
-
-class _Tried(NamedTuple):
-    """A deadline that was tried; ordered by what it costs in all."""
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A deadline that was tried: what it costs in all, and what that rises by per second."""
 
     deadline_s: float
     value: float
     rise: float
+    sold: Sold
 
-    def __lt__(self, other: tuple[float, ...]) -> bool:
-        return self.value < other[1]
+    def air(self, begin_s: float) -> float:
+        """Return how long it leaves the last to begin, s."""
+        return self.deadline_s - begin_s
 
     def crossing_s(self, later: "_Tried") -> float:
         """Return where the tangents of two deadlines cross, s."""
@@ -182,31 +221,21 @@ class _Tried(NamedTuple):
             return 0.0 if is_narrow else np.inf
         return least - self.lowest(later)
 
-    def around(self, later: "_Tried") -> Floats:
-        """Return both deadlines and those to try next in between."""
-        return np.concatenate([[self.deadline_s, later.deadline_s], self.between(later)])
-
-    def between(self, later: "_Tried") -> Floats:
-        """Return deadlines to try next: around a secant on the slope, by the tangents, and half way.
-
-        The first close in on a smooth minimum, the next finds a kink, the last ends the search for certain.
-        """
+    def between(self, later: "_Tried") -> float:
+        """Return the deadline to try next: where tangents cross, off both ends; or half way."""
         first, last = self.deadline_s, later.deadline_s
         if not self.brackets(later):
-            return np.linspace(first, last, _NUM_BETWEEN + 2)[1:-1]
-        secant = first - self.rise * (last - first) / (later.rise - self.rise)
-        near = (last - first) * _AROUND
-        points = np.array(
-            [secant - near, secant, secant + near, self.crossing_s(later), 0.5 * (first + last)]
-        )
-        return np.unique(np.clip(points, first, last))
+            return 0.5 * (first + last)
+        off = 0.02 * (last - first)
+        return min(max(self.crossing_s(later), first + off), last - off)
 
 
-def _one(shares: Shares, at: int) -> Round:
-    return Round(
-        deadline_s=float(shares.deadline_s[at]),
-        bandwidth_hz=shares.bandwidth_hz[at],
-        bits=shares.bits[at],
-        unsent=float(shares.unsent[at]),
-        slope_per_s=float(shares.slope_per_s[at]),
-    )
+def _told(
+    uplink: Uplink, curves: Curves, deadline_s: float, widths_hz: list[float], slope_per_s: float
+) -> Round:
+    """Return a round of these widths, brought down to the band where a rounding puts them over it."""
+    widths = np.array(widths_hz)
+    widths *= min(uplink.bandwidth_hz / float(widths.sum()), 1.0)
+    carried = uplink.carried_bits(widths, np.asarray(deadline_s))
+    bits = np.minimum(np.maximum(carried - uplink.overhead_bits, 0.0), curves.useful_bits)
+    return Round(deadline_s, widths, bits, float(curves.remaining(bits).sum()), slope_per_s)

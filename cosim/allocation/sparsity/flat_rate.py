@@ -1,4 +1,4 @@
-"""A flat channel of any width: its rate, what one more hertz adds, and both turned round.
+"""A flat channel of any width: its rate, what one more hertz adds, and its turning round.
 
 With the power of a client spread over however much bandwidth it is given, the
 rate is ``b log2(1 + c / b)``; ``c``, the SNR in one hertz, is received power over
@@ -7,10 +7,8 @@ noise PSD (and SNR gap), in Hz. It grows with ``b``, ever slower, towards ``c / 
 Source
 ------
 Method card 2 (soft_tsfa), sections 8.1 and 8.4: bandwidth for a rate by the
-branch -1 of Lambert's function. Bandwidth for a slope, by its branch 0, is ours.
+branch -1 of Lambert's function.
 """
-
-from functools import cache
 
 import numpy as np
 
@@ -19,7 +17,6 @@ from cosim.units import Floats
 _LN2 = float(np.log(2.0))
 _SMALL = 1e-2
 _BRANCH = 1e-3
-_MOST_EXPONENT = 300.0  # its square is still held
 
 
 def flat_rate(snr_hz: Floats, bandwidth_hz: Floats) -> Floats:
@@ -38,12 +35,6 @@ def flat_rate(snr_hz: Floats, bandwidth_hz: Floats) -> Floats:
 def rate_slope(snr_hz: Floats, bandwidth_hz: Floats) -> Floats:
     """Return what one more hertz adds to the rate, bit/s per Hz; positive bandwidths only."""
     return _bend(snr_hz / bandwidth_hz) / _LN2
-
-
-def rate_slope_change(snr_hz: Floats, bandwidth_hz: Floats) -> Floats:
-    """Return by how much one more hertz changes the slope, negative, bit/s per Hz squared."""
-    snr = snr_hz / bandwidth_hz
-    return -((snr / (1.0 + snr)) ** 2) / (bandwidth_hz * _LN2)
 
 
 def bandwidth_for_rate(snr_hz: Floats, rate_bit_per_s: Floats) -> Floats:
@@ -70,53 +61,6 @@ def bandwidth_for_rate(snr_hz: Floats, rate_bit_per_s: Floats) -> Floats:
     # One Newton step makes up for the digits the function loses on its way to the branch point.
     snr = snr - (np.log1p(snr) - z * snr) * (1.0 + snr) / (1.0 - z * (1.0 + snr))
     return np.where(inside, snr_hz / snr, np.where(share >= 1.0, np.inf, 0.0))
-
-
-def bandwidth_for_slope(snr_hz: Floats, slope: Floats) -> Floats:
-    """Return the bandwidth at which one more hertz adds just ``slope`` bit/s, Hz.
-
-    Examples
-    --------
-    >>> bandwidth = bandwidth_for_slope(np.array([3e6]), np.array([0.8]))
-    >>> rate_slope(np.array([3e6]), bandwidth).round(12)
-    array([0.8])
-    """
-    from scipy.special import lambertw
-
-    y = np.minimum(slope * _LN2, _MOST_EXPONENT)
-    root = np.sqrt(2.0 * y)
-    snr = np.where(
-        root < _BRANCH,
-        root * (1.0 + root * (2.0 / 3.0 + root * 13.0 / 36.0)),
-        -1.0 / lambertw(-np.exp(-1.0 - y), 0).real - 1.0,
-    )
-    snr = snr - (_bend(snr) - y) * (1.0 + snr) ** 2 / snr
-    return snr_hz / snr
-
-
-def near_snr_and_slope(share: Floats) -> tuple[Floats, Floats]:
-    """Return natural logarithms of SNR and of slope, read off a table, to five digits.
-
-    Parameters
-    ----------
-    share
-        Rate as a share of the most a client can ever have, ``snr_hz / ln 2``; 0 to 1.
-    """
-    places, log_snr, log_slope = _table()
-    share = np.clip(share, 1e-18, 1.0 - 1e-15)
-    at = np.log(share / (1.0 - share))
-    return np.interp(at, places, log_snr), np.interp(at, places, log_slope)
-
-
-@cache
-def _table() -> tuple[Floats, Floats, Floats]:
-    """Return logits of the share of the highest rate, ascending, and both logarithms there."""
-    log_snr = np.linspace(90.0, -30.0, 8192)
-    snr = np.exp(log_snr)
-    left = np.where(snr < 1e-4, snr * (0.5 - snr / 3.0), 1.0 - np.log1p(snr) / snr)
-    # Of the share the client has, and of what is left of it, each where it has its digits.
-    share = np.where(snr < 1e-4, 1.0 - left, np.log1p(snr) / snr)
-    return np.log(share) - np.log(left), log_snr, np.log(_bend(snr) / _LN2)
 
 
 def _bend(snr: Floats) -> Floats:
