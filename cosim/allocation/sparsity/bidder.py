@@ -130,6 +130,8 @@ class Bidder:
         Spectral efficiency when it last took something, nats.
     place
         The first place that was not worth the price then.
+    next_lower, next_higher
+        Logarithms of the prices around it at which that is another place.
     """
 
     def __init__(
@@ -151,7 +153,8 @@ class Bidder:
         self._highest = log1p(snr_hz / (_LEAST_SHARE * band_hz))
         self._lowest = log1p(snr_hz / (_MOST_SHARE * band_hz))
         self.efficiency, self.place = 1.0, 0
-        self.left_s = 1.0
+        self.left_s, self._held_hz = 1.0, 0.0
+        self.next_lower = self.next_higher = inf
         self._marks: dict[int, tuple[float, float]] = {}
 
     @property
@@ -168,17 +171,23 @@ class Bidder:
         """Begin anew with this long to the deadline, s."""
         self.left_s = left_s
         self._marks = {}
+        self.next_lower = self.next_higher = inf
 
     def take(self, log_price: float) -> tuple[float, float]:
         """Return the bandwidth taken at a price, Hz, and what it changes by with the logarithm of the price.
 
         ``log_price`` is the natural logarithm of energy per Hz.
         """
-        self.place = place = self._first_too_dear(log_price)
-        if place % 2:
-            return self._inside(place // 2, log_price)
-        self.efficiency, _ = self._mark(place // 2)
-        return self.width_hz(), 0.0
+        if not self.next_lower <= log_price < self.next_higher:
+            self.place = place = self._first_too_dear(log_price)
+            self.next_lower = self._worth_at(place) if place < self._last_place else -inf
+            self.next_higher = self._worth_at(place - 1) if place > 0 else inf
+            if place % 2 == 0:
+                self.efficiency, _ = self._mark(place // 2)
+                self._held_hz = self.width_hz()
+        if self.place % 2:
+            return self._inside(self.place // 2, log_price)
+        return self._held_hz, 0.0
 
     def bid(self, width_hz: float) -> float:
         """Return the logarithm of what the last hertz of a bandwidth is worth, and begin from there."""
@@ -210,12 +219,6 @@ class Bidder:
         fall, sent = self._falls[piece], nats - self._ends[piece]
         worth = exp(self._begin_worth[piece] - fall * sent)
         return self._rests[piece + 1] + worth * saved(fall, self._ends[piece + 1] - nats)
-
-    def next_price(self, is_lower: bool) -> float:
-        """Return the logarithm of the next price, lower or higher, at which a client at an end moves on."""
-        if is_lower:
-            return self._worth_at(self.place) if self.place < self._last_place else -inf
-        return self._worth_at(self.place - 1) if self.place > 0 else inf
 
     def _first_too_dear(self, log_price: float) -> int:
         """Return the first place not worth the price, searched in growing strides from the last one found."""

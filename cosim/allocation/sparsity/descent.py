@@ -23,7 +23,7 @@ from cosim.allocation.sparsity.uplink import Uplink
 
 _MOST_STEPS = 25
 _NEAR = 1e-7  # a Newton step so short leaves nothing to be made up for
-_ROUGH = 3e-2  # enough to see where to look next
+_ROUGH = 0.1  # enough to see where to look next
 _AIRTIME = 2.0  # by what factor a step changes it at most
 _PRICE = 3.0  # by how much a step changes the price's logarithm at most
 _LEAST_SHARE = 1e-12  # of the band: what a client without overhead has at least
@@ -31,6 +31,7 @@ _STRIDE = 3.0  # from one look to the next, in airtime
 _EVEN_STEPS = 4
 _SHORTEST = 1e-4  # airtime looked at, as a share of the first found
 _NARROW = 1.3  # neighbours so near in airtime have nothing between them
+_SLACK = 1e-3  # rough looks do not know better
 _ALMOST = 1.0 - 1e-9
 
 _Row = tuple[float, float, list[float], list[float], list[float], list[float], int]
@@ -79,7 +80,7 @@ class Spot(NamedTuple):
     def looks_convex(self, other: "Spot") -> bool:
         """Return whether tangents here and at a later spot pass below each other's totals."""
         apart = other.deadline_s - self.deadline_s
-        slack = _ROUGH**2 * abs(self.total)
+        slack = _SLACK * abs(self.total)
         return (
             self.total + self.rise * apart <= other.total + slack
             and other.total - other.rise * apart <= self.total + slack
@@ -351,6 +352,7 @@ class Descent:
                 value = exp(worth[piece] - fall * (nats - ends[piece]))
                 unsent += rests[piece + 1] + value * saved(fall, ends[piece + 1] - nats)
         price, slope, air = exp(self.log_price), self._slope, self.deadline_s - self.last_s
+        unsent += price * (sum(widths) - self._band)  # what is over the band is not for free
         return Spot(
             self.deadline_s,
             air,

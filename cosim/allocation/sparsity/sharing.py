@@ -120,9 +120,9 @@ class Sale:
                 # On the logarithm of what is taken, which is straighter than what is taken.
                 following = log_price - log1p(excess) * (1.0 + excess) * band / change
             elif excess < 0.0:
-                following = max(one.next_price(is_lower=True) for one in bidders) - 1e-9
+                following = max(one.next_lower for one in bidders) - 1e-9
             else:
-                following = min(one.next_price(is_lower=False) for one in bidders) + 1e-9
+                following = min(one.next_higher for one in bidders) + 1e-9
             following = min(max(following, log_price - _FARTHEST), log_price + _FARTHEST)
             log_price = following if cheap < following < dear else 0.5 * (cheap + dear)
         self._log_price = log_price
