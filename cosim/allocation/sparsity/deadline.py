@@ -19,7 +19,7 @@ import numpy as np
 
 from cosim.allocation.sparsity.curves import Curves
 from cosim.allocation.sparsity.descent import lows
-from cosim.allocation.sparsity.sharing import Sale, Sold
+from cosim.allocation.sparsity.sharing import Sale, Sold, sent_by
 from cosim.allocation.sparsity.uplink import Uplink
 from cosim.units import Floats
 
@@ -236,6 +236,5 @@ def _told(
     """Return a round of these widths, brought down to the band where a rounding puts them over it."""
     widths = np.array(widths_hz)
     widths *= min(uplink.bandwidth_hz / float(widths.sum()), 1.0)
-    carried = uplink.carried_bits(widths, np.asarray(deadline_s))
-    bits = np.minimum(np.maximum(carried - uplink.overhead_bits, 0.0), curves.useful_bits)
+    bits = sent_by(uplink, curves, widths, np.asarray(deadline_s))
     return Round(deadline_s, widths, bits, float(curves.remaining(bits).sum()), slope_per_s)

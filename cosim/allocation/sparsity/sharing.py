@@ -25,6 +25,7 @@ from cosim.units import Floats
 _TOLERANCE = 1e-13
 _MOST_STEPS = 200
 _TIGHT = 1e-9  # so near to what is just possible there is nothing left to share
+_ROUNDING = 1e-10
 _FARTHEST = 4.0  # a step of the price's logarithm
 
 
@@ -147,8 +148,7 @@ def share_band(uplink: Uplink, curves: Curves, deadline_s: Floats) -> Shares:
     sold = [sale.by(one) for one in deadlines.tolist()]
     widths = np.array([one.widths_hz for one in sold])
     widths = widths * np.minimum(uplink.bandwidth_hz / widths.sum(axis=1, keepdims=True), 1.0)
-    carried = uplink.carried_bits(widths, deadlines[:, None])
-    bits = np.clip(carried - uplink.overhead_bits, 0.0, curves.useful_bits)
+    bits = sent_by(uplink, curves, widths, deadlines[:, None])
     return Shares(
         deadlines,
         widths,
@@ -156,3 +156,9 @@ def share_band(uplink: Uplink, curves: Curves, deadline_s: Floats) -> Shares:
         np.array([one.unsent for one in sold]),
         np.array([one.slope_per_s for one in sold]),
     )
+
+
+def sent_by(uplink: Uplink, curves: Curves, bandwidth_hz: Floats, deadline_s: Floats) -> Floats:
+    """Return what gets through on top of overheads; all that is of use where only a rounding is missing."""
+    bits = np.maximum(uplink.carried_bits(bandwidth_hz, deadline_s) - uplink.overhead_bits, 0.0)
+    return np.where(bits >= curves.useful_bits * (1.0 - _ROUNDING), curves.useful_bits, bits)
