@@ -121,13 +121,14 @@ class Federation:
         """Return the evaluation of the model, put together with ``others``; of a personal one, its mean."""
         if not self.aggregator.is_personal:
             return self.training.evaluate(self.adapter, *others, residual=self.residual)
-        models = list(dict.fromkeys(side.adapter for side in self.sides))
-        if len(models) == 1:
-            return self.training.evaluate(models[0], *others)
-        each = [self.training.evaluate(one, *others) for one in models]
+        shares: dict[Output, float] = {}  # of each model in the data: clients that never trained share one
+        for side, weight in zip(self.sides, self.training.weights(range(len(self.sides))), strict=True):
+            shares[side.adapter] = shares.get(side.adapter, 0.0) + weight
+        if len(shares) == 1:
+            return self.training.evaluate(self.sides[0].adapter, *others)
+        each = [self.training.evaluate(one, *others) for one in shares]
         figures = [one.out(name) for one in each for name in ("loss", "accuracy")]
-        everybody = range(len(self.sides))
-        return self.training.describe("mean_evaluation", figures, weights=self.training.weights(everybody))
+        return self.training.describe("mean_evaluation", figures, weights=list(shares.values()))
 
     def export(self, *others: Output) -> Output:
         """Return the files of the global adapter, put together with ``others``."""
