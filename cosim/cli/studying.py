@@ -121,9 +121,12 @@ def pilot(plan: Plan, workers: int | None) -> Iterator[str]:
             f"  training   {count(found.num_trainings)} training(s) of {_seconds(found.training_s)}; "
             f"the other runs recall their values"
         )
+    study = plan.study
+    most_s = found.total_s * study.max_replications / study.replications
+    until = f", up to {_seconds(most_s)} for {study.max_replications} replications" if study.until else ""
     yield (
-        f"  time       about {_seconds(found.total_s)} with {found.num_workers} worker(s), by a pilot of "
-        f"{_seconds(found.run_s)} a run"
+        f"  time       about {_seconds(found.total_s)} with {found.num_workers} worker(s){until}, "
+        f"by a pilot of {_seconds(found.run_s)} a run"
     )
 
 
@@ -202,7 +205,6 @@ def _show(results: Results) -> None:
     """Print each case's interval of the first measure, and what differs from its baseline."""
     import csv
 
-    from cosim.report.study.factors import is_sampled
     from cosim.report.study.record import StudyRecord
     from cosim.report.terminal import on_stdout, say
 
@@ -220,7 +222,7 @@ def _show(results: Results) -> None:
     over = f"{sure} intervals over {manifest['replications']} runs"
     say(console, f"{manifest['name']}: {first['name']}{unit}, {over}")
     record = StudyRecord.open(results.path)
-    if is_sampled(record.factors):
+    if record.is_sampled:
         for line in _ranked(record, first["name"]):
             say(console, line)
     else:
@@ -290,7 +292,7 @@ def _ranked(record: "StudyRecord", measure: str) -> Iterator[str]:
 def _share(shares: Mapping[str, Any], at: int) -> str:
     """Return an index and its interval as shares of a hundred."""
     value, low, high = (shares[name][at] for name in ("value", "low", "high"))
-    between = "" if low is None or isnan(low) else f" [{100 * max(low, 0.0):.0f}, {100 * high:.0f}]"
+    between = "" if low is None or isnan(low) else f" [{100 * max(low, 0):.0f}, {100 * min(high, 1):.0f}]"
     return f"{100 * value:.0f}{between} %"
 
 

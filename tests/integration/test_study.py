@@ -485,6 +485,57 @@ def test_a_dry_run_says_how_long_it_takes_and_leaves_nothing(place, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_tells_cases_apart_and_what_the_most_replications_take(place, capsys):
+    file = write(
+        place / "named.toml",
+        "timing_only = true",
+        "replications = 2",
+        'until = "half-width <= 1 %"',
+        "max_replications = 12",
+        '[[vary.cases]]\nname = "calm"\nset = { events = [] }',
+        '[[vary.cases]]\nname = "noisy"',
+        'set = { events = [{ at_s = 1.0, set = { "radio.noise_figure_db" = 9.0 } }] }',
+        "[vary.latin_hypercube]\nsamples = 3",
+        '[vary.latin_hypercube.ranges]\n"radio.antenna_gain_db" = { low = 0.0, high = 10.0 }',
+    )
+    assert answer(["study", str(file), "--dry-run", "--workers", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "events: calm, noisy\n" in told
+    assert "radio.antenna_gain_db: 0 to 10; Latin hypercube of 3 samples\n" in told
+    assert "for 12 replications, by a pilot of" in told
+
+
+def test_a_study_over_ranges_says_what_matters(place, tmp_path, capsys):
+    file = write(
+        place / "drawn.toml",
+        "timing_only = true",
+        "replications = 1",
+        "[vary.sobol]\nsamples = 8",
+        '[vary.sobol.ranges]\n"radio.antenna_gain_db" = { low = 0.0, high = 10.0 }',
+        '"radio.main_uplink.bandwidth_hz" = { low = 1e6, high = 1e7, scale = "log" }',
+    )
+    assert answer(["study", str(file), "--out", str(tmp_path / "out"), "--workers", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "main uplink bandwidth makes" in told
+    assert "least" in told
+    assert "pick and freeze over 8 points" in told
+
+
+def test_named_cases_are_told_by_their_names(place, tmp_path, capsys):
+    file = write(
+        place / "blocked.toml",
+        "timing_only = true",
+        "replications = 2",
+        '[[vary.cases]]\nname = "calm"\nset = { events = [] }',
+        '[[vary.cases]]\nname = "noisy"',
+        'set = { events = [{ at_s = 0.01, set = { "radio.noise_figure_db" = 9.0 } }] }',
+    )
+    assert answer(["study", str(file), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert rows[1] == "events"
+    assert {"calm", "noisy"} <= set(rows)
+
+
 @pytest.mark.parametrize("verb", ["check", "study"])
 def test_a_study_file_at_fault_starts_nothing(place, tmp_path, verb, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

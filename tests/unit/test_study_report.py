@@ -303,6 +303,8 @@ def test_a_sobol_design_has_the_indices_of_pick_and_freeze(tmp_path):
     content = content_of(write_study(tmp_path / "sobol", cases, values, roles=roles))
     indices = content["measures"][0]["indices"]
     assert "pick and freeze over 64 points" in indices["told"]
+    assert content["design"] == "ranges"  # so that each case is drawn over each factor
+    assert [one["label"] for one in content["cases"]][:2] == ["a-0", "a-1"]
     assert indices["total"]["value"] == pytest.approx([0.9, 0.1], abs=0.2)
     assert indices["total"]["low"][0] < 0.9 < indices["total"]["high"][0]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from cosim.report.study.convergence import convergence
 from cosim.report.study.credibility import credibility
-from cosim.report.study.factors import cells_of, is_sampled, level_told
+from cosim.report.study.factors import cells_of, level_told
 from cosim.report.study.findings import findings
 from cosim.report.study.front import fronts
 from cosim.report.study.record import StudyRecord
@@ -25,7 +25,7 @@ def study_content(record: StudyRecord) -> dict[str, Any]:
         {
             "name": str(record.manifest.get("name", record.path.resolve().name)),
             "description": " ".join(str(record.settings.get("description", "")).split()),
-            "design": "ranges" if is_sampled(record.factors) else design,
+            "design": "ranges" if record.is_sampled else design,
             "confidence": record.confidence,
             "cases": [
                 {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cosim.errors import RecordError
-from cosim.report.study.factors import Factor, Group, case_labels, factors_of
+from cosim.report.study.factors import Factor, Group, case_labels, factors_of, is_sampled
 from cosim.statistics.interval import Interval, Method, interval
 from cosim.units import Floats
 
@@ -100,7 +100,7 @@ class StudyRecord:
             path=path,
             manifest=manifest,
             cases=cases,
-            labels=case_labels(cases, factors),
+            labels=cases if any(one.get("role") for one in told) else case_labels(cases, factors),
             factors=factors,
             measures=measures,
             replications=replications,
@@ -115,6 +115,11 @@ class StudyRecord:
             better={name: str(asked.get(name, {}).get("better", "neither")) for name in measures},
             summary=_summary(path / "summary.csv"),
         )
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the cases were drawn over ranges."""
+        return any(role for role, _ in self.roles) or is_sampled(self.factors)
 
     @property
     def compared_with(self) -> tuple[int, ...]:

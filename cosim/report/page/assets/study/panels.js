@@ -222,8 +222,8 @@ class Panels {
       const y = plot.py(factors.length - 1 - at) + nudge;
       const value = Math.max(index.value[at], 0);
       const lines = [`${factor.label}, ${name}`, percent(value), index.low[at] === null ? "" : `${this.level}: ${percent(Math.max(index.low[at], 0))} to ${percent(Math.max(index.high[at], 0))}`].filter(Boolean);
-      plot.root.append(svg("rect", { x: plot.left, y, height: thick, width: Math.max(plot.px(value) - plot.left, 0.5), fill: COLOURS[0], opacity, "data-told": lines.join("\n") }));
-      if (index.low[at] !== null) plot.bar(Math.max(index.low[at], 0), Math.max(index.high[at], 0), factors.length - 1 - at, "var(--ink)", false, nudge + thick / 2);
+      plot.root.append(svg("rect", { x: plot.left, y, height: thick, width: Math.max(plot.px(Math.min(value, 1)) - plot.left, 0.5), fill: COLOURS[0], opacity, "data-told": lines.join("\n") }));
+      if (index.low[at] !== null) plot.bar(Math.min(Math.max(index.low[at], 0), 1), Math.min(Math.max(index.high[at], 0), 1), factors.length - 1 - at, "var(--ink)", false, nudge + thick / 2);
     }));
     const fit = explained === null ? "" : ` The fit foretells ${percent(explained)} of the variance of cases it has not seen${explained < 0.9 ? ": too little, take the indices as a sketch" : ""}.`;
     return card("Sensitivity", plot.root, note(`Sobol indices of ${measure.label}: dark, the share a factor makes alone; light, with others. ${told}.${fit}`));
