@@ -337,6 +337,15 @@ def test_three_factors_have_an_effect_each_and_a_heat_map_for_the_strongest_pair
     write_report(tmp_path / "three")
 
 
+@pytest.mark.parametrize(("repetitions", "is_warned"), [(5, True), (12, False)])
+def test_a_bootstrap_of_few_replications_is_told_to_be_too_narrow(tmp_path, repetitions, is_warned):
+    levels = {"radio.x": (1.0, 2.0), "allocator.kind": ("equal", "random")}
+    cases, values = grid(levels, lambda x, kind: x, repetitions=repetitions)
+    folder = write_study(tmp_path / "few", cases, values, interval="bootstrap")
+    told = dict(content_of(folder)["credibility"])["intervals"]
+    assert ("too narrow" in told) == is_warned
+
+
 def test_a_rule_to_stop_by_and_whether_it_was_met_are_told(tmp_path):
     cases, values = grid({"radio.a": (1.0, 2.0)}, lambda a: a)
     text = 'base = "x.toml"\nuntil = "half-width <= 2 %"\n'

@@ -13,6 +13,7 @@ from cosim.report.study.record import StudyRecord
 from cosim.statistics.interval import METHODS
 
 _LINKS = ("main_uplink", "main_downlink", "federated_uplink", "federated_downlink")
+_LEAST_TO_RESAMPLE = 10
 _STREAMS = (
     "every stream of chance is keyed by seed and name (Philox), so replication i meets the same placement, "
     "air, data and initial weights in every case"
@@ -85,6 +86,10 @@ def _intervals(record: StudyRecord, measures: list[dict[str, Any]]) -> str:
     told = f"{level}, {METHODS[record.method]}, over replications, each by itself"
     if record.method != "t":
         told += f"; resamples from seed {record.seed}"
+        if len(record.replications) < _LEAST_TO_RESAMPLE:
+            told += (
+                f"; from fewer than {_LEAST_TO_RESAMPLE} replications they are too narrow, Student's t is not"
+            )
     compared = sum(
         row["detectable"] in ("yes", "no") for one in measures if one["differs"] for row in one["cases"]
     )
