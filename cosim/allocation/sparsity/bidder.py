@@ -64,6 +64,7 @@ class Pieces(NamedTuple):
 
 def saved(fall: float, size: float) -> float:
     """Return what bits save, over what the first of them does, which falls exponentially."""
+    size = max(size, 0.0)
     return -expm1(-fall * size) / fall if fall > 0.0 else size
 
 

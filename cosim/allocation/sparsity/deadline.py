@@ -12,13 +12,14 @@ and queueing systems", Morgan & Claypool, 2010, ch. 4; as in method card 2
 which ends the search, and the search between an empty and a dense upload are ours.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from cosim.allocation.sparsity.curves import Curves
-from cosim.allocation.sparsity.descent import lows
+from cosim.allocation.sparsity.descent import Spot, lows
 from cosim.allocation.sparsity.sharing import Sale, Sold, sent_by
 from cosim.allocation.sparsity.uplink import Uplink
 from cosim.units import Floats
@@ -104,7 +105,10 @@ def best_round(
         round ends as early as possible.
     """
     pieces, smooth = curves.pieces(), curves.smooth()
-    found = lows(uplink, smooth, queue_s / weight) if smooth and weight > 0.0 and queue_s > 0.0 else []
+    found: list[Spot] = []
+    if smooth and weight > 0.0 and queue_s > 0.0:
+        with suppress(ArithmeticError, ValueError):  # numbers far beyond any cell's: the grid stands them
+            found = lows(uplink, smooth, queue_s / weight)
     least = min((one.total for one in found), default=0.0)
     found = [one for one in found if one.total <= _MARGIN * least]
     if any(one.deadline_s > max_s for one in found):

@@ -27,8 +27,8 @@ _ROUGH = 0.1  # enough to see where to look next
 _AIRTIME = 2.0  # by what factor a step changes it at most
 _PRICE = 3.0  # by how much a step changes the price's logarithm at most
 _LEAST_SHARE = 1e-12  # of the band: what a client without overhead has at least
-_STRIDE = 3.0  # from one look to the next, in airtime
-_EVEN_STEPS = 4
+_STRIDE = 2.5  # from one look to the next, in airtime
+_EVEN_STEPS = 3
 _SHORTEST = 1e-4  # airtime looked at, as a share of the first found
 _NARROW = 1.3  # neighbours so near in airtime have nothing between them
 _SLACK = 1e-3  # rough looks do not know better
@@ -231,7 +231,7 @@ class Descent:
                 nats = left * rate
                 piece = pieces[at]
                 is_held = False
-                if last >= 0:
+                if last > 0:
                     while piece < last and nats > ends[piece + 1]:
                         piece += 1
                     while piece > 0 and nats < ends[piece]:

@@ -26,7 +26,7 @@ _TOLERANCE = 1e-13
 _MOST_STEPS = 200
 _TIGHT = 1e-9  # so near to what is just possible there is nothing left to share
 _ROUNDING = 1e-10
-_FARTHEST = 4.0  # a step of the price's logarithm
+_REACH = 4.0  # of the first steps of the price's logarithm; later ones reach farther
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class Sale:
         if log_price is None:
             bids = [one.bid(band / len(bidders)) for one in bidders]
             log_price = sorted(bids)[len(bids) // 2]
-        cheap, dear = -inf, inf
+        cheap, dear, reach = -inf, inf, _REACH
         for _ in range(_MOST_STEPS):
             widths, change = [], 0.0
             for one in bidders:
@@ -113,9 +113,6 @@ class Sale:
                     return Sold(deadline_s, [width / (1.0 + excess) for width in widths], unsent, -inf)
                 cheap, too_many = log_price, widths
             if dear - cheap <= _TOLERANCE * max(1.0, abs(log_price)):
-                # Demand jumps in floating point: take the part between its two sides.
-                part = (band - sum(too_few)) / (sum(too_many) - sum(too_few))
-                widths = [less + part * (more - less) for less, more in zip(too_few, too_many, strict=True)]
                 break
             if change < 0.0:
                 # On the logarithm of what is taken, which is straighter than what is taken.
@@ -124,8 +121,14 @@ class Sale:
                 following = max(one.next_lower for one in bidders) - 1e-9
             else:
                 following = min(one.next_higher for one in bidders) + 1e-9
-            following = min(max(following, log_price - _FARTHEST), log_price + _FARTHEST)
+            if not log_price - reach < following < log_price + reach:
+                following = log_price + (reach if excess > 0.0 else -reach)
+                reach *= 2.0
             log_price = following if cheap < following < dear else 0.5 * (cheap + dear)
+        if not -tolerance <= excess <= tolerance and -inf < cheap < dear < inf:
+            # Demand jumps in floating point: take the part between its two sides.
+            part = (band - sum(too_few)) / (sum(too_many) - sum(too_few))
+            widths = [less + part * (more - less) for less, more in zip(too_few, too_many, strict=True)]
         self._log_price = log_price
         freed = sum(one.freed_hz() for one in bidders)
         return Sold(deadline_s, widths, sum(one.unsent() for one in bidders), -exp(log_price) * freed)
