@@ -36,9 +36,13 @@ SELECTIONS = (
     Method("top-k with memory", _selection(_pairs("top_k", ratio_of="bits"), _NONE)),
     Method("random ranks", _selection(_pairs("random_ranks"), _NONE)),
     Method("dense", _selection(_NONE, _NONE)),
+    Method("dense, exact average", _selection(_NONE, _NONE, **{"scheme.aggregator": {"kind": "fedex"}})),
     Method("FFA", _selection(_NONE, _NONE, **{"scheme.aggregator": {"kind": "ffa"}})),
 )
-"""At equal bits but for ``dense`` and ``FFA``, which send what they send."""
+"""At equal bits but for ``dense`` and ``FFA``, which send what they send.
+
+``dense`` is the ideal of no limit, ``dense, exact average`` that of no covariance error either.
+"""
 
 EQUAL_BITS = tuple(method.name for method in SELECTIONS[:7])
 
