@@ -1,10 +1,12 @@
 """Proofs of the best owners of a barrier: against every possible deal, and what they say when stopped."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
+import scipy.optimize
 from strategies import random_phase
 
 from cosim.allocation.alike import are_alike, prove_by_counting
@@ -16,6 +18,7 @@ from cosim.allocation.power_control import control_power
 from cosim.allocation.proving import prove
 from cosim.allocation.subsets import prove_by_subsets, set_powers
 from cosim.allocation.water_filling import min_power
+from cosim.errors import AllocationError
 
 GAP = 1e-4
 
@@ -97,6 +100,17 @@ def test_five_clients_on_twenty_subchannels_are_proven():
     prices = find_prices(phase)
     assert float(prices.deadline_s(phase.compute_s, phase.bits)) <= proof.powers.deadline_s
     assert proof.powers.deadline_s <= control_power(phase, greedy_owners(phase)).deadline_s
+
+
+def test_a_solver_that_gives_no_answer_is_told_and_nothing_takes_its_place(monkeypatch):
+    """HiGHS itself, given no time."""
+    out_of_time = partial(scipy.optimize.linprog, options={"time_limit": 0.0})
+    monkeypatch.setattr(scipy.optimize, "linprog", out_of_time)
+    phase = random_phase(7, 4, 12)
+    with pytest.raises(
+        AllocationError, match=r"the solver HiGHS stopped without an answer \(.*use 'refined'"
+    ):
+        _by_subsets(phase, greedy_owners(phase), 1e-3)
 
 
 @pytest.mark.parametrize(("num_subchannels", "limits"), [(12, {}), (24, {}), (24, {"max_nodes": 3})])
