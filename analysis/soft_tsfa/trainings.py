@@ -9,7 +9,7 @@ import numpy as np
 
 from cosim.learning.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.run import resume, run
 from cosim.scenario.load import change, run_hash
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S, Floats
@@ -60,11 +60,13 @@ class Training:
 
 
 def train(scenario: Scenario, method: Method, seed: int, folder: Path, store: Store | None) -> Training:
-    """Run a method on a seed; a run that is complete already in ``folder`` is read, not run again."""
+    """Run a method on a seed; one that is complete in ``folder`` is read, one that was stopped goes on."""
     changed = change(scenario, method.changes, seed, source=f"method {method.name!r}")
     there = folder / f"{method.name.replace(' ', '_')}-{seed}-{run_hash(changed)[:8]}"
-    if not (there / "manifest.json").is_file() or Record.open(there).status != "complete":
+    if not (there / "manifest.json").is_file():
         run(changed, there, store=store)
+    elif Record.open(there).status != "complete":
+        resume(there, store=store)
     return read(Record.open(there), seed)
 
 

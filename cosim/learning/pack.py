@@ -4,12 +4,15 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LONGEST_HEAD = 100_000_000  # as safetensors has it
 
 Key = tuple[str, str]
 """Key of a work, and a field of its value."""
@@ -30,13 +33,35 @@ def packed(values: Mapping[Key, Any]) -> bytes:
         for name, one in value.items()
     }
     fields = [list(key) for key, value in values.items() if isinstance(value, dict)]
-    return _serialised(
-        tensors, {"numbers": [[*key, _written(value)] for key, value in numbers.items()], "tensors": fields}
-    )
+    contents = {"numbers": [[*key, _written(value)] for key, value in numbers.items()], "tensors": fields}
+    said = digest(json.dumps(contents).encode())
+    return _serialised(tensors, {**contents, "digest": said})
+
+
+def head_of(path: Path) -> bytes | None:
+    """Return a pack's first bytes up to its tensors; None if they are damaged, or not followed by as many.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        begin = file.read(8)
+        head = begin + file.read(min(int.from_bytes(begin, "little"), _LONGEST_HEAD))
+    try:
+        header = _header(head)
+        told = json.loads(header.pop("__metadata__")["contents"])
+        said = told.pop("digest")
+        tensors_end = max((one["data_offsets"][1] for one in header.values()), default=0)
+        is_whole = digest(json.dumps(told).encode()) == said
+        return head if is_whole and len(head) + tensors_end == path.stat().st_size else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def contents_of(content: bytes) -> tuple[dict[Key, float], list[Key]]:
-    """Return the numbers in a pack, and the keys of its tensors."""
+    """Return the numbers in a pack, and the keys of its tensors; its head is enough."""
     contents = json.loads(_header(content)["__metadata__"]["contents"])
     numbers = {(key, field): _read(value) for key, field, value in contents["numbers"]}
     return numbers, [(key, field) for key, field in contents["tensors"]]

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from cosim.errors import StoreError
-from cosim.learning.pack import Key, contents_of, digest, packed, tensors_of
+from cosim.learning.pack import Key, contents_of, digest, head_of, packed, tensors_of
 from cosim.learning.turns import alone
 
 FORMAT = 1
@@ -233,7 +233,7 @@ class Shelf:
         Raises
         ------
         LostValueError
-            If its pack is gone or damaged since it was taken in.
+            If its pack is gone, or found damaged.
         """
         if key in self._numbers:
             return self._numbers[key]
@@ -268,10 +268,13 @@ class Shelf:
         self._packs = {key: one for key, one in self._packs.items() if one != path}
 
     def _take_in(self, path: Path) -> None:
-        """Check a pack and note what is in it; a damaged one is removed, so that it is computed again."""
+        """Note what is in a pack, its table of contents checked; a damaged one is removed.
+
+        Tensors are checked when the first of them is asked for: most packs of a much used store never are.
+        """
         try:
-            content = self._checked(path)
-        except LostValueError:
+            content = head_of(path) or self._checked(path)
+        except (LostValueError, OSError):
             return
         with suppress(OSError):  # the time of a store that is only read stays
             if time() - path.stat().st_mtime > _USED_ANEW_S:
