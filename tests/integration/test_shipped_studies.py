@@ -63,7 +63,7 @@ def test_the_longer_a_round_may_last_the_more_gets_through(tmp_path):
     for case, row in zip(content["cases"], total["cases"], strict=True):
         if "round_deadline" in case["name"]:
             limit_s = float(case["name"].partition("latency_limit_s=")[2].partition(",")[0])
-            assert row["mean"] <= 2 * limit_s * 1.001
+            assert row["mean"] <= 2 * limit_s * 1.05  # the air may change in the middle of a round
 
 
 def test_a_db_of_the_receiver_is_a_db_of_the_gap(tmp_path):

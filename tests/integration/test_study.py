@@ -390,7 +390,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_run_made_again(unbroken, pl
     process = start(place / "channel.toml", tmp_path / "out", "--workers", "2")
     killed = 0
     chance = stream(0, "killed workers").generator()
-    while process.poll() is None and killed < 3:
+    while process.poll() is None and killed < 2:
         time.sleep(float(chance.uniform(0.2, 1.0)))
         if workers := children(process.pid):
             os.kill(workers[int(chance.integers(len(workers)))], signal.SIGKILL)
