@@ -76,8 +76,11 @@ class BlockRate:
         while True:
             first = start_ns // self._block_ns
             rates = self._rates(first, count)
+            at_first = np.longdouble(rates[0]) * ((first + 1) * self._block_ns - start_ns) / NS_PER_S
+            if at_first >= left - rounding:
+                return start_ns + drain_ns(max(float(left), 0.0), float(rates[0]))
             amounts = rates.astype(np.longdouble) * self._block_ns / NS_PER_S
-            amounts[0] = np.longdouble(rates[0]) * ((first + 1) * self._block_ns - start_ns) / NS_PER_S
+            amounts[0] = at_first
             drained = np.cumsum(amounts)
             last = int(np.searchsorted(drained, left - rounding))
             if last < count:

@@ -47,6 +47,7 @@ class _Link:
     paused: dict[int, _Transfer] = field(default_factory=dict)
     rates: dict[int, Rate] = field(default_factory=dict)
     holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
+    recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
     admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
     busy: set[int] = field(default_factory=set)
 
@@ -218,17 +219,22 @@ class Air:
 
     def _record(self, state: _Link, in_use: Mapping[int, Grant]) -> None:
         """Write down every subchannel that changes hands or power now."""
-        block = self._cell.block_at(self._clock.now)
         for client, grant in in_use.items():
+            if state.recorded.get(client) is grant:
+                continue
             gains = None
             numbers, powers = grant.subchannels.tolist(), grant.tx_power_w.tolist()
             carved_hz = grant.bandwidths_hz
             widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
             for which, (number, power, width) in enumerate(zip(numbers, powers, widths, strict=True)):
-                if state.holders.get(number) == (client, power, width):
+                before = state.holders.get(number)
+                if before == (client, power, width):
                     continue
+                if before is not None:
+                    state.recorded.pop(before[0], None)
                 state.holders[number] = (client, power, width)
                 if gains is None:
+                    block = self._cell.block_at(self._clock.now)
                     gains = self._cell.channel_gains(
                         state.name, client, grant.subchannels, block, 1, carved_hz is not None
                     )[0].tolist()
@@ -242,6 +248,7 @@ class Air:
                     gains[which],
                     width,
                 )
+            state.recorded[client] = grant
 
     def _release(self, state: _Link) -> None:
         """Write down the subchannels that their last owner has lost to nobody by a new decision."""
@@ -249,4 +256,5 @@ class Air:
         for number, (client, *_) in list(state.holders.items()):
             if client in state.paused or number not in in_use[client].subchannels:
                 del state.holders[number]
+                state.recorded.pop(client, None)
                 self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)

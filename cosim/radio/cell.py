@@ -195,7 +195,7 @@ class Cell:
         the client's gains; ``is_carved`` is one answer or one for each.
         """
         gains = self.gains(link, client, first_block, count)
-        if not np.any(is_carved):
+        if is_carved is False or not np.any(is_carved):
             return np.asarray(gains[:, subchannels])
         return np.where(is_carved, gains.mean(axis=1, keepdims=True), gains[:, subchannels])
 

@@ -8,6 +8,8 @@ from pydantic import Field
 from cosim.radio.rate import RateModel
 from cosim.units import Floats, db_to_linear
 
+_LN2 = float(np.log(2.0))
+
 
 class Shannon(RateModel):
     """Shannon capacity with an SNR gap, B log2(1 + snr / gap).
@@ -33,4 +35,4 @@ class Shannon(RateModel):
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"snr_gap_db": 3.0})
 
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:
-        return np.asarray(bandwidth_hz * (np.log1p(snr / db_to_linear(self.snr_gap_db)) / np.log(2.0)))
+        return np.asarray(bandwidth_hz * (np.log1p(snr / db_to_linear(self.snr_gap_db)) / _LN2))
