@@ -6,7 +6,6 @@ trained by some clients themselves and by the server for the others.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from cosim.learning.federation import Federation
 from cosim.learning.training import Training
@@ -62,7 +61,7 @@ class FederationApart(Federation):
         """Let all clients and the main server start a round from their parts of the global adapter."""
         parts = {cut: self._part("client", cut) for cut in sorted(set(self.training.cuts))}
         self.sides = [
-            replace(side, adapter=parts[cut])
+            side._replace(adapter=parts[cut])
             for side, cut in zip(self.sides, self.training.cuts, strict=True)
         ]
         self.starts = [side.adapter for side in self.sides]

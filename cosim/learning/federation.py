@@ -1,7 +1,6 @@
 """What the clients and the federated server hold from round to round, described and not computed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 
 from cosim.learning import pair_works
@@ -112,7 +111,7 @@ class Federation:
     def hand_out(self, round_: int) -> None:
         """Let all clients, those too who sent nothing, start a round from the global adapter."""
         if self._is_as_it_comes:
-            self.sides = [replace(side, adapter=self.adapter, residual=self.residual) for side in self.sides]
+            self.sides = [side._replace(adapter=self.adapter, residual=self.residual) for side in self.sides]
         else:
             self.sides = self._distributed(round_, begins_anew=not self.aggregator.keeps_moments)
         self.starts = [side.adapter for side in self.sides]
@@ -162,8 +161,7 @@ class Federation:
         self.adapter = after[self.adapter]
         self.residual = None if self.residual is None else after[self.residual]
         self.sides = [
-            replace(
-                side,
+            side._replace(
                 adapter=after[side.adapter],
                 optimizer=after[side.optimizer],
                 residual=self.residual,

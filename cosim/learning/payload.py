@@ -1,8 +1,8 @@
 """What travels between two ends: layouts known from the shape alone, and the work of sending."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
@@ -24,8 +24,10 @@ _BLOCKS = {
 _PEFT = "base_model.model"
 
 
-@dataclass(frozen=True)
-class Transmission:
+_NOTHING: Mapping[str, Output] = MappingProxyType({})
+
+
+class Transmission(NamedTuple):
     """One sending, described.
 
     Attributes
@@ -41,7 +43,7 @@ class Transmission:
 
     work: Work
     tensors: Output
-    others: Mapping[str, Output] = field(default_factory=dict)
+    others: Mapping[str, Output] = _NOTHING
 
     @property
     def memory(self) -> Output | None:

@@ -1,15 +1,17 @@
 """What the works of a training hand on: a side at one moment, an exchange, a client's round by itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from cosim.learning.payload import Transmission
 from cosim.learning.work import Output, Work
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class Side:
+
+class Side(NamedTuple):
     """What is trained on one side at one moment.
 
     Attributes
@@ -26,7 +28,7 @@ class Side:
     adapter: Output
     optimizer: Output
     residual: Output | None = None
-    told: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, Any] = _NOTHING
 
     @property
     def model(self) -> tuple[Output, ...]:
@@ -35,11 +37,10 @@ class Side:
 
     def stepped(self, work: Work) -> "Side":
         """Return the side after a work that took a step."""
-        return replace(self, adapter=work.out("adapter"), optimizer=work.out("optimizer"))
+        return Side(work.out("adapter"), work.out("optimizer"), self.residual, self.told)
 
 
-@dataclass(frozen=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One mini-batch of one client, there and back.
 
     Attributes

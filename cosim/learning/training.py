@@ -1,7 +1,7 @@
 """The works of a training, described with their amounts; nothing is computed here and no clock is known."""
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, lru_cache, partial
 from importlib import metadata
 
 from cosim.learning.amounts import (
@@ -53,7 +53,9 @@ class Training:
         self.cuts = client_cut_layers or (cut_layer,) * lesson.num_clients
         self.lora_rank = lora_rank
         self.describe = Describer().describe
+        self._trains = tuple(lesson.client_trains(cut) for cut in self.cuts)
         self._split = cache(partial(split_amounts_of, lesson))
+        self._split_in = lru_cache(maxsize=2)(self._split_amounts_in)
         self._whole = cache(partial(whole_amounts_of, lesson, lora_rank))
         self.optimizer = Told(**lesson.training.optimizer.model_dump(mode="json"))
         self._draws = [
@@ -68,11 +70,17 @@ class Training:
 
     def amounts_of(self, client: int, round_: int) -> SplitAmounts:
         """Return what a client computes and sends in a round behind a cut."""
-        return self._split(self.cuts[client], self.lora_rank, self._rank(client), self._kind(round_))
+        return self._split_in(round_)[client]
+
+    def _split_amounts_in(self, round_: int) -> list[SplitAmounts]:
+        return [
+            self._split(cut, self.lora_rank, self._rank(client), self._kind(round_))
+            for client, cut in enumerate(self.cuts)
+        ]
 
     def trains(self, client: int) -> bool:
         """Return whether a client has an adapter: if not, no gradient is for it and nothing is averaged."""
-        return self.lesson.client_trains(self.cuts[client])
+        return self._trains[client]
 
     @cached_property
     def _base(self) -> Told:

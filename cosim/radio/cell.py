@@ -196,7 +196,7 @@ class Cell:
         """
         gains = self.gains(link, client, first_block, count)
         if is_carved is False or not np.any(is_carved):
-            return np.asarray(gains[:, subchannels])
+            return gains.take(subchannels, axis=1)
         return np.where(is_carved, gains.mean(axis=1, keepdims=True), gains[:, subchannels])
 
     def budget(

@@ -1,7 +1,6 @@
 """Split federated LoRA: first blocks on clients, the rest on a main server, adapters averaged."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -261,7 +260,7 @@ class _Play:
         self.ready = yield from self.world.together(downloads, "adapter download of client")
         federation.hand_out(round_ + 1)
         if self.apart is not None:
-            self.server = replace(self.server, adapter=self.apart.server_adapter)
+            self.server = self.server._replace(adapter=self.apart.server_adapter)
 
     def _download_bits(self, client: int, round_: int) -> int:
         training = self.training
