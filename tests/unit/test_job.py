@@ -160,6 +160,19 @@ def test_blocks_end_with_the_block_by_block_sum(amount, start, block_ns, rates):
 
 @settings(deadline=None, max_examples=100)
 @given(
+    jobs=st.lists(st.tuples(st.integers(1, 10**8), st.integers(0, 10**9)), min_size=2, max_size=6),
+    block_ns=st.integers(10**5, 10**8),
+    rates=BLOCKS,
+)
+def test_when_a_job_ends_does_not_hang_on_who_was_asked_before(jobs, block_ns, rates):
+    shared = BlockRate(block_ns, repeated(rates))
+    for amount, start in jobs:
+        alone = BlockRate(block_ns, repeated(rates))
+        assert shared.finish_ns(amount, start) == alone.finish_ns(amount, start)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
     amount=st.integers(1, 10**5),
     start=st.integers(0, 10**10),
     block=st.integers(1, 4),

@@ -43,6 +43,8 @@ SEPARATOR = "\n"
 
 _TEST_SHARE = 0.2
 _MOST_SENTENCES = 3
+_NUMBERED = re.compile(r"\[([^|\]]*)\|([^\]]*)\]")  # [singular|plural]
+_ARTICLE = re.compile(r"a\(n\) (?=(\S+))")
 _JOINABLE = ("is", "are", "was", "be", "has", "have", "with")  # said once for two phrases in a row
 
 
@@ -290,12 +292,12 @@ def _run_on(phrases: Sequence[str]) -> str:
 def _agreed(template: str, plural: bool) -> str:
     if "[" not in template:
         return template
-    return re.sub(r"\[([^|\]]*)\|([^\]]*)\]", r"\2" if plural else r"\1", template)
+    return _NUMBERED.sub(r"\2" if plural else r"\1", template)
 
 
 def _finished(sentence: str) -> str:
     """Return a sentence with its articles settled and its first letter a capital."""
-    settled = re.sub(r"a\(n\) (?=(\S+))", lambda found: f"{article(found[1])} ", sentence)
+    settled = _ARTICLE.sub(lambda found: f"{article(found[1])} ", sentence)
     return settled[0].upper() + settled[1:]
 
 
@@ -317,7 +319,7 @@ def article(word: str) -> str:
 
 
 def _pick(rng: np.random.Generator, things: Sequence[T]) -> T:
-    return things[int(rng.integers(len(things)))]
+    return things[int(rng.integers(len(things)))] if len(things) > 1 else things[0]
 
 
 def _shuffled(rng: np.random.Generator, things: Sequence[T]) -> list[T]:
