@@ -11,7 +11,7 @@ from cosim.units import NS_PER_S, Floats, drain_ns
 
 _WINDOW_BLOCKS = 16  # looked at together: a transfer usually ends in the window it began in
 _ROUNDING = 2.0**-52  # of a sum over blocks; what ends with a block must not slip past it by that
-_BEYOND_DOUBT = 1.0 + 2.0**-40  # by so much more in the first block that no rounding can matter
+_TINY = np.longdouble(np.finfo(float).tiny)
 _MOST_BLOCKS = 1 << 16  # at one time, or the gains of wide grants would fill the memory
 _NEVER_NS = 1 << 63
 """What would end later, in 292 years, never ends: instants are recorded as 64-bit integers."""
@@ -48,8 +48,9 @@ class ConstantRate:
 class BlockRate:
     """A rate that is constant within each block of the clock, as under block fading.
 
-    The finishing time is found in one vectorised step over as many blocks as it
-    takes: cumulative amount, then a binary search.
+    The finishing time is found block by block to the end of a window, whose rates
+    are kept for the next job, and beyond it in vectorised steps over as many blocks
+    as it takes: cumulative amount, then a binary search.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class BlockRate:
     def __init__(self, block_ns: int, rates: Callable[[int, int], Floats]) -> None:
         self._block_ns = block_ns
         self._rates = rates
-        self._window_number, self._window_rates = -1, np.empty(0)
+        self._window_number, self._window_rates = -1, list[np.longdouble]()
 
     def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
         """Return the first whole nanosecond by which ``amount`` has drained.
@@ -73,38 +74,45 @@ class BlockRate:
         if not amount:
             return start_ns
         first = start_ns // self._block_ns
-        rates = self._window(first)
-        rate, block_left_ns = float(rates[0]), (first + 1) * self._block_ns - start_ns
-        if rate * block_left_ns >= float(amount) * NS_PER_S * _BEYOND_DOUBT:
-            return start_ns + drain_ns(float(amount), rate)
         left = np.longdouble(float(amount))  # sums over blocks are kept wider than what is summed
         rounding = left * _ROUNDING
+        for rate in self._window(first):
+            first += 1
+            next_ns = first * self._block_ns
+            drains = rate * (next_ns - start_ns) / NS_PER_S
+            if rate and drains >= left - rounding:
+                return start_ns + drain_ns(max(float(left), 0.0), float(rate))
+            left -= drains
+            start_ns = next_ns
+        return self._finish_beyond(first, left, rounding)
+
+    def _finish_beyond(self, first: int, left: np.longdouble, rounding: np.longdouble) -> int | None:
+        """Return the instant by which what is left has drained, from the beginning of a block on."""
+        count = _WINDOW_BLOCKS
         while True:
-            count = len(rates)
-            amounts = rates.astype(np.longdouble) * self._block_ns / NS_PER_S
-            amounts[0] = np.longdouble(rates[0]) * ((first + 1) * self._block_ns - start_ns) / NS_PER_S
-            drained = np.cumsum(amounts)
-            last = int(np.searchsorted(drained, left - rounding))
+            rates = self._rates(first, count)
+            drained = (rates.astype(np.longdouble) * self._block_ns / NS_PER_S).cumsum()
+            last = int(np.searchsorted(drained, max(left - rounding, _TINY)))  # never a block of rate 0
             if last < count:
-                begin_ns = max(start_ns, (first + last) * self._block_ns)
                 rest = float(left - drained[last - 1]) if last else float(left)
-                return begin_ns + drain_ns(max(rest, 0.0), float(rates[last]))
+                return (first + last) * self._block_ns + drain_ns(max(rest, 0.0), float(rates[last]))
             left -= drained[-1]
             first += count
-            start_ns = first * self._block_ns
             blocks_left = float(left) / max(float(drained[-1]) / count, 1e-300)
-            if count == _MOST_BLOCKS and start_ns + blocks_left * self._block_ns >= _NEVER_NS:
+            if count == _MOST_BLOCKS and (first + blocks_left) * self._block_ns >= _NEVER_NS:
                 return None
-            most = min(2 * max(count, _WINDOW_BLOCKS) * _WINDOW_BLOCKS, _MOST_BLOCKS)
-            rates = self._rates(first, int(min(max(blocks_left * 1.1 + 2, _WINDOW_BLOCKS), most)))
+            most = min(2 * count * _WINDOW_BLOCKS, _MOST_BLOCKS)
+            count = int(min(max(blocks_left * 1.1 + 2, _WINDOW_BLOCKS), most))
 
-    def _window(self, first: int) -> Floats:
-        """Return the rates from a block on to the end of its window, computed once for all who end in it."""
+    def _window(self, first: int) -> list[np.longdouble]:
+        """Return the rates from a block on to the end of its window, computed once for all in it."""
         number, offset = divmod(first, _WINDOW_BLOCKS)
         if number != self._window_number:
             self._window_number = number
-            self._window_rates = self._rates(number * _WINDOW_BLOCKS, _WINDOW_BLOCKS)
-        return self._window_rates[offset:]
+            self._window_rates = list(
+                self._rates(number * _WINDOW_BLOCKS, _WINDOW_BLOCKS).astype(np.longdouble)
+            )
+        return self._window_rates[offset:] if offset else self._window_rates
 
     def drained(self, start_ns: int, end_ns: int) -> Fraction:
         """Return the sum of rate times time over the blocks between two instants."""
