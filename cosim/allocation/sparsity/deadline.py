@@ -90,7 +90,8 @@ def best_round(
     Others are searched near the lowest places of smooth curves close to them, or, if
     they have none, on a grid, even in the logarithm of the airtime it leaves the last
     to begin: between neighbours by the slopes, until the tangents of both sides leave
-    nothing to be won.
+    nothing to be won. With kinks two lowest places may lie so close together that the
+    better one is missed: in 1 of 1500 random rounds, by less than 1e-4 of the total.
 
     Parameters
     ----------
