@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from cosim.kernel.clock import Clock
@@ -20,6 +21,9 @@ from cosim.scenario.settings import Scenario
 from cosim.world import World
 
 VOCABULARY_SIZE = 300
+
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")  # same commit, same tests; others: --hypothesis-profile=default
 
 
 @pytest.fixture(scope="session", autouse=True)
