@@ -268,11 +268,10 @@ def test_help_opens_and_closes_by_key_and_theme_and_path_toggle(opened):
 def test_losses_share_the_time_axis_of_the_lanes(opened):
     opened.press("+")
     opened.press("ArrowRight")
-    shown = opened.ask("[cosim.charts.plot.scales.x.min, cosim.charts.plot.scales.x.max]")
+    plot = "cosim.charts.shown[0].plot"
+    shown = opened.ask(f"[{plot}.scales.x.min, {plot}.scales.x.max]")
     assert shown == pytest.approx(opened.view)
-    ends = opened.ask(
-        "[cosim.charts.plot.bbox.left, cosim.charts.plot.bbox.width].map((one) => one / devicePixelRatio)"
-    )
+    ends = opened.ask(f"[{plot}.bbox.left, {plot}.bbox.width].map((one) => one / devicePixelRatio)")
     left, right = opened.ask("[cosim.timeline.painter.left, cosim.timeline.painter.right]")
     assert ends[0] == pytest.approx(left, abs=1.0)
     assert ends[0] + ends[1] == pytest.approx(right, abs=1.0)

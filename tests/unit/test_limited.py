@@ -9,6 +9,8 @@ from cosim.report import side_by_side
 from cosim.report.comparison import compare
 from cosim.report.gantt import chart, draw
 from cosim.report.limited import limited
+from cosim.report.page.columns import Columns
+from cosim.report.page.content import curves_content
 from cosim.report.spans import Spans
 from cosim.report.summary import summarise
 from cosim.report.terminal import on_stdout, show
@@ -100,3 +102,31 @@ def test_the_picture_has_room_for_it(tmp_path, has_queue):
     draw(chart(record), tmp_path / "run.png")
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
     assert chart(record).limited is not None
+
+
+@pytest.mark.parametrize("has_queue", [True, False])
+def test_a_page_draws_it_over_time(tmp_path, has_queue):
+    record = recorded(tmp_path / "run", has_queue=has_queue)
+    drawn = {}
+
+    class Noted(Columns):
+        def add(self, name, values, kind):
+            super().add(name, values, kind)
+            drawn[name] = np.asarray(values).tolist()
+
+    curves = curves_content(Noted(), record, Spans.of(record))
+    begins, ends = [0.0, 3e9, 4e9], [3e9, 4e9, 6.5e9]
+    expected = {
+        "latency_s": (ends, LATENCIES_S),
+        "mean_latency_s": (ends, (3.0, 2.0, 6.5 / 3)),
+        "latency_limit_s": ([*begins, 6.5e9], [LIMIT_S] * 4),
+        "queue_s": ([*begins, 6.5e9], [*QUEUES_S, 1.0]),
+        "kept": (begins, (50.0, 25.0, 100.0)),
+    }
+    if not has_queue:
+        del expected["queue_s"]
+    assert [curve["name"] for curve in curves] == list(expected)
+    for curve in curves:
+        times, values = expected[curve["name"]]
+        assert drawn[f"{curve['column']}.time"] == times
+        assert drawn[f"{curve['column']}.value"] == pytest.approx(values)

@@ -121,7 +121,7 @@ def _run(
         "status": summary.status,
         "lengthNs": summary.length_ns,
         "numClients": len(summary.clients),
-        "curves": curves_content(columns, record, f"{prefix}.curve"),
+        "curves": curves_content(columns, record, spans, f"{prefix}.curve"),
         "causes": [share.cause.label for share in attribution.shares],
         "shares": [{"label": share.cause.label, "ns": share.time_ns} for share in attribution.shares[:100]],
         "partingNs": comparison.divergence.time_ns if comparison and comparison.divergence else None,

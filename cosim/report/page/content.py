@@ -11,12 +11,13 @@ from cosim.report.air import Air
 from cosim.report.attribution import Attribution, Share, attribution
 from cosim.report.graph import Causes, critical_path, slack_ns
 from cosim.report.holdings import Holdings
+from cosim.report.limited import Limited, limited
 from cosim.report.looks import OWNER_COLOURS, look
 from cosim.report.page.columns import Columns
 from cosim.report.page.rows import Rows
 from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import Summary, summarise
-from cosim.units import Floats, Ints
+from cosim.units import NS_PER_S, Floats, Ints
 
 CURVES = {
     "train_loss": "training loss",
@@ -66,7 +67,7 @@ def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
         "rows": [{"actor": actor, "number": number} for actor, number in rows.whose],
         "linkNames": list(spans.links),
         "links": _links(columns, holdings, air),
-        "curves": curves_content(columns, record),
+        "curves": curves_content(columns, record, spans),
         "attribution": _attribution(attribution(spans, total_ns)),
         "air": _air(columns, air, spans),
         "scenario": _scenario(record),
@@ -93,23 +94,46 @@ def names_content(names: Sequence[str], on_air: Mapping[str, bool]) -> list[dict
     return found
 
 
-def curves_content(columns: Columns, record: Record, prefix: str = "curve") -> list[dict[str, Any]]:
-    """Return the measured values drawn over time; what is measured at one instant is averaged."""
+def curves_content(
+    columns: Columns, record: Record, spans: Spans, prefix: str = "curve"
+) -> list[dict[str, Any]]:
+    """Return what is drawn over time: what was measured, a mean at each instant, and how a limit was kept."""
     metrics = record.metrics
     names = np.array(metrics["name"].to_pylist(), dtype=np.str_)
     times, values = metrics["time_ns"].to_numpy(), metrics["value"].to_numpy()
     found = []
     for name, label in CURVES.items():
         chosen = (names == name) & np.isfinite(values)
-        if not chosen.any():
-            continue
-        instants, which = np.unique(times[chosen], return_inverse=True)
+        if chosen.any():
+            instants, which = np.unique(times[chosen], return_inverse=True)
+            means = np.bincount(which, weights=values[chosen]) / np.bincount(which)
+            found.append((name, label, instants, means))
+    found += _limit_curves(limited(record, spans))
+    for name, _, instants, values in found:
         columns.add(f"{prefix}.{name}.time", instants, "f8")
-        columns.add(
-            f"{prefix}.{name}.value", np.bincount(which, weights=values[chosen]) / np.bincount(which), "f8"
-        )
-        found.append({"name": name, "label": label, "column": f"{prefix}.{name}"})
-    return found
+        columns.add(f"{prefix}.{name}.value", values, "f8")
+    return [{"name": name, "label": label, "column": f"{prefix}.{name}"} for name, label, *_ in found]
+
+
+def _limit_curves(told: Limited | None) -> list[tuple[str, str, Ints, Floats]]:
+    """Return latencies at the ends of rounds, and at their beginnings what held for them."""
+    if told is None:
+        return []
+    begins_ns = told.ends_ns - np.rint(told.latency_s * NS_PER_S).astype(np.int64)
+    so_far_s = told.latency_s.cumsum() / np.arange(1, len(told.rounds) + 1)
+    found = [
+        ("latency_s", "latency of a round, s", told.ends_ns, told.latency_s),
+        ("mean_latency_s", "mean latency so far, s", told.ends_ns, so_far_s),
+        (
+            "latency_limit_s",
+            "latency limit, s",
+            np.append(begins_ns, told.ends_ns[-1]),
+            np.append(told.limit_s, told.limit_s[-1]),
+        ),
+    ]
+    if told.queue_s is not None:
+        found.append(("queue_s", "virtual queue, s", np.append(begins_ns, told.ends_ns[-1]), told.queue_s))
+    return [*found, ("kept", "kept, %", begins_ns, 100.0 * np.nanmean(told.keep_ratios, axis=1))]
 
 
 def _add_spans(columns: Columns, spans: Spans) -> None:

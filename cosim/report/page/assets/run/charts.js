@@ -1,46 +1,70 @@
-// Loss and perplexity over the same time as the lanes. uPlot draws them: small, without
-// dependencies, and its scales can be set from outside, so both always show the same stretch.
+// What was measured over the same time as the lanes: what is learned, and how rounds keep a limit.
+// uPlot draws it: small, without dependencies, and its scales can be set from outside, so all
+// always show the same stretch.
 
 const CURVE_LOOKS = {
-  train_loss: { light: "#56B4E9", dark: "#56B4E9", width: 1, points: false, scale: "loss" },
-  eval_loss: { light: "#000000", dark: "#FFFFFF", width: 2, points: true, scale: "loss" },
-  eval_perplexity: { light: "#D55E00", dark: "#F08A4B", width: 1.5, points: true, scale: "other", dash: [6, 4] },
-  eval_accuracy: { light: "#009E73", dark: "#3CC79C", width: 1.5, points: true, scale: "other", dash: [6, 4] },
+  train_loss: { panel: "learning", light: "#56B4E9", dark: "#56B4E9", width: 1, points: 0, scale: "left" },
+  eval_loss: { panel: "learning", light: "#000000", dark: "#FFFFFF", width: 2, points: 6, scale: "left" },
+  eval_perplexity: { panel: "learning", light: "#D55E00", dark: "#F08A4B", width: 1.5, points: 5, scale: "right", dash: [6, 4], hollow: true },
+  eval_accuracy: { panel: "learning", light: "#009E73", dark: "#3CC79C", width: 1.5, points: 5, scale: "right", dash: [6, 4], hollow: true },
+  latency_s: { panel: "limit", light: "#0072B2", dark: "#5AB4E5", width: 1, points: 5, scale: "left" },
+  mean_latency_s: { panel: "limit", light: "#000000", dark: "#FFFFFF", width: 2, points: 0, scale: "left" },
+  latency_limit_s: { panel: "limit", light: "#D55E00", dark: "#F08A4B", width: 1.5, points: 0, scale: "left", dash: [6, 4] },
+  queue_s: { panel: "limit", light: "#CC79A7", dark: "#E3A3C6", width: 1.5, points: 0, scale: "left" },
+  kept: { panel: "limit", light: "#8A8A8A", dark: "#A0A0A0", width: 1, points: 5, scale: "right", hollow: true },
 };
+const PANELS = { learning: { left: "loss, nats", isFromZero: false }, limit: { left: "latency, s", isFromZero: true } };
 const CHART_HEIGHT = 150;
 
 class Charts {
   constructor(run, theme, timeline) {
-    Object.assign(this, { run, theme, timeline });
     this.place = document.getElementById("charts");
-    this.place.hidden = !run.curves.length;
-    if (run.curves.length) new ResizeObserver(() => this.resize()).observe(this.place);
+    this.shown = Object.keys(PANELS)
+      .map((panel) => [panel, run.curves.filter(({ name }) => CURVE_LOOKS[name].panel === panel)])
+      .filter(([, curves]) => curves.length)
+      .map(([panel, curves]) => new Chart(run, theme, timeline, panel, curves, this.place));
+    this.place.hidden = !this.shown.length;
+    if (this.shown.length) new ResizeObserver(() => this.shown.forEach((chart) => chart.resize())).observe(this.place);
   }
 
   refresh() {
-    if (!this.run.curves.length || !this.place.clientWidth) return;
+    this.shown.forEach((chart) => chart.refresh());
+  }
+
+  follow(view) {
+    this.shown.forEach((chart) => chart.follow(view));
+  }
+}
+
+class Chart {
+  constructor(run, theme, timeline, panel, curves, around) {
+    Object.assign(this, { run, theme, timeline, curves, around, panel: PANELS[panel] });
+    this.place = around.appendChild(element("div", {}));
+  }
+
+  refresh() {
+    if (!this.around.clientWidth) return;
     this.plot?.destroy();
-    const { curves, spans } = this.run;
-    const tables = curves.map(({ column }) => [spans[`${column}.time`], spans[`${column}.value`]].map((one) => Array.from(one)));
-    const data = uPlot.join(tables);
-    const names = new Set(curves.map((curve) => CURVE_LOOKS[curve.name].scale));
+    const { curves, panel } = this;
+    const data = uPlot.join(curves.map((curve) => this.table(curve).map((one) => Array.from(one))));
+    const scales = new Set(curves.map((curve) => CURVE_LOOKS[curve.name].scale));
     const axis = { stroke: this.theme.ink, grid: { stroke: this.theme.line, width: 1 }, ticks: { stroke: this.theme.line }, font: "11px system-ui, sans-serif", labelFont: "11px system-ui, sans-serif" };
-    const other = curves.find((curve) => CURVE_LOOKS[curve.name].scale === "other");
+    const right = curves.find((curve) => CURVE_LOOKS[curve.name].scale === "right");
     this.plot = new uPlot({
-      width: this.place.clientWidth,
+      width: this.around.clientWidth,
       height: CHART_HEIGHT,
-      padding: [10, names.has("other") ? 0 : GUTTER.right, 0, names.has("loss") ? 0 : GUTTER.left],
+      padding: [10, scales.has("right") ? 0 : GUTTER.right, 0, scales.has("left") ? 0 : GUTTER.left],
       scales: {
         x: { time: false, auto: false, range: () => [this.timeline.view.from, this.timeline.view.to] },
-        loss: { range: () => this.range("loss") },
-        other: { range: () => [0, this.range("other")[1]] }, // from zero, or it would lie upon the loss
+        left: { range: () => (panel.isFromZero ? [0, this.range("left")[1]] : this.range("left")) },
+        right: { range: () => [0, this.range("right")[1]] }, // from zero, or it would lie upon the left one
       },
       cursor: { drag: { x: false, y: false }, points: { size: 7 } },
       legend: { live: true },
       axes: [
         { ...axis, size: 28, splits: () => this.splits().map((tick) => tick.time), values: (_, times) => { const steps = this.splits(); return times.map((time, i) => steps[i]?.label ?? ""); } },
-        { ...axis, scale: "loss", size: GUTTER.left - 18, label: "loss, nats", labelSize: 18, show: names.has("loss") },
-        { ...axis, scale: "other", side: 1, size: GUTTER.right - 16, label: other?.label ?? "", labelSize: 16, grid: { show: false }, show: names.has("other") },
+        { ...axis, scale: "left", size: GUTTER.left - 18, label: panel.left, labelSize: 18, show: scales.has("left") },
+        { ...axis, scale: "right", side: 1, size: GUTTER.right - 16, label: right?.label ?? "", labelSize: 16, grid: { show: false }, show: scales.has("right") },
       ],
       series: [
         { label: "time", value: (_, time) => (time === null ? "–" : duration(time)) },
@@ -59,25 +83,28 @@ class Charts {
       width: look.width,
       dash: look.dash,
       spanGaps: true,
-      points: { show: look.points, size: look.scale === "loss" ? 6 : 5, fill: look.scale === "loss" ? colour : this.theme.ground },
+      points: { show: look.points > 0, size: look.points, fill: look.hollow ? this.theme.ground : colour },
       value: (_, value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString()),
     };
   }
 
+  table({ column }) {
+    return [this.run.spans[`${column}.time`], this.run.spans[`${column}.value`]];
+  }
+
   range(scale) {
-    const mine = this.run.curves.filter(({ name }) => CURVE_LOOKS[name].scale === scale);
-    const tables = mine.map(({ column }) => [this.run.spans[`${column}.time`], this.run.spans[`${column}.value`]]);
-    return valueRange(tables, this.timeline.view.from, this.timeline.view.to);
+    const mine = this.curves.filter(({ name }) => CURVE_LOOKS[name].scale === scale);
+    return valueRange(mine.map((curve) => this.table(curve)), this.timeline.view.from, this.timeline.view.to);
   }
 
   splits() {
     const { from, to } = this.timeline.view;
-    return timeSteps(from, to, this.place.clientWidth - GUTTER.left - GUTTER.right);
+    return timeSteps(from, to, this.around.clientWidth - GUTTER.left - GUTTER.right);
   }
 
   resize() {
     if (!this.plot) this.refresh();
-    else if (this.plot.width !== this.place.clientWidth) this.plot.setSize({ width: this.place.clientWidth, height: CHART_HEIGHT });
+    else if (this.plot.width !== this.around.clientWidth) this.plot.setSize({ width: this.around.clientWidth, height: CHART_HEIGHT });
   }
 
   follow({ from, to }) {
