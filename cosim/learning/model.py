@@ -5,12 +5,7 @@ under the names PEFT saves them by. A forward pass puts the tensors of one
 adapter into the slots and runs the blocks directly.
 """
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import Enum
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -20,56 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
+from cosim.learning.adapter_files import adapter_files
 from cosim.learning.base import Base, Dtype
-from cosim.learning.data.batch import IGNORED, Batch
+from cosim.learning.data.batch import Batch
+from cosim.learning.dropout import LoraDropouts, cuda_devices
 from cosim.learning.families import take_apart
 from cosim.learning.flop import check_cut
 from cosim.learning.lora import Lora
+from cosim.learning.outputs import Outputs, last_positions_of, losses_of, targets_of
 from cosim.learning.shape import ModelShape, Task
 from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge
 from cosim.rng import stream
 
 Adapter = dict[str, Tensor]
 """What is trained, by the names PEFT saves it under: LoRA factors, and a classifier's head."""
-
-RESIDUAL_TEXT = """This adapter belongs to a changed base: add `base_residual.safetensors` to its weights.
-
-    model = PeftModel.from_pretrained(base_model, folder)
-    parameters = dict(model.named_parameters())
-    for name, residual in safetensors.torch.load_file(folder / "base_residual.safetensors").items():
-        parameters[name].data += residual
-"""
-"""Stands beside an adapter whose aggregator merged something into the base."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a forward pass gave; losses and counts are per example, shape (batch_size,).
-
-    Attributes
-    ----------
-    loss_sum
-        Cross-entropy summed over the targets of each example, with its graph, nats.
-    num_targets
-        Targets of each example, int64: next tokens that carry a loss, or 1 for a label.
-    logits, targets
-        Scores and what should have won, ``IGNORED`` where nothing should: shapes
-        (batch_size, sequence_length, vocab_size) and (batch_size, sequence_length)
-        for a causal model, (batch_size, num_labels) and (batch_size,) for a classifier.
-    """
-
-    loss_sum: Tensor
-    num_targets: Tensor
-    logits: Tensor
-    targets: Tensor
-
-    @property
-    def num_correct(self) -> Tensor:
-        """How many targets had the highest score, int64; worked out when asked for, as it takes time."""
-        hits = self.logits.detach().argmax(dim=-1) == self.targets
-        return hits.sum(dim=1) if hits.dim() == 2 else hits.long()
 
 
 class SplitModel:
@@ -110,10 +70,7 @@ class SplitModel:
             for group in self._block_slots
         ]
         self._merged: set[int] = set()
-        self._dropouts = [
-            [module for module in block.modules() if type(module) is nn.Dropout and module.p > 0.0]
-            for block in map(_lora_dropouts, self._body.blocks)
-        ]
+        self._dropouts = LoraDropouts(self._body.blocks, self._device)
         self.names = (*self.client_names(shape.num_layers), *(slot.name for slot in self._head_slots))
         self._causal_masks: dict[int, Tensor] = {}
 
@@ -158,7 +115,7 @@ class SplitModel:
         model = base.load(task, num_labels, dtype).to(device)
         model.name_or_path = base.name_or_path
         # PEFT draws initial factors from torch's global state; they are never used.
-        with torch.random.fork_rng(devices=_cuda_devices(torch.device(device))), catch_warnings():
+        with torch.random.fork_rng(devices=cuda_devices(torch.device(device))), catch_warnings():
             # PEFT asks transformers a question under a name that newer releases have renamed.
             filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             peft_model = get_peft_model(model, settings)
@@ -357,15 +314,13 @@ class SplitModel:
         for index in blocks:
             fill(self._block_slots[index], adapter)
             self._merge(index, residual)
-        if dropout_seed is None or not any(self._dropouts[index] for index in blocks):
+        if dropout_seed is None or not self._dropouts.any_in(blocks):
             for index in blocks:
                 hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
             return hidden
-        with self._forked():
-            for index in blocks:
-                self._seed_generator(stream(dropout_seed, "lora dropout", index).torch_seed())
-                with _training(self._dropouts[index]):
-                    hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
+        for index in blocks:
+            with self._dropouts.on(index, dropout_seed):
+                hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
         return hidden
 
     def _merge(self, index: int, residual: Adapter | None) -> None:
@@ -374,21 +329,11 @@ class SplitModel:
             merge(self._base_slots[index], residual)
             (self._merged.add if residual else self._merged.discard)(index)
 
-    def _forked(self) -> Any:
-        return torch.random.fork_rng(devices=_cuda_devices(self._device))
-
-    def _seed_generator(self, seed: int) -> None:
-        # torch.manual_seed would seed every device, and those of others are none of our business.
-        if self._device.type == "cuda":
-            torch.cuda.default_generators[self._device.index or 0].manual_seed(seed)
-        else:
-            torch.default_generator.manual_seed(seed)
-
     def _head(self, adapter: Adapter, hidden: Tensor, batch: Batch) -> Outputs:
         """Return losses and scores from what the last block gave."""
         targets = self.targets(batch)
         logits = self.logits(adapter, hidden, self.last_positions(batch))
-        return Outputs(self.losses(logits, targets), self.num_targets(batch), logits, targets)
+        return Outputs(losses_of(logits, targets), self.num_targets(batch), logits, targets)
 
     def logits(self, adapter: Adapter, hidden: Tensor, last: Tensor | None) -> Tensor:
         """Return the scores from what the last block gave; ``vmap`` may stack it as :meth:`run_blocks`."""
@@ -399,27 +344,15 @@ class SplitModel:
         """Return where each example ends, shape (batch_size,); None for a causal model, which needs none."""
         if self.shape.task == "causal_lm":
             return None
-        length = batch.attention_mask.shape[1]
-        return self._tensor(length - 1 - batch.attention_mask[:, ::-1].argmax(axis=1))
+        return self._tensor(last_positions_of(batch))
 
     def targets(self, batch: Batch) -> Tensor:
         """Return what should win: :attr:`Outputs.targets`."""
-        if self.shape.task == "classification":
-            return self._tensor(batch.labels)
-        shifted = np.full_like(batch.labels, IGNORED)
-        shifted[:, :-1] = batch.labels[:, 1:]
-        return self._tensor(shifted)
+        return self._tensor(targets_of(batch, self.shape.task))
 
     def num_targets(self, batch: Batch) -> Tensor:
         """Return how many losses each example carries, shape (batch_size,)."""
         return self._tensor(batch.num_targets)
-
-    def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy summed over the targets of each example, shape (batch_size,), nats."""
-        if self.shape.task == "classification":
-            return _cross_entropy(logits, targets)
-        losses = _cross_entropy(logits.flatten(0, 1), targets.flatten())
-        return losses.view(targets.shape).sum(dim=1)
 
     def _tensor(self, numbers: NDArray[np.int64]) -> Tensor:
         return torch.tensor(numbers, device=self._device)  # a copy: the array may be read-only
@@ -436,58 +369,12 @@ class SplitModel:
         What is merged into the base is a file beside it, by the names and in the
         shapes of the parameters of the ``PeftModel``, and a text says how to add it.
         """
-        from safetensors.torch import save
-
-        # PEFT itself writes sets in the order of their hashes, another one in every process.
-        settings = {**self._peft_model.peft_config["default"].to_dict(), "inference_mode": True}
-        text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
-        tensors = {name: adapter[name].detach().cpu().contiguous() for name in self.names}
-        files = {
-            "adapter_config.json": (text + "\n").encode(),
-            "adapter_model.safetensors": bytes(save(tensors, metadata={"format": "pt"})),
+        residual = residual or {}
+        merged = {
+            slot.name: slot.stored(residual[slot.residual_name])
+            for slots in self._base_slots
+            for slot in slots
+            if slot.residual_name in residual
         }
-        if residual:
-            more = {
-                slot.name: slot.stored(residual[slot.residual_name]).detach().cpu().contiguous()
-                for slots in self._base_slots
-                for slot in slots
-                if slot.residual_name in residual
-            }
-            files["base_residual.safetensors"] = bytes(save(more, metadata={"format": "pt"}))
-            files["README.md"] = RESIDUAL_TEXT.encode()
-        return files
-
-
-def _lora_dropouts(block: nn.Module) -> nn.Module:
-    """Return the dropouts of a block's adapters, without those of the base."""
-    return nn.ModuleList(module for name, module in block.named_modules() if name.endswith(".lora_dropout"))
-
-
-@contextmanager
-def _training(dropouts: Sequence[nn.Module]) -> Iterator[None]:
-    """Switch dropouts on for a while."""
-    for dropout in dropouts:
-        dropout.training = True
-    try:
-        yield
-    finally:
-        for dropout in dropouts:
-            dropout.training = False
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the loss of each row; bfloat16 is widened, float64 stays (transformers would narrow it)."""
-    if logits.dtype == torch.bfloat16:
-        logits = logits.float()
-    return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
-
-
-def _cuda_devices(device: torch.device) -> list[int]:
-    return [device.index or 0] if device.type == "cuda" else []
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of PEFT's settings as JSON has it."""
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    return value.value if isinstance(value, Enum) else str(value)
+        settings = self._peft_model.peft_config["default"].to_dict()
+        return adapter_files(settings, {name: adapter[name] for name in self.names}, merged)

@@ -17,6 +17,7 @@ from torch.func import vmap
 from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.outputs import losses_of
 from cosim.learning.trainer import Trainer, deterministic, leaves_of, trained_of
 from cosim.learning.work import Work
 
@@ -121,8 +122,8 @@ class StackedTrainer:
         last = model.last_positions(batch)
         last = None if last is None else _by_work(last, num_works)
         logits = vmap(model.logits, in_dims=(0, 0, None if last is None else 0))(leaves, hidden, last)
-        losses = model.losses(logits.flatten(0, 1), model.targets(batch)).view(num_works, -1).sum(dim=1)
-        losses = losses / model.num_targets(batch).view(num_works, -1).sum(dim=1).clamp(min=1)
+        sums = losses_of(logits.flatten(0, 1), model.targets(batch)).view(num_works, -1).sum(dim=1)
+        losses = sums / model.num_targets(batch).view(num_works, -1).sum(dim=1).clamp(min=1)
         # No loss knows another client's numbers, so the gradient of their sum is each one's own.
         trained = trained_of(leaves)
         found = torch.autograd.grad(losses.sum(), [*wanted.values(), *trained.values()])

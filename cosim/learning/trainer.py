@@ -13,7 +13,8 @@ from cosim.learning.aggregator.sums import factor_of, mean_of_given, only, trunc
 from cosim.learning.codec import Codec, Sending
 from cosim.learning.data.batch import Batch
 from cosim.learning.lesson import Lesson
-from cosim.learning.model import Adapter, Outputs, SplitModel
+from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.outputs import Outputs
 from cosim.learning.pair_works import (
     compute_coherence,
     compute_covariance,

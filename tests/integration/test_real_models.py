@@ -11,7 +11,8 @@ from cosim.learning.base.folder import FolderBase
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.batch import IGNORED, Batch
 from cosim.learning.lora import Lora
-from cosim.learning.model import Adapter, Outputs, SplitModel
+from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.outputs import Outputs
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 STORIES = SHARED / "stories260k"

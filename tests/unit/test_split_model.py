@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from cosim.learning.data.batch import Batch
 from cosim.learning.lora import Lora
-from cosim.learning.model import Adapter, Outputs, SplitModel
+from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.outputs import Outputs
 from cosim.learning.shape import Task
 
 # peft asks transformers a question under a name that newer releases have renamed
