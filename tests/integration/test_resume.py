@@ -1,5 +1,6 @@
 """A run killed at any instant and resumed ends with the bytes of a run that never was."""
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -238,12 +239,32 @@ def test_a_complete_run_is_not_resumed_and_stays_as_it_is(scenario, tmp_path):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def hold_up(process):
+    """Stop a process until it is told to go on, and give it the time to have stopped."""
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(0.01)
+
+
+def is_held(path):
+    """Return whether a process, itself held up so long, has a lock on a file."""
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_a_run_that_is_still_going_on_is_not_resumed(server, file, scenario, unbroken, tmp_path):
     process = start(server, file, tmp_path)
-    while not (tmp_path / "run" / ".lock").exists():
+    hold_up(process)
+    while not is_held(tmp_path / "run" / ".lock"):
         assert process.is_alive()
+        os.kill(process.pid, signal.SIGCONT)
         time.sleep(0.001)
-    os.kill(process.pid, signal.SIGSTOP)
+        hold_up(process)
     try:
         with pytest.raises(RecordError, match="is still going on in another process"):
             resume(tmp_path / "run")
