@@ -10,7 +10,7 @@ from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
 
 _WINDOW_BLOCKS = 16  # looked at together: a transfer usually ends in the window it began in
-_ROUNDING = 2.0**-52  # of a sum over blocks; what ends with a block must not slip past it by that
+_ROUNDING = 2.0**-36  # of an amount, more than a sum of floats loses: nearer than that sums are exact
 _TINY = np.longdouble(np.finfo(float).tiny)
 _MOST_BLOCKS = 1 << 16  # at one time, or the gains of wide grants would fill the memory
 _NEVER_NS = 1 << 63
@@ -64,7 +64,7 @@ class BlockRate:
     def __init__(self, block_ns: int, rates: Callable[[int, int], Floats]) -> None:
         self._block_ns = block_ns
         self._rates = rates
-        self._window_number, self._window_rates = -1, list[np.longdouble]()
+        self._window_number, self._window_rates = -1, list[float]()
 
     def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
         """Return the first whole nanosecond by which ``amount`` has drained.
@@ -73,29 +73,45 @@ class BlockRate:
         """
         if not amount:
             return start_ns
-        first = start_ns // self._block_ns
-        left = np.longdouble(float(amount))  # sums over blocks are kept wider than what is summed
+        begin_ns, first = start_ns, start_ns // self._block_ns
+        left = float(amount)
         rounding = left * _ROUNDING
         for rate in self._window(first):
             first += 1
             next_ns = first * self._block_ns
             drains = rate * (next_ns - start_ns) / NS_PER_S
-            if rate and drains >= left - rounding:
-                return start_ns + drain_ns(max(float(left), 0.0), float(rate))
+            if drains > left + rounding:
+                return start_ns + drain_ns(left, rate)
             left -= drains
+            if left <= rounding:
+                exactly = amount - self.drained(begin_ns, next_ns)
+                if exactly <= 0:
+                    return min(start_ns + drain_ns(left + drains, rate), next_ns)
+                left = float(exactly)
             start_ns = next_ns
-        return self._finish_beyond(first, left, rounding)
+        return self._finish_beyond(amount, begin_ns, first, left, rounding)
 
-    def _finish_beyond(self, first: int, left: np.longdouble, rounding: np.longdouble) -> int | None:
-        """Return the instant by which what is left has drained, from the beginning of a block on."""
+    def _finish_beyond(
+        self, amount: Fraction | int, begin_ns: int, first: int, rest: float, rounding: float
+    ) -> int | None:
+        """Return the instant by which the rest at the beginning of a block has drained."""
+        left = np.longdouble(rest)  # sums over many blocks are kept wider than what is summed
         count = _WINDOW_BLOCKS
         while True:
             rates = self._rates(first, count)
             drained = (rates.astype(np.longdouble) * self._block_ns / NS_PER_S).cumsum()
             last = int(np.searchsorted(drained, max(left - rounding, _TINY)))  # never a block of rate 0
             if last < count:
-                rest = float(left - drained[last - 1]) if last else float(left)
-                return (first + last) * self._block_ns + drain_ns(max(rest, 0.0), float(rates[last]))
+                start_ns, next_ns = (first + last) * self._block_ns, (first + last + 1) * self._block_ns
+                before = left - drained[last - 1] if last else left
+                end_ns = start_ns + drain_ns(max(float(before), 0.0), float(rates[last]))
+                if drained[last] > left + rounding:
+                    return end_ns
+                exactly = amount - self.drained(begin_ns, next_ns)
+                if exactly <= 0:
+                    return min(end_ns, next_ns)
+                left, first = np.longdouble(float(exactly)), first + last + 1
+                continue
             left -= drained[-1]
             first += count
             blocks_left = float(left) / max(float(drained[-1]) / count, 1e-300)
@@ -104,26 +120,45 @@ class BlockRate:
             most = min(2 * count * _WINDOW_BLOCKS, _MOST_BLOCKS)
             count = int(min(max(blocks_left * 1.1 + 2, _WINDOW_BLOCKS), most))
 
-    def _window(self, first: int) -> list[np.longdouble]:
+    def _window(self, first: int) -> list[float]:
         """Return the rates from a block on to the end of its window, computed once for all in it."""
         number, offset = divmod(first, _WINDOW_BLOCKS)
         if number != self._window_number:
             self._window_number = number
-            self._window_rates = list(
-                self._rates(number * _WINDOW_BLOCKS, _WINDOW_BLOCKS).astype(np.longdouble)
-            )
+            self._window_rates = self._rates(number * _WINDOW_BLOCKS, _WINDOW_BLOCKS).tolist()
         return self._window_rates[offset:] if offset else self._window_rates
 
     def drained(self, start_ns: int, end_ns: int) -> Fraction:
-        """Return the sum of rate times time over the blocks between two instants."""
-        first = start_ns // self._block_ns
-        edges = np.arange(first, -(-end_ns // self._block_ns) + 1) * self._block_ns
-        spans = np.diff(np.clip(edges, start_ns, end_ns))
-        return (
-            Fraction(float((self._rates(first, len(spans)) * spans).sum() / NS_PER_S))
-            if len(spans)
-            else Fraction(0)
-        )
+        """Return the sum of rate times time over the blocks between two instants, exactly."""
+        first, after = start_ns // self._block_ns, -(-end_ns // self._block_ns)
+        total = Fraction(0)
+        for begin in range(first, after, _MOST_BLOCKS):
+            rates = self._rates(begin, min(_MOST_BLOCKS, after - begin))
+            total += exact_sum(rates) * self._block_ns
+            if begin == first:
+                total -= Fraction(float(rates[0])) * (start_ns - first * self._block_ns)
+        if after > first:
+            total -= Fraction(float(rates[-1])) * (after * self._block_ns - end_ns)
+        return total / NS_PER_S
+
+
+def exact_sum(values: Floats) -> Fraction:
+    """Return the sum of floats without any rounding.
+
+    Examples
+    --------
+    >>> exact_sum(np.array([0.1, 1e20, -1e20])) == Fraction(0.1)
+    True
+    """
+    mantissas, exponents = np.frexp(values)
+    whole = (mantissas * 2.0**53).astype(np.int64)
+    return sum(
+        (
+            sum(whole[exponents == one].tolist()) * Fraction(2) ** (one - 53)
+            for one in np.unique(exponents).tolist()
+        ),
+        Fraction(0),
+    )
 
 
 class Job:

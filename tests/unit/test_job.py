@@ -142,13 +142,6 @@ def brute_end(amount, start, block_ns, rates):
     return now
 
 
-def ends_as_summed(end, within_ns, amount, start, block_ns, rates):
-    """Return whether a job ends as summed block by block, its amount read as a float: one last place off."""
-    slightly_less = amount * (1 - Fraction(1, 2**52))
-    least, most = (brute_end(some, start, block_ns, rates) for some in (slightly_less, amount))
-    return least - within_ns <= end <= most + within_ns
-
-
 BLOCKS = st.lists(st.one_of(st.just(0.0), st.floats(1e5, 1e9)), min_size=1, max_size=12).filter(any)
 
 
@@ -162,7 +155,7 @@ BLOCKS = st.lists(st.one_of(st.just(0.0), st.floats(1e5, 1e9)), min_size=1, max_
 )
 def test_blocks_end_with_the_block_by_block_sum(amount, start, block_ns, rates):
     end = BlockRate(block_ns, repeated(rates)).finish_ns(amount, start)
-    assert ends_as_summed(end, 1, amount, start, block_ns, rates)
+    assert abs(end - brute_end(amount, start, block_ns, rates)) <= 1  # the sum over blocks is in floats
 
 
 @settings(deadline=None, max_examples=100)
@@ -235,6 +228,8 @@ def test_what_drains_in_two_periods_adds_up(instants, block_ns, rates):
 
 
 @settings(deadline=None, max_examples=60)
+@example(amount=500000, block_ns=100000, rates=[0.0, 999999999.9999999], instants=[])  # a bit is left over
+@example(amount=31250, block_ns=100000, rates=[0.0, 62499999.99999988], instants=[150000, 950000])
 @given(
     amount=st.integers(1, 10**6),
     block_ns=st.integers(10**5, 10**8),
@@ -244,7 +239,7 @@ def test_what_drains_in_two_periods_adds_up(instants, block_ns, rates):
 def test_a_job_rerated_under_fading_loses_no_bit(amount, block_ns, rates, instants):
     blocks = BlockRate(block_ns, repeated(rates))
     end = play(amount, [(0, blocks), *((at, blocks) for at in sorted(instants))])
-    assert ends_as_summed(end, 2, amount, 0, block_ns, rates)
+    assert abs(end - brute_end(amount, 0, block_ns, rates)) <= 2
 
 
 def test_a_long_transfer_asks_for_its_blocks_in_few_goes():

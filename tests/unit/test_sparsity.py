@@ -164,7 +164,8 @@ def test_the_slope_is_what_a_later_deadline_saves(seed: int, kind: str) -> None:
 
 
 @given(st.integers(0, 10**6), st.sampled_from(KINDS), st.floats(0.05, 20.0))
-@example(826, "stepped", 12.25)
+@example(826, "stepped", 12.25)  # two lowest places a fiftieth apart
+@example(1426, "stepped", 14.595184751087547)
 @settings(deadline=None, max_examples=15)
 def test_no_deadline_of_a_fine_grid_beats_the_best_round(seed: int, kind: str, queue: float) -> None:
     uplink = random_uplink(seed)
@@ -173,8 +174,7 @@ def test_no_deadline_of_a_fine_grid_beats_the_best_round(seed: int, kind: str, q
     payloads = np.stack([uplink.overhead_bits, uplink.overhead_bits + uplink.dense_bits])
     grid = share_band(uplink, curves, np.geomspace(*uplink.earliest_s(payloads), 200))
     totals = 10.0 * grid.unsent + queue * grid.deadline_s
-    slack = 1e-4 if kind == "stepped" else 1e-9  # with kinks, lowest places lie side by side
-    assert 10.0 * found.unsent + queue * found.deadline_s <= totals.min() * (1.0 + slack)
+    assert 10.0 * found.unsent + queue * found.deadline_s <= totals.min() * (1.0 + 1e-9)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 12), st.floats(0.1, 10.0))

@@ -35,6 +35,9 @@ _LITTLE = 1e-300
 _MARGIN = 1.01  # so near to the best, a look is followed by others
 _AROUND = (0.97, 1.0, 1.03)  # airtimes near a place that smooth curves showed
 _FARTHER = 1.1
+_FLAT = 5e-4  # a total above the least one, up to which others as low may follow
+_FINE = 0.025  # of the airtime: from one look to the next where it is flat
+_MOST_FLAT = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +93,9 @@ def best_round(
     Others are searched near the lowest places of smooth curves close to them, or, if
     they have none, on a grid, even in the logarithm of the airtime it leaves the last
     to begin: between neighbours by the slopes, until the tangents of both sides leave
-    nothing to be won. With kinks two lowest places may lie so close together that the
-    better one is missed: in 1 of 1500 random rounds, by less than 1e-4 of the total.
+    nothing to be won. As with kinks several lowest places lie close together, looks are
+    taken around the best as far as the total is nearly as low; none of 3000 random
+    rounds was worse than a fine grid by more than 1e-9. It is no proof.
 
     Parameters
     ----------
@@ -122,7 +126,7 @@ def best_round(
         several = [search.around(one.deadline_s, one.air_s, max_s) for one in found]
     else:
         several = [search.grid(uplink, curves, max_s)]
-    best = search.refined(several)
+    best = search.refined(several, float(uplink.start_s.max()), max_s)
     return _told(uplink, curves, best.deadline_s, best.widths_hz, best.slope_per_s)
 
 
@@ -174,8 +178,30 @@ class _Search:
             self._best = tried
         return tried
 
-    def refined(self, several: list[list["_Tried"]]) -> Sold:
-        """Return the best sharing between neighbours among looks, the most promising stretch first."""
+    def refined(self, several: list[list["_Tried"]], begin_s: float, max_s: float) -> Sold:
+        """Return the best sharing between neighbours among looks, and where it is flat around that."""
+        self._narrow(several)
+        assert self._best is not None
+        self._narrow([self._flat(self._best, begin_s, max_s)])
+        return self._best.sold
+
+    def _flat(self, best: "_Tried", begin_s: float, max_s: float) -> list["_Tried"]:
+        """Return looks on both sides of the best, close to each other, until the total is well above it."""
+        step_s = _FINE * best.air(begin_s)
+        looked = [best]
+        for side, place in ((-step_s, 0), (step_s, None)):
+            for number in range(1, _MOST_FLAT + 1):
+                deadline_s = best.deadline_s + number * side
+                if deadline_s > max_s:
+                    break
+                one = self.tried(deadline_s)
+                looked.insert(len(looked) if place is None else place, one)
+                if one.value > (1.0 + _FLAT) * best.value:
+                    break
+        return looked
+
+    def _narrow(self, several: list[list["_Tried"]]) -> None:
+        """Look between neighbours, the most promising stretch first, until nothing is to be won."""
         assert self._best is not None
         stretches = [pair for looked in several for pair in pairwise(looked)]
         for _ in range(_MOST_TRIES):
@@ -186,7 +212,6 @@ class _Search:
             first, last = stretches.pop(gains.index(gain))
             middle = self.tried(first.between(last))
             stretches += [(first, middle), (middle, last)]
-        return self._best.sold
 
 
 @dataclass(frozen=True, eq=False)
