@@ -9,6 +9,7 @@ import numpy as np
 
 from cosim.errors import RecordError
 from cosim.record.folder import Record
+from cosim.report.lettering import lettered
 from cosim.report.limited import Limited, limited
 from cosim.report.looks import look
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
@@ -127,9 +128,7 @@ def draw(shown: Chart, path: Path) -> None:
     RecordError
         If the file cannot be written.
     """
-    from matplotlib import rc_context
-
-    with rc_context({"hatch.linewidth": 0.5, "font.size": 9.0}):
+    with lettered({"hatch.linewidth": 0.5, "font.size": 9.0}):
         figure = _figure(shown)
         try:
             figure.savefig(path, format="png")
