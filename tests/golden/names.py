@@ -1,8 +1,8 @@
 """Today's names of what the tables have under another name.
 
-Left is the name in the tables, right the name today. A renaming changes the right side here and leaves the tables
-alone. None means that nothing replaces it: such rows are not compared. A name that is missing here is unchanged. Do not
-give an old name a new meaning while a table still has it.
+Left is the name in the tables, right the name today. A renaming changes the right side here and leaves the
+tables alone. None means that nothing replaces it: such rows are not compared. A name that is missing here is
+unchanged. Do not give an old name a new meaning while a table still has it.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Small runs over all families are as they were; ``python -m tests.golden --renew NAME`` renews one on purpose.
+"""Small runs over all families give what they gave before.
 
-When one fails and was not meant to change, the change is a fault. When it was, renew that table alone, in a commit
-that says why. See the package's docstring for the rest.
+Where one fails that was not meant to change, the change is a fault. Where it was, renew that table alone,
+``python -m tests.golden --renew NAME``, in a commit that says why. The package's docstring says the rest.
 """
 
 import pytest
@@ -86,7 +86,8 @@ def test_a_metric_may_change_by_rounding_only(metrics, column, change, is_caught
 
 
 def test_rows_that_are_missing_or_more_are_caught(spans):
-    assert lines(SPANS, spans, spans[1:]) and lines(SPANS, spans, [*spans, spans[-1]])
+    assert lines(SPANS, spans, spans[1:])
+    assert lines(SPANS, spans, [*spans, spans[-1]])
 
 
 def test_a_metric_that_was_not_measured_before_is_no_difference(metrics):
@@ -97,5 +98,7 @@ def test_a_renaming_needs_no_new_table(spans):
     path = path_of("split_codecs", "spans")
     renamed = read(path, SPANS, {**SPAN_NAMES, "aggregate": "average", "client_forward": None})
     names = {row[SPANS.columns.index("name")] for row in renamed}
-    assert "average" in names and not names & {"aggregate", "client_forward"}
-    assert len(renamed) < len(spans) and renamed == sorted(renamed)
+    assert "average" in names
+    assert not names & {"aggregate", "client_forward"}
+    assert len(renamed) < len(spans)
+    assert renamed == sorted(renamed)
