@@ -5,7 +5,6 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -91,20 +90,23 @@ def resume(
     Raises
     ------
     RecordError
-        If the folder is no run, the run is complete or still going on, or its
-        scenario was changed by hand.
+        If the folder is no run, the run is complete and undamaged or still going
+        on, or its scenario was changed by hand.
     """
-    record = Record.open(folder)
+    record = Record.open(folder, is_for_replay=True)
     _refuse_complete(record)
+    if record.status == "complete":
+        _log.warning("%s: is damaged; the run is played again", folder)
     prepared = prepare(scenario_of(record))
     resumed = RunFolder.reopen(record)
     with resumed.held():
-        _refuse_complete(Record.open(folder))  # another process may have ended it meanwhile
+        again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
+        _refuse_complete(again)
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
 
 
 def _refuse_complete(record: Record) -> None:
-    if record.status == "complete":
+    if record.status == "complete" and record.damaged_file() is None:
         raise RecordError(f"{record.path}: the run is complete; there is nothing to resume.")
 
 
@@ -222,7 +224,8 @@ def _play(
         return TimingOnly() if timing_only else prepared.lesson.executor(lora_rank, store)
 
     def keep_up(progress: Progress) -> None:
-        record.keep_up(world.log)
+        with record.writing():
+            record.keep_up(world.log)
         watch(progress)
 
     while True:
@@ -238,9 +241,7 @@ def _play(
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:
-            reason = str(fault) or type(fault).__name__
-            with suppress(OSError):  # the disk may be full; why the run stopped is what must be told
-                record.finish(world.log, "failed", reason=reason, **_outcome(world, store, began))
+            record.fail(world.log, fault, **_outcome(world, store, began))
             raise
         return record.path
 

@@ -12,6 +12,7 @@ from cosim.allocation.decision import Allocation
 from cosim.allocation.state import Amounts, CellState, Sparsity
 from cosim.compute.device import Device
 from cosim.decisions import Decisions
+from cosim.files import write_whole
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
 from cosim.learning.executor import Executor
@@ -375,7 +376,7 @@ class World:
         _, (files,) = self._executor.settle((), [self.adapter])
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
-            (folder / name).write_bytes(content)
+            write_whole(folder / name, content)
 
     @property
     def num_computed(self) -> int:

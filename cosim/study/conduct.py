@@ -9,8 +9,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from cosim.errors import CosimError, RecordError, ScenarioError
+from cosim.errors import RecordError, ScenarioError
 from cosim.learning.store import Store, default_store
+from cosim.record.digests import table_bytes
 from cosim.scenario.load import to_dict
 from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.engines import Engine
@@ -20,7 +21,7 @@ from cosim.study.plan import Plan, make_plan, run_folder, training_key
 from cosim.study.play import Outcome, Task, is_complete, measure, own_version
 from cosim.study.results import Measured, Results, Status, curves_table, results_table
 from cosim.study.settings import Study
-from cosim.study.statistics import LEAST_TO_STOP, Wide, summarise, too_wide, write_summary
+from cosim.study.statistics import LEAST_TO_STOP, Wide, summarise, summary_csv, too_wide
 
 _VERSIONS = ("cosim", "torch", "transformers", "peft", "numpy", "scipy", "simpy", "pyarrow")
 
@@ -165,7 +166,7 @@ class _Conducting:
                     break
                 replications = min(study.max_replications, replications + max(1, replications // 2))
         except BaseException:
-            with suppress(CosimError):  # why it stopped is what must be told
+            with suppress(Exception):  # a full disk, or anything else: why it stopped is what must be told
                 self._write(replications, None, "stopped")
             raise
         self._write(replications, not wide if study.target is not None else None, "complete")
@@ -244,8 +245,6 @@ class _Conducting:
         """Write the tables, then the manifest that tells what they are."""
         plan, study = self.plan, self.plan.study
         results = results_table(plan, self.measured.values())
-        self.place.write_table("results", results)
-        self.place.write_table("curves", curves_table(plan, self.measured.values()))
         summary = summarise(
             results,
             baselines={case.name: case.baseline for case in plan.cases},
@@ -253,12 +252,19 @@ class _Conducting:
             confidence=study.confidence,
             seed=plan.seed,
         )
-        with self.place.writing():
-            write_summary(summary, self.place.path / "summary.csv")
+        contents: dict[str, bytes | memoryview] = {
+            "results.parquet": table_bytes(results),
+            "curves.parquet": table_bytes(curves_table(plan, self.measured.values())),
+            "summary.csv": summary_csv(summary),
+        }
+        self.place.write(contents, plan, self._entries(replications, tight))
         self._mark(status, replications, tight)
 
     def _mark(self, status: Status, replications: int, tight: bool | None) -> None:
-        entries: dict[str, Any] = {
+        self.place.mark(status, self.plan, self._entries(replications, tight))
+
+    def _entries(self, replications: int, tight: bool | None) -> dict[str, Any]:
+        return {
             "replications": replications,
             "seeds": [self.plan.seed + number for number in range(replications)],
             "tight": tight,
@@ -277,7 +283,6 @@ class _Conducting:
                 for (case, number), reason in sorted(self.failed.items())
             ],
         }
-        self.place.mark(status, self.plan, entries)
 
     def _tally(
         self, replications: int, wide: list[Wide], latest: Outcome | None, left_s: float = nan

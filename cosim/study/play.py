@@ -136,13 +136,13 @@ def play(task: Task) -> None:
         if not (folder / "manifest.json").exists():
             run(scenario, folder, timing_only=task.timing_only, store=store)
             return
-        record = Record.open(folder)
+        record = Record.open(folder, is_for_replay=True)
         if not _is_of(record, scenario, task.timing_only):
             raise RecordError(
                 f"{folder}: holds another run than the study's; "
                 "move it away, or name another folder with --out."
             )
-        if record.status != "complete":
+        if record.status != "complete" or record.damaged_file() is not None:
             resume(folder, store=store)
 
 

@@ -4,12 +4,10 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosim.record.folder import write_whole
 from cosim.statistics.difference import Difference, difference
 from cosim.statistics.interval import Interval, Method, interval
 from cosim.study.settings import Target
@@ -159,13 +157,13 @@ def summarise(
     return pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(list(kinds.items())))
 
 
-def write_summary(summary: "pyarrow.Table", path: Path) -> None:
-    """Write a summary as CSV, whole or not at all; the same summary gives the same bytes."""
+def summary_csv(summary: "pyarrow.Table") -> bytes:
+    """Return a summary as CSV; the same summary gives the same bytes."""
     lines = StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(summary.column_names)
     writer.writerows(zip(*(column.to_pylist() for column in summary.columns), strict=True))
-    write_whole(path, lines.getvalue().encode())
+    return lines.getvalue().encode()
 
 
 def _by_replication(results: "pyarrow.Table") -> dict[tuple[str, str], dict[int, float]]:

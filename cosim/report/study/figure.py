@@ -49,7 +49,7 @@ def write_study_figure(content: dict[str, Any], path: Path) -> None:
         If the file is neither or cannot be written.
     """
     kind = figure_format(path)
-    save(study_figure(content), path, kind)
+    save(study_figure(content), path, kind, force=True)
 
 
 def study_figure(content: dict[str, Any]) -> "Figure":
