@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 _WRITE_EVERY_S = 5.0
-Status = Literal["running", "complete", "failed"]
+Status = Literal["running", "complete", "failed", "diverged"]
 
 
 class RunFolder:
@@ -199,9 +199,14 @@ class Record:
 
     @property
     def status(self) -> Status:
-        """Return ``running``, ``complete`` or ``failed``."""
+        """Return ``running``, ``complete``, ``failed`` or ``diverged``."""
         status: Status = self.manifest["status"]
         return status
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is all there will be of it: complete, or ended where its training diverged."""
+        return self.status in ("complete", "diverged")
 
     @property
     def spans(self) -> Any:
@@ -257,9 +262,9 @@ class Record:
 
 def _way_out(path: Path) -> str:
     if path.is_dir() and (path / "manifest.json").is_file():
-        status = Record.open(path).status
-        if status != "complete":
-            return f"it is a run that is {status}: go on with it by cosim resume {path}"
+        record = Record.open(path)
+        if not record.has_ended:
+            return f"it is a run that is {record.status}: go on with it by cosim resume {path}"
     return "name another folder with --out, or remove it"
 
 
