@@ -338,9 +338,7 @@ class World:
         places: dict[str, tuple[Moment, str]] = {}
         for key, round_, local_step, actor in rows:
             places.setdefault(key, (Moment(round_, local_step), actor))
-        return places | {
-            output.work.key: (moment, actor) for _, moment, actor, _, output in self._measured
-        }
+        return places | {output.work.key: (moment, actor) for _, moment, actor, _, output in self._measured}
 
     def _place_of_step(self, work: Work) -> tuple[Moment, str] | None:
         """Return when and whose an optimiser's step is, from what the work is told; None of other works."""

@@ -194,7 +194,6 @@ class Lesson:
 
         With a store, what it holds is recalled and what it does not is kept.
         """
-
         goes_on = self.training.on_divergence == "continue"
 
         def computing(fetch: Fetch | None = None) -> Computing:

@@ -35,6 +35,9 @@ def show(summary: Summary, console: Console) -> None:
         say(console, f"diverged: {summary.reason}")
     if summary.learning is not None:
         _show_learning(summary.learning, console)
+        if summary.learning.not_finite and summary.status != "diverged":
+            told = f"{count(summary.learning.not_finite)} held-out loss(es) are not finite"
+            say(console, f"diverged: the training went on, and {told}")
     if summary.actors:
         _show_actors(summary, console)
         _show_phases(summary, console)
@@ -59,8 +62,6 @@ def _show_learning(learning: Learning, console: Console) -> None:
     if best is not None and best.loss != learning.last_loss:
         lowest = f", lowest {best.loss:.4g} after round {best.round}"
     say(console, f"held-out loss: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
-    if learning.not_finite:
-        say(console, f"diverged: {count(learning.not_finite)} held-out loss(es) are not finite")
     if best is None:
         return
     table = table_of(("held-out loss", "right"), ("reached after", "right"), ("round", "right"))
