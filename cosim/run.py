@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import RecordError
+from cosim.errors import DivergedError, RecordError
 from cosim.learning.executor import Executor, TimingOnly
 from cosim.learning.payload import bits_are_known
 from cosim.learning.store import LostValueError, Store
@@ -59,6 +59,9 @@ def run(
         If the scenario cannot run or the folder exists. Once the run has begun,
         whatever stops it leaves a folder marked ``failed`` with all that was
         recorded so far.
+    DivergedError
+        If a loss or an adapter is not finite any more; the folder is marked
+        ``diverged``, and has no adapter.
     """
     prepared = prepare(scenario)
     record = RunFolder.create(
@@ -92,6 +95,8 @@ def resume(
     RecordError
         If the folder is no run, the run is complete and undamaged or still going
         on, or its scenario was changed by hand.
+    DivergedError
+        If the training diverges, as one that has diverged does again.
     """
     record = Record.open(folder, is_for_replay=True)
     _refuse_complete(record)
@@ -124,7 +129,7 @@ def whatif(
     Parameters
     ----------
     folder
-        A complete run.
+        A complete run, or one whose training diverged.
     changes
         Settings by path.
     at_s
@@ -137,15 +142,21 @@ def whatif(
     Raises
     ------
     CosimError
-        If the run is not complete or was over by ``at_s``, its scenario was
+        If the run has not ended or was over by ``at_s``, its scenario was
         changed by hand, or the changes make a fault.
+    DivergedError
+        If the training diverges under the changes.
     """
     record = Record.open(folder)
     scenario = other_scenario(record, changes, at_s)
     timing_only = record.manifest["timing_only"]
     there = whatif_folder(record, scenario, out)
-    if out is None and (there / "manifest.json").is_file() and Record.open(there).status == "complete":
-        return there
+    if out is None and (there / "manifest.json").is_file():
+        known = Record.open(there)
+        if known.status == "diverged":
+            raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
+        if known.status == "complete":
+            return there
     return run(scenario, there, timing_only=timing_only, store=store, watch=watch)
 
 
@@ -163,7 +174,7 @@ def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | Non
         As :func:`whatif` does.
     """
     folder = record.path
-    if record.status != "complete":
+    if not record.has_ended:
         raise RecordError(f"{folder}: the run is {record.status}; end it first: cosim resume {folder}")
     scenario = scenario_of(record)
     if at_s is None:

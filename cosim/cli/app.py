@@ -98,10 +98,13 @@ def run(
 
     scenario = _scenario(file, changes, seed)
     folder = out or default_folder(scenario, timing_only=timing_only)
-    with interruptible(folder), watching(scenario) as watch, _keeping(store, no_store or timing_only) as kept:
+    with (
+        _showing(folder, _show_summary),
+        interruptible(folder),
+        watching(scenario) as watch,
+        _keeping(store, no_store or timing_only) as kept,
+    ):
         play(scenario, folder, timing_only=timing_only, store=kept, watch=watch)
-    _show_summary(folder)
-    print(f"run folder: {folder}")
 
 
 @app.command()
@@ -114,10 +117,13 @@ def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore =
 
     record = Record.open(folder)
     unwanted = no_store or record.manifest["timing_only"]
-    with interruptible(folder), watching(scenario_of(record)) as watch, _keeping(store, unwanted) as kept:
+    with (
+        _showing(folder, _show_summary),
+        interruptible(folder),
+        watching(scenario_of(record)) as watch,
+        _keeping(store, unwanted) as kept,
+    ):
         play(folder, store=kept, watch=watch)
-    _show_summary(folder)
-    print(f"run folder: {folder}")
 
 
 @app.command()
@@ -152,10 +158,17 @@ def whatif(
     scenario = other_scenario(before, told, at_s)
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
-    with interruptible(after), watching(scenario) as watch, _keeping(store, unwanted) as kept:
+
+    def show_comparison(after: Path) -> None:
+        show(compare(before, Record.open(after)), on_stdout())
+
+    with (
+        _showing(after, show_comparison),
+        interruptible(after),
+        watching(scenario) as watch,
+        _keeping(store, unwanted) as kept,
+    ):
         play(folder, told, at_s=at_s, out=out, store=kept, watch=watch)
-    show(compare(before, Record.open(after)), on_stdout())
-    print(f"run folder: {after}")
 
 
 @app.command()
@@ -384,6 +397,23 @@ def _keeping(folder: Path | None, unwanted: bool) -> Iterator[Any]:
     finally:
         if kept is not None and kept.warning is not None:
             print(f"warning: {kept.warning}", file=sys.stderr)
+
+
+@contextmanager
+def _showing(folder: Path, show: Callable[[Path], None]) -> Iterator[None]:
+    """Show a run when it has ended, one that diverged too; why it did is still raised, as the last word."""
+    from cosim.errors import DivergedError
+
+    diverged: DivergedError | None = None
+    try:
+        yield
+    except DivergedError as fault:
+        diverged = fault
+    show(folder)
+    print(f"run folder: {folder}")
+    if diverged is not None:
+        sys.stdout.flush()
+        raise diverged
 
 
 def _show_summary(folder: Path) -> None:

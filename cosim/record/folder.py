@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
-from cosim.errors import RecordError
+from cosim.errors import DivergedError, RecordError
 from cosim.files import remove_leftovers, temporary_beside, write_whole
 from cosim.record.digests import (
     damaged_file,
@@ -45,7 +45,7 @@ _OF_ITS_END = (
 )
 """Entries of a manifest that a run has not yet when it is played again."""
 
-Status = Literal["running", "complete", "failed"]
+Status = Literal["running", "complete", "failed", "diverged"]
 
 
 class RunFolder:
@@ -216,11 +216,12 @@ class RunFolder:
     def fail(self, log: Log, fault: BaseException, **entries: Any) -> None:
         """Mark a run that something stopped, with as much of what was recorded as can be written."""
         reason = reason_of(fault)
+        status: Status = "diverged" if isinstance(fault, DivergedError) else "failed"
         try:
-            self.finish(log, "failed", reason=reason, **entries)
+            self.finish(log, status, reason=reason, **entries)
         except Exception:  # a full disk, or numbers no table can hold: the reason above is what must be told
             with suppress(OSError):
-                self.mark("failed", reason=reason, **entries)
+                self.mark(status, reason=reason, **entries)
 
 
 @dataclass(frozen=True)
@@ -290,9 +291,14 @@ class Record:
 
     @property
     def status(self) -> Status:
-        """Return ``running``, ``complete`` or ``failed``."""
+        """Return ``running``, ``complete``, ``failed`` or ``diverged``."""
         status: Status = self.manifest["status"]
         return status
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is all there will be of it: complete, or ended where its training diverged."""
+        return self.status in ("complete", "diverged")
 
     @property
     def spans(self) -> Any:
@@ -358,9 +364,9 @@ def _file_of(table: str) -> str:
 
 def _way_out(path: Path) -> str:
     if path.is_dir() and (path / "manifest.json").is_file():
-        status = Record.open(path, is_for_replay=True).status
-        if status != "complete":
-            return f"it is a run that is {status}: go on with it by cosim resume {path}"
+        record = Record.open(path, is_for_replay=True)
+        if not record.has_ended:
+            return f"it is a run that is {record.status}: go on with it by cosim resume {path}"
     return "name another folder with --out, or remove it"
 
 

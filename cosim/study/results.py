@@ -16,8 +16,8 @@ Their columns are a contract with other programs; ``FORMAT`` counts their versio
     (whether ``until`` was reached; null without it), ``factors``, ``measures`` with
     ``unit`` and ``better``, ``cases`` with ``name``, ``folder``, ``baseline``, ``settings``,
     ``role`` and ``row`` (of a Sobol design), ``failed`` with ``case``, ``replication``
-    and ``reason``, ``wall_s``, ``workers``, ``files`` (size and hash of each file of results),
-    and last ``digest``, of the bytes before it.
+    and ``reason``, ``diverged`` with the same of trainings that diverged, ``wall_s``, ``workers``,
+    ``files`` (size and hash of each file of results), and last ``digest``, of the bytes before it.
 ``study.toml``
     The study, defaults written out.
 """
