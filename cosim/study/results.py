@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosim.errors import RecordError
-from cosim.study.paths import shown
 from cosim.study.plan import Plan
+from cosim.words import shown
 
 if TYPE_CHECKING:
     import pyarrow
