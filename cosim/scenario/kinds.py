@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, cast, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -35,7 +35,17 @@ def table_of(field: FieldInfo | None, value: Any) -> type[Table] | None:
 def is_default(table: type[Table], name: str, value: Any) -> bool:
     """Return whether a setting, as a file has it, is what its table has without it."""
     field = table.model_fields[name]
-    return not field.is_required() and _written_default(table, name) == value
+    return not field.is_required() and default_of(table, name) == value
+
+
+@cache
+def default_of(table: type[Table], name: str) -> Any:
+    """Return what a table has without a setting, as a file would have it; None where it must be given."""
+    field = table.model_fields[name]
+    if field.is_required():
+        return None
+    adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, Annotated[field.annotation, field]))
+    return adapter.dump_python(field.get_default(call_default_factory=True), mode="json", exclude_none=True)
 
 
 def faults_of(table: type[Table], given: Mapping[str, Any]) -> Faults:
@@ -46,14 +56,6 @@ def faults_of(table: type[Table], given: Mapping[str, Any]) -> Faults:
         told = error.errors(include_url=False, include_context=False, include_input=False)
         return frozenset((one["loc"], one["type"]) for one in told)
     return frozenset()
-
-
-@cache
-def _written_default(table: type[Table], name: str) -> Any:
-    """Return a default as a file would have it."""
-    field = table.model_fields[name]
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
-    return adapter.dump_python(field.get_default(call_default_factory=True), mode="json", exclude_none=True)
 
 
 def _kinds(table: type[Table]) -> tuple[Any, ...]:
