@@ -72,7 +72,8 @@ def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> Non
         for line in check_study(file, changes, seed):
             print(line)
         return
-    for line in overview(prepare(_scenario(file, changes, seed))):
+    scenario, switched = _scenario(file, changes, seed)
+    for line in overview(prepare(scenario), switched):
         print(line)
 
 
@@ -96,7 +97,8 @@ def run(
     from cosim.run import default_folder
     from cosim.run import run as play
 
-    scenario = _scenario(file, changes, seed)
+    scenario, switched = _scenario(file, changes, seed)
+    _tell(switched)
     folder = out or default_folder(scenario, timing_only=timing_only)
     with (
         _showing(folder, _show_summary),
@@ -145,22 +147,25 @@ def whatif(
 ) -> None:
     """Play a run again under other conditions, without retraining, and say what changed."""
     from cosim.cli.progress import interruptible, watching
+    from cosim.cli.switching import switched
     from cosim.record.folder import Record
     from cosim.report.comparison import compare
     from cosim.report.side_by_side import show
     from cosim.report.terminal import on_stdout
-    from cosim.run import other_scenario, whatif_folder
+    from cosim.run import other_scenario, scenario_of, whatif_folder
     from cosim.run import whatif as play
     from cosim.scenario.load import parse_change
 
     told = dict(map(parse_change, changes or ()))
     before = Record.open(folder)
     scenario = other_scenario(before, told, at_s)
+    _tell(switched(scenario, scenario_of(before), told if at_s is None else None))
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
 
     def show_comparison(after: Path) -> None:
-        show(compare(before, Record.open(after)), on_stdout())
+        asked = told if at_s is None else {"events": None}
+        show(compare(before, Record.open(after)), on_stdout(), asked=asked)
 
     with (
         _showing(after, show_comparison),
@@ -196,7 +201,8 @@ def calibrate(
     """
     from cosim.cli.calibration import calibrate_to, choose_rank_to
 
-    scenario = _scenario(file, changes, None)
+    scenario, switched = _scenario(file, changes, None)
+    _tell(switched)
     with _keeping(store, no_store) as kept:
         if scenario.allocator.sets_keep_ratios:
             table = out or file.with_name(f"{file.stem}_rank.json")
@@ -373,13 +379,22 @@ def _be_quick() -> None:
     gc.disable()
 
 
-def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> Any:
+def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> tuple[Any, list[str]]:
+    """Return the scenario of a file with changes, and what other kinds made of its tables."""
+    from cosim.cli.switching import switched
     from cosim.scenario.load import change, load, parse_change
 
     scenario = load(file)
-    if changes or seed is not None:
-        scenario = change(scenario, dict(map(parse_change, changes or ())), seed)
-    return scenario
+    if not changes and seed is None:
+        return scenario, switched(scenario)
+    told = dict(map(parse_change, changes or ()))
+    changed = change(scenario, told, seed)
+    return changed, switched(changed, scenario, told)
+
+
+def _tell(switched: list[str]) -> None:
+    for line in switched:
+        print(f"changed: {line}", file=sys.stderr)
 
 
 def _store(folder: Path | None) -> Any:

@@ -16,13 +16,13 @@ from cosim.study.design import num_points
 from cosim.study.engines.processes import cores
 from cosim.study.load import load_study
 from cosim.study.measures import Measure
-from cosim.study.paths import shown
 from cosim.study.pilot import estimate
 from cosim.study.plan import MOST_RUNS, Plan, make_plan
 from cosim.study.ranges import Steps
 from cosim.study.results import Results
 from cosim.study.settings import Vary
 from cosim.units import NS_PER_S
+from cosim.words import shown
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cosim.errors import RecordError
 from cosim.record.digests import read_table
 from cosim.record.manifest import read_study
-from cosim.study.paths import shown
 from cosim.study.plan import Plan
+from cosim.words import shown
 
 if TYPE_CHECKING:
     import pyarrow

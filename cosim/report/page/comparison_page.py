@@ -9,7 +9,7 @@ import numpy as np
 from cosim.files import check_output, write_output
 from cosim.record.folder import Record
 from cosim.report.attribution import Attribution
-from cosim.report.comparison import Comparison, compare_all
+from cosim.report.comparison import Comparison, compare_all, differences
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import curves_content, names_content, round_begins
 from cosim.report.page.document import document
@@ -128,6 +128,7 @@ def _run(
         "partingNs": comparison.divergence.time_ns if comparison and comparison.divergence else None,
         "parting": _parting(comparison),
         "learning": _learning(comparison),
+        "settings": _settings(comparison),
     }
 
 
@@ -142,6 +143,13 @@ def _parting(comparison: Comparison | None) -> str:
         f"first differs at {duration(parting.time_ns)}, in round {parting.round}{step}: "
         f"{parting.before}; here {parting.after}."
     )
+
+
+def _settings(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return ""
+    settings = comparison.settings
+    return f"Settings that differ: {differences(settings)}." if settings else "All settings are the same."
 
 
 def _learning(comparison: Comparison | None) -> str:
