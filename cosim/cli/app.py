@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cosim.visible import show_line as print  # names may come from anybody
+
 app = typer.Typer(
     help="Split federated LoRA training and an OFDMA cell, on one event clock.",
     rich_markup_mode=None,
@@ -368,9 +370,11 @@ def schema(
     if study:
         from cosim.study.settings import Study
 
-        print(json.dumps(json_schema(Study, "cosim study"), indent=2))
-        return
-    print(json.dumps(json_schema(), indent=2))
+        described = json_schema(Study, "cosim study")
+    else:
+        described = json_schema()
+    for line in json.dumps(described, indent=2).splitlines():
+        print(line)
 
 
 def _be_quick() -> None:

@@ -14,6 +14,7 @@ from cosim.report.quantities import duration
 from cosim.report.terminal import on_stdout, say, table_of
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S, Floats
+from cosim.visible import show_line as print  # names may come from anybody
 
 
 def ranks_of(text: str) -> list[int]:

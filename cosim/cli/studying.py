@@ -22,6 +22,7 @@ from cosim.study.ranges import Steps
 from cosim.study.results import Results
 from cosim.study.settings import Vary
 from cosim.units import NS_PER_S
+from cosim.visible import show_line as print  # names may come from anybody
 from cosim.words import shown
 
 if TYPE_CHECKING:
@@ -341,15 +342,16 @@ def _watching() -> Iterator[Callable[[Tally], None]]:
     if not sys.stderr.isatty():
         yield _lines()
         return
-    from rich.console import Console
     from rich.live import Live
+
+    from cosim.report.terminal import PlainConsole
 
     latest: list[Tally] = []
 
     def table() -> Any:
         return _table(latest[0]) if latest else "starting"
 
-    with Live(console=Console(stderr=True), get_renderable=table, refresh_per_second=4):
+    with Live(console=PlainConsole(stderr=True), get_renderable=table, refresh_per_second=4):
         yield lambda tally: latest.__setitem__(slice(None), [tally])
 
 
