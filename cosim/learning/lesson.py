@@ -90,9 +90,10 @@ class Lesson:
         config = model.base.read_config()
         corpus = data.source.load()
         if model.task == "classification" and len(corpus.labels) < 2:
+            found = f" ({corpus.labels[0]!r})" if corpus.labels else ""
             raise ScenarioError(
-                f"data.source: {len(corpus.labels)} label(s) found; classification needs at least 2, "
-                "in the column that label_column names."
+                f"data.source: {len(corpus.labels)} class(es){found} in {data.source.label_place}; "
+                "classification needs at least 2."
             )
         num_labels = len(corpus.labels) if model.task == "classification" else 0
         shape = ModelShape.read(config, model.task, num_labels)
