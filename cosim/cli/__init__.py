@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from cosim.cli.streams import lead_nowhere, steady
 from cosim.errors import CosimError
 from cosim.visible import show_line, visible
 
@@ -19,13 +20,15 @@ def main() -> None:
     # them take a busy machine many times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    steady()
     sys.exit(answer(sys.argv[1:]))
 
 
 def answer(arguments: Sequence[str]) -> int:
     """Do what some arguments say and return the exit status.
 
-    0 for success, 2 for a fault in what the user gave, 1 for anything else.
+    0 for success, 2 for a fault in what the user gave or in what the system allows,
+    1 for anything else.
     A fault is told on stderr in one line, several in one each.
     """
     from cosim.cli.app import command
@@ -42,8 +45,13 @@ def answer(arguments: Sequence[str]) -> int:
         return fault.exit_status
     except BrokenPipeError:
         # Whoever read stdout has seen enough; what Python still flushes at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lead_nowhere(sys.stdout.fileno())
         return 1
+    except OSError as fault:
+        _raise_if_asked()
+        place = f"{fault.filename}: " if fault.filename is not None else ""
+        _tell(f"cosim: {place}{_one_line(fault.strerror or str(fault))}; what was written before stays.")
+        return 2
     except KeyboardInterrupt:
         _tell("cosim: interrupted.")
         return 1

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cosim.errors import RecordError
+from cosim.files import check_output
 from cosim.record.folder import Record
 from cosim.report.attribution import Attribution, attribute
 from cosim.report.gantt import HATCH_COLOUR, time_unit
 from cosim.report.lettering import legend_label, lettered
 from cosim.report.looks import look
 from cosim.report.page.comparison_page import run_titles
-from cosim.report.page.document import refuse_existing
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
 from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import held_out_losses
@@ -62,13 +62,13 @@ def write_comparison_figure(
         neither kind, is there already or cannot be written.
     """
     kind = figure_format(path)
-    refuse_existing(path, force=force)
+    check_output(path, force=force)
     if len(records) < 2:
         raise RecordError(f"a comparison needs at least two runs, got {len(records)}.")
     all_spans = [Spans.of(record) for record in records]
     last = first_round if last_round is None else last_round
     windows = [_window(*pair, first_round, last) for pair in zip(records, all_spans, strict=True)]
-    save(_figure(records, all_spans, windows, WIDTHS_IN[width]), path, kind)
+    save(_figure(records, all_spans, windows, WIDTHS_IN[width]), path, kind, force=force)
 
 
 def occupancy(start_ns: Ints, end_ns: Ints, edges_ns: Floats) -> Floats:

@@ -45,8 +45,13 @@ def show(summary: Summary, console: Console) -> None:
         style="bold",
         highlight=False,
     )
+    if summary.status == "diverged":
+        say(console, f"diverged: {summary.reason}")
     if summary.learning is not None:
         _show_learning(summary.learning, console)
+        if summary.learning.not_finite and summary.status != "diverged":
+            told = f"{count(summary.learning.not_finite)} held-out loss(es) are not finite"
+            say(console, f"diverged: the training went on, and {told}")
     if summary.actors:
         _show_actors(summary, console)
         _show_phases(summary, console)
@@ -67,8 +72,12 @@ def show(summary: Summary, console: Console) -> None:
 def _show_learning(learning: Learning, console: Console) -> None:
     figure = f", {learning.figure[0]} {learning.figure[1]:.4g}" if learning.figure is not None else ""
     best = learning.best
-    lowest = "" if best.loss == learning.last_loss else f", lowest {best.loss:.4g} after round {best.round}"
+    lowest = ""
+    if best is not None and best.loss != learning.last_loss:
+        lowest = f", lowest {best.loss:.4g} after round {best.round}"
     say(console, f"held-out loss: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
+    if best is None:
+        return
     table = table_of(("held-out loss", "right"), ("reached after", "right"), ("round", "right"))
     for level in learning.levels:
         table.add_row(f"{level.loss:g}", duration(level.time_ns), str(level.round))

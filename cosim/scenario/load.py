@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from functools import lru_cache, partial
 from hashlib import blake2b, file_digest
 from itertools import islice
@@ -12,9 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cosim.errors import ScenarioError
+from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
 from cosim.scenario.limits import DEEPEST, too_long_number, unsayable, unusable_path
 from cosim.scenario.settings import Scenario
+from cosim.words import clipped
 
 _MOST_FAULTS = 20
 
@@ -82,12 +83,16 @@ def change(
     seed: int | None = None,
     source: str = "--set",
     folder: Path | None = None,
+    common: Mapping[str, Any] | None = None,
 ) -> Scenario:
     """Return the scenario with settings changed by their paths; checked as a file would be.
 
-    A new ``kind`` starts a fresh table: the old kind's settings are dropped. None
-    leaves a setting out. Relative paths among the new values count from ``folder``,
-    the current one without it; ``source`` begins the line of each fault.
+    A table that gets another ``kind`` keeps what both kinds have; see
+    :mod:`cosim.scenario.changes`, and :func:`cosim.scenario.differences.switches`
+    for what is kept and what is not. None leaves a setting out. ``common`` are
+    further changes, made only where the chosen kinds have these settings. Relative
+    paths among the new values count from ``folder``, the current one without it;
+    ``source`` begins the line of each fault.
 
     Raises
     ------
@@ -104,8 +109,7 @@ def change(
     given = to_dict(scenario)
     if seed is not None:
         given["seed"] = seed
-    for path in sorted(changes, key=lambda path: not path.endswith("kind")):
-        _set(given, path, changes[path], source)
+    apply(given, changes, source, common)
     return _validate(given, source, folder or Path.cwd())
 
 
@@ -128,7 +132,7 @@ def parse_change(text: str) -> tuple[str, Any]:
     """
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise ScenarioError(f"--set {text}: must be path=value, such as radio.noise_figure_db=7.")
+        raise ScenarioError(f"--set {clipped(text)}: must be path=value, such as radio.noise_figure_db=7.")
     if not value.strip():
         return path.strip(), None
     path = path.strip()
@@ -209,34 +213,6 @@ def _validate(given: dict[str, Any], source: str, folder: Path) -> Scenario:
     located = _locate(scenario, folder.resolve(), f"{source}:")
     assert isinstance(located, Scenario)
     return located
-
-
-def _set(given: dict[str, Any], path: str, value: Any, source: str) -> None:
-    """Set one path; a list of one table is passed through without an index."""
-    *steps, last = path.split(".")
-    here: Any = given
-    for step in steps:
-        if isinstance(here, list):
-            if not step.isdigit() or int(step) >= len(here):
-                raise ScenarioError(f"{source} {path}: {step!r} must be a number from 0 to {len(here) - 1}.")
-            here = here[int(step)]
-        elif isinstance(here, dict):
-            here = here.setdefault(step, {})
-        else:
-            raise ScenarioError(f"{source} {path}: {step!r} is not in a table.")
-    if isinstance(here, list):
-        place = ".".join(steps)
-        raise ScenarioError(
-            f"{source} {path}: {steps[-1]!r} is a list; name one of its tables, such as {place}.0.{last}."
-        )
-    if not isinstance(here, dict):
-        raise ScenarioError(f"{source} {path}: {last!r} must be a setting in a table, not {here!r}.")
-    if last == "kind" and here.get("kind") != value:
-        here.clear()
-    if value is None:
-        here.pop(last, None)
-    else:
-        here[last] = deepcopy(value)
 
 
 def _locate(value: Any, folder: Path, place: str) -> Any:

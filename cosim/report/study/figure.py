@@ -50,7 +50,7 @@ def write_study_figure(content: dict[str, Any], path: Path) -> None:
         If the file is neither or cannot be written.
     """
     kind = figure_format(path)
-    save(study_figure(content), path, kind)
+    save(study_figure(content), path, kind, force=True)
 
 
 def study_figure(content: dict[str, Any]) -> "Figure":
@@ -160,10 +160,10 @@ def box_lines(content: dict[str, Any]) -> list[str]:
     lines = []
     for what, text in rows:
         lines += wrap(f"{what}: {text}", _LETTERS_A_LINE, subsequent_indent="    ")
-    for one in content["failed"][:3]:
-        lines += wrap(
-            f"failed: {one['case']}, replication {one['replication']}: {one['reason']}", _LETTERS_A_LINE
-        )
+    for what in ("failed", "diverged"):
+        for one in content[what][:3]:
+            line = f"{what}: {one['case']}, replication {one['replication']}: {one['reason']}"
+            lines += wrap(line, _LETTERS_A_LINE)
     return lines
 
 
