@@ -79,6 +79,8 @@ def _what(one: ErrorDetails, root: type[BaseModel]) -> str:
         return str(context["error"])
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"must be a table, got {one['input']!r}"
+    if kind == "path_type":
+        return f"must be a path, written as a text, got {one['input']!r}"
     return f"{one['msg'].removeprefix('Input ')}, got {one['input']!r}"
 
 
