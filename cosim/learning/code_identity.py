@@ -219,13 +219,15 @@ def _source(name: str, path: str, content: bytes) -> _Source:
     """Return hash and imports of a file; of one that is no Python, the hash of its bytes."""
     try:
         tree = ast.parse(content) if path.endswith(".py") else None
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # nested deeper than Python takes
         tree = None
     if tree is None:
         return _Source(blake2b(content, digest_size=16).hexdigest())
     words: list[str] = []
     package = name if Path(path).name == "__init__.py" else name.rpartition(".")[0]
-    imports = {one for node in _running(tree, words) for one in _imported(node, package) if one}
+    imports = {
+        one for node in _running(tree, words) for one in _imported(node, package) if one[:1] not in ("", ".")
+    }
     digest = blake2b("\n".join(words).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return _Source(digest, tuple(sorted(imports)))
 
