@@ -11,6 +11,7 @@ from cosim.files import check_output
 from cosim.record.folder import Record
 from cosim.report.attribution import Attribution, attribute
 from cosim.report.gantt import HATCH_COLOUR, time_unit
+from cosim.report.lettering import legend_label, lettered
 from cosim.report.looks import look
 from cosim.report.page.comparison_page import run_titles
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
@@ -102,7 +103,6 @@ def _window(record: Record, spans: Spans, first: int | None, last: int | None) -
 def _figure(
     records: Sequence[Record], all_spans: Sequence[Spans], windows: Sequence[tuple[int, int]], width_in: float
 ) -> "Figure":
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -123,7 +123,7 @@ def _figure(
     unit, scale = time_unit(total_ns)
     num_columns = 2 if width_in < 5.0 else 4
     height_in = sum(heights) + 0.1 * len(heights) + 0.5 + 0.14 * -(-(len(names) + 1) // num_columns)
-    with rc_context(STYLE):
+    with lettered(STYLE):
         layout = ConstrainedLayoutEngine(h_pad=0.01, w_pad=0.01, hspace=0.01)
         figure = Figure(figsize=(width_in, height_in), layout=layout)
         FigureCanvasAgg(figure)
@@ -226,7 +226,7 @@ def _draw_losses(
             linewidth=1.0,
             marker="o",
             markersize=1.8,
-            label=titles[index],
+            label=legend_label(titles[index]),
         )
     axes.set_ylabel("held-out loss, nats", labelpad=1.0)
     axes.legend(frameon=False, fontsize=6.5, loc="upper right", handlelength=3.0)

@@ -11,6 +11,7 @@ import numpy as np
 from cosim.errors import RecordError
 from cosim.files import write_output
 from cosim.record.folder import Record
+from cosim.report.lettering import lettered
 from cosim.report.limited import Limited, limited
 from cosim.report.looks import look
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
@@ -129,9 +130,7 @@ def draw(shown: Chart, path: Path, *, force: bool = False) -> None:
     RecordError
         If the file is there and ``force`` is not set, or cannot be written.
     """
-    from matplotlib import rc_context
-
-    with rc_context({"hatch.linewidth": 0.5, "font.size": 9.0}):
+    with lettered({"hatch.linewidth": 0.5, "font.size": 9.0}):
         content = BytesIO()
         _figure(shown).savefig(content, format="png")
     write_output(path, content.getvalue(), force=force)

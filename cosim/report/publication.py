@@ -12,6 +12,7 @@ from cosim.files import check_output, write_output
 from cosim.record.folder import Record
 from cosim.report.gantt import HATCH_COLOUR, Chart, chart, draw_bars, labelled_rows, time_unit
 from cosim.report.holdings import Holdings
+from cosim.report.lettering import lettered
 from cosim.report.looks import OWNER_COLOURS, look
 from cosim.report.spans import is_client
 
@@ -122,11 +123,9 @@ def save(figure: "Figure", path: Path, kind: str, *, force: bool) -> None:
     RecordError
         If the file is there and ``force`` is not set, or cannot be written.
     """
-    from matplotlib import rc_context
-
     no_date = {"CreationDate": None} if kind == "pdf" else {"Software": "cosim"}
     content = BytesIO()
-    with rc_context(STYLE):
+    with lettered(STYLE):
         figure.savefig(content, format=kind, dpi=600, metadata=no_date)
     write_output(path, content.getvalue(), force=force)
 
@@ -158,7 +157,6 @@ def grids(record: Record, shown: Chart) -> tuple[Grid, ...]:
 
 def figure_of(shown: Chart, shown_grids: tuple[Grid, ...], width_in: float) -> "Figure":
     """Return the figure: lanes above, a panel for each link below, and a legend."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -170,7 +168,7 @@ def figure_of(shown: Chart, shown_grids: tuple[Grid, ...], width_in: float) -> "
     num_legend_rows = -(-len(handles) // num_columns)
     heights = [*lanes_in, *map(_grid_in, shown_grids)]
     height_in = sum(heights) + 0.12 * len(heights) + 0.35 + 0.14 * num_legend_rows
-    with rc_context(STYLE):
+    with lettered(STYLE):
         layout = ConstrainedLayoutEngine(h_pad=0.015, w_pad=0.01, hspace=0.02)
         figure = Figure(figsize=(width_in, height_in), layout=layout)
         FigureCanvasAgg(figure)
