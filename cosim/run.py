@@ -1,12 +1,8 @@
 """A scenario in, a run folder out."""
 
 import logging
-import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ from cosim.errors import DivergedError, RecordError
 from cosim.learning.executor import Executor, TimingOnly
 from cosim.learning.payload import bits_are_known
 from cosim.learning.store import LostValueError, Store
+from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
 from cosim.scenario.load import change, load, paths_in, run_hash, to_toml
@@ -72,7 +69,7 @@ def run(
             "seed": scenario.seed,
             "timing_only": timing_only,
             "scenario": run_hash(scenario),
-            **_origin(),
+            **origin([scenario, *(stage.scenario for stage in prepared.stages)]),
         },
     )
     with record.held():
@@ -270,20 +267,4 @@ def _outcome(world: World, store: Store | None, began: float) -> dict[str, Any]:
         "works": {"computed": world.num_computed, "recalled": world.num_recalled},
         "executor_fallback": world.fallback_reason,
         "store_warning": None if store is None else store.warning,
-    }
-
-
-@cache
-def _origin() -> dict[str, Any]:
-    """Return versions and commit, so that a record says what made it; looked up once in a process."""
-    names = ("cosim", "torch", "transformers", "peft", "numpy", "simpy", "pyarrow")
-    git = subprocess.run(
-        ["git", "-C", os.fspath(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {
-        "versions": {name: metadata.version(name) for name in names},
-        "commit": git.stdout.strip() or None,
     }

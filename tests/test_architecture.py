@@ -20,6 +20,7 @@ LINES = (
     ("world",),
     ("schemes",),
     ("scenario",),
+    ("origin",),
     ("run",),
     ("calibrate", "explain", "rank_choice", "sounding", "study"),
     ("cli",),

@@ -1,8 +1,8 @@
 """How far apart numbers are that differ by rounding alone, in units of the size of what was summed.
 
 The order of a sum, and with it the last digits, is the processor's: a library picks its kernel by what the
-processor can do. Numbers that two ways of computing give are therefore compared with a few ulps of the size of
-what is summed; numbers of one way, computed twice with the same shapes in one process, are equal bit for bit.
+processor can do. Numbers that two ways of computing give are therefore compared with a few ulps of the size
+of what is summed; numbers of one way, computed twice with the same shapes in one process, are equal bit for bit.
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,12 +3,14 @@
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cosim.learning.finite import NotFiniteError, is_finite, not_finite
-from cosim.learning.store import Shelf
 from cosim.learning.work import KEPT, Output, Work
+
+if TYPE_CHECKING:
+    from cosim.learning.store import Shelf
 
 
 class Executor(Protocol):
@@ -259,7 +261,7 @@ class Recalling:
 
     computes = True
 
-    def __init__(self, shelf: Shelf, make_computing: Callable[[Fetch], Computing], device: str) -> None:
+    def __init__(self, shelf: "Shelf", make_computing: Callable[[Fetch], Computing], device: str) -> None:
         self._shelf = shelf
         self._computing = make_computing(lambda output: shelf.get(_key(output), device))
         self.num_recalled = 0

@@ -9,6 +9,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.batched import Batched
+from cosim.learning.code_identity import code_key, code_of
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
@@ -230,7 +231,13 @@ class Lesson:
         """What the executor adds to that which decides values, none for the one that computes one by one."""
         if self.training.executor == "sequential":
             return {}
-        return {"executor": self.training.executor, "slots": self.max_group, "activations": "fused"}
+        code = code_key("cosim.learning.batched", "cosim.learning.stacked")
+        return {
+            "executor": self.training.executor,
+            "slots": self.max_group,
+            "activations": "fused",
+            "code": code,
+        }
 
     @cached_property
     def model_hash(self) -> str:
@@ -239,8 +246,9 @@ class Lesson:
 
     @cached_property
     def key(self) -> str:
-        """A hash, hex, of model and data: what is learned from other ones has nothing in common with this."""
-        names = (self.model_hash, self.shape.task, self.tokens.content_key, self.seed)
+        """A hash, hex, of model, data and code: what is learned of others has nothing in common with this."""
+        code = code_of(self.model.base), code_key("cosim.learning.trainer")
+        names = (self.model_hash, *code, self.shape.task, self.tokens.key, self.seed)
         return blake2b(repr(names).encode(), digest_size=16).hexdigest()
 
     def _trainer(self, lora_rank: int) -> "Trainer":

@@ -282,11 +282,11 @@ class _Conducting:
             "wall_s": round(monotonic() - self.began_s, 3),
             "runs": {"kept": self.num_kept, "made": len(self.measured) - self.num_kept},
             "works_computed": self.num_computed,
-            "failed": self._entries(self.failed),
-            "diverged": self._entries(self.diverged),
+            "failed": self._with_reasons(self.failed),
+            "diverged": self._with_reasons(self.diverged),
         }
 
-    def _entries(self, runs: Mapping[tuple[int, int], str]) -> list[dict[str, Any]]:
+    def _with_reasons(self, runs: Mapping[tuple[int, int], str]) -> list[dict[str, Any]]:
         """Return runs with their reasons, as the manifest lists them."""
         return [
             {
