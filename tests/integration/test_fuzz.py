@@ -60,7 +60,7 @@ def _process_as_before(monkeypatch):
 
 
 def check_file(folder, text, play_one_in=1):
-    """Check a file; of those that are fine and small, some are played without a tensor, as far as that is short."""
+    """Check a file; some that are fine and small are played without a tensor, as far as that is short."""
     file = folder / "drawn.toml"
     file.write_bytes(text.encode("utf-8"))
     checked = tried(["check", str(file)], MOST_CALLS)
