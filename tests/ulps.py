@@ -2,7 +2,8 @@
 
 The order of a sum, and with it the last digits, is the processor's: a library picks its kernel by what the
 processor can do. Numbers that two ways of computing give are therefore compared with a few ulps of the size
-of what is summed; numbers of one way, computed twice with the same shapes in one process, are equal bit for bit.
+of what is summed; numbers of one way, computed twice with the same shapes in one process, are equal
+bit for bit.
 """
 
 from collections.abc import Mapping, Sequence

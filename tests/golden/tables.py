@@ -60,7 +60,8 @@ class Tolerance:
     """How far a run on another processor may be from its tables.
 
     Bits, FLOP, names and rounds are exact. Rates go through logarithms, and those of two processors may
-    differ in the last bit: that can move the end of a transfer, a whole number of ns, by one, and all that follows.
+    differ in the last bit: that can move the end of a transfer, a whole number of ns, by one, and all that
+    follows.
     Weights of a random base are drawn in float32, and two processors draw them some 1e-7 of their size apart.
     With such weights, and with logarithms off by a last bit, no time and no bit moved in any of these runs.
     Measured values moved by less than 1e-5 of their size, except where numbers are rounded to few bits.
