@@ -1,4 +1,4 @@
-"""What no TOML file or file system could hold is one line, in files, studies and changes alike; a BOM is read."""
+"""What no TOML file or file system could hold is one line wherever it is given; a byte-order mark is read."""
 
 import gc
 
