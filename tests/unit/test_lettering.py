@@ -1,4 +1,4 @@
-"""Names in figures stand for themselves, in whatever letters, and matplotlib has nothing to say about them."""
+"""Names in figures stand for themselves, in any letters, and matplotlib has nothing to say about them."""
 
 import io
 from pathlib import Path
