@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cosim.visible import show_line as print  # names may come from anybody
+
 app = typer.Typer(
     help="Split federated LoRA training and an OFDMA cell, on one event clock.",
     rich_markup_mode=None,
@@ -100,10 +102,13 @@ def run(
     scenario, switched = _scenario(file, changes, seed)
     _tell(switched)
     folder = out or default_folder(scenario, timing_only=timing_only)
-    with interruptible(folder), watching(scenario) as watch, _keeping(store, no_store or timing_only) as kept:
+    with (
+        _showing(folder, _show_summary),
+        interruptible(folder),
+        watching(scenario) as watch,
+        _keeping(store, no_store or timing_only) as kept,
+    ):
         play(scenario, folder, timing_only=timing_only, store=kept, watch=watch)
-    _show_summary(folder)
-    print(f"run folder: {folder}")
 
 
 @app.command()
@@ -116,10 +121,13 @@ def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore =
 
     record = Record.open(folder)
     unwanted = no_store or record.manifest["timing_only"]
-    with interruptible(folder), watching(scenario_of(record)) as watch, _keeping(store, unwanted) as kept:
+    with (
+        _showing(folder, _show_summary),
+        interruptible(folder),
+        watching(scenario_of(record)) as watch,
+        _keeping(store, unwanted) as kept,
+    ):
         play(folder, store=kept, watch=watch)
-    _show_summary(folder)
-    print(f"run folder: {folder}")
 
 
 @app.command()
@@ -156,10 +164,18 @@ def whatif(
     _tell(switched(scenario, scenario_of(before), told if at_s is None else None))
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
-    with interruptible(after), watching(scenario) as watch, _keeping(store, unwanted) as kept:
+
+    def show_comparison(after: Path) -> None:
+        asked = told if at_s is None else {"events": None}
+        show(compare(before, Record.open(after)), on_stdout(), asked=asked)
+
+    with (
+        _showing(after, show_comparison),
+        interruptible(after),
+        watching(scenario) as watch,
+        _keeping(store, unwanted) as kept,
+    ):
         play(folder, told, at_s=at_s, out=out, store=kept, watch=watch)
-    show(compare(before, Record.open(after)), on_stdout(), asked=told if at_s is None else {"events": None})
-    print(f"run folder: {after}")
 
 
 @app.command()
@@ -354,9 +370,11 @@ def schema(
     if study:
         from cosim.study.settings import Study
 
-        print(json.dumps(json_schema(Study, "cosim study"), indent=2))
-        return
-    print(json.dumps(json_schema(), indent=2))
+        described = json_schema(Study, "cosim study")
+    else:
+        described = json_schema()
+    for line in json.dumps(described, indent=2).splitlines():
+        print(line)
 
 
 def _be_quick() -> None:
@@ -398,6 +416,23 @@ def _keeping(folder: Path | None, unwanted: bool) -> Iterator[Any]:
     finally:
         if kept is not None and kept.warning is not None:
             print(f"warning: {kept.warning}", file=sys.stderr)
+
+
+@contextmanager
+def _showing(folder: Path, show: Callable[[Path], None]) -> Iterator[None]:
+    """Show a run when it has ended, one that diverged too; why it did is still raised, as the last word."""
+    from cosim.errors import DivergedError
+
+    diverged: DivergedError | None = None
+    try:
+        yield
+    except DivergedError as fault:
+        diverged = fault
+    show(folder)
+    print(f"run folder: {folder}")
+    if diverged is not None:
+        sys.stdout.flush()
+        raise diverged
 
 
 def _show_summary(folder: Path) -> None:

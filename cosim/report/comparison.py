@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 from cosim.errors import RecordError
@@ -168,9 +169,18 @@ def _other_rounds(before: Record, after: Record) -> tuple[int, ...] | None:
     if not all(learned):
         return None
     rounds = {
-        key[0] for key in learned[0].keys() | learned[1].keys() if learned[0].get(key) != learned[1].get(key)
+        key[0]
+        for key in learned[0].keys() | learned[1].keys()
+        if not _is_same(learned[0].get(key), learned[1].get(key))
     }
     return tuple(sorted(rounds))
+
+
+def _is_same(before: float | None, after: float | None) -> bool:
+    """Return whether two values are the same; two that are not a number are."""
+    if before is None or after is None:
+        return False
+    return before == after or (isnan(before) and isnan(after))
 
 
 def _learned(record: Record) -> dict[tuple[int, int, str, str], float]:

@@ -73,7 +73,8 @@ def show_all(comparisons: Sequence[Comparison], labels: Sequence[str], console: 
     runs = [comparisons[0].before, *(one.after for one in comparisons)]
     for label, run in zip(labels, runs, strict=True):
         if run.status != "complete":
-            say(console, f"{label}: the run is {run.status}; it is shown as far as it came")
+            how = f"{run.status} ({run.reason.rstrip('.')})" if run.reason else run.status
+            say(console, f"{label}: the run is {how}; it is shown as far as it came")
     if len(comparisons) == 1:
         show(comparisons[0], console)
         return

@@ -78,6 +78,11 @@ class DataSource(Part):
     def content_key(self) -> str:
         """Return a hash, hex, of everything that decides what ``load`` returns."""
 
+    @property
+    def label_place(self) -> str:
+        """Where the classes of the examples come from, for a message."""
+        return f"{self.kind} data"
+
 
 def label_order(labels: Iterable[str]) -> tuple[str, ...]:
     """Return each label once, sorted; as numbers where all of them are whole numbers.

@@ -1,6 +1,7 @@
 """Texts from the Hugging Face hub by name, or from a folder in its layout."""
 
 from functools import lru_cache
+from importlib import metadata
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -8,12 +9,16 @@ from pydantic import Field
 from cosim.errors import ScenarioError
 from cosim.learning.data import Corpus, DataSource, Example, label_order, unknown
 
+OLDEST_WITHOUT_SCRIPTS = 4
+"""First major version of ``datasets`` that runs no script of a data set."""
+
 
 class Hub(DataSource):
     """Texts of a data set on the Hugging Face hub, fetched once and kept in the hub's own cache.
 
-    Scripts of a data set never run. Without ``revision`` the newest state is
-    taken, and a later run may meet other texts; its keys then differ too.
+    Scripts of a data set never run: ``datasets`` from version 4 on has none, and an older one is
+    refused. Without ``revision`` the newest state is taken, and a later run may meet other texts; its
+    keys then differ too.
     """
 
     kind: Literal["hub"] = "hub"
@@ -43,6 +48,13 @@ class Hub(DataSource):
         """
         return _load(self)
 
+    @property
+    def label_place(self) -> str:
+        """Where the classes are: the data set, and its column."""
+        if self.label_column is None:
+            return f"hub data {self.name}, where no label_column is named"
+        return f"hub data {self.name}, column {self.label_column!r}"
+
     def content_key(self) -> str:
         """Return a hash, hex, of the texts themselves, since a name on the hub does not fix them."""
         return self.load().digest()
@@ -66,14 +78,13 @@ def _load(source: Hub) -> Corpus:
 
 def _split(source: Hub, split: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return the rows of one split with classes by name, and the names where the data set fixes them."""
+    _refuse_scripts(source)
+    from datasets import ClassLabel, load_dataset
+
     try:
-        from datasets import ClassLabel, load_dataset
-    except ImportError:
-        raise ScenarioError(
-            f"hub data {source.name}: needs the package datasets; run 'pip install cosim[hub]'"
-        ) from None
-    try:
-        data = load_dataset(source.name, source.config, split=split, revision=source.revision)
+        data = load_dataset(
+            source.name, source.config, split=split, revision=source.revision, trust_remote_code=False
+        )
     except Exception as fault:  # the hub's client has no error of its own for all that a name can lead to
         why = " ".join(str(fault).split())[:300].rstrip(".")
         raise ScenarioError(
@@ -92,6 +103,22 @@ def _split(source: Hub, split: str) -> tuple[list[dict[str, Any]], tuple[str, ..
         # The hub writes -1, or nothing, for a class that is kept secret, as in the test splits of GLUE.
         row[source.label_column] = None if number in (None, -1) else feature.int2str(number)
     return rows, tuple(feature.names)
+
+
+def _refuse_scripts(source: Hub) -> None:
+    """Refuse a ``datasets`` that is not there, or so old that it runs the code of a data set."""
+    try:
+        version = metadata.version("datasets")
+        from datasets import load_dataset  # noqa: F401 -- it may be installed and broken
+    except (metadata.PackageNotFoundError, ImportError):
+        raise ScenarioError(
+            f"hub data {source.name}: needs the package datasets; run 'pip install cosim[hub]'"
+        ) from None
+    if int(version.split(".")[0]) < OLDEST_WITHOUT_SCRIPTS:
+        raise ScenarioError(
+            f"hub data {source.name}: datasets {version} can run code of a data set; "
+            f"run 'pip install \"datasets>={OLDEST_WITHOUT_SCRIPTS}\"'"
+        )
 
 
 def _example(source: Hub, split: str, row: int, one: dict[str, Any]) -> Example:
