@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from cosim.parts import Table
 from cosim.rng import Stream
+from cosim.words import short
 
 
 def _not_tiny(value: float) -> float:
@@ -92,7 +93,7 @@ def _from_number(value: Any) -> Any:
         )
     raise ValueError(
         f'must be a number, or a distribution such as {{ kind = "uniform", low = 1e9, high = 2e9 }}, '
-        f"got {value!r}"
+        f"got {short(value)}"
     )
 
 

@@ -81,11 +81,15 @@ def _unlike(plan: Plan) -> Iterator[str]:
     """Return what cases with other kinds kept and lost, and in what they differ that nobody varied."""
     lines = [("changed", str(one)) for one in plan.switches]
     lines += [("changed", f"at {at_s:g} s, {one}") for at_s, one in event_switches(plan.base)]
-    lines += [("unvaried" if one.is_default else "WARNING", str(one)) for one in plan.unvaried]
+    lines += [
+        ("warning", f"cases differ in what nobody varied: {one}")
+        for one in plan.unvaried
+        if not one.is_default
+    ]
+    own = [str(one) for one in plan.unvaried if one.is_default]
+    lines += [("unvaried", f"only in some of the kinds, by default: {_some(own)}")] if own else []
     for what, told in lines[:_MOST_UNLIKE]:
-        differs = "cases differ in what nobody varied: " if what == "WARNING" else ""
-        own = "; only kinds that have it, by default" if what == "unvaried" else ""
-        yield f"  {what.lower():<10} {differs}{told}{own}"
+        yield f"  {what:<10} {told}"
     if len(lines) > _MOST_UNLIKE:
         yield f"  {'':<10} and {count(len(lines) - _MOST_UNLIKE)} more such lines"
 

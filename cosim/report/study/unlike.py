@@ -11,8 +11,8 @@ def unvaried_lines(manifest: Mapping[str, Any]) -> list[str]:
 
     Examples
     --------
-    >>> unvaried_lines({"unvaried": [{"told": "scheme.num_rounds: 4 in a, 10 in b", "default": False}]})
-    ['Cases differ in 1 setting that nobody varied: scheme.num_rounds: 4 in a, 10 in b.']
+    >>> unvaried_lines({"unvaried": [{"told": "scheme.num_rounds 4 in a, 10 in b", "default": False}]})
+    ['Cases differ in 1 setting that nobody varied: scheme.num_rounds 4 in a, 10 in b.']
     """
     found = [one for one in manifest.get("unvaried", ()) if isinstance(one, Mapping)]
     told = [
@@ -21,7 +21,7 @@ def unvaried_lines(manifest: Mapping[str, Any]) -> list[str]:
     ]
     return [
         *_line("Cases differ in {} that nobody varied", told[0]),
-        *_line("Only some of the kinds have {}, by default", told[1]),
+        *_line("Settings that only some of the kinds have, at their defaults", told[1]),
     ]
 
 
