@@ -200,7 +200,7 @@ class _Conducting:
             pace.ended(outcome.case, outcome.replication, outcome.wall_s)
             self._take(outcome)
             self.num_computed += outcome.num_computed
-            left_s = pace.left_s(self.engine.num_workers)
+            left_s = pace.left_s(max(1, self.engine.num_workers))
             self.watch(self._tally(replications, wide, outcome, left_s))
 
     def _kept(self, index: int, number: int, folder: Path) -> Outcome:

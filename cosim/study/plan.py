@@ -18,6 +18,7 @@ from cosim.study.design import Point, factors, num_points, points
 from cosim.study.paths import Settings, at
 from cosim.study.settings import Study
 from cosim.study.unvaried import Unvaried, unvaried
+from cosim.words import short
 
 MOST_RUNS = 10_000
 """More runs than these are only made if the user says so."""
@@ -200,7 +201,7 @@ def _refuse_same_names(study: Study, drawn: list[Point]) -> None:
     for one in drawn:
         if one.name in seen:
             raise ScenarioError(
-                f"{study.name}: vary: two cases are named {one.name!r}; give each a name of its own."
+                f"{study.name}: vary: two cases are named {short(one.name)}; give each a name of its own."
             )
         seen.add(one.name)
 
@@ -285,7 +286,7 @@ def _with_baselines(study: Study, paths: tuple[str, ...], cases: list[Case]) -> 
     if isinstance(baseline, str):
         if baseline not in names:
             raise ScenarioError(
-                f"{study.name}: baseline: no case is named {baseline!r}; "
+                f"{study.name}: baseline: no case is named {short(baseline)}; "
                 f"there are {_some(names)}{did_you_mean(baseline, names)}."
             )
         yield from (replace(case, baseline=baseline) for case in cases)
@@ -300,9 +301,9 @@ def _with_baselines(study: Study, paths: tuple[str, ...], cases: list[Case]) -> 
     for case in cases:
         other = by_factors.get(_key(case.settings | baseline, paths))
         if other is None:
-            told = ", ".join(f"{path} = {value!r}" for path, value in baseline.items())
+            told = ", ".join(f"{path} = {short(value)}" for path, value in baseline.items())
             raise ScenarioError(
-                f"{study.name}: baseline: no case has {told} and is otherwise like {case.name!r}; "
+                f"{study.name}: baseline: no case has {told} and is otherwise like {short(case.name)}; "
                 "name values that are among those varied, or one case by its name."
             )
         yield replace(case, baseline=other)

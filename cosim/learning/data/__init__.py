@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from cosim.parts import Part
+from cosim.words import short
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,4 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     close = get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"no {what} {name!r}; known: {shown}{more}{hint}"
+    return f"no {what} {short(name)}; known: {shown}{more}{hint}"

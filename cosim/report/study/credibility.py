@@ -11,6 +11,7 @@ import numpy as np
 from cosim.report.quantities import count
 from cosim.report.study.labels import measure_label
 from cosim.report.study.record import StudyRecord
+from cosim.report.study.unlike import switch_lines
 from cosim.statistics.interval import METHODS
 
 _LINKS = ("main_uplink", "main_downlink", "federated_uplink", "federated_downlink")
@@ -27,6 +28,7 @@ def credibility(record: StudyRecord, measures: list[dict[str, Any]]) -> dict[str
     failed, diverged = _listed(record, "failed"), _listed(record, "diverged")
     rows = [
         ("cases", _cases(record, failed)),
+        ("other kinds", switch_lines(record.manifest)),
         ("diverged", _diverged(record, diverged)),
         ("replications", _replications(record)),
         ("common random numbers", _STREAMS),
