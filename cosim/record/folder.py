@@ -67,10 +67,11 @@ class RunFolder:
         return folder
 
     @classmethod
-    def reopen(cls, record: "Record") -> "RunFolder":
-        """Return the folder of a run that was stopped, to be played again."""
+    def reopen(cls, record: "Record", made_of: Mapping[str, Any]) -> "RunFolder":
+        """Return the folder of a run that was stopped, to be played again by what it is ``made_of`` now."""
         gone = ("status", "reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning", "plan")
-        return cls(record.path, {key: value for key, value in record.manifest.items() if key not in gone})
+        kept = {key: value for key, value in record.manifest.items() if key not in gone}
+        return cls(record.path, {**kept, **made_of})
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -214,8 +214,7 @@ def test_an_edited_scenario_is_one_line(stopped, shell):
     status, _, told = shell("resume", stopped)
     assert status == 2
     assert told == [
-        f"{stopped}: scenario.toml, or a file it names, is not the one the run began with; "
-        f"run it as a new one: cosim run {path}"
+        f"{stopped}: scenario.toml is not the one the run began with; run it as a new one: cosim run {path}"
     ]
 
 
