@@ -307,9 +307,7 @@ def test_a_run_whose_data_were_changed_is_not_resumed(tmp_path, tiny_scenario):
     with pytest.raises(KeyboardInterrupt):
         run(tiny_scenario({"data.source": source}), tmp_path / "run", timing_only=True, watch=stop)
     texts.write_text(texts.read_text(encoding="utf-8").replace("number", "answer"), encoding="utf-8")
-    with pytest.raises(
-        RecordError, match=r"scenario\.toml, or a file it names, is not the one the run began"
-    ):
+    with pytest.raises(RecordError, match=rf": {texts} is not the one the run began"):
         resume(tmp_path / "run")
 
 
