@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cosim.errors import RecordError
-from cosim.learning.executor import Executor, TimingOnly
+from cosim.graph.executor import Executor, TimingOnly
+from cosim.graph.store import LostValueError, Store
+from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
-from cosim.learning.store import LostValueError, Store
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
 from cosim.scenario.load import change, load, paths_in, run_hash, to_toml
@@ -219,7 +220,7 @@ def _play(
         record.mark("running")
 
     def executor(lora_rank: int) -> Executor:
-        return TimingOnly() if timing_only else prepared.lesson.executor(lora_rank, store)
+        return TimingOnly() if timing_only else make_executor(prepared.lesson, lora_rank, store)
 
     def keep_up(progress: Progress) -> None:
         record.keep_up(world.log)

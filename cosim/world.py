@@ -1,6 +1,6 @@
 """One cell, alive: devices with their queues, the air, the training, the clock and the log."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,12 @@ from cosim.allocation.decision import Allocation
 from cosim.allocation.state import Amounts, CellState, Sparsity
 from cosim.compute.device import Device
 from cosim.decisions import Decisions
+from cosim.graph.executor import Executor
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
-from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Training
-from cosim.learning.work import Output, Work
 from cosim.radio.access import Access
 from cosim.radio.air import Air, Airtime
 from cosim.radio.cell import Cell
@@ -121,7 +121,7 @@ class World:
         self.log = Log()
         self.lesson = lesson
         self.devices = {device.name: device for device in (*clients, main_server, federated_server)}
-        self.adapter: Output | None = None
+        self.adapter: Ref | None = None
         self.client_names = tuple(device.name for device in clients)
         self._clients = tuple(clients)
         self._queues = {
@@ -153,7 +153,8 @@ class World:
         )
         for turn in turns:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
-        self._measured: list[tuple[int, Moment, str, str, Output]] = []
+        self._roots: Callable[[], Iterable[Ref]] = tuple
+        self._measured: list[tuple[int, Moment, str, str, Ref]] = []
         self._of_round: dict[str, list[float]] = {}
         self._last_measured: dict[str, float] = {}
 
@@ -254,22 +255,26 @@ class World:
         """Whether there are values at all."""
         return self._executor is not None and self._executor.computes
 
-    def ask(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
-        """Compute values in the middle of a round; no simulated time passes.
+    def hold(self, refs: Callable[[], Iterable[Ref]]) -> None:
+        """Keep these fields whenever values are computed: what later rounds build on, as it is then."""
+        self._roots = refs
 
-        Returns ``keep`` as outputs to go on with, so that nothing below them is
-        computed twice, and the values of ``read``; none where nothing is computed.
-        What was to be measured by now is recorded, for the same reason.
+    def ask(self, read: Sequence[Ref], keep: Iterable[Ref] = ()) -> list[Any]:
+        """Return values in the middle of a round, none where nothing is computed; no simulated time passes.
+
+        What is held and ``keep`` are computed with them, so that nothing below is
+        computed twice. What was to be measured by now is recorded, for the same reason.
         """
         if self._executor is None:
             raise ValueError("a world is asked after it has begun")
-        outputs = [output for *_, output in self._measured]
-        kept, values = self._executor.settle(keep, [*outputs, *read])
+        refs = [ref for *_, ref in self._measured]
+        kept = list(dict.fromkeys([*self._roots(), *keep]))
+        values = self._executor.materialise(kept, [*refs, *read])
         for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=False):
             self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
             self._of_round.setdefault(name, []).append(value)
         self._measured.clear()
-        return kept, values[len(outputs) :]
+        return values[len(refs) :]
 
     def plan(self) -> dict[str, Any] | None:
         """Return what was to be expected of the first decision, and record how far it is from the bound."""
@@ -283,7 +288,7 @@ class World:
         return self.decisions.is_counted(link)
 
     def compute(
-        self, actor: str, name: str, moment: Moment, flop: int, work: Work, after: Sequence[int]
+        self, actor: str, name: str, moment: Moment, flop: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
         device, queue, clock = self.devices[actor], self._queues[actor], self.clock
@@ -306,13 +311,13 @@ class World:
             0,
             flop,
             device.energy_j(flop),
-            work.key,
+            node.key,
         )
         queue.leave(span)
         return span
 
     def send(
-        self, link: str, client: int, name: str, moment: Moment, bits: int, work: Work, after: Sequence[int]
+        self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns the number of the span."""
         is_counted = self.is_counted(link)
@@ -336,7 +341,7 @@ class World:
             bits,
             0,
             airtime.energy_j,
-            work.key,
+            node.key,
         )
         if is_counted:
             self._air.leave(link, client, span)
@@ -348,46 +353,43 @@ class World:
         yield self.clock.all_of(started)
         return [process.value for process in started]
 
-    def measure(self, moment: Moment, actor: str, name: str, output: Output) -> None:
-        """Record a learned value at this instant; it is computed when the round is settled."""
+    def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
+        """Record a learned value at this instant; it is computed when the round ends."""
         if self._executor is not None and self._executor.computes:
-            self._measured.append((self.clock.now, moment, actor, name, output))
+            self._measured.append((self.clock.now, moment, actor, name, ref))
 
     def note(self, moment: Moment, name: str, value: float) -> None:
         """Record a number of the time plane at this instant."""
         self.log.metrics.add(self.clock.now, moment.round, moment.local_step, MAIN_SERVER, name, value)
 
-    def settle(self, round_: int, keep: Sequence[Output]) -> list[Output]:
-        """Compute what the round learned; returns ``keep`` as outputs the next round can build on."""
-        if self._executor is None:
-            raise ValueError("a world is settled after it has begun")
-        kept, _ = self.ask(keep, ())
+    def end_round(self, round_: int) -> None:
+        """Compute what the round learned, and let go of how it came to be."""
+        self.ask(())
         self._last_measured.update({name: fmean(several) for name, several in self._of_round.items()})
         self._of_round.clear()
         self._round = round_ + 1
         self._watch(Progress(round_, self.clock.now, len(self.log.spans), dict(self._last_measured)))
-        return kept
 
     def save_adapter(self, folder: Path) -> None:
         """Write the final adapter in PEFT's own format; nothing where nothing was computed."""
         if self._executor is None or not self._executor.computes or self.adapter is None:
             return
-        _, (files,) = self._executor.settle((), [self.adapter])
+        (files,) = self._executor.materialise((), [self.adapter])
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
             (folder / name).write_bytes(content)
 
     @property
     def num_computed(self) -> int:
-        """Works of the training computed in this run."""
+        """Nodes of the training computed in this run."""
         return 0 if self._executor is None else self._executor.num_computed
 
     @property
     def num_recalled(self) -> int:
-        """Works of the training whose value the store had."""
+        """Nodes of the training whose value the store had."""
         return 0 if self._executor is None else self._executor.num_recalled
 
     @property
     def fallback_reason(self) -> str | None:
-        """Why works were computed one by one although they were to be batched, if they were."""
+        """Why nodes were computed one by one although they were to be batched, if they were."""
         return None if self._executor is None else self._executor.fallback_reason

@@ -370,7 +370,7 @@ def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> Any:
 
 
 def _store(folder: Path | None) -> Any:
-    from cosim.learning.store import Store, default_store
+    from cosim.graph.store import Store, default_store
 
     return Store(folder or default_store())
 

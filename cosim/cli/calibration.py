@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cosim.calibrate import Calibration, calibrate
 from cosim.errors import ScenarioError
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.rank_choice import RankChoice, choose_rank
 from cosim.record.folder import write_whole
 from cosim.report.quantities import duration

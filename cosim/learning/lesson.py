@@ -3,27 +3,19 @@
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
-from cosim.learning.batched import Batched
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
-from cosim.learning.executor import Computing, Executor, Fetch, Recalling, Sequential
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
-from cosim.learning.store import Store
 from cosim.rng import stream
-
-if TYPE_CHECKING:
-    from cosim.learning.model import SplitModel
-    from cosim.learning.stacked import StackedTrainer
-    from cosim.learning.trainer import Trainer
 
 _CPU_GROUP_BYTES = 2 << 20
 _CUDA_GROUP_BYTES = 256 << 20
@@ -189,21 +181,6 @@ class Lesson:
             "moments_per_weight": self.training.optimizer.numbers_per_parameter,
         }
 
-    def executor(self, lora_rank: int, store: Store | None = None) -> Executor:
-        """Return who computes the works of a training at this rank; the model is loaded when it must be.
-
-        With a store, what it holds is recalled and what it does not is kept.
-        """
-
-        def computing(fetch: Fetch | None = None) -> Computing:
-            if self.training.executor == "batched":
-                return Batched(lambda: self._stacked_trainer(lora_rank), self.max_group, fetch)
-            return Sequential(lambda: self._trainer(lora_rank), fetch)
-
-        if store is None:
-            return computing()
-        return Recalling(store.shelf(self.key), computing, self.model.torch_device)
-
     @cached_property
     def max_group(self) -> int:
         """Most mini-batches computed in one call.
@@ -239,32 +216,3 @@ class Lesson:
         """A hash, hex, of model and data: what is learned from other ones has nothing in common with this."""
         names = (self.model_hash, self.shape.task, self.tokens.content_key, self.seed)
         return blake2b(repr(names).encode(), digest_size=16).hexdigest()
-
-    def _trainer(self, lora_rank: int) -> "Trainer":
-        highest = int(max(self.tokens.train.input_ids.max(), self.tokens.test.input_ids.max()))
-        if highest >= self.shape.vocab_size:
-            raise ScenarioError(
-                f"model.base: the tokenizer gives id {highest} and the model has {self.shape.vocab_size} "
-                "tokens; use the tokenizer that belongs to the model."
-            )
-        from cosim.learning.trainer import Trainer
-
-        return Trainer(self, self._model(lora_rank))
-
-    def _stacked_trainer(self, lora_rank: int) -> "StackedTrainer":
-        from cosim.learning.stacked import StackedTrainer
-
-        return StackedTrainer(self, self._model(lora_rank))
-
-    def _model(self, lora_rank: int) -> "SplitModel":
-        from cosim.learning.model import SplitModel
-
-        return SplitModel.load(
-            self.model.base,
-            self.lora.model_copy(update={"rank": lora_rank}),
-            task=self.shape.task,
-            num_labels=self.shape.num_labels,
-            dtype=self.model.dtype,
-            device=self.model.torch_device,
-            seed=stream(self.seed, "adapter").torch_seed(),
-        )

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from cosim.errors import CosimError, RecordError, ScenarioError
-from cosim.learning.store import Store, default_store
+from cosim.graph.store import Store, default_store
 from cosim.scenario.load import to_dict
 from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.engines import Engine

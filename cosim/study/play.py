@@ -13,8 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from cosim.errors import CosimError, RecordError
-from cosim.learning.store import Store
-from cosim.learning.turns import alone
+from cosim.graph.locks import locked
+from cosim.graph.store import Store
 from cosim.parts import make
 from cosim.record.folder import Record
 from cosim.run import resume, run
@@ -132,7 +132,7 @@ def play(task: Task) -> None:
     """
     scenario, folder = read_dict(task.scenario, "scenario"), Path(task.folder)
     store = None if task.store is None or task.timing_only else _store(task.store)
-    with alone(folder.parent, [(folder.name, "run")]):
+    with locked(folder.parent, [(folder.name, "run")]):
         if not (folder / "manifest.json").exists():
             run(scenario, folder, timing_only=task.timing_only, store=store)
             return
