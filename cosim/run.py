@@ -1,20 +1,16 @@
 """A scenario in, a run folder out."""
 
 import logging
-import os
-import subprocess
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import RecordError
+from cosim.errors import DivergedError, RecordError
 from cosim.learning.executor import Executor, TimingOnly
 from cosim.learning.payload import bits_are_known
 from cosim.learning.store import LostValueError, Store
+from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
 from cosim.scenario.load import change, load, paths_in, run_hash, to_toml
@@ -60,6 +56,9 @@ def run(
         If the scenario cannot run or the folder exists. Once the run has begun,
         whatever stops it leaves a folder marked ``failed`` with all that was
         recorded so far.
+    DivergedError
+        If a loss or an adapter is not finite any more; the folder is marked
+        ``diverged``, and has no adapter.
     """
     prepared = prepare(scenario)
     record = RunFolder.create(
@@ -70,7 +69,7 @@ def run(
             "seed": scenario.seed,
             "timing_only": timing_only,
             "scenario": run_hash(scenario),
-            **_origin(),
+            **origin([scenario, *(stage.scenario for stage in prepared.stages)]),
         },
     )
     with record.held():
@@ -91,20 +90,25 @@ def resume(
     Raises
     ------
     RecordError
-        If the folder is no run, the run is complete or still going on, or its
-        scenario was changed by hand.
+        If the folder is no run, the run is complete and undamaged or still going
+        on, or its scenario was changed by hand.
+    DivergedError
+        If the training diverges, as one that has diverged does again.
     """
-    record = Record.open(folder)
+    record = Record.open(folder, is_for_replay=True)
     _refuse_complete(record)
+    if record.status == "complete":
+        _log.warning("%s: is damaged; the run is played again", folder)
     prepared = prepare(scenario_of(record))
     resumed = RunFolder.reopen(record)
     with resumed.held():
-        _refuse_complete(Record.open(folder))  # another process may have ended it meanwhile
+        again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
+        _refuse_complete(again)
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
 
 
 def _refuse_complete(record: Record) -> None:
-    if record.status == "complete":
+    if record.status == "complete" and record.damaged_file() is None:
         raise RecordError(f"{record.path}: the run is complete; there is nothing to resume.")
 
 
@@ -122,7 +126,7 @@ def whatif(
     Parameters
     ----------
     folder
-        A complete run.
+        A complete run, or one whose training diverged.
     changes
         Settings by path.
     at_s
@@ -135,15 +139,21 @@ def whatif(
     Raises
     ------
     CosimError
-        If the run is not complete or was over by ``at_s``, its scenario was
+        If the run has not ended or was over by ``at_s``, its scenario was
         changed by hand, or the changes make a fault.
+    DivergedError
+        If the training diverges under the changes.
     """
     record = Record.open(folder)
     scenario = other_scenario(record, changes, at_s)
     timing_only = record.manifest["timing_only"]
     there = whatif_folder(record, scenario, out)
-    if out is None and (there / "manifest.json").is_file() and Record.open(there).status == "complete":
-        return there
+    if out is None and (there / "manifest.json").is_file():
+        known = Record.open(there)
+        if known.status == "diverged":
+            raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
+        if known.status == "complete":
+            return there
     return run(scenario, there, timing_only=timing_only, store=store, watch=watch)
 
 
@@ -161,7 +171,7 @@ def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | Non
         As :func:`whatif` does.
     """
     folder = record.path
-    if record.status != "complete":
+    if not record.has_ended:
         raise RecordError(f"{folder}: the run is {record.status}; end it first: cosim resume {folder}")
     scenario = scenario_of(record)
     if at_s is None:
@@ -222,7 +232,8 @@ def _play(
         return TimingOnly() if timing_only else prepared.lesson.executor(lora_rank, store)
 
     def keep_up(progress: Progress) -> None:
-        record.keep_up(world.log)
+        with record.writing():
+            record.keep_up(world.log)
         watch(progress)
 
     while True:
@@ -238,9 +249,7 @@ def _play(
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:
-            reason = str(fault) or type(fault).__name__
-            with suppress(OSError):  # the disk may be full; why the run stopped is what must be told
-                record.finish(world.log, "failed", reason=reason, **_outcome(world, store, began))
+            record.fail(world.log, fault, **_outcome(world, store, began))
             raise
         return record.path
 
@@ -258,20 +267,4 @@ def _outcome(world: World, store: Store | None, began: float) -> dict[str, Any]:
         "works": {"computed": world.num_computed, "recalled": world.num_recalled},
         "executor_fallback": world.fallback_reason,
         "store_warning": None if store is None else store.warning,
-    }
-
-
-@cache
-def _origin() -> dict[str, Any]:
-    """Return versions and commit, so that a record says what made it; looked up once in a process."""
-    names = ("cosim", "torch", "transformers", "peft", "numpy", "simpy", "pyarrow")
-    git = subprocess.run(
-        ["git", "-C", os.fspath(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {
-        "versions": {name: metadata.version(name) for name in names},
-        "commit": git.stdout.strip() or None,
     }

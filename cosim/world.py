@@ -12,9 +12,12 @@ from cosim.allocation.decision import Allocation
 from cosim.allocation.state import Amounts, CellState, Sparsity
 from cosim.compute.device import Device
 from cosim.decisions import Decisions
+from cosim.errors import DivergedError
+from cosim.files import write_whole
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
 from cosim.learning.executor import Executor
+from cosim.learning.finite import NotFiniteError, is_finite
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Training
 from cosim.learning.work import Output, Work
@@ -26,6 +29,18 @@ from cosim.units import NS_PER_S, Floats
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
+
+_WHAT = {
+    "train_loss": "the training loss",
+    "eval_loss": "the held-out loss",
+    "adapter": "the adapter",
+    "optimizer": "what the optimiser remembers",
+    "adapter_gradient": "the gradient",
+    "residual": "what joins the base",
+    "tensors": "what is received",
+    "memory": "what is held back",
+}
+"""What a value that is not finite is called, by its metric or field."""
 
 _SERVERS = {
     "main_uplink": MAIN_SERVER,
@@ -132,6 +147,7 @@ class World:
         self._executor: Executor | None = None
         self._watch = watch
         self._round = 1
+        self._local_steps = local_steps
         self._round_began_ns = 0
         self.decisions = Decisions(
             clients=clients,
@@ -260,16 +276,81 @@ class World:
         Returns ``keep`` as outputs to go on with, so that nothing below them is
         computed twice, and the values of ``read``; none where nothing is computed.
         What was to be measured by now is recorded, for the same reason.
+
+        Raises
+        ------
+        DivergedError
+            If the training has no finite numbers any more; what was measured before is recorded.
         """
         if self._executor is None:
             raise ValueError("a world is asked after it has begun")
         outputs = [output for *_, output in self._measured]
-        kept, values = self._executor.settle(keep, [*outputs, *read])
+        try:
+            kept, values = self._executor.settle(keep, [*outputs, *read])
+        except NotFiniteError as found:
+            self._record_known(found)
+            raise self._diverged(found) from found
         for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=False):
             self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
             self._of_round.setdefault(name, []).append(value)
         self._measured.clear()
         return kept, values[len(outputs) :]
+
+    def _record_known(self, found: NotFiniteError) -> None:
+        """Record what was measured up to the first value that is not finite, that value included."""
+        for time_ns, moment, actor, name, output in self._measured:
+            value = found.known.get((output.work.key, output.field))
+            if value is None:
+                return
+            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
+            if not is_finite(value):
+                return
+
+    def _diverged(self, found: NotFiniteError) -> DivergedError:
+        """Return the fault that says where in the run the first value was not finite."""
+        places, metrics = self._places(), {output: name for *_, name, output in self._measured}
+        placed = [(places[one.work.key], one) for one in found.outputs if one.work.key in places]
+        if not placed:  # asked before the round was played
+            steps = [(self._place_of_step(one.work), one) for one in found.outputs]
+            placed = [(place, one) for place, one in steps if place is not None]
+        (moment, actor), first = min(
+            placed or [((Moment(self._round), MAIN_SERVER), found.outputs[0])],
+            key=lambda one: (one[0][0].round, one[0][0].local_step or float("inf")),
+        )
+        value = found.known.get((first.work.key, first.field)) if first in metrics else None
+        name = metrics.get(first, first.field)
+        is_what = "has numbers that are not finite" if value is None else f"is {value:g}"
+        step = f", local step {moment.local_step}" if moment.local_step else ""
+        why = f"{_WHAT.get(name, name)} {is_what}"
+        if found.fault:
+            why += f", and nothing can be computed from that ({found.fault})"
+        way_out = "lower training.optimizer.learning_rate, or give the optimizer a max_grad_norm"
+        if moment.round == 0:
+            way_out = "nothing was trained yet, so look at the weights of the model"
+        if not found.fault:
+            way_out += '; training.on_divergence = "continue" goes on'
+        return DivergedError(f"round {moment.round}{step}, {actor}: the training diverged: {why}; {way_out}.")
+
+    def _places(self) -> dict[str, tuple[Moment, str]]:
+        """Return when in the training, and by whom, each work was measured or took its time, by its key."""
+        spans = self.log.spans
+        spans.settle()
+        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, strict=True)
+        places: dict[str, tuple[Moment, str]] = {}
+        for key, round_, local_step, actor in rows:
+            places.setdefault(key, (Moment(round_, local_step), actor))
+        return places | {output.work.key: (moment, actor) for _, moment, actor, _, output in self._measured}
+
+    def _place_of_step(self, work: Work) -> tuple[Moment, str] | None:
+        """Return when and whose an optimiser's step is, from what the work is told; None of other works."""
+        if "step" not in work.settings:
+            return None
+        round_, local_step = divmod(work.settings["step"], self._local_steps)
+        batches = (one.work.settings["batch"] for one in work.inputs if "batch" in one.work.settings)
+        rows = {row for batch in batches for row in batch["rows"]}
+        shares = zip(self.client_names, self.lesson.shares, strict=True)
+        whose = [name for name, share in shares if rows and rows <= set(share)]
+        return Moment(round_ + 1, local_step + 1), whose[0] if whose else MAIN_SERVER
 
     def plan(self) -> dict[str, Any] | None:
         """Return what was to be expected of the first decision, and record how far it is from the bound."""
@@ -375,7 +456,7 @@ class World:
         _, (files,) = self._executor.settle((), [self.adapter])
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
-            (folder / name).write_bytes(content)
+            write_whole(folder / name, content)
 
     @property
     def num_computed(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cosim"
 
 LINES = (
-    ("errors", "units"),
+    ("errors", "units", "files", "leaves", "words", "visible", "plugins"),
     ("rng", "parts"),
     ("distributions", "statistics"),
     ("kernel", "record"),
@@ -20,13 +20,14 @@ LINES = (
     ("world",),
     ("schemes",),
     ("scenario",),
+    ("origin",),
     ("run",),
     ("calibrate", "explain", "rank_choice", "sounding", "study"),
     ("cli",),
 )
 """A room imports only from lines above its own; rooms on one line do not know each other."""
 
-REPORT_KNOWS = {"errors", "units", "record", "statistics"}
+REPORT_KNOWS = {"errors", "files", "units", "leaves", "words", "visible", "record", "statistics"}
 KNOW_REPORT = {"sounding", "cli"}
 
 LINE = {room: number for number, rooms in enumerate(LINES) for room in rooms}

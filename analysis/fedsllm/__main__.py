@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from analysis.fedsllm.gaps import SMALL, constant_errors, descents, gaps
 from analysis.fedsllm.learning import centralized_losses, losses_per_rank
 from cosim.allocation.rounds import RoundsTable
 from cosim.calibrate import smoothed
+from cosim.errors import CosimError
 from cosim.learning.store import Store, default_store
 from cosim.report.looks import OWNER_COLOURS
 from cosim.scenario.load import load
@@ -295,4 +297,8 @@ def _learning(
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CosimError as fault:  # a training that diverged, say
+        print(fault, file=sys.stderr)
+        sys.exit(fault.exit_status)

@@ -14,8 +14,8 @@ from cosim.units import NS_PER_S
 from cosim.world import World
 
 
-def overview(prepared: Prepared) -> Iterator[str]:
-    """Return what would run, line by line, warnings last."""
+def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
+    """Return what would run, line by line, warnings last; ``switched`` is what other kinds kept and lost."""
     scenario, lesson = prepared.scenario, prepared.lesson
     shape, scheme = lesson.shape, scenario.scheme
     shares = [len(share) for share in lesson.shares]
@@ -40,6 +40,8 @@ def overview(prepared: Prepared) -> Iterator[str]:
     yield from _codecs(prepared)
     yield from _limit(prepared)
     yield from _decision(prepared)
+    for line in switched:
+        yield f"  changed    {line}"
     for line in warnings(scenario):
         yield f"  warning    {line}"
 

@@ -16,13 +16,14 @@ from cosim.study.design import num_points
 from cosim.study.engines.processes import cores
 from cosim.study.load import load_study
 from cosim.study.measures import Measure
-from cosim.study.paths import shown
 from cosim.study.pilot import estimate
 from cosim.study.plan import MOST_RUNS, Plan, make_plan
 from cosim.study.ranges import Steps
 from cosim.study.results import Results
 from cosim.study.settings import Vary
 from cosim.units import NS_PER_S
+from cosim.visible import show_line as print  # names may come from anybody
+from cosim.words import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -164,6 +165,7 @@ def carry_out(
     if results.table.num_rows:
         page, figure = write_report(folder)
         print(f"report: {page} and {figure.name}")
+    _tell_diverged(results)
     _tell_failures(results)
     return results
 
@@ -173,7 +175,7 @@ def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Call
     left, said = [True], set[str]()
 
     def warned(tally: Tally) -> None:
-        if left[0] and tally.latest is not None and tally.latest.values:
+        if left[0] and tally.latest is not None and tally.latest.values and not tally.latest.diverged:
             left[0] = False
             for one, value in zip(measures, tally.latest.values, strict=True):
                 if isnan(value) and one.kind == "metric":
@@ -185,6 +187,17 @@ def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Call
         watch(tally)
 
     return warned
+
+
+def _tell_diverged(results: Results) -> None:
+    """Warn of trainings that diverged: such runs have been made, and have no number."""
+    diverged = results.manifest["diverged"]
+    for one in diverged[:_MOST_FAILURES]:
+        where = f"{one['case']}, replication {one['replication']}"
+        print(f"warning: {where}: {one['reason']}", file=sys.stderr)
+    if diverged:
+        told = f"{count(len(diverged))} training(s) diverged and are in no mean; summary.csv counts them"
+        print(f"warning: {told}.", file=sys.stderr)
 
 
 def _tell_failures(results: Results) -> None:
@@ -329,15 +342,16 @@ def _watching() -> Iterator[Callable[[Tally], None]]:
     if not sys.stderr.isatty():
         yield _lines()
         return
-    from rich.console import Console
     from rich.live import Live
+
+    from cosim.report.terminal import PlainConsole
 
     latest: list[Tally] = []
 
     def table() -> Any:
         return _table(latest[0]) if latest else "starting"
 
-    with Live(console=Console(stderr=True), get_renderable=table, refresh_per_second=4):
+    with Live(console=PlainConsole(stderr=True), get_renderable=table, refresh_per_second=4):
         yield lambda tally: latest.__setitem__(slice(None), [tally])
 
 
@@ -360,6 +374,7 @@ def _state(tally: Tally) -> Iterator[tuple[str, str]]:
     yield "runs", f"{count(done)}/{count(tally.num_runs)}"
     yield "there before", count(tally.num_kept) if tally.num_kept else ""
     yield "failed", count(tally.num_failed) if tally.num_failed else ""
+    yield "diverged", count(tally.num_diverged) if tally.num_diverged else ""
     yield "replications", str(tally.replications)
     yield "still too wide", f"{count(len(tally.wide))} case(s)" if tally.wide else ""
     yield "works computed", count(tally.num_computed) if tally.num_computed else ""

@@ -236,4 +236,4 @@ class Federation:
     @cached_property
     def _told(self) -> Told:
         # ranks of clients are in the works of their sides
-        return Told(**self.aggregator.model_dump(mode="json", exclude={"client_ranks"}))
+        return Told.of(self.aggregator, frozenset({"client_ranks"}))

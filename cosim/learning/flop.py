@@ -19,7 +19,7 @@ is not charged for it. For one GPT-2 block on one sample of ``n`` tokens, width
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from cosim.learning.shape import BOTH_FACTORS, Factor, Linear, ModelShape
+from cosim.learning.shape import BOTH_FACTORS, Factor, Linear, ModelShape, check_cut
 
 
 @dataclass(frozen=True)
@@ -202,15 +202,6 @@ def server_memory_bytes(
     classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
     kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)
     return bytes_per_number * (weights + (2 + moments_per_weight) * trained + kept)
-
-
-def check_cut(shape: ModelShape, cut_layer: int) -> None:
-    """Raise a ValueError if a cut leaves one side without a block."""
-    if not 1 <= cut_layer < shape.num_layers:
-        raise ValueError(
-            f"cut_layer {cut_layer} leaves one side without a block; "
-            f"a model of {shape.num_layers} layers can be cut at 1 to {shape.num_layers - 1}"
-        )
 
 
 def _first_adapted(adapted_blocks: Collection[int] | None) -> int:

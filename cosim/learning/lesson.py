@@ -1,7 +1,7 @@
 """The lesson: everything that decides what is learned, apart from who acts when."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.batched import Batched
+from cosim.learning.code_identity import code_key, code_of
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
@@ -195,11 +196,13 @@ class Lesson:
 
         With a store, what it holds is recalled and what it does not is kept.
         """
+        goes_on = self.training.on_divergence == "continue"
 
         def computing(fetch: Fetch | None = None) -> Computing:
             if self.training.executor == "batched":
-                return Batched(lambda: self._stacked_trainer(lora_rank), self.max_group, fetch)
-            return Sequential(lambda: self._trainer(lora_rank), fetch)
+                trainer = partial(self._stacked_trainer, lora_rank)
+                return Batched(trainer, self.max_group, fetch, goes_on=goes_on)
+            return Sequential(partial(self._trainer, lora_rank), fetch, goes_on=goes_on)
 
         if store is None:
             return computing()
@@ -228,7 +231,13 @@ class Lesson:
         """What the executor adds to that which decides values, none for the one that computes one by one."""
         if self.training.executor == "sequential":
             return {}
-        return {"executor": self.training.executor, "slots": self.max_group, "activations": "fused"}
+        code = code_key("cosim.learning.batched", "cosim.learning.stacked")
+        return {
+            "executor": self.training.executor,
+            "slots": self.max_group,
+            "activations": "fused",
+            "code": code,
+        }
 
     @cached_property
     def model_hash(self) -> str:
@@ -237,8 +246,9 @@ class Lesson:
 
     @cached_property
     def key(self) -> str:
-        """A hash, hex, of model and data: what is learned from other ones has nothing in common with this."""
-        names = (self.model_hash, self.shape.task, self.tokens.content_key, self.seed)
+        """A hash, hex, of model, data and code: what is learned of others has nothing in common with this."""
+        code = code_of(self.model.base), code_key("cosim.learning.trainer")
+        names = (self.model_hash, *code, self.shape.task, self.tokens.key, self.seed)
         return blake2b(repr(names).encode(), digest_size=16).hexdigest()
 
     def _trainer(self, lora_rank: int) -> "Trainer":

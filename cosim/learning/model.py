@@ -8,7 +8,7 @@ adapter into the slots and runs the blocks directly.
 import os
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, filterwarnings
 
 import numpy as np
@@ -16,17 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cosim.files import write_whole
 from cosim.learning.adapter_files import adapter_files
-from cosim.learning.base import Base, Dtype
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts, cuda_devices
 from cosim.learning.families import take_apart
-from cosim.learning.flop import check_cut
 from cosim.learning.lora import Lora
 from cosim.learning.outputs import Outputs, last_positions_of, losses_of, targets_of
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, Task, check_cut
 from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge
 from cosim.rng import stream
+
+if TYPE_CHECKING:
+    from cosim.learning.base import Base, Dtype
 
 Adapter = dict[str, Tensor]
 """What is trained, by the names PEFT saves it under: LoRA factors, and a classifier's head."""
@@ -77,11 +79,11 @@ class SplitModel:
     @classmethod
     def load(
         cls,
-        base: Base,
+        base: "Base",
         lora: Lora,
         task: Task = "causal_lm",
         num_labels: int = 0,
-        dtype: Dtype = "float32",
+        dtype: "Dtype" = "float32",
         device: str = "cpu",
         seed: int = 0,
     ) -> "SplitModel":
@@ -361,7 +363,7 @@ class SplitModel:
         """Write the files of an adapter; ``PeftModel.from_pretrained(base_model, folder)`` loads them."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.adapter_files(adapter).items():
-            (folder / name).write_bytes(content)
+            write_whole(folder / name, content)
 
     def adapter_files(self, adapter: Adapter, residual: Adapter | None = None) -> dict[str, bytes]:
         """Return an adapter in PEFT's own format, by file name; the same adapter gives the same bytes.

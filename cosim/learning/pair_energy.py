@@ -5,18 +5,21 @@ Sums are in float64, whatever the factors are in.
 
 from collections.abc import Iterator, Sequence
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cosim.learning.model import Adapter
 from cosim.learning.rank_pairs import Bools, Floats, RankPairs
+
+if TYPE_CHECKING:
+    from cosim.learning.model import Adapter
 
 _Stack = tuple[tuple[int, ...], Tensor, Tensor]
 
 
-def stacks_of(pairs: RankPairs, adapter: Adapter) -> Iterator[_Stack]:
+def stacks_of(pairs: RankPairs, adapter: "Adapter") -> Iterator[_Stack]:
     """Return matrices of equal shape in one piece each.
 
     Returns
@@ -29,7 +32,7 @@ def stacks_of(pairs: RankPairs, adapter: Adapter) -> Iterator[_Stack]:
         yield numbers, a.double(), b.double().transpose(1, 2)
 
 
-def norm_energies(pairs: RankPairs, adapter: Adapter) -> Floats:
+def norm_energies(pairs: RankPairs, adapter: "Adapter") -> Floats:
     """Return the energy of each pair, (norm of b times norm of a) squared, shape (num_pairs,).
 
     All pairs together have the energy of BA only if those of A, or those of B,
@@ -38,7 +41,7 @@ def norm_energies(pairs: RankPairs, adapter: Adapter) -> Floats:
     return _by_pair(pairs, [(m, _rows(a, a) * _columns(b, b)) for m, a, b in _stacked(pairs, adapter)])
 
 
-def delta_energies(pairs: RankPairs, adapter: Adapter, reference: Adapter) -> Floats:
+def delta_energies(pairs: RankPairs, adapter: "Adapter", reference: "Adapter") -> Floats:
     """Return what is lost of each pair's product if the receiver keeps the reference, shape (num_pairs,).
 
     With b', a' of the adapter and b, a of the reference it is the squared norm
@@ -59,7 +62,7 @@ def delta_energies(pairs: RankPairs, adapter: Adapter, reference: Adapter) -> Fl
     return _by_pair(pairs, found)
 
 
-def coherence(pairs: RankPairs, adapter: Adapter) -> float:
+def coherence(pairs: RankPairs, adapter: "Adapter") -> float:
     """Return the largest abs(cos(b_i, b_j) cos(a_i, a_j)) of two pairs of one matrix, in [0, 1].
 
     With coherence mu, what is lost without w pairs lies within a factor 1 - mu (w - 1)
@@ -75,7 +78,7 @@ def coherence(pairs: RankPairs, adapter: Adapter) -> float:
 
 
 def covariance_error(
-    pairs: RankPairs, adapters: Sequence[Adapter], weights: Sequence[float], reference: Adapter
+    pairs: RankPairs, adapters: Sequence["Adapter"], weights: Sequence[float], reference: "Adapter"
 ) -> float:
     """Return how far the product of averaged factors is from the averaged product, relative to its step.
 
@@ -131,7 +134,7 @@ def energy_without(energies: Floats, chosen: Bools) -> float:
     return float(energies[~chosen].sum())
 
 
-def _stacked(pairs: RankPairs, adapter: Adapter) -> Iterator[_Stack]:
+def _stacked(pairs: RankPairs, adapter: "Adapter") -> Iterator[_Stack]:
     """Return matrices of equal shape in one piece each, as they are: A by rows, B by columns."""
     for numbers in pairs.stacks:
         modules = [pairs.modules[number] for number in numbers]

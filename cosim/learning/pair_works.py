@@ -4,26 +4,28 @@ None of them is an input of a work that trains: measuring changes nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cosim.learning.codec import Codec, Sending
-from cosim.learning.work import Output, Told, Work
+from cosim.parts import make
 
 if TYPE_CHECKING:
     from cosim.learning.model import Adapter
+    from cosim.learning.work import Output, Told, Work
 
-Describe = Callable[..., Work]
+Describe = Callable[..., "Work"]
 """Describes a work from its operation, its inputs and its settings."""
 
 
-def coherence(describe: Describe, adapter: Output) -> Output:
+def coherence(describe: Describe, adapter: "Output") -> "Output":
     """Return the largest coherence of two rank pairs of an adapter."""
     return describe("coherence", (adapter,)).out("coherence")
 
 
 def covariance_error(
-    describe: Describe, reference: Output, received: Sequence[Output], weights: Sequence[float]
-) -> Output:
+    describe: Describe, reference: "Output", received: Sequence["Output"], weights: Sequence[float]
+) -> "Output":
     """Return how far the product of averaged factors is from the averaged product, relative to its step.
 
     Parameters
@@ -39,26 +41,26 @@ def covariance_error(
     return work.out("covariance_error")
 
 
-def weighted_mean(describe: Describe, figures: Sequence[Output], weights: Sequence[float]) -> Output:
+def weighted_mean(describe: Describe, figures: Sequence["Output"], weights: Sequence[float]) -> "Output":
     """Return the mean of numbers the clients measured."""
     return describe("weighted_mean", figures, weights=list(weights)).out("mean")
 
 
 def pair_energies(
-    describe: Describe, codec: Codec, adapter: Output, reference: Output, memory: Output | None
-) -> Output:
+    describe: Describe, codec: "Told", adapter: "Output", reference: "Output", memory: "Output | None"
+) -> "Output":
     """Return what a client would lose without each rank pair, what it holds back included.
 
     The value is a table of one tensor, ``energies``, float64, shape (num_pairs,),
     in the numbering of :class:`~cosim.learning.rank_pairs.RankPairs`.
     """
     inputs = (adapter, reference) if memory is None else (adapter, reference, memory)
-    return describe("pair_energies", inputs, codec=Told(**codec.model_dump(mode="json"))).out("pairs")
+    return describe("pair_energies", inputs, codec=codec).out("pairs")
 
 
 def ideal_update(
-    describe: Describe, reference: Output, received: Sequence[Output], weights: Sequence[float]
-) -> Output:
+    describe: Describe, reference: "Output", received: Sequence["Output"], weights: Sequence[float]
+) -> "Output":
     """Return what a round would change if nothing were left out.
 
     The value is a table of tensors, float64: ``energies``, squares of the singular
@@ -94,14 +96,18 @@ def compute_weighted_mean(settings: Mapping[str, Any], *figures: float) -> dict[
     return {"mean": sum(share * one for share, one in zip(settings["weights"], figures, strict=True))}
 
 
-def compute_energies(
-    codec: Codec, adapter: "Adapter", reference: "Adapter", memory: "Adapter | None" = None
+def compute_pair_energies(
+    settings: Mapping[str, Any],
+    adapter: "Adapter",
+    reference: "Adapter",
+    memory: "Adapter | None" = None,
 ) -> dict[str, Any]:
     """Compute the work ``pair_energies``."""
     import torch
 
     from cosim.learning.codec.pairs import PairCodec
 
+    codec = _codec(settings["codec"])
     if not isinstance(codec, PairCodec):
         raise ValueError(f"codec {codec.kind!r} sends no rank pairs: nothing is known of their energies")
     wanted = adapter
@@ -122,6 +128,12 @@ def compute_ideal_update(
     energies, *rest = update_spectrum(pairs_of(reference), received, settings["weights"], reference)
     rests = torch.tensor(rest, dtype=torch.float64)
     return {"spectrum": {"energies": torch.from_numpy(energies), "rest": rests}}
+
+
+@lru_cache(maxsize=16)
+def _codec(told: "Told") -> Codec:
+    codec: Codec = make(Codec, told.settings)  # type: ignore[type-abstract]
+    return codec
 
 
 def _filled_up(adapter: "Adapter", like: "Adapter") -> "Adapter":

@@ -106,6 +106,10 @@ class TrainingSettings(Table):
     max_group
         Most mini-batches ``batched`` has under way at one time; without it, as
         many as the fast memory of the device suits.
+    on_divergence
+        What happens where a loss or an adapter is not finite any more: ``stop`` ends the
+        run there, with the status ``diverged``; ``continue`` goes on and records what
+        comes. It changes no value and no key.
     """
 
     batch_size: int = Field(default=8, gt=0)
@@ -113,3 +117,4 @@ class TrainingSettings(Table):
     evaluation_batch_size: int = Field(default=32, gt=0)
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
+    on_divergence: Literal["stop", "continue"] = "stop"

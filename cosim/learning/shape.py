@@ -307,6 +307,15 @@ class ModelShape:
         )
 
 
+def check_cut(shape: ModelShape, cut_layer: int) -> None:
+    """Raise a ValueError if a cut leaves one side without a block."""
+    if not 1 <= cut_layer < shape.num_layers:
+        raise ValueError(
+            f"cut_layer {cut_layer} leaves one side without a block; "
+            f"a model of {shape.num_layers} layers can be cut at 1 to {shape.num_layers - 1}"
+        )
+
+
 def _is_meant(linear: Linear, name: str) -> bool:
     return linear.name == name or linear.name.endswith(f".{name}")
 

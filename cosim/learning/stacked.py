@@ -8,18 +8,20 @@ clients takes it as it is.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from cosim.learning.data.batch import Batch
-from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import losses_of
 from cosim.learning.trainer import Trainer, deterministic, leaves_of, trained_of
-from cosim.learning.work import Work
+
+if TYPE_CHECKING:
+    from cosim.learning.lesson import Lesson
+    from cosim.learning.work import Work
 
 Value = TypeVar("Value", Tensor, dict[str, Tensor])
 
@@ -44,7 +46,7 @@ class StackedTrainer:
     The model is its own: its activations are fused.
     """
 
-    def __init__(self, lesson: Lesson, model: SplitModel) -> None:
+    def __init__(self, lesson: "Lesson", model: SplitModel) -> None:
         model.fuse_activations()  # what is wide enough for a group is bound by memory, not by arithmetic
         self._lesson = lesson
         self._model = model
@@ -56,12 +58,12 @@ class StackedTrainer:
             "whole_gradient": self._whole_gradient,
         }
 
-    def together(self, works: Sequence[Work], inputs: Sequence[list[Any]]) -> list[dict[str, Any]]:
+    def together(self, works: Sequence["Work"], inputs: Sequence[list[Any]]) -> list[dict[str, Any]]:
         """Return the fields of each work's value; works differ in clients and batches only."""
         with deterministic(self._lesson.model.torch_device):
             return self._operations[works[0].operation](works, *zip(*inputs, strict=True))
 
-    def __call__(self, work: Work, inputs: list[Any]) -> dict[str, Any]:
+    def __call__(self, work: "Work", inputs: list[Any]) -> dict[str, Any]:
         """Return the fields of a work's value."""
         if work.operation == "client_backward" and isinstance(inputs[2], Row):
             return self.together([work], [inputs])[0]
@@ -74,7 +76,7 @@ class StackedTrainer:
         return _apply(value.plain(), lambda tensor: tensor.detach().clone())
 
     def _client_forward(
-        self, works: Sequence[Work], adapters: Sequence[Any] = (), residuals: Sequence[Any] = ()
+        self, works: Sequence["Work"], adapters: Sequence[Any] = (), residuals: Sequence[Any] = ()
     ) -> list[dict[str, Any]]:
         leaves = leaves_of(stacked(adapters), works[0].settings.get("frozen")) if adapters else {}
         cut_layer, batch = works[0].settings["cut_layer"], self._batch(works)
@@ -83,7 +85,7 @@ class StackedTrainer:
         return _rows(len(works), activations=activations, leaves=leaves)
 
     def _server_exchange(
-        self, works: Sequence[Work], adapters: Sequence[Any], activations: Sequence[Any]
+        self, works: Sequence["Work"], adapters: Sequence[Any], activations: Sequence[Any]
     ) -> list[dict[str, Any]]:
         arrived, cut_layer = stacked(activations).detach(), works[0].settings["cut_layer"]
         wanted = {}
@@ -93,12 +95,12 @@ class StackedTrainer:
         return self._exchange(works, behind, arrived, cut_layer + 1, wanted)
 
     def _whole_gradient(
-        self, works: Sequence[Work], adapters: Sequence[Any], residuals: Sequence[Any] = ()
+        self, works: Sequence["Work"], adapters: Sequence[Any], residuals: Sequence[Any] = ()
     ) -> list[dict[str, Any]]:
         hidden, first_block = self._begin(works, self._model.shape.num_layers)
         return self._exchange(works, stacked(adapters), hidden, first_block, {}, _shared(residuals))
 
-    def _begin(self, works: Sequence[Work], last_block: int) -> tuple[Tensor, int]:
+    def _begin(self, works: Sequence["Work"], last_block: int) -> tuple[Tensor, int]:
         """Return what the frozen blocks in front make of all mini-batches, and the block that is next."""
         prefixes = [self._trainer.prefix(work.settings, last_block) for work in works]
         known = [prefix for prefix in prefixes if prefix is not None]
@@ -108,7 +110,7 @@ class StackedTrainer:
 
     def _exchange(
         self,
-        works: Sequence[Work],
+        works: Sequence["Work"],
         adapter: Adapter,
         hidden: Tensor,
         first_block: int,
@@ -134,7 +136,7 @@ class StackedTrainer:
 
     def _client_backward(
         self,
-        works: Sequence[Work],
+        works: Sequence["Work"],
         adapters: Sequence[Any],
         optimizers: Sequence[Any],
         activations: Sequence[Any],
@@ -151,7 +153,7 @@ class StackedTrainer:
         return self._steps(works, stacked(adapters), stacked(optimizers), found)
 
     def _steps(
-        self, works: Sequence[Work], adapter: Adapter, optimizer: dict[str, Tensor], gradients: Adapter
+        self, works: Sequence["Work"], adapter: Adapter, optimizer: dict[str, Tensor], gradients: Adapter
     ) -> list[dict[str, Any]]:
         """Return each client's side after its step: in one go where every number steps by itself."""
         rule, count, settings = self._lesson.training.optimizer, len(works), works[0].settings
@@ -191,7 +193,7 @@ class StackedTrainer:
         out: Tensor = vmap(run, in_dims=(0, 0, None if is_shared else 0))(leaves, hidden, mask)
         return out
 
-    def _batch(self, works: Sequence[Work]) -> Batch:
+    def _batch(self, works: Sequence["Work"]) -> Batch:
         """Return all mini-batches as one, work by work."""
         return self._lesson.tokens.train.batch(
             [row for work in works for row in work.settings["batch"]["rows"]]

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from math import exp, inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,20 +13,16 @@ from cosim.learning.aggregator import Server
 from cosim.learning.aggregator.sums import factor_of, mean_of_given, only, truncated, weighted_sum
 from cosim.learning.codec import Codec, Sending
 from cosim.learning.data.batch import Batch
-from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import Outputs
-from cosim.learning.pair_works import (
-    compute_coherence,
-    compute_covariance,
-    compute_energies,
-    compute_ideal_update,
-    compute_weighted_mean,
-)
 from cosim.learning.prefixes import Prefixes
 from cosim.learning.regularizer import Regularizer
-from cosim.learning.work import Told, Work
+from cosim.learning.work import OPERATIONS
 from cosim.parts import Part, make
+
+if TYPE_CHECKING:  # what a lesson holds has keys of its own
+    from cosim.learning.lesson import Lesson
+    from cosim.learning.work import Told, Work
 
 _SINGLE = "activations"  # activations and their gradient travel alone, under one name
 _MOST_LOSS = 709.0  # e to a little more is beyond floats
@@ -38,7 +35,7 @@ class Trainer:
     given stays as it was, and no global random state is read or left changed.
     """
 
-    def __init__(self, lesson: Lesson, model: SplitModel) -> None:
+    def __init__(self, lesson: "Lesson", model: SplitModel) -> None:
         self._lesson = lesson
         self._model = model
         self._slab = Slab()
@@ -60,17 +57,18 @@ class Trainer:
             "evaluate": self._evaluate,
             "mean_evaluation": self._mean_evaluation,
             "export": self._export,
-            "coherence": compute_coherence,
-            "covariance": compute_covariance,
-            "weighted_mean": compute_weighted_mean,
-            "pair_energies": self._pair_energies,
-            "ideal_update": compute_ideal_update,
         }
 
-    def __call__(self, work: Work, inputs: list[Any]) -> dict[str, Any]:
+    def __call__(self, work: "Work", inputs: list[Any]) -> dict[str, Any]:
         """Return the fields of a work's value."""
         with deterministic(self._lesson.model.torch_device):
-            return self._operations[work.operation](work.settings, *inputs)
+            return self._operation(work.operation)(work.settings, *inputs)
+
+    def _operation(self, name: str) -> Callable[..., dict[str, Any]]:
+        """Return what computes an operation: a method here, or a function of the module it is of."""
+        if name not in self._operations:
+            self._operations[name] = getattr(import_module(OPERATIONS[name]), f"compute_{name}")
+        return self._operations[name]
 
     def _start(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         whole = self._model.initial_adapter()
@@ -254,9 +252,6 @@ class Trainer:
     def _export(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
         return {"files": self._model.adapter_files(*_with_residual(settings, adapters))}
 
-    def _pair_energies(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
-        return compute_energies(self._part(Codec, settings["codec"]), *adapters)
-
     def step(
         self,
         settings: Mapping[str, Any],
@@ -271,7 +266,7 @@ class Trainer:
         )
         return {"adapter": adapter | self._slab.put(stepped), "optimizer": self._slab.put(optimizer)}
 
-    def _part(self, base: Any, told: Told) -> Any:
+    def _part(self, base: Any, told: "Told") -> Any:
         """Return the part a work is told of, made once."""
         key = base, repr(told)
         if key not in self._parts:

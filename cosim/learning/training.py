@@ -12,6 +12,7 @@ from cosim.learning.amounts import (
     whole_amounts,
     whole_amounts_of,
 )
+from cosim.learning.code_identity import code_of
 from cosim.learning.codec import Codec
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.lesson import Lesson
@@ -19,7 +20,6 @@ from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.sides import Exchange, LocalRound, LocalStep, Side
 from cosim.learning.work import Describer, Output, Told, Work
-from cosim.parts import Part
 from cosim.rng import stream
 
 
@@ -39,6 +39,8 @@ class Training:
     ----------
     cuts
         Blocks each client keeps.
+    told
+        Returns a part as works are told of it.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class Training:
         self._split = cache(partial(split_amounts_of, lesson))
         self._split_in = lru_cache(maxsize=2)(self._split_amounts_in)
         self._whole = cache(partial(whole_amounts_of, lesson, lora_rank))
-        self.optimizer = Told(**lesson.training.optimizer.model_dump(mode="json"))
+        self.told = cache(Told.of)
+        self.optimizer = self.told(lesson.training.optimizer)
         self._draws = [
             BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
             for client, share in enumerate(lesson.shares)
@@ -86,14 +89,14 @@ class Training:
     def _base(self) -> Told:
         """What decides numbers that no adapter does."""
         lesson = self.lesson
-        return Told(
-            base=lesson.model.base.content_key(),
-            dtype=lesson.model.dtype,
-            device=lesson.model.torch_device,
-            torch=_version("torch"),
-            transformers=_version("transformers"),
-            **lesson.executor_settings,
-        )
+        settings = {
+            "base": lesson.model.base.content_key(),
+            "dtype": lesson.model.dtype,
+            "device": lesson.model.torch_device,
+            "torch": _version("torch"),
+            "transformers": _version("transformers"),
+        }
+        return Told(settings | lesson.executor_settings, code_of(lesson.model.base))
 
     @cached_property
     def whole(self) -> WholeAmounts:
@@ -122,6 +125,7 @@ class Training:
             (),
             part=part,
             base=lesson.model.base.content_key(),
+            base_code=code_of(lesson.model.base),
             task=lesson.shape.task,
             num_labels=lesson.shape.num_labels,
             dtype=lesson.model.dtype,
@@ -235,7 +239,7 @@ class Training:
         work = self.describe(
             "transmit",
             (tensors, *given.values()),
-            codec=told_part(codec),
+            codec=self.told(codec),
             given=tuple(given),
             keep_ratio=keep_ratio if codec.keeps_ratio else None,
             seed=chance.torch_seed() if codec.needs_chance else None,
@@ -284,7 +288,7 @@ class Training:
         return self.describe(
             "evaluate",
             (*adapters, *_if_any(residual)),
-            data=self.lesson.tokens.content_key,
+            data=self.lesson.tokens.key,
             batch_size=self.lesson.training.evaluation_batch_size,
             **_has(residual),
         )
@@ -318,7 +322,7 @@ class Training:
     ) -> Side:
         told = {}
         if regularizer is not None and not regularizer.is_none:
-            told["regularizer"] = told_part(regularizer)
+            told["regularizer"] = self.told(regularizer)
         work = self.describe(
             "update",
             (side.adapter, side.optimizer, *gradients),
@@ -346,7 +350,7 @@ class Training:
         """Name a mini-batch by its content: the data and the rows drawn."""
         share = self.lesson.shares[client]
         rows = [share[row] for row in self._draws[client].rows(step).tolist()]
-        return Told(data=self.lesson.tokens.content_key, rows=rows)
+        return Told({"data": self.lesson.tokens.key, "rows": rows})
 
     def _dropout(self, client: int, step: int) -> int | None:
         if self.lesson.lora.dropout == 0.0:
@@ -361,12 +365,6 @@ def _if_any(output: Output | None) -> tuple[Output, ...]:
 def _has(residual: Output | None) -> dict[str, bool]:
     """Return what a work is told whose last input is what is merged into the base."""
     return {} if residual is None else {"residual": True}
-
-
-@cache
-def told_part(part: Part) -> Told:
-    """Return the settings of a part as a work is told them."""
-    return Told(**part.model_dump(mode="json"))
 
 
 @cache

@@ -1,17 +1,20 @@
 """What a round would change of a model if nothing were left out, and what averaging factors adds to it."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from cosim.learning.model import Adapter
 from cosim.learning.pair_energy import product_energy, stacks_of
 from cosim.learning.rank_pairs import Floats, RankPairs
 
+if TYPE_CHECKING:
+    from cosim.learning.model import Adapter
+
 
 def update_spectrum(
-    pairs: RankPairs, adapters: Sequence[Adapter], weights: Sequence[float], reference: Adapter
+    pairs: RankPairs, adapters: Sequence["Adapter"], weights: Sequence[float], reference: "Adapter"
 ) -> tuple[Floats, float, float]:
     """Return the spectrum of the ideal update of a round, and the covariance energy.
 

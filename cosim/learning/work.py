@@ -5,35 +5,40 @@ key is a hash of everything that decides its value and of nothing about time,
 radio or device speed, so two runs that meet the same key have the same value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count
 from typing import Any, NamedTuple
 
+from cosim.learning.code_identity import code_key, code_of
+from cosim.parts import Part
+
+_TRAINER, _PAIRS = "cosim.learning.trainer", "cosim.learning.pair_works"
+
 OPERATIONS = {
-    "start": 1,
-    "client_forward": 1,
-    "server_exchange": 1,
-    "client_backward": 1,
-    "transmit": 1,
-    "whole_gradient": 1,
-    "update": 1,
-    "select": 1,
-    "aggregate": 1,
-    "distribute": 1,
-    "merge": 1,
-    "part": 1,
-    "evaluate": 1,
-    "coherence": 1,
-    "covariance": 1,
-    "weighted_mean": 1,
-    "pair_energies": 1,
-    "ideal_update": 1,
-    "mean_evaluation": 1,
-    "export": 1,
+    "start": _TRAINER,
+    "client_forward": _TRAINER,
+    "server_exchange": _TRAINER,
+    "client_backward": _TRAINER,
+    "transmit": _TRAINER,
+    "whole_gradient": _TRAINER,
+    "update": _TRAINER,
+    "select": _TRAINER,
+    "aggregate": _TRAINER,
+    "distribute": _TRAINER,
+    "merge": _TRAINER,
+    "part": _TRAINER,
+    "evaluate": _TRAINER,
+    "coherence": _PAIRS,
+    "covariance": _PAIRS,
+    "weighted_mean": _PAIRS,
+    "pair_energies": _PAIRS,
+    "ideal_update": _PAIRS,
+    "mean_evaluation": _TRAINER,
+    "export": _TRAINER,
 }
-"""Version of each operation; a change of what one computes must raise its number."""
+"""The module that computes each operation: its code is part of the key, and nothing else computes it."""
 
 KEPT = "kept"
 """In the place of an operation: this work stands for a value that is kept under its key."""
@@ -69,11 +74,24 @@ class Work:
 
 
 class Told:
-    """Settings many works are told, written out once: their repr takes longer than the rest of a key."""
+    """Settings many works are told, written out once: their repr takes longer than the rest of a key.
 
-    def __init__(self, **settings: Any) -> None:
-        self.settings = settings
-        self._repr = repr(settings)
+    Parameters
+    ----------
+    settings
+        Plain values by name.
+    code
+        Hash of the code that makes something of them, where it is not that of the operation.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], code: str | None = None) -> None:
+        self.settings = dict(settings)
+        self._repr = repr(self.settings if code is None else (self.settings, code))
+
+    @classmethod
+    def of(cls, part: Part, exclude: frozenset[str] = frozenset()) -> "Told":
+        """Return a part as works are told of it: its settings, and the code they are settings of."""
+        return cls(part.model_dump(mode="json", exclude=set(exclude)), code_of(part))
 
     def __repr__(self) -> str:
         return self._repr
@@ -94,11 +112,13 @@ class Describer:
 
     def __init__(self) -> None:
         self._order = count()
+        codes = {module: code_key(module) for module in set(OPERATIONS.values())}
+        self._codes = {operation: codes[module] for operation, module in OPERATIONS.items()}
 
     def describe(self, operation: str, inputs: Sequence[Output], **settings: Any) -> Work:
         """Return the work; nothing is computed."""
         read = [(one.work.key, one.field) for one in inputs]
         # repr of plain numbers and texts is exact, and several times faster than json
-        content = repr((operation, OPERATIONS[operation], read, settings))
+        content = repr((operation, self._codes[operation], read, settings))
         key = blake2b(content.encode(), digest_size=16).hexdigest()
         return Work(operation, tuple(inputs), settings, key, next(self._order))

@@ -79,12 +79,7 @@ def _what(one: ErrorDetails, root: type[BaseModel]) -> str:
         return str(context["error"])
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"must be a table, got {one['input']!r}"
-    message = one["msg"].removeprefix("Input ").removeprefix("should")
-    return (
-        f"should{message}, got {one['input']!r}"
-        if message != one["msg"]
-        else f"{message}, got {one['input']!r}"
-    )
+    return f"{one['msg'].removeprefix('Input ')}, got {one['input']!r}"
 
 
 def _known_settings(loc: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:

@@ -82,7 +82,7 @@ class AdapterUploads:
         asked = {
             client: pair_works.pair_energies(
                 federation.training.describe,
-                self.codec,
+                federation.training.told(self.codec),
                 federation.upload(client, round_),
                 federation.reference(client, round_),
                 self._memories.get((client, factors)),

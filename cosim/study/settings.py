@@ -39,6 +39,7 @@ from pydantic import (
 )
 
 from cosim.parts import OneOf, Table
+from cosim.scenario.limits import FolderName
 from cosim.study.measures import Measure, from_text
 from cosim.study.measures.total_s import TotalS
 from cosim.study.paths import Settings, spelt
@@ -242,7 +243,7 @@ class Study(Table):
         What varies.
     """
 
-    name: str = Field(min_length=1, pattern=r"^[^./\\][^/\\]*$")
+    name: FolderName
     description: str = ""
     base: Path
     paths_from: Path | None = None

@@ -14,6 +14,7 @@ import pytest
 from cosim.cli import answer
 from cosim.errors import RecordError
 from cosim.learning.store import Store
+from cosim.record.digests import sealed
 from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.run import run
@@ -425,7 +426,7 @@ def made(unbroken, tmp_path):
 
 def spoil(folder, **entries):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, **entries}))
+    (folder / "manifest.json").write_bytes(sealed({**manifest, **entries}))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from cosim.learning.codec.none import Plain
 from cosim.learning.codec.pairs import pairs_of
 from cosim.learning.codec.soft import Soft
 from cosim.learning.pair_energy import coherence, covariance_error
-from cosim.learning.work import Describer
+from cosim.learning.work import Describer, Told
 
 SHAPES = {
     "h.0.attn.lora_A.weight": (4, 7),
@@ -48,9 +48,9 @@ def test_each_figure_has_a_work_of_its_own():
         pair_works.covariance_error(describe, reference, [one, two], [0.5, 0.5]),
         pair_works.covariance_error(describe, reference, [one, two], [0.4, 0.6]),
         pair_works.covariance_error(describe, one, [one, two], [0.4, 0.6]),
-        pair_works.pair_energies(describe, Soft(), one, reference, None),
-        pair_works.pair_energies(describe, Soft(), one, reference, two),
-        pair_works.pair_energies(describe, Soft(importance="norm"), one, reference, two),
+        pair_works.pair_energies(describe, Told.of(Soft()), one, reference, None),
+        pair_works.pair_energies(describe, Told.of(Soft()), one, reference, two),
+        pair_works.pair_energies(describe, Told.of(Soft(importance="norm")), one, reference, two),
         pair_works.weighted_mean(describe, [one, two], [0.4, 0.6]),
     ]
     assert len({output.work.key for output in found}) == len(found)
@@ -92,11 +92,11 @@ def test_energies_count_what_is_held_back():
     memory = drawn(5, 0.2)
     whole = {name: tensor + memory[name] for name, tensor in moved(1).items()}
     for codec, wanted in ((Soft(), whole), (Soft(error_feedback=False), moved(1))):
-        found = pair_works.compute_energies(codec, moved(1), drawn(0), memory)
+        found = pair_works.compute_pair_energies({"codec": Told.of(codec)}, moved(1), drawn(0), memory)
         expected = codec.energies(Sending(wanted, drawn(0)))
         assert np.array_equal(found["pairs"]["energies"].numpy(), expected)
 
 
 def test_a_codec_without_pairs_has_no_energies():
     with pytest.raises(ValueError, match="'none' sends no rank pairs"):
-        pair_works.compute_energies(Plain(), moved(1), drawn(0))
+        pair_works.compute_pair_energies({"codec": Told.of(Plain())}, moved(1), drawn(0))

@@ -16,9 +16,9 @@ OLDEST_WITHOUT_SCRIPTS = 4
 class Hub(DataSource):
     """Texts of a data set on the Hugging Face hub, fetched once and kept in the hub's own cache.
 
-    Scripts of a data set never run: ``datasets`` has none from version 4 on, and an older one
-    is refused. Without ``revision`` the newest state is
-    taken, and a later run may meet other texts; its keys then differ too.
+    Scripts of a data set never run: ``datasets`` from version 4 on has none, and an older one is
+    refused. Without ``revision`` the newest state is taken, and a later run may meet other texts; its
+    keys then differ too.
     """
 
     kind: Literal["hub"] = "hub"

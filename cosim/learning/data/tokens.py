@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosim.errors import ScenarioError
+from cosim.learning.code_identity import code_key, code_of
 from cosim.learning.data import Corpus, DataSource, Example
 from cosim.learning.data.batch import IGNORED, Batch
 from cosim.learning.data.tokenizer import Tokenizer
@@ -138,6 +139,12 @@ class TokenCorpus:
             (self.special.bos, self.special.eos, self.special.pad),
             (self.sequence_length, self.task, self.loss_on, self.prompt_end),
         ]
+        return blake2b(repr(words).encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def key(self) -> str:
+        """A hash, hex, of all that, and of the code that reads and tokenises it."""
+        words = self.content_key, code_key("cosim.learning.data.tokens"), code_of(self.source)
         return blake2b(repr(words).encode(), digest_size=16).hexdigest()
 
     @cached_property
