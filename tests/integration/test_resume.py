@@ -341,16 +341,16 @@ def test_a_folder_whose_manifest_makes_no_sense_is_not_resumed(content, stopped)
 def test_a_run_folder_on_a_full_disk_is_told_and_resumed_when_there_is_space(
     scenario, unbroken, tmp_path, monkeypatch
 ):
-    replace = Path.replace
+    replace = os.replace
 
-    def full(self, target):
-        if self.name == ".metrics.parquet":
+    def full(source, target):
+        if Path(target).name == "metrics.parquet":
             raise OSError(28, os.strerror(28))
-        return replace(self, target)
+        return replace(source, target)
 
     store = Store(tmp_path / "store")
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(RecordError, match=r"cannot be written: No space left on device; .* cosim resume"):
             run(scenario, tmp_path / "run", store=store)
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "running"
