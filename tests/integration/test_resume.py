@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cosim.errors import RecordError, ScenarioError
+from cosim.errors import RecordError
 from cosim.learning.store import Store
 from cosim.record.folder import Record
 from cosim.rng import stream
@@ -353,6 +353,6 @@ def test_a_run_folder_on_a_full_disk_is_told_and_resumed_when_there_is_space(
         patch.setattr(os, "replace", full)
         with pytest.raises(RecordError, match=r"cannot be written: No space left on device; .* cosim resume"):
             run(scenario, tmp_path / "run", store=store)
-    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "running"
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "failed"
     assert_ends_like(unbroken, tmp_path, scenario)
     assert Record.open(tmp_path / "run").manifest["works"]["computed"] == 0
