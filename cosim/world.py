@@ -61,7 +61,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run tells while it goes; ``measured`` are means over the latest round that has them."""
+    """How far a run is; ``measured`` are means over this round, of what was measured in it."""
 
     round: int
     simulated_ns: int
@@ -172,7 +172,6 @@ class World:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
         self._measured: list[tuple[int, Moment, str, str, Output]] = []
         self._of_round: dict[str, list[float]] = {}
-        self._last_measured: dict[str, float] = {}
 
     @property
     def cell(self) -> Cell:
@@ -469,10 +468,10 @@ class World:
         if self._executor is None:
             raise ValueError("a world is settled after it has begun")
         kept, _ = self.ask(keep, ())
-        self._last_measured.update({name: fmean(several) for name, several in self._of_round.items()})
+        measured = {name: fmean(several) for name, several in self._of_round.items()}
         self._of_round.clear()
         self._round = round_ + 1
-        self._watch(Progress(round_, self.clock.now, len(self.log.spans), dict(self._last_measured)))
+        self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured))
         return kept
 
     def save_adapter(self, folder: Path) -> None:

@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from cosim.cli.streams import lead_nowhere, steady
 from cosim.errors import CosimError
 from cosim.visible import show_line, visible
+from cosim.words import clipped
 
 TRACEBACK = "COSIM_TRACEBACK"
 """Set to anything, an unforeseen error shows where it came from."""
+
+
+_LONGEST_LINE = 2000
 
 
 def main() -> None:
@@ -109,7 +113,8 @@ class _Lines(logging.Handler):
 
 
 def _tell(lines: str) -> None:
-    print(visible(lines, keep="\n"), file=sys.stderr)
+    told = "\n".join(clipped(line, _LONGEST_LINE) for line in lines.splitlines())
+    print(visible(told, keep="\n"), file=sys.stderr)
 
 
 def _one_line(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cosim.errors import CosimError, ScenarioError
 from cosim.report.quantities import count, duration
 from cosim.scenario.build import prepare
+from cosim.scenario.differences import event_switches
 from cosim.study.conduct import Tally, conduct
 from cosim.study.design import num_points
 from cosim.study.engines.processes import cores
@@ -36,6 +37,7 @@ _MOST_VALUES = 8
 _MOST_CASES = 24
 _MOST_FACTORS = 4
 _MOST_FAILURES = 10
+_MOST_UNLIKE = 24
 
 
 class FailedRunsError(CosimError):
@@ -64,6 +66,7 @@ def overview(plan: Plan) -> Iterator[str]:
     yield f"  base       {study.base}" + (", no tensor is computed" if study.timing_only else "")
     for number, told in enumerate(_varied(study.vary)):
         yield f"  {'' if number else 'varies':<10} {told}"
+    yield from _unlike(plan)
     yield f"  measures   {', '.join(one.name for one in study.measures)}"
     more = f", until {study.until} of {study.measures[0].name}, at most {study.max_replications}"
     yield f"  repeated   {study.replications} times{more if study.until else ''}"
@@ -72,6 +75,23 @@ def overview(plan: Plan) -> Iterator[str]:
         by_settings = {} if isinstance(study.baseline, str) else study.baseline
         told = ", ".join(f"{path} = {shown(value)}" for path, value in by_settings.items())
         yield f"  baseline   {told or study.baseline}: {count(compared)} case(s) are compared with it"
+
+
+def _unlike(plan: Plan) -> Iterator[str]:
+    """Return what cases with other kinds kept and lost, and in what they differ that nobody varied."""
+    lines = [("changed", str(one)) for one in plan.switches]
+    lines += [("changed", f"at {at_s:g} s, {one}") for at_s, one in event_switches(plan.base)]
+    lines += [
+        ("warning", f"cases differ in what nobody varied: {one}")
+        for one in plan.unvaried
+        if not one.is_default
+    ]
+    own = [str(one) for one in plan.unvaried if one.is_default]
+    lines += [("unvaried", f"only in some of the kinds, by default: {_some(own)}")] if own else []
+    for what, told in lines[:_MOST_UNLIKE]:
+        yield f"  {what:<10} {told}"
+    if len(lines) > _MOST_UNLIKE:
+        yield f"  {'':<10} and {count(len(lines) - _MOST_UNLIKE)} more such lines"
 
 
 def _varied(vary: Vary) -> Iterator[str]:
@@ -219,6 +239,7 @@ def _show(results: Results) -> None:
     import csv
 
     from cosim.report.study.record import StudyRecord
+    from cosim.report.study.unlike import unvaried_lines
     from cosim.report.terminal import on_stdout, say
 
     with (results.path / "summary.csv").open(newline="", encoding="utf-8") as file:
@@ -235,6 +256,8 @@ def _show(results: Results) -> None:
     over = f"{sure} intervals over {manifest['replications']} runs"
     say(console, f"{manifest['name']}: {first['name']}{unit}, {over}")
     record = StudyRecord.open(results.path)
+    for line in unvaried_lines(manifest):
+        say(console, line)
     if record.is_sampled:
         for line in _ranked(record, first["name"]):
             say(console, line)

@@ -111,14 +111,15 @@ def differences(settings: Mapping[str, tuple[Any, Any]]) -> str:
     Examples
     --------
     >>> differences({"radio.fading.k_factor": (3.0, None), "seed": (1, 2)})
-    'radio.fading.k_factor 3 -> none; seed 1 -> 2'
+    'radio.fading.k_factor 3 -> (not there); seed 1 -> 2'
     """
-    told = [
-        f"{clipped(path)} {' -> '.join('none' if one is None else clipped(shown(one)) for one in both)}"
-        for path, both in settings.items()
-    ]
+    told = [f"{clipped(path)} {_value(was)} -> {_value(now)}" for path, (was, now) in settings.items()]
     more = f"; and {count(len(told) - _MOST_SETTINGS)} more" if len(told) > _MOST_SETTINGS else ""
     return "; ".join(told[:_MOST_SETTINGS]) + more
+
+
+def _value(value: Any) -> str:
+    return "(not there)" if value is None else clipped(shown(value))
 
 
 def _settings(record: Record) -> dict[str, Any]:

@@ -134,7 +134,7 @@ def _switches(
             if old is None or new is None:
                 continue
             one = _switch(place, (was, now), (old, new), asked)
-            if old is not new or one.lost:
+            if one.lost or (old is not new and (one.kept or one.defaults)):
                 yield one
             inside = was if old is new else [one for one in was if _is_inside(f"{place}.{one}", asked)]
             inner = {one: was[one] for one in inside}

@@ -127,6 +127,8 @@ class StudyFolder:
             "measures": [
                 {"name": one.name, "unit": one.unit, "better": one.better} for one in study.measures
             ],
+            "switches": [str(one) for one in plan.switches],
+            "unvaried": [one.entry() for one in plan.unvaried],
             "cases": [
                 {
                     "name": case.name,

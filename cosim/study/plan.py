@@ -1,7 +1,7 @@
 """The plan: every case of a study as a scenario, checked, and which runs it takes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -12,12 +12,14 @@ from cosim.errors import CosimError, ScenarioError
 from cosim.leaves import is_asked, named
 from cosim.scenario.differences import Switch, has_setting, written_switches
 from cosim.scenario.faults import did_you_mean
+from cosim.scenario.inputs import digests
 from cosim.scenario.load import change, load, run_hash, to_dict
 from cosim.scenario.settings import Scenario
 from cosim.study.design import Point, factors, num_points, points
 from cosim.study.paths import Settings, at
 from cosim.study.settings import Study
 from cosim.study.unvaried import Unvaried, unvaried
+from cosim.words import short
 
 MOST_RUNS = 10_000
 """More runs than these are only made if the user says so."""
@@ -49,6 +51,8 @@ class Case:
         The case it is compared with, by name.
     role, row
         Its part in a Sobol design.
+    inputs
+        Hashes of the files that its scenario names, by setting.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Case:
     baseline: str | None = None
     role: str = ""
     row: int = -1
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def replication(self, number: int) -> Scenario:
         """Return what a replication plays: the same under another seed."""
@@ -200,7 +205,7 @@ def _refuse_same_names(study: Study, drawn: list[Point]) -> None:
     for one in drawn:
         if one.name in seen:
             raise ScenarioError(
-                f"{study.name}: vary: two cases are named {one.name!r}; give each a name of its own."
+                f"{study.name}: vary: two cases are named {short(one.name)}; give each a name of its own."
             )
         seen.add(one.name)
 
@@ -217,7 +222,15 @@ def _cases(study: Study, base: Scenario, drawn: list[Point]) -> Iterator[Case]:
             if len(found) >= _MOST_FAULTS:
                 break
             continue
-        yield Case(one.name, one.settings, scenario, _folder(one.name, scenario), role=one.role, row=one.row)
+        yield Case(
+            one.name,
+            one.settings,
+            scenario,
+            _folder(one.name, scenario),
+            role=one.role,
+            row=one.row,
+            inputs=digests(scenario),
+        )
     if found:
         raise ScenarioError("\n".join(list(found)[:_MOST_FAULTS]))
 
@@ -285,7 +298,7 @@ def _with_baselines(study: Study, paths: tuple[str, ...], cases: list[Case]) -> 
     if isinstance(baseline, str):
         if baseline not in names:
             raise ScenarioError(
-                f"{study.name}: baseline: no case is named {baseline!r}; "
+                f"{study.name}: baseline: no case is named {short(baseline)}; "
                 f"there are {_some(names)}{did_you_mean(baseline, names)}."
             )
         yield from (replace(case, baseline=baseline) for case in cases)
@@ -300,9 +313,9 @@ def _with_baselines(study: Study, paths: tuple[str, ...], cases: list[Case]) -> 
     for case in cases:
         other = by_factors.get(_key(case.settings | baseline, paths))
         if other is None:
-            told = ", ".join(f"{path} = {value!r}" for path, value in baseline.items())
+            told = ", ".join(f"{path} = {short(value)}" for path, value in baseline.items())
             raise ScenarioError(
-                f"{study.name}: baseline: no case has {told} and is otherwise like {case.name!r}; "
+                f"{study.name}: baseline: no case has {told} and is otherwise like {short(case.name)}; "
                 "name values that are among those varied, or one case by its name."
             )
         yield replace(case, baseline=other)

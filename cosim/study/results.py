@@ -14,7 +14,11 @@ Their columns are a contract with other programs; ``FORMAT`` counts their versio
     ``format``, ``name``, ``status`` (running, complete, stopped), ``plan`` (a hash),
     ``versions``, ``seeds``, ``replications``, ``confidence``, ``interval``, ``tight``
     (whether ``until`` was reached; null without it), ``factors``, ``measures`` with
-    ``unit`` and ``better``, ``cases`` with ``name``, ``folder``, ``baseline``, ``settings``,
+    ``unit`` and ``better``, ``switches`` (what cases with other kinds than the base
+    kept and lost, a line each), ``unvaried`` (settings that differ between cases though
+    nobody varied them: ``path``, ``levels`` with ``value``, first ``case`` and number of
+    ``cases``, ``default`` where only some kinds have it and leave it so, ``told`` in
+    words), ``cases`` with ``name``, ``folder``, ``baseline``, ``settings``,
     ``role`` and ``row`` (of a Sobol design), ``failed`` with ``case``, ``replication``
     and ``reason``, ``diverged`` with the same of trainings that diverged, ``wall_s``, ``workers``,
     ``files`` (size and hash of each file of results), and last ``digest``, of the bytes before it.

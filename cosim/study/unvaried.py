@@ -14,11 +14,22 @@ _MOST_VALUES = 4
 
 @dataclass(frozen=True)
 class Level:
-    """A value of a setting, the first case that has it, and how many have it; ``value`` is None for none."""
+    """A value of a setting, None where there is no such setting, and which cases have it.
+
+    ``kind`` is that of the table the setting is in, empty where cases with this
+    value have several; ``case`` is the first of them.
+    """
 
     value: Any
+    kind: str
     case: str
     num_cases: int
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        more = f" and {self.num_cases - 1} more" if self.num_cases > 1 else ""
+        where = self.kind or f"{clipped(self.case)}{more}"
+        return f"{'not there' if self.value is None else clipped(shown(self.value))} in {where}"
 
 
 @dataclass(frozen=True)
@@ -42,14 +53,13 @@ class Unvaried:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        told = []
-        for one in self.levels[:_MOST_VALUES]:
-            more = f" and {one.num_cases - 1} more" if one.num_cases > 1 else ""
-            value = "no such setting" if one.value is None else clipped(shown(one.value))
-            told.append(f"{value} in {clipped(one.case)}{more}")
+        if self.is_default:
+            value = next(one.value for one in self.levels if one.value is not None)
+            return f"{self.path} = {clipped(shown(value))}"
+        told = list(map(str, self.levels[:_MOST_VALUES]))
         if len(self.levels) > _MOST_VALUES:
-            told.append(f"and {len(self.levels) - _MOST_VALUES} more values")
-        return f"{self.path}: {', '.join(told)}"
+            told.append(f"{len(self.levels) - _MOST_VALUES} more values")
+        return f"{self.path} {', '.join(told)}"
 
     def entry(self) -> dict[str, Any]:
         """Return it as an entry of a manifest."""
@@ -80,9 +90,38 @@ def unvaried(written: Mapping[str, Mapping[str, Any]], asked: Sequence[str]) -> 
         for name, one in flat.items():
             cases.setdefault(repr(one.get(path, _NOT_THERE)), []).append(name)
         if len(cases) > 1:
-            names = list(cases.values())
-            levels = tuple(Level(flat[some[0]].get(path), some[0], len(some)) for some in names)
-            has = [some[0] for some in names if path in flat[some[0]]]
-            is_default = len(has) == 1 and is_left_at_default(written[has[0]], path)
-            found.append(Unvaried(path, levels, is_default))
+            found.append(_unvaried(path, list(cases.values()), written, flat))
     return tuple(sorted(found, key=lambda one: one.is_default))
+
+
+def _unvaried(
+    path: str,
+    cases: Sequence[Sequence[str]],
+    written: Mapping[str, Mapping[str, Any]],
+    flat: Mapping[str, Mapping[str, Any]],
+) -> Unvaried:
+    """Return a setting that differs; ``cases`` are those of each of its values."""
+    kinds = [{_kind(flat[name], path) for name in some} for some in cases]
+    levels = tuple(
+        Level(
+            flat[some[0]].get(path),
+            kind if len(own) == 1 and kinds.count(own) == 1 else "",
+            some[0],
+            len(some),
+        )
+        for some, own in zip(cases, kinds, strict=True)
+        for kind in sorted(own)[:1]
+    )
+    has = [some[0] for some in cases if path in flat[some[0]]]
+    return Unvaried(path, levels, len(has) == 1 and is_left_at_default(written[has[0]], path))
+
+
+def _kind(settings: Mapping[str, Any], path: str) -> str:
+    """Return the kind of the nearest table that a setting is or would be in; empty for none."""
+    table = path.rpartition(".")[0]
+    while table:
+        table_kind = settings.get(f"{table}.kind")
+        if table_kind is not None and f"{table}.kind" != path:
+            return str(table_kind)
+        table = table.rpartition(".")[0]
+    return ""

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Literal
 
 from {helper} import middle
 from cosim.learning.aggregator import Average
-from cosim.learning.aggregator.fedavg import FedAvg
+from cosim.parts import Part
 
 if TYPE_CHECKING:
     from cosim.run import run
 
 
-class {name}(FedAvg):
+class {name}(Part):
     \"\"\"The median of what was sent.\"\"\"
 
     kind: Literal["{name}"] = "{name}"

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.checkpoint import hash_files, load_folder, one_line, read_json, weight_files
 from cosim.learning.shape import Task
+from cosim.words import short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,6 +33,7 @@ class HubBase(Base):
     content key moves with it.
     """
 
+    is_fetched: ClassVar[bool] = True
     kind: Literal["hub"] = "hub"
     name: str = Field(min_length=1)
     revision: str = "main"
@@ -80,7 +82,7 @@ def _snapshot(name: str, revision: str) -> Path:
     except RepositoryNotFoundError:
         fault = "is not on the hub, or is private; check the name"
     except RevisionNotFoundError:
-        fault = f"has no revision {revision!r} on the hub; name a branch, a tag or a commit"
+        fault = f"has no revision {short(revision)} on the hub; name a branch, a tag or a commit"
     except HFValidationError as error:
         fault = f"is no name of a model: {one_line(error)}"
     except LocalEntryNotFoundError:
@@ -90,4 +92,4 @@ def _snapshot(name: str, revision: str) -> Path:
         )
     except OSError as error:
         fault = f"cannot be downloaded: {one_line(error)}"
-    raise ScenarioError(f"model: {name!r} {fault}")
+    raise ScenarioError(f"model: {short(name)} {fault}")

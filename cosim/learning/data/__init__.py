@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cosim.parts import Part
+from cosim.words import short
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,15 @@ class Corpus:
 
 
 class DataSource(Part):
-    """Where texts come from."""
+    """Where texts come from.
 
+    Attributes
+    ----------
+    is_fetched
+        Whether the settings are a name that may come to mean other texts.
+    """
+
+    is_fetched: ClassVar[bool] = False
     if TYPE_CHECKING:
         kind: str
 
@@ -111,4 +119,4 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     close = get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"no {what} {name!r}; known: {shown}{more}{hint}"
+    return f"no {what} {short(name)}; known: {shown}{more}{hint}"

@@ -19,6 +19,7 @@ from cosim.learning.data.rows import (
     without_column,
 )
 from cosim.rng import Stream, stream
+from cosim.words import short
 
 
 class File(DataSource):
@@ -126,7 +127,7 @@ class File(DataSource):
         """Where the classes are: the file, and its column."""
         if self.label_column is None:
             return f"{self.train_path}, where no label_column is named"
-        return f"{self.train_path}, column {self.label_column!r}"
+        return f"{self.train_path}, column {short(self.label_column)}"
 
     def content_key(self) -> str:
         """Return a hash, hex, of the files' bytes and the settings; where the files lie plays no part."""
@@ -154,11 +155,12 @@ class File(DataSource):
         for column in needed:
             if column not in row.columns:
                 raise ScenarioError(
-                    f"{path}: line {row.line} has no value for {column!r}; complete it or delete the line"
+                    f"{path}: line {row.line} has no value for {short(column)}; "
+                    "complete it or delete the line"
                 )
             if column in (self.target_column, self.label_column) and not row.columns[column].strip():
                 raise ScenarioError(
-                    f"{path}: line {row.line} has an empty {column!r}; fill it in or delete the line"
+                    f"{path}: line {row.line} has an empty {short(column)}; fill it in or delete the line"
                 )
         fields = {name: value for name, value in row.columns.items() if name != self.target_column}
         if self.slots_column is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from cosim.report.quantities import count
 from cosim.report.study.labels import measure_label
 from cosim.report.study.record import StudyRecord
+from cosim.report.study.unlike import switch_lines
 from cosim.statistics.interval import METHODS
 
 _LINKS = ("main_uplink", "main_downlink", "federated_uplink", "federated_downlink")
@@ -27,6 +28,7 @@ def credibility(record: StudyRecord, measures: list[dict[str, Any]]) -> dict[str
     failed, diverged = _listed(record, "failed"), _listed(record, "diverged")
     rows = [
         ("cases", _cases(record, failed)),
+        ("other kinds", switch_lines(record.manifest)),
         ("diverged", _diverged(record, diverged)),
         ("replications", _replications(record)),
         ("common random numbers", _STREAMS),
@@ -196,5 +198,5 @@ def _scenario(record: StudyRecord) -> dict[str, Any]:
 def _versions(manifest: Mapping[str, Any]) -> str:
     versions = manifest.get("versions", {})
     told = [f"{name} {number}" for name, number in versions.items()] if isinstance(versions, Mapping) else []
-    commit = manifest.get("commit")
-    return ", ".join([*told, *([f"commit {str(commit)[:12]}"] if commit else [])])
+    commit, mark, edited = str(manifest.get("commit") or "").partition("+")
+    return ", ".join([*told, *([f"commit {commit[:12]}{mark}{edited}"] if commit else [])])

@@ -145,6 +145,7 @@ def head_lines(content: dict[str, Any]) -> list[str]:
     level = f"{100 * content['confidence']:g} %"
     return [
         *wrap(content["description"], 150),
+        *(part for line in content["unvaried"] for part in wrap(line, 150)),
         f"Means over replications with {level} intervals; hollow: no detectable difference.",
     ]
 

@@ -17,7 +17,7 @@ class StudyPage {
   get measure() { return this.content.measures[Number(document.getElementById("measure").value)]; }
 
   head() {
-    const { name, description, cases, measures, failed, diverged, credibility } = this.content;
+    const { name, description, cases, measures, failed, diverged, credibility, unvaried } = this.content;
     document.getElementById("name").textContent = name;
     const replications = (credibility.find(([what]) => what === "replications") || ["", ""])[1];
     document.getElementById("facts").textContent = `${cases.length} cases, ${replications}`;
@@ -25,9 +25,9 @@ class StudyPage {
     document.getElementById("measure").replaceChildren(...measures.map((one, at) => element("option", { value: String(at) }, one.label)));
     const notice = document.getElementById("notice");
     const listed = (runs, what) => runs.length ? [`${runs.length} ${what} and are in no number: ${runs.slice(0, 3).map((one) => `${one.case}, replication ${one.replication}: ${one.reason}`).join("; ")}`] : [];
-    const notices = [...listed(failed, "run(s) failed"), ...listed(diverged, "training(s) diverged")];
+    const notices = [...unvaried, ...listed(failed, "run(s) failed"), ...listed(diverged, "training(s) diverged")];
     notice.hidden = !notices.length;
-    notice.textContent = notices.join(" ");
+    notice.replaceChildren(...notices.map((line) => element("div", {}, line)));
   }
 
   wire() {
