@@ -258,7 +258,7 @@ def _play(
         world = prepared.world(executor, keep_up)
         try:
             scheme = prepared.scenario.scheme
-            world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
+            world.play(scheme.run(world))
             with record.writing():
                 world.save_adapter(record.adapter_folder)
                 plan = world.plan()

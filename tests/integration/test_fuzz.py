@@ -95,13 +95,13 @@ def given_of(strategy, max_examples, tried_on):
 
 FEW_OR_MANY = pytest.mark.parametrize(
     ("times", "play_one_in"),
-    [pytest.param(1, 8, id="few"), pytest.param(40, 1, id="many", marks=pytest.mark.slow)],
+    [pytest.param(1, 10, id="few"), pytest.param(50, 1, id="many", marks=pytest.mark.slow)],
 )
 
 
 @FEW_OR_MANY
 def test_a_drawn_scenario_is_checked_or_refused(times, play_one_in, base, folder):
-    given_of(files(SCENARIO, base), 65 * times, lambda text: check_file(folder, text, play_one_in))()
+    given_of(files(SCENARIO, base), 50 * times, lambda text: check_file(folder, text, play_one_in))()
 
 
 @FEW_OR_MANY
@@ -111,4 +111,4 @@ def test_a_drawn_study_is_checked_or_refused(times, play_one_in, folder):
 
 @FEW_OR_MANY
 def test_a_drawn_change_is_checked_or_refused(times, play_one_in, base, folder):
-    given_of(changes(SCENARIO, base), 25 * times, lambda change: check_change(folder, change))()
+    given_of(changes(SCENARIO, base), 20 * times, lambda change: check_change(folder, change))()

@@ -120,6 +120,10 @@ ODD_CHANGES = {
         "model.base={kind='folder', path=3}",
         "must be a path, written as a text, got 3",
     ),
+    "a batch that fits nowhere": (
+        "training.batch_size=2147483648",
+        "training.batch_size: should be less than or equal to 65536, got 2147483648",
+    ),
     "a draw beyond all devices": (
         "main_server.clock_hz={kind='log_normal', median=1e9, sigma=1e5}",
         "main-server: clock_hz: 'log_normal' draws ",
