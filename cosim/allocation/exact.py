@@ -4,7 +4,8 @@ import logging
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from cosim.allocation.bound import tighten
 from cosim.allocation.choices import Choices
@@ -65,16 +66,18 @@ class Exact(Searching):
         """Take the limit in seconds, which made decisions hang on the machine, as one of work."""
         if not isinstance(given, dict) or type(given.get(_OLD_LIMIT)) not in (int, float):
             return given
-        limit = limit_s = given[_OLD_LIMIT]
-        if limit_s > 0.0:
-            limit = max(1, round(min(limit_s * _STEPS_PER_S, _MOST_STEPS)))
-            _log.warning(
-                "allocator 'exact': %s = %s is taken as work_limit = %d, which replaces it: steps are the "
-                "same on every machine, and seconds are not",
-                _OLD_LIMIT,
-                limit_s,
-                limit,
-            )
+        limit_s = given[_OLD_LIMIT]
+        if not limit_s > 0.0:  # named as the file names it
+            fault = InitErrorDetails(type="greater_than", loc=(_OLD_LIMIT,), input=limit_s, ctx={"gt": 0.0})
+            raise ValidationError.from_exception_data(cls.__name__, [fault])
+        limit = max(1, round(min(limit_s * _STEPS_PER_S, _MOST_STEPS)))
+        _log.warning(
+            "allocator 'exact': %s = %s is taken as work_limit = %d, which replaces it: steps are the "
+            "same on every machine, and seconds are not",
+            _OLD_LIMIT,
+            limit_s,
+            limit,
+        )
         return {name: value for name, value in given.items() if name != _OLD_LIMIT} | {"work_limit": limit}
 
     def allocate(self, state: CellState) -> Allocation:

@@ -142,7 +142,7 @@ def test_the_same_results_give_the_same_csv():
     )
     assert one == two
     lines = one.decode().splitlines()
-    assert lines[0].startswith("case,radio.x,measure,n,missing,mean,low,high,")
+    assert lines[0].startswith("case,radio.x,measure,n,missing,diverged,mean,low,high,")
     assert len(lines) == 3
 
 
