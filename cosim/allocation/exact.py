@@ -63,18 +63,19 @@ class Exact(Searching):
     @classmethod
     def _time_is_work(cls, given: Any) -> Any:
         """Take the limit in seconds, which made decisions hang on the machine, as one of work."""
-        if not isinstance(given, dict) or type(given.get(_OLD_LIMIT)) not in (int, float):
+        if not isinstance(given, dict) or _OLD_LIMIT not in given:
             return given
-        limit = limit_s = given[_OLD_LIMIT]
-        if limit_s > 0.0:
-            limit = max(1, round(min(limit_s * _STEPS_PER_S, _MOST_STEPS)))
-            _log.warning(
-                "allocator 'exact': %s = %s is taken as work_limit = %d, which replaces it: steps are the same "
-                "on every machine, and seconds are not",
-                _OLD_LIMIT,
-                limit_s,
-                limit,
-            )
+        limit_s = given[_OLD_LIMIT]
+        if type(limit_s) not in (int, float) or not limit_s > 0.0:
+            raise ValueError(f"{_OLD_LIMIT} is work_limit now, in steps: give a number of them above 0")
+        limit = max(1, round(min(limit_s * _STEPS_PER_S, _MOST_STEPS)))
+        _log.warning(
+            "allocator 'exact': %s = %s is taken as work_limit = %d, its new name: "
+            "steps are the same on every machine, and seconds are not",
+            _OLD_LIMIT,
+            limit_s,
+            limit,
+        )
         return {name: value for name, value in given.items() if name != _OLD_LIMIT} | {"work_limit": limit}
 
     def allocate(self, state: CellState) -> Allocation:
