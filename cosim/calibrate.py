@@ -9,14 +9,13 @@ target and fit are method card 1, section 7.4.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from cosim.allocation.rounds import MeasuredRounds, RoundsFit, RoundsTable
-from cosim.errors import CosimError, ScenarioError
+from cosim.errors import CosimError, DivergedError, ScenarioError
 from cosim.learning.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
@@ -100,6 +99,8 @@ def calibrate(
     ------
     ScenarioError
         If ranks cannot be compared in this scenario, or a rank misses the target.
+    DivergedError
+        If a training diverges, with rank and seed.
     """
     ranks = sorted(set(ranks))
     _refuse(scenario, ranks, num_seeds)
@@ -241,23 +242,19 @@ def _train(scenario: Scenario, rank: int, seed: int, num_rounds: int | None, sto
         "lora.rank": rank,
         "scheme.num_rounds": scenario.scheme.num_rounds if num_rounds is None else num_rounds,
         "scheme.evaluate_every": 1,
+        "training.on_divergence": "stop",
         "allocator": {"kind": "in_turn"},
         "events": [],
     }
+    changed = change(scenario, changes, seed, source="calibrate")
     with TemporaryDirectory(prefix="cosim-calibrate-") as folder:
-        record = Record.open(
-            run(change(scenario, changes, seed, source="calibrate"), Path(folder) / "run", store=store)
-        )
-        metrics = record.metrics.to_pydict()
+        try:
+            metrics = Record.open(run(changed, Path(folder) / "run", store=store)).metrics.to_pydict()
+        except DivergedError as fault:
+            raise DivergedError(f"rank {rank}, seed {seed}: {fault}") from None
     rows = zip(metrics["round"], metrics["name"], metrics["value"], strict=True)
     found = dict(sorted((round_, value) for round_, name, value in rows if name == "eval_loss"))
-    losses = np.array(list(found.values()))
-    if not all(map(isfinite, losses)):
-        raise ScenarioError(
-            f"rank {rank}, seed {seed}: the held-out loss is no number any more; "
-            "lower training.optimizer.learning_rate."
-        )
-    return losses
+    return np.array(list(found.values()))
 
 
 def _rounds_to(target: float, rank: int, seeds: Sequence[int], losses: Floats) -> Floats:

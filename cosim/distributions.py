@@ -6,16 +6,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from cosim.parts import Table
 from cosim.rng import Stream
+from cosim.words import short
 
 
 def _not_tiny(value: float) -> float:
-    if value < _LEAST:
-        raise ValueError(f"should be at least {_LEAST:g}, got {value:g}")
+    if value < LEAST:
+        raise ValueError(f"should be at least {LEAST:g}, got {value:g}")
     return value
 
 
-_LEAST, _MOST = 1e-9, 1e30  # beyond them the clock could not count the time a device takes
-Positive = Annotated[float, Field(gt=0.0, le=_MOST), AfterValidator(_not_tiny)]
+LEAST, MOST = 1e-9, 1e30
+"""Beyond them the clock could not count the time a device takes."""
+
+Positive = Annotated[float, Field(gt=0.0, le=MOST), AfterValidator(_not_tiny)]
 
 
 class Constant(Table):
@@ -79,8 +82,19 @@ class Choice(Table):
 
 
 def _from_number(value: Any) -> Any:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return {"kind": "constant", "value": value} if is_number else value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"kind": "constant", "value": value}
+    if isinstance(value, dict | Constant | Uniform | LogNormal | Choice):
+        return value
+    if isinstance(value, list | tuple):
+        raise ValueError(
+            "must be a number, or a distribution of one, got a list; "
+            'of some values each client draws one by { kind = "choice", values = [...] }'
+        )
+    raise ValueError(
+        f'must be a number, or a distribution such as {{ kind = "uniform", low = 1e9, high = 2e9 }}, '
+        f"got {short(value)}"
+    )
 
 
 def _to_number(value: Any) -> Any:

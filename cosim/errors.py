@@ -7,6 +7,7 @@
     ├── AllocationError   an allocator was told, or decided, something the cell cannot do
     ├── RecordError       a folder is no run, or a run that cannot be read
     ├── StoreError        a folder is no store of values, or one that cannot be used
+    ├── DivergedError     a training no longer has finite numbers
     └── StalledError      nothing can happen any more and the scheme has not ended
 
 A message is one finished sentence that names the place, the value and the way
@@ -35,6 +36,12 @@ class RecordError(CosimError):
 
 class StoreError(CosimError):
     """A store of values cannot be used."""
+
+
+class DivergedError(CosimError):
+    """A loss or an adapter is not finite any more, and the run ends there."""
+
+    exit_status = 1
 
 
 class StalledError(CosimError):

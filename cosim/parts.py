@@ -9,13 +9,15 @@ field takes any part of a family with ``Annotated[Fading, OneOf(Fading)]``.
 import inspect
 from collections.abc import Iterable
 from functools import cache
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, cast
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
+
+from cosim.plugins import load_all, usable
 
 P = TypeVar("P", bound="Part")
 
@@ -84,31 +86,19 @@ def _below(folder: Path) -> Iterable[Path]:
 def family(base: type[Part]) -> dict[str, type[Part]]:
     """Return the concrete parts of a family by kind, sorted by kind.
 
+    A part of another package that does not load, or claims a kind that is taken, is
+    named in a warning and left out.
+
     Raises
     ------
     ValueError
-        If two parts claim one kind.
+        If two parts of cosim itself claim one kind.
     """
     package = import_module(base.__module__)
     for module in iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")
-    _load_other_packages()
-    found: dict[str, type[Part]] = {}
-    for part in _concrete(base):
-        (kind,) = get_args(part.model_fields["kind"].annotation)
-        if kind in found and found[kind] is not part:
-            raise ValueError(
-                f"two parts of {base.__name__} claim the kind {kind!r}: {found[kind]} and {part}"
-            )
-        found[kind] = part
-    return dict(sorted(found.items()))
-
-
-@cache
-def _load_other_packages() -> None:
-    # Once for all families: going through what is installed takes as long as building a family.
-    for entry in metadata.entry_points(group="cosim.parts"):
-        entry.load()
+    load_all()
+    return usable(base, _concrete(base))
 
 
 def _concrete(base: type[Part]) -> list[type[Part]]:

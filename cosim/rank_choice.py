@@ -21,10 +21,11 @@ from cosim.allocation.keeping import LINK, KeepRatios, Upload
 from cosim.allocation.sparsity.curves import Stepped
 from cosim.allocation.sparsity.sharing import share_band
 from cosim.allocation.state import CellState
-from cosim.errors import ScenarioError
+from cosim.errors import DivergedError, ScenarioError
 from cosim.learning import pair_works
 from cosim.learning.executor import Executor
 from cosim.learning.federation import Federation
+from cosim.learning.finite import NotFiniteError
 from cosim.learning.store import LostValueError, Store
 from cosim.learning.training import Training
 from cosim.scenario.build import Prepared, prepare
@@ -146,7 +147,7 @@ def choose_rank(
     Raises
     ------
     CosimError
-        If the scenario has no such limit, or a rank cannot keep it.
+        If the scenario has no such limit, a rank cannot keep it, or a pilot diverges.
     """
     ranks = sorted(set(ranks))
     _refuse(scenario, ranks)
@@ -193,6 +194,7 @@ def run_pilot(
         "scheme.participation": 1.0,
         "scheme.adapter_codec": {"kind": "none"},
         "scheme.aggregator": {"kind": "fedavg"},
+        "training.on_divergence": "stop",
         "allocator": {"kind": "in_turn"},
         "events": [],
     }
@@ -200,8 +202,22 @@ def run_pilot(
     while True:
         try:
             return _play(prepared, prepared.lesson.executor(rank, store), rank)
+        except NotFiniteError as found:
+            place = f"rank {rank}, seed {seed}"
+            raise DivergedError(f"{place}: {_told(found, scenario.scheme.local_steps)}") from None
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed
+
+
+def _told(found: NotFiniteError, local_steps: int) -> str:
+    """Return where a pilot diverged, by its first step that is known."""
+    steps = [one.work.settings["step"] for one in found.outputs if "step" in one.work.settings]
+    round_, local_step = divmod(steps[0], local_steps) if steps else (-1, -1)
+    place = f"in round {round_ + 1}, local step {local_step + 1}, " if steps else ""
+    return (
+        f"{place}the training diverged: values are not finite any more; lower "
+        "training.optimizer.learning_rate, or give the optimizer a max_grad_norm."
+    )
 
 
 def _play(prepared: Prepared, executor: Executor, rank: int) -> Pilot:

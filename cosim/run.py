@@ -3,11 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import RecordError
+from cosim.errors import DivergedError, RecordError
 from cosim.learning.executor import Executor, TimingOnly
 from cosim.learning.payload import bits_are_known
 from cosim.learning.store import LostValueError, Store
@@ -58,6 +57,9 @@ def run(
         If the scenario cannot run or the folder exists. Once the run has begun,
         whatever stops it leaves a folder marked ``failed`` with all that was
         recorded so far.
+    DivergedError
+        If a loss or an adapter is not finite any more; the folder is marked
+        ``diverged``, and has no adapter.
     """
     prepared = prepare(scenario)
     record = RunFolder.create(
@@ -89,15 +91,20 @@ def resume(
     Raises
     ------
     RecordError
-        If the folder is no run, the run is complete or still going on, or its
-        scenario was changed by hand.
+        If the folder is no run, the run is complete and undamaged or still going
+        on, or its scenario was changed by hand.
+    DivergedError
+        If the training diverges, as one that has diverged does again.
     """
-    record = Record.open(folder)
+    record = Record.open(folder, is_for_replay=True)
     _refuse_complete(record)
+    if record.status == "complete":
+        _log.warning("%s: is damaged; the run is played again", folder)
     prepared = prepare(scenario_of(record))
     resumed = RunFolder.reopen(record, _made_of(prepared))
     with resumed.held():
-        _refuse_complete(Record.open(folder))  # another process may have ended it meanwhile
+        again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
+        _refuse_complete(again)
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
 
 
@@ -109,7 +116,7 @@ def _made_of(prepared: Prepared) -> dict[str, Any]:
 
 
 def _refuse_complete(record: Record) -> None:
-    if record.status == "complete":
+    if record.status == "complete" and record.damaged_file() is None:
         raise RecordError(f"{record.path}: the run is complete; there is nothing to resume.")
 
 
@@ -127,7 +134,7 @@ def whatif(
     Parameters
     ----------
     folder
-        A complete run.
+        A complete run, or one whose training diverged.
     changes
         Settings by path.
     at_s
@@ -140,15 +147,21 @@ def whatif(
     Raises
     ------
     CosimError
-        If the run is not complete or was over by ``at_s``, its scenario was
+        If the run has not ended or was over by ``at_s``, its scenario was
         changed by hand, or the changes make a fault.
+    DivergedError
+        If the training diverges under the changes.
     """
     record = Record.open(folder)
     scenario = other_scenario(record, changes, at_s)
     timing_only = record.manifest["timing_only"]
     there = whatif_folder(record, scenario, out)
-    if out is None and (there / "manifest.json").is_file() and Record.open(there).status == "complete":
-        return there
+    if out is None and (there / "manifest.json").is_file():
+        known = Record.open(there)
+        if known.status == "diverged":
+            raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
+        if known.status == "complete":
+            return there
     return run(scenario, there, timing_only=timing_only, store=store, watch=watch)
 
 
@@ -166,7 +179,7 @@ def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | Non
         As :func:`whatif` does.
     """
     folder = record.path
-    if record.status != "complete":
+    if not record.has_ended:
         raise RecordError(f"{folder}: the run is {record.status}; end it first: cosim resume {folder}")
     scenario = scenario_of(record)
     if at_s is None:
@@ -237,14 +250,15 @@ def _play(
         return TimingOnly() if timing_only else prepared.lesson.executor(lora_rank, store)
 
     def keep_up(progress: Progress) -> None:
-        record.keep_up(world.log)
+        with record.writing():
+            record.keep_up(world.log)
         watch(progress)
 
     while True:
         world = prepared.world(executor, keep_up)
         try:
             scheme = prepared.scenario.scheme
-            world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
+            world.play(scheme.run(world))
             with record.writing():
                 world.save_adapter(record.adapter_folder)
                 plan = world.plan()
@@ -253,9 +267,7 @@ def _play(
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:
-            reason = str(fault) or type(fault).__name__
-            with suppress(OSError):  # the disk may be full; why the run stopped is what must be told
-                record.finish(world.log, "failed", reason=reason, **_outcome(world, store, began))
+            record.fail(world.log, fault, **_outcome(world, store, began))
             raise
         return record.path
 

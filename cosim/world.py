@@ -12,9 +12,13 @@ from cosim.allocation.decision import Allocation
 from cosim.allocation.state import Amounts, CellState, Sparsity
 from cosim.compute.device import Device
 from cosim.decisions import Decisions
+from cosim.errors import DivergedError, ScenarioError, StalledError
+from cosim.files import write_whole
 from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.job import NEVER_NS
 from cosim.kernel.queue import Queue
 from cosim.learning.executor import Executor
+from cosim.learning.finite import NotFiniteError, is_finite
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Training
 from cosim.learning.work import Output, Work
@@ -26,6 +30,18 @@ from cosim.units import NS_PER_S, Floats
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
+
+_WHAT = {
+    "train_loss": "the training loss",
+    "eval_loss": "the held-out loss",
+    "adapter": "the adapter",
+    "optimizer": "what the optimiser remembers",
+    "adapter_gradient": "the gradient",
+    "residual": "what joins the base",
+    "tensors": "what is received",
+    "memory": "what is held back",
+}
+"""What a value that is not finite is called, by its metric or field."""
 
 _SERVERS = {
     "main_uplink": MAIN_SERVER,
@@ -45,7 +61,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run tells while it goes; ``measured`` are means over the latest round that has them."""
+    """How far a run is; ``measured`` are means over this round, of what was measured in it."""
 
     round: int
     simulated_ns: int
@@ -132,6 +148,7 @@ class World:
         self._executor: Executor | None = None
         self._watch = watch
         self._round = 1
+        self._local_steps = local_steps
         self._round_began_ns = 0
         self.decisions = Decisions(
             clients=clients,
@@ -155,7 +172,6 @@ class World:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
         self._measured: list[tuple[int, Moment, str, str, Output]] = []
         self._of_round: dict[str, list[float]] = {}
-        self._last_measured: dict[str, float] = {}
 
     @property
     def cell(self) -> Cell:
@@ -260,16 +276,81 @@ class World:
         Returns ``keep`` as outputs to go on with, so that nothing below them is
         computed twice, and the values of ``read``; none where nothing is computed.
         What was to be measured by now is recorded, for the same reason.
+
+        Raises
+        ------
+        DivergedError
+            If the training has no finite numbers any more; what was measured before is recorded.
         """
         if self._executor is None:
             raise ValueError("a world is asked after it has begun")
         outputs = [output for *_, output in self._measured]
-        kept, values = self._executor.settle(keep, [*outputs, *read])
+        try:
+            kept, values = self._executor.settle(keep, [*outputs, *read])
+        except NotFiniteError as found:
+            self._record_known(found)
+            raise self._diverged(found) from found
         for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=False):
             self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
             self._of_round.setdefault(name, []).append(value)
         self._measured.clear()
         return kept, values[len(outputs) :]
+
+    def _record_known(self, found: NotFiniteError) -> None:
+        """Record what was measured up to the first value that is not finite, that value included."""
+        for time_ns, moment, actor, name, output in self._measured:
+            value = found.known.get((output.work.key, output.field))
+            if value is None:
+                return
+            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
+            if not is_finite(value):
+                return
+
+    def _diverged(self, found: NotFiniteError) -> DivergedError:
+        """Return the fault that says where in the run the first value was not finite."""
+        places, metrics = self._places(), {output: name for *_, name, output in self._measured}
+        placed = [(places[one.work.key], one) for one in found.outputs if one.work.key in places]
+        if not placed:  # asked before the round was played
+            steps = [(self._place_of_step(one.work), one) for one in found.outputs]
+            placed = [(place, one) for place, one in steps if place is not None]
+        (moment, actor), first = min(
+            placed or [((Moment(self._round), MAIN_SERVER), found.outputs[0])],
+            key=lambda one: (one[0][0].round, one[0][0].local_step or float("inf")),
+        )
+        value = found.known.get((first.work.key, first.field)) if first in metrics else None
+        name = metrics.get(first, first.field)
+        is_what = "has numbers that are not finite" if value is None else f"is {value:g}"
+        step = f", local step {moment.local_step}" if moment.local_step else ""
+        why = f"{_WHAT.get(name, name)} {is_what}"
+        if found.fault:
+            why += f", and nothing can be computed from that ({found.fault})"
+        way_out = "lower training.optimizer.learning_rate, or give the optimizer a max_grad_norm"
+        if moment.round == 0:
+            way_out = "nothing was trained yet, so look at the weights of the model"
+        if not found.fault:
+            way_out += '; training.on_divergence = "continue" goes on'
+        return DivergedError(f"round {moment.round}{step}, {actor}: the training diverged: {why}; {way_out}.")
+
+    def _places(self) -> dict[str, tuple[Moment, str]]:
+        """Return when in the training, and by whom, each work was measured or took its time, by its key."""
+        spans = self.log.spans
+        spans.settle()
+        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, strict=True)
+        places: dict[str, tuple[Moment, str]] = {}
+        for key, round_, local_step, actor in rows:
+            places.setdefault(key, (Moment(round_, local_step), actor))
+        return places | {output.work.key: (moment, actor) for _, moment, actor, _, output in self._measured}
+
+    def _place_of_step(self, work: Work) -> tuple[Moment, str] | None:
+        """Return when and whose an optimiser's step is, from what the work is told; None of other works."""
+        if "step" not in work.settings:
+            return None
+        round_, local_step = divmod(work.settings["step"], self._local_steps)
+        batches = (one.work.settings["batch"] for one in work.inputs if "batch" in one.work.settings)
+        rows = {row for batch in batches for row in batch["rows"]}
+        shares = zip(self.client_names, self.lesson.shares, strict=True)
+        whose = [name for name, share in shares if rows and rows <= set(share)]
+        return Moment(round_ + 1, local_step + 1), whose[0] if whose else MAIN_SERVER
 
     def plan(self) -> dict[str, Any] | None:
         """Return what was to be expected of the first decision, and record how far it is from the bound."""
@@ -282,6 +363,24 @@ class World:
         """Return whether what a link carries takes time."""
         return self.decisions.is_counted(link)
 
+    def play(self, scheme: Steps) -> None:
+        """Let a scheme run to its end.
+
+        Raises
+        ------
+        ScenarioError
+            If it cannot end, as a channel is too weak to carry anything or a device too slow.
+        StalledError
+            If it cannot end for another reason.
+        """
+        try:
+            self.clock.run(self.clock.process(scheme, "the scheme"))
+        except StalledError:
+            why = self._air.too_weak()
+            if why is None:
+                raise
+            raise ScenarioError(why) from None
+
     def compute(
         self, actor: str, name: str, moment: Moment, flop: int, work: Work, after: Sequence[int]
     ) -> Steps:
@@ -291,7 +390,14 @@ class World:
         turn = queue.enter()
         made_room = None if turn is None else (yield turn)
         start_ns = clock.now
-        yield clock.timeout(device.duration_ns(flop))
+        duration_ns = device.duration_ns(flop)
+        if start_ns + duration_ns >= NEVER_NS:
+            raise ScenarioError(
+                f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
+                f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
+                "give it a faster clock_hz."
+            )
+        yield clock.timeout(duration_ns)
         span = self.log.spans.add(
             after if made_room is None else (*after, made_room),
             "compute",
@@ -362,10 +468,10 @@ class World:
         if self._executor is None:
             raise ValueError("a world is settled after it has begun")
         kept, _ = self.ask(keep, ())
-        self._last_measured.update({name: fmean(several) for name, several in self._of_round.items()})
+        measured = {name: fmean(several) for name, several in self._of_round.items()}
         self._of_round.clear()
         self._round = round_ + 1
-        self._watch(Progress(round_, self.clock.now, len(self.log.spans), dict(self._last_measured)))
+        self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured))
         return kept
 
     def save_adapter(self, folder: Path) -> None:
@@ -375,7 +481,7 @@ class World:
         _, (files,) = self._executor.settle((), [self.adapter])
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
-            (folder / name).write_bytes(content)
+            write_whole(folder / name, content)
 
     @property
     def num_computed(self) -> int:

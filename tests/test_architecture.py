@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cosim"
 
 LINES = (
-    ("errors", "units"),
+    ("errors", "units", "leaves", "words", "visible", "plugins"),
+    ("files",),
     ("rng", "parts"),
     ("distributions", "statistics"),
     ("kernel", "record"),
@@ -27,7 +28,7 @@ LINES = (
 )
 """A room imports only from lines above its own; rooms on one line do not know each other."""
 
-REPORT_KNOWS = {"errors", "units", "record", "statistics"}
+REPORT_KNOWS = {"errors", "files", "units", "leaves", "words", "visible", "record", "statistics"}
 KNOW_REPORT = {"sounding", "cli"}
 
 LINE = {room: number for number, rooms in enumerate(LINES) for room in rooms}

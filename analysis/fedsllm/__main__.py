@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from analysis.fedsllm.gaps import SMALL, constant_errors, descents, gaps
 from analysis.fedsllm.learning import centralized_losses, losses_per_rank
 from cosim.allocation.rounds import RoundsTable
 from cosim.calibrate import smoothed
+from cosim.errors import CosimError
 from cosim.learning.store import Store, default_store
 from cosim.report.looks import OWNER_COLOURS
 from cosim.scenario.load import load
@@ -107,6 +109,19 @@ def _label(number: int) -> str:
     return f"{method.letter}: {method.name}" if method.letter else method.name
 
 
+def _beside(reduction: float) -> str:
+    """Return how far the proposed method is below another, or above it, in words.
+
+    Examples
+    --------
+    >>> _beside(0.25), _beside(-2.663), _beside(0.0)
+    ('25.0% below', '266.3% above', 'the same')
+    """
+    if not reduction:
+        return "the same"
+    return f"{abs(reduction):.1%} {'below' if reduction > 0 else 'above'}"
+
+
 def _headline(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], draws: int, out: Path) -> None:
     totals = np.array([totals_of(state_of(scenario, seed), rounds, draws) for seed in seeds])
     mean, half = mean_and_interval(totals)
@@ -119,8 +134,9 @@ def _headline(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], dra
         rows.append((_label(number), *row, shares[number], shares_half[number]))
         print(
             f"  {_label(number):<38} {mean[number]:8.2f} +- {half[number]:5.2f} s, over proposed "
-            f"{excess[number]:7.2f} +- {excess_half[number]:5.2f} s; proposed is {rows[-1][5]:6.1%} below"
-            f" (mean of paired shares {shares[number]:6.1%} +- {shares_half[number]:5.1%})"
+            f"{excess[number]:7.2f} +- {excess_half[number]:5.2f} s; proposed is "
+            f"{_beside(rows[-1][5])} "
+            f"(mean of paired reductions {shares[number]:+.1%} +- {shares_half[number]:5.1%})"
         )
     heading = (
         "method",
@@ -295,4 +311,8 @@ def _learning(
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CosimError as fault:  # a training that diverged, say
+        print(fault, file=sys.stderr)
+        sys.exit(fault.exit_status)

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib import pyplot as plt
 
 from analysis.soft_tsfa.methods import EQUAL_BITS, KEEP_RATIO, SELECTIONS, online, ranks
 from analysis.soft_tsfa.trainings import Method, Training, train
+from cosim.errors import CosimError
 from cosim.learning.store import Store, default_store
 from cosim.report.looks import OWNER_COLOURS
 from cosim.scenario.load import change, load
@@ -258,4 +260,8 @@ def _save(figure: Any, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CosimError as fault:  # a training that diverged, say
+        print(fault, file=sys.stderr)
+        sys.exit(fault.exit_status)

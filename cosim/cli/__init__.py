@@ -1,13 +1,21 @@
 """The command line: a thin typer app, and how faults become an exit status and a line each."""
 
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from cosim.cli.streams import lead_nowhere, steady
 from cosim.errors import CosimError
+from cosim.visible import show_line, visible
+from cosim.words import clipped
 
 TRACEBACK = "COSIM_TRACEBACK"
 """Set to anything, an unforeseen error shows where it came from."""
+
+
+_LONGEST_LINE = 2000
 
 
 def main() -> None:
@@ -16,19 +24,23 @@ def main() -> None:
     # them take a busy machine many times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    steady()
     sys.exit(answer(sys.argv[1:]))
 
 
 def answer(arguments: Sequence[str]) -> int:
     """Do what some arguments say and return the exit status.
 
-    0 for success, 2 for a fault in what the user gave, 1 for anything else.
+    0 for success, 2 for a fault in what the user gave or in what the system allows,
+    1 for anything else.
     A fault is told on stderr in one line, several in one each.
     """
     from cosim.cli.app import command
 
     try:
-        status = command()(args=list(arguments) or ["--help"], prog_name="cosim", standalone_mode=False)
+        _refuse_nul(arguments)
+        with _warnings_shown():
+            status = command()(args=list(arguments) or ["--help"], prog_name="cosim", standalone_mode=False)
         sys.stdout.flush()
         return int(status or 0)
     except CosimError as fault:
@@ -37,8 +49,13 @@ def answer(arguments: Sequence[str]) -> int:
         return fault.exit_status
     except BrokenPipeError:
         # Whoever read stdout has seen enough; what Python still flushes at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        lead_nowhere(sys.stdout.fileno())
         return 1
+    except OSError as fault:
+        _raise_if_asked()
+        place = f"{fault.filename}: " if fault.filename is not None else ""
+        _tell(f"cosim: {place}{_one_line(fault.strerror or str(fault))}; what was written before stays.")
+        return 2
     except KeyboardInterrupt:
         _tell("cosim: interrupted.")
         return 1
@@ -47,6 +64,10 @@ def answer(arguments: Sequence[str]) -> int:
             _tell(f"cosim: {_one_line(error.format_message()).rstrip('?')}; see `cosim --help`.")
             return 2
         _raise_if_asked()
+        blamed = _of_a_part(error)
+        if blamed is not None:
+            _tell(f"cosim: {_one_line(blamed)}; {TRACEBACK}=1 shows where.")
+            return 2
         _tell(
             f"cosim: {type(error).__name__}: {_one_line(str(error))}; this should not happen: "
             f"run again with {TRACEBACK}=1 to see where."
@@ -59,8 +80,41 @@ def _raise_if_asked() -> None:
         raise
 
 
+def _refuse_nul(arguments: Sequence[str]) -> None:
+    for one in arguments:
+        if "\0" in one:
+            raise CosimError(f"cosim: {one!r} has a NUL character, which no name can have; leave it out.")
+
+
+def _of_a_part(error: Exception) -> str | None:
+    """Return what to say where the part of another package raised an error."""
+    from cosim.plugins import culprit
+
+    return culprit(error)
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Show warnings of cosim's log as lines on stderr."""
+    handler = _Lines(logging.WARNING)
+    log = logging.getLogger("cosim")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+class _Lines(logging.Handler):
+    """Shows each entry of a log as a line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show_line(f"warning: {record.getMessage()}", file=sys.stderr)
+
+
 def _tell(lines: str) -> None:
-    print(lines, file=sys.stderr)
+    told = "\n".join(clipped(line, _LONGEST_LINE) for line in lines.splitlines())
+    print(visible(told, keep="\n"), file=sys.stderr)
 
 
 def _one_line(text: str) -> str:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cosim.visible import show_line as print  # names may come from anybody
+
 app = typer.Typer(
     help="Split federated LoRA training and an OFDMA cell, on one event clock.",
     rich_markup_mode=None,
@@ -69,10 +71,11 @@ def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> Non
     if is_study(read_toml(file)):
         from cosim.cli.studying import check_study
 
-        for line in check_study(file, changes, seed):
-            print(line)
-        return
-    for line in overview(prepare(_scenario(file, changes, seed))):
+        told = list(check_study(file, changes, seed))
+    else:
+        scenario, switched = _scenario(file, changes, seed)
+        told = list(overview(prepare(scenario), switched))
+    for line in told:  # all of it is known before it is called fine
         print(line)
 
 
@@ -96,12 +99,16 @@ def run(
     from cosim.run import default_folder
     from cosim.run import run as play
 
-    scenario = _scenario(file, changes, seed)
+    scenario, switched = _scenario(file, changes, seed)
+    _tell(switched)
     folder = out or default_folder(scenario, timing_only=timing_only)
-    with interruptible(folder), watching(scenario) as watch, _keeping(store, no_store or timing_only) as kept:
+    with (
+        _showing(folder, _show_summary),
+        interruptible(folder),
+        watching(scenario) as watch,
+        _keeping(store, no_store or timing_only) as kept,
+    ):
         play(scenario, folder, timing_only=timing_only, store=kept, watch=watch)
-    _show_summary(folder)
-    print(f"run folder: {folder}")
 
 
 @app.command()
@@ -114,10 +121,13 @@ def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore =
 
     record = Record.open(folder)
     unwanted = no_store or record.manifest["timing_only"]
-    with interruptible(folder), watching(scenario_of(record)) as watch, _keeping(store, unwanted) as kept:
+    with (
+        _showing(folder, _show_summary),
+        interruptible(folder),
+        watching(scenario_of(record)) as watch,
+        _keeping(store, unwanted) as kept,
+    ):
         play(folder, store=kept, watch=watch)
-    _show_summary(folder)
-    print(f"run folder: {folder}")
 
 
 @app.command()
@@ -139,23 +149,33 @@ def whatif(
 ) -> None:
     """Play a run again under other conditions, without retraining, and say what changed."""
     from cosim.cli.progress import interruptible, watching
+    from cosim.cli.switching import switched
     from cosim.record.folder import Record
     from cosim.report.comparison import compare
     from cosim.report.side_by_side import show
     from cosim.report.terminal import on_stdout
-    from cosim.run import other_scenario, whatif_folder
+    from cosim.run import other_scenario, scenario_of, whatif_folder
     from cosim.run import whatif as play
     from cosim.scenario.load import parse_change
 
     told = dict(map(parse_change, changes or ()))
     before = Record.open(folder)
     scenario = other_scenario(before, told, at_s)
+    _tell(switched(scenario, scenario_of(before), told if at_s is None else None))
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
-    with interruptible(after), watching(scenario) as watch, _keeping(store, unwanted) as kept:
+
+    def show_comparison(after: Path) -> None:
+        asked = told if at_s is None else {"events": None}
+        show(compare(before, Record.open(after)), on_stdout(), asked=asked)
+
+    with (
+        _showing(after, show_comparison),
+        interruptible(after),
+        watching(scenario) as watch,
+        _keeping(store, unwanted) as kept,
+    ):
         play(folder, told, at_s=at_s, out=out, store=kept, watch=watch)
-    show(compare(before, Record.open(after)), on_stdout())
-    print(f"run folder: {after}")
 
 
 @app.command()
@@ -183,7 +203,8 @@ def calibrate(
     """
     from cosim.cli.calibration import calibrate_to, choose_rank_to
 
-    scenario = _scenario(file, changes, None)
+    scenario, switched = _scenario(file, changes, None)
+    _tell(switched)
     with _keeping(store, no_store) as kept:
         if scenario.allocator.sets_keep_ratios:
             table = out or file.with_name(f"{file.stem}_rank.json")
@@ -349,9 +370,11 @@ def schema(
     if study:
         from cosim.study.settings import Study
 
-        print(json.dumps(json_schema(Study, "cosim study"), indent=2))
-        return
-    print(json.dumps(json_schema(), indent=2))
+        described = json_schema(Study, "cosim study")
+    else:
+        described = json_schema()
+    for line in json.dumps(described, indent=2).splitlines():
+        print(line)
 
 
 def _be_quick() -> None:
@@ -360,13 +383,22 @@ def _be_quick() -> None:
     gc.disable()
 
 
-def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> Any:
+def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> tuple[Any, list[str]]:
+    """Return the scenario of a file with changes, and what other kinds made of its tables."""
+    from cosim.cli.switching import switched
     from cosim.scenario.load import change, load, parse_change
 
     scenario = load(file)
-    if changes or seed is not None:
-        scenario = change(scenario, dict(map(parse_change, changes or ())), seed)
-    return scenario
+    if not changes and seed is None:
+        return scenario, switched(scenario)
+    told = dict(map(parse_change, changes or ()))
+    changed = change(scenario, told, seed)
+    return changed, switched(changed, scenario, told)
+
+
+def _tell(switched: list[str]) -> None:
+    for line in switched:
+        print(f"changed: {line}", file=sys.stderr)
 
 
 def _store(folder: Path | None) -> Any:
@@ -384,6 +416,23 @@ def _keeping(folder: Path | None, unwanted: bool) -> Iterator[Any]:
     finally:
         if kept is not None and kept.warning is not None:
             print(f"warning: {kept.warning}", file=sys.stderr)
+
+
+@contextmanager
+def _showing(folder: Path, show: Callable[[Path], None]) -> Iterator[None]:
+    """Show a run when it has ended, one that diverged too; why it did is still raised, as the last word."""
+    from cosim.errors import DivergedError
+
+    diverged: DivergedError | None = None
+    try:
+        yield
+    except DivergedError as fault:
+        diverged = fault
+    show(folder)
+    print(f"run folder: {folder}")
+    if diverged is not None:
+        sys.stdout.flush()
+        raise diverged
 
 
 def _show_summary(folder: Path) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from cosim.calibrate import Calibration, calibrate
 from cosim.errors import ScenarioError
+from cosim.files import check_outputs, write_output
 from cosim.learning.store import Store
 from cosim.rank_choice import RankChoice, choose_rank
-from cosim.record.folder import write_whole
 from cosim.report.quantities import duration
 from cosim.report.terminal import on_stdout, say, table_of
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S, Floats
+from cosim.visible import show_line as print  # names may come from anybody
 
 
 def ranks_of(text: str) -> list[int]:
@@ -52,17 +53,14 @@ def calibrate_to(
         If ranks cannot be compared, or the file is there or cannot be written.
     """
     wanted = ranks_of(ranks)
-    if file.exists() and not force:
-        raise ScenarioError(f"--out {file}: exists already; replace it with --force, or name another.")
+    check_outputs([file], force=force)  # before the training, which takes long
 
     def watch(rank: int, seed: int, losses: Floats) -> None:
         print(f"rank {rank}, seed {seed}: held-out loss {losses[0]:.4g} -> {losses[-1]:.4g}", file=sys.stderr)
 
     found = calibrate(scenario, wanted, num_seeds=seeds, num_rounds=rounds, store=store, watch=watch)
-    try:
-        write_whole(file, (found.table.model_dump_json(indent=2, exclude_none=True) + "\n").encode())
-    except OSError as fault:
-        raise ScenarioError(f"--out {file}: cannot be written: {fault.strerror}.") from None
+    table = found.table.model_dump_json(indent=2, exclude_none=True) + "\n"
+    write_output(file, table.encode(), force=force)
     _show(found)
     print(f"rounds table: {file}")
 
@@ -85,8 +83,7 @@ def choose_rank_to(
         If ranks cannot be compared, or the file is there or cannot be written.
     """
     wanted = ranks_of(ranks)
-    if file.exists() and not force:
-        raise ScenarioError(f"--out {file}: exists already; replace it with --force, or name another.")
+    check_outputs([file], force=force)  # before the training, which takes long
 
     def watch(rank: int, seed: int) -> None:
         print(f"pilot of rank {rank}, seed {seed}: done", file=sys.stderr)
@@ -104,10 +101,7 @@ def choose_rank_to(
         "covariances": {str(rank): energy for rank, energy in found.covariances.items()},
         "prices": {str(rank): asdict(price) for rank, price in found.prices.items()},
     }
-    try:
-        write_whole(file, (json.dumps(entries, indent=2) + "\n").encode())
-    except OSError as fault:
-        raise ScenarioError(f"--out {file}: cannot be written: {fault.strerror}.") from None
+    write_output(file, (json.dumps(entries, indent=2) + "\n").encode(), force=force)
     _show_choice(found, draws)
     print(f"rank choice: {file}")
 

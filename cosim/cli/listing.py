@@ -7,6 +7,7 @@ from cosim.errors import ScenarioError
 from cosim.scenario.catalogue import Family, Setting, families, first_line, inner_families, settings
 from cosim.scenario.faults import did_you_mean
 from cosim.study.measures import Measure
+from cosim.words import short
 
 _WIDTH = 100
 
@@ -24,7 +25,7 @@ def listing(name: str | None = None) -> list[str]:
     if not chosen:
         known = [place for one in every for place in one.places]
         hint = did_you_mean(name or "", _names(known))
-        raise ScenarioError(f"no family {name!r}; known: {', '.join(known)}{hint}.")
+        raise ScenarioError(f"no family {short(name)}; known: {', '.join(known)}{hint}.")
     lines: list[str] = []
     for one in chosen:
         lines += ["", ", ".join(one.places)]

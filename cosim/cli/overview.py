@@ -14,8 +14,8 @@ from cosim.units import NS_PER_S
 from cosim.world import World
 
 
-def overview(prepared: Prepared) -> Iterator[str]:
-    """Return what would run, line by line, warnings last."""
+def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
+    """Return what would run, line by line, warnings last; ``switched`` is what other kinds kept and lost."""
     scenario, lesson = prepared.scenario, prepared.lesson
     shape, scheme = lesson.shape, scenario.scheme
     shares = [len(share) for share in lesson.shares]
@@ -40,6 +40,8 @@ def overview(prepared: Prepared) -> Iterator[str]:
     yield from _codecs(prepared)
     yield from _limit(prepared)
     yield from _decision(prepared)
+    for line in switched:
+        yield f"  changed    {line}"
     for line in warnings(scenario):
         yield f"  warning    {line}"
 
@@ -132,7 +134,7 @@ def num_spans(prepared: Prepared) -> int:
 def _spans_of_a_round(prepared: Prepared, local_steps: int) -> int:
     scheme = prepared.scenario.scheme.model_copy(update={"num_rounds": 1, "local_steps": local_steps})
     world: World = prepared.world(lambda _rank: TimingOnly())
-    world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
+    world.play(scheme.run(world))
     return len(world.log.spans)
 
 

@@ -12,6 +12,7 @@ from cosim.cli.overview import warnings
 from cosim.errors import CosimError
 from cosim.report.quantities import count, duration
 from cosim.scenario.settings import Scenario
+from cosim.visible import show_line as print  # names may come from anybody
 from cosim.world import Progress
 
 Watch = Callable[[Progress], None]
@@ -68,17 +69,18 @@ def watching(scenario: Scenario) -> Iterator[Watch]:
     if not sys.stderr.isatty():
         yield lambda progress: print(f"{_words(progress, num_rounds)}", file=sys.stderr, flush=True)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
+
+    from cosim.report.terminal import PlainConsole
 
     columns = (
         SpinnerColumn(),
         BarColumn(bar_width=10),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True)) as bar:
+    with Bar(*columns, console=PlainConsole(stderr=True)) as bar:
         task = bar.add_task(f"round 0/{num_rounds}: loading the model", total=num_rounds)
         yield lambda progress: bar.update(
             task, completed=progress.round, description=_few_words(progress, num_rounds)

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 from cosim.errors import CosimError, ScenarioError
 from cosim.report.quantities import count, duration
 from cosim.scenario.build import prepare
+from cosim.scenario.differences import event_switches
 from cosim.study.conduct import Tally, conduct
 from cosim.study.design import num_points
 from cosim.study.engines.processes import cores
 from cosim.study.load import load_study
 from cosim.study.measures import Measure
-from cosim.study.paths import shown
 from cosim.study.pilot import estimate
 from cosim.study.plan import MOST_RUNS, Plan, make_plan
 from cosim.study.ranges import Steps
 from cosim.study.results import Results
 from cosim.study.settings import Vary
 from cosim.units import NS_PER_S
+from cosim.visible import show_line as print  # names may come from anybody
+from cosim.words import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +37,7 @@ _MOST_VALUES = 8
 _MOST_CASES = 24
 _MOST_FACTORS = 4
 _MOST_FAILURES = 10
+_MOST_UNLIKE = 24
 
 
 class FailedRunsError(CosimError):
@@ -63,6 +66,7 @@ def overview(plan: Plan) -> Iterator[str]:
     yield f"  base       {study.base}" + (", no tensor is computed" if study.timing_only else "")
     for number, told in enumerate(_varied(study.vary)):
         yield f"  {'' if number else 'varies':<10} {told}"
+    yield from _unlike(plan)
     yield f"  measures   {', '.join(one.name for one in study.measures)}"
     more = f", until {study.until} of {study.measures[0].name}, at most {study.max_replications}"
     yield f"  repeated   {study.replications} times{more if study.until else ''}"
@@ -71,6 +75,23 @@ def overview(plan: Plan) -> Iterator[str]:
         by_settings = {} if isinstance(study.baseline, str) else study.baseline
         told = ", ".join(f"{path} = {shown(value)}" for path, value in by_settings.items())
         yield f"  baseline   {told or study.baseline}: {count(compared)} case(s) are compared with it"
+
+
+def _unlike(plan: Plan) -> Iterator[str]:
+    """Return what cases with other kinds kept and lost, and in what they differ that nobody varied."""
+    lines = [("changed", str(one)) for one in plan.switches]
+    lines += [("changed", f"at {at_s:g} s, {one}") for at_s, one in event_switches(plan.base)]
+    lines += [
+        ("warning", f"cases differ in what nobody varied: {one}")
+        for one in plan.unvaried
+        if not one.is_default
+    ]
+    own = [str(one) for one in plan.unvaried if one.is_default]
+    lines += [("unvaried", f"only in some of the kinds, by default: {_some(own)}")] if own else []
+    for what, told in lines[:_MOST_UNLIKE]:
+        yield f"  {what:<10} {told}"
+    if len(lines) > _MOST_UNLIKE:
+        yield f"  {'':<10} and {count(len(lines) - _MOST_UNLIKE)} more such lines"
 
 
 def _varied(vary: Vary) -> Iterator[str]:
@@ -164,6 +185,7 @@ def carry_out(
     if results.table.num_rows:
         page, figure = write_report(folder)
         print(f"report: {page} and {figure.name}")
+    _tell_diverged(results)
     _tell_failures(results)
     return results
 
@@ -173,7 +195,7 @@ def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Call
     left, said = [True], set[str]()
 
     def warned(tally: Tally) -> None:
-        if left[0] and tally.latest is not None and tally.latest.values:
+        if left[0] and tally.latest is not None and tally.latest.values and not tally.latest.diverged:
             left[0] = False
             for one, value in zip(measures, tally.latest.values, strict=True):
                 if isnan(value) and one.kind == "metric":
@@ -185,6 +207,17 @@ def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Call
         watch(tally)
 
     return warned
+
+
+def _tell_diverged(results: Results) -> None:
+    """Warn of trainings that diverged: such runs have been made, and have no number."""
+    diverged = results.manifest["diverged"]
+    for one in diverged[:_MOST_FAILURES]:
+        where = f"{one['case']}, replication {one['replication']}"
+        print(f"warning: {where}: {one['reason']}", file=sys.stderr)
+    if diverged:
+        told = f"{count(len(diverged))} training(s) diverged and are in no mean; summary.csv counts them"
+        print(f"warning: {told}.", file=sys.stderr)
 
 
 def _tell_failures(results: Results) -> None:
@@ -206,6 +239,7 @@ def _show(results: Results) -> None:
     import csv
 
     from cosim.report.study.record import StudyRecord
+    from cosim.report.study.unlike import unvaried_lines
     from cosim.report.terminal import on_stdout, say
 
     with (results.path / "summary.csv").open(newline="", encoding="utf-8") as file:
@@ -222,6 +256,8 @@ def _show(results: Results) -> None:
     over = f"{sure} intervals over {manifest['replications']} runs"
     say(console, f"{manifest['name']}: {first['name']}{unit}, {over}")
     record = StudyRecord.open(results.path)
+    for line in unvaried_lines(manifest):
+        say(console, line)
     if record.is_sampled:
         for line in _ranked(record, first["name"]):
             say(console, line)
@@ -329,15 +365,16 @@ def _watching() -> Iterator[Callable[[Tally], None]]:
     if not sys.stderr.isatty():
         yield _lines()
         return
-    from rich.console import Console
     from rich.live import Live
+
+    from cosim.report.terminal import PlainConsole
 
     latest: list[Tally] = []
 
     def table() -> Any:
         return _table(latest[0]) if latest else "starting"
 
-    with Live(console=Console(stderr=True), get_renderable=table, refresh_per_second=4):
+    with Live(console=PlainConsole(stderr=True), get_renderable=table, refresh_per_second=4):
         yield lambda tally: latest.__setitem__(slice(None), [tally])
 
 
@@ -360,6 +397,7 @@ def _state(tally: Tally) -> Iterator[tuple[str, str]]:
     yield "runs", f"{count(done)}/{count(tally.num_runs)}"
     yield "there before", count(tally.num_kept) if tally.num_kept else ""
     yield "failed", count(tally.num_failed) if tally.num_failed else ""
+    yield "diverged", count(tally.num_diverged) if tally.num_diverged else ""
     yield "replications", str(tally.replications)
     yield "still too wide", f"{count(len(tally.wide))} case(s)" if tally.wide else ""
     yield "works computed", count(tally.num_computed) if tally.num_computed else ""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cosim.errors import RecordError
+from cosim.files import check_outputs
 from cosim.record.folder import Record
 
 
@@ -19,16 +20,13 @@ def write_views(
     force: bool,
 ) -> None:
     """Write the views that were asked for; nothing is written if one of them would replace a file."""
-    from cosim.report.page.document import refuse_existing
     from cosim.sounding import sound
 
-    for path in (png, pdf, html, perfetto):
-        if path is not None:
-            refuse_existing(path, force=force)
+    check_outputs((png, pdf, html, perfetto), force=force)
     if png is not None:
         from cosim.report.gantt import chart, draw
 
-        draw(chart(record, first_round, last_round), png)
+        draw(chart(record, first_round, last_round), png, force=force)
     if pdf is not None:
         from cosim.report.publication import write_figure
 
@@ -43,7 +41,7 @@ def write_views(
     if perfetto is not None:
         from cosim.report.perfetto import write_trace
 
-        write_trace(record, perfetto, air=air)
+        write_trace(record, perfetto, air=air, force=force)
 
 
 def show_time(record: Record, first_round: int | None, last_round: int | None) -> None:
@@ -63,9 +61,10 @@ def show_time(record: Record, first_round: int | None, last_round: int | None) -
 
 
 def write_comparison(records: Sequence[Record], png: Path | None, html: Path | None, *, force: bool) -> None:
-    """Write the views of several runs that were asked for."""
+    """Write the views of several runs that were asked for; none if one could not be written."""
     if len(records) < 2:
         raise RecordError("compare: takes two runs or more; name another one.")
+    check_outputs((png, html), force=force)
     if png is not None:
         from cosim.report.comparison_figure import write_comparison_figure
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cosim.compute.settings import Hardware
+from cosim.distributions import LEAST, MOST, Value
 from cosim.errors import ScenarioError
 from cosim.rng import Stream
 from cosim.units import drain_ns
@@ -29,14 +30,20 @@ class Device:
 
     @classmethod
     def draw(cls, name: str, hardware: Hardware, stream: Stream) -> "Device":
-        """Return one device of a group; each value has a stream of its own."""
+        """Return one device of a group; each value has a stream of its own.
+
+        Raises
+        ------
+        ScenarioError
+            If a distribution without an end draws what no device has.
+        """
         memory = hardware.memory_bytes
         return cls(
             name=name,
-            clock_hz=hardware.clock_hz.draw(stream.child("clock_hz")),
-            flop_per_cycle=hardware.flop_per_cycle.draw(stream.child("flop_per_cycle")),
+            clock_hz=_drawn(name, "clock_hz", hardware.clock_hz, stream),
+            flop_per_cycle=_drawn(name, "flop_per_cycle", hardware.flop_per_cycle, stream),
             queue_capacity=hardware.queue_capacity,
-            memory_bytes=None if memory is None else memory.draw(stream.child("memory_bytes")),
+            memory_bytes=None if memory is None else _drawn(name, "memory_bytes", memory, stream),
             energy_coefficient=hardware.energy_coefficient,
         )
 
@@ -73,3 +80,13 @@ class Device:
                 f"{self.memory_bytes / 1e6:.1f} MB; give it more memory_bytes, a smaller batch, "
                 "a shorter sequence_length or another cut_layer."
             )
+
+
+def _drawn(name: str, setting: str, value: Value, stream: Stream) -> float:
+    drawn = value.draw(stream.child(setting))
+    if not LEAST <= drawn <= MOST:
+        raise ScenarioError(
+            f"{name}: {setting}: {value.kind!r} draws {drawn:g}, and a device has {LEAST:g} to {MOST:g}; "
+            "narrow the distribution."
+        )
+    return drawn

@@ -46,14 +46,19 @@ class Batched(Computing):
     max_group
         Slots of a call, and so most mini-batches whose graphs are alive at one time;
         with one slot all are computed one by one.
-    fetch
+    fetch, goes_on
         As for :class:`~cosim.learning.executor.Computing`.
     """
 
     def __init__(
-        self, make_trainer: Callable[[], ComputesTogether], max_group: int, fetch: Fetch | None = None
+        self,
+        make_trainer: Callable[[], ComputesTogether],
+        max_group: int,
+        fetch: Fetch | None = None,
+        *,
+        goes_on: bool = False,
     ) -> None:
-        super().__init__(fetch)
+        super().__init__(fetch, goes_on=goes_on)
         if max_group < 1:
             raise ValueError(f"a group holds at least one work, not {max_group}")
         self._make_trainer = make_trainer

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from cosim.learning.finite import NotFiniteError, is_finite, not_finite
 from cosim.learning.work import KEPT, Output, Work
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class Executor(Protocol):
             referenced, and how it came to be is forgotten.
         read
             Outputs whose values are returned.
+
+        Raises
+        ------
+        NotFiniteError
+            If a training cannot go on with what was computed, or is not to.
         """
 
 
@@ -69,14 +75,23 @@ class Computing(ABC):
     ----------
     fetch
         Where values come from that neither are held nor can be computed.
+    goes_on
+        Whether to go on where values are not finite.
+
+    Attributes
+    ----------
+    not_finite
+        What the latest settlement found not to be finite, in the order in which it was computed.
     """
 
     computes = True
     num_recalled = 0
     fallback_reason: str | None = None
 
-    def __init__(self, fetch: Fetch | None = None) -> None:
+    def __init__(self, fetch: Fetch | None = None, *, goes_on: bool = False) -> None:
         self._fetch = fetch
+        self._goes_on = goes_on
+        self.not_finite: list[Output] = []
         self._kept: WeakKeyDictionary[Work, dict[str, Any]] = WeakKeyDictionary()
         self._anchors: WeakValueDictionary[str, Work] = WeakValueDictionary()
         self.num_computed = 0
@@ -97,16 +112,23 @@ class Computing(ABC):
         return value
 
     def settle(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
-        """Compute everything below ``keep`` and ``read``."""
+        """Compute everything below ``keep`` and ``read``.
+
+        A settlement is computed to its end also where a value is not finite, so
+        that what came before it in time is known, whoever was computed first.
+        """
         wanted = (*keep, *read)
         works = self.uncomputed(wanted)
         reads_left = Counter(_key(one) for work in works for one in work.inputs)
         reads_left.update(map(_key, wanted))
         values: dict[Key, Any] = {}
+        self.not_finite = []
         for group in self._groups(works):
-            self._settle_group(group, values, reads_left)
+            self._settle_group(group, values, reads_left, read)
         for key in set(map(_key, wanted)) & values.keys():
             values[key] = self._plain(values[key])
+        if self.not_finite and not self._goes_on:
+            raise NotFiniteError(tuple(self.not_finite), self._known(read, values))
         kept: list[Output] = []
         for one in keep:
             value = self._value(one, values)
@@ -116,11 +138,32 @@ class Computing(ABC):
             kept.append(anchor.out(one.field))
         return kept, [self._value(one, values) for one in read]
 
-    def _settle_group(self, group: Sequence[Work], values: dict[Key, Any], reads_left: Counter[Key]) -> None:
+    def _settle_group(
+        self,
+        group: Sequence[Work],
+        values: dict[Key, Any],
+        reads_left: Counter[Key],
+        read: Sequence[Output],
+    ) -> None:
         """Compute a group into ``values``, and drop from there what nobody will read again."""
-        computed = self._compute(group, [[self._value(one, values) for one in work.inputs] for work in group])
+        inputs = [[self._value(one, values) for one in work.inputs] for work in group]
+        try:
+            computed = self._compute(group, inputs)
+        except Exception as fault:  # any that an operation may raise on what is not finite
+            bad = [
+                one
+                for work, given in zip(group, inputs, strict=True)
+                for one, value in zip(work.inputs, given, strict=True)
+                if not is_finite(value)
+            ]
+            if not bad:
+                raise
+            reason = f"{group[0].operation}: {' '.join(str(fault).split())}"
+            found = tuple(self.not_finite or bad)
+            raise NotFiniteError(found, self._known(read, values), reason) from fault
         self.num_computed += len(group)
         for work, fields in zip(group, computed, strict=True):
+            self.not_finite += not_finite(work, fields)
             for name, value in fields.items():
                 if reads_left[work.key, name]:
                     values[work.key, name] = value
@@ -128,6 +171,12 @@ class Computing(ABC):
                 reads_left[key] -= 1
                 if not reads_left[key]:
                     values.pop(key, None)
+
+    def _known(self, read: Sequence[Output], values: dict[Key, Any]) -> dict[Key, Any]:
+        """Return what of ``read`` is known, though not all could be computed."""
+        found = {_key(one): values[_key(one)] for one in read if _key(one) in values}
+        held = {_key(one): self._held(one.work) for one in read}
+        return found | {key: fields[key[1]] for key, fields in held.items() if key[1] in fields}
 
     def _value(self, output: Output, values: dict[Key, Any]) -> Any:
         held = self._held(output.work)
@@ -174,12 +223,14 @@ class Sequential(Computing):
     make_trainer
         Returns who knows how each operation is computed; called when there is
         something to compute, since it loads the model.
-    fetch
+    fetch, goes_on
         As for :class:`Computing`.
     """
 
-    def __init__(self, make_trainer: Callable[[], Computes], fetch: Fetch | None = None) -> None:
-        super().__init__(fetch)
+    def __init__(
+        self, make_trainer: Callable[[], Computes], fetch: Fetch | None = None, *, goes_on: bool = False
+    ) -> None:
+        super().__init__(fetch, goes_on=goes_on)
         self._make_trainer = make_trainer
         self._trainer: Computes | None = None
 
@@ -194,6 +245,9 @@ class Sequential(Computing):
 
 class Recalling:
     """Looks in the store first; what is not there is computed, and kept.
+
+    What was computed together with a value that is not finite is not kept: a run
+    that meets the same keys later finds out again, in the same place.
 
     Parameters
     ----------
@@ -248,10 +302,15 @@ class Recalling:
         values: dict[Output, Any] = {}
         if missing_keep or missing_read:
             missing = [*missing_keep, *missing_read]
-            anchors, new = self._computing.settle(missing_keep, missing)
+            try:
+                anchors, new = self._computing.settle(missing_keep, missing)
+            except NotFiniteError as found:
+                recalled = {key: self._shelf.get(key) for key in map(_key, read) if key in self._shelf}
+                raise NotFiniteError(found.outputs, recalled | found.known, found.fault) from found
             computed.update(zip(missing_keep, anchors, strict=True))
             values.update(zip(missing, new, strict=True))
-            self._shelf.put({_key(one): value for one, value in values.items()})
+            if not self._computing.not_finite:
+                self._shelf.put({_key(one): value for one, value in values.items()})
         self.num_recalled += num_works - (self.num_computed - before)
         kept = [computed[one] if one in computed else _anchor(one.work).out(one.field) for one in keep]
         return kept, [values[one] if one in values else self._shelf.get(_key(one)) for one in read]

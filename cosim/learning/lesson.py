@@ -1,7 +1,7 @@
 """The lesson: everything that decides what is learned, apart from who acts when."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +91,10 @@ class Lesson:
         config = model.base.read_config()
         corpus = data.source.load()
         if model.task == "classification" and len(corpus.labels) < 2:
+            found = f" ({corpus.labels[0]!r})" if corpus.labels else ""
             raise ScenarioError(
-                f"data.source: {len(corpus.labels)} label(s) found; classification needs at least 2, "
-                "in the column that label_column names."
+                f"data.source: {len(corpus.labels)} class(es){found} in {data.source.label_place}; "
+                "classification needs at least 2."
             )
         num_labels = len(corpus.labels) if model.task == "classification" else 0
         shape = ModelShape.read(config, model.task, num_labels)
@@ -195,11 +196,13 @@ class Lesson:
 
         With a store, what it holds is recalled and what it does not is kept.
         """
+        goes_on = self.training.on_divergence == "continue"
 
         def computing(fetch: Fetch | None = None) -> Computing:
             if self.training.executor == "batched":
-                return Batched(lambda: self._stacked_trainer(lora_rank), self.max_group, fetch)
-            return Sequential(lambda: self._trainer(lora_rank), fetch)
+                trainer = partial(self._stacked_trainer, lora_rank)
+                return Batched(trainer, self.max_group, fetch, goes_on=goes_on)
+            return Sequential(partial(self._trainer, lora_rank), fetch, goes_on=goes_on)
 
         if store is None:
             return computing()

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cosim.files import write_whole
 from cosim.learning.adapter_files import adapter_files
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts, cuda_devices
@@ -362,7 +363,7 @@ class SplitModel:
         """Write the files of an adapter; ``PeftModel.from_pretrained(base_model, folder)`` loads them."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.adapter_files(adapter).items():
-            (folder / name).write_bytes(content)
+            write_whole(folder / name, content)
 
     def adapter_files(self, adapter: Adapter, residual: Adapter | None = None) -> dict[str, bytes]:
         """Return an adapter in PEFT's own format, by file name; the same adapter gives the same bytes.

@@ -106,10 +106,15 @@ class TrainingSettings(Table):
     max_group
         Most mini-batches ``batched`` has under way at one time; without it, as
         many as the fast memory of the device suits.
+    on_divergence
+        What happens where a loss or an adapter is not finite any more: ``stop`` ends the
+        run there, with the status ``diverged``; ``continue`` goes on and records what
+        comes. It changes no value and no key.
     """
 
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: int = Field(default=8, gt=0, le=65_536)
     optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
-    evaluation_batch_size: int = Field(default=32, gt=0)
+    evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
+    on_divergence: Literal["stop", "continue"] = "stop"

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from cosim.errors import ScenarioError
+from cosim.words import short
 
 Task = Literal["causal_lm", "classification"]
 """Predict the next token, or one label for the whole sequence."""
@@ -301,7 +302,7 @@ class ModelShape:
         close = get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return (
-            f"lora.target_modules: a {self.family} block has no layer {name!r}; "
+            f"lora.target_modules: a {self.family} block has no layer {short(name)}; "
             f"known: {', '.join(known)}, or {ALL_LINEAR!r}{hint}"
         )
 
@@ -328,7 +329,8 @@ def _family(config: Mapping[str, Any], task: Task) -> _Family:
         close = get_close_matches(model_type, FAMILIES, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ScenarioError(
-            f"model config: no model_type {model_type!r} that can be cut; known: {', '.join(FAMILIES)}{hint}"
+            f"model config: no model_type {short(model_type)} that can be cut; "
+            f"known: {', '.join(FAMILIES)}{hint}"
         )
     family = FAMILIES[model_type]
     if task not in family.tasks:
@@ -346,7 +348,7 @@ def _size(config: Mapping[str, Any], family: _Family, key: str) -> int:
     """Return a positive whole number of the config, under either of its names."""
     value = config.get(key, config.get(_OTHER_NAMES.get(key, key), family.defaults.get(key)))
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ScenarioError(f"model config: {key} must be a whole number above 0, got {value!r}")
+        raise ScenarioError(f"model config: {key} must be a whole number above 0, got {short(value)}")
     return value
 
 

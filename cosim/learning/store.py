@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time
 from typing import Any
-from uuid import uuid4
 
 from cosim.errors import StoreError
+from cosim.files import write_whole
 from cosim.learning.pack import Key, contents_of, digest, head_of, packed, tensors_of
 from cosim.learning.turns import alone
 
@@ -32,11 +32,23 @@ class LostValueError(Exception):
 
 
 def default_store() -> Path:
-    """Return the store of this user: ``COSIM_STORE``, or ``cosim/store`` in the cache folder."""
+    """Return the store of this user: ``COSIM_STORE``, or ``cosim/store`` in the cache folder.
+
+    Raises
+    ------
+    StoreError
+        If no variable names one, and the user has no home.
+    """
     if named := os.environ.get("COSIM_STORE"):
         return Path(named)
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "cosim" / "store"
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "cosim" / "store"
+    except RuntimeError:
+        raise StoreError(
+            "the store: this user has no home folder to keep it in; name one with --store or in COSIM_STORE, "
+            "or do without by --no-store."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ class Store:
     def _make(self) -> None:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            _write_whole(self.root / "format", f"{FORMAT}\n".encode())
+            write_whole(self.root / "format", f"{FORMAT}\n".encode())
         except OSError as fault:
             self.warn(fault)
 
@@ -254,7 +266,7 @@ class Shelf:
         path = self._folder / f"{digest(content)}.safetensors"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, content)
+            write_whole(path, content)
         except OSError as fault:
             self._store.warn(fault)
             return
@@ -304,17 +316,3 @@ class Shelf:
                 path.unlink(missing_ok=True)
             raise LostValueError(str(path))
         return content
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, also if another process writes it or this one is killed."""
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -5,29 +5,47 @@ their versions.
 """
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
-from cosim.errors import RecordError
+from cosim.errors import DivergedError, RecordError
+from cosim.files import remove_leftovers, temporary_beside, write_whole
+from cosim.record.digests import (
+    damaged_file,
+    digest_of,
+    digest_of_file,
+    files_there,
+    read_table,
+    replacing_files,
+    sealed,
+    table_bytes,
+)
 from cosim.record.log import Log
+from cosim.record.manifest import Manifest, RunFields, read_manifest
 from cosim.record.notebook import as_html
-from cosim.record.tables import grants_table, metrics_table, spans_table
+from cosim.record.tables import grants_table, metrics_table, refuse_other_columns, spans_table
 
 if TYPE_CHECKING:
     import pyarrow
 
 FORMAT = 2
 _WRITE_EVERY_S = 5.0
-Status = Literal["running", "complete", "failed"]
+_SCENARIO = "scenario.toml"
+_TABLES = ("spans", "metrics", "grants")
+_OF_ITS_END = (
+    *("reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning", "plan"),
+    *("files_before", "digest"),
+)
+"""Entries of a manifest that a run has not yet when it is played again."""
+
+Status = Literal["running", "complete", "failed", "diverged"]
 
 
 class RunFolder:
@@ -39,39 +57,59 @@ class RunFolder:
 
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         self.path = path
-        self._manifest = {"format": FORMAT, "status": "running", **manifest}
+        self._manifest: dict[str, Any] = {"format": FORMAT, "status": "running", **manifest}
+        self._manifest.setdefault("files", {})
         self._next_write_s = monotonic() + _WRITE_EVERY_S
 
     @classmethod
     def create(cls, path: Path, scenario_toml: str, manifest: Mapping[str, Any]) -> "RunFolder":
         """Make the folder, with the scenario and a manifest that says ``running``.
 
+        A new folder is there with all it needs, or not at all. An empty one that is
+        there is used as it is: it may be a mount, or where the user is.
+
         Raises
         ------
         RecordError
             If there is anything at ``path`` already; nothing is overwritten.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RecordError(f"{path}: exists already; {_way_out(path)}.")
-        beside = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
-            beside.mkdir(parents=True)
-            folder = cls(beside, manifest)
-            write_whole(beside / "scenario.toml", scenario_toml.encode())
-            folder.mark("running")
-            beside.replace(path)  # the folder is there with all it needs, or not at all
+            is_there = path.exists()
+            if is_there and (not path.is_dir() or any(path.iterdir())):
+                raise RecordError(f"{path}: exists already; {_way_out(path)}.")
+            place = path if is_there else temporary_beside(path)
+            with ExitStack() as undo:
+                if not is_there:
+                    place.mkdir(parents=True)
+                    undo.callback(shutil.rmtree, place, ignore_errors=True)
+                folder = cls(place, manifest)
+                undo.callback(folder._take_back)
+                folder._manifest["files"][_SCENARIO] = digest_of(scenario_toml.encode())
+                write_whole(place / _SCENARIO, scenario_toml.encode(), durable=False)
+                folder.mark("running")
+                if not is_there:
+                    place.replace(path)
+                undo.pop_all()
         except OSError as fault:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise RecordError(f"{path}: cannot be made: {fault.strerror}; name another with --out.") from None
+            raise RecordError(
+                f"{path}: cannot be made: {fault.strerror or fault}; name another with --out."
+            ) from None
         folder.path = path
         return folder
+
+    def _take_back(self) -> None:
+        for name in (_SCENARIO, "manifest.json"):
+            with suppress(OSError):
+                (self.path / name).unlink(missing_ok=True)
 
     @classmethod
     def reopen(cls, record: "Record", made_of: Mapping[str, Any]) -> "RunFolder":
         """Return the folder of a run that was stopped, to be played again by what it is ``made_of`` now."""
-        gone = ("status", "reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning", "plan")
-        kept = {key: value for key, value in record.manifest.items() if key not in gone}
-        return cls(record.path, {**kept, **made_of})
+        manifest = {key: value for key, value in record.manifest.items() if key not in _OF_ITS_END}
+        files = {_SCENARIO: digest_of_file(record.scenario_path), **files_there(record.path, record.manifest)}
+        kept = (_SCENARIO, *map(_file_of, _TABLES))
+        manifest["files"] = {name: one for name, one in files.items() if name in kept}
+        return cls(record.path, {**manifest, **made_of})
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -84,16 +122,30 @@ class RunFolder:
         """
         path = self.path / ".lock"
         with self.writing():
-            lock = path.open("w")
+            lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise RecordError(f"{self.path}: the run is still going on in another process.") from None
             try:
-                yield
+                with self.writing():
+                    remove_leftovers(self.path)
+                with self._ended():
+                    yield
             finally:
                 path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _ended(self) -> Iterator[None]:
+        """Mark the run as failed, whatever ends it, unless its end has been written."""
+        try:
+            yield
+        except BaseException as fault:
+            if self._manifest["status"] == "running":
+                with suppress(OSError):  # the disk may be full; why the run stopped is what must be told
+                    self.mark("failed", reason=reason_of(fault))
+            raise
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -120,28 +172,26 @@ class RunFolder:
     def mark(self, status: Status, **entries: Any) -> None:
         """Replace the manifest, with ``entries`` added."""
         self._manifest.update(entries, status=status)
-        write_whole(self.path / "manifest.json", (json.dumps(self._manifest, indent=2) + "\n").encode())
+        content = sealed(self._manifest)
+        write_whole(self.path / "manifest.json", content, durable=status != "running")
 
     def keep_up(self, log: Log) -> None:
         """Write what was recorded so far, now and then, so that a run can be looked at while it goes."""
         if monotonic() >= self._next_write_s:
             began = monotonic()
-            self._write(log)
+            self._write(log, durable=False)
             self._next_write_s = monotonic() + max(_WRITE_EVERY_S, 50.0 * (monotonic() - began))
 
-    def _write(self, log: Log) -> "dict[str, pyarrow.Table]":
-        """Write the tables, each whole or not at all."""
-        from pyarrow import parquet
-
+    def _write(self, log: Log, *, durable: bool) -> "dict[str, pyarrow.Table]":
+        """Write the tables, each whole or not at all; the manifest always fits what is there."""
         tables = {
             "spans": spans_table(log.spans),
             "metrics": metrics_table(log.metrics),
             "grants": grants_table(log.grants),
         }
-        for name, table in tables.items():
-            temporary = self.path / f".{name}.parquet"
-            parquet.write_table(table, temporary)
-            temporary.replace(self.path / f"{name}.parquet")
+        contents = {_file_of(name): table_bytes(table) for name, table in tables.items()}
+        with replacing_files(self.path, contents, self._manifest, durable=durable):
+            self.mark("running")
         return tables
 
     def finish(self, log: Log, status: Status, **entries: Any) -> None:
@@ -149,12 +199,29 @@ class RunFolder:
 
         The tables are written for a failed run too, as far as it came.
         """
-        tables = self._write(log)
+        tables = self._write(log, durable=True)
         fingerprints = {
             "timeline": _fingerprint(tables["spans"].drop_columns(["work"])),
             "learning": _fingerprint(_learned(tables["metrics"]), self.adapter_folder),
         }
+        if status == "complete":
+            adapter = {
+                path.relative_to(self.path).as_posix(): digest_of_file(path)
+                for path in sorted(self.adapter_folder.rglob("*"))
+                if path.is_file()
+            }
+            self._manifest["files"] = {**self._manifest["files"], **adapter}
         self.mark(status, fingerprints=fingerprints, **entries)
+
+    def fail(self, log: Log, fault: BaseException, **entries: Any) -> None:
+        """Mark a run that something stopped, with as much of what was recorded as can be written."""
+        reason = reason_of(fault)
+        status: Status = "diverged" if isinstance(fault, DivergedError) else "failed"
+        try:
+            self.finish(log, status, reason=reason, **entries)
+        except Exception:  # a full disk, or numbers no table can hold: the reason above is what must be told
+            with suppress(OSError):
+                self.mark(status, reason=reason, **entries)
 
 
 @dataclass(frozen=True)
@@ -173,36 +240,65 @@ class Record:
     manifest: Mapping[str, Any]
 
     @classmethod
-    def open(cls, path: Path | str) -> "Record":
-        """Return the run in a folder.
+    def open(cls, path: Path | str, *, is_for_replay: bool = False) -> "Record":
+        """Return the run in a folder, every file of it verified.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        is_for_replay
+            Verify only what a run is played again from; tables and adapter may be damaged.
 
         Raises
         ------
         RecordError
-            If the folder is no run, or one of a format this version cannot read.
+            If the folder is no run, is of a format this version cannot read, or is
+            not what was written.
         """
-        path = Path(path)
-        try:
-            manifest = json.loads((path / "manifest.json").read_text())
-        except FileNotFoundError:
-            raise RecordError(f"{path}: is no run folder: it has no manifest.json.") from None
-        except (OSError, ValueError) as fault:
-            raise RecordError(f"{path}/manifest.json: cannot be read: {fault}.") from None
-        if not isinstance(manifest, dict):
-            raise RecordError(f"{path}/manifest.json: cannot be read: it is not a table.")
-        if manifest.get("format") != FORMAT:
+        record = cls(Path(path), _manifest(Path(path)))
+        damaged = record.damaged_file()
+        while damaged is not None and record.status == "running":  # or its tables were replaced meanwhile
+            before, record = record, cls(record.path, _manifest(record.path))
+            if record.manifest == before.manifest:
+                break
+            damaged = record.damaged_file()
+        record._refuse_damaged(damaged, is_for_replay)
+        return record
+
+    def _refuse_damaged(self, damaged: str | None, is_for_replay: bool) -> None:
+        if damaged == _SCENARIO:
             raise RecordError(
-                f"{path}: is of format {manifest.get('format')}, this version of cosim reads {FORMAT}; "
-                "open it with the version its manifest names, or play it again: "
-                f"cosim run {path / 'scenario.toml'} --out ANOTHER."
+                f"{self.scenario_path}: is damaged, or was changed after the run began; "
+                f"run it as a new one: cosim run {self.scenario_path} --out ANOTHER"
             )
-        return cls(path, manifest)
+        if is_for_replay:
+            return
+        if damaged is not None:
+            raise RecordError(
+                f"{self.path / damaged}: is damaged, or was changed after it was written; "
+                f"play the run again: cosim resume {self.path}"
+            )
+        for name in _TABLES:
+            refuse_other_columns(self.path, name)
+
+    def damaged_file(self) -> str | None:
+        """Return the first file that is not as it was written, by its name in the folder; None if all are.
+
+        Always None for a folder whose manifest has no digests.
+        """
+        return damaged_file(self.path, self.manifest)
 
     @property
     def status(self) -> Status:
-        """Return ``running``, ``complete`` or ``failed``."""
+        """Return ``running``, ``complete``, ``failed`` or ``diverged``."""
         status: Status = self.manifest["status"]
         return status
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run is all there will be of it: complete, or ended where its training diverged."""
+        return self.status in ("complete", "diverged")
 
     @property
     def spans(self) -> Any:
@@ -246,32 +342,32 @@ class Record:
         return self.path / "scenario.toml"
 
     def _table(self, name: str, columns: list[str] | None = None) -> Any:
-        from pyarrow import parquet
-
         try:
-            return parquet.read_table(self.path / f"{name}.parquet", columns=columns)
+            return read_table(self.path / _file_of(name), columns)
         except FileNotFoundError:
             raise RecordError(f"{self.path}: has no {name}.parquet; the run is {self.status}.") from None
-        except (OSError, ValueError) as fault:
-            raise RecordError(f"{self.path}/{name}.parquet: cannot be read: {fault}.") from None
+
+
+def _manifest(folder: Path) -> Manifest:
+    way_out = f"play it again: cosim run {folder / _SCENARIO} --out ANOTHER"
+    return read_manifest(folder, RunFields, what="run folder", format_=FORMAT, way_out=way_out)
+
+
+def reason_of(fault: BaseException) -> str:
+    """Return why a run stopped."""
+    return str(fault) or type(fault).__name__
+
+
+def _file_of(table: str) -> str:
+    return f"{table}.parquet"
 
 
 def _way_out(path: Path) -> str:
     if path.is_dir() and (path / "manifest.json").is_file():
-        status = Record.open(path).status
-        if status != "complete":
-            return f"it is a run that is {status}: go on with it by cosim resume {path}"
+        record = Record.open(path, is_for_replay=True)
+        if not record.has_ended:
+            return f"it is a run that is {record.status}: go on with it by cosim resume {path}"
     return "name another folder with --out, or remove it"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _learned(metrics: Any) -> Any:

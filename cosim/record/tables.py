@@ -1,9 +1,13 @@
 """The tables of a run folder: their columns, types and units."""
 
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosim.errors import RecordError
+from cosim.record.digests import read_schema
 from cosim.record.log import GrantLog, MetricLog, SpanLog
 
 if TYPE_CHECKING:
@@ -70,6 +74,39 @@ def grants_table(grants: GrantLog) -> "pyarrow.Table":
             "bandwidth_hz": pyarrow.array(np.array(grants.bandwidth_hz), from_pandas=True),
         }
     )
+
+
+def refuse_other_columns(folder: Path, name: str) -> None:
+    """Refuse a table of a run folder that lacks a column, or has one of another type; none at all is fine.
+
+    Raises
+    ------
+    RecordError
+        If it is so, or the table cannot be read.
+    """
+    path = folder / f"{name}.parquet"
+    try:
+        found = read_schema(path)
+    except FileNotFoundError:
+        return
+    for column in _schema(name):
+        kinds = [found.field(at).type for at in found.get_all_field_indices(column.name)]
+        if kinds != [column.type]:
+            has = f"has type {kinds[0]}" if len(kinds) == 1 else f"is there {len(kinds)} times"
+            raise RecordError(
+                f"{path}: column {column.name!r} {has}, not once with type {column.type}; "
+                "the file is not one that cosim wrote."
+            )
+
+
+@cache
+def _schema(name: str) -> Any:
+    made = {
+        "spans": lambda: spans_table(SpanLog()),
+        "metrics": lambda: metrics_table(MetricLog()),
+        "grants": lambda: grants_table(GrantLog()),
+    }
+    return made[name]().schema
 
 
 def _numbers(column: Any) -> Any:

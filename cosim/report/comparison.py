@@ -1,15 +1,23 @@
 """Two runs side by side: what changed from the first to the second, by how much, and since when."""
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
+from typing import Any
 
 from cosim.errors import RecordError
+from cosim.leaves import differing
 from cosim.record.folder import Record
 from cosim.report.alignment import RoundPair, pair_rounds, part
 from cosim.report.attribution import Attribution, attribute
+from cosim.report.quantities import count
 from cosim.report.spans import Spans
 from cosim.report.summary import LossLevel, Summary, held_out_losses, loss_levels, reached, summarise
 from cosim.units import NS_PER_S
+from cosim.words import clipped, shown
+
+_MOST_SETTINGS = 12
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Comparison:
         Where the time of both went.
     computed, recalled
         Works of the second run that were computed anew, and whose value the store had.
+    settings
+        Settings in which the two differ, by path, with both values; None where a run has none.
     """
 
     before: Summary
@@ -55,6 +65,7 @@ class Comparison:
     attributions: tuple[Attribution, Attribution]
     computed: int
     recalled: int
+    settings: Mapping[str, tuple[Any, Any]]
 
 
 def compare(before: Record, after: Record) -> Comparison:
@@ -77,6 +88,7 @@ def compare(before: Record, after: Record) -> Comparison:
         attributions=(attribute(before, spans[0]), attribute(after, spans[1])),
         computed=works.get("computed", 0),
         recalled=works.get("recalled", 0),
+        settings=differing(_settings(before), _settings(after)),
     )
 
 
@@ -91,6 +103,32 @@ def compare_all(runs: Sequence[Record]) -> tuple[Comparison, ...]:
     if len(runs) < 2:
         raise RecordError(f"a comparison needs at least two runs, got {len(runs)}.")
     return tuple(compare(runs[0], other) for other in runs[1:])
+
+
+def differences(settings: Mapping[str, tuple[Any, Any]]) -> str:
+    """Return in a line how settings differ, given as in :class:`Comparison`.
+
+    Examples
+    --------
+    >>> differences({"radio.fading.k_factor": (3.0, None), "seed": (1, 2)})
+    'radio.fading.k_factor 3 -> (not there); seed 1 -> 2'
+    """
+    told = [f"{clipped(path)} {_value(was)} -> {_value(now)}" for path, (was, now) in settings.items()]
+    more = f"; and {count(len(told) - _MOST_SETTINGS)} more" if len(told) > _MOST_SETTINGS else ""
+    return "; ".join(told[:_MOST_SETTINGS]) + more
+
+
+def _value(value: Any) -> str:
+    return "(not there)" if value is None else clipped(shown(value))
+
+
+def _settings(record: Record) -> dict[str, Any]:
+    """Return the scenario of a run but for its names, which change nothing."""
+    try:
+        written = tomllib.loads(record.scenario_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise RecordError(f"{record.scenario_path}: cannot be read: {fault}.") from None
+    return {name: value for name, value in written.items() if name not in ("name", "description")}
 
 
 def _levels(before: Record, after: Record) -> tuple[tuple[LossLevel, LossLevel], ...]:
@@ -132,9 +170,18 @@ def _other_rounds(before: Record, after: Record) -> tuple[int, ...] | None:
     if not all(learned):
         return None
     rounds = {
-        key[0] for key in learned[0].keys() | learned[1].keys() if learned[0].get(key) != learned[1].get(key)
+        key[0]
+        for key in learned[0].keys() | learned[1].keys()
+        if not _is_same(learned[0].get(key), learned[1].get(key))
     }
     return tuple(sorted(rounds))
+
+
+def _is_same(before: float | None, after: float | None) -> bool:
+    """Return whether two values are the same; two that are not a number are."""
+    if before is None or after is None:
+        return False
+    return before == after or (isnan(before) and isnan(after))
 
 
 def _learned(record: Record) -> dict[tuple[int, int, str, str], float]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cosim.errors import RecordError
+from cosim.files import check_output
 from cosim.record.folder import Record
 from cosim.report.attribution import Attribution, attribute
 from cosim.report.gantt import HATCH_COLOUR, time_unit
+from cosim.report.lettering import legend_label, lettered
 from cosim.report.looks import look
 from cosim.report.page.comparison_page import run_titles
-from cosim.report.page.document import refuse_existing
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
 from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import held_out_losses
@@ -61,13 +62,13 @@ def write_comparison_figure(
         neither kind, is there already or cannot be written.
     """
     kind = figure_format(path)
-    refuse_existing(path, force=force)
+    check_output(path, force=force)
     if len(records) < 2:
         raise RecordError(f"a comparison needs at least two runs, got {len(records)}.")
     all_spans = [Spans.of(record) for record in records]
     last = first_round if last_round is None else last_round
     windows = [_window(*pair, first_round, last) for pair in zip(records, all_spans, strict=True)]
-    save(_figure(records, all_spans, windows, WIDTHS_IN[width]), path, kind)
+    save(_figure(records, all_spans, windows, WIDTHS_IN[width]), path, kind, force=force)
 
 
 def occupancy(start_ns: Ints, end_ns: Ints, edges_ns: Floats) -> Floats:
@@ -102,7 +103,6 @@ def _window(record: Record, spans: Spans, first: int | None, last: int | None) -
 def _figure(
     records: Sequence[Record], all_spans: Sequence[Spans], windows: Sequence[tuple[int, int]], width_in: float
 ) -> "Figure":
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -123,7 +123,7 @@ def _figure(
     unit, scale = time_unit(total_ns)
     num_columns = 2 if width_in < 5.0 else 4
     height_in = sum(heights) + 0.1 * len(heights) + 0.5 + 0.14 * -(-(len(names) + 1) // num_columns)
-    with rc_context(STYLE):
+    with lettered(STYLE):
         layout = ConstrainedLayoutEngine(h_pad=0.01, w_pad=0.01, hspace=0.01)
         figure = Figure(figsize=(width_in, height_in), layout=layout)
         FigureCanvasAgg(figure)
@@ -226,7 +226,7 @@ def _draw_losses(
             linewidth=1.0,
             marker="o",
             markersize=1.8,
-            label=titles[index],
+            label=legend_label(titles[index]),
         )
     axes.set_ylabel("held-out loss, nats", labelpad=1.0)
     axes.legend(frameon=False, fontsize=6.5, loc="upper right", handlelength=3.0)

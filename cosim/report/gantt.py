@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cosim.errors import RecordError
+from cosim.files import write_output
 from cosim.record.folder import Record
+from cosim.report.lettering import lettered
 from cosim.report.limited import Limited, limited
 from cosim.report.looks import look
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
@@ -119,22 +122,18 @@ def chart(record: Record, first_round: int | None = None, last_round: int | None
     )
 
 
-def draw(shown: Chart, path: Path) -> None:
+def draw(shown: Chart, path: Path, *, force: bool = False) -> None:
     """Write a chart as a PNG.
 
     Raises
     ------
     RecordError
-        If the file cannot be written.
+        If the file is there and ``force`` is not set, or cannot be written.
     """
-    from matplotlib import rc_context
-
-    with rc_context({"hatch.linewidth": 0.5, "font.size": 9.0}):
-        figure = _figure(shown)
-        try:
-            figure.savefig(path, format="png")
-        except OSError as fault:
-            raise RecordError(f"{path}: cannot be written: {fault.strerror}.") from None
+    with lettered({"hatch.linewidth": 0.5, "font.size": 9.0}):
+        content = BytesIO()
+        _figure(shown).savefig(content, format="png")
+    write_output(path, content.getvalue(), force=force)
 
 
 def _figure(shown: Chart) -> "Figure":

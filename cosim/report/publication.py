@@ -1,17 +1,19 @@
 """A figure for print: chosen rounds as lanes, and who held which subchannel meanwhile, a column wide."""
 
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from cosim.errors import RecordError
+from cosim.files import check_output, write_output
 from cosim.record.folder import Record
 from cosim.report.gantt import HATCH_COLOUR, Chart, chart, draw_bars, labelled_rows, time_unit
 from cosim.report.holdings import Holdings
+from cosim.report.lettering import lettered
 from cosim.report.looks import OWNER_COLOURS, look
-from cosim.report.page.document import refuse_existing
 from cosim.report.spans import is_client
 
 if TYPE_CHECKING:
@@ -94,9 +96,9 @@ def write_figure(
         neither kind, is there already or cannot be written.
     """
     kind = figure_format(path)
-    refuse_existing(path, force=force)
+    check_output(path, force=force)
     shown = chart(record, first_round, last_round)
-    save(figure_of(shown, grids(record, shown), WIDTHS_IN[width]), path, kind)
+    save(figure_of(shown, grids(record, shown), WIDTHS_IN[width]), path, kind, force=force)
 
 
 def figure_format(path: Path) -> str:
@@ -113,22 +115,19 @@ def figure_format(path: Path) -> str:
     return kind
 
 
-def save(figure: "Figure", path: Path, kind: str) -> None:
-    """Write a figure, the same bytes each time.
+def save(figure: "Figure", path: Path, kind: str, *, force: bool) -> None:
+    """Write a figure whole or not at all, the same bytes each time.
 
     Raises
     ------
     RecordError
-        If the file cannot be written.
+        If the file is there and ``force`` is not set, or cannot be written.
     """
-    from matplotlib import rc_context
-
     no_date = {"CreationDate": None} if kind == "pdf" else {"Software": "cosim"}
-    try:
-        with rc_context(STYLE):
-            figure.savefig(path, format=kind, dpi=600, metadata=no_date)
-    except OSError as fault:
-        raise RecordError(f"{path}: cannot be written: {fault.strerror}.") from None
+    content = BytesIO()
+    with lettered(STYLE):
+        figure.savefig(content, format=kind, dpi=600, metadata=no_date)
+    write_output(path, content.getvalue(), force=force)
 
 
 def grids(record: Record, shown: Chart) -> tuple[Grid, ...]:
@@ -158,7 +157,6 @@ def grids(record: Record, shown: Chart) -> tuple[Grid, ...]:
 
 def figure_of(shown: Chart, shown_grids: tuple[Grid, ...], width_in: float) -> "Figure":
     """Return the figure: lanes above, a panel for each link below, and a legend."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -170,7 +168,7 @@ def figure_of(shown: Chart, shown_grids: tuple[Grid, ...], width_in: float) -> "
     num_legend_rows = -(-len(handles) // num_columns)
     heights = [*lanes_in, *map(_grid_in, shown_grids)]
     height_in = sum(heights) + 0.12 * len(heights) + 0.35 + 0.14 * num_legend_rows
-    with rc_context(STYLE):
+    with lettered(STYLE):
         layout = ConstrainedLayoutEngine(h_pad=0.015, w_pad=0.01, hspace=0.02)
         figure = Figure(figsize=(width_in, height_in), layout=layout)
         FigureCanvasAgg(figure)

@@ -1,11 +1,13 @@
 """A comparison as tables on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
+from cosim.leaves import is_asked, named
 from cosim.report.alignment import RoundPair
-from cosim.report.comparison import Comparison
+from cosim.report.comparison import Comparison, differences
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.summary import Summary
 from cosim.report.terminal import say, table_of
@@ -13,8 +15,12 @@ from cosim.report.terminal import say, table_of
 _MOST_ROUNDS = 8  # beyond that the table shows those that changed the most
 
 
-def show(comparison: Comparison, console: Console) -> None:
-    """Print what changed from one run to the other."""
+def show(comparison: Comparison, console: Console, asked: Mapping[str, Any] | None = None) -> None:
+    """Print what changed from one run to the other.
+
+    ``asked`` are the changes somebody asked for, by path: what else differs is then
+    told apart from them.
+    """
     before, after = comparison.before, comparison.after
     table = table_of(("", "left"), ("before", "right"), ("after", "right"), ("change", "right"))
 
@@ -47,7 +53,7 @@ def show(comparison: Comparison, console: Console) -> None:
     table.add_row("slowest client", *slowest, "same" if slowest[0] == slowest[1] else "another")
     console.print(table)
     _show_rounds(comparison.rounds, console)
-    for line in _lines(comparison):
+    for line in (*_settings(comparison.settings, asked), *_lines(comparison)):
         say(console, line)
 
 
@@ -67,7 +73,8 @@ def show_all(comparisons: Sequence[Comparison], labels: Sequence[str], console: 
     runs = [comparisons[0].before, *(one.after for one in comparisons)]
     for label, run in zip(labels, runs, strict=True):
         if run.status != "complete":
-            say(console, f"{label}: the run is {run.status}; it is shown as far as it came")
+            how = f"{run.status} ({run.reason.rstrip('.')})" if run.reason else run.status
+            say(console, f"{label}: the run is {how}; it is shown as far as it came")
     if len(comparisons) == 1:
         show(comparisons[0], console)
         return
@@ -85,7 +92,7 @@ def show_all(comparisons: Sequence[Comparison], labels: Sequence[str], console: 
     table.add_row("slowest client", *(run.slowest.client if run.slowest else "none" for run in runs))
     console.print(table)
     for label, comparison in zip(labels[1:], comparisons, strict=True):
-        for line in _lines(comparison):
+        for line in (*_settings(comparison.settings, None), *_lines(comparison)):
             say(console, f"{label}: {line}")
 
 
@@ -140,6 +147,15 @@ def _longest(comparison: Comparison, side: int) -> str:
     for phase, time_ns in found.by_phase().items():
         return f"{percent(time_ns / found.length_ns)} {phase}"
     return "none"
+
+
+def _settings(settings: Mapping[str, tuple[Any, Any]], asked: Mapping[str, Any] | None) -> list[str]:
+    """Return in which settings two runs differ, those that nobody asked for in a line of their own."""
+    wanted = None if asked is None else named(asked)
+    if wanted is None:
+        return [f"settings that differ: {differences(settings)}"] if settings else ["settings: all the same"]
+    unwanted = {path: both for path, both in settings.items() if not is_asked(path, wanted)}
+    return [f"settings that differ, though not asked for: {differences(unwanted)}"] if unwanted else []
 
 
 def _lines(comparison: Comparison) -> list[str]:

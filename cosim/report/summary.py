@@ -76,13 +76,18 @@ class LossLevel:
 
 @dataclass(frozen=True)
 class Learning:
-    """How the held-out loss went; ``figure`` is the last perplexity or accuracy, with its name."""
+    """How the held-out loss went; ``figure`` is the last perplexity or accuracy, with its name.
+
+    A loss that is not finite is among the first and the last; ``best`` is None where all are.
+    ``not_finite`` counts them.
+    """
 
     first_loss: float
     last_loss: float
-    best: LossLevel
+    best: LossLevel | None
     levels: tuple[LossLevel, ...]
     figure: tuple[str, float] | None
+    not_finite: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class Summary:
     ----------
     name, status, seed
         Which run, and whether it is complete.
+    reason
+        Why it ended before that; empty where it did not.
     length_ns
         Simulated time, ns.
     num_rounds, num_spans
@@ -142,6 +149,7 @@ class Summary:
     slowest: Slowest | None
     prediction: Prediction | None = None
     limited: Limited | None = None
+    reason: str = ""
 
     @property
     def clients(self) -> tuple[ActorTime, ...]:
@@ -184,6 +192,7 @@ def summarise(record: Record) -> Summary:
         slowest=_slowest(spans),
         prediction=predicted(record, spans),
         limited=limited(record, spans),
+        reason=str(record.manifest.get("reason", "")),
     )
 
 
@@ -215,14 +224,14 @@ def loss_levels(first: float, best: float) -> tuple[float, ...]:
 
 
 def held_out_losses(record: Record) -> list[tuple[int, int, float]]:
-    """Return (time_ns, round, loss) of every evaluation, in order of time."""
+    """Return (time_ns, round, loss) of every evaluation that has a finite loss, in order of time."""
+    return [one for one in _evaluations(record) if np.isfinite(one[2])]
+
+
+def _evaluations(record: Record) -> list[tuple[int, int, float]]:
     metrics = record.metrics.to_pydict()
     rows = sorted(zip(*(metrics[key] for key in ("time_ns", "round", "name", "value")), strict=True))
-    return [
-        (time_ns, round_, value)
-        for time_ns, round_, name, value in rows
-        if name == "eval_loss" and np.isfinite(value)
-    ]
+    return [(time_ns, round_, value) for time_ns, round_, name, value in rows if name == "eval_loss"]
 
 
 def reached(losses: Sequence[tuple[int, int, float]], level: float) -> LossLevel:
@@ -232,12 +241,12 @@ def reached(losses: Sequence[tuple[int, int, float]], level: float) -> LossLevel
 
 
 def _learning(record: Record) -> Learning | None:
-    losses = held_out_losses(record)
-    if not losses:
+    evaluations, losses = _evaluations(record), held_out_losses(record)
+    if not evaluations:
         return None
     metrics = record.metrics.to_pydict()
-    first, last = losses[0][2], losses[-1][2]
-    best = min(loss for *_, loss in losses)
+    first, last = evaluations[0][2], evaluations[-1][2]
+    best = min((loss for *_, loss in losses), default=None)
     figures = [
         (name, value)
         for name, value in zip(metrics["name"], metrics["value"], strict=True)
@@ -246,9 +255,12 @@ def _learning(record: Record) -> Learning | None:
     return Learning(
         first_loss=first,
         last_loss=last,
-        best=reached(losses, best),
-        levels=tuple(reached(losses, level) for level in loss_levels(first, best)),
+        best=None if best is None else reached(losses, best),
+        levels=()
+        if best is None
+        else tuple(reached(losses, level) for level in loss_levels(losses[0][2], best)),
         figure=(figures[-1][0].removeprefix("eval_"), figures[-1][1]) if figures else None,
+        not_finite=len(evaluations) - len(losses),
     )
 
 

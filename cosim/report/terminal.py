@@ -2,24 +2,38 @@
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cosim.report.limited import Limited
 from cosim.report.prediction import Prediction
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.summary import ActorTime, Learning, PhaseTotal, Slowest, Summary
 from cosim.units import NS_PER_S
+from cosim.visible import visible
 
 _FILE_WIDTH = 200
 _MOST_CLIENTS = 8  # beyond that the table shows the busiest, the median and the idlest client
 
 
+class PlainConsole(Console):
+    """A console on which a text is only a text: no markup in it, and nothing that a terminal would obey."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text as it is shown; every text of a line or a table passes through here."""
+        return super().render_str(visible(text, keep="\n"), **options)
+
+
 def on_stdout() -> Console:
     """Return stdout as tables are printed on it; wide enough for all of them where it is no terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    return PlainConsole(width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def show(summary: Summary, console: Console) -> None:
@@ -31,8 +45,13 @@ def show(summary: Summary, console: Console) -> None:
         style="bold",
         highlight=False,
     )
+    if summary.status == "diverged":
+        say(console, f"diverged: {summary.reason}")
     if summary.learning is not None:
         _show_learning(summary.learning, console)
+        if summary.learning.not_finite and summary.status != "diverged":
+            told = f"{count(summary.learning.not_finite)} held-out loss(es) are not finite"
+            say(console, f"diverged: the training went on, and {told}")
     if summary.actors:
         _show_actors(summary, console)
         _show_phases(summary, console)
@@ -53,8 +72,12 @@ def show(summary: Summary, console: Console) -> None:
 def _show_learning(learning: Learning, console: Console) -> None:
     figure = f", {learning.figure[0]} {learning.figure[1]:.4g}" if learning.figure is not None else ""
     best = learning.best
-    lowest = "" if best.loss == learning.last_loss else f", lowest {best.loss:.4g} after round {best.round}"
+    lowest = ""
+    if best is not None and best.loss != learning.last_loss:
+        lowest = f", lowest {best.loss:.4g} after round {best.round}"
     say(console, f"held-out loss: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
+    if best is None:
+        return
     table = table_of(("held-out loss", "right"), ("reached after", "right"), ("round", "right"))
     for level in learning.levels:
         table.add_row(f"{level.loss:g}", duration(level.time_ns), str(level.round))

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from cosim.parts import OneOf, Part, family
+from cosim.words import clipped, short
+
+_LONGEST_PLACE, _LONGEST_WHAT = 200, 600
 
 
 def faults(error: ValidationError, given: Any, root: type[BaseModel]) -> list[str]:
@@ -23,7 +26,11 @@ def faults(error: ValidationError, given: Any, root: type[BaseModel]) -> list[st
         The model it was validated against.
     """
     told = error.errors(include_url=False)
-    return [f"{_place(one, given)}: {_what(one, root)}" for one in told if not _follows(one, told)]
+    return [
+        f"{clipped(_place(one, given), _LONGEST_PLACE)}: {clipped(_what(one, root), _LONGEST_WHAT)}"
+        for one in told
+        if not _follows(one, told)
+    ]
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
@@ -66,25 +73,22 @@ def _what(one: ErrorDetails, root: type[BaseModel]) -> str:
         return "no such setting" + did_you_mean(str(one["loc"][-1]), _known_settings(one["loc"][:-1], root))
     if kind == "union_tag_invalid":
         known = [word.strip("' ") for word in str(context["expected_tags"]).split(",")]
-        return f"no kind {context['tag']!r}; known: {', '.join(known)}" + did_you_mean(
+        return f"no kind {short(context['tag'])}; known: {', '.join(known)}" + did_you_mean(
             str(context["tag"]), known
         )
     if kind == "union_tag_not_found":
         return 'needs a kind, such as { kind = "..." }; `cosim parts` lists them'
     if kind == "too_short":
-        return f"must have at least {context['min_length']} entry, got {one['input']!r}"
+        return f"must have at least {context['min_length']} entry, got {short(one['input'])}"
     if kind == "missing":
         return "must be given"
     if kind == "value_error":
         return str(context["error"])
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"must be a table, got {one['input']!r}"
-    message = one["msg"].removeprefix("Input ").removeprefix("should")
-    return (
-        f"should{message}, got {one['input']!r}"
-        if message != one["msg"]
-        else f"{message}, got {one['input']!r}"
-    )
+        return f"must be a table, got {short(one['input'])}"
+    if kind == "path_type":
+        return f"must be a path, written as a text, got {short(one['input'])}"
+    return f"{one['msg'].removeprefix('Input ')}, got {short(one['input'])}"
 
 
 def _known_settings(loc: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:

@@ -2,18 +2,27 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from functools import lru_cache, partial
 from hashlib import blake2b, file_digest
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from cosim.errors import ScenarioError
+from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
 from cosim.scenario.inputs import digests
+from cosim.scenario.limits import DEEPEST, too_long_number, unsayable, unusable_path
 from cosim.scenario.settings import Scenario
+from cosim.words import clipped
+
+_MOST_FAULTS = 20
+
+
+class NotTomlError(ScenarioError):
+    """A text is not TOML."""
 
 
 def load(path: Path | str) -> Scenario:
@@ -39,15 +48,34 @@ def read_toml(path: Path) -> dict[str, Any]:
         If it cannot be read.
     """
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a byte-order mark
     except FileNotFoundError:
         raise ScenarioError(f"{path}: there is no such file.") from None
     except OSError as fault:
         raise ScenarioError(f"{path}: cannot be read: {fault.strerror}.") from None
     except UnicodeDecodeError as fault:
         raise ScenarioError(f"{path}: is not UTF-8 text at byte {fault.start}; save it as UTF-8.") from None
+    given = _parse(text, f"{path}: ")
+    _refuse_unsayable(given, f"{path}: ")
+    return given
+
+
+def _parse(text: str, begin: str) -> dict[str, Any]:
+    """Return what a TOML text has; ``begin`` begins the line of a fault."""
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
-        raise ScenarioError(f"{path}: is not TOML: {fault}.") from None
+        raise NotTomlError(f"{begin}is not TOML: {fault}.") from None
+    except RecursionError:
+        raise ScenarioError(f"{begin}is nested more than {DEEPEST} deep; no setting is.") from None
+    except ValueError:  # Python's own limit on the digits of a number
+        raise ScenarioError(f"{begin}{too_long_number(text)}") from None
+
+
+def _refuse_unsayable(given: Any, begin: str) -> None:
+    found = list(islice(unsayable(given), _MOST_FAULTS))
+    if found:
+        raise ScenarioError("\n".join(f"{begin}{one}" for one in found))
 
 
 def change(
@@ -56,12 +84,16 @@ def change(
     seed: int | None = None,
     source: str = "--set",
     folder: Path | None = None,
+    common: Mapping[str, Any] | None = None,
 ) -> Scenario:
     """Return the scenario with settings changed by their paths; checked as a file would be.
 
-    A new ``kind`` starts a fresh table: the old kind's settings are dropped. None
-    leaves a setting out. Relative paths among the new values count from ``folder``,
-    the current one without it; ``source`` begins the line of each fault.
+    A table that gets another ``kind`` keeps what both kinds have; see
+    :mod:`cosim.scenario.changes`, and :func:`cosim.scenario.differences.switches`
+    for what is kept and what is not. None leaves a setting out. ``common`` are
+    further changes, made only where the chosen kinds have these settings. Relative
+    paths among the new values count from ``folder``, the current one without it;
+    ``source`` begins the line of each fault.
 
     Raises
     ------
@@ -74,11 +106,11 @@ def change(
     >>> wider.radio.main_uplink.bandwidth_hz
     20000000.0
     """
+    _refuse_unsayable(dict(changes), f"{source}: ")
     given = to_dict(scenario)
     if seed is not None:
         given["seed"] = seed
-    for path in sorted(changes, key=lambda path: not path.endswith("kind")):
-        _set(given, path, changes[path], source)
+    apply(given, changes, source, common)
     return _validate(given, source, folder or Path.cwd())
 
 
@@ -101,13 +133,14 @@ def parse_change(text: str) -> tuple[str, Any]:
     """
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
-        raise ScenarioError(f"--set {text}: must be path=value, such as radio.noise_figure_db=7.")
+        raise ScenarioError(f"--set {clipped(text)}: must be path=value, such as radio.noise_figure_db=7.")
     if not value.strip():
         return path.strip(), None
+    path = path.strip()
     try:
-        return path.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return path.strip(), value.strip()
+        return path, _parse(f"value = {value}", f"--set {path}: ")["value"]
+    except NotTomlError:
+        return path, value.strip()
 
 
 def to_dict(scenario: Scenario) -> dict[str, Any]:
@@ -182,57 +215,50 @@ def read_dict(given: dict[str, Any], source: str) -> Scenario:
 
 
 def _validate(given: dict[str, Any], source: str, folder: Path) -> Scenario:
+    _refuse_unsayable(given, f"{source}: ")
     try:
         scenario = Scenario.model_validate(given)
     except ValidationError as error:
         told = faults(error, given, Scenario)
         raise ScenarioError("\n".join(f"{source}: {one}" for one in told)) from None
-    located = _locate(scenario, folder.resolve())
+    located = _locate(scenario, folder.resolve(), f"{source}:")
     assert isinstance(located, Scenario)
     return located
 
 
-def _set(given: dict[str, Any], path: str, value: Any, source: str) -> None:
-    """Set one path; a list of one table is passed through without an index."""
-    *steps, last = path.split(".")
-    here: Any = given
-    for step in steps:
-        if isinstance(here, list):
-            if not step.isdigit() or int(step) >= len(here):
-                raise ScenarioError(f"{source} {path}: {step!r} must be a number from 0 to {len(here) - 1}.")
-            here = here[int(step)]
-        elif isinstance(here, dict):
-            here = here.setdefault(step, {})
-        else:
-            raise ScenarioError(f"{source} {path}: {step!r} is not in a table.")
-    if isinstance(here, list):
-        place = ".".join(steps)
-        raise ScenarioError(
-            f"{source} {path}: {steps[-1]!r} is a list; name one of its tables, such as {place}.0.{last}."
-        )
-    if not isinstance(here, dict):
-        raise ScenarioError(f"{source} {path}: {last!r} must be a setting in a table, not {here!r}.")
-    if last == "kind" and here.get("kind") != value:
-        here.clear()
-    if value is None:
-        here.pop(last, None)
-    else:
-        here[last] = deepcopy(value)
-
-
-def _locate(value: Any, folder: Path) -> Any:
-    """Make every relative path in a tree of tables absolute."""
+def _locate(value: Any, folder: Path, place: str) -> Any:
+    """Make every relative path in a tree of tables absolute; ``place`` begins the line of a fault."""
     if isinstance(value, Path):
-        expanded = value.expanduser()
-        return expanded if expanded.is_absolute() else (folder / expanded).resolve()
+        return located(value, folder, place)
     if isinstance(value, BaseModel):
-        located = {name: _locate(getattr(value, name), folder) for name in type(value).model_fields}
-        moved = {name: new for name, new in located.items() if new is not getattr(value, name)}
+        within = f"{place} " if place.endswith(":") else f"{place}."
+        moved = {
+            name: _locate(getattr(value, name), folder, within + name) for name in type(value).model_fields
+        }
+        moved = {name: new for name, new in moved.items() if new is not getattr(value, name)}
         return value.model_copy(update=moved) if moved else value
     if isinstance(value, tuple):
-        items = tuple(_locate(item, folder) for item in value)
+        items = tuple(_locate(item, folder, f"{place}.{number}") for number, item in enumerate(value))
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
+
+
+def located(path: Path, folder: Path, place: str) -> Path:
+    """Return a path that counts from a folder as an absolute one.
+
+    Raises
+    ------
+    ScenarioError
+        If no file system could have it; ``place`` begins the line.
+    """
+    try:
+        expanded = path.expanduser()
+    except RuntimeError:  # nobody of that name, or no home
+        raise ScenarioError(f"{place}: {path}: there is no such user's home; write the path out.") from None
+    found = expanded if expanded.is_absolute() else (folder / expanded).resolve()
+    if why := unusable_path(found):
+        raise ScenarioError(f"{place}: {why}.")
+    return found
 
 
 def _without_none(value: Any) -> Any:

@@ -13,6 +13,7 @@ from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.parts import Decibels, OneOf, Table
 from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
+from cosim.scenario.limits import FolderName
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 
@@ -82,7 +83,7 @@ class Scenario(Table):
         What changes during the run.
     """
 
-    name: str = Field(min_length=1, pattern=r"^[^./\\][^/\\]*$")
+    name: FolderName
     description: str = ""
     seed: int = Field(default=0, ge=0)
     scheme: Annotated[Scheme, OneOf(Scheme)] = SplitFederated()

@@ -1,6 +1,7 @@
 """A study in, its results out: who makes which run, until enough is known."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -9,19 +10,20 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from cosim.errors import CosimError, RecordError, ScenarioError
+from cosim.errors import RecordError, ScenarioError
 from cosim.learning.store import Store, default_store
 from cosim.origin import commit
+from cosim.record.digests import table_bytes
 from cosim.scenario.load import to_dict
 from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.engines import Engine
 from cosim.study.engines.processes import Processes, cores
 from cosim.study.folder import StudyFolder
 from cosim.study.plan import Plan, make_plan, run_folder, training_key
-from cosim.study.play import Outcome, Task, is_complete, measure, own_version
+from cosim.study.play import Outcome, Task, is_complete, measure, own_version, why_diverged
 from cosim.study.results import Measured, Results, Status, curves_table, results_table
 from cosim.study.settings import Study
-from cosim.study.statistics import LEAST_TO_STOP, Wide, summarise, too_wide, write_summary
+from cosim.study.statistics import LEAST_TO_STOP, Wide, summarise, summary_csv, too_wide
 
 _VERSIONS = ("cosim", "torch", "transformers", "peft", "numpy", "scipy", "simpy", "pyarrow")
 
@@ -34,8 +36,9 @@ class Tally:
     ----------
     num_runs, replications
         Runs and replications of a case planned so far.
-    num_kept, num_made, num_failed
-        Runs that were there already, were made now, and failed now.
+    num_kept, num_made, num_failed, num_diverged
+        Runs that were there already, were made now, and failed now; trainings that
+        diverged among those that are there.
     num_computed
         Works whose value was computed now; where runs share a training, few of them.
     num_workers
@@ -55,6 +58,7 @@ class Tally:
     num_kept: int = 0
     num_made: int = 0
     num_failed: int = 0
+    num_diverged: int = 0
     num_computed: int = 0
     num_workers: int = 0
     wide: tuple[Wide, ...] = ()
@@ -100,7 +104,8 @@ def conduct(
     Returns
     -------
     Results
-        Those of all complete runs; ``manifest["failed"]`` tells which failed, and why.
+        Those of all complete runs; ``manifest["failed"]`` tells which failed, and why,
+        and ``manifest["diverged"]`` whose training diverged, and where.
 
     Raises
     ------
@@ -148,6 +153,7 @@ class _Conducting:
     watch: Callable[[Tally], None]
     measured: dict[tuple[int, int], Measured] = field(default_factory=dict)
     failed: dict[tuple[int, int], str] = field(default_factory=dict)
+    diverged: dict[tuple[int, int], str] = field(default_factory=dict)
     num_kept: int = 0
     num_computed: int = 0
     began_s: float = field(default_factory=monotonic)
@@ -166,7 +172,7 @@ class _Conducting:
                     break
                 replications = min(study.max_replications, replications + max(1, replications // 2))
         except BaseException:
-            with suppress(CosimError):  # why it stopped is what must be told
+            with suppress(Exception):  # a full disk, or anything else: why it stopped is what must be told
                 self._write(replications, None, "stopped")
             raise
         self._write(replications, not wide if study.target is not None else None, "complete")
@@ -195,21 +201,24 @@ class _Conducting:
             pace.ended(outcome.case, outcome.replication, outcome.wall_s)
             self._take(outcome)
             self.num_computed += outcome.num_computed
-            left_s = pace.left_s(self.engine.num_workers)
+            left_s = pace.left_s(max(1, self.engine.num_workers))
             self.watch(self._tally(replications, wide, outcome, left_s))
 
     def _kept(self, index: int, number: int, folder: Path) -> Outcome:
         try:
             values, losses, _ = measure(folder, self.plan.study.measures)
+            diverged = why_diverged(folder)
         except RecordError as fault:
             return Outcome(index, number, reason=str(fault))
-        return Outcome(index, number, values, losses)
+        return Outcome(index, number, values, losses, diverged=diverged)
 
     def _take(self, outcome: Outcome) -> None:
         run = outcome.case, outcome.replication
         if outcome.reason:
             self.failed[run] = outcome.reason
             return
+        if outcome.diverged:
+            self.diverged[run] = outcome.diverged
         seed = self.plan.seed + outcome.replication
         self.measured[run] = Measured(*run, seed, outcome.values, outcome.losses)
 
@@ -246,21 +255,27 @@ class _Conducting:
         """Write the tables, then the manifest that tells what they are."""
         plan, study = self.plan, self.plan.study
         results = results_table(plan, self.measured.values())
-        self.place.write_table("results", results)
-        self.place.write_table("curves", curves_table(plan, self.measured.values()))
         summary = summarise(
             results,
             baselines={case.name: case.baseline for case in plan.cases},
+            diverged=Counter(plan.cases[case].name for case, _ in self.diverged),
             method=study.interval,
             confidence=study.confidence,
             seed=plan.seed,
         )
-        with self.place.writing():
-            write_summary(summary, self.place.path / "summary.csv")
+        contents: dict[str, bytes | memoryview] = {
+            "results.parquet": table_bytes(results),
+            "curves.parquet": table_bytes(curves_table(plan, self.measured.values())),
+            "summary.csv": summary_csv(summary),
+        }
+        self.place.write(contents, plan, self._entries(replications, tight))
         self._mark(status, replications, tight)
 
     def _mark(self, status: Status, replications: int, tight: bool | None) -> None:
-        entries: dict[str, Any] = {
+        self.place.mark(status, self.plan, self._entries(replications, tight))
+
+    def _entries(self, replications: int, tight: bool | None) -> dict[str, Any]:
+        return {
             "replications": replications,
             "seeds": [self.plan.seed + number for number in range(replications)],
             "tight": tight,
@@ -270,17 +285,21 @@ class _Conducting:
             "wall_s": round(monotonic() - self.began_s, 3),
             "runs": {"kept": self.num_kept, "made": len(self.measured) - self.num_kept},
             "works_computed": self.num_computed,
-            "failed": [
-                {
-                    "case": self.plan.cases[case].name,
-                    "replication": number,
-                    "folder": str(run_folder(Path(), self.plan.cases[case], number)),
-                    "reason": reason,
-                }
-                for (case, number), reason in sorted(self.failed.items())
-            ],
+            "failed": self._with_reasons(self.failed),
+            "diverged": self._with_reasons(self.diverged),
         }
-        self.place.mark(status, self.plan, entries)
+
+    def _with_reasons(self, runs: Mapping[tuple[int, int], str]) -> list[dict[str, Any]]:
+        """Return runs with their reasons, as the manifest lists them."""
+        return [
+            {
+                "case": self.plan.cases[case].name,
+                "replication": number,
+                "folder": str(run_folder(Path(), self.plan.cases[case], number)),
+                "reason": reason,
+            }
+            for (case, number), reason in sorted(runs.items())
+        ]
 
     def _tally(
         self, replications: int, wide: list[Wide], latest: Outcome | None, left_s: float = nan
@@ -291,6 +310,7 @@ class _Conducting:
             num_kept=self.num_kept,
             num_made=len(self.measured) - self.num_kept,
             num_failed=len(self.failed),
+            num_diverged=len(self.diverged),
             num_computed=self.num_computed,
             num_workers=self.engine.num_workers,
             wide=tuple(wide),

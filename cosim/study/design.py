@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from cosim.rng import stream
-from cosim.study.paths import Settings, short_names, shown
+from cosim.study.paths import Settings, short_names
 from cosim.study.ranges import Range, Steps
 from cosim.study.settings import Sampled, Vary
 from cosim.units import Floats
+from cosim.words import shown
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,29 @@
 """The folder of a study while it goes on."""
 
 import fcntl
-import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cosim.errors import RecordError
-from cosim.record.folder import write_whole
+from cosim.files import remove_leftovers, write_whole
+from cosim.record.digests import FileDigest, digest_of, files_there, replacing_files, sealed
 from cosim.study.load import study_toml
 from cosim.study.plan import Plan
 from cosim.study.play import own_version
 from cosim.study.results import FORMAT, Results, Status
 
-if TYPE_CHECKING:
-    import pyarrow
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StudyFolder:
     """A study's folder; every file in it is replaced whole or not at all."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: Mapping[str, FileDigest] | None = None) -> None:
         self.path = path
+        self._files: dict[str, Any] = {"files": dict(files or {})}
 
     @classmethod
     def of(cls, path: Path, plan: Plan) -> "StudyFolder":
@@ -37,7 +38,7 @@ class StudyFolder:
             return cls(path)
         if not (path / "manifest.json").is_file():
             raise RecordError(f"{path}: is there already and is no study; name another folder with --out.")
-        before = Results.open(path).manifest
+        before = Results.open(path, is_for_replay=True).manifest
         version = before.get("versions", {}).get("cosim")
         if version != own_version():
             raise RecordError(
@@ -49,7 +50,7 @@ class StudyFolder:
                 f"{path}: holds the study {before.get('name')!r}, not {plan.study.name!r}; "
                 "name another folder with --out."
             )
-        return cls(path)
+        return cls(path, files_there(path, before))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -62,12 +63,14 @@ class StudyFolder:
         """
         with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            lock = os.fdopen(os.open(self.path / ".lock", _LOCK, 0o666))
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RecordError(f"{self.path}: the study is still going on in another process.") from None
+            with self.writing():
+                remove_leftovers(self.path)
             yield
 
     @contextmanager
@@ -94,8 +97,17 @@ class StudyFolder:
 
     def begin(self, plan: Plan) -> None:
         """Write the study as it is in force."""
+        content = study_toml(plan.study).encode()
         with self.writing():
-            write_whole(self.path / "study.toml", study_toml(plan.study).encode())
+            write_whole(self.path / "study.toml", content)
+        self._files["files"]["study.toml"] = digest_of(content)
+
+    def write(
+        self, contents: Mapping[str, bytes | memoryview], plan: Plan, entries: Mapping[str, Any]
+    ) -> None:
+        """Write files of results, each whole or not at all; the manifest always fits what is there."""
+        with self.writing(), replacing_files(self.path, contents, self._files, durable=True):
+            self.mark("running", plan, entries)
 
     def mark(self, status: Status, plan: Plan, entries: Mapping[str, Any]) -> None:
         """Replace the manifest."""
@@ -115,6 +127,8 @@ class StudyFolder:
             "measures": [
                 {"name": one.name, "unit": one.unit, "better": one.better} for one in study.measures
             ],
+            "switches": [str(one) for one in plan.switches],
+            "unvaried": [one.entry() for one in plan.unvaried],
             "cases": [
                 {
                     "name": case.name,
@@ -127,15 +141,7 @@ class StudyFolder:
                 for case in plan.cases
             ],
             **entries,
+            **self._files,
         }
         with self.writing():
-            write_whole(self.path / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
-
-    def write_table(self, name: str, table: "pyarrow.Table") -> None:
-        """Write a table as Parquet."""
-        from pyarrow import parquet
-
-        with self.writing():
-            temporary = self.path / f".{name}.parquet"
-            parquet.write_table(table, temporary)
-            temporary.replace(self.path / f"{name}.parquet")
+            write_whole(self.path / "manifest.json", sealed(manifest))

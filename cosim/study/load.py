@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from cosim.errors import ScenarioError
 from cosim.scenario.faults import faults
-from cosim.scenario.load import read_toml
+from cosim.scenario.load import located, read_toml
 from cosim.study import is_study
 from cosim.study.settings import Study
 
@@ -31,9 +31,11 @@ def load_study(path: Path | str) -> Study:
     except ValidationError as error:
         told = (one.removeprefix("scenario: ") for one in faults(error, given, Study))
         raise ScenarioError("\n".join(f"{path}: {one}" for one in told)) from None
-    base, folder = study.base.expanduser(), (study.paths_from or Path()).expanduser()
     return study.model_copy(
-        update={"base": (path.parent / base).resolve(), "paths_from": (path.parent / folder).resolve()}
+        update={
+            "base": located(study.base, path.parent, f"{path}: base").resolve(),
+            "paths_from": located(study.paths_from or Path(), path.parent, f"{path}: paths_from").resolve(),
+        }
     )
 
 

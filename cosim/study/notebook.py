@@ -7,7 +7,7 @@ from typing import Any
 
 
 def as_html(path: Path, manifest: Mapping[str, Any]) -> str:
-    """Return a small table: which study, how far it came, what failed.
+    """Return a small table: which study, how far it came, what failed or diverged.
 
     Examples
     --------
@@ -16,12 +16,13 @@ def as_html(path: Path, manifest: Mapping[str, Any]) -> str:
     ... )
     True
     """
-    failed = manifest.get("failed", ())
+    failed, diverged = manifest.get("failed", ()), manifest.get("diverged", ())
     rows = {
         "status": manifest.get("status", ""),
         "runs": f"{len(manifest.get('cases', ()))} cases of {manifest.get('replications', 0)} replications",
         "measures": ", ".join(str(one["name"]) for one in manifest.get("measures", ())),
         "failed": f"{len(failed)} runs, the first: {failed[0]['reason']}" if failed else "",
+        "diverged": f"{len(diverged)} trainings, the first: {diverged[0]['reason']}" if diverged else "",
         "took": f"{manifest['wall_s']:g} s" if "wall_s" in manifest else "",
         "folder": path,
     }

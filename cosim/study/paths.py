@@ -1,4 +1,4 @@
-"""Settings by their paths: as a study file spells them, as a scenario holds them, and as people read them."""
+"""Settings by their paths: as a study file spells them, and as a scenario holds them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -74,39 +74,3 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
         name = ".".join(own[-length:])
         named[path] = name if all(other != own for other in others) else path
     return named
-
-
-def shown(value: Any) -> str:
-    """Return a setting's value as a person reads it, on one line.
-
-    Examples
-    --------
-    >>> shown(1e7), shown(0.1), shown(True), shown({"kind": "rician", "k_factor": 3.0}), shown([1, 2])
-    ('1e7', '0.1', 'true', 'rician(k_factor=3)', '[1, 2]')
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return _number(value)
-    if isinstance(value, dict):
-        inner = ", ".join(f"{name}={shown(one)}" for name, one in value.items() if name != "kind")
-        if "kind" not in value:
-            return f"{{{inner}}}"
-        return f"{value['kind']}({inner})" if inner else str(value["kind"])
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(shown, value))}]"
-    return str(value)
-
-
-def _number(value: float) -> str:
-    """Return the shortest text that is this float, an exponent without its zeros."""
-    if value.is_integer() and abs(value) < 1e5:
-        return str(int(value))
-    mantissa, letter, exponent = repr(value).partition("e")
-    if not letter and value.is_integer() and abs(value) < 1e16:
-        digits = str(int(value)).rstrip("0")
-        zeros = len(str(int(value))) - len(digits)
-        if zeros >= 5:
-            return f"{digits}e{zeros}"
-        return str(int(value))
-    return f"{mantissa}e{int(exponent)}" if letter else mantissa

@@ -1,12 +1,14 @@
 """A pilot: a few cases played before a study, to say how long all of it will take."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+from cosim.errors import DivergedError
 from cosim.run import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
@@ -106,6 +108,7 @@ def _training_s(scenario: Scenario, folder: Path) -> float:
         at[progress.round] = perf_counter()
 
     begin = perf_counter()
-    run(change(scenario, {"scheme.num_rounds": 1}), folder, watch=watch)
+    with suppress(DivergedError):  # takes as long as another, up to there
+        run(change(scenario, {"scheme.num_rounds": 1}), folder, watch=watch)
     first = at.get(0, begin)
-    return first - begin + scenario.scheme.num_rounds * (at[1] - first)
+    return first - begin + scenario.scheme.num_rounds * (at.get(1, perf_counter()) - first)

@@ -9,6 +9,8 @@ from re import sub
 from typing import Any
 
 from cosim.errors import CosimError, ScenarioError
+from cosim.leaves import is_asked, named
+from cosim.scenario.differences import Switch, has_setting, written_switches
 from cosim.scenario.faults import did_you_mean
 from cosim.scenario.inputs import digests
 from cosim.scenario.load import change, load, run_hash, to_dict
@@ -16,6 +18,8 @@ from cosim.scenario.settings import Scenario
 from cosim.study.design import Point, factors, num_points, points
 from cosim.study.paths import Settings, at
 from cosim.study.settings import Study
+from cosim.study.unvaried import Unvaried, unvaried
+from cosim.words import short
 
 MOST_RUNS = 10_000
 """More runs than these are only made if the user says so."""
@@ -73,6 +77,8 @@ class Plan:
     ----------
     study
         As the file has it.
+    base
+        The scenario every case begins with, ``set`` included.
     factors
         Paths of the settings that vary.
     cases
@@ -80,6 +86,7 @@ class Plan:
     """
 
     study: Study
+    base: Scenario
     factors: tuple[str, ...]
     cases: tuple[Case, ...]
 
@@ -99,6 +106,31 @@ class Plan:
         if path in case.settings:
             return case.settings[path]
         return at(self._written[case.name], path)
+
+    @cached_property
+    def switches(self) -> tuple[Switch, ...]:
+        """What other kinds made of the base's tables, each once, however many cases it is in."""
+        if not self._chooses_kinds:
+            return ()
+        base, found = to_dict(self.base), dict[str, Switch]()
+        for case in self.cases:
+            written = self._written[case.name]
+            asked = [*named(case.settings), *_taken(self.study, written)]
+            found.update((str(one), one) for one in written_switches(base, written, asked))
+        return tuple(found.values())
+
+    @cached_property
+    def unvaried(self) -> tuple[Unvaried, ...]:
+        """The settings in which cases differ though nobody varied them; those left at defaults last."""
+        if not self._chooses_kinds:
+            return ()
+        asked = dict.fromkeys(path for case in self.cases for path in named(case.settings))
+        return unvaried(self._written, tuple(asked))
+
+    @property
+    def _chooses_kinds(self) -> bool:
+        """Whether cases have kinds of their own; only then can they differ in what nobody varied."""
+        return any(path.endswith(".kind") for case in self.cases for path in named(case.settings))
 
     @cached_property
     def _written(self) -> dict[str, dict[str, Any]]:
@@ -133,12 +165,14 @@ def make_plan(study: Study, *, seed: int | None = None, yes: bool = False) -> Pl
     base = load(study.base)
     first_seed = next(one for one in (seed, study.seed, base.seed) if one is not None)
     _refuse_reserved(study)
-    base = change(base, study.set, first_seed, f"{study.name}: set", study.paths_from)
+    base = base.model_copy(update={"seed": first_seed})
     paths = tuple(factors(study.vary))
     drawn = list(points(study.vary, first_seed))
     _refuse_same_names(study, drawn)
+    with_set = _with_set(study, base)
     cases = list(_cases(study, base, drawn))
-    return Plan(study, paths, tuple(_with_baselines(study, paths, cases)))
+    _refuse_unused(study, cases)
+    return Plan(study, with_set, paths, tuple(_with_baselines(study, paths, cases)))
 
 
 def training_key(scenario: Scenario, timing_only: bool) -> str:
@@ -171,7 +205,7 @@ def _refuse_same_names(study: Study, drawn: list[Point]) -> None:
     for one in drawn:
         if one.name in seen:
             raise ScenarioError(
-                f"{study.name}: vary: two cases are named {one.name!r}; give each a name of its own."
+                f"{study.name}: vary: two cases are named {short(one.name)}; give each a name of its own."
             )
         seen.add(one.name)
 
@@ -181,9 +215,10 @@ def _cases(study: Study, base: Scenario, drawn: list[Point]) -> Iterator[Case]:
     found: dict[str, None] = {}
     for one in drawn:
         try:
-            scenario = change(base, one.settings, None, f"{study.name}: vary", study.paths_from)
+            source = f"{study.name}: vary"
+            scenario = change(base, one.settings, None, source, study.paths_from, study.set)
         except CosimError as fault:
-            found.update(dict.fromkeys(str(fault).splitlines()))
+            found.update(dict.fromkeys(_placed(study, line) for line in str(fault).splitlines()))
             if len(found) >= _MOST_FAULTS:
                 break
             continue
@@ -198,6 +233,54 @@ def _cases(study: Study, base: Scenario, drawn: list[Point]) -> Iterator[Case]:
         )
     if found:
         raise ScenarioError("\n".join(list(found)[:_MOST_FAULTS]))
+
+
+def _placed(study: Study, line: str) -> str:
+    """Return a fault of a case with the table of the study that it comes from."""
+    source = f"{study.name}: vary"
+    is_set, is_varied = _named_by(study, line.removeprefix(source))
+    return line.replace(source, f"{study.name}: set", 1) if is_set and not is_varied else line
+
+
+def _named_by(study: Study, line: str) -> tuple[bool, bool]:
+    """Return whether the setting a fault is about is one of ``set``, and whether it is varied."""
+    path = line.lstrip(": ").partition(":")[0]
+    is_set = any(path == one or path.startswith(f"{one}.") for one in named(study.set))
+    return is_set, is_asked(path, factors(study.vary))
+
+
+def _with_set(study: Study, base: Scenario) -> Scenario:
+    """Return the base with what ``set`` changes of it.
+
+    Only values that no case uses, as all of them vary the setting, are refused
+    here; whether the others go with the rest is for the cases to say.
+    """
+    source = f"{study.name}: set"
+    try:
+        return change(base, {}, None, source, study.paths_from, study.set)
+    except ScenarioError as fault:
+        lines = [line for line in str(fault).splitlines() if all(_named_by(study, line.removeprefix(source)))]
+        if lines:
+            raise ScenarioError("\n".join(lines)) from None
+        return base
+
+
+def _taken(study: Study, written: Mapping[str, Any]) -> list[str]:
+    """Return the settings of ``set`` that the kinds of a case have."""
+    return [path for path in named(study.set) if has_setting(written, path)]
+
+
+def _refuse_unused(study: Study, cases: list[Case]) -> None:
+    """Refuse settings of ``set`` that no case has."""
+    left = dict.fromkeys(named(study.set))
+    for case in cases:
+        if not left:
+            return
+        for path in _taken(study, to_dict(case.scenario)):
+            left.pop(path, None)
+    if left:
+        told = (f"{study.name}: set: {path}: no case has such a setting; leave it out." for path in left)
+        raise ScenarioError("\n".join(told))
 
 
 def _folder(name: str, scenario: Scenario) -> str:
@@ -215,7 +298,7 @@ def _with_baselines(study: Study, paths: tuple[str, ...], cases: list[Case]) -> 
     if isinstance(baseline, str):
         if baseline not in names:
             raise ScenarioError(
-                f"{study.name}: baseline: no case is named {baseline!r}; "
+                f"{study.name}: baseline: no case is named {short(baseline)}; "
                 f"there are {_some(names)}{did_you_mean(baseline, names)}."
             )
         yield from (replace(case, baseline=baseline) for case in cases)
@@ -230,9 +313,9 @@ def _with_baselines(study: Study, paths: tuple[str, ...], cases: list[Case]) -> 
     for case in cases:
         other = by_factors.get(_key(case.settings | baseline, paths))
         if other is None:
-            told = ", ".join(f"{path} = {value!r}" for path, value in baseline.items())
+            told = ", ".join(f"{path} = {short(value)}" for path, value in baseline.items())
             raise ScenarioError(
-                f"{study.name}: baseline: no case has {told} and is otherwise like {case.name!r}; "
+                f"{study.name}: baseline: no case has {told} and is otherwise like {short(case.name)}; "
                 "name values that are among those varied, or one case by its name."
             )
         yield replace(case, baseline=other)

@@ -5,14 +5,16 @@ another machine as they are.
 """
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from math import nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from cosim.errors import CosimError, RecordError
+from cosim.errors import CosimError, DivergedError, RecordError
 from cosim.learning.store import Store
 from cosim.learning.turns import alone
 from cosim.parts import make
@@ -81,6 +83,9 @@ class Outcome:
         Why the run failed; empty where it did not.
     warning
         Why its values could not be kept; empty where they could.
+    diverged
+        Where its training diverged; empty where it did not. Such a run has been
+        made, and has no number.
     """
 
     case: int
@@ -91,6 +96,7 @@ class Outcome:
     num_computed: int = 0
     reason: str = ""
     warning: str = ""
+    diverged: str = ""
 
 
 def perform(task: Task) -> Outcome:
@@ -120,11 +126,14 @@ def perform(task: Task) -> Outcome:
             wall_s=perf_counter() - began,
             num_computed=num_computed,
             warning=Record.open(Path(task.folder)).manifest.get("store_warning") or "",
+            diverged=why_diverged(Path(task.folder)),
         )
 
 
 def play(task: Task) -> None:
-    """Leave the task's run complete in its folder, whatever was there of it before.
+    """Leave the task's run ended in its folder, whatever was there of it before.
+
+    A training that diverges ends a run as its last round does.
 
     Where another process is at it, as a worker of a cluster may be for a study that
     was killed, this one waits until that has ended it, or has died.
@@ -143,31 +152,41 @@ def play(task: Task) -> None:
         )
     with alone(folder.parent, [(folder.name, "run")]):
         if not (folder / "manifest.json").exists():
-            run(scenario, folder, timing_only=task.timing_only, store=store)
+            with suppress(DivergedError):
+                run(scenario, folder, timing_only=task.timing_only, store=store)
             return
-        record = Record.open(folder)
+        record = Record.open(folder, is_for_replay=True)
         if not _is_of(record, scenario, task.timing_only):
             raise RecordError(
                 f"{folder}: holds another run than the study's; "
                 "move it away, or name another folder with --out."
             )
-        if record.status != "complete":
-            resume(folder, store=store)
+        if not record.has_ended or record.damaged_file() is not None:
+            with suppress(DivergedError):
+                resume(folder, store=store)
 
 
 def is_complete(folder: Path, scenario: Scenario, timing_only: bool) -> bool:
-    """Return whether a folder holds this run, whole."""
+    """Return whether a folder holds this run, all there will be of it."""
     try:
         record = Record.open(folder)
     except RecordError:
         return False
-    return record.status == "complete" and _is_of(record, scenario, timing_only)
+    return record.has_ended and _is_of(record, scenario, timing_only)
+
+
+def why_diverged(folder: Path) -> str:
+    """Return where the training of an ended run diverged; nothing where it did not."""
+    manifest = Record.open(folder).manifest
+    return str(manifest.get("reason") or "diverged") if manifest["status"] == "diverged" else ""
 
 
 def measure(
     folder: Path, measures: tuple[Measure, ...]
 ) -> tuple[tuple[float, ...], tuple[tuple[float, int, float], ...], int]:
-    """Return the measures of a complete run, its held-out losses, and how many works it computed.
+    """Return the measures of an ended run, its held-out losses, and how many works it computed.
+
+    A run that diverged has no number: what it took until then is no total.
 
     Raises
     ------
@@ -175,7 +194,7 @@ def measure(
         If the run cannot be read, or can have no such measure.
     """
     record = Record.open(folder)
-    values = tuple(one.of(record) for one in measures)
+    values = tuple(nan if record.status == "diverged" else one.of(record) for one in measures)
     learned = () if record.manifest["timing_only"] else tuple(losses(record))
     return values, learned, record.manifest["works"]["computed"]
 

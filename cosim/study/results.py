@@ -14,22 +14,28 @@ Their columns are a contract with other programs; ``FORMAT`` counts their versio
     ``format``, ``name``, ``status`` (running, complete, stopped), ``plan`` (a hash),
     ``versions``, ``seeds``, ``replications``, ``confidence``, ``interval``, ``tight``
     (whether ``until`` was reached; null without it), ``factors``, ``measures`` with
-    ``unit`` and ``better``, ``cases`` with ``name``, ``folder``, ``baseline``, ``settings``,
+    ``unit`` and ``better``, ``switches`` (what cases with other kinds than the base
+    kept and lost, a line each), ``unvaried`` (settings that differ between cases though
+    nobody varied them: ``path``, ``levels`` with ``value``, first ``case`` and number of
+    ``cases``, ``default`` where only some kinds have it and leave it so, ``told`` in
+    words), ``cases`` with ``name``, ``folder``, ``baseline``, ``settings``,
     ``role`` and ``row`` (of a Sobol design), ``failed`` with ``case``, ``replication``
-    and ``reason``, ``wall_s``, ``workers``.
+    and ``reason``, ``diverged`` with the same of trainings that diverged, ``wall_s``, ``workers``,
+    ``files`` (size and hash of each file of results), and last ``digest``, of the bytes before it.
 ``study.toml``
     The study, defaults written out.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosim.errors import RecordError
-from cosim.study.paths import shown
+from cosim.record.digests import read_table
+from cosim.record.manifest import read_study
 from cosim.study.plan import Plan
+from cosim.words import shown
 
 if TYPE_CHECKING:
     import pyarrow
@@ -114,29 +120,24 @@ class Results:
     manifest: Mapping[str, Any]
 
     @classmethod
-    def open(cls, path: Path | str) -> "Results":
-        """Return the study in a folder.
+    def open(cls, path: Path | str, *, is_for_replay: bool = False) -> "Results":
+        """Return the study in a folder, every file of its results verified.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        is_for_replay
+            Read only the manifest; results may be damaged, for they will be written again.
 
         Raises
         ------
         RecordError
-            If the folder is no study, or one of a format this version cannot read.
+            If the folder is no study, is of a format this version cannot read, or is
+            not what was written.
         """
         path = Path(path)
-        try:
-            manifest = json.loads((path / "manifest.json").read_text())
-        except FileNotFoundError:
-            raise RecordError(f"{path}: is no folder of a study: it has no manifest.json.") from None
-        except (OSError, ValueError) as fault:
-            raise RecordError(f"{path}/manifest.json: cannot be read: {fault}.") from None
-        if not isinstance(manifest, dict) or manifest.get("kind") != "study":
-            raise RecordError(f"{path}: is no folder of a study; name another.")
-        if manifest.get("format") != FORMAT:
-            raise RecordError(
-                f"{path}: is a study of format {manifest.get('format')}, this version of cosim reads "
-                f"{FORMAT}; open it with the version that made it."
-            )
-        return cls(path, manifest)
+        return cls(path, read_study(path, format_=FORMAT, is_for_replay=is_for_replay))
 
     @property
     def table(self) -> Any:
@@ -167,13 +168,9 @@ class Results:
         return as_html(self.path, self.manifest)
 
     def _table(self, name: str) -> Any:
-        from pyarrow import parquet
-
         try:
-            return parquet.read_table(self.path / f"{name}.parquet")
+            return read_table(self.path / f"{name}.parquet")
         except FileNotFoundError:
             raise RecordError(
-                f"{self.path}: has no {name}.parquet; the study is {self.manifest.get('status')}."
+                f"{self.path}: has no {name}.parquet; the study is {self.manifest['status']}."
             ) from None
-        except (OSError, ValueError) as fault:
-            raise RecordError(f"{self.path}/{name}.parquet: cannot be read: {fault}.") from None

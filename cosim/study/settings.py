@@ -39,10 +39,12 @@ from pydantic import (
 )
 
 from cosim.parts import OneOf, Table
+from cosim.scenario.limits import FolderName
 from cosim.study.measures import Measure, from_text
 from cosim.study.measures.total_s import TotalS
 from cosim.study.paths import Settings, spelt
 from cosim.study.ranges import Range, Steps
+from cosim.words import short
 
 _UNTIL = re.compile(r"half-width\s*<=\s*(?P<limit>\d+\.?\d*(?:[eE][+-]?\d+)?)\s*(?P<percent>%?)")
 
@@ -168,7 +170,7 @@ class Vary(Table):
         names = [one.name for one in cases]
         for number, name in enumerate(names):
             if name in names[:number]:
-                raise ValueError(f"two cases are named {name!r}; give each a name of its own")
+                raise ValueError(f"two cases are named {short(name)}; give each a name of its own")
         return cases
 
     @model_validator(mode="after")
@@ -242,7 +244,7 @@ class Study(Table):
         What varies.
     """
 
-    name: str = Field(min_length=1, pattern=r"^[^./\\][^/\\]*$")
+    name: FolderName
     description: str = ""
     base: Path
     paths_from: Path | None = None
@@ -276,7 +278,7 @@ class Study(Table):
         names = [one.name for one in measures]
         for number, name in enumerate(names):
             if name in names[:number]:
-                raise ValueError(f"{name!r} is asked for twice; leave one out")
+                raise ValueError(f"{short(name)} is asked for twice; leave one out")
         return measures
 
     @model_validator(mode="after")
@@ -298,8 +300,8 @@ class Study(Table):
 def _target(until: str) -> Target:
     found = _UNTIL.fullmatch(until.strip())
     if found is None:
-        raise ValueError(f'must be such as "half-width <= 2 %" or "half-width <= 0.5", got {until!r}')
+        raise ValueError(f'must be such as "half-width <= 2 %" or "half-width <= 0.5", got {short(until)}')
     limit = float(found["limit"])
     if not 0.0 < limit < float("inf"):
-        raise ValueError(f"the half-width must be above 0, got {until!r}")
+        raise ValueError(f"the half-width must be above 0, got {short(until)}")
     return Target(limit / 100.0 if found["percent"] else limit, bool(found["percent"]))

@@ -4,12 +4,10 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosim.record.folder import write_whole
 from cosim.statistics.difference import Difference, difference
 from cosim.statistics.interval import Interval, Method, interval
 from cosim.study.settings import Target
@@ -95,14 +93,15 @@ def summarise(
     results: "pyarrow.Table",
     *,
     baselines: Mapping[str, str | None] | None = None,
+    diverged: Mapping[str, int] | None = None,
     method: Method = "t",
     confidence: float = 0.95,
     seed: int = 0,
 ) -> "pyarrow.Table":
     """Return one row per case and measure: mean, interval, and difference to the baseline.
 
-    A value that is not finite (a target never reached) is in no mean: ``n``
-    counts the others and ``missing`` these, and ``detectable`` is then
+    A value that is not finite (a target never reached, a training that diverged) is in no
+    mean: ``n`` counts the others and ``missing`` these, and ``detectable`` is then
     ``censored``, because who reaches a target is no fair draw of all.
 
     Parameters
@@ -113,13 +112,15 @@ def summarise(
     baselines
         The case each is compared with, by name; pairs are replications of one
         number. A case is not compared with itself, nor where it has no entry.
+    diverged
+        How many trainings of a case diverged, by its name; they are among the missing.
     method, confidence, seed
         Of the intervals.
 
     Returns
     -------
     pyarrow.Table
-        ``case``, the factors, ``measure``, ``n``, ``missing``, ``mean``, ``low``,
+        ``case``, the factors, ``measure``, ``n``, ``missing``, ``diverged``, ``mean``, ``low``,
         ``high``, ``relative_half_width``; ``baseline``, ``difference`` (case less baseline),
         ``difference_low``, ``difference_high``, ``relative_difference`` (over the
         size of the baseline's mean in the pairs), ``pairs``, ``detectable``
@@ -135,6 +136,7 @@ def summarise(
     rows = []
     for (case, measure), values in groups.items():
         row: dict[str, Any] = {"case": case, **settings[case], "measure": measure}
+        row["diverged"] = (diverged or {}).get(case, 0)
         row |= _mean(values, method, confidence, seed)
         baseline = baselines.get(case)
         against = groups.get((baseline, measure)) if baseline is not None and baseline != case else None
@@ -146,6 +148,7 @@ def summarise(
     kinds |= {
         "n": whole,
         "missing": whole,
+        "diverged": whole,
         **dict.fromkeys(("mean", "low", "high", "relative_half_width"), number),
     }
     kinds["baseline"] = text
@@ -159,13 +162,13 @@ def summarise(
     return pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(list(kinds.items())))
 
 
-def write_summary(summary: "pyarrow.Table", path: Path) -> None:
-    """Write a summary as CSV, whole or not at all; the same summary gives the same bytes."""
+def summary_csv(summary: "pyarrow.Table") -> bytes:
+    """Return a summary as CSV; the same summary gives the same bytes."""
     lines = StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(summary.column_names)
     writer.writerows(zip(*(column.to_pylist() for column in summary.columns), strict=True))
-    write_whole(path, lines.getvalue().encode())
+    return lines.getvalue().encode()
 
 
 def _by_replication(results: "pyarrow.Table") -> dict[tuple[str, str], dict[int, float]]:

@@ -11,6 +11,7 @@ import pytest
 
 from cosim.cli import answer
 from cosim.learning.store import FORMAT, Store
+from cosim.record.digests import sealed
 from cosim.record.folder import Record
 from cosim.scenario.load import to_toml
 
@@ -99,7 +100,7 @@ def test_timing_only_needs_no_store_not_even_a_sound_one(file, shell):
     assert shell("run", file, "--timing-only", "--out", out)[0] == 0
     assert shell("whatif", out, *WIDER, "--out", shell.place / "wider")[0] == 0
     manifest = json.loads((out / "manifest.json").read_text())
-    (out / "manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
+    (out / "manifest.json").write_bytes(sealed(manifest | {"status": "running"}))
     assert shell("resume", out)[0] == 0
 
 
@@ -165,7 +166,7 @@ def stopped(file, shell):
     folder = shell.place / "stopped"
     assert shell("run", file, "--timing-only", "--out", folder)[0] == 0
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"status": "running"}))
+    (folder / "manifest.json").write_bytes(sealed(manifest | {"status": "running"}))
     return folder
 
 
@@ -214,7 +215,8 @@ def test_an_edited_scenario_is_one_line(stopped, shell):
     status, _, told = shell("resume", stopped)
     assert status == 2
     assert told == [
-        f"{stopped}: scenario.toml is not the one the run began with; run it as a new one: cosim run {path}"
+        f"{path}: is damaged, or was changed after the run began; "
+        f"run it as a new one: cosim run {path} --out ANOTHER"
     ]
 
 

@@ -83,6 +83,7 @@ def test_an_exchanged_file_of_a_model_is_another_run(record, scenario, model, mo
         whatif(record, {"radio.noise_figure_db": 3.0}, out=record.parent / "other")
     assert str(told.value) == f"{line}{record / 'scenario.toml'}"
     manifest = json.loads((record / "manifest.json").read_text())
+    del manifest["digest"], manifest["files"]  # as earlier versions wrote it, without digests of its own
     (record / "manifest.json").write_text(json.dumps(manifest | {"status": "failed"}))
     with pytest.raises(RecordError) as told:
         resume(record)
@@ -108,7 +109,7 @@ def test_a_run_of_an_earlier_version_is_taken_as_it_was(record, scenario, tiny_s
     """Its manifest says nothing of inputs, and its hash counts a folder by name."""
     assert run_hash_by_names(tiny_scenario()) == run_hash(tiny_scenario())
     manifest = json.loads((record / "manifest.json").read_text())
-    del manifest["inputs"]
+    del manifest["inputs"], manifest["digest"], manifest["files"]
     manifest["scenario"] = run_hash_by_names(scenario)
     (record / "manifest.json").write_text(json.dumps(manifest))
     whatif(record, {"radio.noise_figure_db": 3.0}, out=record.parent / "other")

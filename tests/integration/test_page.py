@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cosim.record.folder import Record
+from cosim.record.digests import sealed
+from cosim.record.folder import Record, RunFolder
+from cosim.record.log import Log
 from cosim.report.page import write_comparison_page, write_page
 from cosim.run import run
 from cosim.sounding import sound
@@ -290,7 +292,7 @@ def test_lanes_heat_map_and_search_change_the_picture(opened):
 def test_markup_in_a_name_stays_text(browser, tiny_scenario, tmp_path):
     folder = run(tiny_scenario(), tmp_path / "run", timing_only=True)
     manifest = folder / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"name": NASTY}))
+    manifest.write_bytes(sealed(json.loads(manifest.read_text()) | {"name": NASTY}))
     path = tmp_path / "nasty.html"
     write_page(Record.open(folder), path)
     opened = Opened(browser, path)
@@ -307,14 +309,8 @@ def test_markup_in_a_name_stays_text(browser, tiny_scenario, tmp_path):
 
 def test_a_failed_run_and_an_empty_one_are_shown_and_marked(browser, tiny_scenario, tmp_path):
     folder = run(tiny_scenario(), tmp_path / "run", timing_only=True)
-    manifest = folder / "manifest.json"
-    failed = json.loads(manifest.read_text()) | {"status": "failed", "reason": "the cable was pulled"}
-    manifest.write_text(json.dumps(failed))
-    from pyarrow import parquet
-
-    for name in ("spans", "metrics", "grants"):
-        table = parquet.read_table(folder / f"{name}.parquet")
-        parquet.write_table(table.slice(0, 0), folder / f"{name}.parquet")
+    resumed = RunFolder.reopen(Record.open(folder))
+    resumed.finish(Log(), "failed", reason="the cable was pulled")
     path = tmp_path / "failed.html"
     write_page(Record.open(folder), path)
     opened = Opened(browser, path)

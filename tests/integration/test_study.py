@@ -14,6 +14,7 @@ import pytest
 from cosim.cli import answer
 from cosim.errors import RecordError
 from cosim.learning.store import Store
+from cosim.record.digests import sealed
 from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.run import run
@@ -425,14 +426,14 @@ def made(unbroken, tmp_path):
 
 def spoil(folder, **entries):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, **entries}))
+    (folder / "manifest.json").write_bytes(sealed({**manifest, **entries}))
 
 
 @pytest.mark.parametrize(
     ("entries", "told"),
     [
         ({"versions": {"cosim": "0.0.1"}}, "was made by cosim 0.0.1, and this is .*name another folder"),
-        ({"format": 99}, "is a study of format 99, this version of cosim reads 1"),
+        ({"format": 99}, "is a study folder of format 99, this version of cosim reads 1"),
         ({"name": "other"}, "holds the study 'other', not 'channel'"),
     ],
 )

@@ -194,7 +194,7 @@ FAULTS = {
     "deep.jsonl": ("[" * 100_000 + "\n", {}, "line 1 is nested too deeply"),
     "bars.txt": ("a||b\nc\n", {"separator": "||"}, "line 2 has no '||'"),
     "packed.csv.gz": ("text\na\n", {}, "is no whole gzip file"),
-    "alone.csv": ("text\na\n", {"test_path": None, "test_fraction": 0.5}, "leave nothing to train on"),
+    "alone.csv": ("text\na\n", {"test_path": None, "test_fraction": 0.5}, "holds one example"),
 }
 
 

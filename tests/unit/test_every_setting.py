@@ -261,6 +261,7 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"training.max_group": 3}, NONE),  # it means nothing to the sequential executor
         Case({"training.max_group": 3}, ALL, BATCHED),
     ),
+    "training.on_divergence": (Case({"training.on_divergence": "continue"}, NONE),),
     "training.optimizer.kind": (Case({"training.optimizer.kind": "sgd"}, ALL),),
     "training.optimizer.adamw.learning_rate": (adamw("learning_rate", 1.1e-3),),
     "training.optimizer.adamw.schedule": (adamw("schedule", "linear"),),

@@ -16,6 +16,7 @@ from tiny_bases import (
 )
 from torch import Tensor
 from torch.nn import functional
+from ulps import ulps_apart
 
 from cosim.learning.data.batch import Batch
 from cosim.learning.lora import Lora
@@ -27,6 +28,7 @@ from cosim.learning.shape import Task
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
 CUTS = (1, 2)
+FEW = 16  # ulps: a dozen tokens are summed, and PEFT's model divides by their number before we do
 
 
 def leaves(adapter: Adapter) -> Adapter:
@@ -80,6 +82,16 @@ def reference(
     return loss.detach(), result.logits.detach(), found
 
 
+def assert_near(
+    outputs: Outputs, found: dict[str, Tensor], expected: tuple[Tensor, Tensor, dict[str, Tensor]]
+) -> None:
+    """Compare outputs and gradients with those of the whole model; only rounding may keep them apart."""
+    loss, logits, gradients_ = expected
+    assert ulps_apart(outputs.logits, logits) <= FEW
+    assert ulps_apart(mean_loss(outputs), loss, size=float(logits.abs().max())) <= FEW
+    assert ulps_apart(found, gradients_) <= FEW
+
+
 @pytest.mark.parametrize("targets", [None, ("all-linear",)])
 @pytest.mark.parametrize(("family", "task"), USES)
 def test_split_gradients_are_those_of_the_whole_peft_model_at_every_cut(
@@ -88,19 +100,17 @@ def test_split_gradients_are_those_of_the_whole_peft_model_at_every_cut(
     model = tiny_model(family, task, Lora(rank=2, target_modules=targets))
     batch = tiny_batch(model.shape, 3, 6)
     adapter = moved_adapter(model)
-    loss, logits, expected = reference(model, adapter, batch, tmp_path, family, task, "float64")
-    assert max(float(gradient.abs().max()) for gradient in expected.values()) > 1e-3
+    expected = reference(model, adapter, batch, tmp_path, family, task, "float64")
+    assert max(float(gradient.abs().max()) for gradient in expected[-1].values()) > 1e-3
     whole = leaves(adapter)
     outputs = model.whole_outputs(whole, batch)
     mean_loss(outputs).backward()
-    assert furthest(gradients(whole), expected) <= 1e-15
+    assert_near(outputs, gradients(whole), expected)
     for cut_layer in CUTS:
         split = leaves(adapter)
         outputs = split_step(model, split, batch, cut_layer)
         assert furthest(gradients(split), gradients(whole)) == 0.0
-        assert furthest(gradients(split), expected) <= 1e-15
-        assert float((outputs.logits.detach() - logits).abs().max()) == 0.0
-        assert abs(float(mean_loss(outputs).detach() - loss)) <= 1e-15
+        assert_near(outputs, gradients(split), expected)
 
 
 @pytest.mark.parametrize("blocks", [(2,), (3,), (1, 3)])
@@ -111,14 +121,12 @@ def test_split_gradients_are_those_of_the_whole_wherever_the_adapters_are(
     model = tiny_model(family, task, Lora(rank=2, blocks=blocks))
     batch, adapter = tiny_batch(model.shape, 3, 6), moved_adapter(model)
     assert model.num_frozen == min(blocks) - 1
-    loss, logits, expected = reference(model, adapter, batch, tmp_path, family, task, "float64")
-    assert expected.keys() == adapter.keys()
+    expected = reference(model, adapter, batch, tmp_path, family, task, "float64")
+    assert expected[-1].keys() == adapter.keys()
     for cut_layer in CUTS:
         split = leaves(adapter)
         outputs = split_step(model, split, batch, cut_layer)
-        assert furthest(gradients(split), expected) <= 1e-15
-        assert float((outputs.logits.detach() - logits).abs().max()) == 0.0
-        assert abs(float(mean_loss(outputs).detach() - loss)) <= 1e-15
+        assert_near(outputs, gradients(split), expected)
         assert bool(model.client_names(cut_layer)) == (min(blocks) <= cut_layer)
     prefix = model.frozen_prefix(batch, 3)
     again = model.whole_outputs(adapter, batch, prefix=prefix)
@@ -129,11 +137,9 @@ def test_split_gradients_are_those_of_the_whole_wherever_the_adapters_are(
 def test_losses_in_float32_are_those_transformers_reports(tmp_path: Path, family: str, task: Task) -> None:
     model = tiny_model(family, task, dtype="float32")
     batch, adapter = tiny_batch(model.shape, 3, 6), moved_adapter(model)
-    loss, logits, expected = reference(model, adapter, batch, tmp_path, family, task, "float32")
+    expected = reference(model, adapter, batch, tmp_path, family, task, "float32")
     outputs = split_step(model, adapter, batch, 1)
-    assert float((outputs.logits.detach() - logits).abs().max()) == 0.0
-    assert float(mean_loss(outputs).detach()) == pytest.approx(float(loss), rel=1e-6)
-    assert furthest(gradients(adapter), expected) <= 1e-6
+    assert_near(outputs, gradients(adapter), expected)
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
@@ -150,7 +156,7 @@ def test_padding_changes_no_loss(family: str, task: Task) -> None:
             else batch.labels[example : example + 1, kept],
         )
         lonely = model.whole_outputs(adapter, alone).loss_sum.detach()
-        torch.testing.assert_close(lonely[0], together[example], rtol=0.0, atol=1e-6)
+        assert ulps_apart(lonely[0], together[example]) <= FEW
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

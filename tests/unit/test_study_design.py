@@ -13,10 +13,11 @@ from cosim.scenario.load import to_toml
 from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.design import num_points, points
 from cosim.study.load import load_study, study_toml
-from cosim.study.paths import short_names, shown
+from cosim.study.paths import short_names
 from cosim.study.plan import make_plan, training_key
 from cosim.study.ranges import Range, Steps
 from cosim.study.settings import Study, Vary
+from cosim.words import shown
 
 NOISE, WIDTH = "radio.noise_figure_db", "radio.main_uplink.bandwidth_hz"
 

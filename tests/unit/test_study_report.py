@@ -12,7 +12,7 @@ from cosim.report.study.content import study_content
 from cosim.report.study.figure import box_lines, panels_of
 from cosim.report.study.record import StudyRecord
 from cosim.rng import stream
-from cosim.study.statistics import summarise, write_summary
+from cosim.study.statistics import summarise, summary_csv
 
 BAND, KIND = "radio.main_uplink.bandwidth_hz", "allocator.kind"
 
@@ -40,7 +40,7 @@ def write_study(folder, settings, values, *, baselines=None, curves=(), roles=No
         schema=pyarrow.schema(list(zip(names, kinds, strict=True))),
     )
     parquet.write_table(table, folder / "curves.parquet")
-    write_summary(summarise(results, baselines=baselines), folder / "summary.csv")
+    (folder / "summary.csv").write_bytes(summary_csv(summarise(results, baselines=baselines)))
     units = {"total_s": ("s", "less"), "energy_j": ("J", "less"), "eval_accuracy": ("", "neither")}
     told = {
         "kind": "study",

@@ -10,6 +10,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.checkpoint import hash_files, load_folder, one_line, read_json, weight_files
 from cosim.learning.shape import Task
+from cosim.words import short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,7 +82,7 @@ def _snapshot(name: str, revision: str) -> Path:
     except RepositoryNotFoundError:
         fault = "is not on the hub, or is private; check the name"
     except RevisionNotFoundError:
-        fault = f"has no revision {revision!r} on the hub; name a branch, a tag or a commit"
+        fault = f"has no revision {short(revision)} on the hub; name a branch, a tag or a commit"
     except HFValidationError as error:
         fault = f"is no name of a model: {one_line(error)}"
     except LocalEntryNotFoundError:
@@ -91,4 +92,4 @@ def _snapshot(name: str, revision: str) -> Path:
         )
     except OSError as error:
         fault = f"cannot be downloaded: {one_line(error)}"
-    raise ScenarioError(f"model: {name!r} {fault}")
+    raise ScenarioError(f"model: {short(name)} {fault}")

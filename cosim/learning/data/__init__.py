@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar
 
 from cosim.parts import Part
+from cosim.words import short
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class DataSource(Part):
     def content_key(self) -> str:
         """Return a hash, hex, of everything that decides what ``load`` returns."""
 
+    @property
+    def label_place(self) -> str:
+        """Where the classes of the examples come from, for a message."""
+        return f"{self.kind} data"
+
 
 def label_order(labels: Iterable[str]) -> tuple[str, ...]:
     """Return each label once, sorted; as numbers where all of them are whole numbers.
@@ -113,4 +119,4 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     close = get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"no {what} {name!r}; known: {shown}{more}{hint}"
+    return f"no {what} {short(name)}; known: {shown}{more}{hint}"

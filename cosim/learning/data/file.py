@@ -9,8 +9,17 @@ from pydantic import Field, model_validator
 
 from cosim.errors import ScenarioError
 from cosim.learning.data import Corpus, DataSource, Example, label_order, unknown
-from cosim.learning.data.rows import Row, columns_of, file_bytes, format_of, read_rows, slots
+from cosim.learning.data.rows import (
+    Row,
+    columns_of,
+    file_bytes,
+    format_of,
+    read_rows,
+    slots,
+    without_column,
+)
 from cosim.rng import Stream, stream
+from cosim.words import short
 
 
 class File(DataSource):
@@ -86,6 +95,7 @@ class File(DataSource):
         """
         chance = stream(self.seed, "data", "file")
         train = self._read(self.train_path)
+        num_read = len(train)
         labels = label_order(example.label for example in train if example.label is not None)
         if self.test_path is None:
             train, test = self._split(train, chance.child("test"))
@@ -96,11 +106,28 @@ class File(DataSource):
         test = self._at_most(test, self.max_test, chance.child("max_test"))
         for name, part in (("train on", train), ("test on", test)):
             if not part:
-                raise ScenarioError(
-                    f"{self.train_path}: these settings leave nothing to {name}; "
-                    "raise max_train or max_test, change test_fraction, or group by a finer column"
-                )
+                raise ScenarioError(f"{self.train_path}: {self._why_nothing(name, num_read)}")
         return Corpus(train=tuple(train), test=tuple(test), labels=labels)
+
+    def _why_nothing(self, name: str, num_read: int) -> str:
+        """Return why nothing is left to train or test on."""
+        if self.test_path is None and num_read == 1:
+            lines = "; a .txt file has one text per line" if format_of(self.train_path) == ".txt" else ""
+            return (
+                f"the file holds one example{lines}; training and testing need at least one each: "
+                "give at least two, or name a test_path"
+            )
+        return (
+            f"these settings leave nothing to {name}; "
+            "raise max_train or max_test, change test_fraction, or group by a finer column"
+        )
+
+    @property
+    def label_place(self) -> str:
+        """Where the classes are: the file, and its column."""
+        if self.label_column is None:
+            return f"{self.train_path}, where no label_column is named"
+        return f"{self.train_path}, column {short(self.label_column)}"
 
     def content_key(self) -> str:
         """Return a hash, hex, of the files' bytes and the settings; where the files lie plays no part."""
@@ -121,18 +148,19 @@ class File(DataSource):
         known = columns_of(rows)
         for column in needed:
             if column not in known:
-                raise ScenarioError(f"{path}: {unknown('column', column, known)}")
+                raise ScenarioError(f"{path}: {without_column(rows, column, self.delimiter)}")
         return [self._example(path, row, prompt_column, needed) for row in rows]
 
     def _example(self, path: Path, row: Row, prompt_column: str | None, needed: Sequence[str]) -> Example:
         for column in needed:
             if column not in row.columns:
                 raise ScenarioError(
-                    f"{path}: line {row.line} has no value for {column!r}; complete it or delete the line"
+                    f"{path}: line {row.line} has no value for {short(column)}; "
+                    "complete it or delete the line"
                 )
             if column in (self.target_column, self.label_column) and not row.columns[column].strip():
                 raise ScenarioError(
-                    f"{path}: line {row.line} has an empty {column!r}; fill it in or delete the line"
+                    f"{path}: line {row.line} has an empty {short(column)}; fill it in or delete the line"
                 )
         fields = {name: value for name, value in row.columns.items() if name != self.target_column}
         if self.slots_column is not None:

@@ -1,19 +1,25 @@
 """Texts from the Hugging Face hub by name, or from a folder in its layout."""
 
 from functools import lru_cache
+from importlib import metadata
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from cosim.errors import ScenarioError
 from cosim.learning.data import Corpus, DataSource, Example, label_order, unknown
+from cosim.words import short
+
+OLDEST_WITHOUT_SCRIPTS = 4
+"""First major version of ``datasets`` that runs no script of a data set."""
 
 
 class Hub(DataSource):
     """Texts of a data set on the Hugging Face hub, fetched once and kept in the hub's own cache.
 
-    Scripts of a data set never run. Without ``revision`` the newest state is
-    taken, and a later run may meet other texts; its keys then differ too.
+    Scripts of a data set never run: ``datasets`` from version 4 on has none, and an older one is
+    refused. Without ``revision`` the newest state is taken, and a later run may meet other texts; its
+    keys then differ too.
     """
 
     is_fetched: ClassVar[bool] = True
@@ -44,6 +50,13 @@ class Hub(DataSource):
         """
         return _load(self)
 
+    @property
+    def label_place(self) -> str:
+        """Where the classes are: the data set, and its column."""
+        if self.label_column is None:
+            return f"hub data {self.name}, where no label_column is named"
+        return f"hub data {self.name}, column {short(self.label_column)}"
+
     def content_key(self) -> str:
         """Return a hash, hex, of the texts themselves, since a name on the hub does not fix them."""
         return self.load().digest()
@@ -67,18 +80,17 @@ def _load(source: Hub) -> Corpus:
 
 def _split(source: Hub, split: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return the rows of one split with classes by name, and the names where the data set fixes them."""
+    _refuse_scripts(source)
+    from datasets import ClassLabel, load_dataset
+
     try:
-        from datasets import ClassLabel, load_dataset
-    except ImportError:
-        raise ScenarioError(
-            f"hub data {source.name}: needs the package datasets; run 'pip install cosim[hub]'"
-        ) from None
-    try:
-        data = load_dataset(source.name, source.config, split=split, revision=source.revision)
+        data = load_dataset(
+            source.name, source.config, split=split, revision=source.revision, trust_remote_code=False
+        )
     except Exception as fault:  # the hub's client has no error of its own for all that a name can lead to
         why = " ".join(str(fault).split())[:300].rstrip(".")
         raise ScenarioError(
-            f"hub data {source.name}: split {split!r} cannot be loaded ({type(fault).__name__}: {why}); "
+            f"hub data {source.name}: split {short(split)} cannot be loaded ({type(fault).__name__}: {why}); "
             "check name, config, split and revision, and that the hub can be reached"
         ) from None
     for column in (source.target_column, source.prompt_column, source.label_column):
@@ -95,19 +107,35 @@ def _split(source: Hub, split: str) -> tuple[list[dict[str, Any]], tuple[str, ..
     return rows, tuple(feature.names)
 
 
+def _refuse_scripts(source: Hub) -> None:
+    """Refuse a ``datasets`` that is not there, or so old that it runs the code of a data set."""
+    try:
+        version = metadata.version("datasets")
+        from datasets import load_dataset  # noqa: F401 -- it may be installed and broken
+    except (metadata.PackageNotFoundError, ImportError):
+        raise ScenarioError(
+            f"hub data {source.name}: needs the package datasets; run 'pip install cosim[hub]'"
+        ) from None
+    if int(version.split(".")[0]) < OLDEST_WITHOUT_SCRIPTS:
+        raise ScenarioError(
+            f"hub data {source.name}: datasets {version} can run code of a data set; "
+            f"run 'pip install \"datasets>={OLDEST_WITHOUT_SCRIPTS}\"'"
+        )
+
+
 def _example(source: Hub, split: str, row: int, one: dict[str, Any]) -> Example:
     for column in (source.target_column, source.prompt_column, source.label_column):
         if column is not None and one[column] is None:
             raise ScenarioError(
-                f"hub data {source.name}: row {row} of {split!r} has no {column!r}; "
+                f"hub data {source.name}: row {row} of {short(split)} has no {short(column)}; "
                 "choose a split, or a slice of one, that is complete"
             )
     fields = {name: str(value) for name, value in one.items() if isinstance(value, str | int | float)}
     target = fields.pop(source.target_column, "")
     if not target.strip():
         raise ScenarioError(
-            f"hub data {source.name}: row {row} of {split!r} holds no text in {source.target_column!r}; "
-            "choose a column of texts"
+            f"hub data {source.name}: row {row} of {short(split)} holds no text in "
+            f"{short(source.target_column)}; choose a column of texts"
         )
     return Example(
         prompt="" if source.prompt_column is None else str(one[source.prompt_column]),

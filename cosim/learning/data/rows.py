@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cosim.errors import ScenarioError
+from cosim.learning.data import unknown
+from cosim.words import short
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".txt")
 _SLOT = re.compile(r"([^,\[\]]+)\[([^\]]*)\]")
@@ -19,10 +21,14 @@ _SLOT = re.compile(r"([^,\[\]]+)\[([^\]]*)\]")
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its first line in the file, counting from 1, and its values by column."""
+    """One row: its first line in the file, counting from 1, and its values by column.
+
+    ``not_text`` names what else it has: columns of lists or tables, which no text can be read from.
+    """
 
     line: int
     columns: dict[str, str]
+    not_text: tuple[str, ...] = ()
 
 
 def format_of(path: Path) -> str:
@@ -91,6 +97,34 @@ def columns_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(column for row in rows for column in row.columns))
 
 
+def without_column(rows: Sequence[Row], column: str, delimiter: str | None = None) -> str:
+    """Return what to say where no row has a column: what the file has instead, and the likely way out."""
+    known, nested = columns_of(rows), sorted({name for row in rows for name in row.not_text})
+    parting = _likely_delimiter(known[0]) if len(known) == 1 and delimiter is None else None
+    if parting is not None:
+        return (
+            f"no column {short(column)}; the first line is one column, {known[0][:80]!r}; "
+            f"if {parting!r} parts its columns, set delimiter = {parting!r}"
+        )
+    if not nested:
+        return unknown("column", column, known)
+    named = ", ".join(map(repr, nested[:5]))
+    why = (
+        f"column {short(column)} holds no text"
+        if column in nested
+        else f"no column {short(column)} with text; known: {', '.join(known) or 'none'}"
+    )
+    return (
+        f"{why}; lists and tables, as in {named}, are not read; write each example on a line of its own, "
+        'as {"prompt": "...", "text": "..."}'
+    )
+
+
+def _likely_delimiter(header: str) -> str | None:
+    """Return what seems to part the names of a header that was read as one column."""
+    return next((one for one in (";", "\t", "|", ",") if one in header), None)
+
+
 def slots(text: str) -> dict[str, str]:
     """Return the fields of a meaning representation.
 
@@ -138,6 +172,7 @@ def _first_bad_byte(raw: bytes) -> int:
 def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
     # newline="" leaves line breaks inside quotes alone; strict makes an unclosed quote a fault, where
     # otherwise the rest of the file would be one value.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a value may be as long as its file
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     line = 1
@@ -148,9 +183,11 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
                 _check_header(path, header)
             elif values:
                 if len(values) != len(header):
+                    likely = _likely_delimiter(header[0]) if len(header) == 1 else None
+                    other = f" = {likely!r}" if likely else f" if it is not {delimiter!r}"
                     raise ScenarioError(
                         f"{path}: line {line} has {len(values)} value(s) for the {len(header)} column(s) of "
-                        f"the first line; check its quotes, or set delimiter if it is not {delimiter!r}"
+                        f"the first line; check its quotes, or set delimiter{other}"
                     )
                 yield Row(line, dict(zip(header, values, strict=True)))
             line = reader.line_num + 1
@@ -164,7 +201,7 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
 def _check_header(path: Path, header: list[str]) -> None:
     for name in header:
         if header.count(name) > 1:
-            raise ScenarioError(f"{path}: two columns are called {name!r}; give each its own name")
+            raise ScenarioError(f"{path}: two columns are called {short(name)}; give each its own name")
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
@@ -193,9 +230,9 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         for name, word in columns.items():
             if any("\ud800" <= letter <= "\udfff" for letter in word):
                 raise ScenarioError(
-                    f"{path}: line {line} has half a surrogate pair in {name!r}; write whole characters"
+                    f"{path}: line {line} has half a surrogate pair in {short(name)}; write whole characters"
                 )
-        yield Row(line, columns)
+        yield Row(line, columns, tuple(name for name, one in value.items() if isinstance(one, list | dict)))
 
 
 def _plain(value: Any) -> str:
@@ -214,6 +251,6 @@ def _line_rows(path: Path, text: str, separator: str | None) -> Iterator[Row]:
         prompt, found, target = entry.partition(separator)
         if not found:
             raise ScenarioError(
-                f"{path}: line {line} has no {separator!r}; every line needs it between prompt and text"
+                f"{path}: line {line} has no {short(separator)}; every line needs it between prompt and text"
             )
         yield Row(line, {"prompt": prompt.strip(), "text": target.strip()})

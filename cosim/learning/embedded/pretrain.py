@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from cosim.files import write_whole
 from cosim.learning.embedded import CONFIG_FILE, END, FOLDER, REPORT_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from cosim.learning.embedded.grammar import DOMAINS, HELD_OUT, SEPARATOR, Example, split
 from cosim.rng import stream
@@ -105,7 +106,7 @@ def pretrain(folder: Path, num_steps: int = NUM_STEPS, log_every: int = 0) -> di
                 for name in (WEIGHTS_FILE, TOKENIZER_FILE)
             },
         }
-    (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
+    write_whole(folder / REPORT_FILE, (json.dumps(report, indent=2) + "\n").encode())
     return report
 
 
@@ -255,7 +256,7 @@ def _save_model(model: GPT2LMHeadModel, folder: Path) -> None:
         for name, value in model.state_dict().items()
         if name != "lm_head.weight"
     }
-    (folder / WEIGHTS_FILE).write_bytes(save(weights, metadata={"format": "pt"}))
+    write_whole(folder / WEIGHTS_FILE, save(weights, metadata={"format": "pt"}))
     model.config.to_json_file(folder / CONFIG_FILE, use_diff=True)
 
 

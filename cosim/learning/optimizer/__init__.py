@@ -7,7 +7,7 @@ no torch until a step is taken.
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from math import cos, pi
+from math import cos, nan, pi
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -115,7 +115,13 @@ class Optimizer(Part):
             kept = {name: tensor.detach().clone() for name, tensor in state.items()}
             if new:
                 downhill = [gradients[name].detach() for name in new]
-                self.update(new, self._clipped(downhill), kept, self.rate(step_index, num_steps))
+                try:
+                    self.update(new, self._clipped(downhill), kept, self.rate(step_index, num_steps))
+                except RuntimeError as fault:
+                    if "without overflow" not in str(fault):
+                        raise
+                    for tensor in new.values():  # torch refuses a step beyond the number format
+                        tensor.fill_(nan)
         return new, kept
 
     @abstractmethod

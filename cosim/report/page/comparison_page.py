@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from cosim.files import check_output, write_output
 from cosim.record.folder import Record
 from cosim.report.attribution import Attribution
-from cosim.report.comparison import Comparison, compare_all
+from cosim.report.comparison import Comparison, compare_all, differences
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import curves_content, names_content, round_begins
-from cosim.report.page.document import document, refuse_existing, write_page_file
+from cosim.report.page.document import document
 from cosim.report.quantities import duration
 from cosim.report.spans import Spans
 from cosim.report.summary import Summary
@@ -37,10 +38,10 @@ def write_comparison_page(records: Sequence[Record], path: Path, *, force: bool 
         If there are fewer than two runs or one cannot be read, or the file cannot
         be written or is there already.
     """
-    refuse_existing(path, force=force)
+    check_output(path, force=force)
     content = comparison_content(records)
     title = "Comparison of " + " and ".join(run["title"] for run in content["runs"])
-    write_page_file(path, document("comparison/page.html", title, _SCRIPTS, content), force=force)
+    write_output(path, document("comparison/page.html", title, _SCRIPTS, content).encode(), force=force)
 
 
 def comparison_content(records: Sequence[Record]) -> dict[str, Any]:
@@ -127,6 +128,7 @@ def _run(
         "partingNs": comparison.divergence.time_ns if comparison and comparison.divergence else None,
         "parting": _parting(comparison),
         "learning": _learning(comparison),
+        "settings": _settings(comparison),
     }
 
 
@@ -141,6 +143,13 @@ def _parting(comparison: Comparison | None) -> str:
         f"first differs at {duration(parting.time_ns)}, in round {parting.round}{step}: "
         f"{parting.before}; here {parting.after}."
     )
+
+
+def _settings(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return ""
+    settings = comparison.settings
+    return f"Settings that differ: {differences(settings)}." if settings else "All settings are the same."
 
 
 def _learning(comparison: Comparison | None) -> str:

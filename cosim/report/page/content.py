@@ -173,7 +173,8 @@ def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
     return {
         "name": summary.name,
         "status": summary.status,
-        "reason": str(record.manifest.get("reason", "")),
+        "reason": summary.reason,
+        "numNotFinite": 0 if summary.learning is None else summary.learning.not_finite,
         "seed": summary.seed,
         "lengthNs": total_ns,
         "numRounds": summary.num_rounds,

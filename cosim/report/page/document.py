@@ -3,12 +3,8 @@
 import html
 import json
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import Any
-
-from cosim.errors import RecordError
-from cosim.record.folder import write_whole
 
 _ASSETS = files("cosim.report.page") / "assets"
 _LIBRARY = ("uPlot.iife.min.js", "uPlot.min.css", "uPlot-LICENSE")
@@ -50,35 +46,6 @@ def script_json(content: dict[str, Any]) -> str:
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return text
-
-
-def write_page_file(path: Path, text: str, *, force: bool) -> None:
-    """Write a page whole or not at all.
-
-    Raises
-    ------
-    RecordError
-        If there is a file already and ``force`` is not set, or it cannot be written.
-    """
-    refuse_existing(path, force=force)
-    try:
-        write_whole(path, text.encode("utf-8"))
-    except OSError as fault:
-        raise RecordError(f"{path}: cannot be written: {fault.strerror}.") from None
-
-
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Refuse to replace what is there, unless told to.
-
-    Raises
-    ------
-    RecordError
-        If there is anything at ``path`` and ``force`` is not set, or it is a folder.
-    """
-    if path.is_dir():
-        raise RecordError(f"{path}: is a folder; name a file.")
-    if path.exists() and not force:
-        raise RecordError(f"{path}: exists already; name another file, or replace it with --force.")
 
 
 def _read(name: str) -> str:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from cosim.files import check_output, write_output
 from cosim.record.folder import Record
 from cosim.report.air import Air
 from cosim.report.page.content import run_content
-from cosim.report.page.document import document, refuse_existing, write_page_file
+from cosim.report.page.document import document
 
 _SCRIPTS = [
     "shared/data.js",
@@ -49,7 +50,7 @@ def write_page(record: Record, path: Path, *, air: Air | None = None, force: boo
     RecordError
         If the run cannot be read, or the file cannot be written or is there already.
     """
-    refuse_existing(path, force=force)
+    check_output(path, force=force)
     content = run_content(record, air)
     title = f"{content['run']['name']}, cosim timeline"
-    write_page_file(path, document("run/page.html", title, _SCRIPTS, content), force=force)
+    write_output(path, document("run/page.html", title, _SCRIPTS, content).encode(), force=force)

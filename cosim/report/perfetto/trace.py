@@ -1,14 +1,11 @@
 """A run as a trace: what goes on which track, and the file."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from cosim.errors import RecordError
+from cosim.files import check_output, output_faults, replacing
 from cosim.record.folder import Record
 from cosim.report.air import Air
 from cosim.report.graph import critical_path
@@ -19,7 +16,7 @@ from cosim.report.spans import Spans
 from cosim.units import Ints
 
 
-def write_trace(record: Record, path: Path, air: Air | None = None) -> None:
+def write_trace(record: Record, path: Path, air: Air | None = None, *, force: bool = False) -> None:
     """Write a run as a Perfetto trace; a run that failed as far as it came, and marked.
 
     Parameters
@@ -27,16 +24,19 @@ def write_trace(record: Record, path: Path, air: Air | None = None) -> None:
     record
         The run.
     path
-        The file, replaced whole or not at all.
+        The file, written whole or not at all.
     air
         The air the run met; without it there are no counters of SNR.
+    force
+        Replace a file that is there.
 
     Raises
     ------
     RecordError
-        If the run has no spans or cannot be read, the file cannot be written, or
-        the package ``perfetto`` is not installed.
+        If the run has no spans or cannot be read, the file is there already or
+        cannot be written, or the package ``perfetto`` is not installed.
     """
+    check_output(path, force=force)
     spans = Spans.of(record)
     if not len(spans):
         raise RecordError(f"{record.path}: has no spans; the run is {record.status}.")
@@ -48,7 +48,7 @@ def write_trace(record: Record, path: Path, air: Air | None = None) -> None:
     samples = counters(tracks, record, spans, air, run)
     on_path = critical_path(spans)
     names = [*spans.names, *(f"round {first_round + number}" for number in range(len(round_lane)))]
-    with _replaced(path) as file:
+    with output_faults(path), replacing(path) as file:
         writer = Writer(file)
         writer.describe(tracks, names)
         writer.slices(round_lane, len(spans.names) + np.arange(len(round_lane)), *round_times)
@@ -75,17 +75,3 @@ def _rounds(tracks: Tracks, spans: Spans, run: int) -> tuple[int, Ints, Ints, In
     begin_ns = np.minimum(begin_ns, end_ns)  # a round without spans has no length
     nothing = np.zeros(count, dtype=np.int64)
     return first, tracks.lanes(nothing + run, nothing, ["round"], begin_ns, end_ns), begin_ns, end_ns
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of ``path`` once it is whole."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            yield file
-        beside.replace(path)
-    except OSError as fault:
-        raise RecordError(f"{path}: cannot be written: {fault.strerror}.") from None
-    finally:
-        beside.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from cosim.report.study.factors import cells_of, level_told
 from cosim.report.study.findings import findings
 from cosim.report.study.front import fronts
 from cosim.report.study.record import StudyRecord
+from cosim.report.study.unlike import unvaried_lines
 
 
 def study_content(record: StudyRecord) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def study_content(record: StudyRecord) -> dict[str, Any]:
         {
             "name": str(record.manifest.get("name", record.path.resolve().name)),
             "description": " ".join(str(record.settings.get("description", "")).split()),
+            "unvaried": unvaried_lines(record.manifest),
             "design": "ranges" if record.is_sampled else design,
             "confidence": record.confidence,
             "cases": [

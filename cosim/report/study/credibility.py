@@ -1,6 +1,7 @@
 """Why a study may be believed, and how far: what a careful reader asks before the first number."""
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 from cosim.report.quantities import count
 from cosim.report.study.labels import measure_label
 from cosim.report.study.record import StudyRecord
+from cosim.report.study.unlike import switch_lines
 from cosim.statistics.interval import METHODS
 
 _LINKS = ("main_uplink", "main_downlink", "federated_uplink", "federated_downlink")
 _LEAST_TO_RESAMPLE = 10
+_MOST_DIVERGED = 8
 _STREAMS = (
     "every stream of chance is keyed by seed and name (Philox), so replication i meets the same placement, "
     "air, data and initial weights in every case"
@@ -21,20 +24,26 @@ _STREAMS = (
 
 
 def credibility(record: StudyRecord, measures: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the box as (what, told) rows, and the runs that failed."""
-    failed = _failed(record)
+    """Return the box as (what, told) rows, and the runs that failed or diverged."""
+    failed, diverged = _listed(record, "failed"), _listed(record, "diverged")
     rows = [
         ("cases", _cases(record, failed)),
+        ("other kinds", switch_lines(record.manifest)),
+        ("diverged", _diverged(record, diverged)),
         ("replications", _replications(record)),
         ("common random numbers", _STREAMS),
         ("pairs", _pairs(measures)),
         ("intervals", _intervals(record, measures)),
         ("stopping", _stopping(record)),
-        ("targets missed", _missed(record)),
+        ("targets missed", _missed(record, len(diverged))),
         ("assumptions", _assumptions(record)),
         ("versions", _versions(record.manifest)),
     ]
-    return {"credibility": [[what, told] for what, told in rows if told], "failed": failed}
+    return {
+        "credibility": [[what, told] for what, told in rows if told],
+        "failed": failed,
+        "diverged": diverged,
+    }
 
 
 def _cases(record: StudyRecord, failed: list[dict[str, str]]) -> str:
@@ -111,20 +120,34 @@ def _stopping(record: StudyRecord) -> str:
     )
 
 
-def _missed(record: StudyRecord) -> str:
+def _diverged(record: StudyRecord, diverged: list[dict[str, str]]) -> str:
+    """Return which trainings diverged, case by case."""
+    if not diverged:
+        return ""
+    label = dict(zip(record.cases, record.labels, strict=True))
+    of_case = Counter(one["case"] for one in diverged)
+    num_runs = len(record.replications)
+    told = [f"{label.get(case, case)} in {number} of {num_runs}" for case, number in of_case.items()]
+    if len(told) > _MOST_DIVERGED:
+        told[_MOST_DIVERGED:] = [f"and {len(told) - _MOST_DIVERGED} more case(s)"]
+    return f"{len(diverged)} training(s) diverged and have no number: {', '.join(told)}"
+
+
+def _missed(record: StudyRecord, num_diverged: int) -> str:
     told = []
     for measure in record.measures:
         values = record.values[measure]
-        missed, ran = int(np.isinf(values).sum()), int((~np.isnan(values)).sum())
-        if missed:
+        missed = int(np.isinf(values).sum()) - num_diverged
+        ran = int((~np.isnan(values)).sum()) - num_diverged
+        if missed > 0:
             told.append(f"{measure_label(measure, record.units[measure])} in {missed} of {ran} runs")
     return f"{'; '.join(told)}: left out of means, told apart, never averaged" if told else ""
 
 
-def _failed(record: StudyRecord) -> list[dict[str, str]]:
+def _listed(record: StudyRecord, what: str) -> list[dict[str, str]]:
     return [
         {name: str(one.get(name, "")) for name in ("case", "replication", "reason")}
-        for one in record.manifest.get("failed", ())
+        for one in record.manifest.get(what, ())
         if isinstance(one, Mapping)
     ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from cosim.report.lettering import lettered
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
 from cosim.report.quantities import percent
 from cosim.report.study.findings import best_pair
@@ -49,12 +50,11 @@ def write_study_figure(content: dict[str, Any], path: Path) -> None:
         If the file is neither or cannot be written.
     """
     kind = figure_format(path)
-    save(study_figure(content), path, kind)
+    save(study_figure(content), path, kind, force=True)
 
 
 def study_figure(content: dict[str, Any]) -> "Figure":
     """Return the figure, two columns of panels wide."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -63,7 +63,7 @@ def study_figure(content: dict[str, Any]) -> "Figure":
     heights = [max(height for height, *_ in row) for row in rows]
     head, box = head_lines(content), box_lines(content)
     parts_in = [_LINE_IN * len(head) + 0.2, sum(heights) + 0.4 * len(heights), _LINE_IN * len(box) + 0.14]
-    with rc_context(STYLE):
+    with lettered(STYLE):
         figure = Figure(figsize=(WIDTHS_IN["page"], sum(parts_in)))
         FigureCanvasAgg(figure)
         figure.set_layout_engine("constrained", h_pad=0.04, w_pad=0.03, hspace=0.02, wspace=0.03)
@@ -145,6 +145,7 @@ def head_lines(content: dict[str, Any]) -> list[str]:
     level = f"{100 * content['confidence']:g} %"
     return [
         *wrap(content["description"], 150),
+        *(part for line in content["unvaried"] for part in wrap(line, 150)),
         f"Means over replications with {level} intervals; hollow: no detectable difference.",
     ]
 
@@ -160,10 +161,10 @@ def box_lines(content: dict[str, Any]) -> list[str]:
     lines = []
     for what, text in rows:
         lines += wrap(f"{what}: {text}", _LETTERS_A_LINE, subsequent_indent="    ")
-    for one in content["failed"][:3]:
-        lines += wrap(
-            f"failed: {one['case']}, replication {one['replication']}: {one['reason']}", _LETTERS_A_LINE
-        )
+    for what in ("failed", "diverged"):
+        for one in content[what][:3]:
+            line = f"{what}: {one['case']}, replication {one['replication']}: {one['reason']}"
+            lines += wrap(line, _LETTERS_A_LINE)
     return lines
 
 

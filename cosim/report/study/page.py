@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from cosim.report.page.document import document, write_page_file
+from cosim.files import write_output
+from cosim.report.page.document import document
 
 _SCRIPTS = [
     "shared/data.js",
@@ -30,4 +31,4 @@ def write_study_page(content: dict[str, Any], path: Path) -> None:
         If it cannot be written.
     """
     text = document("study/page.html", f"{content['name']}, cosim study", _SCRIPTS, content)
-    write_page_file(path, text, force=True)
+    write_output(path, text.encode(), force=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosim.report.lettering import legend_label
 from cosim.report.study.labels import axis_label, scale_of
 from cosim.units import Floats
 
@@ -65,7 +66,7 @@ def _draw_lines(
             places * 1.02 ** (number - (len(lines) - 1) / 2.0) if across["log"] else places + aside,
             mean,
             yerr=_arms(mean, low, high),
-            label=label,
+            label=legend_label(label),
             markersize=3.0,
             linewidth=1.0,
             elinewidth=0.8,
@@ -208,7 +209,7 @@ def draw_front(axes: "Axes", content: dict[str, Any], front: dict[str, Any]) -> 
             markersize=3.0,
             ecolor="#D4D4D4",
             elinewidth=0.5,
-            label=None if by is None else content["factors"][by]["levels"][number],
+            label=None if by is None else legend_label(content["factors"][by]["levels"][number]),
             **{**style(number), "linestyle": "none"},
         )
     axes.plot(
@@ -264,7 +265,7 @@ def draw_convergence(axes: "Axes", content: dict[str, Any]) -> None:
             color=drawn["color"],
             linestyle=drawn["linestyle"],
             linewidth=1.0,
-            label=content["cases"][one["case"]]["label"],
+            label=legend_label(content["cases"][one["case"]]["label"]),
         )
         low, high = _floats(one["low"]), _floats(one["high"])
         if np.isfinite(low).all():
@@ -298,7 +299,7 @@ def draw_indices(axes: "Axes", content: dict[str, Any], measures: Sequence[dict[
                 height=0.92 * height,
                 color=COLOURS[at % len(COLOURS)],
                 alpha=alpha,
-                label=f"{measure['label']}, {'alone' if name == 'first' else 'with others'}",
+                label=f"{legend_label(measure['label'])}, {'alone' if name == 'first' else 'with others'}",
             )
             if np.isfinite(low).all():
                 arms = _arms(value, low, high)

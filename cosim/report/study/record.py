@@ -1,7 +1,6 @@
 """A study folder read back."""
 
 import csv
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from cosim.errors import RecordError
+from cosim.record.digests import read_table
+from cosim.record.manifest import read_study
 from cosim.report.study.factors import Factor, Group, case_labels, factors_of, is_sampled
 from cosim.statistics.interval import Interval, Method, interval
 from cosim.units import Floats
 
+_FORMAT = 1
 _NO_FACTORS = ("case", "replication", "seed", "measure", "value")
 
 
@@ -72,12 +74,7 @@ class StudyRecord:
         RecordError
             If the folder is no study, or one that has no results yet.
         """
-        try:
-            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RecordError(f"{path}: is no study folder: it has no manifest.json.") from None
-        except (OSError, ValueError) as fault:
-            raise RecordError(f"{path}/manifest.json: cannot be read: {fault}.") from None
+        manifest = read_study(path, format_=_FORMAT)
         results = table_of(path, "results")
         columns = {name: results[name].to_pylist() for name in results.column_names}
         if not columns.get("case"):
@@ -173,14 +170,10 @@ def table_of(path: Path, name: str) -> Any:
     RecordError
         If it is not there or cannot be read.
     """
-    from pyarrow import parquet
-
     try:
-        return parquet.read_table(path / f"{name}.parquet")
+        return read_table(path / f"{name}.parquet")
     except FileNotFoundError:
         raise RecordError(f"{path}: has no {name}.parquet yet; go on with the study first.") from None
-    except (OSError, ValueError) as fault:
-        raise RecordError(f"{path}/{name}.parquet: cannot be read: {fault}.") from None
 
 
 def _file(path: Path) -> dict[str, Any]:

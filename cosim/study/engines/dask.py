@@ -10,10 +10,13 @@ from cosim.errors import CosimError, ScenarioError
 from cosim.study.engines import MOST_DEATHS, Agenda
 from cosim.study.play import Outcome, Task, perform
 
+_log = logging.getLogger(__name__)
+
 _ANSWER_WITHIN_S = 10.0
 _COMES_BACK_WITHIN_S = 60.0
 _ASK_EVERY_S = 0.02
 _COUNT_EVERY_S = 2.0
+_REMIND_EVERY_S = 60.0
 _AHEAD = 2  # tasks a worker, so that none waits for the next one to arrive
 
 
@@ -44,16 +47,17 @@ class Dask:
     def __init__(self, address: str) -> None:
         self._address = address
         self._client: Any = None
-        self._seen: tuple[float, int] = (-_COUNT_EVERY_S, 1)
+        self._seen: tuple[float, int] = (-_COUNT_EVERY_S, 0)
+        self._reminded_s = -_REMIND_EVERY_S
         self._connect(_ANSWER_WITHIN_S)
 
     @property
     def num_workers(self) -> int:
-        """Processes the scheduler has at this moment; at least 1, who may yet come."""
+        """Processes the scheduler has at this moment."""
         if monotonic() - self._seen[0] > _COUNT_EVERY_S and not self._is_gone():
             with suppress(Exception):  # whatever it is, the connection shows it a moment later
                 workers = self._client.scheduler_info(n_workers=-1)["workers"]
-                self._seen = monotonic(), max(1, len(workers))
+                self._seen = monotonic(), len(workers)
         return self._seen[1]
 
     def perform(self, agenda: Agenda) -> Iterator[Outcome]:
@@ -62,7 +66,7 @@ class Dask:
 
         begun: dict[Any, Task] = {}
         while True:
-            while len(begun) < _AHEAD * self.num_workers and (task := agenda.take()) is not None:
+            while len(begun) < _AHEAD * max(1, self.num_workers) and (task := agenda.take()) is not None:
                 begun[self._submit(task)] = task
             if not begun:
                 return
@@ -77,6 +81,7 @@ class Dask:
             if not outcomes:
                 if self._is_gone():
                     begun = self._begin_again(list(begun.values()))
+                self._remind()
                 sleep(_ASK_EVERY_S)
 
     def close(self) -> None:
@@ -104,6 +109,17 @@ class Dask:
                 f"--scheduler {self._address}: does not answer ({told}); start one by `dask scheduler`, "
                 "or leave the option out to work on this machine."
             ) from None
+
+    def _remind(self) -> None:
+        """Warn, now and then, while there are no workers: runs then wait for some to join."""
+        if self.num_workers or monotonic() - self._reminded_s < _REMIND_EVERY_S:
+            return
+        self._reminded_s = monotonic()
+        _log.warning(
+            "the scheduler at %s has no workers; the study waits for one: start it by `dask worker %s`",
+            self._address,
+            self._address,
+        )
 
     def _is_gone(self) -> bool:
         return bool(self._client.status != "running")

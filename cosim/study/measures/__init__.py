@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cosim.parts import Part, family
+from cosim.words import short
 
 if TYPE_CHECKING:
     from cosim.record.folder import Record
@@ -58,8 +59,8 @@ def from_text(given: Any) -> Any:
     almost = get_close_matches(given, kinds, n=1, cutoff=0.8)
     if almost:
         raise ValueError(
-            f"there is no measure {given!r}; did you mean {almost[0]!r}? A metric of that name is asked for "
-            f'by {{ kind = "metric", metric = "{given}" }}'
+            f"there is no measure {short(given)}; did you mean {almost[0]!r}? "
+            f'A metric of that name is asked for by {{ kind = "metric", metric = "{given}" }}'
         )
     return {"kind": "metric", "metric": given}
 

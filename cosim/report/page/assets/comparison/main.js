@@ -172,7 +172,7 @@ class Comparison {
     const row = (label, kind, values) => [label, ...values.map((value, index) =>
       index && value !== null && values[0] !== null ? `${told(kind, value)} (${kind === "share" ? `${(100 * (value - values[0])).toFixed(1)} pt` : changed(values[0], value)})` : told(kind, value))];
     const heads = runs.map((run) => run.title);
-    const partings = runs.slice(1).map((run) => element("p", {}, element("strong", {}, `${run.title}: `), run.parting, " ", run.learning));
+    const partings = runs.slice(1).map((run) => element("p", {}, element("strong", {}, `${run.title}: `), run.settings, " ", run.parting, " ", run.learning));
     document.getElementById("totals").replaceChildren(
       ...partings,
       element("div", { className: "wide" }, this.table(["", ...heads], totals.map(({ label, kind, values }) => row(label, kind, values)))));

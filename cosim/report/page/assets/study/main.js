@@ -17,15 +17,17 @@ class StudyPage {
   get measure() { return this.content.measures[Number(document.getElementById("measure").value)]; }
 
   head() {
-    const { name, description, cases, measures, failed, credibility } = this.content;
+    const { name, description, cases, measures, failed, diverged, credibility, unvaried } = this.content;
     document.getElementById("name").textContent = name;
     const replications = (credibility.find(([what]) => what === "replications") || ["", ""])[1];
     document.getElementById("facts").textContent = `${cases.length} cases, ${replications}`;
     document.getElementById("question").textContent = description;
     document.getElementById("measure").replaceChildren(...measures.map((one, at) => element("option", { value: String(at) }, one.label)));
     const notice = document.getElementById("notice");
-    notice.hidden = !failed.length;
-    notice.textContent = failed.length ? `${failed.length} run(s) failed and are in no number: ${failed.slice(0, 3).map((one) => `${one.case}, replication ${one.replication}: ${one.reason}`).join("; ")}` : "";
+    const listed = (runs, what) => runs.length ? [`${runs.length} ${what} and are in no number: ${runs.slice(0, 3).map((one) => `${one.case}, replication ${one.replication}: ${one.reason}`).join("; ")}`] : [];
+    const notices = [...unvaried, ...listed(failed, "run(s) failed"), ...listed(diverged, "training(s) diverged")];
+    notice.hidden = !notices.length;
+    notice.replaceChildren(...notices.map((line) => element("div", {}, line)));
   }
 
   wire() {

@@ -1,0 +1,74 @@
+"""The standard streams of a command: closed ones lead nowhere, and a full disk behind one is one line."""
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+from cosim.errors import CosimError
+
+
+class StreamError(CosimError):
+    """What a command says cannot be written."""
+
+
+class _Told(io.FileIO):
+    """A stream whose faults end the command in one line."""
+
+    def write(self, data: "memoryview | bytes") -> int:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as fault:
+            lead_nowhere(self.fileno())
+            raise StreamError(
+                f"stdout: cannot be written: {fault.strerror}; what is in files stays."
+            ) from None
+
+
+class _Dropped(io.FileIO):
+    """A stream whose faults are nobody's: a run is not stopped because its progress cannot be shown."""
+
+    def write(self, data: "memoryview | bytes") -> int:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def steady() -> None:
+    """Make the standard streams of this process safe to use, whatever it was started with."""
+    for number in (0, 1, 2):
+        _open_if_closed(number)
+    sys.stdout = _text(sys.stdout, _Told(1, "w", closefd=False))
+    sys.stderr = _text(sys.stderr, _Dropped(2, "w", closefd=False))
+
+
+def lead_nowhere(number: int) -> None:
+    """Drop what is still written to a descriptor."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, number)
+    if nowhere != number:
+        os.close(nowhere)
+
+
+def _open_if_closed(number: int) -> None:
+    """Let a descriptor that is closed lead nowhere: the next file that is opened would take its number."""
+    try:
+        os.fstat(number)
+    except OSError:
+        lead_nowhere(number)
+
+
+def _text(before: TextIO | None, raw: io.FileIO) -> TextIO:
+    if before is not None:
+        with suppress(OSError):
+            before.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=getattr(before, "encoding", None) or "utf-8",
+        errors="backslashreplace",  # a name may hold bytes the encoding has not
+        line_buffering=raw.fileno() == 2 or raw.isatty(),
+    )

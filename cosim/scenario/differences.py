@@ -1,0 +1,178 @@
+"""What changes make of a scenario beside what they name: what other kinds keep, lose and have by default."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from cosim.leaves import is_asked, named
+from cosim.parts import Table
+from cosim.scenario.events import becomes
+from cosim.scenario.kinds import default_of, is_default, table_of
+from cosim.scenario.load import to_dict
+from cosim.scenario.settings import Scenario
+from cosim.words import shown
+
+
+@dataclass(frozen=True)
+class Switch:
+    """A table that got another kind, and what became of the settings that nobody named.
+
+    Attributes
+    ----------
+    path
+        Of the table; empty for none.
+    before, after
+        Its kinds; the same where a table was set as a whole.
+    kept
+        Settings both kinds have, as they were.
+    lost
+        Settings the old kind had, other than by default, that the new one does not have or not so.
+    defaults
+        Settings the new kind has by default, which were something else or not there before.
+    """
+
+    path: str
+    before: str
+    after: str
+    kept: Mapping[str, Any]
+    lost: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        told = [f"{self.before} -> {self.after}"] if self.before != self.after else []
+        for what, settings in (("kept", self.kept), ("lost", self.lost), ("by default", self.defaults)):
+            if settings:
+                told.append(f"{what} {', '.join(f'{name} = {shown(one)}' for name, one in settings.items())}")
+        return f"{self.path}: {'; '.join(told)}"
+
+
+def switches(before: Scenario, after: Scenario, asked: Iterable[str]) -> list[Switch]:
+    """Return the tables of ``after`` that lost settings or have another kind than in ``before``.
+
+    ``asked`` are the paths of the settings that were changed on purpose, as
+    :func:`cosim.leaves.named` gives them: of those nothing is said.
+
+    Examples
+    --------
+    >>> from cosim.leaves import named
+    >>> from cosim.scenario.load import change
+    >>> changes = {"radio.fading.kind": "rician", "radio.fading.k_factor": 3.0}
+    >>> block = change(
+    ...     Scenario(name="x"), {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.1}}
+    ... )
+    >>> [str(one) for one in switches(block, change(block, changes), named(changes))]
+    ['radio.fading: rayleigh_block -> rician; kept coherence_time_s = 0.1']
+    """
+    return written_switches(to_dict(before), to_dict(after), asked)
+
+
+def event_switches(scenario: Scenario) -> list[tuple[float, Switch]]:
+    """Return what the timed changes of a scenario make of its tables, each with its instant, s."""
+    found, before = [], scenario
+    events = sorted(scenario.events, key=lambda event: event.at_s)
+    for event, (at_s, after) in zip(events, becomes(scenario), strict=True):
+        found += [(at_s, one) for one in switches(before, after, named(event.set))]
+        before = after
+    return found
+
+
+def written_switches(
+    before: Mapping[str, Any], after: Mapping[str, Any], asked: Iterable[str]
+) -> list[Switch]:
+    """Return what :func:`switches` does, of scenarios written out."""
+    return list(_switches(Scenario, "", before, after, tuple(asked)))
+
+
+def has_setting(written: Mapping[str, Any], path: str) -> bool:
+    """Return whether the kinds chosen in a scenario written out have a setting at this path."""
+    *tables, (table, name, _) = _steps(written, path)
+    return all(one is None or step in one.model_fields for one, step, _ in (*tables, (table, name, None)))
+
+
+def is_left_at_default(written: Mapping[str, Any], path: str) -> bool:
+    """Return whether a setting of a scenario written out is what its table has without it."""
+    *outer, (table, name, value) = _steps(written, path)
+    if name == "kind" and outer:
+        table, name, chosen = outer[-1]
+        default = None if table is None else default_of(table, name)
+        return isinstance(default, Mapping) and default.get("kind") == chosen["kind"]
+    return table is not None and name in table.model_fields and is_default(table, name, value)
+
+
+def _steps(written: Mapping[str, Any], path: str) -> list[tuple[type[Table] | None, str, Any]]:
+    """Return each step of a path: the class of the table it is in, its name, and what is there."""
+    here: Any = written
+    table: type[Table] | None = Scenario
+    field: FieldInfo | None = None
+    found: list[tuple[type[Table] | None, str, Any]] = []
+    for step in path.split("."):
+        if isinstance(here, list):
+            here = here[int(step)] if step.isdecimal() and int(step) < len(here) else None
+        else:
+            field = None if table is None else table.model_fields.get(step)
+            here = here.get(step) if isinstance(here, Mapping) else None
+            found.append((table, step, here))
+        table = table_of(field, here)
+    return found
+
+
+def _switches(
+    table: type[Table] | None,
+    path: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    asked: tuple[str, ...],
+) -> Iterator[Switch]:
+    if table is None:
+        return
+    for name, field in table.model_fields.items():
+        for place, was, now in _pairs(f"{path}.{name}" if path else name, before.get(name), after.get(name)):
+            old, new = table_of(field, was), table_of(field, now)
+            if old is None or new is None:
+                continue
+            one = _switch(place, (was, now), (old, new), asked)
+            if one.lost or (old is not new and (one.kept or one.defaults)):
+                yield one
+            inside = was if old is new else [one for one in was if _is_inside(f"{place}.{one}", asked)]
+            inner = {one: was[one] for one in inside}
+            yield from _switches(new, place, inner, now, asked)
+
+
+def _is_inside(path: str, asked: tuple[str, ...]) -> bool:
+    """Return whether a setting inside the table at a path is named."""
+    return any(one.startswith(f"{path}.") for one in asked)
+
+
+def _pairs(path: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Return the tables at a path before and after; those of a list one by one."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        yield path, was, now
+    elif isinstance(was, list) and isinstance(now, list):
+        for number, (one, other) in enumerate(zip(was, now, strict=False)):
+            if isinstance(one, Mapping) and isinstance(other, Mapping):
+                yield f"{path}.{number}", one, other
+
+
+def _switch(
+    path: str,
+    given: tuple[Mapping[str, Any], Mapping[str, Any]],
+    classes: tuple[type[Table], type[Table]],
+    asked: tuple[str, ...],
+) -> Switch:
+    (was, now), (old, new) = given, classes
+    kept, lost, defaults = dict[str, Any](), dict[str, Any](), dict[str, Any]()
+    for name in dict.fromkeys((*was, *now)):
+        if name == "kind" or is_asked(f"{path}.{name}", asked):
+            continue
+        is_same = name in was and name in now and was[name] == now[name]
+        if is_same and old is not new and not is_default(new, name, now[name]):
+            kept[name] = now[name]
+        if not is_same and name in was and not is_default(old, name, was[name]):
+            lost[name] = was[name]
+        if not is_same and name in now and name not in kept:
+            defaults[name] = now[name]
+    before, after = (str(one.get("kind", "")) for one in given)
+    return Switch(path, before, after, kept, lost, defaults)
