@@ -4,8 +4,7 @@ import logging
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails
+from pydantic import Field, model_validator
 
 from cosim.allocation.bound import tighten
 from cosim.allocation.choices import Choices
@@ -64,16 +63,15 @@ class Exact(Searching):
     @classmethod
     def _time_is_work(cls, given: Any) -> Any:
         """Take the limit in seconds, which made decisions hang on the machine, as one of work."""
-        if not isinstance(given, dict) or type(given.get(_OLD_LIMIT)) not in (int, float):
+        if not isinstance(given, dict) or _OLD_LIMIT not in given:
             return given
         limit_s = given[_OLD_LIMIT]
-        if not limit_s > 0.0:  # named as the file names it
-            fault = InitErrorDetails(type="greater_than", loc=(_OLD_LIMIT,), input=limit_s, ctx={"gt": 0.0})
-            raise ValidationError.from_exception_data(cls.__name__, [fault])
+        if type(limit_s) not in (int, float) or not limit_s > 0.0:
+            raise ValueError(f"{_OLD_LIMIT} is work_limit now, in steps: give a number of them above 0")
         limit = max(1, round(min(limit_s * _STEPS_PER_S, _MOST_STEPS)))
         _log.warning(
-            "allocator 'exact': %s = %s is taken as work_limit = %d, which replaces it: steps are the "
-            "same on every machine, and seconds are not",
+            "allocator 'exact': %s = %s is taken as work_limit = %d, its new name: "
+            "steps are the same on every machine, and seconds are not",
             _OLD_LIMIT,
             limit_s,
             limit,

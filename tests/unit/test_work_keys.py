@@ -2,6 +2,14 @@
 
 import pytest
 
+from cosim.learning import training, work
+from cosim.learning.aggregator.product_svd import ProductSvd
+from cosim.learning.base.random import RandomBase
+from cosim.learning.codec.top_k import TopK
+from cosim.learning.data import tokens
+from cosim.learning.data.embedded import Embedded
+from cosim.learning.optimizer.adamw import AdamW
+from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.training import Training
 from cosim.learning.work import OPERATIONS, Describer
 from cosim.scenario.build import prepare
@@ -80,6 +88,30 @@ def works_of(tiny_scenario, play):
         return dict(zip(zip(*columns, strict=True), spans.work, strict=True))
 
     return works
+
+
+FEDERATED = {"kind": "federated", "num_rounds": 2, "regularizer": {"kind": "orthogonality"}}
+OTHER_CODE = {
+    "base": (RandomBase, {}),
+    "source": (Embedded, {}),
+    "optimiser": (AdamW, {}),
+    "aggregator": (ProductSvd, {"scheme.aggregator": {"kind": "product_svd"}}),
+    "regulariser": (Orthogonality, {"scheme": FEDERATED}),
+    "codec": (TopK, {"scheme.adapter_codec": {"kind": "top_k"}}),
+}
+
+
+@pytest.mark.parametrize(("part", "changes"), OTHER_CODE.values(), ids=OTHER_CODE)
+def test_other_code_of_a_part_moves_every_average(works_of, monkeypatch, part, changes):
+    before = works_of(changes)
+    for module in (work, training, tokens):
+        real = module.code_of
+        other = lambda one, real=real: "other" if isinstance(one, part) else real(one)  # noqa: E731
+        monkeypatch.setattr(module, "code_of", other)
+    after = works_of(changes)
+    averages = [at for at in before if at[2] == "aggregate"]
+    assert averages
+    assert all(before[at] != after[at] for at in averages)
 
 
 @pytest.mark.parametrize("changes", TIME_PLANE.values(), ids=TIME_PLANE)
