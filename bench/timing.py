@@ -82,7 +82,7 @@ def _bytes(scenario: Scenario) -> tuple[int, int, int]:
 
 def _play(prepared: Prepared, watch: Callable[[Progress], None] = lambda progress: None) -> World:
     world = prepared.world(lambda _rank: TimingOnly(), watch)
-    world.clock.run(world.clock.process(prepared.scenario.scheme.run(world), "the scheme"))
+    world.play(prepared.scenario.scheme.run(world))
     return world
 
 

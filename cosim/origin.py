@@ -29,7 +29,7 @@ def origin(settings: Iterable[Table]) -> dict[str, Any]:
     """
     return {
         "versions": {name: metadata.version(name) for name in _VERSIONS},
-        "commit": commit(Path(__file__).parent),
+        "commit": commit(),
         "parts": foreign_parts(settings),
     }
 
@@ -45,7 +45,7 @@ def foreign_parts(settings: Iterable[Table]) -> list[dict[str, Any]]:
 
 
 @cache
-def commit(package: Path) -> str | None:
+def commit(package: Path = Path(__file__).parent) -> str | None:
     """Return the commit a package of cosim was checked out at, marked where it was edited; or None.
 
     Asked is only a repository of cosim itself, never one that happens to lie

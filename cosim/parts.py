@@ -7,8 +7,10 @@ field takes any part of a family with ``Annotated[Fading, OneOf(Fading)]``.
 """
 
 import inspect
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, cast
 
@@ -62,6 +64,22 @@ class Part(Table):
         kind: str
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     """Settings the contract tests run the part on."""
+
+    def files_in(self, folder: Path) -> Iterable[Path]:
+        """Return the files that decide something of a folder its settings name: all but hidden ones.
+
+        A part that reads less of it says so, so that a run is not taken for another
+        one for a file that nobody reads.
+        """
+        return (path for path in _below(folder) if path.is_file())
+
+
+def _below(folder: Path) -> Iterable[Path]:
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            yield path
+            if path.is_dir() and not path.is_symlink():
+                yield from _below(path)
 
 
 @cache

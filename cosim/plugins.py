@@ -3,6 +3,7 @@
 import inspect
 import logging
 import sys
+import warnings
 from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
@@ -49,10 +50,9 @@ def usable(base: type, found: Iterable[Any]) -> dict[str, Any]:
             parts[kind] = claiming[0]
             continue
         for part in claiming:
-            names = (
-                "cosim" if kind in parts else _named_class(next(one for one in claiming if one is not part))
-            )
-            _leave_out(_named_class(part), f"its kind {kind!r} is already that of a part of {names}")
+            other = next((one for one in claiming if one is not part), None)
+            owner = "a part of cosim" if kind in parts or other is None else _named_class(other)
+            _leave_out(_named_class(part), f"its kind {kind!r} is already that of {owner}")
     return dict(sorted(parts.items()))
 
 
@@ -86,7 +86,8 @@ def _works(part: Any) -> bool:
         _leave_out(_named_class(part), 'has no kind; it needs a field such as kind: Literal["mine"] = "mine"')
         return False
     try:
-        part.model_json_schema()
+        with warnings.catch_warnings(action="ignore"):
+            part.model_json_schema()
     except Exception as fault:  # pydantic's own, or whatever the part's types raise
         _leave_out(_named_class(part), f"its settings cannot be read: {_told(fault)}")
         return False

@@ -13,7 +13,8 @@ from cosim.learning.store import LostValueError, Store
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
-from cosim.scenario.load import change, load, paths_in, run_hash, to_toml
+from cosim.scenario.inputs import digests, fetched, first_other
+from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_toml
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -69,7 +70,7 @@ def run(
             "seed": scenario.seed,
             "timing_only": timing_only,
             "scenario": run_hash(scenario),
-            **origin([scenario, *(stage.scenario for stage in prepared.stages)]),
+            **_made_of(prepared),
         },
     )
     with record.held():
@@ -100,11 +101,18 @@ def resume(
     if record.status == "complete":
         _log.warning("%s: is damaged; the run is played again", folder)
     prepared = prepare(scenario_of(record))
-    resumed = RunFolder.reopen(record)
+    resumed = RunFolder.reopen(record, _made_of(prepared))
     with resumed.held():
         again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
         _refuse_complete(again)
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
+
+
+def _made_of(prepared: Prepared) -> dict[str, Any]:
+    """Return what a record says of code and inputs."""
+    scenario = prepared.scenario
+    made = origin([scenario, *(stage.scenario for stage in prepared.stages)])
+    return {**made, "inputs": digests(scenario) | fetched(scenario)}
 
 
 def _refuse_complete(record: Record) -> None:
@@ -194,17 +202,27 @@ def scenario_of(record: Record) -> Scenario:
         If the file in its folder, or one it names, is not the one the run began with.
     """
     scenario = load(record.scenario_path)
-    if run_hash(scenario) != record.manifest["scenario"]:
-        which = (
-            "scenario.toml, or a file it names,"
-            if any(one.is_file() for one in paths_in(scenario))
-            else "scenario.toml"
-        )
+    which = _other_than_begun_with(record, scenario)
+    if which is not None:
         raise RecordError(
             f"{record.path}: {which} is not the one the run began with; "
             f"run it as a new one: cosim run {record.scenario_path}"
         )
     return scenario
+
+
+def _other_than_begun_with(record: Record, scenario: Scenario) -> str | None:
+    """Return what has changed of what a run is made from, None if nothing has."""
+    began_with = record.manifest.get("inputs")
+    if began_with is None:  # an earlier version made it
+        if record.manifest["scenario"] in (run_hash(scenario), run_hash_by_names(scenario)):
+            return None
+        has_files = any(one.is_file() for one in paths_in(scenario))
+        return "scenario.toml, or a file it names," if has_files else "scenario.toml"
+    other = first_other(scenario, began_with)
+    if other is None and run_hash(scenario) != record.manifest["scenario"]:
+        return "scenario.toml"
+    return other
 
 
 def _play(
@@ -240,7 +258,7 @@ def _play(
         world = prepared.world(executor, keep_up)
         try:
             scheme = prepared.scenario.scheme
-            world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
+            world.play(scheme.run(world))
             with record.writing():
                 world.save_adapter(record.adapter_folder)
                 plan = world.plan()

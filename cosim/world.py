@@ -12,9 +12,10 @@ from cosim.allocation.decision import Allocation
 from cosim.allocation.state import Amounts, CellState, Sparsity
 from cosim.compute.device import Device
 from cosim.decisions import Decisions
-from cosim.errors import DivergedError
+from cosim.errors import DivergedError, ScenarioError, StalledError
 from cosim.files import write_whole
 from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.job import NEVER_NS
 from cosim.kernel.queue import Queue
 from cosim.learning.executor import Executor
 from cosim.learning.finite import NotFiniteError, is_finite
@@ -362,6 +363,24 @@ class World:
         """Return whether what a link carries takes time."""
         return self.decisions.is_counted(link)
 
+    def play(self, scheme: Steps) -> None:
+        """Let a scheme run to its end.
+
+        Raises
+        ------
+        ScenarioError
+            If it cannot end, as a channel is too weak to carry anything or a device too slow.
+        StalledError
+            If it cannot end for another reason.
+        """
+        try:
+            self.clock.run(self.clock.process(scheme, "the scheme"))
+        except StalledError:
+            why = self._air.too_weak()
+            if why is None:
+                raise
+            raise ScenarioError(why) from None
+
     def compute(
         self, actor: str, name: str, moment: Moment, flop: int, work: Work, after: Sequence[int]
     ) -> Steps:
@@ -371,7 +390,14 @@ class World:
         turn = queue.enter()
         made_room = None if turn is None else (yield turn)
         start_ns = clock.now
-        yield clock.timeout(device.duration_ns(flop))
+        duration_ns = device.duration_ns(flop)
+        if start_ns + duration_ns >= NEVER_NS:
+            raise ScenarioError(
+                f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
+                f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
+                "give it a faster clock_hz."
+            )
+        yield clock.timeout(duration_ns)
         span = self.log.spans.add(
             after if made_room is None else (*after, made_room),
             "compute",

@@ -104,7 +104,7 @@ def play() -> Callable[[Scenario], World]:
 
     def played(scenario: Scenario) -> World:
         world = prepare(scenario).world(lambda rank: TimingOnly())
-        world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
+        world.play(scenario.scheme.run(world))
         return world
 
     return played

@@ -42,7 +42,7 @@ def gaps(
         found = {}
         for search in searches:
             began = process_time()
-            extra = {"time_limit_s": 20.0} if search is Exact else {}
+            extra = {"work_limit": 200_000} if search is Exact else {}
             plan = search(rounds_to_target=given, **extra).allocate(state).plan
             assert plan is not None
             found[search] = (plan, process_time() - began)

@@ -8,7 +8,6 @@ prices also say of every single owner whether a subchannel could go there at
 all. What is left is split by the owner of the subchannel that is most disputed.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cosim.allocation.delay import Phase
+from cosim.allocation.effort import Effort
 from cosim.allocation.exchange import improve
 from cosim.allocation.market import Market, earliest_s
 from cosim.allocation.power_control import control_power
@@ -44,7 +44,7 @@ def prove_by_prices(
     cutoff_s: float,
     gap: float,
     max_nodes: int,
-    is_over: Callable[[], bool],
+    effort: Effort,
 ) -> Proof:
     """Return the best owners of a barrier found, and what is proven of them.
 
@@ -52,22 +52,23 @@ def prove_by_prices(
     ----------
     max_nodes
         Nodes looked at before the search ends.
-    phase, owners, bound_s, cutoff_s, gap, is_over
+    phase, owners, bound_s, cutoff_s, gap, effort
         As for :func:`~cosim.allocation.proving.prove`.
     """
-    return _Search(phase, owners, cutoff_s, gap).run(bound_s, max_nodes, is_over)
+    return _Search(phase, owners, cutoff_s, gap, effort).run(bound_s, max_nodes)
 
 
 class _Search:
     """Best-first search; nodes are opened in the order of their bounds."""
 
-    def __init__(self, phase: Phase, owners: Ints, cutoff_s: float, gap: float) -> None:
+    def __init__(self, phase: Phase, owners: Ints, cutoff_s: float, gap: float, effort: Effort) -> None:
         self.phase = phase
         self.market = Market.of(phase)
         self.owners = owners
         self.powers = control_power(phase, owners)
         self.cutoff_s = cutoff_s
         self.gap = gap
+        self.effort = effort
         self._number = count()
         self._tried: set[bytes] = set()
 
@@ -76,14 +77,14 @@ class _Search:
         """A node that cannot beat this is given up, s."""
         return min(self.cutoff_s, self.powers.deadline_s) * (1.0 - self.gap)
 
-    def run(self, bound_s: float, max_nodes: int, is_over: Callable[[], bool]) -> Proof:
+    def run(self, bound_s: float, max_nodes: int) -> Proof:
         allowed = self.phase.gains > 0.0
         heap = [_Node(bound_s, next(self._number), allowed, self.market.start())]
         num_nodes = 0
         while heap and heap[0].bound_s < self.target_s:
-            if num_nodes >= max_nodes or is_over():
-                limit: Literal["node_limit", "time_limit"] = (
-                    "node_limit" if num_nodes >= max_nodes else "time_limit"
+            if num_nodes >= max_nodes or self.effort.is_spent:
+                limit: Literal["node_limit", "work_limit"] = (
+                    "node_limit" if num_nodes >= max_nodes else "work_limit"
                 )
                 return Proof(self.owners, self.powers, heap[0].bound_s, num_nodes, limit)
             num_nodes += 1
@@ -173,6 +174,7 @@ class _Search:
             callback=stop_if_proven,
             options={"maxiter": steps, "ftol": 1e-9, "gtol": 1e-8},
         )
+        self.effort.spend(allowed.size, found.nfev)
         return np.asarray(found.x)
 
     def _shares(self, logs: Floats, allowed: np.ndarray) -> Floats:

@@ -1,20 +1,27 @@
 """Exact: the best owners, power, cut layer and rank there are, with the proof or what is missing of it."""
 
-from time import monotonic
+import logging
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cosim.allocation.bound import tighten
 from cosim.allocation.choices import Choices
 from cosim.allocation.decision import Allocation
+from cosim.allocation.effort import Effort
 from cosim.allocation.power_control import Powers
 from cosim.allocation.proving import prove
 from cosim.allocation.refined import refine
 from cosim.allocation.search import Barriers, Searching, Solution, decide
 from cosim.allocation.state import CellState
 from cosim.units import Floats, Ints
+
+_log = logging.getLogger(__name__)
+_OLD_LIMIT = "time_limit_s"
+_STEPS_PER_S = 10_000
+_MOST_STEPS = 10**15
+_TIGHTENING_STEPS = 60
 
 
 class Exact(Searching):
@@ -27,29 +34,48 @@ class Exact(Searching):
     Where all subchannels of a link are alike it is quick at any size, and up to
     20 subchannels of different gains take seconds. Beyond, a limit ends the
     search, ``plan.lower_bound_s`` says what is proven all the same, and
-    ``plan.notes["stopped_by"]`` which limit it was: ``time_limit``, ``node_limit``,
+    ``plan.notes["stopped_by"]`` which limit it was: ``work_limit``, ``node_limit``,
     or ``too_many_sets`` where nearly alike subchannels leave too many to list.
+    No limit asks a clock, so that a decision is the same on a slower machine.
 
     Attributes
     ----------
     gap
         How far the answer may lie above the optimum, as a share.
-    time_limit_s
-        Wall time for one decision, s. A search it ends may end elsewhere on
-        another machine; where runs must agree to the byte, set it high and rely
-        on ``node_limit``.
+    work_limit
+        Steps of work for one decision; one works on some ten thousand numbers. A
+        core of today makes about 10 000 a second. Its old name, ``time_limit_s``, is
+        taken as so many seconds of them.
     node_limit
         Branch-and-bound nodes for one barrier of more than 20 subchannels.
     """
 
     kind: Literal["exact"] = "exact"
     gap: float = Field(default=1e-3, gt=0.0, lt=1.0)
-    time_limit_s: float = Field(default=60.0, gt=0.0)
+    work_limit: int = Field(default=600_000, ge=1)
     node_limit: int = Field(default=100_000, ge=1)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"node_limit": 300},
         {"rounds_to_target": {"1": 60.0, "4": 44.0}, "node_limit": 300},
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _time_is_work(cls, given: Any) -> Any:
+        """Take the limit in seconds, which made decisions hang on the machine, as one of work."""
+        if not isinstance(given, dict) or type(given.get(_OLD_LIMIT)) not in (int, float):
+            return given
+        limit = limit_s = given[_OLD_LIMIT]
+        if limit_s > 0.0:
+            limit = max(1, round(min(limit_s * _STEPS_PER_S, _MOST_STEPS)))
+            _log.warning(
+                "allocator 'exact': %s = %s is taken as work_limit = %d, which replaces it: steps are the "
+                "same on every machine, and seconds are not",
+                _OLD_LIMIT,
+                limit_s,
+                limit,
+            )
+        return {name: value for name, value in given.items() if name != _OLD_LIMIT} | {"work_limit": limit}
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the best decision found, with the bound proven for it."""
@@ -77,13 +103,14 @@ class _Search:
         self.num_steps = 0
         self.stopped_by = ""
         self._bounded: set[tuple[str, int]] = set()
-        self._end = monotonic() + settings.time_limit_s
+        self.effort = Effort(settings.work_limit)
 
     def run(self) -> tuple[int, Solution, tuple[float, ...]]:
         """Return choice, solution and the trace of the best total, s."""
         best, solution, trace = refine(self.choices, max_passes=200)
         totals = list(trace)
         while not self._is_over():
+            self.effort.spend(len(self.choices))
             floor = self.choices.total_s(self.bounds)
             is_closed = [
                 all((link, choice) in self.proven for link in self.choices.phases)
@@ -104,9 +131,9 @@ class _Search:
         return best, solution, tuple(totals)
 
     def _is_over(self) -> bool:
-        if monotonic() >= self._end:
-            self.stopped_by = "time_limit"
-        return self.stopped_by == "time_limit"
+        if self.effort.is_spent:
+            self.stopped_by = "work_limit"
+        return self.stopped_by == "work_limit"
 
     def _solved(self, link: str, choice: int) -> tuple[Ints, Powers]:
         owners = self.proven[link, choice]
@@ -117,6 +144,7 @@ class _Search:
         todo = [link for link in self.choices.phases if (link, choice) not in self._bounded]
         for link in todo:
             tighten(self.choices, link, choice, self.bounds)
+            self.effort.spend(self.choices.phase(link, choice).gains.size, _TIGHTENING_STEPS)
             self._bounded.update((link, other) for other in self.choices.alike(link, choice))
         return bool(todo)
 
@@ -140,7 +168,7 @@ class _Search:
                 cutoff_s=cutoff if len(alike) == 1 else np.inf,
                 gap=0.5 * self.settings.gap,
                 max_nodes=self.settings.node_limit,
-                is_over=self._is_over,
+                effort=self.effort,
             )
             self.num_steps += found.num_steps
             self.stopped_by = self.stopped_by or found.stopped_by

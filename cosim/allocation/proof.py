@@ -27,7 +27,7 @@ class Proof:
     powers: Powers
     bound_s: float
     num_steps: int
-    stopped_by: Literal["", "time_limit", "node_limit", "too_many_sets"] = ""
+    stopped_by: Literal["", "work_limit", "node_limit", "too_many_sets"] = ""
 
     @property
     def is_closed(self) -> bool:

@@ -11,13 +11,12 @@ fifteen, with presolve and without. None of the ways here takes a solver's word
 for a proof.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from cosim.allocation.alike import are_alike, prove_by_counting
 from cosim.allocation.branch_and_bound import prove_by_prices
 from cosim.allocation.delay import Phase
+from cosim.allocation.effort import Effort
 from cosim.allocation.proof import Proof
 from cosim.allocation.subsets import MAX_SUBCHANNELS, prove_by_subsets
 from cosim.units import Ints
@@ -30,7 +29,7 @@ def prove(
     cutoff_s: float = np.inf,
     gap: float = 1e-4,
     max_nodes: int = 10**9,
-    is_over: Callable[[], bool] = lambda: False,
+    effort: Effort | None = None,
 ) -> Proof:
     """Return the best owners of a barrier, or the proof that none beats a cutoff.
 
@@ -42,12 +41,13 @@ def prove(
         A bound known already, and the deadline above which nobody cares, s.
     gap
         The search ends when decision, or cutoff, and bound are this close, as a share.
-    max_nodes, is_over
-        Limits: nodes of branch and bound, and a question asked every now and then.
+    max_nodes, effort
+        Limits: nodes of branch and bound, and steps of all work together.
     """
+    effort = effort or Effort()
     bound_s = max(bound_s, float(phase.compute_s.max()))
     if are_alike(phase):
         return prove_by_counting(phase, owners)
     if phase.num_subchannels <= MAX_SUBCHANNELS:
-        return prove_by_subsets(phase, owners, bound_s, cutoff_s, gap, is_over)
-    return prove_by_prices(phase, owners, bound_s, cutoff_s, gap, max_nodes, is_over)
+        return prove_by_subsets(phase, owners, bound_s, cutoff_s, gap, effort)
+    return prove_by_prices(phase, owners, bound_s, cutoff_s, gap, max_nodes, effort)

@@ -20,12 +20,12 @@ N. Christofides, A. Mingozzi, "An exact algorithm for the vehicle routing proble
 based on the set partitioning formulation", Mathematical Programming 115, 2008.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
 from cosim.allocation.delay import Phase
+from cosim.allocation.effort import Effort
 from cosim.allocation.power_control import control_power
 from cosim.allocation.proof import Proof
 from cosim.errors import AllocationError
@@ -40,7 +40,7 @@ _SLACK = 1e-9  # sets this much too dear are still looked at, against rounding
 
 
 def prove_by_subsets(
-    phase: Phase, owners: Ints, bound_s: float, cutoff_s: float, gap: float, is_over: Callable[[], bool]
+    phase: Phase, owners: Ints, bound_s: float, cutoff_s: float, gap: float, effort: Effort
 ) -> Proof:
     """Return the best owners of a barrier, or the proof that none beats a cutoff.
 
@@ -50,7 +50,7 @@ def prove_by_subsets(
         The barrier, of at most 20 subchannels, and a decision to begin with.
     bound_s
         A bound known already, s.
-    cutoff_s, gap, is_over
+    cutoff_s, gap, effort
         As for :func:`~cosim.allocation.proving.prove`.
     """
     powers = control_power(phase, owners)
@@ -59,8 +59,8 @@ def prove_by_subsets(
         target = min(cutoff_s, powers.deadline_s) * (1.0 - gap)
         if bound_s >= target:
             return Proof(owners, powers, bound_s, num_steps)
-        packing = _Packing(phase, target)
-        found = packing.solve(is_over)
+        packing = _Packing(phase, target, effort)
+        found = packing.solve()
         num_steps += packing.num_steps
         if packing.is_proven:
             return Proof(owners, powers, target, num_steps)
@@ -73,15 +73,17 @@ def prove_by_subsets(
 class _Packing:
     """The question whether all clients can be done by a deadline; sets are the bits of a number."""
 
-    def __init__(self, phase: Phase, deadline_s: float) -> None:
+    def __init__(self, phase: Phase, deadline_s: float, effort: Effort) -> None:
         self.phase = phase
+        self.effort = effort
         self.num_steps = 0
         self.is_proven = False
-        self.stopped_by: Literal["", "time_limit"] = ""
+        self.stopped_by: Literal["", "work_limit"] = ""
         left = deadline_s - phase.compute_s
         rates = phase.bits / np.maximum(left, 1e-300)
         limits = phase.max_tx_power_w * (1.0 + _SLACK)
         self.needed_w = []
+        effort.spend(1 << phase.num_subchannels, 10 * phase.num_clients)
         for client in range(phase.num_clients):
             needed = set_powers(phase.gains[client], phase.bandwidths_hz, float(rates[client]))
             needed[0] = np.inf
@@ -89,7 +91,7 @@ class _Packing:
             self.needed_w.append(needed if left[client] > 0.0 else np.full_like(needed, np.inf))
         self.total_w = min(phase.max_total_tx_power_w, float(phase.max_tx_power_w.sum())) * (1.0 + _SLACK)
 
-    def solve(self, is_over: Callable[[], bool]) -> Ints | None:
+    def solve(self) -> Ints | None:
         """Return owners with which all are done, or None; ``is_proven`` if there are none."""
         if not all(np.isfinite(needed).any() for needed in self.needed_w):
             self.is_proven = True
@@ -99,7 +101,7 @@ class _Packing:
         ]
         best, rents = -np.inf, np.zeros(self.phase.num_subchannels)
         for _ in range(_MAX_COLUMNS):
-            if self._is_out(is_over):
+            if self._is_out():
                 return None
             self.num_steps += 1
             master, proposed = self._master(columns)
@@ -116,11 +118,11 @@ class _Packing:
                     is_new = True
             if not is_new or master - best <= 1e-7 * self.total_w:
                 break
-        return self._join(rents, best, is_over)
+        return self._join(rents, best)
 
-    def _is_out(self, is_over: Callable[[], bool]) -> bool:
-        if is_over():
-            self.stopped_by = "time_limit"
+    def _is_out(self) -> bool:
+        if self.effort.is_spent:
+            self.stopped_by = "work_limit"
         return bool(self.stopped_by)
 
     def _master(self, columns: list[dict[int, float]]) -> tuple[float, Floats]:
@@ -148,19 +150,21 @@ class _Packing:
                 f"{self.phase.link}: the solver HiGHS stopped without an answer "
                 f"({answer.message.rstrip('.')}); use 'refined', whose gap to the bound says what is lost."
             )
+        self.effort.spend(packing.size, 10)
         rents = np.maximum(-answer.ineqlin.marginals, 0.0) * self.total_w
         return float(answer.fun or 0.0) * self.total_w, rents
 
     def _price(self, rents: Floats) -> tuple[Floats, list[int], float]:
         """Return what each client pays at least, for which set, and the bound on all powers together, W."""
         rent = set_sums(rents)
+        self.effort.spend(len(rent), len(self.needed_w))
         cheapest = [int((needed + rent).argmin()) for needed in self.needed_w]
         paid = np.array(
             [needed[mark] + rent[mark] for needed, mark in zip(self.needed_w, cheapest, strict=True)]
         )
         return paid, cheapest, float(paid.sum() - rents.sum())
 
-    def _join(self, rents: Floats, bound_w: float, is_over: Callable[[], bool]) -> Ints | None:
+    def _join(self, rents: Floats, bound_w: float) -> Ints | None:
         """Try all packings of the sets that could be in one; the answer is final unless they are too many."""
         rent = set_sums(rents)
         paid, _, _ = self._price(rents)
@@ -168,7 +172,7 @@ class _Packing:
         everything = self.total_w - bound_w + _SLACK * self.total_w
         # A packing of sets that are hardly too dear, if there is one, is found without listing all.
         for share in (1e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4, 0.7, 1.0):
-            packing, is_complete = self._join_within(dearer, share * everything, is_over)
+            packing, is_complete = self._join_within(dearer, share * everything)
             if packing is not None:
                 return packing
             if not is_complete:
@@ -176,9 +180,7 @@ class _Packing:
         self.is_proven = True
         return None
 
-    def _join_within(
-        self, dearer: list[Floats], spare: float, is_over: Callable[[], bool]
-    ) -> tuple[Ints | None, bool]:
+    def _join_within(self, dearer: list[Floats], spare: float) -> tuple[Ints | None, bool]:
         """Return owners from sets dearer by ``spare`` in all at most, and whether all were tried."""
         keep = [np.flatnonzero(one <= spare) for one in dearer]
         taken, used, excess = np.zeros((1, 0), dtype=np.int64), np.zeros(1, dtype=np.int64), np.zeros(1)
@@ -190,8 +192,9 @@ class _Packing:
             rows = max(_MAX_JOINED // max(len(sets), 1), 1)
             parts = []
             for at in range(0, len(used), rows):
-                if self._is_out(is_over):
+                if self._is_out():
                     return None, False
+                self.effort.spend(min(rows, len(used) - at) * len(sets), 3)
                 apart = (used[at : at + rows, None] & sets) == 0
                 fits = apart & (excess[at : at + rows, None] + dearer[client][sets] <= spare)
                 first, second = np.nonzero(fits)

@@ -71,11 +71,11 @@ def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> Non
     if is_study(read_toml(file)):
         from cosim.cli.studying import check_study
 
-        for line in check_study(file, changes, seed):
-            print(line)
-        return
-    scenario, switched = _scenario(file, changes, seed)
-    for line in overview(prepare(scenario), switched):
+        told = list(check_study(file, changes, seed))
+    else:
+        scenario, switched = _scenario(file, changes, seed)
+        told = list(overview(prepare(scenario), switched))
+    for line in told:  # all of it is known before it is called fine
         print(line)
 
 

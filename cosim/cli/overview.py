@@ -134,7 +134,7 @@ def num_spans(prepared: Prepared) -> int:
 def _spans_of_a_round(prepared: Prepared, local_steps: int) -> int:
     scheme = prepared.scenario.scheme.model_copy(update={"num_rounds": 1, "local_steps": local_steps})
     world: World = prepared.world(lambda _rank: TimingOnly())
-    world.clock.run(world.clock.process(scheme.run(world), "the scheme"))
+    world.play(scheme.run(world))
     return len(world.log.spans)
 
 

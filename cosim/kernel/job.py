@@ -13,7 +13,7 @@ _WINDOW_BLOCKS = 16  # looked at together: a transfer usually ends in the window
 _ROUNDING = 2.0**-36  # of an amount, more than a sum of floats loses: nearer than that sums are exact
 _TINY = np.longdouble(np.finfo(float).tiny)
 _MOST_BLOCKS = 1 << 16  # at one time, or the gains of wide grants would fill the memory
-_NEVER_NS = 1 << 63
+NEVER_NS = 1 << 63
 """What would end later, in 292 years, never ends: instants are recorded as 64-bit integers."""
 
 
@@ -38,7 +38,7 @@ class ConstantRate:
         if self.per_s == 0.0:
             return None if amount else start_ns
         end_ns = start_ns + drain_ns(amount, self.per_s)
-        return end_ns if end_ns < _NEVER_NS else None
+        return end_ns if end_ns < NEVER_NS else None
 
     def drained(self, start_ns: int, end_ns: int) -> Fraction:
         """Return rate times time."""
@@ -115,7 +115,7 @@ class BlockRate:
             left -= drained[-1]
             first += count
             blocks_left = float(left) / max(float(drained[-1]) / count, 1e-300)
-            if count == _MOST_BLOCKS and (first + blocks_left) * self._block_ns >= _NEVER_NS:
+            if count == _MOST_BLOCKS and (first + blocks_left) * self._block_ns >= NEVER_NS:
                 return None
             most = min(2 * count * _WINDOW_BLOCKS, _MOST_BLOCKS)
             count = int(min(max(blocks_left * 1.1 + 2, _WINDOW_BLOCKS), most))
@@ -180,6 +180,7 @@ class Job:
 
     def __init__(self, clock: Clock, amount: int, name: str) -> None:
         self.done = clock.event(name)
+        self.amount = amount
         self._clock = clock
         self._left: Fraction | int = amount
         self._rate: Rate | None = None

@@ -270,7 +270,7 @@ class Lesson:
     def _model(self, lora_rank: int) -> "SplitModel":
         from cosim.learning.model import SplitModel
 
-        return SplitModel.load(
+        model = SplitModel.load(
             self.model.base,
             self.lora.model_copy(update={"rank": lora_rank}),
             task=self.shape.task,
@@ -279,3 +279,8 @@ class Lesson:
             device=self.model.torch_device,
             seed=stream(self.seed, "adapter").torch_seed(),
         )
+        if (
+            self.model.base.content_key() != self.model_hash
+        ):  # values would be kept under keys of other weights
+            raise ScenarioError("model.base: its weights were replaced while the run began; run it again.")
+        return model

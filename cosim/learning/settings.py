@@ -112,9 +112,9 @@ class TrainingSettings(Table):
         comes. It changes no value and no key.
     """
 
-    batch_size: int = Field(default=8, gt=0)
+    batch_size: int = Field(default=8, gt=0, le=65_536)
     optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
-    evaluation_batch_size: int = Field(default=32, gt=0)
+    evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
     on_divergence: Literal["stop", "continue"] = "stop"

@@ -90,7 +90,7 @@ class Training:
         """What decides numbers that no adapter does."""
         lesson = self.lesson
         settings = {
-            "base": lesson.model.base.content_key(),
+            "base": lesson.model_hash,
             "dtype": lesson.model.dtype,
             "device": lesson.model.torch_device,
             "torch": _version("torch"),
@@ -124,7 +124,7 @@ class Training:
             "start",
             (),
             part=part,
-            base=lesson.model.base.content_key(),
+            base=lesson.model_hash,
             base_code=code_of(lesson.model.base),
             task=lesson.shape.task,
             num_labels=lesson.shape.num_labels,

@@ -152,6 +152,31 @@ class Air:
             self._rate(state, tuple(state.active))
         self._let_in(state, span)
 
+    def too_weak(self) -> str | None:
+        """Return what to say of the transfer of least rate, once none of those on the air can end."""
+        cell, now_ns = self._cell, self._clock.now
+        found: list[tuple[float, str]] = []
+        for state in self._links.values():
+            in_use = self._access.in_use(state.granted, tuple(state.active))
+            for client, transfer in state.active.items():
+                grant = in_use[client]
+                numbers, powers, carved_hz = grant.subchannels, grant.tx_power_w, grant.bandwidths_hz
+                widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
+                best_db = max(
+                    cell.budget(state.name, client, number, power, now_ns, width).snr_db
+                    for number, power, width in zip(numbers.tolist(), powers.tolist(), widths, strict=True)
+                )
+                block = cell.block_at(now_ns)
+                rate = float(cell.rates(state.name, client, numbers, powers, block, 1, carved_hz)[0])
+                what = (
+                    f"client-{client}: {state.name} is too weak for {transfer.job.amount} bits: "
+                    f"{grant.total_tx_power_w:.3g} W on {len(numbers)} subchannel(s) make an SNR of "
+                    f"{best_db:.4g} dB on the best of them and {rate:.3g} bit/s, so they would never arrive; "
+                    "give it more power or bandwidth, less noise, or a place nearer by."
+                )
+                found.append((rate, what))
+        return min(found)[1] if found else None
+
     def _let_in(self, state: _Link, span: int | None) -> None:
         """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
         while state.waiting and state.admit(state.waiting[0][0]):

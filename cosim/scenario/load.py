@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from cosim.errors import ScenarioError
 from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
+from cosim.scenario.inputs import digests
 from cosim.scenario.limits import DEEPEST, too_long_number, unsayable, unusable_path
 from cosim.scenario.settings import Scenario
 from cosim.words import clipped
@@ -157,19 +158,29 @@ def to_toml(scenario: Scenario) -> str:
 
 
 def run_hash(scenario: Scenario) -> str:
-    """Return a hash, hex, of everything the scenario says, and of what is in the files it names.
+    """Return a hash, hex, of everything the scenario says, and of what is in files and folders it names."""
+    return _run_hash(scenario, digests(scenario))
 
-    Of a folder, such as that of a model, only the name is in it: what is in there
-    decides learned values, and so is in their keys.
-    """
+
+def run_hash_by_names(scenario: Scenario) -> str:
+    """Return the hash as it was when folders counted by name; for runs that say nothing of their inputs."""
+    return _run_hash(scenario, {})
+
+
+def _run_hash(scenario: Scenario, digests: Mapping[str, str]) -> str:
+    """Return the hash with these digests of files in folders."""
     told = blake2b(to_toml(scenario).encode(), digest_size=16)
     for path in paths_in(scenario):
         try:
             state = path.stat()
-            content = _digest(path, state.st_mtime_ns, state.st_size) if path.is_file() else ""
+            stamp = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+            content = _digest(path, stamp) if path.is_file() else ""
         except OSError:
             content = ""  # who reads it says what is wrong
         told.update(content.encode())
+    for name, digest in digests.items():
+        if "/" in name:
+            told.update(repr((name, digest)).encode())
     return told.hexdigest()
 
 
@@ -186,8 +197,8 @@ def paths_in(value: Any) -> Iterator[Path]:
 
 
 @lru_cache(maxsize=64)
-def _digest(path: Path, mtime_ns: int, size: int) -> str:
-    """Return a hash of a file's content; looked up again only when it was written to."""
+def _digest(path: Path, stamp: tuple[int, ...]) -> str:
+    """Return a hash of a file's content; looked up again only when it was written to or replaced."""
     with path.open("rb") as file:
         return file_digest(file, partial(blake2b, digest_size=16)).hexdigest()
 

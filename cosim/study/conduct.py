@@ -12,6 +12,7 @@ from typing import Any
 
 from cosim.errors import RecordError, ScenarioError
 from cosim.learning.store import Store, default_store
+from cosim.origin import commit
 from cosim.record.digests import table_bytes
 from cosim.scenario.load import to_dict
 from cosim.study.agenda import Agenda, Pace, Run
@@ -233,6 +234,7 @@ class _Conducting:
             timing_only=plan.study.timing_only,
             measures=[one.model_dump(mode="json") for one in plan.study.measures],
             version=own_version(),
+            inputs=dict(case.inputs),
         )
 
     def _too_wide(self) -> list[Wide]:
@@ -278,6 +280,7 @@ class _Conducting:
             "seeds": [self.plan.seed + number for number in range(replications)],
             "tight": tight,
             "versions": {name: metadata.version(name) for name in _VERSIONS},
+            "commit": commit(),
             "workers": self.engine.num_workers,
             "wall_s": round(monotonic() - self.began_s, 3),
             "runs": {"kept": self.num_kept, "made": len(self.measured) - self.num_kept},

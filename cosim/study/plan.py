@@ -1,7 +1,7 @@
 """The plan: every case of a study as a scenario, checked, and which runs it takes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +12,7 @@ from cosim.errors import CosimError, ScenarioError
 from cosim.leaves import is_asked, named
 from cosim.scenario.differences import Switch, has_setting, written_switches
 from cosim.scenario.faults import did_you_mean
+from cosim.scenario.inputs import digests
 from cosim.scenario.load import change, load, run_hash, to_dict
 from cosim.scenario.settings import Scenario
 from cosim.study.design import Point, factors, num_points, points
@@ -50,6 +51,8 @@ class Case:
         The case it is compared with, by name.
     role, row
         Its part in a Sobol design.
+    inputs
+        Hashes of the files that its scenario names, by setting.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Case:
     baseline: str | None = None
     role: str = ""
     row: int = -1
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def replication(self, number: int) -> Scenario:
         """Return what a replication plays: the same under another seed."""
@@ -218,7 +222,15 @@ def _cases(study: Study, base: Scenario, drawn: list[Point]) -> Iterator[Case]:
             if len(found) >= _MOST_FAULTS:
                 break
             continue
-        yield Case(one.name, one.settings, scenario, _folder(one.name, scenario), role=one.role, row=one.row)
+        yield Case(
+            one.name,
+            one.settings,
+            scenario,
+            _folder(one.name, scenario),
+            role=one.role,
+            row=one.row,
+            inputs=digests(scenario),
+        )
     if found:
         raise ScenarioError("\n".join(list(found)[:_MOST_FAULTS]))
 

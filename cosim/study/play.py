@@ -20,6 +20,7 @@ from cosim.learning.turns import alone
 from cosim.parts import make
 from cosim.record.folder import Record
 from cosim.run import resume, run
+from cosim.scenario.inputs import first_other
 from cosim.scenario.load import read_dict, run_hash
 from cosim.scenario.settings import Scenario
 from cosim.study.measures import Measure, losses
@@ -47,6 +48,8 @@ class Task:
         What the run is asked for, each as its settings.
     version
         Of cosim, which must be that of who plays it.
+    inputs
+        Hashes of the files that the scenario names, as they were when the study began.
     """
 
     case: int
@@ -57,6 +60,7 @@ class Task:
     timing_only: bool
     measures: list[dict[str, Any]]
     version: str
+    inputs: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,11 @@ def play(task: Task) -> None:
     """
     scenario, folder = read_dict(task.scenario, "scenario"), Path(task.folder)
     store = None if task.store is None or task.timing_only else _store(task.store)
+    if other := first_other(scenario, task.inputs):
+        raise RecordError(
+            f"{folder}: {other} has changed since the study began, or is another file where this worker is; "
+            "see that it is the same, and give the same command again."
+        )
     with alone(folder.parent, [(folder.name, "run")]):
         if not (folder / "manifest.json").exists():
             with suppress(DivergedError):

@@ -124,7 +124,7 @@ def test_a_cell_of_the_usual_size_is_served_within_its_limits(example):
     state = random_cell(11, 5, 20, has_even_widths=False, has_downlinks=True, num_layers=4)
     state = _state(example, state)
     if example["kind"] == "exact":
-        example = example | {"time_limit_s": 2.0}
+        example = example | {"work_limit": 20_000}
     allocator = make(Allocator, example)
     allocator.allocate(state).check(state, shares_in_time=allocator.shares_in_time)
 

@@ -433,7 +433,7 @@ def spoil(folder, **entries):
     ("entries", "told"),
     [
         ({"versions": {"cosim": "0.0.1"}}, "was made by cosim 0.0.1, and this is .*name another folder"),
-        ({"format": 99}, "is a study of format 99, this version of cosim reads 1"),
+        ({"format": 99}, "is a study folder of format 99, this version of cosim reads 1"),
         ({"name": "other"}, "holds the study 'other', not 'channel'"),
     ],
 )

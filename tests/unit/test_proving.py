@@ -13,6 +13,7 @@ from cosim.allocation.alike import are_alike, prove_by_counting
 from cosim.allocation.bound import find_prices
 from cosim.allocation.branch_and_bound import prove_by_prices
 from cosim.allocation.delay import Phase
+from cosim.allocation.effort import Effort
 from cosim.allocation.greedy import greedy_owners
 from cosim.allocation.power_control import control_power
 from cosim.allocation.proving import prove
@@ -21,10 +22,6 @@ from cosim.allocation.water_filling import min_power
 from cosim.errors import AllocationError
 
 GAP = 1e-4
-
-
-def _never() -> bool:
-    return False
 
 
 def _phase(seed: int, *, is_alike: bool = False) -> Phase:
@@ -41,11 +38,11 @@ def _optimum_s(phase: Phase) -> float:
 
 
 def _by_subsets(phase, owners, gap):
-    return prove_by_subsets(phase, owners, 0.0, np.inf, gap, _never)
+    return prove_by_subsets(phase, owners, 0.0, np.inf, gap, Effort())
 
 
 def _by_prices(phase, owners, gap):
-    return prove_by_prices(phase, owners, 0.0, np.inf, gap, 10_000, _never)
+    return prove_by_prices(phase, owners, 0.0, np.inf, gap, 10_000, Effort())
 
 
 @pytest.mark.parametrize("way", [_by_subsets, _by_prices])
@@ -117,13 +114,9 @@ def test_a_solver_that_gives_no_answer_is_told_and_nothing_takes_its_place(monke
 def test_a_search_that_is_stopped_says_by_what_and_keeps_its_bound(num_subchannels, limits):
     phase = random_phase(4, 4, num_subchannels, decades=1.0)
     owners = greedy_owners(phase)
-    asked = []
-
-    def is_over() -> bool:
-        asked.append(None)
-        return len(asked) > 5
-
-    proof = prove(phase, owners, gap=1e-7, is_over=is_over, **limits)
-    assert proof.stopped_by == ("node_limit" if limits else "time_limit")
+    proof = prove(
+        phase, owners, gap=1e-7, effort=Effort(limit=100 if num_subchannels == 12 else 5000), **limits
+    )
+    assert proof.stopped_by == ("node_limit" if limits else "work_limit")
     assert not proof.is_closed
     assert proof.bound_s <= proof.powers.deadline_s <= control_power(phase, owners).deadline_s

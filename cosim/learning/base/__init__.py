@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cosim.learning.shape import ModelShape, Task
 from cosim.parts import Part
@@ -19,7 +19,14 @@ class Base(Part, ABC):
 
     Only :meth:`load` needs torch. Every other method reads files, so a scenario
     can be checked, and a run timed, without it.
+
+    Attributes
+    ----------
+    is_fetched
+        Whether the settings are a name that may come to mean other weights.
     """
+
+    is_fetched: ClassVar[bool] = False
 
     @abstractmethod
     def read_config(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Code that a folder brings along is never run.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -74,9 +74,24 @@ def hash_files(config: dict[str, Any], files: tuple[Path, ...]) -> str:
     """Return a hash, in hex, of a config and the contents of its weight files."""
     digest = blake2b(canonical(config), digest_size=16)
     for file in files:
-        stat = file.stat()
-        digest.update(_hash_file(file, stat.st_size, stat.st_mtime_ns))
+        digest.update(hash_file(file))
     return digest.hexdigest()
+
+
+def hash_file(file: Path) -> bytes:
+    """Return a hash of a file's content; within one process a file that was not touched is read once."""
+    stat = file.stat()
+    return _hash_file(file, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+def files_read(folder: Path, *, with_weights: bool) -> tuple[Path, ...]:
+    """Return the files of a model's folder that decide something: config, tokenizer, weights if wanted."""
+    named = [folder / name for name in ("merges.txt", "vocab.txt", "tokenizer.model")]
+    found = {path for path in (*folder.glob("*.json"), *named) if path.is_file()}
+    if with_weights:
+        with suppress(ScenarioError):  # who loads them says what is wrong with them
+            found.update(weight_files(folder))
+    return tuple(sorted(found))
 
 
 def canonical(config: dict[str, Any]) -> bytes:
@@ -197,8 +212,8 @@ def _check_safetensors(file: Path) -> None:
 
 
 @lru_cache(maxsize=256)
-def _hash_file(file: Path, size: int, changed_ns: int) -> bytes:
-    """Hash a file once per process; size and time of change tell when it is another one."""
+def _hash_file(file: Path, stamp: tuple[int, ...]) -> bytes:
+    """Hash a file once per process; its stamp, which nobody can set back, tells when it is another one."""
     digest = blake2b(digest_size=32)
     with file.open("rb") as opened:
         while chunk := opened.read(_CHUNK_BYTES):

@@ -1,10 +1,11 @@
 """A model in a local folder."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files
+from cosim.learning.base.checkpoint import files_read, hash_files, load_folder, read_json, weight_files
 from cosim.learning.shape import Task
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class FolderBase(Base):
 
     def tokenizer_folder(self) -> Path | None:
         return self._folder
+
+    def files_in(self, folder: Path) -> Iterable[Path]:
+        return files_read(folder, with_weights=True)
 
     def content_key(self) -> str:
         return hash_files(self.read_config(), weight_files(self._folder))

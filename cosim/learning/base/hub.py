@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,7 @@ class HubBase(Base):
     content key moves with it.
     """
 
+    is_fetched: ClassVar[bool] = True
     kind: Literal["hub"] = "hub"
     name: str = Field(min_length=1)
     revision: str = "main"

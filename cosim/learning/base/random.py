@@ -1,5 +1,6 @@
 """A model with drawn weights."""
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import canonical, quiet, read_json, transformers_config
+from cosim.learning.base.checkpoint import canonical, files_read, quiet, read_json, transformers_config
 from cosim.learning.shape import ModelShape, Task
 from cosim.rng import stream
 
@@ -59,6 +60,9 @@ class RandomBase(Base):
             return None
         path = self.tokenizer_path.expanduser()
         return path.parent if path.name == "tokenizer.json" else path
+
+    def files_in(self, folder: Path) -> Iterable[Path]:
+        return files_read(folder, with_weights=False)
 
     def content_key(self) -> str:
         return blake2b(canonical(self.read_config()) + b"%d" % self.seed, digest_size=16).hexdigest()

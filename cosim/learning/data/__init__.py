@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cosim.parts import Part
 from cosim.words import short
@@ -60,8 +60,15 @@ class Corpus:
 
 
 class DataSource(Part):
-    """Where texts come from."""
+    """Where texts come from.
 
+    Attributes
+    ----------
+    is_fetched
+        Whether the settings are a name that may come to mean other texts.
+    """
+
+    is_fetched: ClassVar[bool] = False
     if TYPE_CHECKING:
         kind: str
 

@@ -22,6 +22,7 @@ class Hub(DataSource):
     keys then differ too.
     """
 
+    is_fetched: ClassVar[bool] = True
     kind: Literal["hub"] = "hub"
     name: str = Field(min_length=1, description="Data set, such as 'owner/name', or a local folder.")
     config: str | None = Field(None, description="Configuration of the data set, where it has several.")

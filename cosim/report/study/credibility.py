@@ -198,5 +198,5 @@ def _scenario(record: StudyRecord) -> dict[str, Any]:
 def _versions(manifest: Mapping[str, Any]) -> str:
     versions = manifest.get("versions", {})
     told = [f"{name} {number}" for name, number in versions.items()] if isinstance(versions, Mapping) else []
-    commit = manifest.get("commit")
-    return ", ".join([*told, *([f"commit {str(commit)[:12]}"] if commit else [])])
+    commit, mark, edited = str(manifest.get("commit") or "").partition("+")
+    return ", ".join([*told, *([f"commit {commit[:12]}{mark}{edited}"] if commit else [])])

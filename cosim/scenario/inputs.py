@@ -1,0 +1,107 @@
+"""What a scenario reads beside itself: hashes of the files, and of the folders' files, that it names."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cosim.learning.base import Base
+from cosim.learning.base.checkpoint import hash_file
+from cosim.learning.data import DataSource
+from cosim.parts import Part, Table
+
+
+def inputs(value: Any) -> dict[str, Path]:
+    """Return the files that settings name, by the setting; of a folder those that count, by place in it.
+
+    What counts in a folder is for the part to say that names it.
+    """
+    return {
+        name: path for place, named, part in _named(value, "") for name, path in _files(place, named, part)
+    }
+
+
+def digests(value: Any) -> dict[str, str]:
+    """Return a hash, hex, of each of the :func:`inputs`, by name.
+
+    One that cannot be read has none: who reads it says what is wrong.
+    """
+    found: dict[str, str] = {}
+    for name, path in inputs(value).items():
+        try:
+            found[name] = hash_file(path).hex()
+        except OSError:
+            continue
+    return found
+
+
+def fetched(value: Any) -> dict[str, str]:
+    """Return a hash, hex, of what parts fetch by a name that may come to mean something else, by the setting.
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot be fetched.
+    """
+    return {place: part.content_key() for place, part in _fetching(value, "")}
+
+
+def first_other(value: Any, began_with: Mapping[str, str]) -> str | None:
+    """Return which input is not the one it was, None if all are.
+
+    Parameters
+    ----------
+    began_with
+        :func:`digests` as they were, and :func:`fetched` if that is to be the same, too.
+
+    Raises
+    ------
+    ScenarioError
+        If something cannot be fetched.
+    """
+    now = digests(value)
+    if not began_with.keys().isdisjoint(place for place, _ in _fetching(value, "")):  # it takes long
+        now |= fetched(value)
+    paths = {place: path for place, path, _ in _named(value, "")}
+    for name in sorted(now.keys() | began_with.keys()):
+        if now.get(name) != began_with.get(name):
+            place, _, within = name.partition("/")
+            return str(paths[place] / within) if place in paths else f"what {place} names"
+    return None
+
+
+def _named(value: Any, place: str) -> Iterator[tuple[str, Path, Part | None]]:
+    """Return each path in a tree of tables: its setting, itself, and the part that has it."""
+    for within, inner, owner in _settings(value, place):
+        if isinstance(inner, Path):
+            yield within, inner, owner if isinstance(owner, Part) else None
+        else:
+            yield from _named(inner, within)
+
+
+def _fetching(value: Any, place: str) -> Iterator[tuple[str, Base | DataSource]]:
+    if isinstance(value, Base | DataSource) and value.is_fetched:
+        yield place, value
+    for within, inner, _ in _settings(value, place):
+        yield from _fetching(inner, within)
+
+
+def _settings(value: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """Return what is in a table or a list, each with its place and with what it is in."""
+    if isinstance(value, Table):
+        for name in type(value).model_fields:
+            yield f"{place}.{name}" if place else name, getattr(value, name), value
+    elif isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield f"{place}.{number}", item, value
+
+
+def _files(place: str, named: Path, part: Part | None) -> Iterator[tuple[str, Path]]:
+    if part is None or not named.is_dir():
+        yield place, named
+        return
+    try:
+        files = sorted(part.files_in(named))
+    except OSError:  # who reads it says what is wrong
+        files = []
+    for path in files:
+        yield f"{place}/{path.relative_to(named).as_posix()}", path
