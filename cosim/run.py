@@ -109,10 +109,13 @@ def resume(
 
 
 def _made_of(prepared: Prepared) -> dict[str, Any]:
-    """Return what a record says of code and inputs."""
+    """Return what a record says of code and inputs, and what its reader must know of them."""
     scenario = prepared.scenario
+    told: dict[str, Any] = {"notes": list(prepared.notes)}
+    if prepared.lesson.labels:
+        told["labels"] = list(prepared.lesson.labels)
     made = origin([scenario, *(stage.scenario for stage in prepared.stages)])
-    return {**made, "inputs": digests(scenario) | fetched(scenario)}
+    return {**made, **told, "inputs": digests(scenario) | fetched(scenario)}
 
 
 def _refuse_complete(record: Record) -> None:

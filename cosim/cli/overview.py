@@ -42,6 +42,8 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     yield from _decision(prepared)
     for line in switched:
         yield f"  changed    {line}"
+    for line in prepared.notes:
+        yield f"  note       {line}"
     for line in warnings(scenario):
         yield f"  warning    {line}"
 

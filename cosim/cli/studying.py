@@ -130,8 +130,10 @@ def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iter
         raise ScenarioError("--set: changes a scenario; write what differs into the study's own table, set.")
     study = load_study(file)
     plan = make_plan(study, seed=seed, yes=num_points(study.vary) <= MOST_RUNS)
-    prepare(plan.cases[0].scenario)
+    prepared = prepare(plan.cases[0].scenario)
     yield from overview(plan)
+    for line in prepared.notes:
+        yield f"  note       {line}"
 
 
 def pilot(plan: Plan, workers: int | None) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """An adapter as PEFT's own files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -18,7 +18,10 @@ RESIDUAL_TEXT = """This adapter belongs to a changed base: add `base_residual.sa
 
 
 def adapter_files(
-    settings: Mapping[str, Any], adapter: Mapping[str, Tensor], residual: Mapping[str, Tensor]
+    settings: Mapping[str, Any],
+    adapter: Mapping[str, Tensor],
+    residual: Mapping[str, Tensor],
+    labels: Sequence[str] = (),
 ) -> dict[str, bytes]:
     """Return an adapter in PEFT's format, by file name; the same adapter gives the same bytes.
 
@@ -31,6 +34,9 @@ def adapter_files(
     residual
         What was merged into the base, by names of parameters of the ``PeftModel``;
         a file beside it, where there is any, and a text that says how to add it.
+    labels
+        The classes in the order of a classifier's scores: ``id2label`` in the table
+        ``auto_mapping``, the one place where PEFT takes more than it knows in silence.
     """
     from safetensors.torch import save
 
@@ -38,6 +44,9 @@ def adapter_files(
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         return bytes(save(plain, metadata={"format": "pt"}))
 
+    if labels:
+        named = {str(number): label for number, label in enumerate(labels)}
+        settings = {**settings, "auto_mapping": {"id2label": named}}
     # PEFT itself writes sets in the order of their hashes, another one in every process.
     text = json.dumps({**settings, "inference_mode": True}, indent=2, sort_keys=True, default=_plain)
     files = {"adapter_config.json": (text + "\n").encode(), "adapter_model.safetensors": packed(adapter)}

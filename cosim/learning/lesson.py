@@ -245,6 +245,29 @@ class Lesson:
         return self.model.base.content_key()
 
     @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of model and texts, in sentences; torch is not needed.
+
+        Raises
+        ------
+        ScenarioError
+            If the weights do not fit the model, or the tokenizer cannot be read or
+            does not belong to it.
+        """
+        highest = max(one.highest_id for one in self.tokens.counts.values())
+        if highest >= self.shape.vocab_size:
+            raise ScenarioError(
+                f"model.base: the tokenizer gives id {highest} and the model has {self.shape.vocab_size} "
+                "tokens; use the tokenizer that belongs to the model."
+            )
+        return (*self.model.base.weight_notes(self.shape), *self.tokens.notes)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes in the order of a classifier's scores; none for a causal model."""
+        return self.tokens.corpus.labels if self.shape.task == "classification" else ()
+
+    @cached_property
     def key(self) -> str:
         """A hash, hex, of model, data and code: what is learned of others has nothing in common with this."""
         code = code_of(self.model.base), code_key("cosim.learning.trainer")
@@ -252,12 +275,6 @@ class Lesson:
         return blake2b(repr(names).encode(), digest_size=16).hexdigest()
 
     def _trainer(self, lora_rank: int) -> "Trainer":
-        highest = int(max(self.tokens.train.input_ids.max(), self.tokens.test.input_ids.max()))
-        if highest >= self.shape.vocab_size:
-            raise ScenarioError(
-                f"model.base: the tokenizer gives id {highest} and the model has {self.shape.vocab_size} "
-                "tokens; use the tokenizer that belongs to the model."
-            )
         from cosim.learning.trainer import Trainer
 
         return Trainer(self, self._model(lora_rank))

@@ -5,13 +5,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from cosim.errors import ScenarioError
-from cosim.learning.shape import ModelShape
+from cosim.learning.shape import BOTH_FACTORS, ModelShape
 from cosim.parts import Table
 
 if TYPE_CHECKING:
     from peft import LoraConfig
 
 _ALPHA_PER_RANK = 8.0  # a constant alpha / rank keeps the learning rate comparable across ranks
+
+_HEADS = {
+    "bert": ("classifier.weight", "classifier.bias"),
+    "gpt2": ("score.weight",),
+    "llama": ("score.weight",),
+    "roberta": tuple(
+        f"classifier.{layer}.{kind}" for layer in ("dense", "out_proj") for kind in ("weight", "bias")
+    ),
+}
 
 
 class Lora(Table):
@@ -77,6 +86,18 @@ class Lora(Table):
                 f"its blocks are 1 to {shape.num_layers}."
             )
         return chosen
+
+    def trained_names(self, shape: ModelShape) -> frozenset[str]:
+        """Return the names, as PEFT saves them, of all that is trained: two factors a layer, and a head."""
+        names = {
+            f"base_model.model.{shape.block_name(block)}.{layer}.lora_{factor}.weight"
+            for block in self.adapted_blocks(shape)
+            for layer in self.targets(shape)
+            for factor in BOTH_FACTORS
+        }
+        if shape.task == "classification":
+            names |= {f"base_model.model.{name}" for name in _HEADS[shape.family]}
+        return frozenset(names)
 
     def deciding(self, rank: int) -> dict[str, Any]:
         """Return what of these settings decides values at a rank, for the key of what is trained."""

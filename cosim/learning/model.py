@@ -6,6 +6,7 @@ adapter into the slots and runs the blocks directly.
 """
 
 import os
+from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from cosim.learning.families import take_apart
 from cosim.learning.lora import Lora
 from cosim.learning.outputs import Outputs, last_positions_of, losses_of, targets_of
 from cosim.learning.shape import ModelShape, Task, check_cut
-from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge
+from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge, refuse_unannounced
 from cosim.rng import stream
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class SplitModel:
         Raises
         ------
         ScenarioError
-            If the base cannot be loaded or used for the task, or a target module is unknown.
+            If the base cannot be loaded or used for the task, a target module is unknown, or
+            anything else would be trained than what the settings say.
         """
         from peft import get_peft_model
 
@@ -121,6 +123,7 @@ class SplitModel:
             # PEFT asks transformers a question under a name that newer releases have renamed.
             filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             peft_model = get_peft_model(model, settings)
+        refuse_unannounced(peft_model, lora.trained_names(shape))
         return cls(peft_model.eval(), shape, seed)
 
     def fuse_activations(self) -> None:
@@ -365,11 +368,14 @@ class SplitModel:
         for name, content in self.adapter_files(adapter).items():
             write_whole(folder / name, content)
 
-    def adapter_files(self, adapter: Adapter, residual: Adapter | None = None) -> dict[str, bytes]:
+    def adapter_files(
+        self, adapter: Adapter, residual: Adapter | None = None, labels: Sequence[str] = ()
+    ) -> dict[str, bytes]:
         """Return an adapter in PEFT's own format, by file name; the same adapter gives the same bytes.
 
         What is merged into the base is a file beside it, by the names and in the
         shapes of the parameters of the ``PeftModel``, and a text says how to add it.
+        ``labels`` are the classes in the order of a classifier's scores.
         """
         residual = residual or {}
         merged = {
@@ -379,4 +385,4 @@ class SplitModel:
             if slot.residual_name in residual
         }
         settings = self._peft_model.peft_config["default"].to_dict()
-        return adapter_files(settings, {name: adapter[name] for name in self.names}, merged)
+        return adapter_files(settings, {name: adapter[name] for name in self.names}, merged, labels)

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from cosim.errors import ScenarioError
+from cosim.learning.config_values import LARGEST, refuse_values, shown
 from cosim.words import short
 
 Task = Literal["causal_lm", "classification"]
@@ -116,6 +117,12 @@ _ROBERTA = _Family(
 FAMILIES: Mapping[str, _Family] = {"bert": _BERT, "gpt2": _GPT2, "llama": _LLAMA, "roberta": _ROBERTA}
 """The architectures that can be cut, by the ``model_type`` of their config."""
 
+_PLACES = {
+    "bert": "bert.encoder.layer",
+    "gpt2": "transformer.h",
+    "llama": "model.layers",
+    "roberta": "roberta.encoder.layer",
+}
 _OTHER_NAMES = {
     "hidden_size": "n_embd",
     "num_hidden_layers": "n_layer",
@@ -263,6 +270,15 @@ class ModelShape:
         return tuple(dict.fromkeys(layers))
 
     @property
+    def inner_name(self) -> str:
+        """The module of the model, as transformers calls it, that has all but the head."""
+        return _PLACES[self.family].partition(".")[0]
+
+    def block_name(self, block: int) -> str:
+        """Return the name of a block's module in the model; blocks count from 1."""
+        return f"{_PLACES[self.family]}.{block - 1}"
+
+    @property
     def num_weights(self) -> int:
         """Parameters of the whole pre-trained model, its task head included, without adapters."""
         return self.embedding_weights + self.num_layers * self.block_weights + self.head_weights
@@ -324,13 +340,13 @@ def _family(config: Mapping[str, Any], task: Task) -> _Family:
     """Return the family of a config, or say why it cannot be cut."""
     if task not in get_args(Task):
         raise ValueError(f"no task {task!r}; known: {', '.join(get_args(Task))}")
-    model_type = str(config.get("model_type"))
-    if model_type not in FAMILIES:
-        close = get_close_matches(model_type, FAMILIES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+    if "model_type" not in config:
+        raise ScenarioError(f"model config: names no model_type; it must be one of {', '.join(FAMILIES)}")
+    model_type = config["model_type"]
+    if not isinstance(model_type, str) or model_type not in FAMILIES:  # no guess: it is read off a file
         raise ScenarioError(
-            f"model config: no model_type {short(model_type)} that can be cut; "
-            f"known: {', '.join(FAMILIES)}{hint}"
+            f"model config: a model_type {shown(model_type)} cannot be cut; those that can: "
+            f"{', '.join(FAMILIES)}"
         )
     family = FAMILIES[model_type]
     if task not in family.tasks:
@@ -341,14 +357,22 @@ def _family(config: Mapping[str, Any], task: Task) -> _Family:
     for key, what in _UNCUTTABLE.items():
         if config.get(key):
             raise ScenarioError(f"model config: {key} is on, and {what} cannot be cut; it must be off")
+    refuse_values(config)
     return family
+
+
+def size_of(config: Mapping[str, Any], key: str) -> int:
+    """Return a size of the config of a known family, or the default of transformers."""
+    return _size(config, FAMILIES[config["model_type"]], key)
 
 
 def _size(config: Mapping[str, Any], family: _Family, key: str) -> int:
     """Return a positive whole number of the config, under either of its names."""
     value = config.get(key, config.get(_OTHER_NAMES.get(key, key), family.defaults.get(key)))
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ScenarioError(f"model config: {key} must be a whole number above 0, got {short(value)}")
+        raise ScenarioError(f"model config: {key} must be a whole number above 0, got {shown(value)}")
+    if value > LARGEST:
+        raise ScenarioError(f"model config: {key} must be at most {LARGEST}, got {shown(value)}")
     return value
 
 

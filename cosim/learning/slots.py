@@ -1,10 +1,12 @@
 """The places in a PEFT model where trained tensors go."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+from cosim.errors import ScenarioError
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,29 @@ def find_slots(peft_model: nn.Module) -> dict[Tensor, Slot]:
                 kept = path.replace(".modules_to_save.default", "").removesuffix(".default")
                 slots[weights] = Slot(f"{kept}.{attribute}", module._parameters, attribute)
     return slots
+
+
+def refuse_unannounced(peft_model: nn.Module, announced: Collection[str]) -> None:
+    """Let a model through only if it trains exactly what was announced.
+
+    Bits, FLOP and memory are worked out from the settings before there is a
+    model: whatever else were trained would be trained, and sent, unseen.
+
+    Raises
+    ------
+    ScenarioError
+        If a parameter is trained that was not announced, or the other way round.
+    """
+    trained = {slot.name for slot in find_slots(peft_model).values()}
+    for what, names in (
+        ("would be trained that the settings do not announce", trained.difference(announced)),
+        ("would not be trained that the settings announce", set(announced).difference(trained)),
+    ):
+        if names:
+            raise ScenarioError(
+                f"model: {len(names)} parameter(s) {what}, the first {min(names)}; this version of peft or "
+                "transformers builds another model than cosim knows, take the versions it is tested with"
+            )
 
 
 def find_base_slots(peft_model: nn.Module) -> dict[str, BaseSlot]:

@@ -250,7 +250,11 @@ class Trainer:
         return _evaluation(sum(losses), sum(accuracies))
 
     def _export(self, settings: Mapping[str, Any], *adapters: Adapter) -> dict[str, Any]:
-        return {"files": self._model.adapter_files(*_with_residual(settings, adapters))}
+        return {
+            "files": self._model.adapter_files(
+                *_with_residual(settings, adapters), settings.get("labels", ())
+            )
+        }
 
     def step(
         self,

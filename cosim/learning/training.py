@@ -299,6 +299,7 @@ class Training:
             "export",
             (*adapters, *_if_any(residual)),
             base=self.lesson.model.base.name_or_path,
+            **({"labels": list(self.lesson.labels)} if self.lesson.labels else {}),
             **_has(residual),
         )
         return work.out("files")

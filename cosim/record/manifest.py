@@ -51,6 +51,8 @@ class RunFields(_Fields):
     works: Works | None = None
     plan: dict[str, Any] | None = None
     store_warning: str | None = None
+    notes: list[str] = []
+    labels: list[str] = []
     versions: dict[str, Any] = {}
     commit: str | None = None
     fingerprints: dict[str, str] = {}

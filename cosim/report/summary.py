@@ -134,6 +134,8 @@ class Summary:
         None where no closed form foresees the rounds.
     limited
         None where no allocator keeps a limit on latency by leaving something out.
+    notes
+        What a reader must know of model and texts, in sentences.
     """
 
     name: str
@@ -150,6 +152,7 @@ class Summary:
     prediction: Prediction | None = None
     limited: Limited | None = None
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def clients(self) -> tuple[ActorTime, ...]:
@@ -193,6 +196,7 @@ def summarise(record: Record) -> Summary:
         prediction=predicted(record, spans),
         limited=limited(record, spans),
         reason=str(record.manifest.get("reason", "")),
+        notes=tuple(record.manifest.get("notes", ())),
     )
 
 

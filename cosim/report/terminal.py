@@ -67,6 +67,8 @@ def show(summary: Summary, console: Console) -> None:
     if summary.limited is not None:
         for line in _limited(summary.limited):
             say(console, line)
+    for line in summary.notes:
+        say(console, f"note: {line}")
 
 
 def _show_learning(learning: Learning, console: Console) -> None:

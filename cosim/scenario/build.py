@@ -49,6 +49,11 @@ class Prepared:
         return _num_blocks(self.scenario, self.lesson)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of what would run, in sentences; checks show them, records keep them."""
+        return self.lesson.notes
+
+    @property
     def max_tx_power_w(self) -> list[float]:
         """Power limit of each client, W."""
         groups = self.scenario.clients
@@ -186,6 +191,7 @@ def _lesson(scenario: Scenario) -> Lesson:
     _refuse_cut(scenario, lesson.shape)
     _refuse_unsendable(scenario, lesson)
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
+    _ = lesson.notes  # and so are a tokenizer, and weights that do not fit the model
     return lesson
 
 
@@ -218,6 +224,7 @@ def _probe_lesson(scenario: Scenario, found: _Found) -> None:
         if shape is not None:
             found.attempt(lambda: scenario.lora.targets(shape))
             found.attempt(lambda: _refuse_cut(scenario, shape))
+            found.attempt(lambda: base.weight_notes(shape))
     if corpus is not None:
         chance = stream(scenario.seed, "partition")
         found.attempt(lambda: scenario.data.partition.split(corpus.train, scenario.num_clients, chance))

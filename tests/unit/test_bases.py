@@ -156,10 +156,10 @@ def test_weights_that_do_not_fit_the_config_are_refused(folder: Path, change: di
     assert "\n" not in str(caught.value)
 
 
-def test_a_value_transformers_refuses_is_told_in_one_line(folder: Path) -> None:
+def test_a_value_that_no_model_can_have_is_told_in_one_line(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "layer_norm_epsilon": "tiny"}))
-    with pytest.raises(ScenarioError, match="transformers refuses it") as caught:
+    with pytest.raises(ScenarioError, match="layer_norm_epsilon must be a decimal number") as caught:
         FolderBase(path=folder).load("causal_lm", 0, "float32")
     assert "\n" not in str(caught.value)
 

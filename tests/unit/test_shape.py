@@ -123,11 +123,12 @@ def test_a_layer_outside_the_blocks_is_no_target() -> None:
     ("config", "task", "message"),
     [
         (
-            {"model_type": "gpt_2"},
+            {"model_type": "mamba"},
             "causal_lm",
-            "no model_type 'gpt_2' .* known: bert, gpt2, llama, roberta; did you",
+            "a model_type 'mamba' cannot be cut; those that can: bert, gpt2, llama, roberta$",
         ),
-        ({}, "causal_lm", "no model_type 'None'"),
+        ({"model_type": None}, "causal_lm", "a model_type null cannot be cut; those that can: bert"),
+        ({}, "causal_lm", "names no model_type; it must be one of bert, gpt2, llama, roberta"),
         (
             {"model_type": "bert"},
             "causal_lm",

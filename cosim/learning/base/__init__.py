@@ -66,6 +66,16 @@ class Base(Part, ABC):
         """What the user must be told loudly before a run, or None."""
         return None
 
+    def weight_notes(self, shape: ModelShape) -> tuple[str, ...]:
+        """Hold the weights against the config, and return what a user must know of them, in sentences.
+
+        Raises
+        ------
+        ScenarioError
+            If loading them would.
+        """
+        return ()
+
     @abstractmethod
     def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         """Return the model with its weights, on the CPU, with eager attention, in evaluation mode.

@@ -1,7 +1,9 @@
 """A folder of Hugging Face files: checking it, hashing it, loading it.
 
 Weights are read from safetensors only: a pickle runs code when it is opened.
-Code that a folder brings along is never run.
+Code that a folder brings along is never run. What is loaded is ``config.json``
+and the files of :func:`weight_files`, the same that the key of a model hashes:
+transformers gets their tensors, never the folder, where it would look for more.
 """
 
 import json
@@ -9,13 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cosim.errors import ScenarioError
+from cosim.learning.base.weights import compare, refuse_unfit, stored_tensors, unused_note
+from cosim.learning.config_values import deciding, shown
 from cosim.learning.shape import ModelShape, Task
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
 
 _WEIGHTS = "model.safetensors"
@@ -59,15 +64,45 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if (folder / _WEIGHTS).is_file():
         files = [folder / _WEIGHTS]
     elif index.is_file():
-        shards = read_json(index).get("weight_map")
-        if not isinstance(shards, dict):
-            raise ScenarioError(f"model: {index} names no weight_map; download the model again")
-        files = [folder / name for name in sorted(set(shards.values()))]
+        files = [folder / name for name in _shards(index)]
     else:
         raise ScenarioError(_no_weights(folder))
     for file in files:
         _check_safetensors(file)
     return tuple(files)
+
+
+def _shards(index: Path) -> list[str]:
+    """Return the files that an index names, each in the folder of the index or below it."""
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ScenarioError(f"model: {index} names no weight_map; download the model again")
+    for name in shards.values():
+        if not isinstance(name, str) or not name.endswith(".safetensors") or "\0" in name:
+            raise ScenarioError(
+                f"model: weight_map in {index} names {shown(name)}, which is no safetensors file; "
+                "download the model again"
+            )
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ScenarioError(
+                f"model: weight_map in {index} names {shown(name)}, which is outside its folder; "
+                "download the model again"
+            )
+    return sorted(set(shards.values()))
+
+
+def weight_notes(folder: Path, config: dict[str, Any], shape: ModelShape) -> tuple[str, ...]:
+    """Hold the weights of a folder against its config, and return what of them is left out.
+
+    Raises
+    ------
+    ScenarioError
+        If loading them would.
+    """
+    fit = compare(stored_tensors(weight_files(folder)), config, shape)
+    refuse_unfit(folder, fit, shape)
+    return unused_note(fit)
 
 
 def hash_files(config: dict[str, Any], files: tuple[Path, ...]) -> str:
@@ -109,27 +144,24 @@ def load_folder(folder: Path, task: Task, num_labels: int, dtype: str) -> "PreTr
         head of a classifier alone may.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     config = read_json(folder / "config.json")
     shape = ModelShape.read(config, task, num_labels)
-    weight_files(folder)
-    auto = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
+    weight_notes(folder, config, shape)
     labels = {"num_labels": num_labels} if task == "classification" else {}
+    settings = transformers_config(config, **labels)
     with quiet(), torch.random.fork_rng(devices=[]):
         try:
-            model, info = auto.from_pretrained(
-                folder,
-                config=transformers_config(config, **labels),
+            model, info = _model_class(settings, task).from_pretrained(
+                None,
+                config=settings,
+                state_dict=_tensors(weight_files(folder)),
                 dtype=getattr(torch, dtype),
                 attn_implementation="eager",
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # they are told apart below: a classifier may be another one
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError, KeyError) as fault:
+        except Exception as fault:  # building a model raises errors of many unrelated classes
             raise ScenarioError(f"model: {folder} cannot be loaded: {one_line(fault)}") from None
     wrong = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
     wrong = {name for name in wrong if name.partition(".")[0] not in _heads(shape)}
@@ -139,6 +171,22 @@ def load_folder(folder: Path, task: Task, num_labels: int, dtype: str) -> "PreTr
             f"shape, the first {min(wrong)}; use a {shape.family} checkpoint that is whole"
         )
     return model.eval()
+
+
+def _model_class(config: "PretrainedConfig", task: Task) -> Any:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    classes = (
+        MODEL_FOR_CAUSAL_LM_MAPPING if task == "causal_lm" else MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    )
+    return classes[type(config)]
+
+
+def _tensors(files: tuple[Path, ...]) -> "dict[str, Tensor]":
+    """Return the tensors of some files, in memory: a file may be replaced while a run goes on."""
+    from safetensors.torch import load_file
+
+    return {name: tensor.clone() for file in files for name, tensor in load_file(file).items()}
 
 
 def transformers_config(config: dict[str, Any], **overrides: Any) -> "PretrainedConfig":
@@ -153,7 +201,7 @@ def transformers_config(config: dict[str, Any], **overrides: Any) -> "Pretrained
 
     known = CONFIG_MAPPING[config["model_type"]]
     try:
-        return known.from_dict({**config, **overrides})
+        return known.from_dict({**deciding(config), **overrides})
     except Exception as fault:  # transformers validates with errors of several unrelated classes
         raise ScenarioError(f"model config: transformers refuses it: {one_line(fault)}") from None
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files
+from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files, weight_notes
 from cosim.learning.embedded import FOLDER
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelShape, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,6 +29,9 @@ class EmbeddedBase(Base):
 
     def content_key(self) -> str:
         return hash_files(self.read_config(), weight_files(FOLDER))
+
+    def weight_notes(self, shape: ModelShape) -> tuple[str, ...]:
+        return weight_notes(FOLDER, self.read_config(), shape)
 
     def describe(self) -> str:
         return f"embedded {self.read_config().get('model_type')} model"

@@ -5,8 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import files_read, hash_files, load_folder, read_json, weight_files
-from cosim.learning.shape import Task
+from cosim.learning.base.checkpoint import (
+    files_read,
+    hash_files,
+    load_folder,
+    read_json,
+    weight_files,
+    weight_notes,
+)
+from cosim.learning.shape import ModelShape, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,6 +41,9 @@ class FolderBase(Base):
 
     def content_key(self) -> str:
         return hash_files(self.read_config(), weight_files(self._folder))
+
+    def weight_notes(self, shape: ModelShape) -> tuple[str, ...]:
+        return weight_notes(self._folder, self.read_config(), shape)
 
     def describe(self) -> str:
         return f"{self.read_config().get('model_type')} model in {self.path}"

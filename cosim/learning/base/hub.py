@@ -8,8 +8,15 @@ from pydantic import Field
 
 from cosim.errors import ScenarioError
 from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import hash_files, load_folder, one_line, read_json, weight_files
-from cosim.learning.shape import Task
+from cosim.learning.base.checkpoint import (
+    hash_files,
+    load_folder,
+    one_line,
+    read_json,
+    weight_files,
+    weight_notes,
+)
+from cosim.learning.shape import ModelShape, Task
 from cosim.words import short
 
 if TYPE_CHECKING:
@@ -22,6 +29,8 @@ _WANTED = (
     "tokenizer.json",
     "vocab.json",
     "merges.txt",
+    "generation_config.json",
+    "tokenizer_config.json",
 )
 
 
@@ -47,6 +56,9 @@ class HubBase(Base):
 
     def content_key(self) -> str:
         return hash_files(self.read_config(), weight_files(self._folder))
+
+    def weight_notes(self, shape: ModelShape) -> tuple[str, ...]:
+        return weight_notes(self._folder, self.read_config(), shape)
 
     def describe(self) -> str:
         return f"{self.name} at {self.revision} from the hub"

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
+from cosim.errors import ScenarioError
 from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import canonical, files_read, quiet, read_json, transformers_config
+from cosim.learning.base.checkpoint import (
+    canonical,
+    files_read,
+    one_line,
+    quiet,
+    read_json,
+    transformers_config,
+)
+from cosim.learning.config_values import not_of_json
 from cosim.learning.shape import ModelShape, Task
 from cosim.rng import stream
 
@@ -48,6 +57,8 @@ class RandomBase(Base):
     def _has_one_config(self) -> Self:
         if (self.config is None) == (self.config_path is None):
             raise ValueError("give either config, a table of values, or config_path, a config.json")
+        for fault in not_of_json(self.config, "config"):
+            raise ValueError(f"{fault}; a config holds numbers, texts, true, false, lists and tables")
         return self
 
     def read_config(self) -> dict[str, Any]:
@@ -89,9 +100,13 @@ class RandomBase(Base):
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stream(self.seed, "random base").torch_seed())
             # Drawn in float32 whatever the dtype, so that float64 runs the same model.
-            model = auto.from_config(
-                transformers_config(config, **labels), dtype=torch.float32, attn_implementation="eager"
-            )
+            settings = transformers_config(config, **labels)
+            try:
+                model = auto.from_config(settings, dtype=torch.float32, attn_implementation="eager")
+            except Exception as fault:  # building a model raises errors of many unrelated classes
+                raise ScenarioError(
+                    f"model config: no model can be built from it: {one_line(fault)}"
+                ) from None
         # Not model.to(dtype): that would round the rotary frequencies, which are no parameters.
         for weights in model.parameters():
             weights.data = weights.data.to(getattr(torch, dtype))

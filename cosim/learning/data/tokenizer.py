@@ -1,5 +1,6 @@
 """A model's tokenizer, read from its folder without torch or transformers."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cosim.errors import ScenarioError
+from cosim.words import short
 
 _END_OF_TEXT = (
     "<|endoftext|>"  # the one special token of GPT-2, which its two files do not tell from the others
@@ -30,7 +32,7 @@ class Tokenizer:
         digest = blake2b(digest_size=16)
         for path in self._files():
             digest.update(path.name.encode())
-            digest.update(blake2b(path.read_bytes()).digest())
+            digest.update(blake2b(_content(path)).digest())
         return digest.hexdigest()
 
     @cached_property
@@ -43,8 +45,11 @@ class Tokenizer:
         found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in found]
 
-    def encode_classified(self, texts: Sequence[str], length: int) -> Iterator[tuple[list[int], bool]]:
-        """Return the ids of each text within its special tokens, and whether all of it went in.
+    def encode_classified(self, texts: Sequence[str], length: int) -> Iterator[tuple[list[int], bool, bool]]:
+        """Return the ids of each text within its special tokens, and two facts of it.
+
+        These are whether all of the text went in, and whether it writes out one of
+        the special tokens that it is put between.
 
         A text that is too long loses its end, never a special token: BERT's
         rows end in ``[SEP]`` all the same.
@@ -63,7 +68,24 @@ class Tokenizer:
         for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
             whole = len(encoding.ids) <= room
             encoding.truncate(room)
-            yield self._tokenizer.post_process(encoding, None, True).ids, whole
+            written = set(encoding.ids)
+            done = self._tokenizer.post_process(encoding, None, True)
+            added = [
+                one for one, is_added in zip(done.ids, done.special_tokens_mask, strict=True) if is_added
+            ]
+            yield done.ids, whole, not written.isdisjoint(added)
+
+    def known_special(self, name: str) -> str | None:
+        """Return which file beside the tokenizer names the special token ``bos`` or ``eos``, and how."""
+        for file, key in (
+            ("generation_config.json", f"{name}_token_id"),
+            ("tokenizer_config.json", f"{name}_token"),
+        ):
+            value = _entry(self.folder / file, key)
+            value = value.get("content") if isinstance(value, dict) else value
+            if value is not None:
+                return f"{file} has {short(value)}"
+        return None
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of some ids, special tokens left out."""
@@ -104,3 +126,21 @@ class Tokenizer:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        raise ScenarioError(
+            f"{path}: cannot be read ({fault.strerror or fault}); give a readable file"
+        ) from None
+
+
+def _entry(path: Path, key: str) -> Any:
+    """Return an entry of a JSON file that nothing depends on; None where it cannot be had."""
+    try:
+        entries = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return entries.get(key) if isinstance(entries, dict) else None

@@ -1,6 +1,6 @@
 """Token ids of a source's texts for one model, as numpy arrays and without torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -67,6 +67,8 @@ class TokenSet:
         Examples that lost the end of their target, or, in a classifier, of their text.
     num_prompts_cut
         Examples that lost the beginning of their prompt only.
+    num_doubled
+        Examples that write out a special token which every text is given anyway.
     """
 
     input_ids: NDArray[np.int32]
@@ -74,6 +76,7 @@ class TokenSet:
     labels: NDArray[np.int32]
     num_truncated: int
     num_prompts_cut: int
+    num_doubled: int = 0
 
     def __post_init__(self) -> None:
         for array in (self.input_ids, self.attention_mask, self.labels):
@@ -90,6 +93,32 @@ class TokenSet:
             attention_mask=self.attention_mask[index],
             labels=self.labels[index].astype(np.int64),
         )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What tokenising a part of a source came to; the fields are those of a :class:`TokenSet`."""
+
+    num_examples: int
+    num_truncated: int
+    num_prompts_cut: int
+    num_doubled: int
+    highest_id: int
+
+    @classmethod
+    def of(cls, tokens: TokenSet) -> "Counts":
+        """Return the counts of a part that is not empty."""
+        return cls(
+            len(tokens),
+            tokens.num_truncated,
+            tokens.num_prompts_cut,
+            tokens.num_doubled,
+            int(tokens.input_ids.max()),
+        )
+
+
+_COUNTED: dict[str, dict[str, Counts]] = {}
+"""Counts by the key of a corpus, so that many runs of one process count once; they are small."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +191,48 @@ class TokenCorpus:
         """Token ids of the test examples, in their order."""
         return self._tokenise("test", self.corpus.test)
 
+    @property
+    def counts(self) -> dict[str, Counts]:
+        """What tokenising came to, of the ``training`` and of the ``held-out`` examples."""
+        found = _COUNTED.get(self.content_key)
+        if found is None:
+            found = {"training": Counts.of(self.train), "held-out": Counts.of(self.test)}
+            _COUNTED[self.content_key] = found
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of the texts as the model sees them, in sentences."""
+        return (*self._missing_ends(), *self._losses())
+
+    def _missing_ends(self) -> Iterator[str]:
+        """Say where the model's config leaves a special token out that other files of it know."""
+        if self.task == "classification":  # the tokenizer itself says what goes around a text
+            return
+        for name, value, what in (("bos", self.special.bos, "begins"), ("eos", self.special.eos, "ends")):
+            known = None if value is not None else self.tokenizer.known_special(name)
+            if known is not None:
+                yield (
+                    f"No text {what} with a special token: the model's config names no {name}_token_id, "
+                    f"though {known}; write it into the config if texts should have it."
+                )
+
+    def _losses(self) -> Iterator[str]:
+        """Say how many texts lose something, or have a special token twice."""
+        what = "texts" if self.task == "classification" else "targets"
+        limit = f"data.sequence_length = {self.sequence_length}"
+        for name, one in self.counts.items():
+            of = f"of {one.num_examples} {name}"
+            if one.num_truncated:
+                yield f"{one.num_truncated} {of} {what} are cut: they are longer than {limit}."
+            if one.num_prompts_cut:
+                yield f"{one.num_prompts_cut} {of} prompts lose their beginning to fit into {limit}."
+            if one.num_doubled:
+                yield (
+                    f"{one.num_doubled} {of} texts write out a special token that is added to every text, "
+                    "and have it twice; remove it from the texts."
+                )
+
     def _tokenise(self, name: str, examples: Sequence[Example]) -> TokenSet:
         self._check_special()
         if self.task == "classification":
@@ -176,8 +247,10 @@ class TokenCorpus:
         targets = self.tokenizer.encode([example.target for example in examples])
         input_ids, mask = self._empty(len(examples))
         labels = np.full(input_ids.shape, IGNORED, dtype=np.int32)
-        num_truncated = num_prompts_cut = 0
+        num_truncated = num_prompts_cut = num_doubled = 0
+        added = {*begin, *end}
         for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
+            num_doubled += not added.isdisjoint(prompt) or not added.isdisjoint(target)
             learned = target + end
             room = n - len(begin) - len(learned)
             if room < 0:
@@ -196,7 +269,7 @@ class TokenCorpus:
                     f"{self.source.kind} data: {name} example {row} leaves no token to predict; "
                     "give it a longer text or a prompt"
                 )
-        return TokenSet(input_ids, mask, labels, num_truncated, num_prompts_cut)
+        return TokenSet(input_ids, mask, labels, num_truncated, num_prompts_cut, num_doubled)
 
     def _classified(self, name: str, examples: Sequence[Example]) -> TokenSet:
         number = {label: index for index, label in enumerate(self.corpus.labels)}
@@ -209,8 +282,9 @@ class TokenCorpus:
             labels[row] = number[example.label]
         texts = [e.prompt + self.prompt_end + e.target if e.prompt else e.target for e in examples]
         input_ids, mask = self._empty(len(examples))
-        num_truncated = 0
-        for row, (ids, whole) in enumerate(self.tokenizer.encode_classified(texts, self.sequence_length)):
+        num_truncated = num_doubled = 0
+        encoded = self.tokenizer.encode_classified(texts, self.sequence_length)
+        for row, (ids, whole, doubled) in enumerate(encoded):
             if not ids:
                 raise ScenarioError(
                     f"{self.source.kind} data: {name} example {row} has no token in it; give it a longer text"
@@ -218,7 +292,8 @@ class TokenCorpus:
             input_ids[row, : len(ids)] = ids
             mask[row, : len(ids)] = True
             num_truncated += not whole
-        return TokenSet(input_ids, mask, labels, num_truncated, 0)
+            num_doubled += doubled
+        return TokenSet(input_ids, mask, labels, num_truncated, 0, num_doubled)
 
     def _empty(self, num_examples: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         shape = (num_examples, self.sequence_length)

@@ -174,6 +174,7 @@ def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
         "name": summary.name,
         "status": summary.status,
         "reason": summary.reason,
+        "notes": list(summary.notes),
         "numNotFinite": 0 if summary.learning is None else summary.learning.not_finite,
         "seed": summary.seed,
         "lengthNs": total_ns,

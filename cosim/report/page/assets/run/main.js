@@ -78,12 +78,15 @@ class App {
     if (run.timingOnly) facts.push("timing only");
     document.getElementById("facts").textContent = facts.join(" · ");
     const notice = document.getElementById("notice");
-    notice.hidden = run.status === "complete" && run.numSpans > 0 && !run.numNotFinite;
-    if (run.status === "failed") notice.textContent = `This run failed and is shown as far as it came: ${run.reason}`;
-    else if (run.status === "diverged") notice.textContent = `The training of this run diverged, and it is shown as far as it came: ${run.reason}`;
-    else if (run.status === "running") notice.textContent = "This run is still going on; it is shown as far as it was recorded.";
-    else if (!run.numSpans) notice.textContent = "This run recorded no span.";
-    else if (run.numNotFinite) notice.textContent = `The training of this run diverged and went on: ${run.numNotFinite} held-out loss(es) are not finite and are in no curve.`;
+    const told = [];
+    if (run.status === "failed") told.push(`This run failed and is shown as far as it came: ${run.reason}`);
+    else if (run.status === "diverged") told.push(`The training of this run diverged, and it is shown as far as it came: ${run.reason}`);
+    else if (run.status === "running") told.push("This run is still going on; it is shown as far as it was recorded.");
+    else if (!run.numSpans) told.push("This run recorded no span.");
+    else if (run.numNotFinite) told.push(`The training of this run diverged and went on: ${run.numNotFinite} held-out loss(es) are not finite and are in no curve.`);
+    told.push(...run.notes);
+    notice.hidden = !told.length;
+    notice.textContent = told.join(" ");
   }
 
   themed() {
