@@ -248,7 +248,8 @@ class Record:
         path
             The folder.
         is_for_replay
-            Verify only what a run is played again from; tables and adapter may be damaged.
+            Verify the manifest alone: tables and adapter may be damaged, and what the scenario
+            says is compared when it is read.
 
         Raises
         ------
@@ -267,13 +268,13 @@ class Record:
         return record
 
     def _refuse_damaged(self, damaged: str | None, is_for_replay: bool) -> None:
+        if is_for_replay:  # a scenario is compared by what it says, not by its bytes, when it is read
+            return
         if damaged == _SCENARIO:
             raise RecordError(
-                f"{self.scenario_path}: is damaged, or was changed after the run began; "
-                f"run it as a new one: cosim run {self.scenario_path} --out ANOTHER"
+                f"{self.path}: scenario.toml is not the one the run began with; "
+                f"run it as a new one: cosim run {self.scenario_path}"
             )
-        if is_for_replay:
-            return
         if damaged is not None:
             raise RecordError(
                 f"{self.path / damaged}: is damaged, or was changed after it was written; "

@@ -215,8 +215,7 @@ def test_an_edited_scenario_is_one_line(stopped, shell):
     status, _, told = shell("resume", stopped)
     assert status == 2
     assert told == [
-        f"{path}: is damaged, or was changed after the run began; "
-        f"run it as a new one: cosim run {path} --out ANOTHER"
+        f"{stopped}: scenario.toml is not the one the run began with; run it as a new one: cosim run {path}"
     ]
 
 

@@ -226,7 +226,7 @@ def test_a_run_whose_scenario_was_edited_by_hand_has_no_whatif(base, tmp_path):
     folder = run(base.scenario, tmp_path / "run", timing_only=True)
     path = folder / "scenario.toml"
     path.write_text(path.read_text().replace("seed = 3", "seed = 4", 1))
-    with pytest.raises(RecordError, match="is damaged, or was changed after the run began"):
+    with pytest.raises(RecordError, match="is not the one the run began with"):
         whatif(folder, {"radio.noise_figure_db": 1.0})
 
 
