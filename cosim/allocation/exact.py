@@ -62,7 +62,7 @@ class Exact(Searching):
     @model_validator(mode="before")
     @classmethod
     def _time_is_work(cls, given: Any) -> Any:
-        """Take the limit in seconds, which made decisions hang on the machine, as one of work."""
+        """Take the limit in seconds, under which decisions depended on the machine, as one of work."""
         if not isinstance(given, dict) or _OLD_LIMIT not in given:
             return given
         limit_s = given[_OLD_LIMIT]

@@ -106,7 +106,7 @@ class RunFolder:
     def reopen(cls, record: "Record", made_of: Mapping[str, Any]) -> "RunFolder":
         """Return the folder of a run that was stopped, to be played again by what it is ``made_of`` now."""
         manifest = {key: value for key, value in record.manifest.items() if key not in _OF_ITS_END}
-        files = {_SCENARIO: digest_of_file(record.scenario_path), **files_there(record.path, record.manifest)}
+        files = {**files_there(record.path, record.manifest), _SCENARIO: digest_of_file(record.scenario_path)}
         kept = (_SCENARIO, *map(_file_of, _TABLES))
         manifest["files"] = {name: one for name, one in files.items() if name in kept}
         return cls(record.path, {**manifest, **made_of})

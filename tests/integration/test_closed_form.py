@@ -55,7 +55,7 @@ def cells(draw):
         "num_layers": num_layers,
         "width": heads * 4 * draw(st.integers(1, 6)),
         "heads": heads,
-        "vocabulary_size": draw(st.integers(260, 3000)),
+        "vocabulary_size": draw(st.integers(300, 3000)),
         "cut_layers": draw(cuts(num_clients, num_layers)),
         "rank": draw(st.integers(1, 9)),
         "all_linear": draw(st.booleans()),
