@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from cosim.allocation.keeping import LINK, KeepRatios, Upload
-from cosim.allocation.sparsity.curves import Stepped
-from cosim.allocation.sparsity.sharing import share_band
-from cosim.allocation.state import CellState
+from cosim.control.allocators.keeping import LINK, KeepRatios, Upload
+from cosim.control.solvers.sparsity.curves import Stepped
+from cosim.control.solvers.sparsity.sharing import share_band
+from cosim.control.state import CellState
 from cosim.errors import DivergedError, ScenarioError
 from cosim.learning import pair_works
 from cosim.learning.executor import Executor

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
-from cosim.allocation.state import Amounts, CellState, Sparsity
 from cosim.compute.device import Device
-from cosim.decisions import Decisions
+from cosim.control.allocators import Allocator
+from cosim.control.decision import Allocation
+from cosim.control.decisions import Decisions
+from cosim.control.state import Amounts, CellState, Sparsity
 from cosim.errors import DivergedError, ScenarioError, StalledError
 from cosim.files import write_whole
 from cosim.kernel.clock import Clock, Steps
@@ -98,13 +98,13 @@ class World:
     executor
         Who computes values at the rank the allocator decided on.
     amounts, cut_layers, client_cut_layers, may_cut_apart, sparsity, local_steps, links
-        The scheme's, as for :class:`~cosim.decisions.Decisions`.
+        The scheme's, as for :class:`~cosim.control.decisions.Decisions`.
     watch
         Called at the end of each round.
     turns
         Changes of the air at given instants.
     is_closed_form
-        Whether rounds last as :mod:`cosim.allocation.delay` says while the air holds still.
+        Whether rounds last as :mod:`cosim.control.closed_form` says while the air holds still.
     first
         The first decision, where it is known already.
     """

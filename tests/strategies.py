@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from cosim.allocation.delay import Phase
-from cosim.allocation.state import Amounts, CellState, LinkState
+from cosim.control.closed_form import Phase
+from cosim.control.state import Amounts, CellState, LinkState
 from cosim.radio.rate.shannon import Shannon
 from cosim.rng import stream
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
-from cosim.allocation.delay import predict
-from cosim.allocation.equal import Equal
-from cosim.allocation.fedsllm import Fedsllm
-from cosim.allocation.nested import Nested
-from cosim.allocation.random import Random
-from cosim.allocation.rounds import RoundsTable
-from cosim.allocation.state import Amounts, CellState
+from cosim.control.allocators import Allocator
+from cosim.control.allocators.equal import Equal
+from cosim.control.allocators.fedsllm import Fedsllm
+from cosim.control.allocators.nested import Nested
+from cosim.control.allocators.random import Random
+from cosim.control.closed_form import predict
+from cosim.control.decision import Allocation
+from cosim.control.solvers.rounds import RoundsTable
+from cosim.control.state import Amounts, CellState
 from cosim.learning.executor import Executor
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from cosim.allocation.keeping import KeepRatios
+from cosim.control.allocators.keeping import KeepRatios
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.executor import TimingOnly
 from cosim.learning.payload import payloads

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
 from cosim.compute.device import Device
+from cosim.control.allocators import Allocator
+from cosim.control.decision import Allocation
 from cosim.errors import CosimError, ScenarioError
 from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson

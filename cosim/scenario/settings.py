@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from cosim.allocation import Allocator
-from cosim.allocation.equal import Equal
 from cosim.compute.settings import Hardware
+from cosim.control.allocators import Allocator
+from cosim.control.allocators.equal import Equal
 from cosim.distributions import Uniform, Value, constant
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from cosim.allocation.state import Amounts, Sparsity
+from cosim.control.state import Amounts, Sparsity
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -41,7 +41,7 @@ class Scheme(Part):
 
     @property
     def is_closed_form(self) -> bool:
-        """Whether rounds last as :mod:`cosim.allocation.delay` says while the air holds still."""
+        """Whether rounds last as :mod:`cosim.control.closed_form` says while the air holds still."""
         return False
 
     @property

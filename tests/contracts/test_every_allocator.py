@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from strategies import random_cell
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
-from cosim.allocation.delay import predict
-from cosim.allocation.state import CellState, Sparsity
+from cosim.control.allocators import Allocator
+from cosim.control.closed_form import predict
+from cosim.control.decision import Allocation
+from cosim.control.state import CellState, Sparsity
 from cosim.parts import family, make
 
 NEEDS_A_TABLE = "its table is written for one cell; it is held against that one below"

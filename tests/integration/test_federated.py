@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cosim.allocation.equal import Equal
+from cosim.control.allocators.equal import Equal
 from cosim.learning.store import Store
 from cosim.record.folder import Record
 from cosim.run import run

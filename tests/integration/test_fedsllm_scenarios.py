@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosim.allocation.delay import predict
-from cosim.allocation.rounds import RoundsTable
 from cosim.calibrate import calibrate, first_crossing, fit, not_worse
 from cosim.cli import answer
+from cosim.control.closed_form import predict
+from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import AllocationError, ScenarioError
 from cosim.learning.executor import TimingOnly
 from cosim.record.folder import Record

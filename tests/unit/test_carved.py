@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosim.allocation.decision import Allocation
-from cosim.allocation.delay import link_rates
+from cosim.control.closed_form import link_rates
+from cosim.control.decision import Allocation
 from cosim.errors import AllocationError
 from cosim.kernel.clock import Clock
 from cosim.radio.access.orthogonal import Orthogonal

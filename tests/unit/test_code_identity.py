@@ -163,7 +163,7 @@ def plugin(request, tmp_path, monkeypatch):
         ("learning/pair_energy.py", "return ", "return 0 or ", False),
         ("learning/aggregator/product_svd.py", "return ", "return 0 or ", False),
         ("radio/air.py", "return ", "return 0 or ", False),
-        ("allocation/exact.py", "return ", "return 0 or ", False),
+        ("control/allocators/exact.py", "return ", "return 0 or ", False),
     ],
 )
 def test_the_key_of_training_moves_with_what_computes_it(tree, edit, file, old, new, moves):

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from cosim.allocation import Allocator
+from cosim.control.allocators import Allocator
 from cosim.distributions import Constant, Uniform
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
-from cosim.allocation.delay import link_rates
-from cosim.allocation.keeping import LINK
-from cosim.allocation.sparsity.rounding import deal_subchannels
-from cosim.allocation.state import Amounts, CellState, Sparsity
+from cosim.control.allocators import Allocator
+from cosim.control.allocators.keeping import LINK
+from cosim.control.closed_form import link_rates
+from cosim.control.decision import Allocation
+from cosim.control.solvers.sparsity.rounding import deal_subchannels
+from cosim.control.state import Amounts, CellState, Sparsity
 from cosim.errors import AllocationError
 from cosim.parts import make
 from tests.strategies import random_cell

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import cells, random_cell
 
-from cosim.allocation.bound import lower_bound_s
-from cosim.allocation.choices import Choices
-from cosim.allocation.delay import delays_at_rates, link_rates, predict
-from cosim.allocation.equal import Equal
-from cosim.allocation.fedsllm import Fedsllm
-from cosim.allocation.fedsllm_2024 import Fedsllm2024
-from cosim.allocation.foresight import foresee, with_bound
-from cosim.allocation.loads import loads
-from cosim.allocation.nested import Nested
-from cosim.allocation.rounds import RoundsTable
-from cosim.allocation.search import Barriers
+from cosim.control.allocators.equal import Equal
+from cosim.control.allocators.fedsllm import Fedsllm
+from cosim.control.allocators.fedsllm_2024 import Fedsllm2024
+from cosim.control.allocators.nested import Nested
+from cosim.control.closed_form import delays_at_rates, link_rates, predict
+from cosim.control.foresight import foresee, with_bound
+from cosim.control.loads import loads
+from cosim.control.proving.bound import lower_bound_s
+from cosim.control.solvers.barriers import Barriers
+from cosim.control.solvers.choices import Choices
+from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import AllocationError
 
 ROUNDS = {1: 60.0, 4: 44.0}

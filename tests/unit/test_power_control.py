@@ -9,10 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import phases, random_phase
 
-from cosim.allocation.delay import Phase
-from cosim.allocation.greedy import greedy_owners
-from cosim.allocation.power_control import control_power, powers_for_deadline
-from cosim.allocation.water_filling import WaterFilling, max_rate, min_power
+from cosim.control.closed_form import Phase
+from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.power_control import control_power, powers_for_deadline
+from cosim.control.solvers.water_filling import WaterFilling, max_rate, min_power
 from cosim.errors import AllocationError
 from cosim.units import Floats, Ints
 

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cosim.allocation.sparsity.alternating import alternate, filled
-from cosim.allocation.sparsity.bidder import efficiency_for, rate_bend
-from cosim.allocation.sparsity.curves import Curves, Exponential, Stepped
-from cosim.allocation.sparsity.deadline import best_round, next_queue_s, round_by
-from cosim.allocation.sparsity.descent import lows
-from cosim.allocation.sparsity.flat_rate import (
+from cosim.control.solvers.sparsity.alternating import alternate, filled
+from cosim.control.solvers.sparsity.bidder import efficiency_for, rate_bend
+from cosim.control.solvers.sparsity.curves import Curves, Exponential, Stepped
+from cosim.control.solvers.sparsity.deadline import best_round, next_queue_s, round_by
+from cosim.control.solvers.sparsity.descent import lows
+from cosim.control.solvers.sparsity.flat_rate import (
     bandwidth_for_rate,
     flat_rate,
     rate_slope,
 )
-from cosim.allocation.sparsity.sharing import share_band
-from cosim.allocation.sparsity.uplink import Uplink
+from cosim.control.solvers.sparsity.sharing import share_band
+from cosim.control.solvers.sparsity.uplink import Uplink
 from tests.uplinks import middle_s, random_exponential, random_pairs, random_stepped, random_uplink
 
 KINDS = ("exponential", "stepped", "generic")
