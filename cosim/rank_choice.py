@@ -275,7 +275,7 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
     state = _state(prepared, rank)
     first = Upload.of(state)
     allocator.check_limit(first)
-    limit_s = allocator.latency_limit_s - first.after_s
+    limit_s = allocator.latency_limit_s - first.beside_s
     links = [first.average]
     if num_draws > 0 and prepared.cell.block_ns is not None:
         links = [
@@ -295,11 +295,7 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
 
 def _state(prepared: Prepared, rank: int) -> CellState:
     """Return the snapshot an allocator would see at a rank."""
-
-    def nobody(_rank: int) -> Executor:
-        raise AssertionError("a snapshot computes nothing")
-
-    state = prepared.world(nobody).state(round_=1)
+    state = prepared.decisions().state(0, round_=1)
     return replace(state, sparsity=prepared.scenario.scheme.sparsity(prepared.lesson, rank))
 
 

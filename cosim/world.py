@@ -1,6 +1,6 @@
 """One cell, alive: devices with their queues, the air, the training, the clock and the log."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from cosim.compute.device import Device
 from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
-from cosim.control.state import Amounts, CellState, Sparsity
+from cosim.control.state import CellState
 from cosim.errors import DivergedError, ScenarioError, StalledError
 from cosim.files import write_whole
 from cosim.kernel.clock import Clock, Steps
@@ -26,7 +26,7 @@ from cosim.radio.access import Access
 from cosim.radio.air import Air, Airtime
 from cosim.radio.cell import Cell
 from cosim.record.log import Log
-from cosim.units import NS_PER_S, Floats
+from cosim.units import NS_PER_S
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
@@ -87,26 +87,16 @@ class World:
     ----------
     clients, main_server, federated_server
         The devices.
-    cell, access
-        The channel, and how senders share grants.
-    max_tx_power_w
-        Power limit of each client, W.
-    allocator
-        Decides who gets what.
+    decisions
+        Who is asked what is granted, and the channel as it is now.
     lesson
         What is learned.
     executor
         Who computes values at the rank the allocator decided on.
-    amounts, cut_layers, client_cut_layers, may_cut_apart, sparsity, local_steps, links
-        The scheme's, as for :class:`~cosim.control.decisions.Decisions`.
     watch
         Called at the end of each round.
     turns
         Changes of the air at given instants.
-    is_closed_form
-        Whether rounds last as :mod:`cosim.control.closed_form` says while the air holds still.
-    first
-        The first decision, where it is known already.
     """
 
     def __init__(
@@ -115,23 +105,11 @@ class World:
         clients: Sequence[Device],
         main_server: Device,
         federated_server: Device,
-        cell: Cell,
-        access: Access,
-        max_tx_power_w: Sequence[float],
-        allocator: Allocator,
+        decisions: Decisions,
         lesson: Lesson,
         executor: Callable[[int], Executor],
-        amounts: Callable[[Lesson, int, int], Amounts],
-        cut_layers: tuple[int, ...],
-        sparsity: Callable[[Lesson, int, int], Sparsity | None],
-        local_steps: int,
-        links: Collection[str],
         watch: Callable[[Progress], None],
-        client_cut_layers: tuple[int, ...] | None = None,
-        may_cut_apart: bool = False,
         turns: Sequence[Turn] = (),
-        is_closed_form: bool = False,
-        first: Allocation | None = None,
     ) -> None:
         self.clock = Clock()
         self.log = Log()
@@ -143,31 +121,12 @@ class World:
         self._queues = {
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
         }
-        self._air = Air(self.clock, cell, access, self.log.grants)
+        self._air = Air(self.clock, decisions.cell, decisions.access, self.log.grants)
         self._make_executor = executor
         self._executor: Executor | None = None
         self._watch = watch
         self._round = 1
-        self._local_steps = local_steps
-        self._round_began_ns = 0
-        self.decisions = Decisions(
-            clients=clients,
-            main_server=main_server,
-            cell=cell,
-            access=access,
-            max_tx_power_w=max_tx_power_w,
-            allocator=allocator,
-            lesson=lesson,
-            amounts=amounts,
-            cut_layers=cut_layers,
-            client_cut_layers=client_cut_layers,
-            may_cut_apart=may_cut_apart,
-            sparsity=sparsity,
-            local_steps=local_steps,
-            links=links,
-            is_closed_form=is_closed_form,
-            first=first,
-        )
+        self.decisions = decisions
         for turn in turns:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
         self._measured: list[tuple[int, Moment, str, str, Output]] = []
@@ -228,7 +187,19 @@ class World:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
         self.decisions.change(turn.cell, turn.access, turn.max_tx_power_w, turn.allocator)
         self._air.change(turn.cell, turn.access)
-        self._put_in_force(self.decide(self._round))
+        self._ask(self._round)
+
+    def _ask(self, round_: int) -> None:
+        """Put a decision in force, or, while reports are waited for, equal shares under which they travel."""
+        if self.decisions.is_waiting:
+            for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
+                self._air.grant(link, dict(enumerate(grants)), round_)
+        else:
+            self._put_in_force(self.decide(round_))
+
+    def decide_on_reports(self, round_: int) -> None:
+        """Ask the allocator what it waited to decide, now that reports have arrived."""
+        self._ask(round_)
 
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits."""
@@ -238,32 +209,21 @@ class World:
         """Return the snapshot an allocator sees."""
         return self.decisions.state(self.clock.now, round_)
 
-    def start_round(
-        self,
-        round_: int,
-        energies: Sequence[Floats] | None = None,
-        taking_part: Sequence[int] | None = None,
-    ) -> None:
+    def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
         """Ask the allocator again where it is to be asked at the beginning of a round.
 
         Parameters
         ----------
         round_
             Which round begins; they count from 1.
-        energies
-            For each client what it would lose by leaving a rank pair out, shape
-            (num_pairs,), where that is known.
         taking_part
             Clients of this round, ascending; all without it.
         """
-        absent = set(range(self.num_clients)).difference(
-            range(self.num_clients) if taking_part is None else taking_part
-        )
-        last_round_s = None if round_ == 1 else (self.clock.now - self._round_began_ns) / NS_PER_S
-        self._round_began_ns = self.clock.now
-        self.decisions.learn(last_round_s, None if energies is None else tuple(energies), absent)
+        everybody = range(self.num_clients)
+        absent = set(everybody).difference(everybody if taking_part is None else taking_part)
+        self.decisions.start_round(self.clock.now, round_, absent)
         if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
-            self._put_in_force(self.decide(round_))
+            self._ask(round_)
 
     @property
     def computes(self) -> bool:
@@ -345,7 +305,7 @@ class World:
         """Return when and whose an optimiser's step is, from what the work is told; None of other works."""
         if "step" not in work.settings:
             return None
-        round_, local_step = divmod(work.settings["step"], self._local_steps)
+        round_, local_step = divmod(work.settings["step"], self.decisions.terms.local_steps)
         batches = (one.work.settings["batch"] for one in work.inputs if "batch" in one.work.settings)
         rows = {row for batch in batches for row in batch["rows"]}
         shares = zip(self.client_names, self.lesson.shares, strict=True)
@@ -421,13 +381,17 @@ class World:
         self, link: str, client: int, name: str, moment: Moment, bits: int, work: Work, after: Sequence[int]
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns the number of the span."""
-        is_counted = self.is_counted(link)
+        is_counted, is_up = self.is_counted(link), link.endswith("uplink")
+        if is_up:
+            self.decisions.sends(client)
         if is_counted:
             airtime: Airtime = yield from self._air.send(link, client, bits)
         else:
             airtime = Airtime(self.clock.now, self.clock.now, self.clock.now, 0.0, None)
         ends = (self.client_names[client], _SERVERS[link])
-        actor, peer = ends if link.endswith("uplink") else ends[::-1]
+        actor, peer = ends if is_up else ends[::-1]
+        if is_up:
+            self.decisions.sent(client, bits, airtime.end_ns - airtime.start_ns, airtime.energy_j)
         span = self.log.spans.add(
             after if airtime.after_span is None else (*after, airtime.after_span),
             "transfer",

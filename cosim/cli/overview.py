@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+from cosim.control import stages
 from cosim.control.allocators.keeping import KeepRatios
 from cosim.learning.aggregator import Aggregator
-from cosim.learning.executor import TimingOnly
 from cosim.learning.payload import payloads
 from cosim.radio.settings import DownlinkSettings
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
-from cosim.world import World
 
 
 def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
@@ -33,7 +32,7 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     yield from _air(scenario)
     yield (
         f"  scheme     {scheme.kind}: {scheme.num_rounds} rounds of {scheme.local_steps} local step(s), "
-        f"{count(num_spans(prepared))} spans; allocator {scenario.allocator.kind}"
+        f"{_spans(prepared)}allocator {scenario.allocator.kind}"
     )
     if "federated_uplink" in scheme.links:
         yield f"  averaging  {_averaging(scheme.averaging)}"
@@ -46,6 +45,12 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
         yield f"  note       {line}"
     for line in warnings(scenario):
         yield f"  warning    {line}"
+
+
+def _spans(prepared: Prepared) -> str:
+    """Tell how many spans a run has, where that is known."""
+    found = num_spans(prepared)
+    return "" if found is None else f"{count(found)} spans; "
 
 
 def _cut(scenario: Scenario) -> str:
@@ -81,10 +86,10 @@ def _averaging(aggregator: Aggregator) -> str:
 
 def _limit(prepared: Prepared) -> Iterator[str]:
     """Tell the limit on latency, where there is one, and what rounds would take without."""
-    allocator, world = prepared.scenario.allocator, prepared.world(lambda _rank: TimingOnly())
+    allocator = prepared.scenario.allocator
     if not isinstance(allocator, KeepRatios):
         return
-    empty_s, dense_s = allocator.span_s(world.state(round_=1))
+    empty_s, dense_s = allocator.span_s(prepared.decisions().state(0, round_=1))
     yield (
         f"  limit      {duration(allocator.latency_limit_s * NS_PER_S)} a round; before fading, one takes "
         f"{duration(dense_s * NS_PER_S)} if all is sent and {duration(empty_s * NS_PER_S)} if nothing is"
@@ -93,10 +98,10 @@ def _limit(prepared: Prepared) -> Iterator[str]:
 
 def _decision(prepared: Prepared) -> Iterator[str]:
     """Tell what the allocator chooses first, and how long a round lasts with that."""
-    world: World = prepared.world(lambda _rank: TimingOnly())
-    allocation = world.decide(round_=1)
-    world.decisions.put_in_force(allocation, time_ns=0, round_=1)
-    predicted_s = world.decisions.predicted_round_s()
+    decisions = prepared.decisions()
+    allocation = decisions.decide(0, round_=1)
+    decisions.put_in_force(allocation, time_ns=0, round_=1)
+    predicted_s = decisions.predicted_round_s()
     if predicted_s is None:
         return
     cut = f"cut after block {allocation.cut_layer}"
@@ -122,22 +127,15 @@ def warnings(scenario: Scenario) -> list[str]:
     return [f"{line}." for line in told if line is not None]
 
 
-def num_spans(prepared: Prepared) -> int:
-    """Return how many spans a run has.
+def num_spans(prepared: Prepared) -> int | None:
+    """Return how many spans a run has, by the stages of its rounds; None where the scheme says none.
 
-    Found by playing a round of one local step and a round of two, without
-    values. Exact for schemes whose rounds are alike.
+    Exact for schemes whose rounds are alike.
     """
-    one, two = (_spans_of_a_round(prepared, local_steps) for local_steps in (1, 2))
-    scheme = prepared.scenario.scheme
-    return scheme.num_rounds * (one + (two - one) * (scheme.local_steps - 1))
-
-
-def _spans_of_a_round(prepared: Prepared, local_steps: int) -> int:
-    scheme = prepared.scenario.scheme.model_copy(update={"num_rounds": 1, "local_steps": local_steps})
-    world: World = prepared.world(lambda _rank: TimingOnly())
-    world.play(scheme.run(world))
-    return len(world.log.spans)
+    scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
+    reports = prepared.scenario.allocator.reports
+    round_ = scheme.phases(prepared.lesson, 1, decision.setting, reports)
+    return scheme.num_rounds * stages.num_spans(round_) if round_ else None
 
 
 def _range(prepared: Prepared) -> str:

@@ -1,14 +1,12 @@
 """The delay of a round in closed form: what the event clock will measure while the air holds still.
 
-A round of split federated training is, for each of its local steps, a barrier
-behind all forward passes and uploads, the main server's work, and a barrier
-behind all downloads and backward passes; then one barrier behind all adapter
-uploads. Links whose airtime is free are absent and take no time.
+A walk over the stages of a round. Links whose airtime is free take no time.
 
 Source
 ------
-FedsLLM, arXiv 2504.14667, delay model; method card 1, sections 5 and 6. The
-downlinks are ours: the paper leaves them out.
+For the rounds of ``split_federated`` it is the delay model of FedsLLM, arXiv
+2504.14667; method card 1, sections 5 and 6. The downlinks are ours: the paper
+leaves them out.
 """
 
 from collections.abc import Mapping
@@ -17,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.control.decision import Allocation
-from cosim.control.loads import Cut, loads
+from cosim.control.stages import CLIENT, MAIN_SERVER, Compute, Duration, Round, Stage, lasts
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
 from cosim.radio.rate.shannon import Shannon
-from cosim.units import Floats, Ints, db_to_linear
+from cosim.units import Floats, Ints, db_to_linear, drain_ns
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,34 +79,20 @@ class Phase:
         return self.compute_s + airtime_s(self.bits, rates_bit_per_s)
 
 
-@dataclass(frozen=True, eq=False)
-class Delays:
-    """What one round is made of, s; arrays have one entry per client."""
+@dataclass(frozen=True)
+class Forecast:
+    """How long a round lasts while the air holds still.
 
-    client_forward_s: Floats
-    activation_upload_s: Floats
-    server_s: float
-    gradient_download_s: Floats
-    client_backward_s: Floats
-    adapter_upload_s: Floats
-    adapter_download_s: Floats
-    local_steps: int
+    Attributes
+    ----------
+    round_ns
+        What the clock will measure, each span rounded up to the nanosecond by itself; None if never.
+    round_s
+        The same in floats, not rounded; infinite if never.
+    """
 
-    @property
-    def local_step_s(self) -> float:
-        """One split step, s."""
-        before = float((self.client_forward_s + self.activation_upload_s).max())
-        return before + self.server_s + float((self.gradient_download_s + self.client_backward_s).max())
-
-    @property
-    def round_s(self) -> float:
-        """One round, s."""
-        adapters = float(self.adapter_upload_s.max()) + float(self.adapter_download_s.max())
-        return self.local_steps * self.local_step_s + adapters
-
-    def total_s(self, rounds: float) -> float:
-        """Return what this many rounds take, s."""
-        return rounds * self.round_s
+    round_ns: int | None
+    round_s: float
 
 
 def airtime_s(bits: Floats, rates_bit_per_s: Floats) -> Floats:
@@ -148,43 +132,77 @@ def link_rates(link: LinkState, grants: tuple[Grant, ...]) -> Floats:
     return rates
 
 
-def predict(state: CellState, allocation: Allocation) -> Delays:
-    """Return the delays of a round under an allocation, for any allocator and rate model.
+def predict(state: CellState, allocation: Allocation) -> Forecast:
+    """Return how long a round lasts under an allocation, for any allocator and rate model.
 
     Every client is taken to have its grant for itself: grants that take turns
     on a subchannel, or are lent while their owner is silent, are not foreseen.
     """
     rates = {name: link_rates(link, allocation.grants[name]) for name, link in state.links.items()}
-    return delays_at_rates(state, allocation.cut, allocation.lora_rank, rates)
+    round_ = state.phases(allocation.setting)
+    try:
+        round_ns = int(lasts(round_, durations_ns(state, rates)))
+    except ValueError:  # a rate of zero
+        round_ns = None
+    return Forecast(round_ns, lasts_s(round_, state, rates))
 
 
-def delays_at_rates(
-    state: CellState, cut: Cut, lora_rank: int, rates_bit_per_s: Mapping[str, Floats]
-) -> Delays:
-    """Return the delays of a round at given rates; a link without rates is free.
+def lasts_s(round_: Round, state: CellState, rates_bit_per_s: Mapping[str, Floats]) -> float:
+    """Return how long a round lasts at given rates, s."""
+    return float(lasts(round_, durations_s(state, rates_bit_per_s)))
+
+
+def durations_s(state: CellState, rates_bit_per_s: Mapping[str, Floats]) -> Duration:
+    """Return what says how long each stage lasts at given rates, s; a link without rates is free.
 
     Parameters
     ----------
-    cut
-        Blocks kept on every client, or on each.
     rates_bit_per_s
         For each link that counts, each client's rate, bit/s, shape (num_clients,).
     """
-    load = loads(state, cut, lora_rank)
-    speeds = np.asarray(state.client_flop_per_s, dtype=float)
 
-    def air(link: str, bits: Floats) -> Floats:
-        if link not in rates_bit_per_s:
-            return np.zeros(state.num_clients)
-        return airtime_s(bits, rates_bit_per_s[link])
+    def duration(stage: Stage, client: int | None) -> float:
+        if isinstance(stage, Compute):
+            return stage.count * stage.flop / speed_of(state, stage.actor, client) if stage.flop else 0.0
+        rates = rates_bit_per_s.get(stage.link)
+        if rates is None or not stage.bits:
+            return 0.0
+        return float(stage.bits / rates[client]) if rates[client] > 0.0 else float("inf")
 
-    return Delays(
-        client_forward_s=load.forward_flop / speeds,
-        activation_upload_s=air("main_uplink", load.activation_bits),
-        server_s=load.server_flop / state.main_server_flop_per_s,
-        gradient_download_s=air("main_downlink", load.gradient_bits),
-        client_backward_s=load.backward_flop / speeds,
-        adapter_upload_s=air("federated_uplink", load.adapter_bits),
-        adapter_download_s=air("federated_downlink", load.returned_bits),
-        local_steps=state.local_steps,
+    return duration
+
+
+def durations_ns(state: CellState, rates_bit_per_s: Mapping[str, Floats]) -> Duration:
+    """Return what says how many nanoseconds the clock counts for each stage; arguments as for seconds.
+
+    Raises
+    ------
+    ValueError
+        When asked for a stage that never ends.
+    """
+
+    def duration(stage: Stage, client: int | None) -> int:
+        if isinstance(stage, Compute):
+            speed = speed_of(state, stage.actor, client) if stage.flop else 1.0
+            return stage.count * drain_ns(stage.flop, speed)
+        rates = rates_bit_per_s.get(stage.link)
+        return 0 if rates is None or not stage.bits else drain_ns(stage.bits, float(rates[client]))
+
+    return duration
+
+
+def speed_of(state: CellState, actor: str, client: int | None) -> float:
+    """Return the speed of who computes a stage, FLOP/s.
+
+    Raises
+    ------
+    AllocationError
+        If nobody says it.
+    """
+    if actor == CLIENT and client is not None:
+        return float(state.client_flop_per_s[client])
+    if actor == MAIN_SERVER:
+        return state.main_server_flop_per_s
+    raise AllocationError(
+        f"nobody says how fast the {actor} is; give work to clients or to the {MAIN_SERVER}."
     )

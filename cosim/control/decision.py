@@ -1,10 +1,12 @@
 """A decision, and the limits it must keep."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Setting, Value
+from cosim.control.stages import served
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
@@ -56,8 +58,8 @@ class Allocation:
     client_cut_layers
         Blocks kept on each client where they differ, ``cut_layer`` being the fewest; None where all
         keep as many.
-    keep_ratios
-        Share of its adapter's bits each client may send this round; None to send it whole.
+    knobs
+        Values of knobs that a part declares, by name: one, or one for each client.
     memory
         Numbers the allocator is to be reminded of when it is asked next; recorded.
     figures
@@ -69,9 +71,20 @@ class Allocation:
     lora_rank: int
     plan: Plan | None = None
     client_cut_layers: tuple[int, ...] | None = None
-    keep_ratios: tuple[float, ...] | None = None
+    knobs: Mapping[str, Value] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def setting(self) -> Setting:
+        """What it sets beside the grants."""
+        return Setting(self.cut, self.lora_rank, self.knobs)
+
+    @property
+    def keep_ratios(self) -> tuple[float, ...] | None:
+        """Share of its adapter's bits each client may send this round; None to send it whole."""
+        value = self.knobs.get(KEEP_RATIO.name)
+        return value if isinstance(value, tuple) else None
 
     @property
     def cut(self) -> int | tuple[int, ...]:
@@ -101,12 +114,20 @@ class Allocation:
             _check_cuts(self.client_cut_layers, self.cut_layer, state)
         if self.lora_rank < 1:
             raise AllocationError(f"the LoRA rank {self.lora_rank} was chosen; it must be at least 1.")
-        if self.keep_ratios is not None:
-            _check_ratios(self.keep_ratios, state)
+        _check_knobs(self.knobs, state)
         for name, link in state.links.items():
             if name not in self.grants:
                 raise AllocationError(f"nothing is granted on {name}, whose airtime counts.")
-            _check_link(link, self.grants[name], shares_in_time)
+            _check_link(link, self.grants[name], shares_in_time, self._served(name, state))
+
+    def _served(self, link: str, state: CellState) -> Collection[int]:
+        """Return the clients that need something of a link: all, unless it says who takes part."""
+        if PARTICIPATION.name not in self.knobs:
+            return range(state.num_clients)
+        round_ = state.phases(self.setting)
+        if not round_:
+            return [client for client in range(state.num_clients) if self.setting.takes_part(client)]
+        return served(round_, link)
 
 
 def _check_cuts(cuts: tuple[int, ...], fewest: int, state: CellState) -> None:
@@ -130,27 +151,44 @@ def _check_cuts(cuts: tuple[int, ...], fewest: int, state: CellState) -> None:
             )
 
 
-def _check_ratios(keep_ratios: tuple[float, ...], state: CellState) -> None:
-    if len(keep_ratios) != state.num_clients:
-        raise AllocationError(
-            f"{len(keep_ratios)} keep ratios are given for {state.num_clients} clients; give one for each."
-        )
-    for client, ratio in enumerate(keep_ratios):
-        if not 0.0 <= ratio <= 1.0:
-            raise AllocationError(f"client {client} is told the keep ratio {ratio:g}; it must be 0 to 1.")
-    if state.sparsity is None:
+def _check_knobs(knobs: Mapping[str, Value], state: CellState) -> None:
+    declared = {knob.name: knob for knob in state.knobs}
+    for name, value in knobs.items():
+        if name not in declared:
+            known = f"declared are {', '.join(sorted(declared))}" if declared else "none is declared"
+            raise AllocationError(
+                f"the knob {name!r} is set, and nobody reads it: {known}; take a scheme that reads it, or an "
+                "allocator that leaves it alone."
+            )
+        declared[name].check(value, state.num_clients)
+    if KEEP_RATIO.name in knobs and state.sparsity is None:
         raise AllocationError(
             "keep ratios are given and adapters are not sent by them; take the scheme 'federated' with a "
             "codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
         )
+    chosen, weights = knobs.get(PARTICIPATION.name), knobs.get(WEIGHT.name)
+    takes_part = (state.weights > 0.0) & (True if chosen is None else np.asarray(chosen) > 0.0)
+    if not takes_part.any():
+        raise AllocationError(
+            "nobody is chosen who could take part in the round; choose one client at least."
+        )
+    if weights is not None and not abs(float(np.asarray(weights)[takes_part].sum()) - 1.0) < 1e-9:
+        raise AllocationError(
+            f"the weights of those who take part add up to {float(np.asarray(weights)[takes_part].sum()):g}; "
+            "give weights that add up to 1."
+        )
 
 
-def _check_link(link: LinkState, grants: tuple[Grant, ...], shares_in_time: bool) -> None:
+def _check_link(
+    link: LinkState, grants: tuple[Grant, ...], shares_in_time: bool, served: Collection[int]
+) -> None:
     if len(grants) != link.num_clients:
         raise AllocationError(f"{link.name}: {len(grants)} grants are given for {link.num_clients} clients.")
     owners = np.full(link.num_subchannels, -1)
     for client, grant in enumerate(grants):
         if len(grant.subchannels) == 0:
+            if client not in served:
+                continue
             raise AllocationError(
                 f"{link.name}: client {client} has no subchannel; {link.num_clients} clients share "
                 f"{link.num_subchannels} subchannels; an allocator that shares in time, such as 'in_turn', "

@@ -1,25 +1,81 @@
 """When the allocator is asked, what it is shown, and what it said."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator, GainChange
+from cosim.control.allocators.equal import equal_shares
+from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation, Plan
 from cosim.control.foresight import foresee, with_bound
-from cosim.control.state import Amounts, CellState, LinkState, Sparsity
+from cosim.control.knobs import Knob, Setting
+from cosim.control.reports import REPORT, REPORT_BITS, Outcome, Report, Reported
+from cosim.control.stages import Round, after, is_closed
+from cosim.control.state import CellState, LinkState, Sparsity
 from cosim.errors import AllocationError
-from cosim.learning.lesson import Lesson
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.cell import Cell
+from cosim.radio.grant import Grant
 from cosim.radio.settings import LINKS, DownlinkSettings
 from cosim.rng import stream
-from cosim.units import Floats
+from cosim.units import NS_PER_S, Floats
+
+Phases = Callable[[int, Setting, tuple[Report, ...]], Round]
+"""The stages of a round under a setting, with the reports that somebody wants."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What decisions are about, as scheme and task say it; plain numbers and functions of them.
+
+    Attributes
+    ----------
+    phases
+        The stages of a round; empty where the scheme says none.
+    sparsity
+        ``sparsity(lora_rank, round)``: what may be left out of the adapters, None if nothing.
+    knobs, reportable
+        What decisions may set, and what clients can report.
+    links
+        The links that are sent over.
+    cut_layer, lora_rank
+        What the scenario asks for.
+    cut_layers
+        Cut layers the scheme can take, ascending.
+    local_steps
+        Mini-batches of each client in a round.
+    weights
+        Each client's share in the data.
+    client_cut_layers
+        Cut layers of the clients where they are given and differ.
+    may_cut_apart
+        Whether the scheme lets them differ.
+    is_closed_form
+        Whether rounds last as their stages say while the air holds still.
+    model_hash, data_hash
+        What is trained.
+    """
+
+    phases: Phases
+    sparsity: Callable[[int, int], Sparsity | None]
+    links: Collection[str]
+    cut_layer: int
+    lora_rank: int
+    cut_layers: tuple[int, ...]
+    local_steps: int
+    weights: tuple[float, ...]
+    knobs: tuple[Knob, ...] = ()
+    reportable: frozenset[str] = frozenset()
+    client_cut_layers: tuple[int, ...] | None = None
+    may_cut_apart: bool = False
+    is_closed_form: bool = False
+    model_hash: str = ""
+    data_hash: str = ""
 
 
 class Decisions:
@@ -35,24 +91,8 @@ class Decisions:
         Power limit of each client, W.
     allocator
         Decides who gets what.
-    lesson
-        What is learned.
-    amounts
-        ``amounts(lesson, cut_layer, lora_rank)``: what the scheme sends and computes.
-    cut_layers
-        Cut layers the scheme can take, ascending.
-    client_cut_layers
-        Cut layers of the clients where they are given and differ.
-    may_cut_apart
-        Whether the scheme lets them differ.
-    sparsity
-        ``sparsity(lesson, lora_rank, round)``: what may be left out of the adapters, None if nothing.
-    local_steps
-        Mini-batches of each client in a round.
-    links
-        The links that are sent over.
-    is_closed_form
-        Whether rounds last as :mod:`cosim.control.closed_form` says while the air holds still.
+    terms
+        What it decides about.
     first
         The first decision, where it is known already.
 
@@ -71,49 +111,71 @@ class Decisions:
         access: Access,
         max_tx_power_w: Sequence[float],
         allocator: Allocator,
-        lesson: Lesson,
-        amounts: Callable[[Lesson, int, int], Amounts],
-        cut_layers: tuple[int, ...],
-        sparsity: Callable[[Lesson, int, int], Sparsity | None],
-        local_steps: int,
-        links: Collection[str],
-        client_cut_layers: tuple[int, ...] | None = None,
-        may_cut_apart: bool = False,
-        is_closed_form: bool = False,
+        terms: Terms,
         first: Allocation | None = None,
     ) -> None:
         self.current: Allocation | None = None
+        self.terms = terms
         self._clients = clients
         self._main_server = main_server
-        self._lesson = lesson
-        self._amounts = partial(amounts, lesson)
-        self._cut_layers = cut_layers
-        self._client_cut_layers = client_cut_layers
-        self._may_cut_apart = may_cut_apart
-        self._sparsity = partial(sparsity, lesson)
-        self._local_steps = local_steps
-        self._links = links
-        self._is_closed_form = is_closed_form
         self._first = first
         self._begun: tuple[CellState, Allocation, Allocator] | None = None
         self._seen: CellState | None = None
-        self._energies: tuple[Floats, ...] | None = None
         self._absent: Collection[int] = ()
         self._last_round_s: float | None = None
+        self._began_ns = 0
+        self._reported: Reported = {}
+        self._has_reported = False
+        self._under_way = [0] * len(clients)
+        self._outcomes = [Outcome()] * len(clients)
         self.change(cell, access, max_tx_power_w, allocator)
 
     def change(
         self, cell: Cell, access: Access, max_tx_power_w: Sequence[float], allocator: Allocator
     ) -> None:
-        """Let another air, or another allocator, hold from the next decision on."""
-        self.cell, self._access, self._allocator = cell, access, allocator
-        self._max_tx_power_w = np.array(max_tx_power_w)
+        """Let another air, or another allocator, hold from the next decision on.
 
-    def learn(
-        self, last_round_s: float | None, energies: tuple[Floats, ...] | None, absent: Collection[int]
-    ) -> None:
-        """Take in, at the beginning of a round, what decisions are to know of it and the last one."""
-        self._last_round_s, self._energies, self._absent = last_round_s, energies, absent
+        Raises
+        ------
+        AllocationError
+            If the allocator wants to know what no client can report.
+        """
+        self.cell, self.access, self._allocator = cell, access, allocator
+        self._max_tx_power_w = np.array(max_tx_power_w)
+        missing = [one.name for one in allocator.reports if one.name not in self.terms.reportable]
+        if missing:
+            known = ", ".join(sorted(self.terms.reportable)) or "nothing"
+            raise AllocationError(
+                f"allocator.kind: {allocator.kind!r} wants {missing[0]!r} reported, and clients of the "
+                f"scheme report {known}; take the scheme 'federated', or an allocator such as 'equal'."
+            )
+
+    def start_round(self, time_ns: int, round_: int, absent: Collection[int]) -> None:
+        """Take in, at the beginning of a round, who is absent from it and how long the last one was."""
+        self._last_round_s = None if round_ == 1 else (time_ns - self._began_ns) / NS_PER_S
+        self._began_ns, self._absent, self._has_reported = time_ns, absent, False
+
+    def hear(self, reported: Mapping[str, Mapping[int, Any]], *, is_awaited: bool) -> None:
+        """Take in what clients reported, when it has arrived; what is awaited opens the round's decision."""
+        everybody = range(len(self._clients))
+        heard = {name: tuple(of.get(client) for client in everybody) for name, of in reported.items()}
+        self._reported = {**self._reported, **heard}
+        self._has_reported = self._has_reported or is_awaited
+
+    def sends(self, client: int) -> None:
+        """Take in that a client begins to send."""
+        self._under_way[client] += 1
+
+    def sent(self, client: int, bits: int, airtime_ns: int, energy_j: float) -> None:
+        """Take in what came of it."""
+        self._under_way[client] -= 1
+        so_far = self._outcomes[client]
+        self._outcomes[client] = replace(
+            so_far,
+            airtime_s=so_far.airtime_s + airtime_ns / NS_PER_S,
+            bits=so_far.bits + bits,
+            energy_j=so_far.energy_j + energy_j,
+        )
 
     def decide(self, time_ns: int, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits.
@@ -145,11 +207,44 @@ class Decisions:
             self._begun = (self._seen, allocation, self._allocator)
         self.current = allocation
         self._last_round_s = None
+        self._outcomes = [Outcome()] * len(self._clients)
 
     @property
     def follows_rounds(self) -> bool:
-        """Whether the allocator is asked at the beginning of every round, the first included."""
-        return self._allocator.sets_keep_ratios
+        """Whether the allocator is asked in every round, the first included."""
+        return self._allocator.sets_keep_ratios or self._allocator.awaits_reports
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """What clients are to report once they have trained."""
+        return self._allocator.reports
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the decision about this round waits for reports that have not arrived."""
+        return self._allocator.awaits_reports and not self._has_reported
+
+    def shares_while_waiting(self, time_ns: int) -> dict[str, tuple[Grant, ...]]:
+        """Return the grants under which reports travel: equal shares of every link.
+
+        The last decision will not do, as it may have left a client that had nothing
+        worth sending with next to no band.
+        """
+        found = {}
+        for name in filter(self._is_allocated, LINKS):
+            link = self._link_state(name, time_ns)
+            whole = np.arange(link.num_subchannels)
+            in_turn = tuple(Grant.spread(whole, power) for power in link.max_tx_power_w.tolist())
+            found[name] = equal_shares(link) if link.num_clients <= link.num_subchannels else in_turn
+        return found
+
+    def takes_part(self, client: int) -> bool:
+        """Return whether the decision in force lets a client take part."""
+        return self.current is None or self.current.setting.takes_part(client)
+
+    def knob(self, name: str, client: int, default: float) -> float:
+        """Return a client's value of a knob under the decision in force."""
+        return default if self.current is None else self.current.setting.of(name, client, default)
 
     def is_due(self, time_ns: int) -> bool:
         """Return whether the allocator is to be asked again at the beginning of a round."""
@@ -170,6 +265,8 @@ class Decisions:
         for name, link in self._seen.links.items():
             now = self.cell.gain_at(name, time_ns)
             for client, grant in enumerate(self.current.grants[name]):
+                if len(grant.subchannels) == 0:
+                    continue
                 heard = grant.subchannels if grant.bandwidths_hz is None else slice(None)
                 means = now[client, heard].mean(), link.gains[client, heard].mean()
                 largest = max(largest, abs(10.0 * float(np.log10(means[0] / means[1]))))
@@ -181,9 +278,9 @@ class Decisions:
         None where the closed form does not hold: subchannels are shared in
         time or lent, or the scheme has no such rounds.
         """
-        if self._seen is None or self.current is None or not self._is_foreseen:
+        if self._seen is None or self.current is None or not self._is_foreseen(self._seen, self.current):
             return None
-        return foresee(self._seen, self.current).round_s
+        return _clocked_s(self._seen, self.current)
 
     def plan(self) -> dict[str, Any] | None:
         """Return what was to be expected of the first decision, as plain numbers for a manifest.
@@ -191,7 +288,7 @@ class Decisions:
         Seconds, for the air as it was at the beginning. ``lower_bound_s`` and
         ``gap_to_bound`` are None where there is no bound, and ``no_bound`` says why.
         """
-        if self._begun is None or not self._is_foreseen:
+        if self._begun is None or not self._is_foreseen(*self._begun[:2]):
             return None
         state, allocation, allocator = self._begun
         plan, why_not = foresee(state, allocation), None
@@ -199,27 +296,23 @@ class Decisions:
             plan = with_bound(state, allocation, plan, allocator)
         except AllocationError as fault:
             why_not = str(fault)
-        return {**_as_entries(plan), "no_bound": why_not}
+        return {**_as_entries(plan, _clocked_s(state, allocation)), "no_bound": why_not}
 
-    @property
-    def needs_energies(self) -> bool:
-        """Whether the allocator is to know what each client would lose by leaving something out."""
-        return self._allocator.needs_energies
-
-    @property
-    def _is_foreseen(self) -> bool:
+    def _is_foreseen(self, state: CellState, allocation: Allocation) -> bool:
+        allocator = self._allocator
         return (
-            self._is_closed_form
-            and not self._allocator.shares_in_time
-            and isinstance(self._access, Orthogonal)
+            self.terms.is_closed_form
+            and not (allocator.shares_in_time or allocator.sets_keep_ratios or allocator.awaits_reports)
+            and isinstance(self.access, Orthogonal)
+            and is_closed(state.phases(allocation.setting))
         )
 
     def state(self, time_ns: int, round_: int) -> CellState:
         """Return the snapshot an allocator sees."""
-        lesson, decided = self._lesson, self.current
-        lora_rank = lesson.lora.rank if decided is None else decided.lora_rank
-        cut_layer, cut_layers = lesson.model.cut_layer, self._cut_layers
-        client_cut_layers = self._client_cut_layers
+        terms, decided = self.terms, self.current
+        lora_rank = terms.lora_rank if decided is None else decided.lora_rank
+        cut_layer, cut_layers = terms.cut_layer, terms.cut_layers
+        client_cut_layers = terms.client_cut_layers
         if decided is not None:
             cut_layer, cut_layers = decided.cut_layer, (decided.cut_layer,)
             client_cut_layers = decided.client_cut_layers
@@ -227,35 +320,65 @@ class Decisions:
             cut_layer = min(client_cut_layers)
         elif cut_layer not in cut_layers:
             cut_layer = cut_layers[-1]
-        sparsity = self._sparsity(lora_rank, max(round_, 1))
-        if sparsity is not None:
-            sparsity = replace(sparsity, energies=self._energies)
         return CellState(
             time_ns=time_ns,
             round=round_,
             links={name: self._link_state(name, time_ns) for name in LINKS if self._is_allocated(name)},
             client_flop_per_s=np.array([device.flop_per_s for device in self._clients]),
             main_server_flop_per_s=self._main_server.flop_per_s,
-            amounts=self._amounts,
+            phases=self._phases(max(round_, 1)),
             cut_layer=cut_layer,
             cut_layers=cut_layers,
             client_cut_layers=client_cut_layers,
-            may_cut_apart=self._may_cut_apart,
+            may_cut_apart=terms.may_cut_apart,
             lora_rank=lora_rank,
-            local_steps=self._local_steps,
+            local_steps=terms.local_steps,
             weights=self._weights(),
             stream=stream(self.cell.seed, "allocation", round_),
             is_settled=decided is not None,
+            elapsed_s=(time_ns - self._began_ns) / NS_PER_S if self._has_reported else 0.0,
             last_round_s=self._last_round_s,
             memory={} if decided is None or round_ == 1 else decided.memory,
-            sparsity=sparsity,
-            model_hash=lesson.model_hash,
-            data_hash=lesson.tokens.content_key,
+            sparsity=self._sparsity(lora_rank, max(round_, 1)),
+            knobs=terms.knobs,
+            reported=self._reported,
+            outcomes=() if decided is None else self._outcomes_now(),
+            model_hash=terms.model_hash,
+            data_hash=terms.data_hash,
         )
+
+    def _phases(self, round_: int) -> Callable[[Setting], Round]:
+        """Return what gives the stages of a round, or those behind the reports that have arrived."""
+        phases, reports, is_left = self.terms.phases, self._allocator.reports, self._has_reported
+
+        def stages(setting: Setting) -> Round:
+            whole = phases(round_, setting, reports)
+            return after(whole, REPORT) if is_left else whole
+
+        return stages
+
+    def _sparsity(self, lora_rank: int, round_: int) -> Sparsity | None:
+        found = self.terms.sparsity(lora_rank, round_)
+        if found is None:
+            return None
+        if (
+            not self._allocator.reports
+        ):  # room for a report that nobody sends: results of old stay as they were
+            return replace(found, overhead_bits=found.overhead_bits + REPORT_BITS)
+        energies = self._reported.get("energies", (None,))
+        known = next((one for one in energies if one is not None), None)
+        if not self._has_reported or known is None:
+            return found
+        nothing = np.zeros_like(known)
+        return replace(found, energies=tuple(nothing if one is None else one for one in energies))
+
+    def _outcomes_now(self) -> tuple[Outcome, ...]:
+        pairs = zip(self._outcomes, self._under_way, strict=True)
+        return tuple(replace(one, delivered=under_way == 0) for one, under_way in pairs)
 
     def _weights(self) -> Floats:
         """Return the shares in the data of those who take part in this round, adding up to one."""
-        weights = np.array(self._lesson.weights)
+        weights = np.array(self.terms.weights)
         if self._absent:
             weights[list(self._absent)] = 0.0
             weights /= weights.sum()
@@ -267,7 +390,7 @@ class Decisions:
         return settings.counted if isinstance(settings, DownlinkSettings) else True
 
     def _is_allocated(self, link: str) -> bool:
-        return link in self._links and self.is_counted(link)
+        return link in self.terms.links and self.is_counted(link)
 
     def _link_state(self, name: str, time_ns: int) -> LinkState:
         settings = self.cell.radio.link(name)
@@ -289,9 +412,15 @@ class Decisions:
         )
 
 
-def _as_entries(plan: Plan) -> dict[str, Any]:
+def _clocked_s(state: CellState, allocation: Allocation) -> float | None:
+    """Return what the clock will measure of a round, s; None if it never ends."""
+    round_ns = predict(state, allocation).round_ns
+    return None if round_ns is None else round_ns / NS_PER_S
+
+
+def _as_entries(plan: Plan, round_s: float | None) -> dict[str, Any]:
     return {
-        "predicted_round_s": plan.round_s,
+        "predicted_round_s": round_s,
         "rounds_to_target": plan.rounds_to_target,
         "predicted_total_s": plan.total_s,
         "lower_bound_s": plan.lower_bound_s,

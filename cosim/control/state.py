@@ -3,32 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from cosim.control.knobs import Knob, Setting
+from cosim.control.reports import Outcome, Reported
+from cosim.control.stages import Round
 from cosim.radio.rate import RateModel
 from cosim.rng import Stream
 from cosim.units import Floats, Ints
-
-
-@dataclass(frozen=True)
-class Amounts:
-    """What one cut layer and rank make each client compute and send.
-
-    FLOP are those of one local step; the server's are the sum over all
-    clients. Bits are per client: activations and their gradients per local
-    step, the adapter per round.
-    """
-
-    client_forward_flop: int
-    client_backward_flop: int
-    server_flop: int
-    activation_bits: int
-    gradient_bits: int
-    adapter_bits: int
-    adapter_download_bits: int | None = None
-
-    @property
-    def returned_bits(self) -> int:
-        """Bits each client is sent after a round; as many as it sent, where nothing else is said."""
-        return self.adapter_bits if self.adapter_download_bits is None else self.adapter_download_bits
 
 
 @dataclass(frozen=True)
@@ -40,12 +20,12 @@ class Sparsity:
     dense_bits
         The numbers of all rank pairs.
     overhead_bits
-        What goes with them however few they are: which ones they are, and what the allocator is told.
+        What goes with them however few they are, such as which ones they are.
     pair_bits
         Bits of each rank pair, in the codec's order, shape (num_pairs,).
     energies
         For each client what is lost if a pair is not sent, shape (num_pairs,);
-        None where nobody has computed it.
+        None where nobody has reported it.
     """
 
     dense_bits: int
@@ -107,8 +87,9 @@ class CellState:
         The links whose airtime counts, by name.
     client_flop_per_s, main_server_flop_per_s
         Speeds, FLOP/s, shape (num_clients,) and a number.
-    amounts
-        ``amounts(cut_layer, lora_rank)`` gives what travels and is computed.
+    phases
+        ``phases(setting)`` gives the stages of the round, or of what is left of it; empty
+        where the scheme says none.
     cut_layer, lora_rank
         What the scenario asks for; an allocator may choose otherwise among
         ``cut_layers`` and any positive rank.
@@ -126,12 +107,20 @@ class CellState:
         Whether cut layer and rank were decided before and stay as they are.
     stream
         Chance for an allocator that draws, of its own for each decision.
+    elapsed_s
+        How much of the round has passed, s; 0 at its beginning.
     last_round_s
         How long the round before lasted, s; None where none has ended since the last decision.
     memory
         What the allocator's last decision asked to be reminded of.
     sparsity
         What may be left out of the adapters; None where they are sent whole.
+    knobs
+        What a decision may set beside grants, cut and rank.
+    reported
+        The scalars the allocator asked for, as they last arrived.
+    outcomes
+        What came of the last decision, client by client; empty before there is one.
     model_hash, data_hash
         What is trained, to be held against a table of measured rounds; empty
         where nobody says.
@@ -142,7 +131,7 @@ class CellState:
     links: Mapping[str, LinkState]
     client_flop_per_s: Floats
     main_server_flop_per_s: float
-    amounts: Callable[[int, int], Amounts]
+    phases: Callable[[Setting], Round]
     cut_layer: int
     cut_layers: tuple[int, ...]
     lora_rank: int
@@ -152,9 +141,13 @@ class CellState:
     client_cut_layers: tuple[int, ...] | None = None
     may_cut_apart: bool = False
     is_settled: bool = False
+    elapsed_s: float = 0.0
     last_round_s: float | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
     sparsity: Sparsity | None = None
+    knobs: tuple[Knob, ...] = ()
+    reported: Reported = field(default_factory=dict)
+    outcomes: tuple[Outcome, ...] = ()
     model_hash: str = ""
     data_hash: str = ""
 

@@ -1,6 +1,6 @@
 """What the clients and the federated server hold from round to round, described and not computed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 
 from cosim.learning import pair_works
@@ -43,6 +43,7 @@ class Federation:
         start = training.start(part)
         self.adapter = start.adapter
         self.residual: Output | None = None
+        self._weights: dict[int, float] = {}
         self.sides = [start] * training.lesson.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
@@ -71,14 +72,14 @@ class Federation:
             What of it was really sent, where a codec says so.
         """
         if self.aggregator.is_plain and masks is None:
-            work = self.training.mean(uploads)
+            work = self.training.mean(uploads, self.weights(uploads))
         else:
             known = [self.adapter] if self.residual is None else [self.adapter, self.residual]
             marks = [] if masks is None else [masks[client] for client in uploads]
             work = self.training.describe(
                 "aggregate",
                 [*uploads.values(), *marks, *known],
-                weights=self.training.weights(uploads),
+                weights=self.weights(uploads),
                 aggregator=self._told,
                 scaling=self._scaling,
                 round=round_,
@@ -89,6 +90,17 @@ class Federation:
                 self.residual = work.out("residual")
         self.adapter = work.out("adapter")
         return work
+
+    def weigh(self, weights: Mapping[int, float]) -> None:
+        """Let clients weigh this much in averages from now on; by their data where none weighs anything."""
+        self._weights = dict(weights) if any(weight > 0.0 for weight in weights.values()) else {}
+
+    def weights(self, clients: Collection[int]) -> list[float]:
+        """Return the weights of those who sent, adding up to one."""
+        if not self._weights:
+            return self.training.weights(clients)
+        total = sum(self._weights[client] for client in clients)
+        return [self._weights[client] / total for client in clients]
 
     def pair_figures(self, uploads: Mapping[int, Output], before: Output) -> dict[str, Output]:
         """Return by name what is to be known of rank pairs after an average; nothing of personal models.
@@ -102,7 +114,7 @@ class Federation:
         """
         if self.aggregator.is_personal:
             return {}
-        describe, weights = self.training.describe, self.training.weights(uploads)
+        describe, weights = self.training.describe, self.weights(uploads)
         return {
             "coherence": pair_works.coherence(describe, self.adapter),
             "covariance_error": pair_works.covariance_error(describe, before, [*uploads.values()], weights),

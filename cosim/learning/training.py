@@ -253,9 +253,10 @@ class Training:
         gradients = [one.server.out("adapter_gradient") for one in exchanges]
         return self._update(server, gradients, [one.client for one in exchanges], step)
 
-    def mean(self, adapters: Mapping[int, Output]) -> Work:
-        """Return the mean of what clients have, by their numbers, weighted by data, factor by factor."""
-        return self.describe("aggregate", list(adapters.values()), weights=self.weights(adapters))
+    def mean(self, adapters: Mapping[int, Output], weights: Sequence[float] | None = None) -> Work:
+        """Return the mean of what clients have, factor by factor, by their data without weights."""
+        shares = self.weights(adapters) if weights is None else list(weights)
+        return self.describe("aggregate", list(adapters.values()), weights=shares)
 
     def local_round(
         self, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None

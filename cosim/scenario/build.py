@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TypeVar
 
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
+from cosim.control.decisions import Decisions, Terms
 from cosim.errors import CosimError, ScenarioError
 from cosim.learning.executor import Executor
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import bits_are_known, refuse_payloads
+from cosim.learning.payload import refuse_payloads
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
@@ -59,14 +60,48 @@ class Prepared:
         groups = self.scenario.clients
         return [dbm_to_w(group.max_tx_power_dbm) for group in groups for _ in range(group.count)]
 
+    @cached_property
+    def terms(self) -> Terms:
+        """What decisions are about."""
+        scenario, lesson, scheme = self.scenario, self.lesson, self.scenario.scheme
+        cut_layers, client_cut_layers = _cuts(scenario, lesson.shape)
+        return Terms(
+            phases=partial(scheme.phases, lesson),
+            sparsity=partial(scheme.sparsity, lesson),
+            links=scheme.links,
+            cut_layer=scenario.model.cut_layer,
+            lora_rank=scenario.lora.rank,
+            cut_layers=cut_layers,
+            local_steps=scheme.local_steps,
+            weights=lesson.weights,
+            knobs=scheme.knobs(lesson),
+            reportable=scheme.reportable,
+            client_cut_layers=client_cut_layers,
+            may_cut_apart=scheme.may_cut_apart,
+            is_closed_form=scheme.is_closed_form,
+            model_hash=lesson.model_hash,
+            data_hash=lesson.tokens.content_key,
+        )
+
+    def decisions(self) -> Decisions:
+        """Return who takes the decisions of one run, before any is taken."""
+        return Decisions(
+            clients=self.clients,
+            main_server=self.main_server,
+            cell=self.cell,
+            access=self.scenario.radio.access,
+            max_tx_power_w=self.max_tx_power_w,
+            allocator=self.scenario.allocator,
+            terms=self.terms,
+            first=self.allocation,
+        )
+
     def world(
         self,
         executor: Callable[[int], Executor],
         watch: Callable[[Progress], None] = lambda progress: None,
     ) -> World:
         """Return a fresh world at time zero."""
-        scenario = self.scenario
-        cut_layers, client_cut_layers = _cuts(scenario, self.lesson.shape)
         turns = [
             Turn(
                 seconds_to_ns(stage.at_s),
@@ -81,23 +116,11 @@ class Prepared:
             clients=self.clients,
             main_server=self.main_server,
             federated_server=self.federated_server,
-            cell=self.cell,
-            access=scenario.radio.access,
-            max_tx_power_w=self.max_tx_power_w,
-            allocator=scenario.allocator,
+            decisions=self.decisions(),
             lesson=self.lesson,
             executor=executor,
-            amounts=scenario.scheme.amounts,
-            cut_layers=cut_layers,
-            client_cut_layers=client_cut_layers,
-            may_cut_apart=scenario.scheme.may_cut_apart,
-            sparsity=scenario.scheme.sparsity,
-            local_steps=scenario.scheme.local_steps,
-            links=scenario.scheme.links,
             watch=watch,
             turns=turns,
-            is_closed_form=scenario.scheme.is_closed_form and bits_are_known(self.lesson, self.num_blocks),
-            first=self.allocation,
         )
 
 
@@ -307,13 +330,9 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
 
 def _decide(prepared: Prepared, earlier: Allocation | None = None) -> Allocation:
     """Return a decision, held against the limits; cut layer and rank stay those of an earlier one."""
-
-    def nobody(_rank: int) -> Executor:
-        raise AssertionError("a decision computes nothing")
-
-    world = replace(prepared, allocation=None).world(nobody)
-    world.decisions.current = earlier
-    return world.decide(round_=1)
+    decisions = replace(prepared, allocation=None).decisions()
+    decisions.current = earlier
+    return decisions.decide(0, round_=1)
 
 
 def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:

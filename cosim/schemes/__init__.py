@@ -6,11 +6,13 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from cosim.control.state import Amounts, Sparsity
+from cosim.control.knobs import Knob, Setting
+from cosim.control.reports import Report
+from cosim.control.stages import Round
+from cosim.control.state import Sparsity
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
-from cosim.learning.amounts import split_amounts
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
@@ -35,14 +37,28 @@ class Scheme(Part):
     links: ClassVar[frozenset[str]] = frozenset()
     """The links it sends over."""
 
+    reportable: ClassVar[frozenset[str]] = frozenset()
+    """What its clients can report to an allocator."""
+
     num_rounds: int = Field(default=10, gt=0)
     local_steps: int = Field(default=10, gt=0)
     evaluate_every: int = Field(default=1, gt=0)
 
     @property
     def is_closed_form(self) -> bool:
-        """Whether rounds last as :mod:`cosim.control.closed_form` says while the air holds still."""
+        """Whether rounds last as their stages say while the air holds still."""
         return False
+
+    def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
+        """Return what a decision may set beside grants, cut layer and rank."""
+        return ()
+
+    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+        """Return the stages of a round under a setting; nothing where no order of stages can say them.
+
+        Amounts are those of the round where clients and rounds are alike, else the most of any.
+        """
+        return ()
 
     @property
     def averaging(self) -> Aggregator:
@@ -57,19 +73,6 @@ class Scheme(Part):
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return how many blocks can be kept on a client, ascending."""
         return tuple(range(1, shape.num_layers))
-
-    def amounts(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> Amounts:
-        """Return what is sent and computed, as an allocator sees it: of clients that differ, the most."""
-        one = split_amounts(lesson, cut_layer, lora_rank)
-        return Amounts(
-            client_forward_flop=one.client_forward_flop,
-            client_backward_flop=one.client_backward_flop,
-            server_flop=one.server_flop * lesson.num_clients,
-            activation_bits=one.activation_bits,
-            gradient_bits=one.gradient_bits,
-            adapter_bits=one.adapter_bits,
-            adapter_download_bits=one.adapter_download_bits,
-        )
 
     def sparsity(self, lesson: Lesson, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what may be left out of the adapters sent after a round; None where no allocator can say."""

@@ -4,16 +4,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from math import ceil
+from statistics import fmean
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from cosim.control.state import Amounts, Sparsity
+from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Knob, Setting, local_steps_up_to
+from cosim.control.reports import REPORT, Report
+from cosim.control.stages import Round
+from cosim.control.state import Sparsity
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
-from cosim.learning.amounts import download_bits, whole_amounts
+from cosim.learning.amounts import WholeAmounts, download_bits, whole_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codec.pairs import PairCodec
@@ -22,7 +26,7 @@ from cosim.learning.codec.top_k import TopK
 from cosim.learning.codecs import Codecs
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import upload_layout
+from cosim.learning.payload import bits_are_known, upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
@@ -32,8 +36,9 @@ from cosim.learning.work import Output
 from cosim.parts import OneOf
 from cosim.rng import stream
 from cosim.schemes import Scheme, measure_evaluation
-from cosim.schemes.uploads import REPORT_BITS, AdapterUploads
-from cosim.units import Floats
+from cosim.schemes.stages import whole_round
+from cosim.schemes.uploads import AdapterUploads
+from cosim.units import NS_PER_S
 from cosim.world import FEDERATED_SERVER, Moment, World
 
 
@@ -78,6 +83,7 @@ class Federated(Scheme):
 
     kind: Literal["federated"] = "federated"
     links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
+    reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
@@ -101,6 +107,11 @@ class Federated(Scheme):
         return self
 
     @property
+    def is_closed_form(self) -> bool:
+        """Rounds last as their stages say while all take part, or a decision says in each who does."""
+        return self.participation == 1.0 and self.aggregator.is_steady
+
+    @property
     def averaging(self) -> Aggregator:
         """The aggregator."""
         return self.aggregator
@@ -114,18 +125,24 @@ class Federated(Scheme):
         """Return the number of blocks: all of them stay on the client."""
         return (shape.num_layers,)
 
-    def amounts(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> Amounts:
-        """Return what each client computes per mini-batch and sends per round; no server computes."""
-        one = whole_amounts(lesson, lora_rank)
-        return Amounts(
-            client_forward_flop=one.forward_flop,
-            client_backward_flop=one.backward_flop,
-            server_flop=0,
-            activation_bits=0,
-            gradient_bits=0,
-            adapter_bits=one.adapter_bits,
-            adapter_download_bits=one.adapter_download_bits,
-        )
+    def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
+        """Who takes part, with how many of the local steps, what weight, and how much of its adapter."""
+        return (PARTICIPATION, local_steps_up_to(self.local_steps), WEIGHT, KEEP_RATIO)
+
+    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+        """Return the round of those who are drawn and chosen for it."""
+        clients, num_blocks = range(lesson.num_clients), lesson.shape.num_layers
+        one, codec = whole_amounts(lesson, setting.lora_rank), self.adapter_codec
+        drawn = self.taking_part(lesson.seed, lesson.num_clients, round_)
+        each: list[WholeAmounts | None] = [None] * lesson.num_clients
+        for client in filter(setting.takes_part, drawn):
+            each[client] = one
+            if KEEP_RATIO.name in setting.knobs and codec.keeps_ratio:
+                layout = upload_layout(lesson, num_blocks, setting.lora_rank, round_)
+                bits = codec.max_bits(layout, setting.of(KEEP_RATIO.name, client, 1.0))
+                each[client] = replace(one, adapter_bits=bits)
+        steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
+        return whole_round(each, steps, reports, is_bound=not bits_are_known(lesson, num_blocks))
 
     def sparsity(self, lesson: Lesson, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""
@@ -135,8 +152,8 @@ class Federated(Scheme):
         layout = upload_layout(lesson, lesson.shape.num_layers, client_rank, round_)
         if isinstance(codec, PairCodec):
             pair_bits = codec.pair_bits(layout)
-            return Sparsity(int(pair_bits.sum()), codec.overhead_bits(layout) + REPORT_BITS, pair_bits)
-        return Sparsity(layout.dense_bits, REPORT_BITS, np.zeros(0, dtype=np.int64))
+            return Sparsity(int(pair_bits.sum()), codec.overhead_bits(layout), pair_bits)
+        return Sparsity(layout.dense_bits, 0, np.zeros(0, dtype=np.int64))
 
     def why_no_sparsity(self, lesson: Lesson, lora_rank: int) -> str | None:
         """Return what about codec or ranks keeps an allocator from saying how much is left out."""
@@ -187,16 +204,9 @@ class Federated(Scheme):
         play.evaluate(0)
         play.settle(0)
         for round_ in range(1, self.num_rounds + 1):
-            learned = play.learn(round_)
-            energies = None
-            if (
-                world.decisions.needs_energies
-                and world.computes
-                and isinstance(self.adapter_codec, PairCodec)
-            ):
-                learned, energies = play.energies(round_, learned)
-            world.start_round(round_, energies, [one.client for one in learned])
-            yield from play.round(Moment(round_), learned)
+            drawn = self.taking_part(world.lesson.seed, world.num_clients, round_)
+            world.start_round(round_, drawn)
+            yield from play.round(Moment(round_), list(filter(world.decisions.takes_part, drawn)))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             play.settle(round_)
@@ -221,35 +231,23 @@ class _Play:
             world, self.federation, [world.lesson.shape.num_layers] * world.num_clients
         )
         self.ready: Sequence[int] = ()
+        self._began_ns = 0
+        self._delay_s: dict[int, float] = {}
 
-    def learn(self, round_: int) -> list[LocalRound]:
-        """Describe what those who take part learn by themselves."""
-        seed, local_steps = self.world.lesson.seed, self.scheme.local_steps
-        steps = range((round_ - 1) * local_steps, round_ * local_steps)
-        learned = [
-            self.training.local_round(client, self.federation.sides[client], steps, self.scheme.regularizer)
-            for client in self.scheme.taking_part(seed, self.world.num_clients, round_)
-        ]
-        for one in learned:
-            self.federation.sides[one.client] = one.after
-        return learned
-
-    def energies(self, round_: int, learned: Sequence[LocalRound]) -> tuple[list[LocalRound], list[Floats]]:
-        """Compute what the clients learned, for the energies of its rank pairs; returns it as it is kept."""
-        clients = [one.client for one in learned]
-        kept = self.uploads.energies(round_, clients, _losses(learned))
-        return _with_losses(learned, kept), self.uploads.reported
-
-    def round(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
+    def round(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Local steps and upload of those who take part, the average, and its download by everybody."""
-        world, federation = self.world, self.federation
-        senders = [one.client for one in learned]
-        self.uploads.describe(moment.round, senders)
-        if self.uploads.hang_on_values(moment.round):
-            learned = _with_losses(learned, self.uploads.find_bits(moment.round, _losses(learned)))
+        world, federation, self._began_ns = self.world, self.federation, self.world.clock.now
+        learned: Sequence[LocalRound] = [self._learn(client, moment.round) for client in senders]
+        is_awaited = world.decisions.is_waiting
+        if is_awaited:
+            trained = yield from self._report(moment, learned)
+            self._describe(moment, senders)
+            steps = [self.uploads.send(one, moment, trained) for one in senders]
+        else:
+            learned = self._describe(moment, senders, learned)
+            steps = [self._learn_and_upload(moment, one) for one in learned]
         before, average = federation.adapter, self.uploads.average(moment.round)
         figures = self.uploads.mean_figures | federation.pair_figures(self.uploads.received, before)
-        steps = [self._learn_and_upload(moment, one) for one in learned]
         arrived = yield from world.together(steps, "local round of client")
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         for name, figure in figures.items():
@@ -268,9 +266,61 @@ class _Play:
         ]
         self.ready = yield from world.together(downloads, "adapter download of client")
         federation.hand_out(moment.round + 1)
+        if world.decisions.reports and not is_awaited:
+            self._hear(moment.round, learned, is_awaited=False)
+
+    def _learn(self, client: int, round_: int) -> LocalRound:
+        """Describe what a client learns by itself."""
+        scheme, federation = self.scheme, self.federation
+        first = (round_ - 1) * scheme.local_steps
+        count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
+        learned = self.training.local_round(
+            client, federation.sides[client], range(first, first + count), scheme.regularizer
+        )
+        federation.sides[client] = learned.after
+        return learned
+
+    def _describe(
+        self, moment: Moment, senders: Sequence[int], learned: Sequence[LocalRound] = ()
+    ) -> Sequence[LocalRound]:
+        """Describe the uploads; returns what was learned and is not yet measured, as it is kept."""
+        self.federation.weigh({one: self.world.decisions.knob("weight", one, 0.0) for one in senders})
+        self.uploads.describe(moment.round, senders)
+        if not self.uploads.hang_on_values(moment.round):
+            return learned
+        return _with_losses(learned, self.uploads.find_bits(moment.round, _losses(learned)))
+
+    def _report(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
+        """Local steps and reports of all, then the decision that waits for them; returns spans."""
+        steps = [self._learn_locally(moment, one) for one in learned]
+        arrived: list[list[int]] = yield from self.world.together(steps, "local round of client")
+        self._hear(moment.round, learned, is_awaited=True)
+        self.world.decide_on_reports(moment.round)
+        return [span for spans in arrived for span in spans]
+
+    def _hear(self, round_: int, learned: Sequence[LocalRound], *, is_awaited: bool) -> None:
+        """Let the allocator know what has been reported to it."""
+        decisions, wanted = self.world.decisions, {one.name for one in self.world.decisions.reports}
+        senders = [one.client for one in learned]
+        reported: dict[str, dict[int, Any]] = {}
+        if "delay" in wanted:
+            reported["delay"] = {client: self._delay_s[client] for client in senders}
+        if "loss" in wanted and self.world.computes:
+            losses = iter(self.uploads.read(_losses(learned)))
+            reported["loss"] = {one.client: fmean(next(losses) for _ in one.steps) for one in learned}
+        if "energies" in wanted and self.world.computes and isinstance(self.scheme.adapter_codec, PairCodec):
+            values = self.uploads.read(self.uploads.energies(round_, senders))
+            found = (np.asarray(value["energies"]) for value in values)
+            reported["energies"] = dict(zip(senders, found, strict=True))
+        decisions.hear(reported, is_awaited=is_awaited)
 
     def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps, one span each, then its upload; returns that span."""
+        """One client's local steps and reports, then its upload; returns that span."""
+        ready = yield from self._learn_locally(moment, learned)
+        return (yield from self.uploads.send(learned.client, moment, ready))
+
+    def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
+        """One client's local steps, one span each, then what it reports; returns the last span."""
         world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
         for number, step in enumerate(learned.steps, start=1):
@@ -280,7 +330,14 @@ class _Play:
             )
             world.measure(at, name, "train_loss", step.loss)
             ready = [span]
-        return (yield from self.uploads.send(learned.client, moment, ready))
+        self._delay_s[learned.client] = (world.clock.now - self._began_ns) / NS_PER_S
+        bits = sum(report.bits for report in world.decisions.reports)
+        if bits:
+            last = learned.steps[-1].work
+            ready = [
+                (yield from world.send("federated_uplink", learned.client, REPORT, moment, bits, last, ready))
+            ]
+        return ready
 
     def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:
         lesson, lora_rank = self.world.lesson, self.training.lora_rank

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-
-import numpy as np
+from typing import Any
 
 from cosim.kernel.clock import Steps
 from cosim.learning import pair_works
@@ -11,11 +10,7 @@ from cosim.learning.federation import Federation
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
 from cosim.learning.work import Output, Work
-from cosim.units import Floats
 from cosim.world import Moment, World
-
-REPORT_BITS = 64
-"""What a client tells an allocator of its energies: the two numbers of a fitted curve."""
 
 
 class AdapterUploads:
@@ -34,16 +29,12 @@ class AdapterUploads:
     ----------
     sent
         The sendings of this round by client.
-    reported
-        What each client was found to lose without each rank pair, shape
-        (num_pairs,); zeros for clients that were not asked.
     """
 
     def __init__(self, world: World, federation: Federation, num_blocks: Sequence[int]) -> None:
         self.world, self.federation = world, federation
         self.codec = world.lesson.codecs.adapter
         self.sent: dict[int, Transmission] = {}
-        self.reported: list[Floats] = []
         # where factors are sent in turn, what is held back of one waits for its turn
         self._memories: dict[tuple[int, frozenset[Factor]], Output] = {}
         self._found: dict[int, int] = {}
@@ -72,15 +63,11 @@ class AdapterUploads:
             if one.memory is not None:
                 self._memories[client, factors] = one.memory
 
-    def energies(self, round_: int, clients: Iterable[int], others: Sequence[Output]) -> list[Output]:
-        """Find out what these clients would lose without each rank pair; no simulated time passes.
-
-        It is left in :attr:`reported`. Returns ``others``, what else is to be
-        built on, as outputs to go on with, so that nothing is computed twice.
-        """
+    def energies(self, round_: int, clients: Iterable[int]) -> list[Output]:
+        """Return what each of these clients would lose without each rank pair."""
         federation, factors = self.federation, self.federation.aggregator.sent(round_)
-        asked = {
-            client: pair_works.pair_energies(
+        return [
+            pair_works.pair_energies(
                 federation.training.describe,
                 federation.training.told(self.codec),
                 federation.upload(client, round_),
@@ -88,20 +75,19 @@ class AdapterUploads:
                 self._memories.get((client, factors)),
             )
             for client in clients
-        }
-        found: list[Floats] = []
+        ]
+
+    def read(self, outputs: Sequence[Output]) -> list[Any]:
+        """Return values in the middle of a round; no simulated time passes."""
+        found: list[Any] = []
 
         def ask(keep: list[Output]) -> list[Output]:
-            kept, values = self.world.ask(keep, list(asked.values()))
-            found.extend(np.asarray(value["energies"]) for value in values)
+            kept, values = self.world.ask(keep, outputs)
+            found.extend(values)
             return kept
 
-        kept = federation.settle(ask, [*others, *self.held])
-        self.go_on(kept[len(others) :])
-        known = dict(zip(asked, found, strict=True))
-        nothing = np.zeros_like(found[0])
-        self.reported = [known.get(client, nothing) for client in range(self.world.num_clients)]
-        return kept[: len(others)]
+        self.go_on(self.federation.settle(ask, self.held))
+        return found
 
     @property
     def received(self) -> dict[int, Output]:
@@ -112,7 +98,7 @@ class AdapterUploads:
     def mean_figures(self) -> dict[str, Output]:
         """What the senders measured, as the mean by their data."""
         training = self.federation.training
-        weights = training.weights(self.sent)
+        weights = self.federation.weights(self.sent)
         names = () if self.codec.is_transparent else self.codec.figure_names
         return {
             name: pair_works.weighted_mean(
@@ -157,7 +143,7 @@ class AdapterUploads:
         return kept[: len(others)]
 
     def send(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
-        """Upload what was described, and what the allocator was told; returns the number of the span."""
+        """Upload what was described; returns the number of the span."""
         one = self.sent[client]
         for name, figure in one.figures.items():
             self.world.measure(moment, self.world.client_names[client], name, figure)
@@ -166,7 +152,6 @@ class AdapterUploads:
             num_blocks = self._num_blocks[client]
             layout = upload_layout(self.world.lesson, num_blocks, self._rank(client), moment.round)
             bits = self.codec.max_bits(layout, self._ratios[client])
-        bits += REPORT_BITS if self.world.decisions.needs_energies else 0
         return (
             yield from self.world.send(
                 "federated_uplink", client, "adapter_upload", moment, bits, one.work, after

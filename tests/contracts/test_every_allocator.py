@@ -10,6 +10,7 @@ from strategies import random_cell
 from cosim.control.allocators import Allocator
 from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation
+from cosim.control.knobs import KEEP_RATIO
 from cosim.control.state import CellState, Sparsity
 from cosim.parts import family, make
 
@@ -51,7 +52,8 @@ def _state(example: dict, cell: CellState) -> CellState:
     rng = np.random.default_rng(cell.num_clients)
     pair_bits = np.full(24, 32 * 8 * 64)
     energies = tuple(rng.exponential(size=24) for _ in range(cell.num_clients))
-    return replace(cell, sparsity=Sparsity(int(pair_bits.sum()), 88, pair_bits, energies))
+    sparsity = Sparsity(int(pair_bits.sum()), 88, pair_bits, energies)
+    return replace(cell, knobs=(KEEP_RATIO,), sparsity=sparsity)
 
 
 _DECIDED: dict[tuple[str, int], Allocation] = {}

@@ -218,7 +218,7 @@ def test_an_allocator_decides_by_what_each_client_has_learned_this_round(trained
     for at, ratio in ratios.items():
         pairs = round(ratio * 12)
         assert ratio == pytest.approx(pairs / 12)
-        assert 64 + pairs * pair_bits < sent[at] <= 64 + pairs * pair_bits + 13
+        assert pairs * pair_bits < sent[at] <= pairs * pair_bits + 13
 
 
 def test_asking_for_energies_changes_nothing_that_is_learned(trained):

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from cosim.control.decision import Allocation
+from cosim.control.reports import Report
 from cosim.control.state import CellState
 from cosim.parts import Part, Table
 
@@ -43,9 +44,14 @@ class Allocator(Part):
     reallocate: Literal["once", "every_round"] | GainChange = "once"
 
     @property
-    def needs_energies(self) -> bool:
-        """Whether it is to know what each client would lose by leaving something out this round."""
-        return False
+    def reports(self) -> tuple[Report, ...]:
+        """The scalars it wants of each client that takes part; known once they have arrived."""
+        return ()
+
+    @property
+    def awaits_reports(self) -> bool:
+        """Whether it is asked in every round, as soon as what it waits for has arrived from all."""
+        return any(report.is_awaited for report in self.reports)
 
     @property
     def carves_bands(self) -> bool:

@@ -29,6 +29,6 @@ class EqualBandwidth(KeepRatios):
         curves, pairs = curves_of(upload, "generic")
         takes_part = upload.weights > 0.0
         widths = np.where(takes_part, upload.now.bandwidth_hz / max(int(takes_part.sum()), 1), 0.0)
-        deadline_s = self.latency_limit_s - upload.after_s
+        deadline_s = self.latency_limit_s - upload.beside_s
         found = filled(upload.now, curves, widths, deadline_s)
         return self.told(state, upload, pairs, found.bits, deadline_s, bandwidth_hz=widths)

@@ -11,7 +11,7 @@ from cosim.control.allocators.random import Decision, draw_from
 from cosim.control.allocators.searching import decide
 from cosim.control.closed_form import Phase
 from cosim.control.decision import Allocation
-from cosim.control.loads import Cut, layers_of
+from cosim.control.knobs import Cut, layers_of
 from cosim.control.solvers.barriers import Barriers, Solution, rates_of
 from cosim.control.solvers.choices import Choices
 from cosim.control.solvers.greedy import greedy_owners

@@ -9,7 +9,8 @@ from pydantic import Field
 from cosim.control.allocators import Allocator
 from cosim.control.closed_form import normalised_gains, predict
 from cosim.control.decision import Allocation, Plan
-from cosim.control.loads import loads
+from cosim.control.knobs import Setting
+from cosim.control.legs import legs_of
 from cosim.control.solvers.owners import check_enough, grants_of, scaled, spread_powers
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
@@ -56,33 +57,37 @@ class Fedsllm2024(Allocator):
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the rounded shares."""
-        load = loads(state, state.client_cut_layers or state.cut_layer, state.lora_rank)
-        both_ways = (load.forward_flop + load.backward_flop) / state.client_flop_per_s
-        barriers = {
-            "main_uplink": (both_ways, load.activation_bits),
-            "main_downlink": (np.zeros(state.num_clients), load.gradient_bits),
-            "federated_uplink": (np.zeros(state.num_clients), load.adapter_bits),
-            "federated_downlink": (np.zeros(state.num_clients), load.returned_bits),
-        }
+        setting = Setting(state.client_cut_layers or state.cut_layer, state.lora_rank)
+        legs = {leg.name: leg for leg in legs_of(state.phases(setting))}
+        steps = [leg for leg in legs.values() if leg.is_step]
+        if not steps:
+            raise AllocationError(
+                f"{self.kind!r} trades local steps for rounds, and in the rounds of this scheme no step is "
+                "waited for; take the scheme 'split_federated', or an allocator such as 'nested'."
+            )
+        none = np.zeros(state.num_clients)
+        both_ways = sum((leg.flop for leg in steps), none) / state.client_flop_per_s
+        barriers = {name: (both_ways if leg is steps[0] else none, leg.bits) for name, leg in legs.items()}
         grants, times = {}, {}
         for name, link in state.links.items():
-            compute_s, bits = barriers[name]
+            compute_s, bits = barriers.get(name, (none, none))
             widths, times[name] = self._widths(link, compute_s, bits)
             owners = owners_by_width(link, widths)
             powers = scaled(link.max_tx_power_w, link)
             grants[name] = grants_of(owners, spread_powers(owners, powers), link.num_clients)
-        server_s = load.server_flop / state.main_server_flop_per_s
-        step_s = server_s + times.get("main_uplink", float(both_ways.max())) + times.get("main_downlink", 0.0)
-        average_s = times.get("federated_uplink", 0.0) + times.get("federated_downlink", 0.0)
+        free_s = {name: float(compute_s.max()) for name, (compute_s, _) in barriers.items()}
+        server_s = sum(leg.server_flop for leg in steps) / state.main_server_flop_per_s
+        step_s = server_s + sum(times.get(leg.name, free_s[leg.name]) for leg in steps)
+        average_s = sum(times.get(leg.name, 0.0) for leg in legs.values() if not leg.is_step)
         eta = best_accuracy(self.steps_scale * step_s, average_s) if self.is_optimised else 0.5
         rounds = self.rounds_scale / (1.0 - eta)
-        steps = self.steps_scale * float(np.log2(1.0 / eta))
+        num_steps = self.steps_scale * float(np.log2(1.0 / eta))
         bare = Allocation(grants, state.cut_layer, state.lora_rank, client_cut_layers=state.client_cut_layers)
         round_s = predict(state, bare).round_s
         notes = {
             "local_accuracy": eta,
-            "local_steps": steps,
-            "model_total_s": rounds * (steps * step_s + average_s),
+            "local_steps": num_steps,
+            "model_total_s": rounds * (num_steps * step_s + average_s),
         }
         plan = Plan(round_s, rounds, rounds * round_s, notes=notes)
         return replace(bare, plan=plan)

@@ -63,7 +63,7 @@ class FixedRatio(KeepRatios):
 
     def _largest(self, upload: Upload) -> float:
         """Return the largest ratio that keeps the limit under the channel before fading."""
-        average, limit_s = upload.average, self.latency_limit_s - upload.after_s
+        average, limit_s = upload.average, self.latency_limit_s - upload.beside_s
 
         def needs_s(ratio: float) -> float:
             bits = np.where(upload.weights > 0.0, average.overhead_bits + ratio * average.dense_bits, 0.0)

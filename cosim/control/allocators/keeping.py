@@ -3,27 +3,30 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from cosim.control.allocators import Allocator
 from cosim.control.allocators.equal import equal_shares, even_powers
-from cosim.control.closed_form import link_rates, normalised_gains
+from cosim.control.closed_form import durations_s, lasts_s, link_rates, normalised_gains
 from cosim.control.decision import Allocation
+from cosim.control.knobs import KEEP_RATIO, Setting
 from cosim.control.solvers.owners import check_enough, grants_of, spread_powers
 from cosim.control.solvers.sparsity.curves import Curves, Exponential, Stepped
 from cosim.control.solvers.sparsity.rounding import WholePairs, deal_subchannels
 from cosim.control.solvers.sparsity.uplink import Uplink
+from cosim.control.stages import Barrier
 from cosim.control.state import CellState, LinkState, Sparsity
 from cosim.errors import AllocationError
 from cosim.parts import LONGEST_S
 from cosim.radio.grant import Grant
 from cosim.units import Floats
 
-LINK = "federated_uplink"
-_AFTERWARDS = "federated_downlink"
+LINK, UPLOAD = "federated_uplink", "adapter_upload"
 _LEAST_SHARE = 1e-9  # of the band: what a client that sends nothing is left with
 
 Curve = Literal["exact", "exponential", "generic"]
@@ -41,8 +44,9 @@ class Upload:
         What may be left out.
     now, average
         The uplink under the channel of this round, and under the channel before fading.
-    after_s
-        What follows the last upload: the download of the average, s.
+    beside_s
+        What is not the upload, s: what has passed of the round, and the barriers before and
+        behind it under equal shares of the band.
     weights
         Of each client, shape (num_clients,); 0 for one that does not take part.
     """
@@ -51,7 +55,7 @@ class Upload:
     sparsity: Sparsity
     now: Uplink
     average: Uplink
-    after_s: float
+    beside_s: float
     weights: Floats
 
     @classmethod
@@ -71,10 +75,8 @@ class Upload:
                 "codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
             )
         check_enough(link.name, link.num_clients, link.num_subchannels)
-        amounts = state.amounts(state.cut_layer, state.lora_rank)
-        flop = state.local_steps * (amounts.client_forward_flop + amounts.client_backward_flop)
         takes_part = state.weights > 0.0
-        compute_s = np.where(takes_part, flop / np.asarray(state.client_flop_per_s, dtype=float), 0.0)
+        start_s, beside_s = _around(state, takes_part)
         overhead = np.where(takes_part, float(state.sparsity.overhead_bits), 0.0)
         dense = np.full(link.num_clients, float(max(state.sparsity.dense_bits, 1)))
         powers = even_powers(link)
@@ -89,13 +91,35 @@ class Upload:
 
         def uplink(gains: Floats) -> Uplink:
             snr_hz = np.maximum(powers * gains, 1e-300)
-            return Uplink(snr_hz, float(link.bandwidths_hz.sum()), compute_s, overhead, dense)
+            return Uplink(snr_hz, float(link.bandwidths_hz.sum()), start_s, overhead, dense)
 
-        after_s = 0.0
-        if _AFTERWARDS in state.links:
-            down = state.links[_AFTERWARDS]
-            after_s = float((amounts.returned_bits / link_rates(down, equal_shares(down))).max())
-        return cls(link, state.sparsity, uplink(per_watt), uplink(per_watt * before), after_s, state.weights)
+        return cls(link, state.sparsity, uplink(per_watt), uplink(per_watt * before), beside_s, state.weights)
+
+
+def _around(state: CellState, takes_part: NDArray[np.bool_]) -> tuple[Floats, float]:
+    """Return what each client does before its upload within its barrier, and what is beside that barrier, s.
+
+    Others than the upload are sent under equal shares of the band.
+    """
+    round_ = state.phases(Setting(state.client_cut_layers or state.cut_layer, state.lora_rank))
+    uploading = [part for part in round_ if isinstance(part, Barrier) and UPLOAD in _names(part)]
+    if len(uploading) != 1:
+        raise AllocationError(
+            f"keep ratios are given, and rounds of this scheme have no one barrier of {UPLOAD!r}; "
+            "take the scheme 'federated'."
+        )
+    rates = {name: link_rates(link, equal_shares(link)) for name, link in state.links.items()}
+    duration, start_s = durations_s(state, rates), np.zeros(state.num_clients)
+    for client in np.flatnonzero(takes_part).tolist():
+        before = takewhile(lambda stage: stage.name != UPLOAD, uploading[0].chains[client])
+        start_s[client] = sum(duration(stage, client) for stage in before)
+    others = tuple(part for part in round_ if part is not uploading[0])
+    return start_s, state.elapsed_s + lasts_s(others, state, rates)
+
+
+def _names(barrier: Barrier) -> set[str]:
+    chains = {id(chain): chain for chain in barrier.chains}
+    return {stage.name for chain in chains.values() for stage in chain}
 
 
 class KeepRatios(Allocator):
@@ -135,7 +159,8 @@ class KeepRatios(Allocator):
             sends in any case takes longer, under the channel before fading.
         """
         upload = Upload.of(state)
-        self.check_limit(upload)
+        if state.elapsed_s == 0.0:  # later it is too late to refuse anything
+            self.check_limit(upload)
         return self.decide(state, upload)
 
     @abstractmethod
@@ -144,22 +169,29 @@ class KeepRatios(Allocator):
 
     def check_limit(self, upload: Upload) -> None:
         """Refuse a limit that no decision can keep."""
-        limit_s = self.latency_limit_s - upload.after_s
+        limit_s = self.latency_limit_s - upload.beside_s
         last = int(upload.now.start_s.argmax())
         needs_s = float(upload.now.start_s[last])
         if not needs_s < limit_s:
-            download = f", and the download {upload.after_s:.6g} s," if upload.after_s > 0.0 else ""
+            beside = (
+                f"; what is not the upload takes {upload.beside_s:.6g} s" if upload.beside_s > 0.0 else ""
+            )
+            before = (
+                f"client {last} computes for {needs_s:.6g} s before its upload"
+                if needs_s > 0.0
+                else ("nothing is left for the upload")
+            )
             raise AllocationError(
-                f"allocator.latency_limit_s: {self.latency_limit_s:g} s cannot be kept: client {last} "
-                f"computes for {needs_s:.6g} s{download} before anything is sent; raise the limit above "
-                f"{needs_s + upload.after_s:.6g} s, take fewer local steps, or a faster device."
+                f"allocator.latency_limit_s: {self.latency_limit_s:g} s cannot be kept: {before}{beside}; "
+                f"raise the limit above {needs_s + upload.beside_s:.6g} s, take fewer local steps, or a "
+                "faster device."
             )
         least_s = float(upload.average.earliest_s(upload.average.overhead_bits))
         if not least_s < limit_s:
             raise AllocationError(
                 f"allocator.latency_limit_s: {self.latency_limit_s:g} s cannot be kept: computing and "
                 f"sending the {upload.sparsity.overhead_bits} bits that say what is sent take "
-                f"{least_s + upload.after_s:.6g} s before fading; raise the limit or widen the link."
+                f"{least_s + upload.beside_s:.6g} s before fading; raise the limit or widen the link."
             )
 
     def span_s(self, state: CellState) -> tuple[float, float]:
@@ -168,7 +200,7 @@ class KeepRatios(Allocator):
         sent = np.stack(
             [upload.average.overhead_bits, upload.average.overhead_bits + upload.average.dense_bits]
         )
-        empty_s, dense_s = (upload.average.earliest_s(sent) + upload.after_s).tolist()
+        empty_s, dense_s = (upload.average.earliest_s(sent) + upload.beside_s).tolist()
         return empty_s, dense_s
 
     def told(
@@ -222,7 +254,7 @@ class KeepRatios(Allocator):
             {LINK: grants, **others},
             state.cut_layer,
             state.lora_rank,
-            keep_ratios=tuple(ratios.tolist()),
+            knobs={KEEP_RATIO.name: tuple(ratios.tolist())},
             memory=dict(memory or {}),
             figures={"latency_limit_s": self.latency_limit_s},
         )

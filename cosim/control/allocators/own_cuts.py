@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cosim.control.allocators.searching import Searching, decide
 from cosim.control.decision import Allocation
-from cosim.control.loads import Cut, layers_of
+from cosim.control.knobs import Cut, layers_of
 from cosim.control.solvers.barriers import Barriers, Solution
 from cosim.control.solvers.choices import Choices
 from cosim.control.state import CellState

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from cosim.control.allocators.keeping import Curve, KeepRatios, Upload, curves_of
 from cosim.control.decision import Allocation
+from cosim.control.reports import Report
 from cosim.control.solvers.sparsity.deadline import round_by
 from cosim.control.state import CellState
 
@@ -32,12 +33,12 @@ class RoundDeadline(KeepRatios):
     )
 
     @property
-    def needs_energies(self) -> bool:
-        """Whether it is to know what each client would lose by leaving something out this round."""
-        return True
+    def reports(self) -> tuple[Report, ...]:
+        """What each client would lose by leaving something out this round: it decides when it knows."""
+        return (Report("energies", is_awaited=True),)
 
     def decide(self, state: CellState, upload: Upload) -> Allocation:
         """Return this round's decision."""
         curves, pairs = curves_of(upload, self.curve)
-        found = round_by(upload.now, curves, self.latency_limit_s - upload.after_s)
+        found = round_by(upload.now, curves, self.latency_limit_s - upload.beside_s)
         return self.told(state, upload, pairs, found.bits, found.deadline_s)

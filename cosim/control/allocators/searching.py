@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from cosim.control.allocators import Allocator
 from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation, Plan
-from cosim.control.loads import Cut
+from cosim.control.knobs import Cut
 from cosim.control.solvers.barriers import Solution
 from cosim.control.solvers.choices import Choices
 from cosim.control.solvers.owners import grants_of

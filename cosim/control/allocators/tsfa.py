@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from cosim.control.allocators.keeping import Curve, KeepRatios, Upload, curves_of
 from cosim.control.decision import Allocation
+from cosim.control.reports import Report
 from cosim.control.solvers.sparsity.alternating import alternate
 from cosim.control.solvers.sparsity.deadline import best_round, next_queue_s
 from cosim.control.solvers.sparsity.sharing import share_band
@@ -77,9 +78,9 @@ class Tsfa(KeepRatios):
         return self
 
     @property
-    def needs_energies(self) -> bool:
-        """Whether it is to know what each client would lose by leaving something out this round."""
-        return True
+    def reports(self) -> tuple[Report, ...]:
+        """What each client would lose by leaving something out this round: it decides when it knows."""
+        return (Report("energies", is_awaited=True),)
 
     def decide(self, state: CellState, upload: Upload) -> Allocation:
         """Return this round's decision; the memory carries the queue, the weight and the energy of one."""
@@ -93,12 +94,13 @@ class Tsfa(KeepRatios):
             if state.last_round_s is not None:
                 queue_s = next_queue_s(queue_s, state.last_round_s, self.latency_limit_s)
         else:
-            limit_s = self.latency_limit_s - upload.after_s
+            empty_s = float(upload.average.earliest_s(upload.average.overhead_bits))
+            limit_s = max(self.latency_limit_s - upload.beside_s, empty_s, 1e-9)
             slope = -float(share_band(upload.average, curves, np.array([limit_s])).slope_per_s[0])
             balance = max(slope, _LEAST_SLOPE / limit_s)
             weight = self.latency_limit_s / balance if self.penalty_weight is None else self.penalty_weight
             queue_s = weight * slope if self.warm_start else 0.0
-        latest_s = np.inf if self.max_round_s is None else self.max_round_s - upload.after_s
+        latest_s = np.inf if self.max_round_s is None else self.max_round_s - upload.beside_s
         if self.solver == "joint":
             found = best_round(upload.now, curves, weight=weight, queue_s=queue_s, max_s=latest_s)
         else:

@@ -11,12 +11,11 @@ from typing import Self
 import numpy as np
 
 from cosim.control.closed_form import Phase, airtime_s, normalised_gains
-from cosim.control.loads import Cut, Loads, least_loads, loads
+from cosim.control.knobs import Cut, Setting
+from cosim.control.legs import Leg, least_of, legs_of
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.control.state import CellState
 from cosim.units import Floats, Ints
-
-_STEP_LINKS = ("main_uplink", "main_downlink")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +27,14 @@ class Choices:
     cuts, lora_ranks, rounds
         The choices, num_choices of them, and the rounds to target of each.
     compute_s
-        For each link, what clients compute within its barrier, s, shape
-        (num_choices, num_clients); links that are free are here too.
+        For each barrier, by its link, what clients compute within it, s, shape
+        (num_choices, num_clients); those without a link that counts are here too.
     bits
         For each link that counts, what clients send, shape (num_choices, num_clients).
+    times
+        How often each barrier is waited for in a round, shape (num_choices,).
     server_s
-        The main server's work in a local step, s, shape (num_choices,).
+        The main server's work in a round, s, shape (num_choices,).
     phases
         For each link that counts, its barrier, for the first choice.
     """
@@ -43,9 +44,9 @@ class Choices:
     rounds: Floats
     compute_s: Mapping[str, Floats]
     bits: Mapping[str, Floats]
+    times: Mapping[str, Floats]
     server_s: Floats
     phases: Mapping[str, Phase]
-    local_steps: int
 
     @classmethod
     def of(
@@ -59,7 +60,7 @@ class Choices:
             If the rounds of a rank are not known, or a link's rate is not Shannon's.
         """
         pairs = [(cut, rank) for cut in cuts for rank in lora_ranks]
-        return cls._of(state, pairs, [loads(state, *pair) for pair in pairs], rounds)
+        return cls._of(state, pairs, [_legs(state, *pair) for pair in pairs], rounds)
 
     @classmethod
     def least(
@@ -73,31 +74,27 @@ class Choices:
             As for :meth:`of`.
         """
         pairs = [(cut_layers[0], rank) for rank in lora_ranks]
-        return cls._of(state, pairs, [least_loads(state, cut_layers, rank) for rank in lora_ranks], rounds)
+        least = [least_of([_legs(state, cut, rank) for cut in cut_layers]) for rank in lora_ranks]
+        return cls._of(state, pairs, least, rounds)
 
     @classmethod
     def _of(
-        cls, state: CellState, pairs: Sequence[tuple[Cut, int]], every: Sequence[Loads], rounds: RoundsTable
+        cls,
+        state: CellState,
+        pairs: Sequence[tuple[Cut, int]],
+        every: Sequence[tuple[Leg, ...]],
+        rounds: RoundsTable,
     ) -> Self:
         slowness = 1.0 / np.asarray(state.client_flop_per_s, dtype=float)
-
-        def table(name: str) -> Floats:
-            return np.array([getattr(one, name) for one in every], dtype=float)
-
-        none = np.zeros((len(pairs), state.num_clients))
-        compute_s = {
-            "main_uplink": table("forward_flop") * slowness,
-            "main_downlink": table("backward_flop") * slowness,
-            "federated_uplink": none,
-            "federated_downlink": none,
+        names = dict.fromkeys([*state.links, *(leg.name for legs in every for leg in legs)])
+        none = Leg("", np.zeros(state.num_clients), np.zeros(state.num_clients), 0.0, 0, False)
+        by_name = {
+            name: [next((leg for leg in legs if leg.name == name), none) for legs in every] for name in names
         }
-        names = {
-            "main_uplink": "activation_bits",
-            "main_downlink": "gradient_bits",
-            "federated_uplink": "adapter_bits",
-            "federated_downlink": "returned_bits",
-        }
-        bits = {link: table(names[link]) for link in state.links}
+        compute_s = {name: np.array([leg.flop for leg in each]) * slowness for name, each in by_name.items()}
+        bits = {link: np.array([leg.bits for leg in by_name[link]]) for link in state.links}
+        times = {name: np.array([float(leg.times) for leg in each]) for name, each in by_name.items()}
+        server_flop = np.array([sum(leg.times * leg.server_flop for leg in legs) for legs in every])
         phases = {
             name: Phase(
                 link=name,
@@ -117,9 +114,9 @@ class Choices:
             rounds=np.array([rounds_of[rank] for _, rank in pairs]),
             compute_s=compute_s,
             bits=bits,
-            server_s=table("server_flop") / state.main_server_flop_per_s,
+            times=times,
+            server_s=server_flop / state.main_server_flop_per_s,
             phases=phases,
-            local_steps=state.local_steps,
         )
 
     @property
@@ -161,19 +158,15 @@ class Choices:
         deadlines_s
             For each link that counts, when its barrier falls, s, shape (num_choices,).
         """
-        step = self.server_s.copy()
-        total = np.zeros(len(self))
-        for link, compute_s in self.compute_s.items():
-            barrier = deadlines_s[link] if link in self.phases else compute_s.max(axis=1)
-            if link in _STEP_LINKS:
-                step += barrier
-            else:
-                total += barrier
-        return self.local_steps * step + total
+        total = self.server_s.copy()
+        for name, compute_s in self.compute_s.items():
+            barrier = deadlines_s[name] if name in self.phases else compute_s.max(axis=1)
+            total += self.times[name] * barrier
+        return total
 
     def weight(self, link: str, choice: int) -> float:
         """Return how often the barrier of a link is waited for in all."""
-        return float(self.rounds[choice]) * (self.local_steps if link in _STEP_LINKS else 1)
+        return float(self.rounds[choice] * self.times[link][choice])
 
     def total_s(self, deadlines_s: Mapping[str, Floats]) -> Floats:
         """Return the delay of all rounds of each choice, s, shape (num_choices,)."""
@@ -195,3 +188,7 @@ class Choices:
     def nearest(self, cut_layer: int, lora_rank: int) -> int:
         """Return the choice with the cut layer, then the rank, closest to these."""
         return int(np.lexsort((abs(self.lora_ranks - lora_rank), abs(self.cut_layers - cut_layer)))[0])
+
+
+def _legs(state: CellState, cut: Cut, lora_rank: int) -> tuple[Leg, ...]:
+    return legs_of(state.phases(Setting(cut, lora_rank)))
