@@ -177,9 +177,10 @@ class World:
         told = {
             (MAIN_SERVER, name): value for name, value in {**allocation.memory, **allocation.figures}.items()
         }
-        if allocation.keep_ratios is not None:
-            names = ((client, "keep_ratio") for client in self.client_names)
-            told.update(zip(names, allocation.keep_ratios, strict=True))
+        for name, value in allocation.knobs.items():
+            each = value if isinstance(value, tuple) else (value,)
+            names = self.client_names if isinstance(value, tuple) else (MAIN_SERVER,)
+            told.update(zip(((one, name) for one in names), each, strict=True))
         for (actor, name), value in told.items():
             self.log.metrics.add(self.clock.now, self._round, 0, actor, name, value)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from cosim.control.closed_form import Phase
-from cosim.control.knobs import Setting
+from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Setting, local_steps_up_to
 from cosim.control.stages import Round
 from cosim.control.state import CellState, LinkState
 from cosim.learning.amounts import SplitAmounts
@@ -30,7 +30,10 @@ class Gpt2Rounds:
     batch: int = 8
 
     def __call__(self, setting: Setting) -> Round:
-        each = [self.amounts(cut, setting.lora_rank) for cut in setting.cuts(self.num_clients)]
+        each = [
+            self.amounts(cut, setting.lora_rank) if setting.takes_part(client) else None
+            for client, cut in enumerate(setting.cuts(self.num_clients))
+        ]
         return split_round(each, self.local_steps)
 
     def amounts(self, cut_layer: int, lora_rank: int) -> SplitAmounts:
@@ -108,6 +111,7 @@ def random_cell(
         may_cut_apart=True,
         lora_rank=4,
         local_steps=local_steps,
+        knobs=(PARTICIPATION, local_steps_up_to(local_steps), WEIGHT, KEEP_RATIO),
         weights=np.full(num_clients, 1.0 / num_clients),
         stream=stream(seed, "allocation", 1),
     )

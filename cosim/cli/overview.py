@@ -107,7 +107,8 @@ def _decision(prepared: Prepared) -> Iterator[str]:
     cut = f"cut after block {allocation.cut_layer}"
     if allocation.client_cut_layers is not None:
         cut = f"cut after block {_listed(allocation.client_cut_layers)}"
-    chosen = f"{cut}, LoRA rank {allocation.lora_rank}"
+    is_cut = prepared.scenario.scheme.is_cut
+    chosen = f"{cut}, LoRA rank {allocation.lora_rank}" if is_cut else f"LoRA rank {allocation.lora_rank}"
     told = f"  decision   {chosen}: {duration(predicted_s * NS_PER_S)} a round while the air holds still"
     plan = allocation.plan
     if plan is not None and plan.rounds_to_target != 1.0:

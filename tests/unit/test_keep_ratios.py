@@ -9,7 +9,6 @@ from cosim.control.allocators import Allocator
 from cosim.control.allocators.keeping import LINK
 from cosim.control.closed_form import link_rates
 from cosim.control.decision import Allocation
-from cosim.control.knobs import KEEP_RATIO
 from cosim.control.solvers.sparsity.rounding import deal_subchannels
 from cosim.control.state import CellState, Sparsity
 from cosim.errors import AllocationError
@@ -37,7 +36,6 @@ def cell(seed: int = 1, energies: bool = True, **changes) -> CellState:
         links={LINK: replace(link, bandwidths_hz=bandwidths, gains=link.mean_gains)},
         client_flop_per_s=speeds,
         phases=lambda setting: whole_round([ALIKE] * NUM_CLIENTS, [10] * NUM_CLIENTS),
-        knobs=(KEEP_RATIO,),
         local_steps=10,
         sparsity=Sparsity(int(PAIR_BITS.sum()), OVERHEAD, PAIR_BITS, known),
         weights=rng.dirichlet(np.full(NUM_CLIENTS, 5.0)),
