@@ -10,8 +10,9 @@ from time import perf_counter
 from typing import Literal
 
 from bench.ratio import Ratio
+from cosim.graph.executor import Executor
 from cosim.learning.data import embedded
-from cosim.learning.executor import Executor
+from cosim.learning.execution import make_executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
@@ -71,7 +72,7 @@ class Rounds:
             num_steps=1000,
             seed=0,
         )
-        self._executor: Executor = lesson.executor(RANK)
+        self._executor: Executor = make_executor(lesson, RANK)
         self._training = Training(lesson, CUT_LAYER, RANK)
         self._clients = [self._training.start("client")] * num_clients
         self._server = self._training.start("server")
@@ -91,7 +92,7 @@ class Rounds:
             clients = [one.after for one in exchanges]
             losses += [one.loss for one in exchanges]
             self._step += 1
-        average = training.mean({number: side.adapter for number, side in enumerate(clients)}).out("adapter")
+        average = training.mean({number: side.adapter for number, side in enumerate(clients)}).ref("adapter")
         keep = [average, server.adapter, server.optimizer, *(side.optimizer for side in clients)]
         (adapter, *memory), _ = self._executor.settle(keep, losses)
         self._server = Side(memory[0], memory[1])

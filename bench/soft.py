@@ -8,6 +8,7 @@ from typing import Any
 from bench.ratio import Ratio
 from cosim.learning.base.folder import FolderBase
 from cosim.learning.data.embedded import Embedded
+from cosim.learning.execution import make_executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.lora import Lora
 from cosim.learning.regularizer import Regularizer
@@ -99,7 +100,7 @@ class Steps:
             seed=0,
         )
         self._regularizer = regularizer
-        self._executor = lesson.executor(4)
+        self._executor = make_executor(lesson, 4)
         self._training = Training(lesson, lesson.shape.num_layers, 4)
         self._side = self._training.start("whole")
         self._step = 0

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from cosim.allocation.keeping import KeepRatios
+from cosim.graph.executor import TimingOnly
 from cosim.learning.aggregator import Aggregator
-from cosim.learning.executor import TimingOnly
 from cosim.learning.payload import payloads
 from cosim.radio.settings import DownlinkSettings
 from cosim.report.quantities import amount, count, duration

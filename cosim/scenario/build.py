@@ -9,7 +9,7 @@ from cosim.allocation import Allocator
 from cosim.allocation.decision import Allocation
 from cosim.compute.device import Device
 from cosim.errors import CosimError, ScenarioError
-from cosim.learning.executor import Executor
+from cosim.graph.executor import Executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.payload import bits_are_known, refuse_payloads
 from cosim.learning.shape import ModelShape

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
+from cosim.graph.store import Store
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.sums import matrices_of
+from cosim.learning.execution import make_executor
 from cosim.learning.federation import Federation
-from cosim.learning.store import Store
 from cosim.learning.training import Training
 from cosim.parts import family, make
 from cosim.record.folder import Record
@@ -214,7 +215,7 @@ def test_ffa_never_moves_a_and_rolora_one_factor_a_round(scenario, record, schem
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_work_of_the_server_under_fedsa_has_a_b_among_its_inputs(scenario, scheme):
     """The average reads selections of A alone; B goes from a client's side to its own next one."""
-    from cosim.learning.executor import TimingOnly
+    from cosim.graph.executor import TimingOnly
 
     class Watching(TimingOnly):
         computes = True
@@ -290,7 +291,11 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
         )
     ).lesson
     training = Training(lesson, 2, 4)
-    federation, server, executor = Federation(training, part), training.start("server"), lesson.executor(4)
+    federation, server, executor = (
+        Federation(training, part),
+        training.start("server"),
+        make_executor(lesson, 4),
+    )
     scaling = lesson.lora.scaling_alpha / lesson.lora.rank
 
     def models(sides):
@@ -327,7 +332,7 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
 def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_within_it(tiny_scenario):
     lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "ffa"}}})).lesson
     training = Training(lesson, 3, 4)
-    federation, executor = Federation(training, "whole"), lesson.executor(4)
+    federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
     for client, side in enumerate(federation.sides):
         federation.sides[client] = training.local_round(client, side, range(2)).after
     _, (before,) = executor.settle((), [federation.reference(0, 1)])
@@ -340,7 +345,7 @@ def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_
 def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "fedsa"}}})).lesson
     training = Training(lesson, 3, 4)
-    federation, executor = Federation(training, "whole"), lesson.executor(4)
+    federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
     for client, side in enumerate(federation.sides):
         federation.sides[client] = training.local_round(client, side, range(3)).after
     federation.average({client: federation.upload(client, 1) for client in range(3)}, 1)
@@ -348,7 +353,7 @@ def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     mean = federation.evaluate()
     each = [training.evaluate(side.adapter) for side in federation.sides]
     names = ("loss", "accuracy", "perplexity")
-    wanted = [one.out(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
+    wanted = [one.ref(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
     _, (loss, accuracy, perplexity, *others) = executor.settle((), wanted)
     assert len(set(others[::2])) == 3
     assert loss == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[::2], strict=True)))

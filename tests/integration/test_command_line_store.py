@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cosim.cli import answer
-from cosim.learning.store import FORMAT, Store
+from cosim.graph.store import FORMAT, Store
 from cosim.record.digests import sealed
 from cosim.record.folder import Record
 from cosim.scenario.load import to_toml
@@ -91,7 +91,7 @@ def test_no_store_recalls_and_keeps_nothing(file, shell):
 def test_without_a_name_the_store_of_the_user_is_taken(file, shell, monkeypatch):
     monkeypatch.setenv("COSIM_STORE", str(shell.place / "mine"))
     assert shell("run", file, "--out", shell.place / "run", store=False)[0] == 0
-    assert list(Store(shell.place / "mine").packs())
+    assert list(Store(shell.place / "mine").bundles())
 
 
 def test_timing_only_needs_no_store_not_even_a_sound_one(file, shell):
@@ -118,7 +118,7 @@ def test_a_store_that_cannot_be_used_is_one_line_and_nothing_is_made(file, shell
 def test_a_store_that_cannot_be_written_is_a_warning(file, shell):
     """A file stands where the packs would go."""
     assert shell("run", file, "--out", shell.place / "first")[0] == 0
-    (lineage,) = {pack.path.parent for pack in shell.store.packs()}
+    (lineage,) = {pack.path.parent for pack in shell.store.bundles()}
     assert shell.store.prune(max_bytes=0)[0] > 0
     lineage.rmdir()
     lineage.write_text("in the way")
@@ -301,13 +301,13 @@ def show(shell, *arguments):
 
 
 def test_store_says_how_much_it_holds(folder, shell):
-    packs = list(shell.store.packs())
+    packs = list(shell.store.bundles())
     (line,) = show(shell)
     assert line.startswith(f"{shell.place / 'store'}: {len(packs)} pack(s) of 1 training lineage(s), ")
 
 
 def test_store_finds_and_removes_what_is_damaged(folder, shell):
-    packs = list(shell.store.packs())
+    packs = list(shell.store.bundles())
     packs[0].path.write_bytes(b"damaged")
     lines = show(shell, "--verify")
     assert lines[0] == f"verified: {len(packs) - 1} pack(s) whole, 1 damaged and removed"
@@ -315,7 +315,7 @@ def test_store_finds_and_removes_what_is_damaged(folder, shell):
 
 
 def test_store_is_made_smaller(folder, shell):
-    num_packs = len(list(shell.store.packs()))
+    num_packs = len(list(shell.store.bundles()))
     assert show(shell, "--prune-days", "1")[0].startswith("pruned: 0 pack(s)")
     assert show(shell, "--prune-mb", "0")[0].startswith(f"pruned: {num_packs} pack(s)")
     assert ": 0 pack(s) of 0 training lineage(s)" in show(shell)[0]

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cosim.learning.executor import Sequential
+from cosim.graph.executor import Sequential
+from cosim.graph.store import Store
 from cosim.learning.families.gpt2 import GPT2Body
 from cosim.learning.prefixes import Prefixes
 from cosim.learning.sides import Side
-from cosim.learning.store import Store
 from cosim.learning.training import Training
 from cosim.record.folder import Record
 from cosim.run import run, whatif
@@ -158,7 +158,7 @@ def test_evaluations_run_frozen_blocks_once(tiny_scenario, monkeypatch):
         (server_adapter, server_optimizer), _ = executor.settle([update.adapter, update.optimizer], ())
         server = Side(server_adapter, server_optimizer)
         before = Counter(runs)
-        executor.settle((), [training.evaluate(client.adapter, server.adapter).out("loss")])
+        executor.settle((), [training.evaluate(client.adapter, server.adapter).ref("loss")])
         # two batches of four held-out examples; the client's initial adapter, which is empty, costs nothing
         assert runs - before == Counter({1: 2, 2: 2, 3: 2} if step == 0 else {2: 2, 3: 2})
 

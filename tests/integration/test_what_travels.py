@@ -3,6 +3,7 @@
 import pytest
 
 from cosim.learning.codec import Codec
+from cosim.learning.execution import make_executor
 from cosim.parts import family
 from cosim.scenario.build import prepare
 from cosim.schemes.uploads import REPORT_BITS
@@ -34,7 +35,7 @@ class Watching:
             for one in work.inputs:
                 self.readers.setdefault(self._made(one), set()).add(work.operation)
         sendings = [one for one in works.values() if one.operation == "transmit"]
-        kept, values = self._executor.settle(keep, [*read, *(one.out("bits") for one in sendings)])
+        kept, values = self._executor.settle(keep, [*read, *(one.ref("bits") for one in sendings)])
         bits = [int(one) for one in values[len(read) :]]
         self.bits |= dict(zip((one.key for one in sendings), bits, strict=True))
         self._kept |= {after: self._made(before) for before, after in zip(keep, kept, strict=True)}
@@ -53,7 +54,7 @@ def watched(tiny_scenario):
         prepared = prepare(scenario)
 
         def executor(rank):
-            watching.append(Watching(prepared.lesson.executor(rank)))
+            watching.append(Watching(make_executor(prepared.lesson, rank)))
             return watching[0]
 
         world = prepared.world(executor)

@@ -6,14 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cosim.learning.trainer import Slab
 from tiny_bases import TINY
 from torch import Tensor
 
+from cosim.graph.batched import Batched, kind, plan
+from cosim.graph.executor import Sequential
+from cosim.graph.node import Graph
+from cosim.graph.store import Store
 from cosim.learning.base.random import RandomBase
-from cosim.learning.batched import Batched, kind, plan
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.data.file import File
-from cosim.learning.executor import Sequential
+from cosim.learning.execution import make_executor
 from cosim.learning.families.gpt2 import GPT2Body
 from cosim.learning.lesson import Lesson
 from cosim.learning.lora import Lora
@@ -21,10 +25,7 @@ from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.optimizer.sgd import Sgd
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.sides import Side
-from cosim.learning.store import Store
-from cosim.learning.trainer import Slab
 from cosim.learning.training import Training
-from cosim.learning.work import Describer
 from cosim.rng import stream
 
 # peft asks transformers a question under a name that newer releases have renamed
@@ -111,10 +112,10 @@ class Played:
             clients = [one.after for one in exchanges]
             self.exchanges += exchanges
             for one in exchanges:
-                self.outputs += [one.loss, one.server.out("adapter_gradient")]
+                self.outputs += [one.loss, one.server.ref("adapter_gradient")]
                 if training.trains(0):
-                    self.outputs.append(one.server.out("gradient"))
-        average = training.mean({client: side.adapter for client, side in enumerate(clients)}).out("adapter")
+                    self.outputs.append(one.server.ref("gradient"))
+        average = training.mean({client: side.adapter for client, side in enumerate(clients)}).ref("adapter")
         self.outputs += [average, *server_and(server, clients)]
 
     def on(self, executor):
@@ -254,7 +255,7 @@ def test_gradients_of_the_whole_model_are_those_of_one_by_one(lesson, family):
     for step in range(NUM_STEPS):
         whole, losses = training.whole_step(whole, step)
         read += [*losses, whole.adapter, whole.optimizer]
-    read.append(training.evaluate(whole.adapter).out("loss"))
+    read.append(training.evaluate(whole.adapter).ref("loss"))
     assert furthest(sequential.settle((), read)[1], batched.settle((), read)[1]) <= 1e-12
     assert batched.fallback_reason is None
 
@@ -283,10 +284,10 @@ def test_a_next_round_builds_on_what_was_kept(lesson):
 @pytest.mark.parametrize("executor", ["sequential", "batched"])
 def test_rounds_in_the_store_are_recalled_and_the_rest_builds_on_them(lesson, tmp_path, executor):
     told = lesson(executor=executor)
-    whole = told.executor(RANK)
+    whole = make_executor(told, RANK)
     expected = rounds(told, whole, 3)
     store = Store(tmp_path / "store")
-    begun, ended, again = (told.executor(RANK, store) for _ in range(3))
+    begun, ended, again = (make_executor(told, RANK, store) for _ in range(3))
     rounds(told, begun, 1)
     learned = rounds(told, ended, 3)
     assert list(map(float, expected[: 3 * NUM_CLIENTS])) == list(map(float, learned[: 3 * NUM_CLIENTS]))
@@ -303,8 +304,8 @@ def test_a_round_of_which_the_store_has_a_part_is_completed(lesson, tmp_path):
     training = Training(told, 1, RANK)
     fresh, server = training.start("client"), training.start("server")
     some = [training.exchange(client, fresh, server, 0).after.adapter for client in (1, 3)]
-    told.executor(RANK, store).settle(some, ())
-    completed = told.executor(RANK, store)
+    make_executor(told, RANK, store).settle(some, ())
+    completed = make_executor(told, RANK, store)
     assert furthest(expected[:NUM_CLIENTS], rounds(told, completed, 1)[:NUM_CLIENTS]) <= 1e-12
 
 
@@ -345,7 +346,7 @@ def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(lesson, monkey
     told = lesson()
     sequential, batched = executors(told)
     played = Played(told)
-    with caplog.at_level(logging.WARNING, logger="cosim.learning.batched"):
+    with caplog.at_level(logging.WARNING, logger="cosim.graph.batched"):
         assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
     assert batched.fallback_reason is not None
     assert batched.fallback_reason.startswith("client_forward: RuntimeError: vmap")
@@ -371,7 +372,7 @@ def test_dropout_is_drawn_client_by_client(lesson, caplog):
     told = lesson(dropout=0.3)
     sequential, batched = executors(told)
     played = Played(told)
-    with caplog.at_level(logging.WARNING, logger="cosim.learning.batched"):
+    with caplog.at_level(logging.WARNING, logger="cosim.graph.batched"):
         assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
     assert batched.fallback_reason == "LoRA dropout is drawn from a stream of each client's own"
     assert len(caplog.records) == 1
@@ -422,8 +423,8 @@ def test_no_work_comes_before_its_inputs_or_twice(lesson):
 
 
 def test_works_that_differ_in_what_they_are_told_stay_apart():
-    works, batch = Describer(), {"rows": [1, 2]}
-    start = works.describe("start", ()).out("adapter")
+    works, batch = Graph(), {"rows": [1, 2]}
+    start = works.describe("start", ()).ref("adapter")
     one = works.describe("client_forward", [start], batch=batch, cut_layer=1, dropout=None)
     for changes in ({"cut_layer": 2}, {"batch": {"rows": [1]}}):
         other = works.describe(
@@ -471,14 +472,14 @@ def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(lesson, family):
     told = lesson(family, "float32", executor="batched", max_group=3)
     training, chance = Training(told, 1, RANK), stream(5, "groupings", family).generator()
     clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
-    before = told.executor(RANK)
+    before = make_executor(told, RANK)
     exchanges = [training.exchange(client, side, server, 0) for client, side in enumerate(clients)]
     sides = [training.server_update(server, exchanges, 0), *(one.after for one in exchanges)]
     kept, _ = before.settle(server_and(sides[0], sides[1:]), ())
     server, *clients = [Side(*pair) for pair in zip(kept[::2], kept[1::2], strict=True)]
     exchanges = [training.exchange(client, side, server, 1) for client, side in enumerate(clients)]
     read = {
-        client: [one.loss, one.server.out("gradient"), one.server.out("adapter_gradient"), one.after.adapter]
+        client: [one.loss, one.server.ref("gradient"), one.server.ref("adapter_gradient"), one.after.adapter]
         for client, one in enumerate(exchanges)
     }
     first = before.settle((), [output for outputs in read.values() for output in outputs])[1]
@@ -495,15 +496,15 @@ def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(lesson, family):
 
 def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(lesson):
     told = lesson(dtype="float32", executor="batched", optimizer=AdamW())
-    training, executor = Training(told, 1, RANK), told.executor(RANK)
+    training, executor = Training(told, 1, RANK), make_executor(told, RANK)
     client, server = training.start("client"), training.start("server")
     exchanges = [training.exchange(number, client, server, 0) for number in range(NUM_CLIENTS)]
     update = training.server_update(server, exchanges, 0)
-    average = training.mean({one.client: one.after.adapter for one in exchanges}).out("adapter")
+    average = training.mean({one.client: one.after.adapter for one in exchanges}).ref("adapter")
     fresh = executor.settle((), [average, update.adapter])[1]
     for several in (exchanges[1:3], exchanges):
         parts = [one.after.adapter for one in several] + [
-            one.server.out("adapter_gradient") for one in several
+            one.server.ref("adapter_gradient") for one in several
         ]
         kept = executor.settle(parts, ())[0]
         again = executor.settle((), [average, update.adapter])[1]

@@ -9,7 +9,7 @@ import pytest
 
 import cosim
 from cosim.learning import code_identity
-from cosim.learning.code_identity import code_key, code_of, distributions_of
+from cosim.graph.code_identity import code_key, code_of, distributions_of
 from cosim.learning.work import OPERATIONS
 
 PACKAGE = Path(cosim.__file__).parent

@@ -11,10 +11,10 @@ import pytest
 
 from cosim.allocation import Allocator
 from cosim.distributions import Constant, Uniform
+from cosim.graph.executor import TimingOnly
+from cosim.graph.node import OPERATIONS
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec
-from cosim.learning.executor import TimingOnly
-from cosim.learning.work import OPERATIONS
 from cosim.parts import OneOf, Table, family
 from cosim.scenario.build import prepare
 from cosim.scenario.settings import ClientGroup, Scenario

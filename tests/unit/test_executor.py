@@ -48,13 +48,13 @@ def executor(sums):
 
 @pytest.fixture
 def works():
-    return Describer()
+    return Graph()
 
 
 def chain(works, length):
-    out = works.describe("start", (), add=1).out("adapter")
+    out = works.describe("start", (), add=1).ref("adapter")
     for number in range(length):
-        out = works.describe("update", [out], add=number).out("adapter")
+        out = works.describe("update", [out], add=number).ref("adapter")
     return out
 
 
@@ -71,8 +71,8 @@ def test_values_in_between_are_dropped_as_soon_as_they_are_read(works, sums, exe
 
 def test_works_nobody_asks_for_are_not_computed(works, sums, executor):
     start = works.describe("start", (), add=1)
-    works.describe("update", [start.out("adapter")], add=1)
-    executor.settle((), [start.out("adapter")])
+    works.describe("update", [start.ref("adapter")], add=1)
+    executor.settle((), [start.ref("adapter")])
     assert sums.computed == [start.key]
 
 
@@ -82,7 +82,7 @@ def test_a_kept_value_is_held_without_its_past_and_built_upon(works, sums, execu
     gc.collect()
     assert len(sums.alive) == 1
     computed = len(sums.computed)
-    _, (value,) = executor.settle((), [works.describe("update", [kept], add=10).out("adapter")])
+    _, (value,) = executor.settle((), [works.describe("update", [kept], add=10).ref("adapter")])
     assert value.value == 14
     assert len(sums.computed) == computed + 1
 
@@ -123,26 +123,26 @@ def test_what_is_kept_already_can_be_kept_again_and_read(works, sums, executor):
 
 def test_a_work_may_read_one_output_twice(works, executor):
     out = chain(works, 1)
-    _, (value,) = executor.settle((), [works.describe("aggregate", [out, out], add=0).out("adapter")])
+    _, (value,) = executor.settle((), [works.describe("aggregate", [out, out], add=0).ref("adapter")])
     assert value.value == 2
 
 
 def test_many_clients_side_by_side_have_one_value_under_way_each_time(works, sums, executor):
     """Works are computed in the order they were described: nothing piles up but what will be read."""
-    shared = works.describe("start", (), add=1).out("adapter")
+    shared = works.describe("start", (), add=1).ref("adapter")
     ends = []
     for client in range(100):
         out = shared
         for number in range(5):
-            out = works.describe("update", [out], add=1000 * client + number).out("adapter")
+            out = works.describe("update", [out], add=1000 * client + number).ref("adapter")
         ends.append(out)
-    executor.settle((), [works.describe("aggregate", ends, add=0).out("adapter")])
+    executor.settle((), [works.describe("aggregate", ends, add=0).ref("adapter")])
     assert sums.most_alive <= 100 + 6
 
 
 def test_a_work_described_twice_is_computed_once(works, sums, executor):
     ends = [chain(works, 3), chain(works, 3)]
-    both = works.describe("aggregate", ends, add=0).out("adapter")
+    both = works.describe("aggregate", ends, add=0).ref("adapter")
     assert ends[0] != ends[1]
     _, values = executor.settle((), [both, *ends])
     assert [one.value for one in values] == [8, 4, 4]
@@ -167,12 +167,12 @@ def test_a_value_read_again_later_lives_until_then_and_no_longer(works, sums, ex
     """The first and the last work of a chain read the same number, described twice."""
 
     def side():
-        return works.describe("start", (), add=7).out("adapter")
+        return works.describe("start", (), add=7).ref("adapter")
 
-    out = works.describe("update", [side()], add=0).out("adapter")
+    out = works.describe("update", [side()], add=0).ref("adapter")
     for number in range(20):
-        out = works.describe("update", [out], add=number).out("adapter")
-    end = works.describe("update", [out, side()], add=0).out("adapter")
+        out = works.describe("update", [out], add=number).ref("adapter")
+    end = works.describe("update", [out, side()], add=0).ref("adapter")
     assert executor.settle((), [end])[1][0].value == 7 + sum(range(20)) + 7
     assert sums.most_alive <= 6
     gc.collect()
@@ -183,7 +183,7 @@ def test_rounds_of_works_that_repeat_hold_no_more_with_every_round(works, sums, 
     kept = executor.settle([chain(works, 2)], ())[0]
     held = []
     for number in range(30):
-        again = works.describe("update", [chain(works, 4), kept[0]], add=number).out("adapter")
+        again = works.describe("update", [chain(works, 4), kept[0]], add=number).ref("adapter")
         kept = executor.settle([again], ())[0]
         del again
         gc.collect()
@@ -197,11 +197,11 @@ graphs = st.lists(st.lists(st.integers(0, 10**6), max_size=3), min_size=1, max_s
 @settings(deadline=None, max_examples=80)
 @given(graph=graphs, picks=st.lists(st.integers(0, 10**6), min_size=1, max_size=4), rest=st.booleans())
 def test_any_graph_gives_what_adding_up_by_hand_gives(graph, picks, rest):
-    works, executor, values, outs = Describer(), Sequential(Sums), [], []
+    works, executor, values, outs = Graph(), Sequential(Sums), [], []
     for number, parents in enumerate(graph):
         inputs = [parent % number for parent in parents] if number else []
         work = works.describe("update", [outs[one] for one in inputs], add=number % 3)  # some are the same
-        outs.append(work.out("adapter"))
+        outs.append(work.ref("adapter"))
         values.append(number % 3 + sum(values[one] for one in inputs))
     picked = [pick % len(outs) for pick in picks]
     if rest:  # keep some first, then ask for others that build on the forgotten past

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+from cosim.learning.trainer import leaves_of
 from tiny_bases import NUM_LABELS, USES, moved_adapter, tiny_batch, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,7 +19,6 @@ from cosim.learning.flop import (
 from cosim.learning.lora import Lora
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import BOTH_FACTORS, FAMILIES, Factor, ModelShape, Task
-from cosim.learning.trainer import leaves_of
 
 GPT2_SMALL = ModelShape.read({"model_type": "gpt2"})
 GPT2_MEDIUM = ModelShape.read({"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16})

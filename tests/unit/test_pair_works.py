@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cosim.graph.node import Graph
 from cosim.learning import pair_works
 from cosim.learning.codec import Sending
 from cosim.learning.codec.none import Plain
@@ -36,8 +37,8 @@ def only(adapter: dict[str, Tensor], factor: str) -> dict[str, Tensor]:
 
 
 def outputs(count: int):
-    works = Describer()
-    return works.describe, [works.describe("start", (), part=str(one)).out("adapter") for one in range(count)]
+    works = Graph()
+    return works.describe, [works.describe("start", (), part=str(one)).ref("adapter") for one in range(count)]
 
 
 def test_each_figure_has_a_work_of_its_own():

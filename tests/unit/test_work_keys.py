@@ -11,7 +11,6 @@ from cosim.learning.data.embedded import Embedded
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.training import Training
-from cosim.learning.work import OPERATIONS, Describer
 from cosim.scenario.build import prepare
 
 GIVEN = {
@@ -190,13 +189,13 @@ def test_evaluations_have_keys_of_their_own(tiny_scenario):
 
 
 def key_of(operation="update", inputs=(), **settings):
-    return Describer().describe(operation, inputs, **settings).key
+    return Graph().describe(operation, inputs, **settings).key
 
 
 def test_a_key_says_operation_inputs_and_settings():
-    works = Describer()
+    works = Graph()
     left, right = (works.describe("start", (), part=part) for part in ("client", "server"))
-    ins = left.out("adapter"), right.out("adapter")
+    ins = left.ref("adapter"), right.ref("adapter")
     assert key_of(inputs=ins, step=1) == key_of(inputs=ins, step=1)
     others = [
         key_of("aggregate", ins, step=1),
@@ -207,7 +206,7 @@ def test_a_key_says_operation_inputs_and_settings():
         key_of(inputs=ins, steps=1),
         key_of(inputs=ins[::-1], step=1),
         key_of(inputs=ins[:1], step=1),
-        key_of(inputs=(left.out("optimizer"), ins[1]), step=1),
+        key_of(inputs=(left.ref("optimizer"), ins[1]), step=1),
     ]
     assert len({*others, key_of(inputs=ins, step=1)}) == len(others) + 1
 
@@ -224,7 +223,7 @@ def test_other_code_of_an_operation_moves_its_keys(monkeypatch):
 
 
 def test_the_order_of_description_is_in_no_key():
-    works = Describer()
+    works = Graph()
     first = works.describe("update", (), step=1)
     works.describe("update", (), step=2)
     again = works.describe("update", (), step=1)
