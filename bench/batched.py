@@ -16,7 +16,6 @@ from cosim.learning.execution import make_executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.learning.sides import Side
 from cosim.learning.training import Training
 
 CUT_LAYER, RANK, LOCAL_STEPS, REPEATS = 1, 4, 2, 5
@@ -54,7 +53,7 @@ def rounds_s(device: Device, num_clients: int, batch_size: int) -> tuple[float, 
 
 
 class Rounds:
-    """A split federated training without radio or clock: its works described and computed, round by round."""
+    """A split federated training without radio or clock: its nodes added and computed, round by round."""
 
     def __init__(
         self,
@@ -94,9 +93,9 @@ class Rounds:
             self._step += 1
         average = training.mean({number: side.adapter for number, side in enumerate(clients)}).ref("adapter")
         keep = [average, server.adapter, server.optimizer, *(side.optimizer for side in clients)]
-        (adapter, *memory), _ = self._executor.settle(keep, losses)
-        self._server = Side(memory[0], memory[1])
-        self._clients = [Side(adapter, one) for one in memory[2:]]
+        self._executor.materialise(keep, losses)
+        self._server = server
+        self._clients = [side._replace(adapter=average) for side in clients]
         return perf_counter() - begin
 
 

@@ -15,7 +15,6 @@ from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.learning.sides import Side
 from cosim.learning.training import Training
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"
@@ -87,7 +86,7 @@ def overhead() -> list[Ratio]:
 
 
 class Steps:
-    """One client's local steps, described and computed, with a regulariser."""
+    """One client's local steps, added and computed, with a regulariser."""
 
     def __init__(self, regularizer: Regularizer) -> None:
         lesson = Lesson.prepare(
@@ -112,8 +111,8 @@ class Steps:
         steps = range(self._step, self._step + STEPS)
         learned = self._training.local_round(0, self._side, steps, self._regularizer)
         keep = [learned.after.adapter, learned.after.optimizer]
-        (adapter, optimizer), _ = self._executor.settle(keep, [one.loss for one in learned.steps])
-        self._side, self._step = Side(adapter, optimizer), steps.stop
+        self._executor.materialise(keep, [one.loss for one in learned.steps])
+        self._side, self._step = learned.after, steps.stop
         return (perf_counter() - begin) / STEPS
 
 

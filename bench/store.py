@@ -29,7 +29,7 @@ def measure() -> list[Ratio]:
             begin = perf_counter()
             run(scenario, Path(folder) / "run", store=Store(Path(folder) / "store"))
             whole_s = perf_counter() - begin
-            size = sum(pack.size_bytes for pack in Store(Path(folder) / "store").bundles())
+            size = sum(bundle.size_bytes for bundle in Store(Path(folder) / "store").bundles())
         shares.append((spent[0] / whole_s, spent[0], whole_s, size))
     share, store_s, whole_s, size = sorted(shares)[REPEATS // 2]
     note = f"{store_s * 1e3:.0f} ms of {whole_s:.2f} s, {size / 1e6:.1f} MB kept"
@@ -38,7 +38,7 @@ def measure() -> list[Ratio]:
 
 @contextmanager
 def _timed() -> Iterator[list[float]]:
-    """Add up the time spent in what an executor asks of a shelf."""
+    """Add up the time spent in what an executor asks of a namespace."""
     spent = [0.0]
     originals = {name: getattr(Namespace, name) for name in ("put", "get", "refresh")}
 

@@ -198,9 +198,11 @@ class Computing(ABC):
 
     def _held(self, node: Node) -> Values:
         """Return what is held of a node's value, shared by all nodes of its key."""
-        if node.values is None:
-            node.values = self._values.setdefault(node.key, Values())
-        return node.values
+        values = self._values.get(node.key)
+        if values is None:
+            values = self._values[node.key] = Values()
+        node.values = values
+        return values
 
     def uncomputed(self, wanted: Iterable[Ref]) -> list[Node]:
         """Return the nodes that would have to be computed, each once, inputs first."""

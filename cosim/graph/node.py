@@ -109,14 +109,14 @@ class Graph:
 
     Parameters
     ----------
-    context_module
-        Full name of the module whose code the bodies of operations compute with. Like the
+    context_modules
+        Full names of the modules whose code the bodies of operations compute with. Like the
         module an operation is written in, it is part of every key.
     """
 
-    def __init__(self, context_module: str) -> None:
+    def __init__(self, *context_modules: str) -> None:
         self._order = count()
-        self._context_module = context_module
+        self._context_modules = context_modules
         self._codes: dict[str, str] = {}
 
     def add(self, operation: Operation, inputs: Sequence[Ref] = (), **params: Any) -> Node:
@@ -130,5 +130,5 @@ class Graph:
     def _code(self, module: str) -> str:
         """Return the hash of the code that computes an operation written in this module."""
         if module not in self._codes:
-            self._codes[module] = code_key(module, self._context_module)
+            self._codes[module] = code_key(module, *self._context_modules)
         return self._codes[module]

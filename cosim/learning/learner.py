@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,12 +11,14 @@ from cosim.graph.node import Node, Params
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.sums import factor_of
 from cosim.learning.data.batch import Batch
-from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.optimizer import Optimizer
 from cosim.learning.outputs import Outputs
 from cosim.learning.prefixes import Prefixes
 from cosim.parts import Part, make
+
+if TYPE_CHECKING:  # what a lesson holds has keys of its own
+    from cosim.learning.lesson import Lesson
 
 
 class Learner:
@@ -31,7 +33,7 @@ class Learner:
         The base with its LoRA slots.
     """
 
-    def __init__(self, lesson: Lesson, model: SplitModel) -> None:
+    def __init__(self, lesson: "Lesson", model: SplitModel) -> None:
         self.model = model
         self._lesson = lesson
         self._slab = Slab()

@@ -8,7 +8,7 @@ clients takes it as it is.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ from torch.func import vmap
 from cosim.graph.node import Node
 from cosim.learning.data.batch import Batch
 from cosim.learning.learner import Learner, deterministic, leaves_of, trained_of
-from cosim.learning.lesson import Lesson
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import losses_of
+
+if TYPE_CHECKING:
+    from cosim.learning.lesson import Lesson
 
 Value = TypeVar("Value", Tensor, dict[str, Tensor])
 

@@ -223,16 +223,17 @@ def test_no_work_of_the_server_under_fedsa_has_a_b_among_its_inputs(scenario, sc
         def __init__(self):
             self.seen = defaultdict(set)
 
-        def settle(self, keep, read):
-            open_ = [one.work for one in (*keep, *read)]
+        def materialise(self, keep, read):
+            open_ = [one.node for one in (*keep, *read)]
             while open_:
                 work = open_.pop()
                 for one in work.inputs:
-                    self.seen[work.operation].add(one.work.operation)
-                    if work.operation == "aggregate" and one.work.operation == "select":
-                        assert one.work.settings["factors"] == ["A"]
-                    open_.append(one.work)
-            return super().settle(keep, read)[0], [0.0 for _ in read]
+                    self.seen[work.operation.name].add(one.node.operation.name)
+                    if work.operation.name == "aggregate" and one.node.operation.name == "select":
+                        assert one.node.params["factors"] == ["A"]
+                    open_.append(one.node)
+            super().materialise(keep, read)
+            return [0.0 for _ in read]
 
     told = scenario(scheme, {"kind": "fedsa"})
     watching = Watching()
@@ -301,7 +302,7 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
     def models(sides):
         """Return what each side adds to the weights of each matrix."""
         values = [value for side in sides for value in side.model]
-        adapters = iter(executor.settle((), values)[1])
+        adapters = iter(executor.materialise((), values))
         for side in sides:
             adapter, residual = next(adapters), {} if side.residual is None else next(adapters)
             yield {
@@ -326,7 +327,7 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
                 mean = sum(weight * one[name] for weight, one in zip(lesson.weights, before, strict=True))
                 assert float((found - mean).abs().max()) < 1e-12
                 assert float(found.abs().max()) > 1e-4
-        federation.settle(lambda kept: executor.settle(kept, ())[0])
+        executor.materialise(list(federation.refs()), ())
 
 
 def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_within_it(tiny_scenario):
@@ -335,9 +336,9 @@ def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_
     federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
     for client, side in enumerate(federation.sides):
         federation.sides[client] = training.local_round(client, side, range(2)).after
-    _, (before,) = executor.settle((), [federation.reference(0, 1)])
-    federation.settle(lambda kept: executor.settle(kept, ())[0])
-    _, (after, sent) = executor.settle((), [federation.reference(0, 1), federation.upload(0, 1)])
+    (before,) = executor.materialise((), [federation.reference(0, 1)])
+    executor.materialise(list(federation.refs()), ())
+    (after, sent) = executor.materialise((), [federation.reference(0, 1), federation.upload(0, 1)])
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert any(not torch.equal(sent[name], after[name]) for name in before)
 
@@ -354,7 +355,7 @@ def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     each = [training.evaluate(side.adapter) for side in federation.sides]
     names = ("loss", "accuracy", "perplexity")
     wanted = [one.ref(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
-    _, (loss, accuracy, perplexity, *others) = executor.settle((), wanted)
+    (loss, accuracy, perplexity, *others) = executor.materialise((), wanted)
     assert len(set(others[::2])) == 3
     assert loss == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[::2], strict=True)))
     assert accuracy == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[1::2], strict=True)))

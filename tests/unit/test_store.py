@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosim.errors import StoreError
+from cosim.graph import store as store_module
 from cosim.graph.store import FORMAT, LostValueError, Store, default_store
-from cosim.learning import store as store_module
 from cosim.record.folder import Record
 from cosim.run import run
 
