@@ -26,19 +26,19 @@ def make_executor(lesson: Lesson, lora_rank: int, store: Store | None = None) ->
 
         if lesson.training.executor == "batched":
             return Batched(
-                lambda: StackedLearner(lesson, _model(lesson, lora_rank)),
+                lambda: StackedLearner(lesson, load_model(lesson, lora_rank)),
                 lesson.max_group,
                 fetch,
                 goes_on=goes_on,
             )
-        return Sequential(lambda: Learner(lesson, _model(lesson, lora_rank)), fetch, goes_on=goes_on)
+        return Sequential(lambda: Learner(lesson, load_model(lesson, lora_rank)), fetch, goes_on=goes_on)
 
     if store is None:
         return computing()
     return Recalling(store.namespace(lesson.key), computing, lesson.model.torch_device)
 
 
-def _model(lesson: Lesson, lora_rank: int) -> "SplitModel":
+def load_model(lesson: Lesson, lora_rank: int) -> "SplitModel":
     """Return the base with LoRA slots of this rank.
 
     Raises

@@ -76,7 +76,7 @@ def test_adapters_are_charged_and_averaged_as_they_were_encoded(kind, scheme, wa
     uploads = charged(spans, "adapter_upload")
     assert len(uploads) == 2 * 3
     assert all(bits == watching.bits[work] for bits, work in uploads)
-    averages = {reader for reader in watching.readers["transmit", "tensors"] if reader in ("aggregate", "mean")}
+    averages = {"aggregate", "mean"} & watching.readers["transmit", "tensors"]
     assert averages
     trained = "client_backward" if scheme == "split_federated" else "update"
     assert not averages & watching.readers[trained, "adapter"]

@@ -2,7 +2,6 @@ from typing import Any
 
 import pytest
 import torch
-from cosim.learning.trainer import leaves_of
 from tiny_bases import NUM_LABELS, USES, moved_adapter, tiny_batch, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +15,7 @@ from cosim.learning.flop import (
     split_flop,
     whole_flop,
 )
+from cosim.learning.learner import leaves_of
 from cosim.learning.lora import Lora
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import BOTH_FACTORS, FAMILIES, Factor, ModelShape, Task
