@@ -183,7 +183,7 @@ def _lesson(scenario: Scenario) -> Lesson:
         scenario.data,
         scenario.training,
         num_clients=scenario.num_clients,
-        num_steps=scenario.scheme.num_rounds * scenario.scheme.local_steps,
+        num_steps=scenario.scheme.num_client_steps(scenario.num_clients),
         seed=scenario.seed,
         aggregator=scenario.scheme.averaging,
         codecs=scenario.scheme.codecs,

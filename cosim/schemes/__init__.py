@@ -35,9 +35,16 @@ class Scheme(Part):
     links: ClassVar[frozenset[str]] = frozenset()
     """The links it sends over."""
 
+    is_synchronous: ClassVar[bool] = True
+    """Whether a round begins when the one before has ended; if all take part, times decide no value."""
+
     num_rounds: int = Field(default=10, gt=0)
     local_steps: int = Field(default=10, gt=0)
     evaluate_every: int = Field(default=1, gt=0)
+
+    def num_client_steps(self, num_clients: int) -> int:
+        """Return the local steps of a client in the whole run, for the schedule of the learning rate."""
+        return self.num_rounds * self.local_steps
 
     @property
     def is_closed_form(self) -> bool:
