@@ -20,6 +20,7 @@ from cosim.radio.settings import DownlinkSettings
 from cosim.rng import stream
 from cosim.scenario.events import becomes
 from cosim.scenario.settings import Scenario
+from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
 from cosim.units import dbm_to_w, seconds_to_ns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, Turn, World
 
@@ -31,6 +32,7 @@ class Prepared:
     """A scenario whose devices and cell are drawn and whose texts are dealt out.
 
     ``allocation`` is the first decision; a search that takes long is made once.
+    ``fading`` says how many blocks of fading it makes, where there are any.
     """
 
     scenario: Scenario
@@ -42,6 +44,7 @@ class Prepared:
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
     allocation: Allocation | None = None
+    fading: FadingBlocks | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -51,7 +54,8 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
-        return self.lesson.notes
+        told = None if self.fading is None else self.fading.note
+        return (*self.lesson.notes, *(() if told is None else (told,)))
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -142,6 +146,10 @@ def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device
 def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     """Return what was prepared, or None, and every fault that does not follow from another."""
     found = _Found()
+    for fault in too_large(scenario):
+        found.add(fault)
+    if found.faults:
+        return None, found.faults
     lesson = found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
@@ -153,6 +161,8 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
     allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
     prepared = replace(prepared, allocation=allocation)
+    if allocation is not None:
+        prepared = replace(prepared, fading=found.attempt(lambda: _fading(prepared, allocation)))
     prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
     return (None if found.faults else prepared), found.faults
 
@@ -189,6 +199,8 @@ def _lesson(scenario: Scenario) -> Lesson:
         codecs=scenario.scheme.codecs,
     )
     _refuse_cut(scenario, lesson.shape)
+    if (fault := too_many_cuts(scenario, lesson.shape)) is not None:
+        raise fault
     _refuse_unsendable(scenario, lesson)
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
     _ = lesson.notes  # and so are a tokenizer, and weights that do not fit the model
@@ -305,13 +317,24 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
         yield stage
 
 
+def _nobody(_rank: int) -> Executor:
+    raise AssertionError("a decision computes nothing")
+
+
+def _fading(prepared: Prepared, allocation: Allocation) -> FadingBlocks | None:
+    """Return how many blocks of fading a run meets, unless they are too many."""
+    if prepared.cell.block_ns is None:
+        return None
+    state = prepared.world(_nobody).state(round_=1)
+    blocks = fading_blocks(prepared.scenario, prepared.cell, state, allocation)
+    if blocks is not None:
+        blocks.refuse()
+    return blocks
+
+
 def _decide(prepared: Prepared, earlier: Allocation | None = None) -> Allocation:
     """Return a decision, held against the limits; cut layer and rank stay those of an earlier one."""
-
-    def nobody(_rank: int) -> Executor:
-        raise AssertionError("a decision computes nothing")
-
-    world = replace(prepared, allocation=None).world(nobody)
+    world = replace(prepared, allocation=None).world(_nobody)
     world.decisions.current = earlier
     return world.decide(round_=1)
 
