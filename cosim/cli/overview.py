@@ -31,8 +31,8 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     yield f"  clients    {scenario.num_clients}, {_range(prepared)}"
     yield from _air(scenario)
     yield (
-        f"  scheme     {scheme.kind}: {scheme.num_rounds} rounds of {scheme.local_steps} local step(s), "
-        f"{_spans(prepared)}allocator {scenario.allocator.kind}"
+        f"  scheme     {scheme.kind}: {count(scheme.num_rounds)} rounds of {count(scheme.local_steps)} local "
+        f"step(s), {_spans(prepared)}allocator {scenario.allocator.kind}"
     )
     if "federated_uplink" in scheme.links:
         yield f"  averaging  {_averaging(scheme.averaging)}"

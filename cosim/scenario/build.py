@@ -10,7 +10,7 @@ from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions, Terms
 from cosim.errors import CosimError, ScenarioError
-from cosim.learning.executor import Executor
+from cosim.graph.executor import Executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.payload import refuse_payloads
 from cosim.learning.shape import ModelShape
@@ -21,6 +21,7 @@ from cosim.radio.settings import DownlinkSettings
 from cosim.rng import stream
 from cosim.scenario.events import becomes
 from cosim.scenario.settings import Scenario
+from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
 from cosim.units import dbm_to_w, seconds_to_ns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, Turn, World
 
@@ -32,6 +33,7 @@ class Prepared:
     """A scenario whose devices and cell are drawn and whose texts are dealt out.
 
     ``allocation`` is the first decision; a search that takes long is made once.
+    ``fading`` says how many blocks of fading it makes, where there are any.
     """
 
     scenario: Scenario
@@ -43,6 +45,7 @@ class Prepared:
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
     allocation: Allocation | None = None
+    fading: FadingBlocks | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -52,7 +55,8 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
-        return self.lesson.notes
+        told = None if self.fading is None else self.fading.note
+        return (*self.lesson.notes, *(() if told is None else (told,)))
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -165,6 +169,10 @@ def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device
 def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     """Return what was prepared, or None, and every fault that does not follow from another."""
     found = _Found()
+    for fault in too_large(scenario):
+        found.add(fault)
+    if found.faults:
+        return None, found.faults
     lesson = found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
@@ -176,6 +184,8 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
     allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
     prepared = replace(prepared, allocation=allocation)
+    if allocation is not None:
+        prepared = replace(prepared, fading=found.attempt(lambda: _fading(prepared, allocation)))
     prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
     return (None if found.faults else prepared), found.faults
 
@@ -206,12 +216,14 @@ def _lesson(scenario: Scenario) -> Lesson:
         scenario.data,
         scenario.training,
         num_clients=scenario.num_clients,
-        num_steps=scenario.scheme.num_rounds * scenario.scheme.local_steps,
+        num_steps=scenario.scheme.num_client_steps(scenario.num_clients),
         seed=scenario.seed,
         aggregator=scenario.scheme.averaging,
         codecs=scenario.scheme.codecs,
     )
     _refuse_cut(scenario, lesson.shape)
+    if (fault := too_many_cuts(scenario, lesson.shape)) is not None:
+        raise fault
     _refuse_unsendable(scenario, lesson)
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
     _ = lesson.notes  # and so are a tokenizer, and weights that do not fit the model
@@ -326,6 +338,17 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
         if not found.faults:
             found.attempt(partial(_decide, stage, prepared.allocation))
         yield stage
+
+
+def _fading(prepared: Prepared, allocation: Allocation) -> FadingBlocks | None:
+    """Return how many blocks of fading a run meets, unless they are too many."""
+    if prepared.cell.block_ns is None:
+        return None
+    state = prepared.decisions().state(0, round_=1)
+    blocks = fading_blocks(prepared.scenario, prepared.cell, state, allocation)
+    if blocks is not None:
+        blocks.refuse()
+    return blocks
 
 
 def _decide(prepared: Prepared, earlier: Allocation | None = None) -> Allocation:

@@ -10,13 +10,13 @@ from cosim.control.knobs import Knob, Setting
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
+from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
-from cosim.learning.work import Work
 from cosim.parts import Part
 from cosim.world import MAIN_SERVER, Moment, World
 
@@ -40,9 +40,16 @@ class Scheme(Part):
     reportable: ClassVar[frozenset[str]] = frozenset()
     """What its clients can report to an allocator."""
 
+    is_synchronous: ClassVar[bool] = True
+    """Whether a round begins when the one before has ended; if all take part, times decide no value."""
+
     num_rounds: int = Field(default=10, gt=0)
     local_steps: int = Field(default=10, gt=0)
     evaluate_every: int = Field(default=1, gt=0)
+
+    def num_client_steps(self, num_clients: int) -> int:
+        """Return the local steps of a client in the whole run, for the schedule of the learning rate."""
+        return self.num_rounds * self.local_steps
 
     @property
     def is_closed_form(self) -> bool:
@@ -114,8 +121,8 @@ class Scheme(Part):
         return round_ % self.evaluate_every == 0 or round_ in (0, self.num_rounds)
 
 
-def measure_evaluation(world: World, moment: Moment, evaluation: Work) -> None:
+def measure_evaluation(world: World, moment: Moment, evaluation: Node) -> None:
     """Record held-out loss, and perplexity of a causal model or accuracy of a classifier."""
-    world.measure(moment, MAIN_SERVER, "eval_loss", evaluation.out("loss"))
+    world.measure(moment, MAIN_SERVER, "eval_loss", evaluation.ref("loss"))
     figure = "perplexity" if world.lesson.shape.task == "causal_lm" else "accuracy"
-    world.measure(moment, MAIN_SERVER, f"eval_{figure}", evaluation.out(figure))
+    world.measure(moment, MAIN_SERVER, f"eval_{figure}", evaluation.ref(figure))

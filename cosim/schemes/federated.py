@@ -1,8 +1,7 @@
 """Federated LoRA: every client holds the whole model, and only adapters travel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from math import ceil
 from statistics import fmean
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -14,6 +13,7 @@ from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Knob, Setting
 from cosim.control.reports import REPORT, Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
+from cosim.graph.node import Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -32,7 +32,6 @@ from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
-from cosim.learning.work import Output
 from cosim.parts import OneOf
 from cosim.rng import stream
 from cosim.schemes import Scheme, measure_evaluation
@@ -202,14 +201,14 @@ class Federated(Scheme):
         """Play all rounds."""
         play = _Play(self, world, world.begin())
         play.evaluate(0)
-        play.settle(0)
+        world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.lesson.seed, world.num_clients, round_)
             world.start_round(round_, drawn)
             yield from play.round(Moment(round_), list(filter(world.decisions.takes_part, drawn)))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
-            play.settle(round_)
+            world.end_round(round_)
         world.adapter = play.federation.export()
 
 
@@ -233,18 +232,24 @@ class _Play:
         self.ready: Sequence[int] = ()
         self._began_ns = 0
         self._delay_s: dict[int, float] = {}
+        world.hold(self._refs)
+
+    def _refs(self) -> Iterator[Ref]:
+        """Return what later rounds build on."""
+        yield from self.federation.refs()
+        yield from self.uploads.refs()
 
     def round(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Local steps and upload of those who take part, the average, and its download by everybody."""
         world, federation, self._began_ns = self.world, self.federation, self.world.clock.now
-        learned: Sequence[LocalRound] = [self._learn(client, moment.round) for client in senders]
+        learned = [self._learn(client, moment.round) for client in senders]
         is_awaited = world.decisions.is_waiting
         if is_awaited:
             trained = yield from self._report(moment, learned)
-            self._describe(moment, senders)
+            self._encode(moment, senders)
             steps = [self.uploads.send(one, moment, trained) for one in senders]
         else:
-            learned = self._describe(moment, senders, learned)
+            self._encode(moment, senders)
             steps = [self._learn_and_upload(moment, one) for one in learned]
         before, average = federation.adapter, self.uploads.average(moment.round)
         figures = self.uploads.mean_figures | federation.pair_figures(self.uploads.received, before)
@@ -280,15 +285,12 @@ class _Play:
         federation.sides[client] = learned.after
         return learned
 
-    def _describe(
-        self, moment: Moment, senders: Sequence[int], learned: Sequence[LocalRound] = ()
-    ) -> Sequence[LocalRound]:
-        """Describe the uploads; returns what was learned and is not yet measured, as it is kept."""
+    def _encode(self, moment: Moment, senders: Sequence[int]) -> None:
+        """Let what was learned be encoded as it is decided now."""
         self.federation.weigh({one: self.world.decisions.knob("weight", one, 0.0) for one in senders})
         self.uploads.describe(moment.round, senders)
-        if not self.uploads.hang_on_values(moment.round):
-            return learned
-        return _with_losses(learned, self.uploads.find_bits(moment.round, _losses(learned)))
+        if self.uploads.hang_on_values(moment.round):
+            self.uploads.find_bits()
 
     def _report(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
         """Local steps and reports of all, then the decision that waits for them; returns spans."""
@@ -306,10 +308,10 @@ class _Play:
         if "delay" in wanted:
             reported["delay"] = {client: self._delay_s[client] for client in senders}
         if "loss" in wanted and self.world.computes:
-            losses = iter(self.uploads.read(_losses(learned)))
+            losses = iter(self.world.ask([step.loss for one in learned for step in one.steps]))
             reported["loss"] = {one.client: fmean(next(losses) for _ in one.steps) for one in learned}
         if "energies" in wanted and self.world.computes and isinstance(self.scheme.adapter_codec, PairCodec):
-            values = self.uploads.read(self.uploads.energies(round_, senders))
+            values = self.world.ask(self.uploads.energies(round_, senders))
             found = (np.asarray(value["energies"]) for value in values)
             reported["energies"] = dict(zip(senders, found, strict=True))
         decisions.hear(reported, is_awaited=is_awaited)
@@ -326,14 +328,14 @@ class _Play:
         for number, step in enumerate(learned.steps, start=1):
             at = Moment(moment.round, number)
             span = yield from world.compute(
-                name, "client_forward_backward", at, amounts.flop, step.work, ready
+                name, "client_forward_backward", at, amounts.flop, step.node, ready
             )
             world.measure(at, name, "train_loss", step.loss)
             ready = [span]
         self._delay_s[learned.client] = (world.clock.now - self._began_ns) / NS_PER_S
         bits = sum(report.bits for report in world.decisions.reports)
         if bits:
-            last = learned.steps[-1].work
+            last = learned.steps[-1].node
             ready = [
                 (yield from world.send("federated_uplink", learned.client, REPORT, moment, bits, last, ready))
             ]
@@ -347,20 +349,3 @@ class _Play:
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
         measure_evaluation(self.world, Moment(round_), self.federation.evaluate())
-
-    def settle(self, round_: int) -> None:
-        """Hand over to the next round."""
-        self.uploads.go_on(self.federation.settle(partial(self.world.settle, round_), self.uploads.held))
-
-
-def _losses(learned: Sequence[LocalRound]) -> list[Output]:
-    """Return the losses of all steps."""
-    return [step.loss for one in learned for step in one.steps]
-
-
-def _with_losses(learned: Sequence[LocalRound], losses: Sequence[Output]) -> list[LocalRound]:
-    """Return the same with these losses, in the order of :func:`_losses`."""
-    after = iter(losses)
-    return [
-        replace(one, steps=tuple(replace(step, loss=next(after)) for step in one.steps)) for one in learned
-    ]

@@ -1,7 +1,6 @@
 """Split federated LoRA: first blocks on clients, the rest on a main server, adapters averaged."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +9,7 @@ from simpy.events import Process
 from cosim.control.knobs import PARTICIPATION, Knob, Setting
 from cosim.control.reports import Report
 from cosim.control.stages import Round
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -21,9 +21,8 @@ from cosim.learning.cuts_apart import FederationApart
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
 from cosim.learning.payload import bits_are_known
-from cosim.learning.sides import Exchange, Side
+from cosim.learning.sides import Exchange
 from cosim.learning.training import Training
-from cosim.learning.work import Output, Work
 from cosim.parts import OneOf, Part, family
 from cosim.radio.settings import LINKS
 from cosim.schemes import Scheme, measure_evaluation
@@ -173,7 +172,7 @@ class SplitFederated(Scheme):
         """Play all rounds."""
         play = _Play(self, world, world.begin())
         play.evaluate(0)
-        play.settle(0)
+        world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             world.start_round(round_)
             play.choose()
@@ -182,7 +181,7 @@ class SplitFederated(Scheme):
             yield from play.average(Moment(round_))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
-            play.settle(round_)
+            world.end_round(round_)
         world.adapter = play.federation.export(play.server.adapter)
 
 
@@ -214,7 +213,8 @@ class _Play:
         self.ready: Sequence[int] = ()
         self.uploads = AdapterUploads(world, self.federation, training.cuts)
         self._late: dict[int, Process] = {}
-        self._memories: list[tuple[Output | None, Output | None]] = [(None, None)] * world.num_clients
+        self._memories: list[tuple[Ref | None, Ref | None]] = [(None, None)] * world.num_clients
+        world.hold(self._refs)
 
     def choose(self) -> None:
         """Let those take part in the round whom the decision in force chooses."""
@@ -237,7 +237,7 @@ class _Play:
         else:
             exchanges, arrived = yield from self._arrivals(moment, exchanges)
             self.server = self.training.server_update(self.server, exchanges, number)
-            served = yield from self._serve(moment, self.server.adapter.work, exchanges, arrived)
+            served = yield from self._serve(moment, self.server.adapter.node, exchanges, arrived)
             steps = [self._backward(moment, exchange, served) for exchange in exchanges]
             ended = yield from self.world.together(steps, "download and backward of client")
             self.ready = list(dict.fromkeys(ended))
@@ -256,7 +256,7 @@ class _Play:
         federation, round_, send = self.federation, moment.round, self.world.send
         self.uploads.describe(round_, filter(self.training.trains, self.taking_part))
         if self.uploads.hang_on_values(round_):
-            self._go_on(self.uploads.find_bits(round_, self._held))
+            self.uploads.find_bits()
         if self.apart is not None:
             self.apart.meet(self.server.adapter, self.taking_part)
         average = self.uploads.average(round_)
@@ -294,27 +294,13 @@ class _Play:
         """Record how good the model is."""
         measure_evaluation(self.world, Moment(round_), self.federation.evaluate(self.server.adapter))
 
-    def settle(self, round_: int) -> None:
-        """Hand over to the next round: what clients and federated server hold, and the main server's side."""
-        held, settle = self._held, partial(self.world.settle, round_)
-        kept = self.federation.settle(settle, [*held, *self.uploads.held])
-        self._go_on(kept[: len(held)])
-        self.uploads.go_on(kept[len(held) :])
-
-    @property
-    def _held(self) -> list[Output]:
-        """What is built on beside what the federation holds: the main server's side, what is held back."""
-        memories = [one for both in self._memories for one in both if one is not None]
-        return [self.server.adapter, self.server.optimizer, *memories]
-
-    def _go_on(self, kept: Sequence[Output]) -> None:
-        """Take the outputs that :attr:`_held` has become."""
-        after = iter(kept)
-        self.server = Side(next(after), next(after))
-        self._memories = [
-            (None if sent is None else next(after), None if back is None else next(after))
-            for sent, back in self._memories
-        ]
+    def _refs(self) -> Iterator[Ref]:
+        """Return what later rounds build on."""
+        yield from self.federation.refs()
+        yield from self.uploads.refs()
+        yield self.server.adapter
+        yield self.server.optimizer
+        yield from (one for both in self._memories for one in both if one is not None)
 
     def _arrivals(self, moment: Moment, exchanges: Sequence[Exchange]) -> Steps:
         """Let all forward and upload; returns the exchanges that are in time, and their uploads."""
@@ -340,12 +326,12 @@ class _Play:
         return [exchange for exchange, _ in in_time], [process.value for _, process in in_time]
 
     def _serve(
-        self, moment: Moment, work: Work, exchanges: Sequence[Exchange], arrived: Sequence[int]
+        self, moment: Moment, node: Node, exchanges: Sequence[Exchange], arrived: Sequence[int]
     ) -> Steps:
         """Compute forward and backward of all mini-batches on the main server as one job."""
         flop = sum(self.training.amounts_of(one.client, moment.round).server_flop for one in exchanges)
         served = yield from self.world.compute(
-            MAIN_SERVER, "server_forward_backward", moment, flop, work, arrived
+            MAIN_SERVER, "server_forward_backward", moment, flop, node, arrived
         )
         for exchange in exchanges:
             self._measure_loss(moment, exchange)
@@ -374,7 +360,7 @@ class _Play:
         )
         return (
             yield from self.world.send(
-                "main_uplink", client, "activation_upload", moment, bits, exchange.upload.work, [span]
+                "main_uplink", client, "activation_upload", moment, bits, exchange.upload.node, [span]
             )
         )
 
@@ -386,7 +372,7 @@ class _Play:
         amounts = self.training.amounts_of(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
         span = yield from self.world.send(
-            "main_downlink", client, "gradient_download", moment, bits, exchange.download.work, [served]
+            "main_downlink", client, "gradient_download", moment, bits, exchange.download.node, [served]
         )
         return (
             yield from self.world.compute(

@@ -1,15 +1,14 @@
 """Uploads of adapters through the lesson's codec, with what each client holds back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
 
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.learning import pair_works
 from cosim.learning.federation import Federation
+from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
-from cosim.learning.work import Output, Work
 from cosim.world import Moment, World
 
 
@@ -36,7 +35,7 @@ class AdapterUploads:
         self.codec = world.lesson.codecs.adapter
         self.sent: dict[int, Transmission] = {}
         # where factors are sent in turn, what is held back of one waits for its turn
-        self._memories: dict[tuple[int, frozenset[Factor]], Output] = {}
+        self._memories: dict[tuple[int, frozenset[Factor]], Ref] = {}
         self._found: dict[int, int] = {}
         # as told when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
@@ -63,13 +62,13 @@ class AdapterUploads:
             if one.memory is not None:
                 self._memories[client, factors] = one.memory
 
-    def energies(self, round_: int, clients: Iterable[int]) -> list[Output]:
+    def energies(self, round_: int, clients: Iterable[int]) -> list[Ref]:
         """Return what each of these clients would lose without each rank pair."""
         federation, factors = self.federation, self.federation.aggregator.sent(round_)
         return [
-            pair_works.pair_energies(
-                federation.training.describe,
-                federation.training.told(self.codec),
+            rank_pairs.pair_energies(
+                federation.training.graph,
+                federation.training.params_of(self.codec),
                 federation.upload(client, round_),
                 federation.reference(client, round_),
                 self._memories.get((client, factors)),
@@ -77,38 +76,26 @@ class AdapterUploads:
             for client in clients
         ]
 
-    def read(self, outputs: Sequence[Output]) -> list[Any]:
-        """Return values in the middle of a round; no simulated time passes."""
-        found: list[Any] = []
-
-        def ask(keep: list[Output]) -> list[Output]:
-            kept, values = self.world.ask(keep, outputs)
-            found.extend(values)
-            return kept
-
-        self.go_on(self.federation.settle(ask, self.held))
-        return found
-
     @property
-    def received(self) -> dict[int, Output]:
+    def received(self) -> dict[int, Ref]:
         """What the server has of each client that sent."""
         return {client: one.tensors for client, one in self.sent.items()}
 
     @property
-    def mean_figures(self) -> dict[str, Output]:
+    def mean_figures(self) -> dict[str, Ref]:
         """What the senders measured, as the mean by their data."""
         training = self.federation.training
         weights = self.federation.weights(self.sent)
         names = () if self.codec.is_transparent else self.codec.figure_names
         return {
-            name: pair_works.weighted_mean(
-                training.describe, [one.figures[name] for one in self.sent.values()], weights
+            name: rank_pairs.weighted_mean(
+                training.graph, [one.figures[name] for one in self.sent.values()], weights
             )
             for name in names
         }
 
-    def average(self, round_: int) -> Work:
-        """Return the work of the federated server on what arrived."""
+    def average(self, round_: int) -> Node:
+        """Return the node of the federated server on what arrived."""
         masks = {client: one.mask for client, one in self.sent.items() if one.mask is not None}
         return self.federation.average(self.received, round_, masks or None)
 
@@ -116,31 +103,11 @@ class AdapterUploads:
         """Return whether the bits of this round are known only when it has been computed."""
         return self.world.computes and any(self._exact(client, round_) is None for client in self.sent)
 
-    def find_bits(self, round_: int, others: Sequence[Output]) -> list[Output]:
-        """Find out bits that hang on values; no simulated time passes.
-
-        Returns ``others``, what else is to be built on, as outputs to
-        go on with, so that nothing is computed twice.
-        """
-        mine = [output for one in self.sent.values() for output in (one.tensors, *one.others.values())]
-        bits = [one.others["bits"] for one in self.sent.values()]
-        found: list[int] = []
-
-        def ask(keep: list[Output]) -> list[Output]:
-            kept, values = self.world.ask(keep, bits)
-            found.extend(map(int, values))
-            return kept
-
-        kept = self.federation.settle(ask, [*others, *mine])
-        self._found = dict(zip(self.sent, found, strict=True))
-        after, factors = iter(kept[len(others) :]), self.federation.aggregator.sent(round_)
-        for client, one in self.sent.items():
-            tensors = next(after)
-            one = Transmission(one.work, tensors, dict(zip(one.others, after, strict=False)))
-            self.sent[client] = one
-            if one.memory is not None:
-                self._memories[client, factors] = one.memory
-        return kept[: len(others)]
+    def find_bits(self) -> None:
+        """Find out bits that depend on values; no simulated time passes."""
+        mine = (ref for one in self.sent.values() for ref in (one.tensors, *one.others.values()))
+        bits = self.world.ask([one.others["bits"] for one in self.sent.values()], keep=mine)
+        self._found = dict(zip(self.sent, map(int, bits), strict=True))
 
     def send(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
         """Upload what was described; returns the number of the span."""
@@ -154,18 +121,13 @@ class AdapterUploads:
             bits = self.codec.max_bits(layout, self._ratios[client])
         return (
             yield from self.world.send(
-                "federated_uplink", client, "adapter_upload", moment, bits, one.work, after
+                "federated_uplink", client, "adapter_upload", moment, bits, one.node, after
             )
         )
 
-    @property
-    def held(self) -> list[Output]:
-        """What later rounds build on."""
-        return list(self._memories.values())
-
-    def go_on(self, kept: Iterable[Output]) -> None:
-        """Take the outputs that :attr:`held` has become."""
-        self._memories = dict(zip(self._memories, kept, strict=True))
+    def refs(self) -> Iterator[Ref]:
+        """Return what later rounds build on."""
+        yield from self._memories.values()
 
     def _exact(self, client: int, round_: int) -> int | None:
         """Return the bits a client sends, where no value decides them."""

@@ -8,8 +8,8 @@ from cosim.cli.overview import overview
 from cosim.control.knobs import Setting
 from cosim.control.legs import legs_of
 from cosim.errors import CosimError, ScenarioError
+from cosim.graph.store import Store
 from cosim.learning.codec import Layout
-from cosim.learning.store import Store
 from cosim.record.folder import Record
 from cosim.run import resume, run, whatif
 from cosim.scenario.build import prepare

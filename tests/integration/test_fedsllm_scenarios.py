@@ -14,7 +14,7 @@ from cosim.control.closed_form import durations_ns, link_rates, predict
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.control.stages import barriers_of, num_spans
 from cosim.errors import AllocationError, ScenarioError
-from cosim.learning.executor import TimingOnly
+from cosim.graph.executor import TimingOnly
 from cosim.record.folder import Record
 from cosim.report.summary import summarise
 from cosim.run import run
