@@ -12,7 +12,7 @@ from cosim.control.allocators.nested import Nested
 from cosim.control.knobs import Setting
 from cosim.control.legs import legs_of
 from cosim.errors import AllocationError, ScenarioError
-from cosim.learning.executor import TimingOnly
+from cosim.graph.executor import TimingOnly
 from cosim.learning.federation import Federation
 from cosim.learning.training import Training
 from cosim.record.folder import Record
@@ -122,7 +122,7 @@ def test_weights_that_are_decided_are_in_the_key_of_the_average(tiny_scenario):
         federation = Federation(Training(lesson, lesson.shape.num_layers, 4), "whole")
         federation.weigh(weights)
         works.append(federation.average({one: federation.upload(one, 1) for one in (0, 2)}, 1))
-    assert works[1].settings["weights"] == [0.25, 0.75]
+    assert works[1].params["weights"] == [0.25, 0.75]
     assert works[0].key != works[1].key
 
 
