@@ -97,6 +97,12 @@ def test_the_time_plane_never_names_torch():
     assert violations(lambda room, module: room not in rooms or module.split(".")[0] not in tensors) == []
 
 
+def test_control_knows_neither_learning_nor_the_world():
+    """It is built from plain numbers and functions; radio and compute do not know it, as they lie above."""
+    unknown = ("cosim.learning", "cosim.graph", "cosim.kernel", "cosim.world", "cosim.schemes")
+    assert violations(lambda room, module: room != "control" or not module.startswith(unknown)) == []
+
+
 def test_learning_holds_no_clock():
     clocks = {"simpy", "time", "datetime"}
 

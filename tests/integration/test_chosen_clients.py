@@ -1,7 +1,11 @@
 """A controller that chooses who takes part, with which steps and weights, and learns what came of it."""
 
+import re
+import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,3 +214,24 @@ def test_a_scheme_that_says_no_stages_is_served_by_who_looks_at_links_alone(tiny
     ):
         Nested().allocate(state)
     assert legs_of(prepare(tiny_scenario({})).decisions().state(0, 1).phases(Setting(1, 2)))
+
+
+def test_the_allocator_of_the_readme_runs():
+    """In a process of its own: a class of a part is there for good once it is made."""
+    root = Path(__file__).parents[2]
+    blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S)
+    (block,) = [one for one in blocks if "Nearest" in one]
+    script = f"""{block}
+from tests.strategies import random_cell
+state = random_cell(1, 3, 4)
+decision = Nearest().allocate(state)
+decision.check(state, shares_in_time=True)
+print(sum(decision.knobs["participation"]))
+from cosim.allocation import Allocator as same
+from cosim.allocation.decision import Allocation as also
+assert same is Allocator and also is Allocation
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "1.0"

@@ -93,28 +93,6 @@ def control_power(phase: Phase, owners: Ints) -> Powers:
     return Powers(float(phase.finish_s(rates).max()), tx_power_w, rates)
 
 
-def powers_for_deadline(phase: Phase, owners: Ints, deadline_s: float) -> Floats:
-    """Return the least total power of each client that ends a barrier by a deadline, W, shape (num_clients,).
-
-    Raises
-    ------
-    AllocationError
-        If a limit is below that power; names the client, or the link for the
-        limit on the sum, and the watts that are missing.
-    """
-    index, owned = _owned(owners, phase.num_clients)
-    clients = np.arange(phase.num_clients)[:, None]
-    gains = np.where(owned, phase.gains[clients, index], 0.0)
-    filling = WaterFilling(gains, phase.bandwidths_hz[index])
-    needed = filling.min_power(_needed_rates(phase, deadline_s))
-    excess = needed - phase.max_tx_power_w * (1.0 + 1e-9)
-    if (excess > 0.0).any():
-        _refuse(phase, int(excess.argmax()), filling, deadline_s)
-    if float(needed.sum()) > phase.max_total_tx_power_w * (1.0 + 1e-9):
-        _refuse_sum(phase, filling, deadline_s)
-    return needed
-
-
 def _owned(owners: Ints, num_clients: int) -> tuple[Ints, np.ndarray]:
     """Return the subchannels of each client, padded, and where the padding is not."""
     counts = np.bincount(owners, minlength=num_clients)
