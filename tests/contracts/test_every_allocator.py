@@ -12,7 +12,9 @@ from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation
 from cosim.control.stages import served
 from cosim.control.state import CellState, Sparsity
+from cosim.learning.amounts import WholeAmounts
 from cosim.parts import family, make
+from cosim.schemes.stages import whole_round
 
 NEEDS_A_TABLE = "its table is written for one cell; it is held against that one below"
 EXAMPLES = [
@@ -46,14 +48,19 @@ def _cell(seed: int) -> CellState:
 
 
 def _state(example: dict, cell: CellState) -> CellState:
-    """Return a cell with something to leave out of the adapters for those who decide how much."""
+    """Return a cell whose clients train all blocks, for those who decide how much of an adapter is sent."""
     if not make(Allocator, example).sets_keep_ratios:
         return cell
     rng = np.random.default_rng(cell.num_clients)
     pair_bits = np.full(24, 32 * 8 * 64)
     energies = tuple(rng.exponential(size=24) for _ in range(cell.num_clients))
     sparsity = Sparsity(int(pair_bits.sum()), 88, pair_bits, energies)
-    return replace(cell, sparsity=sparsity)
+    one = cell.phases.amounts(cell.cut_layer, cell.lora_rank)
+    whole = WholeAmounts(
+        one.client_forward_flop, one.client_backward_flop, one.adapter_bits, one.adapter_download_bits
+    )
+    round_ = whole_round([whole] * cell.num_clients, [cell.local_steps] * cell.num_clients)
+    return replace(cell, sparsity=sparsity, phases=lambda setting: round_)
 
 
 _DECIDED: dict[tuple[str, int], Allocation] = {}
