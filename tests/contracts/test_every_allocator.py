@@ -79,6 +79,7 @@ def _decision(example: dict, seed: int) -> Allocation:
 def test_a_decision_keeps_every_limit_of_the_cell(example, seed):
     shares_in_time = make(Allocator, example).shares_in_time
     _decision(example, seed).check(_state(example, _cell(seed)), shares_in_time=shares_in_time)
+    assert _decision(example, seed).knobs.keys() <= make(Allocator, example).sets_knobs
 
 
 @every_example

@@ -550,7 +550,7 @@ GIVEN = {
     [
         pytest.param(kind, GIVEN if kind == "given" else example, id=f"{kind} {number}")
         for kind, part in family(Allocator).items()
-        if not part.sets_keep_ratios  # what is kept of an adapter is learned from
+        if not part.sets_knobs  # who takes part, and what is kept of an adapter, is learned from
         for number, example in enumerate(part.examples)
     ],
 )

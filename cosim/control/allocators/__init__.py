@@ -41,6 +41,9 @@ class Allocator(Part):
     sets_keep_ratios: ClassVar[bool] = False
     """Whether it says how much of an adapter each client sends; it is then asked at every round."""
 
+    sets_knobs: ClassVar[frozenset[str]] = frozenset()
+    """Knobs its decisions set; what is learned depends on those of the value plane."""
+
     reallocate: Literal["once", "every_round"] | GainChange = "once"
 
     @property

@@ -140,6 +140,7 @@ class KeepRatios(Allocator):
     """
 
     sets_keep_ratios: ClassVar[bool] = True
+    sets_knobs: ClassVar[frozenset[str]] = frozenset({KEEP_RATIO.name})
 
     latency_limit_s: float = Field(gt=0.0, le=LONGEST_S)
     bandwidth: Literal["continuous", "subchannels"] = "continuous"

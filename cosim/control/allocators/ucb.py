@@ -50,6 +50,7 @@ class Ucb(Allocator):
     """
 
     kind: Literal["ucb"] = "ucb"
+    sets_knobs: ClassVar[frozenset[str]] = frozenset({PARTICIPATION.name, "local_steps", WEIGHT.name})
     reallocate: Literal["every_round"] = "every_round"
     num_clients: int = Field(default=2, ge=1)
     min_local_steps: int = Field(default=1, ge=1)
