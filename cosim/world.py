@@ -189,15 +189,21 @@ class World:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
         self.decisions.change(turn.cell, turn.access, turn.max_tx_power_w, turn.allocator)
         self._air.change(turn.cell, turn.access)
-        self._apply_decision(self._round)
+        if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
+            self._share_equally(self._round)
+        else:
+            self._apply_decision(self._round)
 
     def _apply_decision(self, round_: int) -> None:
         """Put a decision in force, or, while reports are waited for, equal shares under which they travel."""
         if self.decisions.is_waiting:
-            for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
-                self._air.grant(link, dict(enumerate(grants)), round_)
+            self._share_equally(round_)
         else:
             self._put_in_force(self.decide(round_))
+
+    def _share_equally(self, round_: int) -> None:
+        for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
+            self._air.grant(link, dict(enumerate(grants)), round_)
 
     def decide_on_reports(self, round_: int) -> None:
         """Ask the allocator what it waited to decide, now that reports have arrived."""

@@ -1,7 +1,7 @@
 """When the allocator is asked, what it is shown, and what it said."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from cosim.control.allocators.equal import equal_shares
 from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation, Plan
 from cosim.control.foresight import foresee, with_bound
-from cosim.control.knobs import Knob, Setting
+from cosim.control.knobs import PARTICIPATION, Setting
 from cosim.control.reports import REPORT, REPORT_BITS, Outcome, Report, Reported
 from cosim.control.stages import Round, after, is_closed
 from cosim.control.state import CellState, LinkState, Sparsity
+from cosim.control.terms import Terms
 from cosim.errors import AllocationError
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
@@ -24,58 +25,6 @@ from cosim.radio.grant import Grant
 from cosim.radio.settings import LINKS, DownlinkSettings
 from cosim.rng import stream
 from cosim.units import NS_PER_S, Floats
-
-Phases = Callable[[int, Setting, tuple[Report, ...]], Round]
-"""The stages of a round under a setting, with the reports that somebody wants."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What decisions are about, as scheme and task say it; plain numbers and functions of them.
-
-    Attributes
-    ----------
-    phases
-        The stages of a round; empty where the scheme says none.
-    sparsity
-        ``sparsity(lora_rank, round)``: what may be left out of the adapters, None if nothing.
-    knobs, reportable
-        What decisions may set, and what clients can report.
-    links
-        The links that are sent over.
-    cut_layer, lora_rank
-        What the scenario asks for.
-    cut_layers
-        Cut layers the scheme can take, ascending.
-    local_steps
-        Mini-batches of each client in a round.
-    weights
-        Each client's share in the data.
-    client_cut_layers
-        Cut layers of the clients where they are given and differ.
-    may_cut_apart
-        Whether the scheme lets them differ.
-    is_closed_form
-        Whether rounds last as their stages say while the air holds still.
-    model_hash, data_hash
-        What is trained.
-    """
-
-    phases: Phases
-    sparsity: Callable[[int, int], Sparsity | None]
-    links: Collection[str]
-    cut_layer: int
-    lora_rank: int
-    cut_layers: tuple[int, ...]
-    local_steps: int
-    weights: tuple[float, ...]
-    knobs: tuple[Knob, ...] = ()
-    reportable: frozenset[str] = frozenset()
-    client_cut_layers: tuple[int, ...] | None = None
-    may_cut_apart: bool = False
-    is_closed_form: bool = False
-    model_hash: str = ""
-    data_hash: str = ""
 
 
 class Decisions:
@@ -223,6 +172,11 @@ class Decisions:
     def is_waiting(self) -> bool:
         """Whether the decision about this round waits for reports that have not arrived."""
         return self._allocator.awaits_reports and not self._has_reported
+
+    @property
+    def chooses_clients(self) -> bool:
+        """Whether the allocator says who takes part: it cannot say so again while a round is under way."""
+        return PARTICIPATION.name in self._allocator.sets_knobs
 
     def shares_while_waiting(self, time_ns: int) -> dict[str, tuple[Grant, ...]]:
         """Return the grants under which reports travel: equal shares of every link.

@@ -8,7 +8,8 @@ from typing import TypeVar
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
-from cosim.control.decisions import Decisions, Terms
+from cosim.control.decisions import Decisions
+from cosim.control.terms import Terms
 from cosim.errors import CosimError, ScenarioError
 from cosim.graph.executor import Executor
 from cosim.learning.lesson import Lesson

@@ -93,6 +93,21 @@ def test_every_client_is_tried_and_the_bandit_then_prefers_the_fast(tiny_scenari
     assert times[2] > 1.5 * max(times[:2])
 
 
+@pytest.mark.parametrize("to", [{}, {"allocator.kind": "equal"}, {"allocator.num_clients": 1}], ids=str)
+def test_an_event_in_the_middle_of_a_round_lets_those_who_have_begun_end(to, tiny_scenario, play):
+    """Whoever was chosen goes on under equal shares; the next round is decided again."""
+    one = play(tiny_scenario(UCB))
+    event = {"at_s": one.clock.now / 3e9, "set": {"radio.noise_figure_db": 12.0, **to}}
+    world = play(tiny_scenario({**UCB, "events": [event]}))
+    world.log.spans.settle()
+    uploads = [
+        row
+        for row in zip(world.log.spans.round, world.log.spans.name, strict=True)
+        if row[1] == "adapter_upload"
+    ]
+    assert {round_ for round_, _ in uploads} == {1, 2, 3, 4}
+
+
 def losses(scenario, folder):
     rows = Record.open(run(scenario, folder)).metrics.to_pylist()
     return [(row["round"], row["actor"], row["value"]) for row in rows if row["name"].endswith("_loss")]
