@@ -100,12 +100,8 @@ def test_an_event_in_the_middle_of_a_round_lets_those_who_have_begun_end(to, tin
     event = {"at_s": one.clock.now / 3e9, "set": {"radio.noise_figure_db": 12.0, **to}}
     world = play(tiny_scenario({**UCB, "events": [event]}))
     world.log.spans.settle()
-    uploads = [
-        row
-        for row in zip(world.log.spans.round, world.log.spans.name, strict=True)
-        if row[1] == "adapter_upload"
-    ]
-    assert {round_ for round_, _ in uploads} == {1, 2, 3, 4}
+    rows = zip(world.log.spans.round, world.log.spans.name, strict=True)
+    assert {round_ for round_, name in rows if name == "adapter_upload"} == {1, 2, 3, 4}
 
 
 def losses(scenario, folder):
