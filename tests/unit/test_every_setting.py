@@ -117,6 +117,10 @@ CODEC_SETTINGS: dict[str, dict[str, Any]] = {
 """Other values for every setting of the codecs."""
 
 
+ASYNCHRONOUS = {"scheme": {"kind": "asynchronous", "num_rounds": 7, "local_steps": 2}}
+MERGED = WHOLE | {"aggregate"}
+
+
 def codec(scheme, payload):
     """Return the cases of a codec in one place of a scheme; kinds that cannot stand there have none."""
     place, given = f"scheme.{scheme}.{payload}_codec", {"scheme": {**FEDERATED["scheme"], "kind": scheme}}
@@ -151,6 +155,19 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"scheme.local_steps": 3}, frozenset({"evaluate", "export"}), CENTRAL),
     ),
     "scheme.centralized.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, CENTRAL),),
+    "scheme.asynchronous.num_rounds": (
+        Case({"scheme.num_rounds": 8}, frozenset({"export"}), ASYNCHRONOUS),
+        Case({"scheme.num_rounds": 10}, MERGED, {**ASYNCHRONOUS, **LINEAR}),
+    ),
+    "scheme.asynchronous.local_steps": (Case({"scheme.local_steps": 3}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, ASYNCHRONOUS),),
+    "scheme.asynchronous.mixing": (Case({"scheme.mixing": 0.5}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.staleness": (Case({"scheme.staleness": "constant"}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.exponent": (Case({"scheme.exponent": 1.0}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.hinge_after": (
+        Case({"scheme.hinge_after": 1}, MERGED, {"scheme": {**ASYNCHRONOUS["scheme"], "staleness": "hinge"}}),
+    ),
+    **codec("asynchronous", "adapter"),
     "scheme.federated.num_rounds": (
         Case({"scheme.num_rounds": 3}, frozenset({"export"}), FEDERATED),
         Case({"scheme.num_rounds": 3}, AVERAGED, {**FEDERATED, **LINEAR}),
