@@ -1,6 +1,6 @@
 """Why one span took as long as it did: the link budget of a transfer, or the device of a computation.
 
-The cell and the devices are drawn again from the scenario in the run folder; they
+The channel and the devices are drawn again from the scenario in the run folder; they
 are pure functions of it, so what is told here is what the run met.
 """
 
@@ -13,9 +13,8 @@ from cosim.compute.device import Device
 from cosim.errors import RecordError
 from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.radio.budget import LinkBudget
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
-from cosim.radio.settings import DownlinkSettings
 from cosim.record.folder import Record
 from cosim.scenario.build import draw_devices
 from cosim.scenario.events import becomes
@@ -165,33 +164,33 @@ def _transfer(
         one for one, after in zip(stages, [*stages[1:], None], strict=True) if not after or after[0] > ends[0]
     ]
     settings = met[0][1].radio.link(link)
-    if isinstance(settings, DownlinkSettings) and not settings.counted:
+    if not settings.is_counted:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
-    airs = [(from_ns, Cell.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
+    airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
     in_force = _in_force(record, link, int(client), span, airs)
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
     left: Fraction | int = int(span.bits)
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
-    for (start_ns, cell, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
-        rate = _rate(cell, link, int(client), grant)
+    for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
+        rate = _rate(channel, link, int(client), grant)
         finish_ns = rate.finish_ns(left, start_ns)
         expected_end_ns = span.end_ns if finish_ns is None else finish_ns
         left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
-        stretches.append(_stretch(cell, link, int(client), grant, start_ns, end_ns))
+        stretches.append(_stretch(channel, link, int(client), grant, start_ns, end_ns))
     return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
 
 
 def _in_force(
-    record: Record, link: str, client: int, span: Span, airs: list[tuple[int, Cell]]
-) -> list[tuple[int, Cell, Grant]]:
+    record: Record, link: str, client: int, span: Span, airs: list[tuple[int, Channel]]
+) -> list[tuple[int, Channel, Grant]]:
     """Return air and grant while a transfer went on, each pair from its first instant."""
     start_ns, end_ns = span.start_ns, span.end_ns
     rows = [row for row in record.grants.to_pylist() if row["link"] == link and row["time_ns"] <= end_ns]
     changes = {row["time_ns"] for row in rows} | {from_ns for from_ns, _ in airs}
     held: dict[int, tuple[str, float, float | None]] = {}
-    found: list[tuple[int, Cell, Grant]] = []
+    found: list[tuple[int, Channel, Grant]] = []
     position = 0
     for instant in sorted({start_ns, *(one for one in changes if start_ns < one < end_ns)}):
         while position < len(rows) and rows[position]["time_ns"] <= instant:
@@ -207,30 +206,30 @@ def _in_force(
         widths = [width for *_, width in mine if width is not None]
         powers = np.array([power for _, power, _ in mine])
         grant = Grant(numbers, powers, np.array(widths) if widths else None)
-        cell = next(cell for from_ns, cell in reversed(airs) if from_ns <= instant)
-        same = bool(found) and found[-1][1] is cell and found[-1][2].equals(grant)
+        channel = next(channel for from_ns, channel in reversed(airs) if from_ns <= instant)
+        same = bool(found) and found[-1][1] is channel and found[-1][2].equals(grant)
         if (mine or found) and not same:
-            found.append((instant, cell, grant))
+            found.append((instant, channel, grant))
     return found
 
 
-def _rate(cell: Cell, link: str, client: int, grant: Grant) -> Rate:
+def _rate(channel: Channel, link: str, client: int, grant: Grant) -> Rate:
     def rates(first: int, count: int) -> Floats:
-        return cell.rates(
+        return channel.rates(
             link, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
         )
 
-    if cell.block_ns is None or not len(grant.subchannels):
+    if channel.block_ns is None or not len(grant.subchannels):
         return ConstantRate(float(rates(0, 1)[0]))
-    return BlockRate(cell.block_ns, rates)
+    return BlockRate(channel.block_ns, rates)
 
 
-def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, end_ns: int) -> Stretch:
-    first = cell.block_at(start_ns)
-    last = cell.block_at(max(end_ns - 1, start_ns))
+def _stretch(channel: Channel, link: str, client: int, grant: Grant, start_ns: int, end_ns: int) -> Stretch:
+    first = channel.block_at(start_ns)
+    last = channel.block_at(max(end_ns - 1, start_ns))
     carved_hz = [None] * len(grant.subchannels) if grant.bandwidths_hz is None else grant.bandwidths_hz
     budgets = [
-        cell.budget(
+        channel.budget(
             link, client, int(number), float(power), start_ns, None if width is None else float(width)
         )
         for number, power, width in zip(grant.subchannels, grant.tx_power_w, carved_hz, strict=True)
@@ -238,12 +237,12 @@ def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, en
     # A rate model may give a whole grant one rate, of which a subchannel alone is no fair share.
     snr = np.array([10.0 ** (budget.snr_db / 10.0) for budget in budgets])
     widths_hz = np.array([budget.bandwidth_hz for budget in budgets])
-    shares = cell.radio.rate.per_subchannel(snr, widths_hz).tolist()
+    shares = channel.radio.rate.per_subchannel(snr, widths_hz).tolist()
     return Stretch(
         start_ns,
         end_ns,
         grant,
-        cell.block_ns,
+        channel.block_ns,
         tuple(
             replace(
                 budget,
@@ -252,7 +251,7 @@ def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, en
             )
             for budget, share in zip(budgets, shares, strict=True)
         ),
-        cell.rates(
+        channel.rates(
             link, client, grant.subchannels, grant.tx_power_w, first, last - first + 1, grant.bandwidths_hz
         ),
     )

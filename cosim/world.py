@@ -24,7 +24,7 @@ from cosim.learning.training import Training
 from cosim.learning.work import Output, Work
 from cosim.radio.access import Access
 from cosim.radio.air import Air, Airtime
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
 from cosim.record.log import Log
 from cosim.units import NS_PER_S, Floats
 
@@ -74,7 +74,7 @@ class Turn:
     """Another air, or another way to share it, from an instant on."""
 
     at_ns: int
-    cell: Cell
+    channel: Channel
     access: Access
     max_tx_power_w: Sequence[float]
     allocator: Allocator
@@ -87,7 +87,7 @@ class World:
     ----------
     clients, main_server, federated_server
         The devices.
-    cell, access
+    channel, access
         The channel, and how senders share grants.
     max_tx_power_w
         Power limit of each client, W.
@@ -115,7 +115,7 @@ class World:
         clients: Sequence[Device],
         main_server: Device,
         federated_server: Device,
-        cell: Cell,
+        channel: Channel,
         access: Access,
         max_tx_power_w: Sequence[float],
         allocator: Allocator,
@@ -143,7 +143,7 @@ class World:
         self._queues = {
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
         }
-        self._air = Air(self.clock, cell, access, self.log.grants)
+        self._air = Air(self.clock, channel, access, self.log.grants)
         self._make_executor = executor
         self._executor: Executor | None = None
         self._watch = watch
@@ -153,7 +153,7 @@ class World:
         self.decisions = Decisions(
             clients=clients,
             main_server=main_server,
-            cell=cell,
+            cell=channel,
             access=access,
             max_tx_power_w=max_tx_power_w,
             allocator=allocator,
@@ -174,7 +174,7 @@ class World:
         self._of_round: dict[str, list[float]] = {}
 
     @property
-    def cell(self) -> Cell:
+    def channel(self) -> Channel:
         """The channel as it is now."""
         return self.decisions.cell
 
@@ -226,12 +226,12 @@ class World:
 
     def _turn(self, turn: Turn) -> None:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
-        self.decisions.change(turn.cell, turn.access, turn.max_tx_power_w, turn.allocator)
-        self._air.change(turn.cell, turn.access)
+        self.decisions.change(turn.channel, turn.access, turn.max_tx_power_w, turn.allocator)
+        self._air.change(turn.channel, turn.access)
         self._put_in_force(self.decide(self._round))
 
     def decide(self, round_: int) -> Allocation:
-        """Return the allocator's decision for the cell as it is now, checked against its limits."""
+        """Return the allocator's decision for the channel as it is now, checked against its limits."""
         return self.decisions.decide(self.clock.now, round_)
 
     def state(self, round_: int) -> CellState:

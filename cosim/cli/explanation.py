@@ -13,8 +13,10 @@ _TERMS_OF_ALL = (
     "path loss",
     "shadowing",
     "antenna gain",
+    "surface",
     "thermal noise density",
     "noise figure",
+    "interference density",
 )
 _TERMS_OF_EACH = {
     "fading": "fading\ndB",
@@ -78,8 +80,9 @@ def _show_stretch(stretch: Stretch, console: Console) -> None:
             _say(console, what, f"{value:.6g} {unit}")
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("sub-\nchannel", justify="right")
+    heard = any(budget.is_interfered for budget in stretch.budgets)
     for heading in _TERMS_OF_EACH.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading.replace("SNR", "SINR") if heard else heading, justify="right")
     for budget in stretch.budgets:
         values = {what: value for what, value, _ in budget.terms()}
         cells = (

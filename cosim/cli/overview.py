@@ -6,7 +6,6 @@ from cosim.allocation.keeping import KeepRatios
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.executor import TimingOnly
 from cosim.learning.payload import payloads
-from cosim.radio.settings import DownlinkSettings
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import Prepared
 from cosim.scenario.settings import Scenario
@@ -144,7 +143,7 @@ def _range(prepared: Prepared) -> str:
     speeds = [device.flop_per_s for device in prepared.clients]
     slowest, fastest = amount(min(speeds), "FLOP/s"), amount(max(speeds), "FLOP/s")
     speed = slowest if slowest == fastest else f"{slowest} to {fastest}"
-    nearest, farthest = prepared.cell.distances_m.min(), prepared.cell.distances_m.max()
+    nearest, farthest = prepared.channel.distances_m.min(), prepared.channel.distances_m.max()
     return f"{speed}, {nearest:.0f} to {farthest:.0f} m from the base station"
 
 
@@ -152,7 +151,7 @@ def _air(scenario: Scenario) -> Iterator[str]:
     """Tell the spectrum of each link in use, and which are free."""
     for name in sorted(scenario.scheme.links, key=list(type(scenario.radio).model_fields).index):
         link = scenario.radio.link(name)
-        if isinstance(link, DownlinkSettings) and not link.counted:
+        if not link.is_counted:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
             yield (

@@ -9,7 +9,7 @@ from simpy.events import Event
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.job import BlockRate, ConstantRate, Job, Rate
 from cosim.radio.access import Access
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.record.log import GrantLog
 from cosim.units import NS_PER_S
@@ -75,15 +75,15 @@ class Air:
 
     Parameters
     ----------
-    clock, cell, access
+    clock, channel, access
         Simulated time, the channel, and how senders share grants.
     log
         Takes a row whenever a subchannel changes hands or power.
     """
 
-    def __init__(self, clock: Clock, cell: Cell, access: Access, log: GrantLog) -> None:
+    def __init__(self, clock: Clock, channel: Channel, access: Access, log: GrantLog) -> None:
         self._clock = clock
-        self._cell = cell
+        self._channel = channel
         self._access = access
         self._log = log
         self._links: dict[str, _Link] = {}
@@ -113,9 +113,9 @@ class Air:
         self._let_in(state, None)
         self._release(state)
 
-    def change(self, cell: Cell, access: Access) -> None:
+    def change(self, channel: Channel, access: Access) -> None:
         """Let another air take over now; :meth:`grant` must follow for every link that is sent over."""
-        self._cell, self._access = cell, access
+        self._channel, self._access = channel, access
 
     def send(self, link: str, client: int, bits: int) -> Steps:
         """Send ``bits`` over a link and return the :class:`Airtime`; :meth:`leave` must follow."""
@@ -154,7 +154,7 @@ class Air:
 
     def too_weak(self) -> str | None:
         """Return what to say of the transfer of least rate, once none of those on the air can end."""
-        cell, now_ns = self._cell, self._clock.now
+        channel, now_ns = self._channel, self._clock.now
         found: list[tuple[float, str]] = []
         for state in self._links.values():
             in_use = self._access.in_use(state.granted, tuple(state.active))
@@ -163,11 +163,11 @@ class Air:
                 numbers, powers, carved_hz = grant.subchannels, grant.tx_power_w, grant.bandwidths_hz
                 widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
                 best_db = max(
-                    cell.budget(state.name, client, number, power, now_ns, width).snr_db
+                    channel.budget(state.name, client, number, power, now_ns, width).snr_db
                     for number, power, width in zip(numbers.tolist(), powers.tolist(), widths, strict=True)
                 )
-                block = cell.block_at(now_ns)
-                rate = float(cell.rates(state.name, client, numbers, powers, block, 1, carved_hz)[0])
+                block = channel.block_at(now_ns)
+                rate = float(channel.rates(state.name, client, numbers, powers, block, 1, carved_hz)[0])
                 what = (
                     f"client-{client}: {state.name} is too weak for {transfer.job.amount} bits: "
                     f"{grant.total_tx_power_w:.3g} W on {len(numbers)} subchannel(s) make an SNR of "
@@ -221,20 +221,20 @@ class Air:
         own = grant is state.granted[client]
         if own and client in state.rates:
             return state.rates[client]
-        cell, link = self._cell, state.name
+        channel, link = self._channel, state.name
         rate: Rate
-        if cell.block_ns is None:
+        if channel.block_ns is None:
             rate = ConstantRate(
                 float(
-                    cell.rates(link, client, grant.subchannels, grant.tx_power_w, 0, 1, grant.bandwidths_hz)[
-                        0
-                    ]
+                    channel.rates(
+                        link, client, grant.subchannels, grant.tx_power_w, 0, 1, grant.bandwidths_hz
+                    )[0]
                 )
             )
         else:
             rate = BlockRate(
-                cell.block_ns,
-                lambda first, count: cell.rates(
+                channel.block_ns,
+                lambda first, count: channel.rates(
                     link, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
                 ),
             )
@@ -259,8 +259,8 @@ class Air:
                     state.recorded.pop(before[0], None)
                 state.holders[number] = (client, power, width)
                 if gains is None:
-                    block = self._cell.block_at(self._clock.now)
-                    gains = self._cell.channel_gains(
+                    block = self._channel.block_at(self._clock.now)
+                    gains = self._channel.channel_gains(
                         state.name, client, grant.subchannels, block, 1, carved_hz is not None
                     )[0].tolist()
                 self._log.add(

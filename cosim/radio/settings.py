@@ -1,14 +1,20 @@
 """The radio tables of a scenario file, checked and frozen; nothing is drawn here."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from cosim.parts import Decibels, OneOf, Table
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
+from cosim.radio.base_stations import BaseStations
+from cosim.radio.base_stations.single import Single
 from cosim.radio.fading import Fading
 from cosim.radio.fading.none import NoFading
+from cosim.radio.interference import Interference
+from cosim.radio.interference.none import NoInterference
+from cosim.radio.mobility import Mobility
+from cosim.radio.mobility.static import Static
 from cosim.radio.path_loss import PathLoss
 from cosim.radio.path_loss.macro_3gpp import Macro3gpp
 from cosim.radio.placement import Placement
@@ -17,10 +23,9 @@ from cosim.radio.rate import RateModel
 from cosim.radio.rate.shannon import Shannon
 from cosim.radio.shadowing import Shadowing
 from cosim.radio.shadowing.log_normal import LogNormal
+from cosim.radio.surface import Surface
+from cosim.radio.surface.none import NoSurface
 from cosim.units import dbm_to_w
-
-LINKS = ("main_uplink", "federated_uplink", "main_downlink", "federated_downlink")
-"""The directions between the clients and the servers, each with spectrum of its own."""
 
 
 class LinkSettings(Table):
@@ -68,6 +73,14 @@ class LinkSettings(Table):
             )
         return self
 
+    is_uplink: ClassVar[bool] = True
+    """Whether clients send."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether what it carries takes time."""
+        return True
+
     @property
     def widths_hz(self) -> tuple[float, ...]:
         """The width of each subchannel, Hz."""
@@ -89,8 +102,14 @@ class DownlinkSettings(LinkSettings):
     as papers assume of a server with ample power and spectrum.
     """
 
+    is_uplink: ClassVar[bool] = False
     counted: bool = False
     tx_power_dbm: Decibels = 46.0
+
+    @property
+    def is_counted(self) -> bool:
+        """As the setting says."""
+        return self.counted
 
     @model_validator(mode="after")
     def _server_keeps_the_limit(self) -> Self:
@@ -108,18 +127,22 @@ class DownlinkSettings(LinkSettings):
 
 
 class Radio(Table):
-    """Everything the air of the cell hangs on.
+    """Everything that decides what the air does.
 
     The defaults are a macro cell without fast fading, in which split training is
     bound by its uploads.
     """
 
+    base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single()
     placement: Annotated[Placement, OneOf(Placement)] = Annulus(
         inner_m=50.0, outer_m=300.0, uniform_in="distance"
     )
+    mobility: Annotated[Mobility, OneOf(Mobility)] = Static()
     path_loss: Annotated[PathLoss, OneOf(PathLoss)] = Macro3gpp()
     shadowing: Annotated[Shadowing, OneOf(Shadowing)] = LogNormal(std_db=8.0)
     fading: Annotated[Fading, OneOf(Fading)] = NoFading()
+    surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
+    interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
     access: Annotated[Access, OneOf(Access)] = Orthogonal()
     noise_psd_dbm_per_hz: Decibels = -174.0
@@ -147,3 +170,11 @@ class Radio(Table):
             raise ValueError(f"no link {name!r}; there are {', '.join(LINKS)}")
         found: LinkSettings = getattr(self, name)
         return found
+
+
+LINKS = tuple(
+    name
+    for name, field in Radio.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, LinkSettings)
+)
+"""The links the radio describes, each with spectrum of its own."""

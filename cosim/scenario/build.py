@@ -15,8 +15,7 @@ from cosim.learning.payload import bits_are_known, refuse_payloads
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
-from cosim.radio.cell import Cell
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.channel import Channel
 from cosim.rng import stream
 from cosim.scenario.events import becomes
 from cosim.scenario.settings import Scenario
@@ -28,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scenario whose devices and cell are drawn and whose texts are dealt out.
+    """A scenario whose devices and channel are drawn and whose texts are dealt out.
 
     ``allocation`` is the first decision; a search that takes long is made once.
     """
@@ -37,7 +36,7 @@ class Prepared:
     clients: tuple[Device, ...]
     main_server: Device
     federated_server: Device
-    cell: Cell
+    channel: Channel
     lesson: Lesson
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
@@ -70,7 +69,7 @@ class Prepared:
         turns = [
             Turn(
                 seconds_to_ns(stage.at_s),
-                stage.cell,
+                stage.channel,
                 stage.scenario.radio.access,
                 stage.max_tx_power_w,
                 stage.scenario.allocator,
@@ -81,7 +80,7 @@ class Prepared:
             clients=self.clients,
             main_server=self.main_server,
             federated_server=self.federated_server,
-            cell=self.cell,
+            channel=self.channel,
             access=scenario.radio.access,
             max_tx_power_w=self.max_tx_power_w,
             allocator=scenario.allocator,
@@ -102,7 +101,7 @@ class Prepared:
 
 
 def prepare(scenario: Scenario) -> Prepared:
-    """Draw devices and cell, deal out the texts, and refuse what cannot run.
+    """Draw devices and channel, deal out the texts, and refuse what cannot run.
 
     Torch is not needed.
 
@@ -145,12 +144,12 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     lesson = found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
-    cell = found.attempt(lambda: Cell.build(scenario.radio, scenario.num_clients, scenario.seed))
+    channel = found.attempt(lambda: Channel.build(scenario.radio, scenario.num_clients, scenario.seed))
     for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
         found.add(fault)
-    if lesson is None or cell is None or found.faults:
+    if lesson is None or channel is None or found.faults:
         return None, found.faults
-    prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
+    prepared = Prepared(scenario, *draw_devices(scenario), channel, lesson)
     allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
     prepared = replace(prepared, allocation=allocation)
     prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
@@ -273,8 +272,7 @@ def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
     )
     for name in sorted(scenario.scheme.links):
         link = scenario.radio.link(name)
-        counted = not isinstance(link, DownlinkSettings) or link.counted
-        if counted and link.num_subchannels < scenario.num_clients:
+        if link.is_counted and link.num_subchannels < scenario.num_clients:
             yield ScenarioError(
                 f"radio.{name}.num_subchannels: {link.num_subchannels} cannot serve {scenario.num_clients} "
                 f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "
@@ -297,8 +295,8 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
         for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
             found.add(fault)
-        cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
-        stage = replace(prepared, scenario=scenario, cell=cell, at_s=at_s)
+        channel = Channel.build(scenario.radio, scenario.num_clients, scenario.seed)
+        stage = replace(prepared, scenario=scenario, channel=channel, at_s=at_s)
         found.attempt(partial(_refuse_unsendable, scenario, prepared.lesson))
         if not found.faults:
             found.attempt(partial(_decide, stage, prepared.allocation))

@@ -15,7 +15,7 @@ from cosim.kernel.clock import Clock
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.access.reassign import Reassign
 from cosim.radio.air import Air
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
 from cosim.radio.fading.none import NoFading
 from cosim.radio.fading.rayleigh_block import RayleighBlock
 from cosim.radio.grant import Grant
@@ -36,7 +36,7 @@ def built(num_clients, access=None, fading=None, seed=1):
         main_uplink=LinkSettings(num_subchannels=NUM_SUBCHANNELS, bandwidth_hz=6e6),
     )
     clock, log = Clock(), Log()
-    cell = Cell.build(radio, num_clients, seed)
+    cell = Channel.build(radio, num_clients, seed)
     air = Air(clock, cell, access or Orthogonal(), log.grants)
     return SimpleNamespace(clock=clock, log=log, cell=cell, air=air, airtimes={}, num_spans=0)
 
@@ -251,7 +251,7 @@ def test_transfers_that_end_in_the_same_nanosecond_all_end():
     radio = cell.cell.radio.model_copy(
         update={"placement": type(cell.cell.radio.placement)(inner_m=100.0, outer_m=100.0)}
     )
-    cell.cell = Cell.build(radio, 3, 1)
+    cell.cell = Channel.build(radio, 3, 1)
     cell.air = Air(cell.clock, cell.cell, Reassign(), cell.log.grants)
     cell.air.grant(LINK, round_robin(3), 1)
     airtimes = play(cell, [[(0, 10**6), (0, 10**6)]] * 3)

@@ -341,7 +341,8 @@ def leaves(table, prefix=""):
         if name == "kind" or path == "events":
             continue
         if choice is not None:
-            yield f"{path}.kind"
+            if len(family(choice.base)) > 1:
+                yield f"{path}.kind"
             for kind, part in family(choice.base).items():
                 yield from leaves(part, f"{path}.{kind}.")
         elif isinstance(inner, type) and issubclass(inner, Table):

@@ -157,7 +157,7 @@ def test_reading_radio_settings_loads_no_torch_and_no_scipy():
         [
             sys.executable,
             "-c",
-            "import sys, cosim.radio.settings, cosim.radio.cell; "
+            "import sys, cosim.radio.settings, cosim.radio.channel; "
             "print([name for name in ('torch', 'scipy', 'transformers') if name in sys.modules])",
         ],
         capture_output=True,
