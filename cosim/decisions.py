@@ -17,7 +17,7 @@ from cosim.learning.lesson import Lesson
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.channel import Channel
-from cosim.radio.settings import LINKS, DownlinkSettings
+from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.rng import stream
 from cosim.units import Floats
 

@@ -15,13 +15,14 @@ from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
+from cosim.radio.link import Link
+from cosim.radio.medium import Medium
 from cosim.record.folder import Record
 from cosim.scenario.build import draw_devices
 from cosim.scenario.events import becomes
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats, seconds_to_ns
-from cosim.world import MAIN_SERVER
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Stretch:
     block_ns
         How long a gain holds, ns; None where it never changes.
     budgets
-        How the rate of each subchannel at the start comes about; rates add up to the grant's.
+        How what each subchannel can carry at the start comes about; at an adapted rate that
+        adds up to the grant's.
     rates_bit_per_s
         The rate in each coherence block crossed, shape (num_blocks,).
     """
@@ -153,9 +155,12 @@ def _span(table: object, number: int) -> Span:
 def _transfer(
     record: Record, scenario: Scenario, span: Span, parents: tuple[Span, ...]
 ) -> TransferExplanation:
-    server = "main" if MAIN_SERVER in (span.actor, span.peer) else "federated"
     is_uplink = span.actor.startswith("client-")
-    link = f"{server}_{'uplink' if is_uplink else 'downlink'}"
+    server, medium = span.peer if is_uplink else span.actor, scenario.radio.medium
+    declared = next(
+        one for one in scenario.scheme.links if one.is_uplink == is_uplink and one.server == server
+    )
+    link = declared.name
     client = (span.actor if is_uplink else span.peer).removeprefix("client-")
     ends = span.asked_ns, span.end_ns
     stages = [(0, scenario), *((seconds_to_ns(at_s), stage) for at_s, stage in becomes(scenario))]
@@ -174,11 +179,11 @@ def _transfer(
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
-        rate = _rate(channel, link, int(client), grant)
+        rate = _rate(medium, channel, declared, int(client), grant)
         finish_ns = rate.finish_ns(left, start_ns)
         expected_end_ns = span.end_ns if finish_ns is None else finish_ns
         left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
-        stretches.append(_stretch(channel, link, int(client), grant, start_ns, end_ns))
+        stretches.append(_stretch(medium, channel, declared, int(client), grant, start_ns, end_ns))
     return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
 
 
@@ -213,24 +218,24 @@ def _in_force(
     return found
 
 
-def _rate(channel: Channel, link: str, client: int, grant: Grant) -> Rate:
+def _rate(medium: Medium, channel: Channel, link: Link, client: int, grant: Grant) -> Rate:
     def rates(first: int, count: int) -> Floats:
-        return channel.rates(
-            link, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
-        )
+        return medium.rates(channel, link, client, grant, first, count)
 
     if channel.block_ns is None or not len(grant.subchannels):
         return ConstantRate(float(rates(0, 1)[0]))
     return BlockRate(channel.block_ns, rates)
 
 
-def _stretch(channel: Channel, link: str, client: int, grant: Grant, start_ns: int, end_ns: int) -> Stretch:
+def _stretch(
+    medium: Medium, channel: Channel, link: Link, client: int, grant: Grant, start_ns: int, end_ns: int
+) -> Stretch:
     first = channel.block_at(start_ns)
     last = channel.block_at(max(end_ns - 1, start_ns))
     carved_hz = [None] * len(grant.subchannels) if grant.bandwidths_hz is None else grant.bandwidths_hz
     budgets = [
         channel.budget(
-            link, client, int(number), float(power), start_ns, None if width is None else float(width)
+            link.name, client, int(number), float(power), start_ns, None if width is None else float(width)
         )
         for number, power, width in zip(grant.subchannels, grant.tx_power_w, carved_hz, strict=True)
     ]
@@ -251,7 +256,5 @@ def _stretch(channel: Channel, link: str, client: int, grant: Grant, start_ns: i
             )
             for budget, share in zip(budgets, shares, strict=True)
         ),
-        channel.rates(
-            link, client, grant.subchannels, grant.tx_power_w, first, last - first + 1, grant.bandwidths_hz
-        ),
+        medium.rates(channel, link, client, grant, first, last - first + 1),
     )

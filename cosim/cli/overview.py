@@ -6,6 +6,7 @@ from cosim.allocation.keeping import KeepRatios
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.executor import TimingOnly
 from cosim.learning.payload import payloads
+from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import Prepared
 from cosim.scenario.settings import Scenario
@@ -34,7 +35,7 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
         f"  scheme     {scheme.kind}: {scheme.num_rounds} rounds of {scheme.local_steps} local step(s), "
         f"{count(num_spans(prepared))} spans; allocator {scenario.allocator.kind}"
     )
-    if "federated_uplink" in scheme.links:
+    if any(link.name == "federated_uplink" for link in scheme.links):
         yield f"  averaging  {_averaging(scheme.averaging)}"
     yield from _codecs(prepared)
     yield from _limit(prepared)
@@ -149,7 +150,8 @@ def _range(prepared: Prepared) -> str:
 
 def _air(scenario: Scenario) -> Iterator[str]:
     """Tell the spectrum of each link in use, and which are free."""
-    for name in sorted(scenario.scheme.links, key=list(type(scenario.radio).model_fields).index):
+    used = {link.name for link in scenario.scheme.links}
+    for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
         if not link.is_counted:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from cosim.errors import ScenarioError
 from cosim.radio.budget import LinkBudget
+from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.large_scale import LargeScale
 from cosim.radio.path import Path
-from cosim.radio.settings import LINKS, Radio
 from cosim.rng import Stream, stream
 from cosim.units import NS_PER_S, Floats, Ints, linear_to_db
 
@@ -47,7 +47,7 @@ class Channel:
         How long a gain holds, ns; None where it holds for the whole run.
     """
 
-    radio: Radio
+    radio: ChannelSettings
     num_clients: int
     seed: int
     noise_psd_w_per_hz: float
@@ -59,7 +59,7 @@ class Channel:
     _large_scales: OrderedDict[int, LargeScale] = field(default_factory=OrderedDict, repr=False)
 
     @classmethod
-    def build(cls, radio: Radio, num_clients: int, seed: int) -> Self:
+    def build(cls, radio: ChannelSettings, num_clients: int, seed: int) -> Self:
         """Return the channel these settings and this seed describe.
 
         Raises
@@ -397,7 +397,7 @@ def _of_channels(values: Floats, subchannels: Ints, is_carved: bool | NDArray[np
     return np.where(is_carved, values.mean(axis=1, keepdims=True), values[:, subchannels])
 
 
-def _block_ns(radio: Radio) -> int | None:
+def _block_ns(radio: ChannelSettings) -> int | None:
     """Return how long nothing of the channel changes, ns; None where nothing ever does.
 
     Raises

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from cosim.radio.settings import Radio
+from cosim.radio.channel_settings import ChannelSettings
 from cosim.rng import Stream
 from cosim.units import Floats, Ints
 
@@ -33,7 +33,7 @@ class LargeScale:
     mean_gains: Floats
 
     @classmethod
-    def at(cls, radio: Radio, begin_m: Floats, root: Stream, time_ns: Ints) -> Self:
+    def at(cls, radio: ChannelSettings, begin_m: Floats, root: Stream, time_ns: Ints) -> Self:
         """Return it at some instants.
 
         Parameters
@@ -69,7 +69,7 @@ class LargeScale:
         )
 
 
-def _shadowing_db(radio: Radio, root: Stream, num_clients: int, num_stations: int) -> Floats:
+def _shadowing_db(radio: ChannelSettings, root: Stream, num_clients: int, num_stations: int) -> Floats:
     """Return the shadowing between each client and base station, dB, shape (num_clients, num_stations)."""
     first = root.child("shadowing")
     streams = [first, *(first.child("station", number) for number in range(1, num_stations))]

@@ -18,6 +18,7 @@ from cosim.radio.access.reassign import Reassign
 from cosim.radio.channel import Channel
 from cosim.rng import stream
 from cosim.scenario.events import becomes
+from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.settings import Scenario
 from cosim.units import dbm_to_w, seconds_to_ns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, Turn, World
@@ -50,7 +51,7 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
-        return self.lesson.notes
+        return (*self.lesson.notes, *self.scenario.radio.medium.notes)
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -81,6 +82,7 @@ class Prepared:
             main_server=self.main_server,
             federated_server=self.federated_server,
             channel=self.channel,
+            medium=scenario.radio.medium,
             access=scenario.radio.access,
             max_tx_power_w=self.max_tx_power_w,
             allocator=scenario.allocator,
@@ -95,7 +97,9 @@ class Prepared:
             links=scenario.scheme.links,
             watch=watch,
             turns=turns,
-            is_closed_form=scenario.scheme.is_closed_form and bits_are_known(self.lesson, self.num_blocks),
+            is_closed_form=scenario.scheme.is_closed_form
+            and scenario.radio.medium.is_closed_form
+            and bits_are_known(self.lesson, self.num_blocks),
             first=self.allocation,
         )
 
@@ -141,11 +145,15 @@ def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device
 def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     """Return what was prepared, or None, and every fault that does not follow from another."""
     found = _Found()
+    for fault in undescribed_links(scenario):
+        found.add(fault)
+    if found.faults:
+        return None, found.faults
     lesson = found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
     channel = found.attempt(lambda: Channel.build(scenario.radio, scenario.num_clients, scenario.seed))
-    for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
+    for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario), *unfit_medium(scenario)):
         found.add(fault)
     if lesson is None or channel is None or found.faults:
         return None, found.faults
@@ -270,7 +278,7 @@ def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
         for kind, part in family(Allocator).items()
         if issubclass(part, Allocator) and part.shares_in_time
     )
-    for name in sorted(scenario.scheme.links):
+    for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
         if link.is_counted and link.num_subchannels < scenario.num_clients:
             yield ScenarioError(

@@ -16,7 +16,13 @@ from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
 from cosim.learning.work import Work
 from cosim.parts import Part
-from cosim.world import MAIN_SERVER, Moment, World
+from cosim.radio.link import Link
+from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
+
+MAIN_UPLINK = Link("main_uplink", "up", MAIN_SERVER)
+MAIN_DOWNLINK = Link("main_downlink", "down", MAIN_SERVER)
+FEDERATED_UPLINK = Link("federated_uplink", "up", FEDERATED_SERVER)
+FEDERATED_DOWNLINK = Link("federated_downlink", "down", FEDERATED_SERVER)
 
 
 class Scheme(Part):
@@ -32,8 +38,8 @@ class Scheme(Part):
         take no simulated time.
     """
 
-    links: ClassVar[frozenset[str]] = frozenset()
-    """The links it sends over."""
+    links: ClassVar[tuple[Link, ...]] = ()
+    """The links it sends over, each with a table of its name in ``[radio]``."""
 
     num_rounds: int = Field(default=10, gt=0)
     local_steps: int = Field(default=10, gt=0)
@@ -85,7 +91,7 @@ class Scheme(Part):
     @property
     def is_cut(self) -> bool:
         """Whether clients hold a part of the model, and send activations of it."""
-        return "main_uplink" in self.links
+        return any(link.name == "main_uplink" for link in self.links)
 
     @property
     def may_cut_apart(self) -> bool:

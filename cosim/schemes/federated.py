@@ -28,13 +28,14 @@ from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
-from cosim.learning.work import Output
+from cosim.learning.work import Output, Work
 from cosim.parts import OneOf
+from cosim.radio.link import Link
 from cosim.rng import stream
-from cosim.schemes import Scheme, measure_evaluation
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.schemes.uploads import REPORT_BITS, AdapterUploads
 from cosim.units import Floats
-from cosim.world import FEDERATED_SERVER, Moment, World
+from cosim.world import FEDERATED_SERVER, Moment, Sent, World
 
 
 class Federated(Scheme):
@@ -47,6 +48,11 @@ class Federated(Scheme):
     optimiser's own arithmetic are charged nothing.
 
     With one client this is, bit for bit, what ``centralized`` learns.
+
+    An upload that the medium loses is left out of the average, the weights of the
+    others are renormalised, and ``num_delivered`` is recorded; if all are lost the
+    global adapter stays. Nothing is sent again, and what a codec held back of a
+    lost upload waits as if it had arrived.
 
     Recorded of every average, unless models are personal: ``coherence``, how far the
     rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how
@@ -77,7 +83,10 @@ class Federated(Scheme):
     """
 
     kind: Literal["federated"] = "federated"
-    links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
+    links: ClassVar[tuple[Link, ...]] = (
+        replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
+        FEDERATED_DOWNLINK,
+    )
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
@@ -247,10 +256,10 @@ class _Play:
         self.uploads.describe(moment.round, senders)
         if self.uploads.hang_on_values(moment.round):
             learned = _with_losses(learned, self.uploads.find_bits(moment.round, _losses(learned)))
-        before, average = federation.adapter, self.uploads.average(moment.round)
-        figures = self.uploads.mean_figures | federation.pair_figures(self.uploads.received, before)
         steps = [self._learn_and_upload(moment, one) for one in learned]
-        arrived = yield from world.together(steps, "local round of client")
+        sent = yield from world.together(steps, "local round of client")
+        average, figures = self._average(moment, sent)
+        arrived = [one.span for one in sent]
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         for name, figure in figures.items():
             world.measure(moment, FEDERATED_SERVER, name, figure)
@@ -266,11 +275,24 @@ class _Play:
             )
             for client in range(world.num_clients)
         ]
-        self.ready = yield from world.together(downloads, "adapter download of client")
+        received = yield from world.together(downloads, "adapter download of client")
+        self.ready = [one.span for one in received]
         federation.hand_out(moment.round + 1)
 
+    def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Work, dict[str, Output]]:
+        """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
+        before = self.federation.adapter
+        arrived = self.uploads.leave_out_lost(sent)
+        if self.world.loses("federated_uplink"):
+            self.world.note(moment, "num_delivered", arrived)
+        if arrived == 0:
+            return before.work, {}
+        average = self.uploads.average(moment.round)
+        figures = self.federation.pair_figures(self.uploads.received, before)
+        return average, self.uploads.mean_figures | figures
+
     def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps, one span each, then its upload; returns that span."""
+        """One client's local steps, one span each, then its upload; returns what became of it."""
         world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
         for number, step in enumerate(learned.steps, start=1):

@@ -12,7 +12,7 @@ from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
 from cosim.learning.work import Output, Work
 from cosim.units import Floats
-from cosim.world import Moment, World
+from cosim.world import Moment, Sent, World
 
 REPORT_BITS = 64
 """What a client tells an allocator of its energies: the two numbers of a fitted curve."""
@@ -103,6 +103,14 @@ class AdapterUploads:
         self.reported = [known.get(client, nothing) for client in range(self.world.num_clients)]
         return kept[: len(others)]
 
+    def leave_out_lost(self, sent: Iterable[Sent]) -> int:
+        """Forget what did not arrive; returns how many did."""
+        for one in sent:
+            for client, is_delivered in one.delivery.delivered.items():
+                if not is_delivered:
+                    del self.sent[client]
+        return len(self.sent)
+
     @property
     def received(self) -> dict[int, Output]:
         """What the server has of each client that sent."""
@@ -157,7 +165,7 @@ class AdapterUploads:
         return kept[: len(others)]
 
     def send(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
-        """Upload what was described, and what the allocator was told; returns the number of the span."""
+        """Upload what was described, and what the allocator was told; returns what became of it."""
         one = self.sent[client]
         for name, figure in one.figures.items():
             self.world.measure(moment, self.world.client_names[client], name, figure)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cosim.radio.settings import LINKS, DownlinkSettings
+from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.units import NS_PER_S, dbm_to_w
 
 fadings = st.sampled_from(

@@ -10,11 +10,15 @@ from cosim.allocation.delay import link_rates
 from cosim.errors import AllocationError
 from cosim.kernel.clock import Clock
 from cosim.radio.access.orthogonal import Orthogonal
-from cosim.radio.air import Air
 from cosim.radio.channel import Channel
+from cosim.radio.channel_settings import LinkSettings
 from cosim.radio.fading.rayleigh_block import RayleighBlock
 from cosim.radio.grant import Grant
-from cosim.radio.settings import LinkSettings, Radio
+from cosim.radio.link import Link
+from cosim.radio.medium import Payload
+from cosim.radio.medium.draining import Draining
+from cosim.radio.medium.fluid import Fluid
+from cosim.radio.settings import Radio
 from cosim.record.log import Log
 from cosim.record.tables import grants_table
 from cosim.units import drain_ns
@@ -53,12 +57,12 @@ def test_a_transfer_over_a_carved_channel_lasts_as_its_rates_say_and_its_width_i
     cell: Channel,
 ) -> None:
     clock, log = Clock(), Log()
-    air = Air(clock, cell, Orthogonal(), log.grants)
+    air = Draining(clock, cell, Orthogonal(), log.grants, [Link(LINK, "up", "server")], Fluid())
     air.grant(LINK, {0: carved(0, 2.5e6), 1: carved(1, 5e5)}, 1)
 
     def sends():
-        airtime = yield from air.send(LINK, 0, 1000)
-        air.leave(LINK, 0, 0)
+        airtime = yield from air.send(LINK, {0: Payload(1000)})
+        air.leave(LINK, [0], 0)
         return airtime
 
     transfer = clock.process(sends(), "a transfer")

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosim.radio.channel import Channel
-from cosim.radio.settings import LINKS, Radio
+from cosim.radio.channel_settings import LINKS
+from cosim.radio.settings import Radio
 from cosim.units import dbm_to_w
 
 RAYLEIGH = {"kind": "rayleigh_block", "coherence_time_s": 0.001}

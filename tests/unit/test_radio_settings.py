@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 from cosim.errors import ScenarioError
 from cosim.parts import make
+from cosim.radio.channel_settings import LINKS, DownlinkSettings, LinkSettings
 from cosim.radio.fading import Fading
 from cosim.radio.placement import Placement
 from cosim.radio.rate import RateModel
-from cosim.radio.settings import LINKS, DownlinkSettings, LinkSettings, Radio
+from cosim.radio.settings import Radio
 from cosim.rng import stream
 
 

@@ -1,7 +1,7 @@
-"""The air in simulated time: transfers that drain at the rate of their grants, link by link."""
+"""Transfers that drain at the rate of their grants, link by link, in simulated time."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from simpy.events import Event
@@ -11,36 +11,28 @@ from cosim.kernel.job import BlockRate, ConstantRate, Job, Rate
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
+from cosim.radio.link import Link
+from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity
 from cosim.record.log import GrantLog
 from cosim.units import NS_PER_S
 
 
-@dataclass(frozen=True)
-class Airtime:
-    """When a transfer was asked for, began and ended, its energy, and the span that made room for it."""
-
-    asked_ns: int
-    start_ns: int
-    end_ns: int
-    energy_j: float
-    after_span: int | None
-
-
 @dataclass(eq=False)
 class _Transfer:
-    """A transfer on the air: what drains, at what power, since when."""
+    """A transfer on the air: what drains, under which grant, since when; a paused one has none."""
 
     job: Job
     energy_j: float = 0.0
-    tx_power_w: float = 0.0
+    grant: Grant | None = None
     since_ns: int = 0
+    is_lost: bool = False
 
 
 @dataclass(eq=False)
 class _Link:
     """One link alive: who may send on what, who sends, who waits."""
 
-    name: str
+    link: Link
     granted: dict[int, Grant] = field(default_factory=dict)
     active: dict[int, _Transfer] = field(default_factory=dict)
     waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
@@ -50,6 +42,11 @@ class _Link:
     recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
     admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
     busy: set[int] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """Of the link."""
+        return self.link.name
 
     def admit(self, client: int) -> bool:
         """Take the client's subchannels if all of them are free."""
@@ -66,8 +63,8 @@ class _Link:
         self.busy.difference_update(self.granted[client].subchannels.tolist())
 
 
-class Air:
-    """All links of one cell.
+class Draining(Network):
+    """Links whose transfers drain.
 
     A transfer begins when every subchannel of its grant is free; where grants
     overlap, transfers are served first come first served. Each subchannel has
@@ -79,14 +76,27 @@ class Air:
         Simulated time, the channel, and how senders share grants.
     log
         Takes a row whenever a subchannel changes hands or power.
+    links
+        The links there are.
+    medium
+        Says at which rate they drain, and whether they may be lost.
     """
 
-    def __init__(self, clock: Clock, channel: Channel, access: Access, log: GrantLog) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        channel: Channel,
+        access: Access,
+        log: GrantLog,
+        links: Collection[Link],
+        medium: Medium,
+    ) -> None:
         self._clock = clock
         self._channel = channel
         self._access = access
         self._log = log
-        self._links: dict[str, _Link] = {}
+        self._medium = medium
+        self._links = {link.name: _Link(link) for link in links}
         self._round = 0
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
@@ -95,7 +105,7 @@ class Air:
         Where new grants of two transfers in flight overlap, the one that began
         later pauses until its subchannels are free.
         """
-        state = self._links.setdefault(link, _Link(link))
+        state = self._links[link]
         self._round = round_
         state.granted = dict(granted)
         state.rates.clear()
@@ -114,12 +124,17 @@ class Air:
         self._release(state)
 
     def change(self, channel: Channel, access: Access) -> None:
-        """Let another air take over now; :meth:`grant` must follow for every link that is sent over."""
+        """Let another channel take over now; :meth:`grant` must follow for every link that is sent over."""
+        for state in self._links.values():
+            for client, transfer in state.active.items():
+                self._account(state, client, transfer)  # by the channel that it crossed
         self._channel, self._access = channel, access
 
-    def send(self, link: str, client: int, bits: int) -> Steps:
-        """Send ``bits`` over a link and return the :class:`Airtime`; :meth:`leave` must follow."""
+    def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
+        """Send to or from one client and return the :class:`Delivery`; :meth:`leave` must follow."""
         clock, state = self._clock, self._links[link]
+        ((client, payload),) = payloads.items()
+        bits = payload.bits
         asked_ns = clock.now
         after_span = None
         if state.waiting or not state.admit(client):
@@ -135,13 +150,19 @@ class Air:
             state.paused[client] = transfer
         start_ns = clock.now
         yield transfer.job.done
-        end_ns = clock.now
-        energy_j = transfer.energy_j + transfer.tx_power_w * (end_ns - transfer.since_ns) / NS_PER_S
-        return Airtime(asked_ns, start_ns, end_ns, energy_j, after_span)
+        self._account(state, client, transfer)
+        return Delivery(
+            asked_ns,
+            start_ns,
+            clock.now,
+            {client: transfer.energy_j},
+            {client: not transfer.is_lost},
+            after_span,
+        )
 
-    def leave(self, link: str, client: int, span: int) -> None:
-        """Free the air after a transfer, recorded as ``span``, for whoever waits."""
-        state = self._links[link]
+    def leave(self, link: str, clients: Collection[int], span: int) -> None:
+        """Free the air after a transfer, recorded as ``span``, for those who wait."""
+        state, (client,) = self._links[link], clients
         if client in state.admitted:
             del state.active[client]
             state.dismiss(client)
@@ -195,15 +216,23 @@ class Air:
         """Stop a transfer that is in the way of another."""
         transfer = state.active.pop(client, None)
         if transfer is not None:
-            self._power(transfer, 0.0)
+            self._account(state, client, transfer)
+            transfer.grant = None
             transfer.job.drain(ConstantRate(0.0))
             state.paused[client] = transfer
 
-    def _power(self, transfer: _Transfer, tx_power_w: float) -> None:
-        """Count the energy so far, and go on at another power."""
-        now_ns = self._clock.now
-        transfer.energy_j += transfer.tx_power_w * (now_ns - transfer.since_ns) / NS_PER_S
-        transfer.tx_power_w, transfer.since_ns = tx_power_w, now_ns
+    def _account(self, state: _Link, client: int, transfer: _Transfer) -> None:
+        """Count the energy since it was last counted, and see whether the channel carried what was sent."""
+        grant, since_ns, now_ns = transfer.grant, transfer.since_ns, self._clock.now
+        transfer.since_ns = now_ns
+        if grant is None:
+            return
+        transfer.energy_j += grant.total_tx_power_w * (now_ns - since_ns) / NS_PER_S
+        if now_ns > since_ns and self._medium.loses(state.link):
+            first, last = (self._channel.block_at(at) for at in (since_ns, now_ns - 1))
+            asked = state.link, client, grant, first, last - first + 1
+            sent, possible = (rates(self._channel, *asked) for rates in (self._medium.rates, capacity))
+            transfer.is_lost |= bool((possible < sent).any())
 
     def _rate(self, state: _Link, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
@@ -213,7 +242,8 @@ class Air:
         self._record(state, {client: in_use[client] for client in clients})
         for client in clients:
             transfer, grant = state.active[client], in_use[client]
-            self._power(transfer, grant.total_tx_power_w)
+            self._account(state, client, transfer)
+            transfer.grant = grant
             transfer.job.drain(self._rate_of(state, client, grant))
 
     def _rate_of(self, state: _Link, client: int, grant: Grant) -> Rate:
@@ -221,22 +251,14 @@ class Air:
         own = grant is state.granted[client]
         if own and client in state.rates:
             return state.rates[client]
-        channel, link = self._channel, state.name
+        channel, medium, link = self._channel, self._medium, state.link
         rate: Rate
         if channel.block_ns is None:
-            rate = ConstantRate(
-                float(
-                    channel.rates(
-                        link, client, grant.subchannels, grant.tx_power_w, 0, 1, grant.bandwidths_hz
-                    )[0]
-                )
-            )
+            rate = ConstantRate(float(medium.rates(channel, link, client, grant, 0, 1)[0]))
         else:
             rate = BlockRate(
                 channel.block_ns,
-                lambda first, count: channel.rates(
-                    link, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
-                ),
+                lambda first, count: medium.rates(channel, link, client, grant, first, count),
             )
         if own:
             state.rates[client] = rate
