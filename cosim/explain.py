@@ -100,6 +100,8 @@ class TransferExplanation:
     expected_end_ns
         When the bits have drained at these rates, ns: the end of the span, if
         record and air agree.
+    is_summed
+        Whether it was summed with others in the air: there is no rate then, and no stretch.
     """
 
     span: Span
@@ -108,6 +110,7 @@ class TransferExplanation:
     is_counted: bool
     stretches: tuple[Stretch, ...]
     expected_end_ns: int
+    is_summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,8 @@ def _transfer(
     settings = met[0][1].radio.link(link)
     if not settings.is_counted:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
+    if medium.sums(declared):
+        return _summed(scenario, met[0][1], span, parents, declared)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
     in_force = _in_force(record, link, int(client), span, airs)
     if not in_force:
@@ -185,6 +190,16 @@ def _transfer(
         left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
         stretches.append(_stretch(medium, channel, declared, int(client), grant, start_ns, end_ns))
     return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
+
+
+def _summed(
+    scenario: Scenario, met: Scenario, span: Span, parents: tuple[Span, ...], link: Link
+) -> TransferExplanation:
+    """Return how long the numbers of an upload take that is summed with others in the air."""
+    num_values = int(span.bits) // scenario.model.bits_per_trained_number
+    widths_hz = np.array(met.radio.link(link.name).widths_hz)
+    lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values)
+    return TransferExplanation(span, parents, link.name, True, (), span.start_ns + lasts_ns, is_summed=True)
 
 
 def _in_force(

@@ -1,6 +1,6 @@
 """One cell, alive: devices with their queues, the air, the training, the clock and the log."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,14 @@ class Moment:
 
     round: int
     local_step: int = 0
+
+
+class Outgoing(NamedTuple):
+    """What one client sends together with others, what it is of the training, and the spans it waited for."""
+
+    payload: Payload
+    work: Work
+    after: Sequence[int]
 
 
 class Sent(NamedTuple):
@@ -449,6 +457,34 @@ class World:
         if is_counted:
             self._network.leave(link, [client], span)
         return Sent(span, delivery)
+
+    def send_at_once(self, link: str, name: str, moment: Moment, outgoing: Mapping[int, Outgoing]) -> Steps:
+        """Send from several clients in one transmission, now that the last of them is ready.
+
+        Returns what was :class:`Sent` of each, in their order; they have one delivery
+        in common. Each has a span, whose causes are its own and those of the last one.
+        """
+        delivery: Delivery = yield from self._network.send(
+            link, {client: one.payload for client, one in outgoing.items()}
+        )
+        end_of = self.log.spans.end_of
+        last = max(
+            (one.after for one in outgoing.values()), key=lambda after: max(map(end_of, after), default=0)
+        )
+        sent = [
+            Sent(
+                self._add_transfer(
+                    *(link, client, name, moment, one.payload.bits, one.work),
+                    tuple(dict.fromkeys((*one.after, *last))),
+                    delivery.asked_ns,
+                    delivery,
+                ),
+                delivery,
+            )
+            for client, one in outgoing.items()
+        ]
+        self._network.leave(link, list(outgoing), sent[-1].span)
+        return sent
 
     def _add_transfer(
         self,

@@ -61,6 +61,8 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
     _say(console, "payload", f"{amount(span.bits, 'bit')} ({count(int(span.bits))})")
     if not explanation.is_counted:
         _say(console, "rate", "the link is free in this scenario: what it carries arrives at once")
+    if explanation.is_summed:
+        _say(console, "sum", "sent at once with the others on all subcarriers, as amplitudes and not as bits")
     for number, stretch in enumerate(explanation.stretches, start=1):
         if len(explanation.stretches) > 1:
             console.print(

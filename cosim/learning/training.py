@@ -257,6 +257,38 @@ class Training:
         """Return the mean of what clients have, by their numbers, weighted by data, factor by factor."""
         return self.describe("aggregate", list(adapters.values()), weights=self.weights(adapters))
 
+    def superpose(
+        self,
+        reference: Output,
+        senders: Sequence[Output],
+        weights: Sequence[float],
+        noise_std: float,
+        max_rms: float,
+        chance: Sequence[str | int],
+    ) -> Output:
+        """Return what a server has after updates were sent at once over a medium that adds.
+
+        Parameters
+        ----------
+        reference
+            What all senders began from.
+        senders, weights
+            What each of them has now, and its share in the sum.
+        noise_std, max_rms
+            Noise on each number of the sum; largest root mean square an update is sent with.
+        chance
+            Names of the stream of the noise.
+        """
+        work = self.describe(
+            "superpose",
+            [reference, *senders],
+            weights=list(weights),
+            noise_std=noise_std,
+            max_rms=max_rms,
+            seed=stream(self.lesson.seed, *chance).torch_seed() if noise_std > 0.0 else None,
+        )
+        return work.out("adapter")
+
     def local_round(
         self, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None
     ) -> LocalRound:

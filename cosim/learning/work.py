@@ -15,6 +15,7 @@ from cosim.learning.code_identity import code_key, code_of
 from cosim.parts import Part
 
 _TRAINER, _PAIRS = "cosim.learning.trainer", "cosim.learning.pair_works"
+_AIR = "cosim.learning.superposition"
 
 OPERATIONS = {
     "start": _TRAINER,
@@ -25,6 +26,7 @@ OPERATIONS = {
     "whole_gradient": _TRAINER,
     "update": _TRAINER,
     "select": _TRAINER,
+    "superpose": _AIR,
     "aggregate": _TRAINER,
     "distribute": _TRAINER,
     "merge": _TRAINER,

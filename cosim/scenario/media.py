@@ -47,6 +47,11 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"{medium.kind!r} delivers their sum; take the medium 'fluid', or an aggregator that needs the "
             f"sum alone: {_linear_aggregators()}."
         )
+    if len(set(scheme.averaging.client_ranks or ())) > 1:
+        yield ScenarioError(
+            f"scheme.aggregator.client_ranks: ranks differ, and the medium {medium.kind!r} sums what clients "
+            "send number by number; give all clients one rank, or take the medium 'fluid'."
+        )
     if not scheme.codecs.adapter.is_transparent:
         yield ScenarioError(
             f"scheme.adapter_codec: {scheme.codecs.adapter.kind!r} encodes the update of each client, and "

@@ -49,6 +49,11 @@ class Federated(Scheme):
 
     With one client this is, bit for bit, what ``centralized`` learns.
 
+    Over a medium that adds what is sent at once, clients wait for each other before
+    they upload, and the server has the global adapter plus the weighted, noisy sum of
+    their updates; ``air_noise_std`` is recorded, the noise on each number of it. Who
+    the medium silences is left out like one whose upload is lost.
+
     An upload that the medium loses is left out of the average, the weights of the
     others are renormalised, and ``num_delivered`` is recorded; if all are lost the
     global adapter stays. Nothing is sent again, and what a codec held back of a
@@ -256,8 +261,13 @@ class _Play:
         self.uploads.describe(moment.round, senders)
         if self.uploads.hang_on_values(moment.round):
             learned = _with_losses(learned, self.uploads.find_bits(moment.round, _losses(learned)))
-        steps = [self._learn_and_upload(moment, one) for one in learned]
-        sent = yield from world.together(steps, "local round of client")
+        if world.sums("federated_uplink"):
+            learning = [self._learn(moment, one) for one in learned]
+            ready = yield from world.together(learning, "local round of client")
+            sent = yield from self.uploads.send_at_once(moment, dict(zip(senders, ready, strict=True)))
+        else:
+            steps = [self._learn_and_upload(moment, one) for one in learned]
+            sent = yield from world.together(steps, "local round of client")
         average, figures = self._average(moment, sent)
         arrived = [one.span for one in sent]
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
@@ -281,18 +291,25 @@ class _Play:
 
     def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Work, dict[str, Output]]:
         """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
-        before = self.federation.adapter
+        world, before, distortion = self.world, self.federation.adapter, sent[0].delivery.distortion
         arrived = self.uploads.leave_out_lost(sent)
-        if self.world.loses("federated_uplink"):
-            self.world.note(moment, "num_delivered", arrived)
+        if world.loses("federated_uplink") or world.sums("federated_uplink"):
+            world.note(moment, "num_delivered", arrived)
         if arrived == 0:
             return before.work, {}
-        average = self.uploads.average(moment.round)
+        if distortion is not None:
+            world.note(moment, "air_noise_std", distortion.noise_std)
+        average = self.uploads.average(moment.round, distortion)
         figures = self.federation.pair_figures(self.uploads.received, before)
         return average, self.uploads.mean_figures | figures
 
     def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps, one span each, then its upload; returns what became of it."""
+        """One client's local steps, then its upload; returns what became of it."""
+        ready = yield from self._learn(moment, learned)
+        return (yield from self.uploads.send(learned.client, moment, ready))
+
+    def _learn(self, moment: Moment, learned: LocalRound) -> Steps:
+        """One client's local steps, one span each; returns what its upload waits for."""
         world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
         for number, step in enumerate(learned.steps, start=1):
@@ -302,7 +319,7 @@ class _Play:
             )
             world.measure(at, name, "train_loss", step.loss)
             ready = [span]
-        return (yield from self.uploads.send(learned.client, moment, ready))
+        return ready
 
     def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:
         lesson, lora_rank = self.world.lesson, self.training.lora_rank

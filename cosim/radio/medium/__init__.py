@@ -164,6 +164,10 @@ class Medium(Part):
         """Return whether what clients send over a link arrives as a sum, in one transmission of all."""
         return False
 
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
+        """Return how long a sum of so many numbers takes on a link that carries sums, ns."""
+        raise NotImplementedError(f"{type(self).__name__} carries no sums")
+
     def loses(self, link: Link) -> bool:
         """Return whether what is sent over a link may be lost."""
         return False
