@@ -4,6 +4,7 @@ The channel and the devices are drawn again from the scenario in the run folder;
 are pure functions of it, so what is told here is what the run met.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -16,7 +17,7 @@ from cosim.radio.budget import LinkBudget
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Medium
+from cosim.radio.medium import Medium, weakest_rates
 from cosim.record.folder import Record
 from cosim.scenario.build import draw_devices
 from cosim.scenario.events import becomes
@@ -69,8 +70,8 @@ class Stretch:
     block_ns
         How long a gain holds, ns; None where it never changes.
     budgets
-        How what each subchannel can carry at the start comes about; at an adapted rate that
-        adds up to the grant's.
+        How what each subchannel can carry to or from this client at the start comes about; at an
+        adapted rate, of one client alone, that adds up to the grant's.
     rates_bit_per_s
         The rate in each coherence block crossed, shape (num_blocks,).
     """
@@ -177,18 +178,19 @@ def _transfer(
     if medium.sums(declared):
         return _summed(scenario, met[0][1], span, parents, declared)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
-    in_force = _in_force(record, link, int(client), span, airs)
+    together = range(scenario.num_clients) if scenario.scheme.multicasts(link) else (int(client),)
+    in_force = _in_force(record, link, together, span, airs)
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
     left: Fraction | int = int(span.bits)
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
-        rate = _rate(medium, channel, declared, int(client), grant)
+        rate = _rate(medium, channel, declared, together, grant)
         finish_ns = rate.finish_ns(left, start_ns)
         expected_end_ns = span.end_ns if finish_ns is None else finish_ns
         left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
-        stretches.append(_stretch(medium, channel, declared, int(client), grant, start_ns, end_ns))
+        stretches.append(_stretch(medium, channel, declared, int(client), together, grant, start_ns, end_ns))
     return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
 
 
@@ -203,12 +205,13 @@ def _summed(
 
 
 def _in_force(
-    record: Record, link: str, client: int, span: Span, airs: list[tuple[int, Channel]]
+    record: Record, link: str, clients: Sequence[int], span: Span, airs: list[tuple[int, Channel]]
 ) -> list[tuple[int, Channel, Grant]]:
     """Return air and grant while a transfer went on, each pair from its first instant."""
     start_ns, end_ns = span.start_ns, span.end_ns
     rows = [row for row in record.grants.to_pylist() if row["link"] == link and row["time_ns"] <= end_ns]
     changes = {row["time_ns"] for row in rows} | {from_ns for from_ns, _ in airs}
+    names = {f"client-{client}" for client in clients}
     held: dict[int, tuple[str, float, float | None]] = {}
     found: list[tuple[int, Channel, Grant]] = []
     position = 0
@@ -218,9 +221,7 @@ def _in_force(
             held[row["subchannel"]] = (row["client"], row["tx_power_w"], row["bandwidth_hz"])
             position += 1
         mine = sorted(
-            (number, power, width)
-            for number, (owner, power, width) in held.items()
-            if owner == f"client-{client}"
+            (number, power, width) for number, (owner, power, width) in held.items() if owner in names
         )
         numbers = np.array([number for number, *_ in mine], dtype=np.int64)
         widths = [width for *_, width in mine if width is not None]
@@ -233,9 +234,9 @@ def _in_force(
     return found
 
 
-def _rate(medium: Medium, channel: Channel, link: Link, client: int, grant: Grant) -> Rate:
+def _rate(medium: Medium, channel: Channel, link: Link, clients: Sequence[int], grant: Grant) -> Rate:
     def rates(first: int, count: int) -> Floats:
-        return medium.rates(channel, link, client, grant, first, count)
+        return weakest_rates(medium, channel, link, clients, grant, first, count)
 
     if channel.block_ns is None or not len(grant.subchannels):
         return ConstantRate(float(rates(0, 1)[0]))
@@ -243,7 +244,14 @@ def _rate(medium: Medium, channel: Channel, link: Link, client: int, grant: Gran
 
 
 def _stretch(
-    medium: Medium, channel: Channel, link: Link, client: int, grant: Grant, start_ns: int, end_ns: int
+    medium: Medium,
+    channel: Channel,
+    link: Link,
+    client: int,
+    together: Sequence[int],
+    grant: Grant,
+    start_ns: int,
+    end_ns: int,
 ) -> Stretch:
     first = channel.block_at(start_ns)
     last = channel.block_at(max(end_ns - 1, start_ns))
@@ -271,5 +279,5 @@ def _stretch(
             )
             for budget, share in zip(budgets, shares, strict=True)
         ),
-        medium.rates(channel, link, client, grant, first, last - first + 1),
+        weakest_rates(medium, channel, link, together, grant, first, last - first + 1),
     )

@@ -54,7 +54,7 @@ class Moment:
 
 
 class Outgoing(NamedTuple):
-    """What one client sends together with others, what it is of the training, and the spans it waited for."""
+    """What one client sends, or is sent, with others: its size, its part in the training, its causes."""
 
     payload: Payload
     work: Work
@@ -459,14 +459,17 @@ class World:
         return Sent(span, delivery)
 
     def send_at_once(self, link: str, name: str, moment: Moment, outgoing: Mapping[int, Outgoing]) -> Steps:
-        """Send from several clients in one transmission, now that the last of them is ready.
+        """Send from several clients, or to several, in one transmission, now that the last of them is ready.
 
         Returns what was :class:`Sent` of each, in their order; they have one delivery
         in common. Each has a span, whose causes are its own and those of the last one.
         """
-        delivery: Delivery = yield from self._network.send(
-            link, {client: one.payload for client, one in outgoing.items()}
-        )
+        is_counted = self.is_counted(link)
+        if is_counted:
+            payloads = {client: one.payload for client, one in outgoing.items()}
+            delivery: Delivery = yield from self._network.send(link, payloads)
+        else:
+            delivery = Delivery.at_once(self.clock.now, outgoing)
         end_of = self.log.spans.end_of
         last = max(
             (one.after for one in outgoing.values()), key=lambda after: max(map(end_of, after), default=0)
@@ -483,7 +486,8 @@ class World:
             )
             for client, one in outgoing.items()
         ]
-        self._network.leave(link, list(outgoing), sent[-1].span)
+        if is_counted:
+            self._network.leave(link, list(outgoing), sent[-1].span)
         return sent
 
     def _add_transfer(

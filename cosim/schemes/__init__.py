@@ -88,6 +88,10 @@ class Scheme(Part):
             "allocator that leaves it to the codec, such as 'equal'"
         )
 
+    def multicasts(self, link: str) -> bool:
+        """Return whether what a link carries is sent to all clients in one transmission."""
+        return False
+
     @property
     def is_cut(self) -> bool:
         """Whether clients hold a part of the model, and send activations of it."""

@@ -31,11 +31,12 @@ from cosim.learning.training import Training
 from cosim.learning.work import Output, Work
 from cosim.parts import OneOf
 from cosim.radio.link import Link
+from cosim.radio.medium import Payload
 from cosim.rng import stream
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.schemes.uploads import REPORT_BITS, AdapterUploads
 from cosim.units import Floats
-from cosim.world import FEDERATED_SERVER, Moment, Sent, World
+from cosim.world import FEDERATED_SERVER, Moment, Outgoing, Sent, World
 
 
 class Federated(Scheme):
@@ -78,6 +79,10 @@ class Federated(Scheme):
         client holds back waits for its next round. Averages come
         back as they are. Bits that hang on values are found out before the
         round is played; a run that computes no values charges the most they can be.
+    downlink
+        How the average comes back: ``unicast``, to each client on its own subchannels;
+        ``multicast``, to all at once on the subchannels of all, at the rate of the
+        weakest in every block, its energy charged once.
 
     Source
     ------
@@ -96,12 +101,14 @@ class Federated(Scheme):
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    downlink: Literal["unicast", "multicast"] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},
         {"participation": 0.6, "aggregator": {"kind": "fedex"}},
         {"regularizer": {"kind": "orthogonality"}},
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
+        {"downlink": "multicast"},
     )
 
     @model_validator(mode="after")
@@ -123,6 +130,10 @@ class Federated(Scheme):
     def codecs(self) -> Codecs:
         """The adapter's; nothing else travels."""
         return Codecs(adapter=self.adapter_codec)
+
+    def multicasts(self, link: str) -> bool:
+        """Return whether it is the downlink and set so."""
+        return link == "federated_downlink" and self.downlink == "multicast"
 
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
@@ -273,21 +284,23 @@ class _Play:
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         for name, figure in figures.items():
             world.measure(moment, FEDERATED_SERVER, name, figure)
-        downloads = [
-            world.send(
-                "federated_downlink",
-                client,
-                "adapter_download",
-                moment,
-                self._download_bits(client, moment.round, senders),
-                average,
-                [averaged],
-            )
-            for client in range(world.num_clients)
-        ]
-        received = yield from world.together(downloads, "adapter download of client")
+        received = yield from self._download(moment, average, averaged, list(self.uploads.sent))
         self.ready = [one.span for one in received]
         federation.hand_out(moment.round + 1)
+
+    def _download(self, moment: Moment, average: Work, averaged: int, senders: Sequence[int]) -> Steps:
+        """Download of the average by everybody; returns what became of it for each."""
+        world, link, name = self.world, "federated_downlink", "adapter_download"
+        bits = {
+            client: self._download_bits(client, moment.round, senders) for client in range(world.num_clients)
+        }
+        if self.scheme.multicasts(link):
+            once = Outgoing(Payload(max(bits.values())), average, [averaged])
+            return (yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))
+        downloads = [
+            world.send(link, client, name, moment, size, average, [averaged]) for client, size in bits.items()
+        ]
+        return (yield from world.together(downloads, "adapter download of client"))
 
     def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Work, dict[str, Output]]:
         """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""

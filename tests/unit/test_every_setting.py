@@ -296,6 +296,7 @@ CASES: dict[str, tuple[Case, ...]] = {
     # the cell: only how many take part
     "clients.count": (Case({"clients.count": 2}, LEARNED),),
     "clients.cut_layer": (Case({"clients.cut_layer": 2}, ALL),),
+    "scheme.federated.downlink": (Case({"scheme.downlink": "multicast"}, NONE, FEDERATED),),
     # the medium: what arrives
     "radio.medium.kind": (Case({"radio.medium": {"kind": "over_the_air"}}, SUMMED, FEDERATED),),
     "radio.medium.fluid.rate": (Case({"radio.medium": fixed(11.5)}, LOST, FEDERATED),),

@@ -8,9 +8,11 @@ for the others, as ``over_the_air`` does.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+import numpy as np
 
 from cosim.kernel.clock import Clock, Steps
 from cosim.parts import Part
@@ -192,3 +194,19 @@ def capacity(channel: Channel, link: Link, client: int, grant: Grant, first: int
     return channel.rates(
         link.name, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
     )
+
+
+def weakest_rates(
+    medium: Medium,
+    channel: Channel,
+    link: Link,
+    clients: Sequence[int],
+    grant: Grant,
+    first: int,
+    count: int,
+) -> Floats:
+    """Return the rate that all of these clients can follow in some blocks, bit/s, shape (count,)."""
+    if len(clients) == 1:
+        return medium.rates(channel, link, clients[0], grant, first, count)
+    each = [medium.rates(channel, link, client, grant, first, count) for client in clients]
+    return np.asarray(np.min(each, axis=0))  # of shape (num_clients, count)

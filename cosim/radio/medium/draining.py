@@ -12,9 +12,9 @@ from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity
+from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, weakest_rates
 from cosim.record.log import GrantLog
-from cosim.units import NS_PER_S
+from cosim.units import NS_PER_S, Floats
 
 
 @dataclass(eq=False)
@@ -30,9 +30,15 @@ class _Transfer:
 
 @dataclass(eq=False)
 class _Link:
-    """One link alive: who may send on what, who sends, who waits."""
+    """One link alive: who may send on what, who sends, who waits.
+
+    Clients that receive one transmission together are a group, which has a number
+    below zero and stands in every table as a client does.
+    """
 
     link: Link
+    groups: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    overlaps: bool = False  # grants share subchannels, so that only those who send hold any
     granted: dict[int, Grant] = field(default_factory=dict)
     active: dict[int, _Transfer] = field(default_factory=dict)
     waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
@@ -47,6 +53,25 @@ class _Link:
     def name(self) -> str:
         """Of the link."""
         return self.link.name
+
+    def members(self, client: int) -> tuple[int, ...]:
+        """Return the clients of a group, or the one client."""
+        return self.groups.get(client, (client,))
+
+    def join(self, members: tuple[int, ...]) -> int:
+        """Return the number of a group of clients, or that of the one client."""
+        if len(members) == 1:
+            return members[0]
+        number = min(self.groups, default=0) - 1
+        self.groups[number] = members
+        self.granted[number] = Grant.union([self.granted[one] for one in members])
+        return number
+
+    def part(self, client: int) -> None:
+        """Forget a group."""
+        if client in self.groups:
+            del self.groups[client], self.granted[client]
+            self.rates.pop(client, None)
 
     def admit(self, client: int) -> bool:
         """Take the client's subchannels if all of them are free."""
@@ -108,17 +133,19 @@ class Draining(Network):
         state = self._links[link]
         self._round = round_
         state.granted = dict(granted)
+        for number, members in state.groups.items():
+            state.granted[number] = Grant.union([granted[one] for one in members])
         state.rates.clear()
         in_flight, state.admitted, state.busy = list(state.admitted), {}, set()
         in_the_way = [client for client in in_flight if not state.admit(client)]
         for client in in_the_way:
             self._pause(state, client)
         state.waiting.extendleft((client, None) for client in reversed(in_the_way))
-        overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
+        state.overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
             len(grant.subchannels) for grant in granted.values()
         )
-        if not overlaps:
-            self._record(state, state.granted)
+        if not state.overlaps:
+            self._record(state, granted)
         self._rate(state, tuple(state.active))
         self._let_in(state, None)
         self._release(state)
@@ -131,10 +158,20 @@ class Draining(Network):
         self._channel, self._access = channel, access
 
     def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
-        """Send to or from one client and return the :class:`Delivery`; :meth:`leave` must follow."""
+        """Send from one client, or to one or several; returns the :class:`Delivery`.
+
+        What several receive is sent once, on the subchannels of all of them, at the
+        rate of the weakest in every block.
+
+        Raises
+        ------
+        ValueError
+            If several send at once: here each has a transmission of its own.
+        """
         clock, state = self._clock, self._links[link]
-        ((client, payload),) = payloads.items()
-        bits = payload.bits
+        if state.link.is_uplink and len(payloads) > 1:
+            raise ValueError(f"{link}: {len(payloads)} clients send at once, and this medium adds nothing")
+        client, bits = state.join(tuple(payloads)), max(one.bits for one in payloads.values())
         asked_ns = clock.now
         after_span = None
         if state.waiting or not state.admit(client):
@@ -142,7 +179,7 @@ class Draining(Network):
             state.waiting.append((client, turn))
             after_span = yield turn
         transfer = _Transfer(
-            Job(clock, bits, f"{bits} bits of client-{client} on {link}"), since_ns=clock.now
+            Job(clock, bits, f"{bits} bits of {_names(state.members(client))} on {link}"), since_ns=clock.now
         )
         if client in state.admitted:
             self._begin(state, client, transfer)
@@ -155,20 +192,23 @@ class Draining(Network):
             asked_ns,
             start_ns,
             clock.now,
-            {client: transfer.energy_j},
-            {client: not transfer.is_lost},
+            dict.fromkeys(payloads, transfer.energy_j / len(payloads)),
+            dict.fromkeys(payloads, not transfer.is_lost),
             after_span,
         )
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
         """Free the air after a transfer, recorded as ``span``, for those who wait."""
-        state, (client,) = self._links[link], clients
+        state, members = self._links[link], tuple(clients)
+        going = (one for one in (*state.active, *state.paused) if state.members(one) == members)
+        client = members[0] if len(members) == 1 else next(going)
         if client in state.admitted:
             del state.active[client]
             state.dismiss(client)
         else:  # it ended in the very instant in which it had to pause
             del state.paused[client]
             state.waiting.remove((client, None))
+        state.part(client)
         if self._access.changes_in_flight:
             self._rate(state, tuple(state.active))
         self._let_in(state, span)
@@ -183,12 +223,17 @@ class Draining(Network):
                 grant = in_use[client]
                 numbers, powers, carved_hz = grant.subchannels, grant.tx_power_w, grant.bandwidths_hz
                 widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
+                block = channel.block_at(now_ns)
+                rates = {
+                    one: float(channel.rates(state.name, one, numbers, powers, block, 1, carved_hz)[0])
+                    for one in state.members(client)
+                }
+                client = min(rates, key=rates.__getitem__)
+                rate = rates[client]
                 best_db = max(
                     channel.budget(state.name, client, number, power, now_ns, width).snr_db
                     for number, power, width in zip(numbers.tolist(), powers.tolist(), widths, strict=True)
                 )
-                block = channel.block_at(now_ns)
-                rate = float(channel.rates(state.name, client, numbers, powers, block, 1, carved_hz)[0])
                 what = (
                     f"client-{client}: {state.name} is too weak for {transfer.job.amount} bits: "
                     f"{grant.total_tx_power_w:.3g} W on {len(numbers)} subchannel(s) make an SNR of "
@@ -251,22 +296,26 @@ class Draining(Network):
         own = grant is state.granted[client]
         if own and client in state.rates:
             return state.rates[client]
-        channel, medium, link = self._channel, self._medium, state.link
+        channel, medium, link, members = self._channel, self._medium, state.link, state.members(client)
+
+        def rates(first: int, count: int) -> Floats:
+            return weakest_rates(medium, channel, link, members, grant, first, count)
+
         rate: Rate
         if channel.block_ns is None:
-            rate = ConstantRate(float(medium.rates(channel, link, client, grant, 0, 1)[0]))
+            rate = ConstantRate(float(rates(0, 1)[0]))
         else:
-            rate = BlockRate(
-                channel.block_ns,
-                lambda first, count: medium.rates(channel, link, client, grant, first, count),
-            )
+            rate = BlockRate(channel.block_ns, rates)
         if own:
             state.rates[client] = rate
         return rate
 
     def _record(self, state: _Link, in_use: Mapping[int, Grant]) -> None:
         """Write down every subchannel that changes hands or power now."""
-        for client, grant in in_use.items():
+        for holder, grant in in_use.items():
+            if holder in state.groups and not state.overlaps:
+                continue  # each of its subchannels is on record as one receiver's, at that power
+            client = state.members(holder)[0]
             if state.recorded.get(client) is grant:
                 continue
             gains = None
@@ -305,3 +354,7 @@ class Draining(Network):
                 del state.holders[number]
                 state.recorded.pop(client, None)
                 self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)
+
+
+def _names(clients: Collection[int]) -> str:
+    return " and ".join(f"client-{client}" for client in clients)
