@@ -10,12 +10,12 @@ from time import perf_counter
 from typing import Literal
 
 from bench.ratio import Ratio
+from cosim.graph.executor import Executor
 from cosim.learning.data import embedded
-from cosim.learning.executor import Executor
+from cosim.learning.execution import make_executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.learning.sides import Side
 from cosim.learning.training import Training
 
 CUT_LAYER, RANK, LOCAL_STEPS, REPEATS = 1, 4, 2, 5
@@ -53,7 +53,7 @@ def rounds_s(device: Device, num_clients: int, batch_size: int) -> tuple[float, 
 
 
 class Rounds:
-    """A split federated training without radio or clock: its works described and computed, round by round."""
+    """A split federated training without radio or clock: its nodes added and computed, round by round."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Rounds:
             num_steps=1000,
             seed=0,
         )
-        self._executor: Executor = lesson.executor(RANK)
+        self._executor: Executor = make_executor(lesson, RANK)
         self._training = Training(lesson, CUT_LAYER, RANK)
         self._clients = [self._training.start("client")] * num_clients
         self._server = self._training.start("server")
@@ -91,11 +91,11 @@ class Rounds:
             clients = [one.after for one in exchanges]
             losses += [one.loss for one in exchanges]
             self._step += 1
-        average = training.mean({number: side.adapter for number, side in enumerate(clients)}).out("adapter")
+        average = training.mean({number: side.adapter for number, side in enumerate(clients)}).ref("adapter")
         keep = [average, server.adapter, server.optimizer, *(side.optimizer for side in clients)]
-        (adapter, *memory), _ = self._executor.settle(keep, losses)
-        self._server = Side(memory[0], memory[1])
-        self._clients = [Side(adapter, one) for one in memory[2:]]
+        self._executor.materialise(keep, losses)
+        self._server = server
+        self._clients = [side._replace(adapter=average) for side in clients]
         return perf_counter() - begin
 
 

@@ -8,13 +8,13 @@ from typing import Any
 from bench.ratio import Ratio
 from cosim.learning.base.folder import FolderBase
 from cosim.learning.data.embedded import Embedded
+from cosim.learning.execution import make_executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.lora import Lora
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.learning.sides import Side
 from cosim.learning.training import Training
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"
@@ -86,7 +86,7 @@ def overhead() -> list[Ratio]:
 
 
 class Steps:
-    """One client's local steps, described and computed, with a regulariser."""
+    """One client's local steps, added and computed, with a regulariser."""
 
     def __init__(self, regularizer: Regularizer) -> None:
         lesson = Lesson.prepare(
@@ -99,7 +99,7 @@ class Steps:
             seed=0,
         )
         self._regularizer = regularizer
-        self._executor = lesson.executor(4)
+        self._executor = make_executor(lesson, 4)
         self._training = Training(lesson, lesson.shape.num_layers, 4)
         self._side = self._training.start("whole")
         self._step = 0
@@ -111,8 +111,8 @@ class Steps:
         steps = range(self._step, self._step + STEPS)
         learned = self._training.local_round(0, self._side, steps, self._regularizer)
         keep = [learned.after.adapter, learned.after.optimizer]
-        (adapter, optimizer), _ = self._executor.settle(keep, [one.loss for one in learned.steps])
-        self._side, self._step = Side(adapter, optimizer), steps.stop
+        self._executor.materialise(keep, [one.loss for one in learned.steps])
+        self._side, self._step = learned.after, steps.stop
         return (perf_counter() - begin) / STEPS
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import simpy
 
 from bench.ratio import Ratio
-from cosim.learning.executor import TimingOnly
+from cosim.graph.executor import TimingOnly
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from bench.ratio import Ratio
-from cosim.learning.store import Shelf, Store
+from cosim.graph.store import Namespace, Store
 from cosim.run import run
 from cosim.scenario.load import load
 
@@ -29,7 +29,7 @@ def measure() -> list[Ratio]:
             begin = perf_counter()
             run(scenario, Path(folder) / "run", store=Store(Path(folder) / "store"))
             whole_s = perf_counter() - begin
-            size = sum(pack.size_bytes for pack in Store(Path(folder) / "store").packs())
+            size = sum(bundle.size_bytes for bundle in Store(Path(folder) / "store").bundles())
         shares.append((spent[0] / whole_s, spent[0], whole_s, size))
     share, store_s, whole_s, size = sorted(shares)[REPEATS // 2]
     note = f"{store_s * 1e3:.0f} ms of {whole_s:.2f} s, {size / 1e6:.1f} MB kept"
@@ -38,9 +38,9 @@ def measure() -> list[Ratio]:
 
 @contextmanager
 def _timed() -> Iterator[list[float]]:
-    """Add up the time spent in what an executor asks of a shelf."""
+    """Add up the time spent in what an executor asks of a namespace."""
     spent = [0.0]
-    originals = {name: getattr(Shelf, name) for name in ("put", "get", "refresh")}
+    originals = {name: getattr(Namespace, name) for name in ("put", "get", "refresh")}
 
     def timed(method: Any) -> Any:
         def call(*arguments: Any) -> Any:
@@ -53,9 +53,9 @@ def _timed() -> Iterator[list[float]]:
         return call
 
     for name, method in originals.items():
-        setattr(Shelf, name, timed(method))
+        setattr(Namespace, name, timed(method))
     try:
         yield spent
     finally:
         for name, method in originals.items():
-            setattr(Shelf, name, method)
+            setattr(Namespace, name, method)

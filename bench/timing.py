@@ -8,7 +8,7 @@ from time import perf_counter
 
 from bench.ratio import Ratio
 from bench.spans import timeout_s
-from cosim.learning.executor import TimingOnly
+from cosim.graph.executor import TimingOnly
 from cosim.record.log import Log
 from cosim.record.tables import grants_table, metrics_table, spans_table
 from cosim.scenario.build import Prepared, prepare

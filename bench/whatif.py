@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from bench.ratio import Ratio
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run, whatif
 from cosim.scenario.load import change, load

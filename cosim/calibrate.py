@@ -16,7 +16,7 @@ import numpy as np
 
 from cosim.allocation.rounds import MeasuredRounds, RoundsFit, RoundsTable
 from cosim.errors import CosimError, DivergedError, ScenarioError
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import prepare

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cosim.learning.code_identity import code_of, distributions_of
+from cosim.graph.code_identity import code_of, distributions_of
 from cosim.parts import Part, Table
 
 EDITED = "+edited"

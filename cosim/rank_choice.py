@@ -22,11 +22,12 @@ from cosim.allocation.sparsity.curves import Stepped
 from cosim.allocation.sparsity.sharing import share_band
 from cosim.allocation.state import CellState
 from cosim.errors import DivergedError, ScenarioError
-from cosim.learning import pair_works
-from cosim.learning.executor import Executor
+from cosim.graph.executor import Executor
+from cosim.graph.finite import NotFiniteError
+from cosim.graph.store import LostValueError, Store
+from cosim.learning.execution import make_executor
 from cosim.learning.federation import Federation
-from cosim.learning.finite import NotFiniteError
-from cosim.learning.store import LostValueError, Store
+from cosim.learning.operations import rank_pairs
 from cosim.learning.training import Training
 from cosim.scenario.build import Prepared, prepare
 from cosim.scenario.load import change
@@ -201,7 +202,7 @@ def run_pilot(
     prepared = prepare(change(scenario, changes, seed, source="calibrate"))
     while True:
         try:
-            return _play(prepared, prepared.lesson.executor(rank, store), rank)
+            return _play(prepared, make_executor(prepared.lesson, rank, store), rank)
         except NotFiniteError as found:
             place = f"rank {rank}, seed {seed}"
             raise DivergedError(f"{place}: {_told(found, scenario.scheme.local_steps)}") from None
@@ -211,7 +212,7 @@ def run_pilot(
 
 def _told(found: NotFiniteError, local_steps: int) -> str:
     """Return where a pilot diverged, by its first step that is known."""
-    steps = [one.work.settings["step"] for one in found.outputs if "step" in one.work.settings]
+    steps = [one.node.params["step"] for one in found.refs if "step" in one.node.params]
     round_, local_step = divmod(steps[0], local_steps) if steps else (-1, -1)
     place = f"in round {round_ + 1}, local step {local_step + 1}, " if steps else ""
     return (
@@ -235,16 +236,11 @@ def _play(prepared: Prepared, executor: Executor, rank: int) -> Pilot:
         uploads = {client: federation.upload(client, round_) for client in range(lesson.num_clients)}
         federation.average(uploads, round_)
         weights = training.weights(uploads)
-        update = pair_works.ideal_update(training.describe, before, [*uploads.values()], weights)
+        update = rank_pairs.ideal_update(training.graph, before, [*uploads.values()], weights)
         federation.hand_out(round_ + 1)
-
-        def settle(keep: list, update=update) -> list:  # type: ignore[no-untyped-def, type-arg]
-            kept, (value,) = executor.settle(keep, [update])
-            beyond, covariance = value["rest"].tolist()
-            found.append(Pilot(value["energies"].cpu().numpy(), beyond, covariance))
-            return kept
-
-        federation.settle(settle)
+        (value,) = executor.materialise(list(federation.refs()), [update])
+        beyond, covariance = value["rest"].tolist()
+        found.append(Pilot(value["energies"].cpu().numpy(), beyond, covariance))
     return _mean(found)
 
 

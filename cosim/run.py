@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cosim.errors import DivergedError, RecordError
-from cosim.learning.executor import Executor, TimingOnly
+from cosim.graph.executor import Executor, TimingOnly
+from cosim.graph.store import LostValueError, Store
+from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
-from cosim.learning.store import LostValueError, Store
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import Prepared, prepare
@@ -250,7 +251,7 @@ def _play(
         record.mark("running")
 
     def executor(lora_rank: int) -> Executor:
-        return TimingOnly() if timing_only else prepared.lesson.executor(lora_rank, store)
+        return TimingOnly() if timing_only else make_executor(prepared.lesson, lora_rank, store)
 
     def keep_up(progress: Progress) -> None:
         with record.writing():

@@ -1,6 +1,6 @@
 """One cell, alive: devices with their queues, the air, the training, the clock and the log."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,14 @@ from cosim.compute.device import Device
 from cosim.decisions import Decisions
 from cosim.errors import DivergedError, ScenarioError, StalledError
 from cosim.files import write_whole
+from cosim.graph.executor import Executor
+from cosim.graph.finite import NotFiniteError, is_finite
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.job import NEVER_NS
 from cosim.kernel.queue import Queue
-from cosim.learning.executor import Executor
-from cosim.learning.finite import NotFiniteError, is_finite
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Training
-from cosim.learning.work import Output, Work
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
@@ -57,7 +57,7 @@ class Outgoing(NamedTuple):
     """What one client sends, or is sent, with others: its size, its part in the training, its causes."""
 
     payload: Payload
-    work: Work
+    node: Node
     after: Sequence[int]
 
 
@@ -154,7 +154,7 @@ class World:
         self.log = Log()
         self.lesson = lesson
         self.devices = {device.name: device for device in (*clients, main_server, federated_server)}
-        self.adapter: Output | None = None
+        self.adapter: Ref | None = None
         self.client_names = tuple(device.name for device in clients)
         self._clients = tuple(clients)
         self._queues = {
@@ -189,7 +189,8 @@ class World:
         )
         for turn in turns:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
-        self._measured: list[tuple[int, Moment, str, str, Output]] = []
+        self._roots: Callable[[], Iterable[Ref]] = tuple
+        self._measured: list[tuple[int, Moment, str, str, Ref]] = []
         self._of_round: dict[str, list[float]] = {}
 
     @property
@@ -289,12 +290,15 @@ class World:
         """Whether there are values at all."""
         return self._executor is not None and self._executor.computes
 
-    def ask(self, keep: Sequence[Output], read: Sequence[Output]) -> tuple[list[Output], list[Any]]:
-        """Compute values in the middle of a round; no simulated time passes.
+    def hold(self, refs: Callable[[], Iterable[Ref]]) -> None:
+        """Keep these fields whenever values are computed: what later rounds build on, as it is then."""
+        self._roots = refs
 
-        Returns ``keep`` as outputs to go on with, so that nothing below them is
-        computed twice, and the values of ``read``; none where nothing is computed.
-        What was to be measured by now is recorded, for the same reason.
+    def ask(self, read: Sequence[Ref], keep: Iterable[Ref] = ()) -> list[Any]:
+        """Return values in the middle of a round, none where nothing is computed; no simulated time passes.
+
+        What is held and ``keep`` are computed with them, so that nothing below is
+        computed twice. What was to be measured by now is recorded, for the same reason.
 
         Raises
         ------
@@ -303,9 +307,10 @@ class World:
         """
         if self._executor is None:
             raise ValueError("a world is asked after it has begun")
-        outputs = [output for *_, output in self._measured]
+        refs = [ref for *_, ref in self._measured]
+        kept = list(dict.fromkeys([*self._roots(), *keep]))
         try:
-            kept, values = self._executor.settle(keep, [*outputs, *read])
+            values = self._executor.materialise(kept, [*refs, *read])
         except NotFiniteError as found:
             self._record_known(found)
             raise self._diverged(found) from found
@@ -313,12 +318,12 @@ class World:
             self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
             self._of_round.setdefault(name, []).append(value)
         self._measured.clear()
-        return kept, values[len(outputs) :]
+        return values[len(refs) :]
 
     def _record_known(self, found: NotFiniteError) -> None:
         """Record what was measured up to the first value that is not finite, that value included."""
-        for time_ns, moment, actor, name, output in self._measured:
-            value = found.known.get((output.work.key, output.field))
+        for time_ns, moment, actor, name, ref in self._measured:
+            value = found.known.get(ref.key)
             if value is None:
                 return
             self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
@@ -327,16 +332,16 @@ class World:
 
     def _diverged(self, found: NotFiniteError) -> DivergedError:
         """Return the fault that says where in the run the first value was not finite."""
-        places, metrics = self._places(), {output: name for *_, name, output in self._measured}
-        placed = [(places[one.work.key], one) for one in found.outputs if one.work.key in places]
+        places, metrics = self._places(), {ref: name for *_, name, ref in self._measured}
+        placed = [(places[one.node.key], one) for one in found.refs if one.node.key in places]
         if not placed:  # asked before the round was played
-            steps = [(self._place_of_step(one.work), one) for one in found.outputs]
+            steps = [(self._place_of_step(one.node), one) for one in found.refs]
             placed = [(place, one) for place, one in steps if place is not None]
         (moment, actor), first = min(
-            placed or [((Moment(self._round), MAIN_SERVER), found.outputs[0])],
+            placed or [((Moment(self._round), MAIN_SERVER), found.refs[0])],
             key=lambda one: (one[0][0].round, one[0][0].local_step or float("inf")),
         )
-        value = found.known.get((first.work.key, first.field)) if first in metrics else None
+        value = found.known.get(first.key) if first in metrics else None
         name = metrics.get(first, first.field)
         is_what = "has numbers that are not finite" if value is None else f"is {value:g}"
         step = f", local step {moment.local_step}" if moment.local_step else ""
@@ -351,21 +356,21 @@ class World:
         return DivergedError(f"round {moment.round}{step}, {actor}: the training diverged: {why}; {way_out}.")
 
     def _places(self) -> dict[str, tuple[Moment, str]]:
-        """Return when in the training, and by whom, each work was measured or took its time, by its key."""
+        """Return when in the training, and by whom, each node was measured or took its time, by its key."""
         spans = self.log.spans
         spans.settle()
         rows = zip(spans.work, spans.round, spans.local_step, spans.actor, strict=True)
         places: dict[str, tuple[Moment, str]] = {}
         for key, round_, local_step, actor in rows:
             places.setdefault(key, (Moment(round_, local_step), actor))
-        return places | {output.work.key: (moment, actor) for _, moment, actor, _, output in self._measured}
+        return places | {ref.node.key: (moment, actor) for _, moment, actor, _, ref in self._measured}
 
-    def _place_of_step(self, work: Work) -> tuple[Moment, str] | None:
-        """Return when and whose an optimiser's step is, from what the work is told; None of other works."""
-        if "step" not in work.settings:
+    def _place_of_step(self, node: Node) -> tuple[Moment, str] | None:
+        """Return when and whose an optimiser's step is, from the node's parameters; None of other nodes."""
+        if "step" not in node.params:
             return None
-        round_, local_step = divmod(work.settings["step"], self._local_steps)
-        batches = (one.work.settings["batch"] for one in work.inputs if "batch" in one.work.settings)
+        round_, local_step = divmod(node.params["step"], self._local_steps)
+        batches = (one.node.params["batch"] for one in node.inputs if "batch" in one.node.params)
         rows = {row for batch in batches for row in batch["rows"]}
         shares = zip(self.client_names, self.lesson.shares, strict=True)
         whose = [name for name, share in shares if rows and rows <= set(share)]
@@ -409,7 +414,7 @@ class World:
             raise ScenarioError(why) from None
 
     def compute(
-        self, actor: str, name: str, moment: Moment, flop: int, work: Work, after: Sequence[int]
+        self, actor: str, name: str, moment: Moment, flop: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
         device, queue, clock = self.devices[actor], self._queues[actor], self.clock
@@ -439,13 +444,13 @@ class World:
             0,
             flop,
             device.energy_j(flop),
-            work.key,
+            node.key,
         )
         queue.leave(span)
         return span
 
     def send(
-        self, link: str, client: int, name: str, moment: Moment, bits: int, work: Work, after: Sequence[int]
+        self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
         is_counted, now_ns = self.is_counted(link), self.clock.now
@@ -453,7 +458,7 @@ class World:
             delivery: Delivery = yield from self._network.send(link, {client: Payload(bits)})
         else:
             delivery = Delivery.at_once(now_ns, [client])
-        span = self._add_transfer(link, client, name, moment, bits, work, after, now_ns, delivery)
+        span = self._add_transfer(link, client, name, moment, bits, node, after, now_ns, delivery)
         if is_counted:
             self._network.leave(link, [client], span)
         return Sent(span, delivery)
@@ -477,7 +482,7 @@ class World:
         sent = [
             Sent(
                 self._add_transfer(
-                    *(link, client, name, moment, one.payload.bits, one.work),
+                    *(link, client, name, moment, one.payload.bits, one.node),
                     tuple(dict.fromkeys((*one.after, *last))),
                     delivery.asked_ns,
                     delivery,
@@ -497,7 +502,7 @@ class World:
         name: str,
         moment: Moment,
         bits: int,
-        work: Work,
+        node: Node,
         after: Sequence[int],
         asked_ns: int,
         delivery: Delivery,
@@ -519,7 +524,7 @@ class World:
             bits,
             0,
             delivery.energy_j[client],
-            work.key,
+            node.key,
         )
 
     def together(self, processes: Sequence[Steps], name: str) -> Steps:
@@ -528,46 +533,43 @@ class World:
         yield self.clock.all_of(started)
         return [process.value for process in started]
 
-    def measure(self, moment: Moment, actor: str, name: str, output: Output) -> None:
-        """Record a learned value at this instant; it is computed when the round is settled."""
+    def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
+        """Record a learned value at this instant; it is computed when the round ends."""
         if self._executor is not None and self._executor.computes:
-            self._measured.append((self.clock.now, moment, actor, name, output))
+            self._measured.append((self.clock.now, moment, actor, name, ref))
 
     def note(self, moment: Moment, name: str, value: float) -> None:
         """Record a number of the time plane at this instant."""
         self.log.metrics.add(self.clock.now, moment.round, moment.local_step, MAIN_SERVER, name, value)
 
-    def settle(self, round_: int, keep: Sequence[Output]) -> list[Output]:
-        """Compute what the round learned; returns ``keep`` as outputs the next round can build on."""
-        if self._executor is None:
-            raise ValueError("a world is settled after it has begun")
-        kept, _ = self.ask(keep, ())
+    def end_round(self, round_: int) -> None:
+        """Compute what the round learned, and let go of how it came to be."""
+        self.ask(())
         measured = {name: fmean(several) for name, several in self._of_round.items()}
         self._of_round.clear()
         self._round = round_ + 1
         self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured))
-        return kept
 
     def save_adapter(self, folder: Path) -> None:
         """Write the final adapter in PEFT's own format; nothing where nothing was computed."""
         if self._executor is None or not self._executor.computes or self.adapter is None:
             return
-        _, (files,) = self._executor.settle((), [self.adapter])
+        (files,) = self._executor.materialise((), [self.adapter])
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
             write_whole(folder / name, content)
 
     @property
     def num_computed(self) -> int:
-        """Works of the training computed in this run."""
+        """Nodes of the training computed in this run."""
         return 0 if self._executor is None else self._executor.num_computed
 
     @property
     def num_recalled(self) -> int:
-        """Works of the training whose value the store had."""
+        """Nodes of the training whose value the store had."""
         return 0 if self._executor is None else self._executor.num_recalled
 
     @property
     def fallback_reason(self) -> str | None:
-        """Why works were computed one by one although they were to be batched, if they were."""
+        """Why nodes were computed one by one although they were to be batched, if they were."""
         return None if self._executor is None else self._executor.fallback_reason

@@ -11,9 +11,9 @@ from typing import Any
 import hypothesis
 import pytest
 
+from cosim.graph.executor import TimingOnly
 from cosim.kernel.clock import Clock
 from cosim.learning.embedded import grammar
-from cosim.learning.executor import TimingOnly
 from cosim.record.log import Log
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change

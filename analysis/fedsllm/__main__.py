@@ -21,7 +21,7 @@ from analysis.fedsllm.learning import centralized_losses, losses_per_rank
 from cosim.allocation.rounds import RoundsTable
 from cosim.calibrate import smoothed
 from cosim.errors import CosimError
-from cosim.learning.store import Store, default_store
+from cosim.graph.store import Store, default_store
 from cosim.report.looks import OWNER_COLOURS
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario

@@ -15,7 +15,7 @@ from cosim.allocation.nested import Nested
 from cosim.allocation.random import Random
 from cosim.allocation.rounds import RoundsTable
 from cosim.allocation.state import Amounts, CellState
-from cosim.learning.executor import Executor
+from cosim.graph.executor import Executor
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario

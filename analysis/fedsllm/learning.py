@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from cosim.calibrate import Calibration, calibrate
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.load import change

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from analysis.soft_tsfa.methods import EQUAL_BITS, KEEP_RATIO, SELECTIONS, online, ranks
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
-from cosim.learning.store import Store, default_store
+from cosim.graph.store import Store, default_store
 from cosim.report.looks import OWNER_COLOURS
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import resume, run
 from cosim.scenario.load import change, run_hash

@@ -402,7 +402,7 @@ def _tell(switched: list[str]) -> None:
 
 
 def _store(folder: Path | None) -> Any:
-    from cosim.learning.store import Store, default_store
+    from cosim.graph.store import Store, default_store
 
     return Store(folder or default_store())
 

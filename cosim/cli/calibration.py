@@ -8,7 +8,7 @@ from pathlib import Path
 from cosim.calibrate import Calibration, calibrate
 from cosim.errors import ScenarioError
 from cosim.files import check_outputs, write_output
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.rank_choice import RankChoice, choose_rank
 from cosim.report.quantities import duration
 from cosim.report.terminal import on_stdout, say, table_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.report.quantities import amount, count
 
 _BYTES_PER_MB = 1e6
@@ -13,14 +13,15 @@ def housekeeping(store: Store, verify: bool, max_mb: float | None, max_days: flo
     """Check and prune as asked, then say what the store holds, a line at a time."""
     if verify:
         whole, damaged = store.verify()
-        yield f"verified: {count(whole)} pack(s) whole, {count(len(damaged))} damaged and removed"
+        yield f"verified: {count(whole)} bundle(s) whole, {count(len(damaged))} damaged and removed"
     if max_mb is not None or max_days is not None:
         removed, removed_bytes = store.prune(
             max_bytes=None if max_mb is None else round(max_mb * _BYTES_PER_MB),
             max_age_s=None if max_days is None else max_days * _SECONDS_PER_DAY,
         )
-        yield f"pruned: {count(removed)} pack(s), {amount(removed_bytes, 'B')}"
-    packs = list(store.packs())
-    lineages = {pack.path.parent for pack in packs}
-    total = amount(sum(pack.size_bytes for pack in packs), "B")
-    yield f"{store.root}: {count(len(packs))} pack(s) of {count(len(lineages))} training lineage(s), {total}"
+        yield f"pruned: {count(removed)} bundle(s), {amount(removed_bytes, 'B')}"
+    bundles = list(store.bundles())
+    namespaces = {bundle.path.parent for bundle in bundles}
+    total = amount(sum(bundle.size_bytes for bundle in bundles), "B")
+    held = f"{count(len(bundles))} bundle(s) of {count(len(namespaces))} training namespace(s)"
+    yield f"{store.root}: {held}, {total}"

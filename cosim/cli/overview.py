@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from cosim.allocation.keeping import KeepRatios
+from cosim.graph.executor import TimingOnly
 from cosim.learning.aggregator import Aggregator
-from cosim.learning.executor import TimingOnly
 from cosim.learning.payload import payloads
 from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
@@ -12,6 +12,9 @@ from cosim.scenario.build import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 from cosim.world import World
+
+_MOST_CLIENTS_COUNTED, _MOST_DRAWS_COUNTED = 1_000, 2e7
+"""Beyond these, playing three local steps to count spans takes longer than a check may."""
 
 
 def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
@@ -32,8 +35,8 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     yield f"  clients    {scenario.num_clients}, {_range(prepared)}"
     yield from _air(scenario)
     yield (
-        f"  scheme     {scheme.kind}: {scheme.num_rounds} rounds of {scheme.local_steps} local step(s), "
-        f"{count(num_spans(prepared))} spans; allocator {scenario.allocator.kind}"
+        f"  scheme     {scheme.kind}: {count(scheme.num_rounds)} rounds of {count(scheme.local_steps)} local "
+        f"step(s), {_spans(prepared)}; allocator {scenario.allocator.kind}"
     )
     if any(link.name == "federated_uplink" for link in scheme.links):
         yield f"  averaging  {_averaging(scheme.averaging)}"
@@ -120,6 +123,15 @@ def warnings(scenario: Scenario) -> list[str]:
     """Return what the user must be told loudly before a run."""
     told = [scenario.model.base.warning]
     return [f"{line}." for line in told if line is not None]
+
+
+def _spans(prepared: Prepared) -> str:
+    """Tell how many spans there will be, where that is found in seconds."""
+    fading = prepared.fading
+    draws = 0.0 if fading is None else 3 * fading.draws_of_step + 2 * fading.draws_of_round
+    if prepared.scenario.num_clients > _MOST_CLIENTS_COUNTED or draws > _MOST_DRAWS_COUNTED:
+        return "too large to count its spans beforehand"
+    return f"{count(num_spans(prepared))} spans"
 
 
 def num_spans(prepared: Prepared) -> int:

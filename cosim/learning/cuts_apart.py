@@ -7,9 +7,11 @@ trained by some clients themselves and by the server for the others.
 
 from collections.abc import Mapping, Sequence
 
+from cosim.graph.node import Node, Ref
 from cosim.learning.federation import Federation
+from cosim.learning.operations.average import merge
+from cosim.learning.operations.start import part
 from cosim.learning.training import Training
-from cosim.learning.work import Output, Work
 
 
 class FederationApart(Federation):
@@ -27,35 +29,35 @@ class FederationApart(Federation):
         starts = {cut: training.start("client", cut) for cut in sorted(set(training.cuts))}
         self.sides = [starts[cut] for cut in training.cuts]
         self.starts = [side.adapter for side in self.sides]
-        self._met: tuple[Output, Sequence[int]] | None = None
+        self._met: tuple[Ref, Sequence[int]] | None = None
 
-    def meet(self, server: Output, clients: Sequence[int]) -> None:
+    def meet(self, server: Ref, clients: Sequence[int]) -> None:
         """Take in what the main server has at the end of a round, and which clients were in it."""
         self._met = server, clients
 
     @property
-    def server_adapter(self) -> Output:
+    def server_adapter(self) -> Ref:
         """What the main server starts a round from."""
         return self._part("server", min(self.training.cuts))
 
     def average(
-        self, uploads: Mapping[int, Output], round_: int, masks: Mapping[int, Output] | None = None
-    ) -> Work:
-        """Return the work that makes one adapter of what clients sent and the main server has."""
+        self, uploads: Mapping[int, Ref], round_: int, masks: Mapping[int, Ref] | None = None
+    ) -> Node:
+        """Return the node that makes one adapter of what clients sent and the main server has."""
         if masks is not None:
             raise ValueError("what is sent in part is not put together with what the main server has")
         if self._met is None:
             raise ValueError("an average needs what the main server has: meet it first")
         (server, clients), self._met = self._met, None
         weights = dict(zip(clients, self.training.weights(clients), strict=True))
-        work = self.training.describe(
-            "merge",
+        node = self.training.graph.add(
+            merge,
             [*uploads.values(), server],
             weights=[weights[client] for client in uploads],
             absent=sum(weight for client, weight in weights.items() if client not in uploads),
         )
-        self.adapter = work.out("adapter")
-        return work
+        self.adapter = node.ref("adapter")
+        return node
 
     def hand_out(self, round_: int) -> None:
         """Let all clients and the main server start a round from their parts of the global adapter."""
@@ -66,13 +68,13 @@ class FederationApart(Federation):
         ]
         self.starts = [side.adapter for side in self.sides]
 
-    def evaluate(self, *others: Output) -> Work:
+    def evaluate(self, *others: Ref) -> Node:
         """Return the evaluation of the global adapter, which needs no others."""
         return super().evaluate()
 
-    def export(self, *others: Output) -> Output:
+    def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, which needs no others."""
         return super().export()
 
-    def _part(self, part: str, cut_layer: int) -> Output:
-        return self.training.describe("part", [self.adapter], part=part, cut_layer=cut_layer).out("adapter")
+    def _part(self, side: str, cut_layer: int) -> Ref:
+        return self.training.graph.add(part, [self.adapter], part=side, cut_layer=cut_layer).ref("adapter")

@@ -1,26 +1,28 @@
-"""What the clients and the federated server hold from round to round, described and not computed."""
+"""What the clients and the federated server hold from round to round; nothing is computed here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from cosim.learning import pair_works
+from cosim.graph.node import Node, Params, Ref
+from cosim.learning.operations import rank_pairs
+from cosim.learning.operations.average import aggregate, distribute, select
+from cosim.learning.operations.evaluate import mean_evaluation
 from cosim.learning.shape import BOTH_FACTORS
 from cosim.learning.sides import Side
 from cosim.learning.training import Training
-from cosim.learning.work import Output, Told, Work
 from cosim.rng import stream
 
 
 class Federation:
     """Clients whose adapters are averaged by the aggregator of the lesson.
 
-    A round goes ``upload`` of whoever has something to send, ``average``,
-    ``hand_out``; ``settle`` at its end.
+    A round goes ``upload`` of each client that sends, ``average``, ``hand_out``;
+    ``refs`` are then to be kept.
 
     Parameters
     ----------
     training
-        Describes the works.
+        Adds the nodes.
     part
         What clients train: ``client``, the blocks before the cut, or ``whole``.
 
@@ -42,24 +44,24 @@ class Federation:
         self.aggregator = training.lesson.aggregator
         start = training.start(part)
         self.adapter = start.adapter
-        self.residual: Output | None = None
+        self.residual: Ref | None = None
         self.sides = [start] * training.lesson.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
         self.starts = [side.adapter for side in self.sides]
 
-    def upload(self, client: int, round_: int) -> Output:
+    def upload(self, client: int, round_: int) -> Ref:
         """Return what a client sends at the end of a round, as it is before any encoding."""
         return self._sent(self.sides[client].adapter, round_)
 
-    def reference(self, client: int, round_: int) -> Output:
+    def reference(self, client: int, round_: int) -> Ref:
         """Return what server and client both knew of it when the round began."""
         return self._sent(self.starts[client], round_)
 
     def average(
-        self, uploads: Mapping[int, Output], round_: int, masks: Mapping[int, Output] | None = None
-    ) -> Work:
-        """Return the work of the federated server on what it received from clients, by their numbers.
+        self, uploads: Mapping[int, Ref], round_: int, masks: Mapping[int, Ref] | None = None
+    ) -> Node:
+        """Return the node of the federated server on what it received from clients, by their numbers.
 
         Parameters
         ----------
@@ -71,12 +73,12 @@ class Federation:
             What of it was really sent, where a codec says so.
         """
         if self.aggregator.is_plain and masks is None:
-            work = self.training.mean(uploads)
+            node = self.training.mean(uploads)
         else:
             known = [self.adapter] if self.residual is None else [self.adapter, self.residual]
             marks = [] if masks is None else [masks[client] for client in uploads]
-            work = self.training.describe(
-                "aggregate",
+            node = self.training.graph.add(
+                aggregate,
                 [*uploads.values(), *marks, *known],
                 weights=self.training.weights(uploads),
                 aggregator=self._told,
@@ -86,11 +88,11 @@ class Federation:
                 masked=masks is not None,
             )
             if self.aggregator.has_residual:
-                self.residual = work.out("residual")
-        self.adapter = work.out("adapter")
-        return work
+                self.residual = node.ref("residual")
+        self.adapter = node.ref("adapter")
+        return node
 
-    def pair_figures(self, uploads: Mapping[int, Output], before: Output) -> dict[str, Output]:
+    def pair_figures(self, uploads: Mapping[int, Ref], before: Ref) -> dict[str, Ref]:
         """Return by name what is to be known of rank pairs after an average; nothing of personal models.
 
         Parameters
@@ -102,10 +104,10 @@ class Federation:
         """
         if self.aggregator.is_personal:
             return {}
-        describe, weights = self.training.describe, self.training.weights(uploads)
+        graph, weights = self.training.graph, self.training.weights(uploads)
         return {
-            "coherence": pair_works.coherence(describe, self.adapter),
-            "covariance_error": pair_works.covariance_error(describe, before, [*uploads.values()], weights),
+            "coherence": rank_pairs.coherence(graph, self.adapter),
+            "covariance_error": rank_pairs.covariance_error(graph, before, [*uploads.values()], weights),
         }
 
     def hand_out(self, round_: int) -> None:
@@ -116,60 +118,35 @@ class Federation:
             self.sides = self._distributed(round_, begins_anew=not self.aggregator.keeps_moments)
         self.starts = [side.adapter for side in self.sides]
 
-    def evaluate(self, *others: Output) -> Work:
+    def evaluate(self, *others: Ref) -> Node:
         """Return the evaluation of the model, put together with ``others``; of a personal one, its mean."""
         if not self.aggregator.is_personal:
             return self.training.evaluate(self.adapter, *others, residual=self.residual)
-        shares: dict[Output, float] = {}  # of each model in the data: clients that never trained share one
+        shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
         for side, weight in zip(self.sides, self.training.weights(range(len(self.sides))), strict=True):
             shares[side.adapter] = shares.get(side.adapter, 0.0) + weight
         if len(shares) == 1:
             return self.training.evaluate(self.sides[0].adapter, *others)
         each = [self.training.evaluate(one, *others) for one in shares]
-        figures = [one.out(name) for one in each for name in ("loss", "accuracy")]
-        return self.training.describe("mean_evaluation", figures, weights=list(shares.values()))
+        figures = [one.ref(name) for one in each for name in ("loss", "accuracy")]
+        return self.training.graph.add(mean_evaluation, figures, weights=list(shares.values()))
 
-    def export(self, *others: Output) -> Output:
+    def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, put together with ``others``."""
         if not self.aggregator.is_personal:
             return self.training.export(self.adapter, *others, residual=self.residual)
         mean = self.training.mean({client: side.adapter for client, side in enumerate(self.sides)})
-        return self.training.export(mean.out("adapter"), *others)
+        return self.training.export(mean.ref("adapter"), *others)
 
-    def settle(
-        self, settle: Callable[[list[Output]], list[Output]], others: Sequence[Output] = ()
-    ) -> list[Output]:
-        """Let go of how everything came to be.
-
-        Parameters
-        ----------
-        settle
-            Returns outputs to go on with, in the place of those it is given.
-        others
-            What else is to be kept.
-
-        Returns
-        -------
-        list
-            ``others`` as outputs to go on with.
-        """
-        held = [self.adapter, *others, *(() if self.residual is None else (self.residual,))]
-        held += [one for side in self.sides for one in (side.adapter, side.optimizer)]
-        held += self.starts  # in the middle of a round other adapters than those of the sides
-        kept = list(dict.fromkeys(held))
-        after = dict(zip(kept, settle(kept), strict=True))
-        self.adapter = after[self.adapter]
-        self.residual = None if self.residual is None else after[self.residual]
-        self.sides = [
-            side._replace(
-                adapter=after[side.adapter],
-                optimizer=after[side.optimizer],
-                residual=self.residual,
-            )
-            for side in self.sides
-        ]
-        self.starts = [after[one] for one in self.starts]
-        return [after[one] for one in others]
+    def refs(self) -> Iterator[Ref]:
+        """Return what later rounds build on."""
+        yield self.adapter
+        if self.residual is not None:
+            yield self.residual
+        for side in self.sides:
+            yield side.adapter
+            yield side.optimizer
+        yield from self.starts  # in the middle of a round other adapters than those of the sides
 
     @property
     def _is_as_it_comes(self) -> bool:
@@ -183,21 +160,21 @@ class Federation:
 
     def _distributed(self, round_: int, *, begins_anew: bool) -> list[Side]:
         """Return the sides all clients start a round with; those that are alike are one."""
-        made: dict[tuple[int, Output | None], Work] = {}
+        made: dict[tuple[int, Ref | None], Node] = {}
         sides = []
         for side, rank in zip(self.sides, self._ranks, strict=True):
             own = side.adapter if self.aggregator.is_personal and round_ > 1 else None
             if (rank, own) not in made:
                 made[rank, own] = self._distribute(round_, rank, own, begins_anew)
-            work = made[rank, own]
-            optimizer = work.out("optimizer") if begins_anew else side.optimizer
-            sides.append(Side(work.out("adapter"), optimizer, self.residual, self._told_to(round_, rank)))
+            node = made[rank, own]
+            optimizer = node.ref("optimizer") if begins_anew else side.optimizer
+            sides.append(Side(node.ref("adapter"), optimizer, self.residual, self._told_to(round_, rank)))
         return sides
 
-    def _distribute(self, round_: int, rank: int, own: Output | None, begins_anew: bool) -> Work:
-        """Return the work of what a client of a rank starts a round with."""
-        return self.training.describe(
-            "distribute",
+    def _distribute(self, round_: int, rank: int, own: Ref | None, begins_anew: bool) -> Node:
+        """Return the node of what a client of a rank starts a round with."""
+        return self.training.graph.add(
+            distribute,
             [self.adapter] if own is None else [self.adapter, own],
             rank=rank,
             shared=sorted(self.aggregator.sent(round_)),
@@ -214,12 +191,12 @@ class Federation:
             told["rank"] = rank
         return told
 
-    def _sent(self, adapter: Output, round_: int) -> Output:
+    def _sent(self, adapter: Ref, round_: int) -> Ref:
         """Return what of an adapter is sent in a round."""
         sent = self.aggregator.sent(round_)
         if sent == BOTH_FACTORS:
             return adapter
-        return self.training.describe("select", [adapter], factors=sorted(sent)).out("adapter")
+        return self.training.graph.add(select, [adapter], factors=sorted(sent)).ref("adapter")
 
     @property
     def _scaling(self) -> float:
@@ -234,6 +211,6 @@ class Federation:
         ]
 
     @cached_property
-    def _told(self) -> Told:
+    def _told(self) -> Params:
         # ranks of clients are in the works of their sides
-        return Told.of(self.aggregator, frozenset({"client_ranks"}))
+        return Params.of(self.aggregator, frozenset({"client_ranks"}))

@@ -1,30 +1,22 @@
 """The lesson: everything that decides what is learned, apart from who acts when."""
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cosim.errors import ScenarioError
+from cosim.graph.code_identity import code_key, code_of
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
-from cosim.learning.batched import Batched
-from cosim.learning.code_identity import code_key, code_of
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
-from cosim.learning.executor import Computing, Executor, Fetch, Recalling, Sequential
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
-from cosim.learning.store import Store
 from cosim.rng import stream
-
-if TYPE_CHECKING:
-    from cosim.learning.model import SplitModel
-    from cosim.learning.stacked import StackedTrainer
-    from cosim.learning.trainer import Trainer
 
 _CPU_GROUP_BYTES = 2 << 20
 _CUDA_GROUP_BYTES = 256 << 20
@@ -191,23 +183,6 @@ class Lesson:
             "moments_per_weight": self.training.optimizer.numbers_per_parameter,
         }
 
-    def executor(self, lora_rank: int, store: Store | None = None) -> Executor:
-        """Return who computes the works of a training at this rank; the model is loaded when it must be.
-
-        With a store, what it holds is recalled and what it does not is kept.
-        """
-        goes_on = self.training.on_divergence == "continue"
-
-        def computing(fetch: Fetch | None = None) -> Computing:
-            if self.training.executor == "batched":
-                trainer = partial(self._stacked_trainer, lora_rank)
-                return Batched(trainer, self.max_group, fetch, goes_on=goes_on)
-            return Sequential(partial(self._trainer, lora_rank), fetch, goes_on=goes_on)
-
-        if store is None:
-            return computing()
-        return Recalling(store.shelf(self.key), computing, self.model.torch_device)
-
     @cached_property
     def max_group(self) -> int:
         """Most mini-batches computed in one call.
@@ -231,7 +206,7 @@ class Lesson:
         """What the executor adds to that which decides values, none for the one that computes one by one."""
         if self.training.executor == "sequential":
             return {}
-        code = code_key("cosim.learning.batched", "cosim.learning.stacked")
+        code = code_key("cosim.graph.batched", "cosim.learning.stacks")
         return {
             "executor": self.training.executor,
             "slots": self.max_group,
@@ -270,34 +245,6 @@ class Lesson:
     @cached_property
     def key(self) -> str:
         """A hash, hex, of model, data and code: what is learned of others has nothing in common with this."""
-        code = code_of(self.model.base), code_key("cosim.learning.trainer")
+        code = code_of(self.model.base), code_key("cosim.learning.learner")
         names = (self.model_hash, *code, self.shape.task, self.tokens.key, self.seed)
         return blake2b(repr(names).encode(), digest_size=16).hexdigest()
-
-    def _trainer(self, lora_rank: int) -> "Trainer":
-        from cosim.learning.trainer import Trainer
-
-        return Trainer(self, self._model(lora_rank))
-
-    def _stacked_trainer(self, lora_rank: int) -> "StackedTrainer":
-        from cosim.learning.stacked import StackedTrainer
-
-        return StackedTrainer(self, self._model(lora_rank))
-
-    def _model(self, lora_rank: int) -> "SplitModel":
-        from cosim.learning.model import SplitModel
-
-        model = SplitModel.load(
-            self.model.base,
-            self.lora.model_copy(update={"rank": lora_rank}),
-            task=self.shape.task,
-            num_labels=self.shape.num_labels,
-            dtype=self.model.dtype,
-            device=self.model.torch_device,
-            seed=stream(self.seed, "adapter").torch_seed(),
-        )
-        if (
-            self.model.base.content_key() != self.model_hash
-        ):  # values would be kept under keys of other weights
-            raise ScenarioError("model.base: its weights were replaced while the run began; run it again.")
-        return model

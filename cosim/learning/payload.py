@@ -1,15 +1,15 @@
-"""What travels between two ends: layouts known from the shape alone, and the work of sending."""
+"""What travels between two ends: layouts known from the shape alone, and the node of sending."""
 
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cosim.errors import ScenarioError
+from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec, Layout
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape
-from cosim.learning.work import Output, Work
 from cosim.parts import family
 from cosim.units import rounded_up
 
@@ -24,16 +24,16 @@ _BLOCKS = {
 _PEFT = "base_model.model"
 
 
-_NOTHING: Mapping[str, Output] = MappingProxyType({})
+_NOTHING: Mapping[str, Ref] = MappingProxyType({})
 
 
 class Transmission(NamedTuple):
-    """One sending, described.
+    """One sending.
 
     Attributes
     ----------
-    work
-        Which work's value travels; that of the sender where nothing is encoded.
+    node
+        Whose value travels; that of the sender where nothing is encoded.
     tensors
         What the receiver has.
     others
@@ -41,22 +41,22 @@ class Transmission(NamedTuple):
         ``memory``, ``mask`` and its figures; nothing where nothing is encoded.
     """
 
-    work: Work
-    tensors: Output
-    others: Mapping[str, Output] = _NOTHING
+    node: Node
+    tensors: Ref
+    others: Mapping[str, Ref] = _NOTHING
 
     @property
-    def memory(self) -> Output | None:
+    def memory(self) -> Ref | None:
         """What the sender holds back; None without error feedback."""
         return self.others.get("memory")
 
     @property
-    def mask(self) -> Output | None:
+    def mask(self) -> Ref | None:
         """Where it was sent and where not; None for a codec without one."""
         return self.others.get("mask")
 
     @property
-    def figures(self) -> dict[str, Output]:
+    def figures(self) -> dict[str, Ref]:
         """What the sender measured."""
         return {name: one for name, one in self.others.items() if name not in ("bits", "memory", "mask")}
 

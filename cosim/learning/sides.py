@@ -1,12 +1,12 @@
-"""What the works of a training hand on: a side at one moment, an exchange, a client's round by itself."""
+"""What the nodes of a training hand on: a side at one moment, an exchange, a client's round by itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cosim.graph.node import Node, Ref
 from cosim.learning.payload import Transmission
-from cosim.learning.work import Output, Work
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -25,19 +25,19 @@ class Side(NamedTuple):
         not trained; ``rank``, where it is not that of the model.
     """
 
-    adapter: Output
-    optimizer: Output
-    residual: Output | None = None
+    adapter: Ref
+    optimizer: Ref
+    residual: Ref | None = None
     told: Mapping[str, Any] = _NOTHING
 
     @property
-    def model(self) -> tuple[Output, ...]:
+    def model(self) -> tuple[Ref, ...]:
         """What a forward pass reads: the adapter, and what is merged into the base."""
         return (self.adapter,) if self.residual is None else (self.adapter, self.residual)
 
-    def stepped(self, work: Work) -> "Side":
-        """Return the side after a work that took a step."""
-        return Side(work.out("adapter"), work.out("optimizer"), self.residual, self.told)
+    def stepped(self, node: Node) -> "Side":
+        """Return the side after a node that took a step."""
+        return Side(node.ref("adapter"), node.ref("optimizer"), self.residual, self.told)
 
 
 class Exchange(NamedTuple):
@@ -48,7 +48,7 @@ class Exchange(NamedTuple):
     mine
         The client's side before the step.
     forward, server, backward
-        The three works: activations; loss, their gradient and the server's own
+        The three nodes: activations; loss, their gradient and the server's own
         gradient; the client's step, None where the client trains nothing.
     upload, download
         How the activations get to the server and, where the client trains, their gradient back.
@@ -58,21 +58,21 @@ class Exchange(NamedTuple):
 
     client: int
     mine: Side
-    forward: Work
+    forward: Node
     upload: Transmission
-    server: Work
+    server: Node
     download: Transmission | None
-    backward: Work | None
+    backward: Node | None
 
     @property
-    def memories(self) -> tuple[Output | None, Output | None]:
+    def memories(self) -> tuple[Ref | None, Ref | None]:
         """What the client holds back of its activations, and the server of this client's gradient."""
         return self.upload.memory, None if self.download is None else self.download.memory
 
     @property
-    def loss(self) -> Output:
+    def loss(self) -> Ref:
         """Mean loss over the targets of the mini-batch, nats."""
-        return self.server.out("loss")
+        return self.server.ref("loss")
 
     @property
     def after(self) -> Side:
@@ -84,8 +84,8 @@ class Exchange(NamedTuple):
 class LocalStep:
     """One mini-batch of one client through the whole model, and the step it leads to."""
 
-    work: Work
-    loss: Output
+    node: Node
+    loss: Ref
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""The works of a training, described with their amounts; nothing is computed here and no clock is known."""
+"""The nodes of a training, with their amounts; nothing is computed here and no clock is known."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property, lru_cache, partial
 from importlib import metadata
 
+from cosim.graph.code_identity import code_of
+from cosim.graph.node import Graph, Node, Params, Ref
 from cosim.learning.amounts import (
     SplitAmounts,
     WholeAmounts,
@@ -12,19 +14,24 @@ from cosim.learning.amounts import (
     whole_amounts,
     whole_amounts_of,
 )
-from cosim.learning.code_identity import code_of
 from cosim.learning.codec import Codec
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.lesson import Lesson
+from cosim.learning.operations.average import mean
+from cosim.learning.operations.evaluate import evaluate, export
+from cosim.learning.operations.split_step import client_backward, client_forward, server_step
+from cosim.learning.operations.start import start
+from cosim.learning.operations.superpose import superpose
+from cosim.learning.operations.transmit import transmit
+from cosim.learning.operations.whole_step import update, whole_gradient
 from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.sides import Exchange, LocalRound, LocalStep, Side
-from cosim.learning.work import Describer, Output, Told, Work
 from cosim.rng import stream
 
 
 class Training:
-    """Describes the works of one training.
+    """Adds the nodes of one training to the graph.
 
     Parameters
     ----------
@@ -37,10 +44,12 @@ class Training:
 
     Attributes
     ----------
+    graph
+        Takes the nodes.
     cuts
         Blocks each client keeps.
-    told
-        Returns a part as works are told of it.
+    params_of
+        Returns a part as parameters of a node.
     """
 
     def __init__(
@@ -54,13 +63,13 @@ class Training:
         self.cut_layer = cut_layer
         self.cuts = client_cut_layers or (cut_layer,) * lesson.num_clients
         self.lora_rank = lora_rank
-        self.describe = Describer().describe
+        self.graph = Graph("cosim.learning.learner")
         self._trains = tuple(lesson.client_trains(cut) for cut in self.cuts)
         self._split = cache(partial(split_amounts_of, lesson))
         self._split_in = lru_cache(maxsize=2)(self._split_amounts_in)
         self._whole = cache(partial(whole_amounts_of, lesson, lora_rank))
-        self.told = cache(Told.of)
-        self.optimizer = self.told(lesson.training.optimizer)
+        self.params_of = cache(Params.of)
+        self.optimizer = self.params_of(lesson.training.optimizer)
         self._draws = [
             BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
             for client, share in enumerate(lesson.shares)
@@ -86,7 +95,7 @@ class Training:
         return self._trains[client]
 
     @cached_property
-    def _base(self) -> Told:
+    def _base(self) -> Params:
         """What decides numbers that no adapter does."""
         lesson = self.lesson
         settings = {
@@ -96,7 +105,7 @@ class Training:
             "torch": _version("torch"),
             "transformers": _version("transformers"),
         }
-        return Told(settings | lesson.executor_settings, code_of(lesson.model.base))
+        return Params(settings | lesson.executor_settings, code_of(lesson.model.base))
 
     @cached_property
     def whole(self) -> WholeAmounts:
@@ -120,8 +129,8 @@ class Training:
         Without ``cut_layer`` at the cut of the training, the smallest where they differ.
         """
         lesson = self.lesson
-        work = self.describe(
-            "start",
+        node = self.graph.add(
+            start,
             (),
             part=part,
             base=lesson.model_hash,
@@ -139,7 +148,7 @@ class Training:
             peft=_version("peft"),
             **lesson.executor_settings,
         )
-        return Side(work.out("adapter"), work.out("optimizer"))
+        return Side(node.ref("adapter"), node.ref("optimizer"))
 
     def exchange(
         self,
@@ -147,9 +156,9 @@ class Training:
         mine: Side,
         server: Side,
         step: int,
-        memories: tuple[Output | None, Output | None] = (None, None),
+        memories: tuple[Ref | None, Ref | None] = (None, None),
     ) -> Exchange:
-        """Return the works of one mini-batch; ``step`` counts from 0 over the whole run.
+        """Return the nodes of one mini-batch; ``step`` counts from 0 over the whole run.
 
         The server works on the activations it decodes, and sends back the
         gradient of the loss by those; the client goes back with what it decodes of
@@ -165,8 +174,8 @@ class Training:
         batch, cut_layer = self._batch(client, step), self.cuts[client]
         dropout = self._dropout(client, step)
         if self.trains(client):
-            forward = self.describe(
-                "client_forward",
+            forward = self.graph.add(
+                client_forward,
                 mine.model,
                 batch=batch,
                 cut_layer=cut_layer,
@@ -174,14 +183,14 @@ class Training:
                 **mine.told,
             )
         else:  # the base alone decides, and the same mini-batch gives the same
-            forward = self.describe(
-                "client_forward", (), batch=batch, cut_layer=cut_layer, dropout=None, base=self._base
+            forward = self.graph.add(
+                client_forward, (), batch=batch, cut_layer=cut_layer, dropout=None, base=self._base
             )
         upload = self.transmit(
-            codecs.activation, forward.out("activations"), "main_uplink", client, step, memory=memories[0]
+            codecs.activation, forward.ref("activations"), "main_uplink", client, step, memory=memories[0]
         )
-        at_server = self.describe(
-            "server_exchange",
+        at_server = self.graph.add(
+            server_step,
             (server.adapter, upload.tensors),
             batch=batch,
             cut_layer=cut_layer,
@@ -190,15 +199,15 @@ class Training:
         if not self.trains(client):
             return Exchange(client, mine, forward, upload, at_server, None, None)
         download = self.transmit(
-            codecs.gradient, at_server.out("gradient"), "main_downlink", client, step, memory=memories[1]
+            codecs.gradient, at_server.ref("gradient"), "main_downlink", client, step, memory=memories[1]
         )
-        backward = self.describe(
-            "client_backward",
+        backward = self.graph.add(
+            client_backward,
             (
                 mine.adapter,
                 mine.optimizer,
-                forward.out("activations"),
-                forward.out("leaves"),
+                forward.ref("activations"),
+                forward.ref("leaves"),
                 download.tensors,
             ),
             **self._optimizer_step(step),
@@ -208,16 +217,16 @@ class Training:
     def transmit(
         self,
         codec: Codec,
-        tensors: Output,
+        tensors: Ref,
         link: str,
         client: int,
         step: int,
         *,
-        reference: Output | None = None,
-        memory: Output | None = None,
+        reference: Ref | None = None,
+        memory: Ref | None = None,
         keep_ratio: float | None = None,
     ) -> Transmission:
-        """Return a sending through a codec; nothing is described where the codec changes nothing.
+        """Return a sending through a codec; nothing is added where the codec changes nothing.
 
         Parameters
         ----------
@@ -232,40 +241,40 @@ class Training:
             As an allocator decided; told to codecs that obey one.
         """
         if codec.is_transparent:
-            return Transmission(tensors.work, tensors)
+            return Transmission(tensors.node, tensors)
         told = {"reference": reference, "memory": memory if codec.keeps_memory else None}
         given = {name: output for name, output in told.items() if output is not None}
         chance = stream(self.lesson.seed, "codec", link, client, step)
-        work = self.describe(
-            "transmit",
+        node = self.graph.add(
+            transmit,
             (tensors, *given.values()),
-            codec=self.told(codec),
+            codec=self.params_of(codec),
             given=tuple(given),
             keep_ratio=keep_ratio if codec.keeps_ratio else None,
             seed=chance.torch_seed() if codec.needs_chance else None,
         )
         names = ["bits", *codec.figure_names]
         names += [name for name, has in (("memory", codec.keeps_memory), ("mask", codec.has_mask)) if has]
-        return Transmission(work, work.out("tensors"), {name: work.out(name) for name in names})
+        return Transmission(node, node.ref("tensors"), {name: node.ref(name) for name in names})
 
     def server_update(self, server: Side, exchanges: Sequence[Exchange], step: int) -> Side:
         """Return the server's side after one step on the weighted sum of the clients' losses."""
-        gradients = [one.server.out("adapter_gradient") for one in exchanges]
+        gradients = [one.server.ref("adapter_gradient") for one in exchanges]
         return self._update(server, gradients, [one.client for one in exchanges], step)
 
-    def mean(self, adapters: Mapping[int, Output]) -> Work:
+    def mean(self, adapters: Mapping[int, Ref]) -> Node:
         """Return the mean of what clients have, by their numbers, weighted by data, factor by factor."""
-        return self.describe("aggregate", list(adapters.values()), weights=self.weights(adapters))
+        return self.graph.add(mean, list(adapters.values()), weights=self.weights(adapters))
 
     def superpose(
         self,
-        reference: Output,
-        senders: Sequence[Output],
+        reference: Ref,
+        senders: Sequence[Ref],
         weights: Sequence[float],
         noise_std: float,
         max_rms: float,
         chance: Sequence[str | int],
-    ) -> Output:
+    ) -> Ref:
         """Return what a server has after updates were sent at once over a medium that adds.
 
         Parameters
@@ -279,35 +288,35 @@ class Training:
         chance
             Names of the stream of the noise.
         """
-        work = self.describe(
-            "superpose",
+        node = self.graph.add(
+            superpose,
             [reference, *senders],
             weights=list(weights),
             noise_std=noise_std,
             max_rms=max_rms,
             seed=stream(self.lesson.seed, *chance).torch_seed() if noise_std > 0.0 else None,
         )
-        return work.out("adapter")
+        return node.ref("adapter")
 
     def local_round(
         self, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None
     ) -> LocalRound:
-        """Return the works of one client's mini-batches; ``steps`` count from 0 over the whole run."""
+        """Return the nodes of one client's mini-batches; ``steps`` count from 0 over the whole run."""
         done = []
         for step in steps:
             one = self._whole_gradient(client, whole, step)
-            whole = self._update(whole, [one.out("adapter_gradient")], [client], step, regularizer)
-            done.append(LocalStep(whole.adapter.work, one.out("loss")))
+            whole = self._update(whole, [one.ref("adapter_gradient")], [client], step, regularizer)
+            done.append(LocalStep(whole.adapter.node, one.ref("loss")))
         return LocalRound(client, tuple(done), whole)
 
-    def whole_step(self, whole: Side, step: int) -> tuple[Side, list[Output]]:
+    def whole_step(self, whole: Side, step: int) -> tuple[Side, list[Ref]]:
         """Return the uncut model's side after a step on the clients' mini-batches, and their losses."""
         clients = range(self.lesson.num_clients)
         gradients = [self._whole_gradient(client, whole, step) for client in clients]
-        side = self._update(whole, [one.out("adapter_gradient") for one in gradients], clients, step)
-        return side, [one.out("loss") for one in gradients]
+        side = self._update(whole, [one.ref("adapter_gradient") for one in gradients], clients, step)
+        return side, [one.ref("loss") for one in gradients]
 
-    def evaluate(self, *adapters: Output, residual: Output | None = None) -> Work:
+    def evaluate(self, *adapters: Ref, residual: Ref | None = None) -> Node:
         """Return the evaluation on held-out examples.
 
         Parameters
@@ -317,28 +326,28 @@ class Training:
         residual
             What is merged into the base, where anything is.
         """
-        return self.describe(
-            "evaluate",
+        return self.graph.add(
+            evaluate,
             (*adapters, *_if_any(residual)),
             data=self.lesson.tokens.key,
             batch_size=self.lesson.training.evaluation_batch_size,
             **_has(residual),
         )
 
-    def export(self, *adapters: Output, residual: Output | None = None) -> Output:
+    def export(self, *adapters: Ref, residual: Ref | None = None) -> Ref:
         """Return the files of the adapter as PEFT has them; arguments as for :meth:`evaluate`."""
-        work = self.describe(
-            "export",
+        node = self.graph.add(
+            export,
             (*adapters, *_if_any(residual)),
             base=self.lesson.model.base.name_or_path,
             **({"labels": list(self.lesson.labels)} if self.lesson.labels else {}),
             **_has(residual),
         )
-        return work.out("files")
+        return node.ref("files")
 
-    def _whole_gradient(self, client: int, side: Side, step: int) -> Work:
-        return self.describe(
-            "whole_gradient",
+    def _whole_gradient(self, client: int, side: Side, step: int) -> Node:
+        return self.graph.add(
+            whole_gradient,
             side.model,
             batch=self._batch(client, step),
             dropout=self._dropout(client, step),
@@ -348,22 +357,22 @@ class Training:
     def _update(
         self,
         side: Side,
-        gradients: Sequence[Output],
+        gradients: Sequence[Ref],
         clients: Sequence[int],
         step: int,
         regularizer: Regularizer | None = None,
     ) -> Side:
         told = {}
         if regularizer is not None and not regularizer.is_none:
-            told["regularizer"] = self.told(regularizer)
-        work = self.describe(
-            "update",
+            told["regularizer"] = self.params_of(regularizer)
+        node = self.graph.add(
+            update,
             (side.adapter, side.optimizer, *gradients),
             weights=self.weights(clients),
             **self._optimizer_step(step),
             **told,
         )
-        return side.stepped(work)
+        return side.stepped(node)
 
     def weights(self, clients: Collection[int]) -> list[float]:
         """Return the clients' shares in the data of those who take part, adding up to one."""
@@ -379,11 +388,11 @@ class Training:
             "num_steps": self.lesson.num_steps if knows_the_end else 0,
         }
 
-    def _batch(self, client: int, step: int) -> Told:
+    def _batch(self, client: int, step: int) -> Params:
         """Name a mini-batch by its content: the data and the rows drawn."""
         share = self.lesson.shares[client]
         rows = [share[row] for row in self._draws[client].rows(step).tolist()]
-        return Told({"data": self.lesson.tokens.key, "rows": rows})
+        return Params({"data": self.lesson.tokens.key, "rows": rows})
 
     def _dropout(self, client: int, step: int) -> int | None:
         if self.lesson.lora.dropout == 0.0:
@@ -391,15 +400,16 @@ class Training:
         return stream(self.lesson.seed, "dropout", client, step).torch_seed()
 
 
-def _if_any(output: Output | None) -> tuple[Output, ...]:
+def _if_any(output: Ref | None) -> tuple[Ref, ...]:
     return () if output is None else (output,)
 
 
-def _has(residual: Output | None) -> dict[str, bool]:
-    """Return what a work is told whose last input is what is merged into the base."""
+def _has(residual: Ref | None) -> dict[str, bool]:
+    """Return what a node is told whose last input is what is merged into the base."""
     return {} if residual is None else {"residual": True}
 
 
+@cache
 @cache
 def _version(package: str) -> str:
     return metadata.version(package)  # parses a long file

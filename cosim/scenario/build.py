@@ -9,7 +9,7 @@ from cosim.allocation import Allocator
 from cosim.allocation.decision import Allocation
 from cosim.compute.device import Device
 from cosim.errors import CosimError, ScenarioError
-from cosim.learning.executor import Executor
+from cosim.graph.executor import Executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.payload import bits_are_known, refuse_payloads
 from cosim.learning.shape import ModelShape
@@ -20,6 +20,7 @@ from cosim.rng import stream
 from cosim.scenario.events import becomes
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.settings import Scenario
+from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
 from cosim.units import dbm_to_w, seconds_to_ns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, Turn, World
 
@@ -31,6 +32,7 @@ class Prepared:
     """A scenario whose devices and channel are drawn and whose texts are dealt out.
 
     ``allocation`` is the first decision; a search that takes long is made once.
+    ``fading`` says how many blocks of fading it makes, where there are any.
     """
 
     scenario: Scenario
@@ -42,6 +44,7 @@ class Prepared:
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
     allocation: Allocation | None = None
+    fading: FadingBlocks | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -51,7 +54,9 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
-        return (*self.lesson.notes, *self.scenario.radio.medium.notes)
+        told = None if self.fading is None else self.fading.note
+        medium = self.scenario.radio.medium
+        return (*self.lesson.notes, *medium.notes, *(() if told is None else (told,)))
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -145,7 +150,7 @@ def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device
 def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     """Return what was prepared, or None, and every fault that does not follow from another."""
     found = _Found()
-    for fault in undescribed_links(scenario):
+    for fault in list(undescribed_links(scenario)) or too_large(scenario):
         found.add(fault)
     if found.faults:
         return None, found.faults
@@ -160,6 +165,8 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     prepared = Prepared(scenario, *draw_devices(scenario), channel, lesson)
     allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
     prepared = replace(prepared, allocation=allocation)
+    if allocation is not None:
+        prepared = replace(prepared, fading=found.attempt(lambda: _fading(prepared, allocation)))
     prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
     return (None if found.faults else prepared), found.faults
 
@@ -190,12 +197,14 @@ def _lesson(scenario: Scenario) -> Lesson:
         scenario.data,
         scenario.training,
         num_clients=scenario.num_clients,
-        num_steps=scenario.scheme.num_rounds * scenario.scheme.local_steps,
+        num_steps=scenario.scheme.num_client_steps(scenario.num_clients),
         seed=scenario.seed,
         aggregator=scenario.scheme.averaging,
         codecs=scenario.scheme.codecs,
     )
     _refuse_cut(scenario, lesson.shape)
+    if (fault := too_many_cuts(scenario, lesson.shape)) is not None:
+        raise fault
     _refuse_unsendable(scenario, lesson)
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
     _ = lesson.notes  # and so are a tokenizer, and weights that do not fit the model
@@ -311,13 +320,24 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
         yield stage
 
 
+def _nobody(_rank: int) -> Executor:
+    raise AssertionError("a decision computes nothing")
+
+
+def _fading(prepared: Prepared, allocation: Allocation) -> FadingBlocks | None:
+    """Return how many blocks of fading a run meets, unless they are too many."""
+    if prepared.channel.block_ns is None:
+        return None
+    state = prepared.world(_nobody).state(round_=1)
+    blocks = fading_blocks(prepared.scenario, prepared.channel, state, allocation)
+    if blocks is not None:
+        blocks.refuse()
+    return blocks
+
+
 def _decide(prepared: Prepared, earlier: Allocation | None = None) -> Allocation:
     """Return a decision, held against the limits; cut layer and rank stay those of an earlier one."""
-
-    def nobody(_rank: int) -> Executor:
-        raise AssertionError("a decision computes nothing")
-
-    world = replace(prepared, allocation=None).world(nobody)
+    world = replace(prepared, allocation=None).world(_nobody)
     world.decisions.current = earlier
     return world.decide(round_=1)
 

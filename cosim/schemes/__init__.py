@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cosim.allocation.state import Amounts, Sparsity
+from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -14,7 +15,6 @@ from cosim.learning.amounts import split_amounts
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
-from cosim.learning.work import Work
 from cosim.parts import Part
 from cosim.radio.link import Link
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
@@ -41,9 +41,16 @@ class Scheme(Part):
     links: ClassVar[tuple[Link, ...]] = ()
     """The links it sends over, each with a table of its name in ``[radio]``."""
 
+    is_synchronous: ClassVar[bool] = True
+    """Whether a round begins when the one before has ended; if all take part, times decide no value."""
+
     num_rounds: int = Field(default=10, gt=0)
     local_steps: int = Field(default=10, gt=0)
     evaluate_every: int = Field(default=1, gt=0)
+
+    def num_client_steps(self, num_clients: int) -> int:
+        """Return the local steps of a client in the whole run, for the schedule of the learning rate."""
+        return self.num_rounds * self.local_steps
 
     @property
     def is_closed_form(self) -> bool:
@@ -121,8 +128,8 @@ class Scheme(Part):
         return round_ % self.evaluate_every == 0 or round_ in (0, self.num_rounds)
 
 
-def measure_evaluation(world: World, moment: Moment, evaluation: Work) -> None:
+def measure_evaluation(world: World, moment: Moment, evaluation: Node) -> None:
     """Record held-out loss, and perplexity of a causal model or accuracy of a classifier."""
-    world.measure(moment, MAIN_SERVER, "eval_loss", evaluation.out("loss"))
+    world.measure(moment, MAIN_SERVER, "eval_loss", evaluation.ref("loss"))
     figure = "perplexity" if world.lesson.shape.task == "causal_lm" else "accuracy"
-    world.measure(moment, MAIN_SERVER, f"eval_{figure}", evaluation.out(figure))
+    world.measure(moment, MAIN_SERVER, f"eval_{figure}", evaluation.ref(figure))

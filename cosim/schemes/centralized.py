@@ -4,7 +4,6 @@ from typing import Literal
 
 from cosim.kernel.clock import Steps
 from cosim.learning.lesson import Lesson
-from cosim.learning.sides import Side
 from cosim.schemes import Scheme, measure_evaluation
 from cosim.world import MAIN_SERVER, Moment, World
 
@@ -29,8 +28,8 @@ class Centralized(Scheme):
         training = world.begin()
         whole = training.start("whole")
         measure_evaluation(world, Moment(0), training.evaluate(whole.adapter))
-        adapter, optimizer = world.settle(0, [whole.adapter, whole.optimizer])
-        whole = Side(adapter, optimizer)
+        world.hold(lambda: (whole.adapter, whole.optimizer))
+        world.end_round(0)
         ready: list[int] = []
         for round_ in range(1, self.num_rounds + 1):
             for local_step in range(1, self.local_steps + 1):
@@ -39,13 +38,12 @@ class Centralized(Scheme):
                 whole, losses = training.whole_step(whole, step)
                 flop = training.whole.flop * world.num_clients
                 span = yield from world.compute(
-                    MAIN_SERVER, "whole_step", moment, flop, whole.adapter.work, ready
+                    MAIN_SERVER, "whole_step", moment, flop, whole.adapter.node, ready
                 )
                 ready = [span]
                 for client, loss in enumerate(losses):
                     world.measure(moment, world.client_names[client], "train_loss", loss)
             if self.is_evaluated(round_):
                 measure_evaluation(world, Moment(round_), training.evaluate(whole.adapter))
-            adapter, optimizer = world.settle(round_, [whole.adapter, whole.optimizer])
-            whole = Side(adapter, optimizer)
+            world.end_round(round_)
         world.adapter = training.export(whole.adapter)

@@ -1,8 +1,7 @@
 """Federated LoRA: every client holds the whole model, and only adapters travel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -10,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cosim.allocation.state import Amounts, Sparsity
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -28,14 +28,12 @@ from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
-from cosim.learning.work import Output, Work
 from cosim.parts import OneOf
 from cosim.radio.link import Link
 from cosim.radio.medium import Payload
 from cosim.rng import stream
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.schemes.uploads import REPORT_BITS, AdapterUploads
-from cosim.units import Floats
 from cosim.world import FEDERATED_SERVER, Moment, Outgoing, Sent, World
 
 
@@ -210,7 +208,7 @@ class Federated(Scheme):
         """Play all rounds."""
         play = _Play(self, world, world.begin())
         play.evaluate(0)
-        play.settle(0)
+        world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             learned = play.learn(round_)
             energies = None
@@ -219,12 +217,12 @@ class Federated(Scheme):
                 and world.computes
                 and isinstance(self.adapter_codec, PairCodec)
             ):
-                learned, energies = play.energies(round_, learned)
+                energies = play.uploads.energies(round_, [one.client for one in learned])
             world.start_round(round_, energies, [one.client for one in learned])
             yield from play.round(Moment(round_), learned)
             if self.is_evaluated(round_):
                 play.evaluate(round_)
-            play.settle(round_)
+            world.end_round(round_)
         world.adapter = play.federation.export()
 
 
@@ -246,9 +244,15 @@ class _Play:
             world, self.federation, [world.lesson.shape.num_layers] * world.num_clients
         )
         self.ready: Sequence[int] = ()
+        world.hold(self._refs)
+
+    def _refs(self) -> Iterator[Ref]:
+        """Return what later rounds build on."""
+        yield from self.federation.refs()
+        yield from self.uploads.refs()
 
     def learn(self, round_: int) -> list[LocalRound]:
-        """Describe what those who take part learn by themselves."""
+        """Return what those who take part learn by themselves."""
         seed, local_steps = self.world.lesson.seed, self.scheme.local_steps
         steps = range((round_ - 1) * local_steps, round_ * local_steps)
         learned = [
@@ -259,19 +263,13 @@ class _Play:
             self.federation.sides[one.client] = one.after
         return learned
 
-    def energies(self, round_: int, learned: Sequence[LocalRound]) -> tuple[list[LocalRound], list[Floats]]:
-        """Compute what the clients learned, for the energies of its rank pairs; returns it as it is kept."""
-        clients = [one.client for one in learned]
-        kept = self.uploads.energies(round_, clients, _losses(learned))
-        return _with_losses(learned, kept), self.uploads.reported
-
     def round(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
         """Local steps and upload of those who take part, the average, and its download by everybody."""
         world, federation = self.world, self.federation
         senders = [one.client for one in learned]
         self.uploads.describe(moment.round, senders)
         if self.uploads.hang_on_values(moment.round):
-            learned = _with_losses(learned, self.uploads.find_bits(moment.round, _losses(learned)))
+            self.uploads.find_bits()
         if world.sums("federated_uplink"):
             learning = [self._learn(moment, one) for one in learned]
             ready = yield from world.together(learning, "local round of client")
@@ -288,7 +286,7 @@ class _Play:
         self.ready = [one.span for one in received]
         federation.hand_out(moment.round + 1)
 
-    def _download(self, moment: Moment, average: Work, averaged: int, senders: Sequence[int]) -> Steps:
+    def _download(self, moment: Moment, average: Node, averaged: int, senders: Sequence[int]) -> Steps:
         """Download of the average by everybody; returns what became of it for each."""
         world, link, name = self.world, "federated_downlink", "adapter_download"
         bits = {
@@ -302,14 +300,14 @@ class _Play:
         ]
         return (yield from world.together(downloads, "adapter download of client"))
 
-    def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Work, dict[str, Output]]:
+    def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Node, dict[str, Ref]]:
         """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
         world, before, distortion = self.world, self.federation.adapter, sent[0].delivery.distortion
         arrived = self.uploads.leave_out_lost(sent)
         if world.loses("federated_uplink") or world.sums("federated_uplink"):
             world.note(moment, "num_delivered", arrived)
         if arrived == 0:
-            return before.work, {}
+            return before.node, {}
         if distortion is not None:
             world.note(moment, "air_noise_std", distortion.noise_std)
         average = self.uploads.average(moment.round, distortion)
@@ -328,7 +326,7 @@ class _Play:
         for number, step in enumerate(learned.steps, start=1):
             at = Moment(moment.round, number)
             span = yield from world.compute(
-                name, "client_forward_backward", at, amounts.flop, step.work, ready
+                name, "client_forward_backward", at, amounts.flop, step.node, ready
             )
             world.measure(at, name, "train_loss", step.loss)
             ready = [span]
@@ -342,20 +340,3 @@ class _Play:
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
         measure_evaluation(self.world, Moment(round_), self.federation.evaluate())
-
-    def settle(self, round_: int) -> None:
-        """Hand over to the next round."""
-        self.uploads.go_on(self.federation.settle(partial(self.world.settle, round_), self.uploads.held))
-
-
-def _losses(learned: Sequence[LocalRound]) -> list[Output]:
-    """Return the losses of all steps."""
-    return [step.loss for one in learned for step in one.steps]
-
-
-def _with_losses(learned: Sequence[LocalRound], losses: Sequence[Output]) -> list[LocalRound]:
-    """Return the same with these losses, in the order of :func:`_losses`."""
-    after = iter(losses)
-    return [
-        replace(one, steps=tuple(replace(step, loss=next(after)) for step in one.steps)) for one in learned
-    ]

@@ -1,12 +1,12 @@
 """Split federated LoRA: first blocks on clients, the rest on a main server, adapters averaged."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from simpy.events import Process
 
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -17,9 +17,8 @@ from cosim.learning.codecs import Codecs
 from cosim.learning.cuts_apart import FederationApart
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
-from cosim.learning.sides import Exchange, Side
+from cosim.learning.sides import Exchange
 from cosim.learning.training import Training
-from cosim.learning.work import Output, Work
 from cosim.parts import OneOf, Part, family
 from cosim.radio.link import Link
 from cosim.schemes import (
@@ -164,7 +163,7 @@ class SplitFederated(Scheme):
         """Play all rounds."""
         play = _Play(self, world, world.begin())
         play.evaluate(0)
-        play.settle(0)
+        world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             world.start_round(round_)
             for local_step in range(1, self.local_steps + 1):
@@ -172,7 +171,7 @@ class SplitFederated(Scheme):
             yield from play.average(Moment(round_))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
-            play.settle(round_)
+            world.end_round(round_)
         world.adapter = play.federation.export(play.server.adapter)
 
 
@@ -204,7 +203,8 @@ class _Play:
         self.ready: Sequence[int] = ()
         self.uploads = AdapterUploads(world, self.federation, training.cuts)
         self._late: dict[int, Process] = {}
-        self._memories: list[tuple[Output | None, Output | None]] = [(None, None)] * world.num_clients
+        self._memories: list[tuple[Ref | None, Ref | None]] = [(None, None)] * world.num_clients
+        world.hold(self._refs)
 
     def step(self, moment: Moment) -> Steps:
         """One local step of everybody who takes part, with the barriers of the paper."""
@@ -222,7 +222,7 @@ class _Play:
         else:
             exchanges, arrived = yield from self._arrivals(moment, exchanges)
             self.server = self.training.server_update(self.server, exchanges, number)
-            served = yield from self._serve(moment, self.server.adapter.work, exchanges, arrived)
+            served = yield from self._serve(moment, self.server.adapter.node, exchanges, arrived)
             steps = [self._backward(moment, exchange, served) for exchange in exchanges]
             ended = yield from self.world.together(steps, "download and backward of client")
             self.ready = list(dict.fromkeys(ended))
@@ -242,7 +242,7 @@ class _Play:
         federation, round_, send = self.federation, moment.round, self.world.send
         self.uploads.describe(round_, filter(self.training.trains, self.taking_part))
         if self.uploads.hang_on_values(round_):
-            self._go_on(self.uploads.find_bits(round_, self._held))
+            self.uploads.find_bits()
         if self.apart is not None:
             self.apart.meet(self.server.adapter, self.taking_part)
         average = self.uploads.average(round_)
@@ -282,27 +282,13 @@ class _Play:
         """Record how good the model is."""
         measure_evaluation(self.world, Moment(round_), self.federation.evaluate(self.server.adapter))
 
-    def settle(self, round_: int) -> None:
-        """Hand over to the next round: what clients and federated server hold, and the main server's side."""
-        held, settle = self._held, partial(self.world.settle, round_)
-        kept = self.federation.settle(settle, [*held, *self.uploads.held])
-        self._go_on(kept[: len(held)])
-        self.uploads.go_on(kept[len(held) :])
-
-    @property
-    def _held(self) -> list[Output]:
-        """What is built on beside what the federation holds: the main server's side, what is held back."""
-        memories = [one for both in self._memories for one in both if one is not None]
-        return [self.server.adapter, self.server.optimizer, *memories]
-
-    def _go_on(self, kept: Sequence[Output]) -> None:
-        """Take the outputs that :attr:`_held` has become."""
-        after = iter(kept)
-        self.server = Side(next(after), next(after))
-        self._memories = [
-            (None if sent is None else next(after), None if back is None else next(after))
-            for sent, back in self._memories
-        ]
+    def _refs(self) -> Iterator[Ref]:
+        """Return what later rounds build on."""
+        yield from self.federation.refs()
+        yield from self.uploads.refs()
+        yield self.server.adapter
+        yield self.server.optimizer
+        yield from (one for both in self._memories for one in both if one is not None)
 
     def _arrivals(self, moment: Moment, exchanges: Sequence[Exchange]) -> Steps:
         """Let all forward and upload; returns the exchanges that are in time, and their uploads."""
@@ -328,12 +314,12 @@ class _Play:
         return [exchange for exchange, _ in in_time], [process.value for _, process in in_time]
 
     def _serve(
-        self, moment: Moment, work: Work, exchanges: Sequence[Exchange], arrived: Sequence[int]
+        self, moment: Moment, node: Node, exchanges: Sequence[Exchange], arrived: Sequence[int]
     ) -> Steps:
         """Compute forward and backward of all mini-batches on the main server as one job."""
         flop = sum(self.training.amounts_of(one.client, moment.round).server_flop for one in exchanges)
         served = yield from self.world.compute(
-            MAIN_SERVER, "server_forward_backward", moment, flop, work, arrived
+            MAIN_SERVER, "server_forward_backward", moment, flop, node, arrived
         )
         for exchange in exchanges:
             self._measure_loss(moment, exchange)
@@ -361,7 +347,7 @@ class _Play:
             self.world.client_names[client], "client_forward", moment, flop, exchange.forward, ready
         )
         sent = yield from self.world.send(
-            "main_uplink", client, "activation_upload", moment, bits, exchange.upload.work, [span]
+            "main_uplink", client, "activation_upload", moment, bits, exchange.upload.node, [span]
         )
         return sent.span
 
@@ -373,7 +359,7 @@ class _Play:
         amounts = self.training.amounts_of(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
         sent = yield from self.world.send(
-            "main_downlink", client, "gradient_download", moment, bits, exchange.download.work, [served]
+            "main_downlink", client, "gradient_download", moment, bits, exchange.download.node, [served]
         )
         return (
             yield from self.world.compute(

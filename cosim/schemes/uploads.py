@@ -1,17 +1,17 @@
 """Uploads of adapters through the lesson's codec, with what each client holds back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
 
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.learning import pair_works
 from cosim.learning.codec import Layout
 from cosim.learning.federation import Federation
+from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
-from cosim.learning.work import Output, Work
 from cosim.radio.medium import Distortion, Payload
 from cosim.units import Floats
 from cosim.world import Moment, Outgoing, Sent, World
@@ -36,18 +36,14 @@ class AdapterUploads:
     ----------
     sent
         The sendings of this round by client.
-    reported
-        What each client was found to lose without each rank pair, shape
-        (num_pairs,); zeros for clients that were not asked.
     """
 
     def __init__(self, world: World, federation: Federation, num_blocks: Sequence[int]) -> None:
         self.world, self.federation = world, federation
         self.codec = world.lesson.codecs.adapter
         self.sent: dict[int, Transmission] = {}
-        self.reported: list[Floats] = []
         # where factors are sent in turn, what is held back of one waits for its turn
-        self._memories: dict[tuple[int, frozenset[Factor]], Output] = {}
+        self._memories: dict[tuple[int, frozenset[Factor]], Ref] = {}
         self._found: dict[int, int] = {}
         # as told when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
@@ -74,36 +70,26 @@ class AdapterUploads:
             if one.memory is not None:
                 self._memories[client, factors] = one.memory
 
-    def energies(self, round_: int, clients: Iterable[int], others: Sequence[Output]) -> list[Output]:
-        """Find out what these clients would lose without each rank pair; no simulated time passes.
+    def energies(self, round_: int, clients: Iterable[int]) -> list[Floats]:
+        """Return what each client would lose without each rank pair; no simulated time passes.
 
-        It is left in :attr:`reported`. Returns ``others``, what else is to be
-        built on, as outputs to go on with, so that nothing is computed twice.
+        Shape (num_pairs,) each; zeros for clients that were not asked.
         """
         federation, factors = self.federation, self.federation.aggregator.sent(round_)
         asked = {
-            client: pair_works.pair_energies(
-                federation.training.describe,
-                federation.training.told(self.codec),
+            client: rank_pairs.pair_energies(
+                federation.training.graph,
+                federation.training.params_of(self.codec),
                 federation.upload(client, round_),
                 federation.reference(client, round_),
                 self._memories.get((client, factors)),
             )
             for client in clients
         }
-        found: list[Floats] = []
-
-        def ask(keep: list[Output]) -> list[Output]:
-            kept, values = self.world.ask(keep, list(asked.values()))
-            found.extend(np.asarray(value["energies"]) for value in values)
-            return kept
-
-        kept = federation.settle(ask, [*others, *self.held])
-        self.go_on(kept[len(others) :])
-        known = dict(zip(asked, found, strict=True))
-        nothing = np.zeros_like(found[0])
-        self.reported = [known.get(client, nothing) for client in range(self.world.num_clients)]
-        return kept[: len(others)]
+        values = self.world.ask(list(asked.values()))
+        known = {client: np.asarray(value["energies"]) for client, value in zip(asked, values, strict=True)}
+        nothing = np.zeros_like(next(iter(known.values())))
+        return [known.get(client, nothing) for client in range(self.world.num_clients)]
 
     def leave_out_lost(self, sent: Iterable[Sent]) -> int:
         """Forget what did not arrive; returns how many did."""
@@ -114,25 +100,25 @@ class AdapterUploads:
         return len(self.sent)
 
     @property
-    def received(self) -> dict[int, Output]:
+    def received(self) -> dict[int, Ref]:
         """What the server has of each client that sent."""
         return {client: one.tensors for client, one in self.sent.items()}
 
     @property
-    def mean_figures(self) -> dict[str, Output]:
+    def mean_figures(self) -> dict[str, Ref]:
         """What the senders measured, as the mean by their data."""
         training = self.federation.training
         weights = training.weights(self.sent)
         names = () if self.codec.is_transparent else self.codec.figure_names
         return {
-            name: pair_works.weighted_mean(
-                training.describe, [one.figures[name] for one in self.sent.values()], weights
+            name: rank_pairs.weighted_mean(
+                training.graph, [one.figures[name] for one in self.sent.values()], weights
             )
             for name in names
         }
 
-    def average(self, round_: int, distortion: Distortion | None = None) -> Work:
-        """Return the work of the federated server on what arrived, each by itself or as a sum."""
+    def average(self, round_: int, distortion: Distortion | None = None) -> Node:
+        """Return the node of the federated server on what arrived, each by itself or as a sum."""
         if distortion is not None:
             first = next(iter(distortion.weights))
             summed = self.federation.training.superpose(
@@ -151,31 +137,11 @@ class AdapterUploads:
         """Return whether the bits of this round are known only when it has been computed."""
         return self.world.computes and any(self._exact(client, round_) is None for client in self.sent)
 
-    def find_bits(self, round_: int, others: Sequence[Output]) -> list[Output]:
-        """Find out bits that hang on values; no simulated time passes.
-
-        Returns ``others``, what else is to be built on, as outputs to
-        go on with, so that nothing is computed twice.
-        """
-        mine = [output for one in self.sent.values() for output in (one.tensors, *one.others.values())]
-        bits = [one.others["bits"] for one in self.sent.values()]
-        found: list[int] = []
-
-        def ask(keep: list[Output]) -> list[Output]:
-            kept, values = self.world.ask(keep, bits)
-            found.extend(map(int, values))
-            return kept
-
-        kept = self.federation.settle(ask, [*others, *mine])
-        self._found = dict(zip(self.sent, found, strict=True))
-        after, factors = iter(kept[len(others) :]), self.federation.aggregator.sent(round_)
-        for client, one in self.sent.items():
-            tensors = next(after)
-            one = Transmission(one.work, tensors, dict(zip(one.others, after, strict=False)))
-            self.sent[client] = one
-            if one.memory is not None:
-                self._memories[client, factors] = one.memory
-        return kept[: len(others)]
+    def find_bits(self) -> None:
+        """Find out bits that depend on values; no simulated time passes."""
+        mine = (ref for one in self.sent.values() for ref in (one.tensors, *one.others.values()))
+        bits = self.world.ask([one.others["bits"] for one in self.sent.values()], keep=mine)
+        self._found = dict(zip(self.sent, map(int, bits), strict=True))
 
     def send(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
         """Upload what was described, and what the allocator was told; returns what became of it."""
@@ -183,7 +149,7 @@ class AdapterUploads:
         bits = self._bits(client, moment.round)
         return (
             yield from self.world.send(
-                "federated_uplink", client, "adapter_upload", moment, bits, self.sent[client].work, after
+                "federated_uplink", client, "adapter_upload", moment, bits, self.sent[client].node, after
             )
         )
 
@@ -196,7 +162,7 @@ class AdapterUploads:
             self._measure(client, moment)
             layout = self._layout(client, moment.round)
             payload = Payload(self._bits(client, moment.round), layout.num_numbers, weights[client])
-            outgoing[client] = Outgoing(payload, one.work, after[client])
+            outgoing[client] = Outgoing(payload, one.node, after[client])
         return (yield from self.world.send_at_once("federated_uplink", "adapter_upload", moment, outgoing))
 
     def _measure(self, client: int, moment: Moment) -> None:
@@ -213,14 +179,9 @@ class AdapterUploads:
             bits = self.codec.max_bits(self._layout(client, round_), self._ratios[client])
         return bits + (REPORT_BITS if self.world.decisions.needs_energies else 0)
 
-    @property
-    def held(self) -> list[Output]:
-        """What later rounds build on."""
-        return list(self._memories.values())
-
-    def go_on(self, kept: Iterable[Output]) -> None:
-        """Take the outputs that :attr:`held` has become."""
-        self._memories = dict(zip(self._memories, kept, strict=True))
+    def refs(self) -> Iterator[Ref]:
+        """Return what later rounds build on."""
+        yield from self._memories.values()
 
     def _exact(self, client: int, round_: int) -> int | None:
         """Return the bits a client sends, where no value decides them."""

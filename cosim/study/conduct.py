@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from cosim.errors import RecordError, ScenarioError
-from cosim.learning.store import Store, default_store
+from cosim.graph.store import Store, default_store
 from cosim.origin import commit
 from cosim.record.digests import table_bytes
 from cosim.scenario.load import to_dict

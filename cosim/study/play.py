@@ -15,8 +15,8 @@ from time import perf_counter
 from typing import Any
 
 from cosim.errors import CosimError, DivergedError, RecordError
-from cosim.learning.store import Store
-from cosim.learning.turns import alone
+from cosim.graph.locks import locked
+from cosim.graph.store import Store
 from cosim.parts import make
 from cosim.record.folder import Record
 from cosim.run import resume, run
@@ -150,7 +150,7 @@ def play(task: Task) -> None:
             f"{folder}: {other} has changed since the study began, or is another file where this worker is; "
             "see that it is the same, and give the same command again."
         )
-    with alone(folder.parent, [(folder.name, "run")]):
+    with locked(folder.parent, [(folder.name, "run")]):
         if not (folder / "manifest.json").exists():
             with suppress(DivergedError):
                 run(scenario, folder, timing_only=task.timing_only, store=store)

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
+from cosim.graph.store import Store
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.sums import matrices_of
+from cosim.learning.execution import load_model, make_executor
 from cosim.learning.federation import Federation
-from cosim.learning.store import Store
 from cosim.learning.training import Training
 from cosim.parts import family, make
 from cosim.record.folder import Record
@@ -193,7 +194,7 @@ def test_ffa_never_moves_a_and_rolora_one_factor_a_round(scenario, record, schem
         record(scheme, {"kind": "fedavg"}, **{"scheme.num_rounds": 1}).path / "adapter" / TENSORS
     )
     ffa = load_file(record(scheme, {"kind": "ffa"}).path / "adapter" / TENSORS)
-    initial = prepare(scenario(scheme, {"kind": "ffa"})).lesson._model(4).initial_adapter()
+    initial = load_model(prepare(scenario(scheme, {"kind": "ffa"})).lesson, 4).initial_adapter()
     blocks = 1 if scheme == "split_federated" else 3
     for name, tensor in ffa.items():
         if ".lora_A." in name and int(name.split(".h.")[1].split(".")[0]) < blocks:
@@ -214,7 +215,7 @@ def test_ffa_never_moves_a_and_rolora_one_factor_a_round(scenario, record, schem
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_work_of_the_server_under_fedsa_has_a_b_among_its_inputs(scenario, scheme):
     """The average reads selections of A alone; B goes from a client's side to its own next one."""
-    from cosim.learning.executor import TimingOnly
+    from cosim.graph.executor import TimingOnly
 
     class Watching(TimingOnly):
         computes = True
@@ -222,22 +223,23 @@ def test_no_work_of_the_server_under_fedsa_has_a_b_among_its_inputs(scenario, sc
         def __init__(self):
             self.seen = defaultdict(set)
 
-        def settle(self, keep, read):
-            open_ = [one.work for one in (*keep, *read)]
+        def materialise(self, keep, read):
+            open_ = [one.node for one in (*keep, *read)]
             while open_:
                 work = open_.pop()
                 for one in work.inputs:
-                    self.seen[work.operation].add(one.work.operation)
-                    if work.operation == "aggregate" and one.work.operation == "select":
-                        assert one.work.settings["factors"] == ["A"]
-                    open_.append(one.work)
-            return super().settle(keep, read)[0], [0.0 for _ in read]
+                    self.seen[work.operation.name].add(one.node.operation.name)
+                    if work.operation.name == "aggregate" and one.node.operation.name == "select":
+                        assert one.node.params["factors"] == ["A"]
+                    open_.append(one.node)
+            super().materialise(keep, read)
+            return [0.0 for _ in read]
 
     told = scenario(scheme, {"kind": "fedsa"})
     watching = Watching()
     world = prepare(told).world(lambda rank: watching)
     world.clock.run(world.clock.process(told.scheme.run(world), "the scheme"))
-    assert watching.seen["aggregate"] <= {"select", "start", "kept"}
+    assert watching.seen["aggregate"] <= {"select", "start", "aggregate"}
     assert "select" in watching.seen["aggregate"]
 
 
@@ -266,7 +268,7 @@ def test_a_classifiers_head_is_trained_whatever_becomes_of_the_factors(scenario,
     classifier = {"model.task": "classification"}
     done = record(scheme, {"kind": kind}, **classifier)
     saved = load_file(done.path / "adapter" / TENSORS)
-    initial = prepare(scenario(scheme, {"kind": kind}, **classifier)).lesson._model(4).initial_adapter()
+    initial = load_model(prepare(scenario(scheme, {"kind": kind}, **classifier)).lesson, 4).initial_adapter()
     (head,) = [name for name in saved if "lora" not in name]
     assert float((saved[head] - initial[head]).abs().max()) > 1e-3
 
@@ -290,13 +292,17 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
         )
     ).lesson
     training = Training(lesson, 2, 4)
-    federation, server, executor = Federation(training, part), training.start("server"), lesson.executor(4)
+    federation, server, executor = (
+        Federation(training, part),
+        training.start("server"),
+        make_executor(lesson, 4),
+    )
     scaling = lesson.lora.scaling_alpha / lesson.lora.rank
 
     def models(sides):
         """Return what each side adds to the weights of each matrix."""
         values = [value for side in sides for value in side.model]
-        adapters = iter(executor.settle((), values)[1])
+        adapters = iter(executor.materialise((), values))
         for side in sides:
             adapter, residual = next(adapters), {} if side.residual is None else next(adapters)
             yield {
@@ -321,18 +327,18 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
                 mean = sum(weight * one[name] for weight, one in zip(lesson.weights, before, strict=True))
                 assert float((found - mean).abs().max()) < 1e-12
                 assert float(found.abs().max()) > 1e-4
-        federation.settle(lambda kept: executor.settle(kept, ())[0])
+        executor.materialise(list(federation.refs()), ())
 
 
 def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_within_it(tiny_scenario):
     lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "ffa"}}})).lesson
     training = Training(lesson, 3, 4)
-    federation, executor = Federation(training, "whole"), lesson.executor(4)
+    federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
     for client, side in enumerate(federation.sides):
         federation.sides[client] = training.local_round(client, side, range(2)).after
-    _, (before,) = executor.settle((), [federation.reference(0, 1)])
-    federation.settle(lambda kept: executor.settle(kept, ())[0])
-    _, (after, sent) = executor.settle((), [federation.reference(0, 1), federation.upload(0, 1)])
+    (before,) = executor.materialise((), [federation.reference(0, 1)])
+    executor.materialise(list(federation.refs()), ())
+    (after, sent) = executor.materialise((), [federation.reference(0, 1), federation.upload(0, 1)])
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert any(not torch.equal(sent[name], after[name]) for name in before)
 
@@ -340,7 +346,7 @@ def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_
 def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "fedsa"}}})).lesson
     training = Training(lesson, 3, 4)
-    federation, executor = Federation(training, "whole"), lesson.executor(4)
+    federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
     for client, side in enumerate(federation.sides):
         federation.sides[client] = training.local_round(client, side, range(3)).after
     federation.average({client: federation.upload(client, 1) for client in range(3)}, 1)
@@ -348,8 +354,8 @@ def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     mean = federation.evaluate()
     each = [training.evaluate(side.adapter) for side in federation.sides]
     names = ("loss", "accuracy", "perplexity")
-    wanted = [one.out(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
-    _, (loss, accuracy, perplexity, *others) = executor.settle((), wanted)
+    wanted = [one.ref(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
+    (loss, accuracy, perplexity, *others) = executor.materialise((), wanted)
     assert len(set(others[::2])) == 3
     assert loss == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[::2], strict=True)))
     assert accuracy == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[1::2], strict=True)))

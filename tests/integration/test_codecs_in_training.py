@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 from cosim.cli.overview import overview
 from cosim.errors import CosimError, ScenarioError
+from cosim.graph.store import Store
 from cosim.learning.codec import Layout
-from cosim.learning.store import Store
 from cosim.record.folder import Record
 from cosim.run import resume, run, whatif
 from cosim.scenario.build import prepare

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cosim.cli import answer
-from cosim.learning.store import FORMAT, Store
+from cosim.graph.store import FORMAT, Store
 from cosim.record.digests import sealed
 from cosim.record.folder import Record
 from cosim.scenario.load import to_toml
@@ -91,7 +91,7 @@ def test_no_store_recalls_and_keeps_nothing(file, shell):
 def test_without_a_name_the_store_of_the_user_is_taken(file, shell, monkeypatch):
     monkeypatch.setenv("COSIM_STORE", str(shell.place / "mine"))
     assert shell("run", file, "--out", shell.place / "run", store=False)[0] == 0
-    assert list(Store(shell.place / "mine").packs())
+    assert list(Store(shell.place / "mine").bundles())
 
 
 def test_timing_only_needs_no_store_not_even_a_sound_one(file, shell):
@@ -116,12 +116,12 @@ def test_a_store_that_cannot_be_used_is_one_line_and_nothing_is_made(file, shell
 
 
 def test_a_store_that_cannot_be_written_is_a_warning(file, shell):
-    """A file stands where the packs would go."""
+    """A file stands where the bundles would go."""
     assert shell("run", file, "--out", shell.place / "first")[0] == 0
-    (lineage,) = {pack.path.parent for pack in shell.store.packs()}
+    (namespace,) = {bundle.path.parent for bundle in shell.store.bundles()}
     assert shell.store.prune(max_bytes=0)[0] > 0
-    lineage.rmdir()
-    lineage.write_text("in the way")
+    namespace.rmdir()
+    namespace.write_text("in the way")
     status, _, told = shell("run", file, "--out", shell.place / "run")
     assert status == 0
     assert told == [
@@ -301,24 +301,26 @@ def show(shell, *arguments):
 
 
 def test_store_says_how_much_it_holds(folder, shell):
-    packs = list(shell.store.packs())
+    bundles = list(shell.store.bundles())
     (line,) = show(shell)
-    assert line.startswith(f"{shell.place / 'store'}: {len(packs)} pack(s) of 1 training lineage(s), ")
+    assert line.startswith(f"{shell.place / 'store'}: {len(bundles)} bundle(s) of 1 training namespace(s), ")
 
 
 def test_store_finds_and_removes_what_is_damaged(folder, shell):
-    packs = list(shell.store.packs())
-    packs[0].path.write_bytes(b"damaged")
+    bundles = list(shell.store.bundles())
+    bundles[0].path.write_bytes(b"damaged")
     lines = show(shell, "--verify")
-    assert lines[0] == f"verified: {len(packs) - 1} pack(s) whole, 1 damaged and removed"
-    assert show(shell, "--verify")[0] == f"verified: {len(packs) - 1} pack(s) whole, 0 damaged and removed"
+    assert lines[0] == f"verified: {len(bundles) - 1} bundle(s) whole, 1 damaged and removed"
+    assert (
+        show(shell, "--verify")[0] == f"verified: {len(bundles) - 1} bundle(s) whole, 0 damaged and removed"
+    )
 
 
 def test_store_is_made_smaller(folder, shell):
-    num_packs = len(list(shell.store.packs()))
-    assert show(shell, "--prune-days", "1")[0].startswith("pruned: 0 pack(s)")
-    assert show(shell, "--prune-mb", "0")[0].startswith(f"pruned: {num_packs} pack(s)")
-    assert ": 0 pack(s) of 0 training lineage(s)" in show(shell)[0]
+    num_bundles = len(list(shell.store.bundles()))
+    assert show(shell, "--prune-days", "1")[0].startswith("pruned: 0 bundle(s)")
+    assert show(shell, "--prune-mb", "0")[0].startswith(f"pruned: {num_bundles} bundle(s)")
+    assert ": 0 bundle(s) of 0 training namespace(s)" in show(shell)[0]
 
 
 def test_store_that_is_none_is_one_line(shell):

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from cosim.cli.overview import overview
+from cosim.graph.store import Store
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.model import SplitModel
-from cosim.learning.store import Store
 from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.run import run, whatif

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from cosim.errors import ScenarioError
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.report.comparison import compare
 from cosim.run import run, whatif

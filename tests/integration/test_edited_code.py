@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import cosim
-from cosim.learning import code_identity
-from cosim.learning.store import Store
+from cosim.graph import code_identity
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import check
@@ -23,7 +23,7 @@ PACKAGE = Path(cosim.__file__).parent
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """Return a copy of the code, which keys are of in the place of the code that is loaded."""
-    for file in (PACKAGE / "learning").rglob("*.py"):
+    for file in (*(PACKAGE / "learning").rglob("*.py"), *(PACKAGE / "graph").rglob("*.py")):
         copy = tmp_path / "cosim" / file.relative_to(PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from cosim.learning.data.draws import BatchDraws
+from cosim.learning.execution import make_executor
 from cosim.learning.training import Training
 from cosim.record.folder import Record
 from cosim.rng import stream
@@ -32,7 +33,7 @@ def by_hand(lesson, make_optimizer):
     model = get_peft_model(base, config).double().eval()
     mine = {name.replace(".default.", "."): one for name, one in model.named_parameters() if ".lora_" in name}
     start = Training(lesson, lesson.shape.num_layers, lesson.lora.rank).start("whole")
-    _, (average,) = lesson.executor(lesson.lora.rank).settle((), [start.adapter])
+    (average,) = make_executor(lesson, lesson.lora.rank).materialise((), [start.adapter])
     assert average.keys() == mine.keys()
     optimizers = [make_optimizer(list(mine.values())) for _ in range(NUM_CLIENTS)]
     sizes = [len(share) for share in lesson.shares]

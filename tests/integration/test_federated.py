@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cosim.allocation.equal import Equal
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import check, prepare

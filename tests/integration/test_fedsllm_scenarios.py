@@ -13,7 +13,7 @@ from cosim.allocation.rounds import RoundsTable
 from cosim.calibrate import calibrate, first_crossing, fit, not_worse
 from cosim.cli import answer
 from cosim.errors import AllocationError, ScenarioError
-from cosim.learning.executor import TimingOnly
+from cosim.graph.executor import TimingOnly
 from cosim.record.folder import Record
 from cosim.report.summary import summarise
 from cosim.run import run

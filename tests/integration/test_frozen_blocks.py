@@ -7,11 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cosim.learning.executor import Sequential
+from cosim.graph.store import Store
+from cosim.learning.execution import make_executor
 from cosim.learning.families.gpt2 import GPT2Body
 from cosim.learning.prefixes import Prefixes
-from cosim.learning.sides import Side
-from cosim.learning.store import Store
 from cosim.learning.training import Training
 from cosim.record.folder import Record
 from cosim.run import run, whatif
@@ -150,15 +149,15 @@ def test_evaluations_run_frozen_blocks_once(tiny_scenario, monkeypatch):
     monkeypatch.setattr(GPT2Body, "run_block", counted)
     lesson = prepare(tiny_scenario({**FROZEN, "training.evaluation_batch_size": 4})).lesson
     training = Training(lesson, 1, 2)
-    executor = Sequential(lambda: lesson._trainer(2))
+    executor = make_executor(lesson, 2)
     client, server = training.start("client"), training.start("server")
     for step in range(3):
         exchange = training.exchange(0, client, server, step)
         update = training.server_update(server, [exchange], step)
-        (server_adapter, server_optimizer), _ = executor.settle([update.adapter, update.optimizer], ())
-        server = Side(server_adapter, server_optimizer)
+        executor.materialise([update.adapter, update.optimizer], ())
+        server = update
         before = Counter(runs)
-        executor.settle((), [training.evaluate(client.adapter, server.adapter).out("loss")])
+        executor.materialise((), [training.evaluate(client.adapter, server.adapter).ref("loss")])
         # two batches of four held-out examples; the client's initial adapter, which is empty, costs nothing
         assert runs - before == Counter({1: 2, 2: 2, 3: 2} if step == 0 else {2: 2, 3: 2})
 

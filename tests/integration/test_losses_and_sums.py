@@ -8,7 +8,7 @@ import pytest
 
 from cosim.errors import ScenarioError
 from cosim.explain import explain
-from cosim.learning.superposition import compute_superpose
+from cosim.learning.operations.superpose import superpose
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import check, prepare
@@ -102,12 +102,12 @@ def test_a_sum_is_scaled_down_noisy_and_reproducible():
     begin = {"a": torch.ones(40, 50), "b": torch.zeros(3)}
     sender = {"a": begin["a"] + 0.1, "b": begin["b"] + 0.1}
     told = {"weights": [0.25, 0.75], "noise_std": 0.02, "max_rms": 0.05, "seed": 7}
-    one, other = (compute_superpose(told, begin, sender, sender)["adapter"] for _ in range(2))
+    one, other = (superpose.body(None, told, begin, sender, sender)["adapter"] for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in begin)
     change = (one["a"] - begin["a"]).numpy()
     assert change.mean() == pytest.approx(0.05, abs=3e-3)
     assert change.std() == pytest.approx(0.02, rel=0.1)
-    quiet = compute_superpose({**told, "seed": None, "max_rms": 1.0}, begin, sender, sender)["adapter"]
+    quiet = superpose.body(None, {**told, "seed": None, "max_rms": 1.0}, begin, sender, sender)["adapter"]
     np.testing.assert_allclose(quiet["a"].numpy(), sender["a"].numpy(), rtol=1e-6)
 
 

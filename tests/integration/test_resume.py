@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cosim.errors import RecordError, ScenarioError
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.run import resume, run

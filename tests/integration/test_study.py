@@ -13,7 +13,7 @@ import pytest
 
 from cosim.cli import answer
 from cosim.errors import RecordError
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.digests import sealed
 from cosim.record.folder import Record
 from cosim.rng import stream
@@ -198,7 +198,7 @@ def test_cases_that_differ_in_the_channel_train_once(place, tmp_path):
 def test_processes_that_know_nothing_of_each_other_train_once_between_them(place, tmp_path):
     program = (
         "import sys; from pathlib import Path; from cosim.run import run\n"
-        "from cosim.learning.store import Store\n"
+        "from cosim.graph.store import Store\n"
         "from cosim.scenario.load import load, change\n"
         "run(change(load(sys.argv[1]), {'radio.noise_figure_db': float(sys.argv[2])}),"
         " Path(sys.argv[3]), store=Store(Path(sys.argv[4])))"

@@ -3,6 +3,7 @@
 import pytest
 
 from cosim.learning.codec import Codec
+from cosim.learning.execution import make_executor
 from cosim.parts import family
 from cosim.scenario.build import prepare
 from cosim.schemes.uploads import REPORT_BITS
@@ -18,30 +19,26 @@ class Watching:
     def __init__(self, executor):
         self._executor = executor
         self.bits, self.readers = {}, {}
-        self._kept = {}  # outputs that were kept, and what had made them
 
     def __getattr__(self, name):
         return getattr(self._executor, name)
 
-    def settle(self, keep, read):
-        works, left = {}, [output.work for output in (*keep, *read)]
+    def materialise(self, keep, read):
+        nodes, left = {}, [ref.node for ref in (*keep, *read)]
         while left:
-            work = left.pop()
-            if work.key not in works:
-                works[work.key] = work
-                left += [one.work for one in work.inputs]
-        for work in works.values():
-            for one in work.inputs:
-                self.readers.setdefault(self._made(one), set()).add(work.operation)
-        sendings = [one for one in works.values() if one.operation == "transmit"]
-        kept, values = self._executor.settle(keep, [*read, *(one.out("bits") for one in sendings)])
+            node = left.pop()
+            if node.key not in nodes:
+                nodes[node.key] = node
+                left += [one.node for one in node.inputs]
+        for node in nodes.values():
+            for one in node.inputs:
+                made = one.node.operation.name, one.field
+                self.readers.setdefault(made, set()).add(node.operation.name)
+        sendings = [one for one in nodes.values() if one.operation.name == "transmit"]
+        values = self._executor.materialise(keep, [*read, *(one.ref("bits") for one in sendings)])
         bits = [int(one) for one in values[len(read) :]]
         self.bits |= dict(zip((one.key for one in sendings), bits, strict=True))
-        self._kept |= {after: self._made(before) for before, after in zip(keep, kept, strict=True)}
-        return kept, values[: len(read)]
-
-    def _made(self, output):
-        return self._kept.get(output, (output.work.operation, output.field))
+        return values[: len(read)]
 
 
 @pytest.fixture
@@ -53,7 +50,7 @@ def watched(tiny_scenario):
         prepared = prepare(scenario)
 
         def executor(rank):
-            watching.append(Watching(prepared.lesson.executor(rank)))
+            watching.append(Watching(make_executor(prepared.lesson, rank)))
             return watching[0]
 
         world = prepared.world(executor)
@@ -79,7 +76,7 @@ def test_adapters_are_charged_and_averaged_as_they_were_encoded(kind, scheme, wa
     uploads = charged(spans, "adapter_upload")
     assert len(uploads) == 2 * 3
     assert all(bits == watching.bits[work] for bits, work in uploads)
-    averages = {reader for reader in watching.readers["transmit", "tensors"] if "aggregate" in reader}
+    averages = {"aggregate", "mean"} & watching.readers["transmit", "tensors"]
     assert averages
     trained = "client_backward" if scheme == "split_federated" else "update"
     assert not averages & watching.readers[trained, "adapter"]
@@ -108,5 +105,5 @@ def test_the_server_computes_with_the_activations_it_decodes_and_the_client_with
         "transmit",
         "client_backward",
     }  # its own end keeps them
-    assert readers["server_exchange", "gradient"] == {"transmit"}
-    assert {"server_exchange", "client_backward"} <= readers["transmit", "tensors"]
+    assert readers["server_step", "gradient"] == {"transmit"}
+    assert {"server_step", "client_backward"} <= readers["transmit", "tensors"]

@@ -3,7 +3,7 @@
 import pytest
 
 from cosim.errors import RecordError, ScenarioError
-from cosim.learning.store import Store
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.report.comparison import compare
 from cosim.run import default_folder, other_scenario, run, whatif

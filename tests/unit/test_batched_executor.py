@@ -9,22 +9,25 @@ import torch
 from tiny_bases import TINY
 from torch import Tensor
 
+from cosim.graph.batched import Batched, group_of, plan
+from cosim.graph.executor import Sequential
+from cosim.graph.node import Graph
+from cosim.graph.store import Store
 from cosim.learning.base.random import RandomBase
-from cosim.learning.batched import Batched, kind, plan
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.data.file import File
-from cosim.learning.executor import Sequential
+from cosim.learning.execution import _model, make_executor
 from cosim.learning.families.gpt2 import GPT2Body
+from cosim.learning.learner import Learner, Slab
 from cosim.learning.lesson import Lesson
 from cosim.learning.lora import Lora
+from cosim.learning.operations.split_step import client_forward
+from cosim.learning.operations.start import start
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.optimizer.sgd import Sgd
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.learning.sides import Side
-from cosim.learning.store import Store
-from cosim.learning.trainer import Slab
+from cosim.learning.stacks import StackedLearner
 from cosim.learning.training import Training
-from cosim.learning.work import Describer
 from cosim.rng import stream
 
 # peft asks transformers a question under a name that newer releases have renamed
@@ -92,8 +95,8 @@ def lesson(tokenizer_path, labelled):
 def executors(lesson, max_group=64):
     """Return both ways of computing a lesson."""
     return (
-        Sequential(lambda: lesson._trainer(RANK)),
-        Batched(lambda: lesson._stacked_trainer(RANK), max_group),
+        Sequential(lambda: Learner(lesson, _model(lesson, RANK))),
+        Batched(lambda: StackedLearner(lesson, _model(lesson, RANK)), max_group),
     )
 
 
@@ -111,15 +114,15 @@ class Played:
             clients = [one.after for one in exchanges]
             self.exchanges += exchanges
             for one in exchanges:
-                self.outputs += [one.loss, one.server.out("adapter_gradient")]
+                self.outputs += [one.loss, one.server.ref("adapter_gradient")]
                 if training.trains(0):
-                    self.outputs.append(one.server.out("gradient"))
-        average = training.mean({client: side.adapter for client, side in enumerate(clients)}).out("adapter")
+                    self.outputs.append(one.server.ref("gradient"))
+        average = training.mean({client: side.adapter for client, side in enumerate(clients)}).ref("adapter")
         self.outputs += [average, *server_and(server, clients)]
 
     def on(self, executor):
         """Return all values as this executor computes them."""
-        return executor.settle((), self.outputs)[1]
+        return executor.materialise((), self.outputs)
 
 
 def server_and(server, clients):
@@ -189,7 +192,7 @@ def test_clients_with_little_data_repeat_it_and_go_together_with_the_others(less
     told = replace(told, shares=((0, 1, 2, 3), (4,), (5, 6, 7), (8,), (9, 10, 11, 12)))
     sequential, batched = executors(told)
     played = Played(told)
-    assert played.exchanges[1].forward.settings["batch"]["rows"] == [4, 4, 4]
+    assert played.exchanges[1].forward.params["batch"]["rows"] == [4, 4, 4]
     assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
     assert batched.fallback_reason is None
 
@@ -216,7 +219,7 @@ def test_clients_that_took_different_numbers_of_steps_go_together(lesson):
         training.exchange(client, side, server, 1) for client, side in enumerate([ahead, fresh, fresh])
     ]
     read = [output for one in exchanges for output in (one.after.adapter, one.after.optimizer)]
-    (*_, left), (*_, right) = ([executor.settle((), read)[1]] for executor in (sequential, batched))
+    (*_, left), (*_, right) = ([executor.materialise((), read)] for executor in (sequential, batched))
     assert furthest(left, right) <= 1e-12
     assert [float(side["step"]) for side in right[1::2]] == [2.0, 1.0, 1.0]
 
@@ -229,7 +232,7 @@ def test_a_client_whose_step_nobody_asks_for_changes_no_other(lesson):
     exchanges = [training.exchange(client, fresh, server, 0) for client in range(NUM_CLIENTS)]
     read = [one.loss for one in exchanges]
     read += [one.after.adapter for one in exchanges if one.client != 2]
-    assert furthest(sequential.settle((), read)[1], batched.settle((), read)[1]) <= 1e-12
+    assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
 
 
 def test_clients_that_come_back_one_by_one_are_right_too(lesson):
@@ -242,7 +245,7 @@ def test_clients_that_come_back_one_by_one_are_right_too(lesson):
         exchange = training.exchange(client, fresh, server, client)
         server = training.server_update(server, [exchange], client)
         read += [exchange.after.adapter, server.adapter]
-    assert furthest(sequential.settle((), read)[1], batched.settle((), read)[1]) <= 1e-12
+    assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -254,8 +257,8 @@ def test_gradients_of_the_whole_model_are_those_of_one_by_one(lesson, family):
     for step in range(NUM_STEPS):
         whole, losses = training.whole_step(whole, step)
         read += [*losses, whole.adapter, whole.optimizer]
-    read.append(training.evaluate(whole.adapter).out("loss"))
-    assert furthest(sequential.settle((), read)[1], batched.settle((), read)[1]) <= 1e-12
+    read.append(training.evaluate(whole.adapter).ref("loss"))
+    assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
     assert batched.fallback_reason is None
 
 
@@ -268,10 +271,8 @@ def rounds(lesson, executor, count):
         exchanges = [training.exchange(client, side, server, step) for client, side in enumerate(clients)]
         server = training.server_update(server, exchanges, step)
         clients = [one.after for one in exchanges]
-        kept, losses = executor.settle(server_and(server, clients), [one.loss for one in exchanges])
-        server, *clients = [Side(*pair) for pair in zip(kept[::2], kept[1::2], strict=True)]
-        learned += losses
-    return [*learned, *executor.settle((), server_and(server, clients))[1]]
+        learned += executor.materialise(server_and(server, clients), [one.loss for one in exchanges])
+    return [*learned, *executor.materialise((), server_and(server, clients))]
 
 
 def test_a_next_round_builds_on_what_was_kept(lesson):
@@ -283,10 +284,10 @@ def test_a_next_round_builds_on_what_was_kept(lesson):
 @pytest.mark.parametrize("executor", ["sequential", "batched"])
 def test_rounds_in_the_store_are_recalled_and_the_rest_builds_on_them(lesson, tmp_path, executor):
     told = lesson(executor=executor)
-    whole = told.executor(RANK)
+    whole = make_executor(told, RANK)
     expected = rounds(told, whole, 3)
     store = Store(tmp_path / "store")
-    begun, ended, again = (told.executor(RANK, store) for _ in range(3))
+    begun, ended, again = (make_executor(told, RANK, store) for _ in range(3))
     rounds(told, begun, 1)
     learned = rounds(told, ended, 3)
     assert list(map(float, expected[: 3 * NUM_CLIENTS])) == list(map(float, learned[: 3 * NUM_CLIENTS]))
@@ -303,8 +304,8 @@ def test_a_round_of_which_the_store_has_a_part_is_completed(lesson, tmp_path):
     training = Training(told, 1, RANK)
     fresh, server = training.start("client"), training.start("server")
     some = [training.exchange(client, fresh, server, 0).after.adapter for client in (1, 3)]
-    told.executor(RANK, store).settle(some, ())
-    completed = told.executor(RANK, store)
+    make_executor(told, RANK, store).materialise(some, ())
+    completed = make_executor(told, RANK, store)
     assert furthest(expected[:NUM_CLIENTS], rounds(told, completed, 1)[:NUM_CLIENTS]) <= 1e-12
 
 
@@ -345,7 +346,7 @@ def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(lesson, monkey
     told = lesson()
     sequential, batched = executors(told)
     played = Played(told)
-    with caplog.at_level(logging.WARNING, logger="cosim.learning.batched"):
+    with caplog.at_level(logging.WARNING, logger="cosim.graph.batched"):
         assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
     assert batched.fallback_reason is not None
     assert batched.fallback_reason.startswith("client_forward: RuntimeError: vmap")
@@ -364,14 +365,14 @@ def test_where_only_the_head_cannot_be_stacked_the_clients_still_go_together(les
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
     assert batched.fallback_reason is not None
-    assert batched.fallback_reason.startswith("server_exchange: RuntimeError: vmap")
+    assert batched.fallback_reason.startswith("server_step: RuntimeError: vmap")
 
 
 def test_dropout_is_drawn_client_by_client(lesson, caplog):
     told = lesson(dropout=0.3)
     sequential, batched = executors(told)
     played = Played(told)
-    with caplog.at_level(logging.WARNING, logger="cosim.learning.batched"):
+    with caplog.at_level(logging.WARNING, logger="cosim.graph.batched"):
         assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
     assert batched.fallback_reason == "LoRA dropout is drawn from a stream of each client's own"
     assert len(caplog.records) == 1
@@ -389,7 +390,7 @@ def test_a_fault_of_the_training_itself_is_told(lesson, monkeypatch):
 
 
 def test_a_group_of_none_is_refused():
-    with pytest.raises(ValueError, match="at least one work, not 0"):
+    with pytest.raises(ValueError, match="at least one node, not 0"):
         Batched(lambda: pytest.fail("nothing is computed"), 0)
 
 
@@ -401,8 +402,8 @@ def test_a_group_goes_there_and_back_before_the_next_begins(lesson):
         for work in (one.forward, one.server, one.backward)
     ]
     works = sorted(works, key=lambda work: work.order)
-    found = [(group[0].operation, len(group)) for group in plan(works, 2)]
-    there_and_back = ["client_forward", "server_exchange", "client_backward"]
+    found = [(group[0].operation.name, len(group)) for group in plan(works, 2)]
+    there_and_back = ["client_forward", "server_step", "client_backward"]
     assert found == [(operation, size) for size in (2, 2, 1) for operation in there_and_back]
 
 
@@ -415,22 +416,22 @@ def test_no_work_comes_before_its_inputs_or_twice(lesson):
         done = set()
         for group in groups:
             assert len(group) <= max_group
-            assert len({kind(work) for work in group}) == 1
-            assert all(one.work in done for work in group for one in work.inputs)
+            assert len({group_of(work) for work in group}) == 1
+            assert all(one.node in done for work in group for one in work.inputs)
             done.update(group)
         assert sorted(work.order for group in groups for work in group) == [work.order for work in works]
 
 
 def test_works_that_differ_in_what_they_are_told_stay_apart():
-    works, batch = Describer(), {"rows": [1, 2]}
-    start = works.describe("start", ()).out("adapter")
-    one = works.describe("client_forward", [start], batch=batch, cut_layer=1, dropout=None)
+    works, batch = Graph(), {"rows": [1, 2]}
+    start_ = works.add(start).ref("adapter")
+    one = works.add(client_forward, [start_], batch=batch, cut_layer=1, dropout=None)
     for changes in ({"cut_layer": 2}, {"batch": {"rows": [1]}}):
-        other = works.describe(
-            "client_forward", [start], **{"batch": batch, "cut_layer": 1, "dropout": None, **changes}
+        other = works.add(
+            client_forward, [start_], **{"batch": batch, "cut_layer": 1, "dropout": None, **changes}
         )
-        assert kind(other) != kind(one)
-    assert kind(works.describe("client_forward", [start], batch=batch, cut_layer=1, dropout=7)) is None
+        assert group_of(other) != group_of(one)
+    assert group_of(works.add(client_forward, [start_], batch=batch, cut_layer=1, dropout=7)) is None
 
 
 def test_the_executor_moves_the_keys_and_the_plain_one_leaves_them_alone(lesson):
@@ -441,7 +442,7 @@ def test_the_executor_moves_the_keys_and_the_plain_one_leaves_them_alone(lesson)
         "batched": {"executor": "batched"},
         "three": {"executor": "batched", "max_group": 3},
     }.items():
-        keys[name] = Training(lesson(**training), 1, RANK).start("client").adapter.work.key
+        keys[name] = Training(lesson(**training), 1, RANK).start("client").adapter.node.key
     assert keys["sequential"] == keys["unused"]
     assert len(set(keys.values())) == 3
 
@@ -471,23 +472,23 @@ def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(lesson, family):
     told = lesson(family, "float32", executor="batched", max_group=3)
     training, chance = Training(told, 1, RANK), stream(5, "groupings", family).generator()
     clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
-    before = told.executor(RANK)
+    before = make_executor(told, RANK)
     exchanges = [training.exchange(client, side, server, 0) for client, side in enumerate(clients)]
     sides = [training.server_update(server, exchanges, 0), *(one.after for one in exchanges)]
-    kept, _ = before.settle(server_and(sides[0], sides[1:]), ())
-    server, *clients = [Side(*pair) for pair in zip(kept[::2], kept[1::2], strict=True)]
+    before.materialise(server_and(sides[0], sides[1:]), ())
+    server, *clients = sides
     exchanges = [training.exchange(client, side, server, 1) for client, side in enumerate(clients)]
     read = {
-        client: [one.loss, one.server.out("gradient"), one.server.out("adapter_gradient"), one.after.adapter]
+        client: [one.loss, one.server.ref("gradient"), one.server.ref("adapter_gradient"), one.after.adapter]
         for client, one in enumerate(exchanges)
     }
-    first = before.settle((), [output for outputs in read.values() for output in outputs])[1]
+    first = before.materialise((), [output for outputs in read.values() for output in outputs])
     expected = {client: first[4 * client : 4 * client + 4] for client in read}
     for _ in range(12):
         some = chance.permutation(NUM_CLIENTS)[: chance.integers(1, NUM_CLIENTS + 1)].tolist()
         while some:
             group, some = some[: (cut := int(chance.integers(1, 5)))], some[cut:]
-            found = before.settle((), [output for client in group for output in read[client]])[1]
+            found = before.materialise((), [output for client in group for output in read[client]])
             for place, client in enumerate(group):
                 pairs = zip(numbers(found[4 * place : 4 * place + 4]), numbers(expected[client]), strict=True)
                 assert all(torch.equal(left, right) for left, right in pairs)
@@ -495,20 +496,19 @@ def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(lesson, family):
 
 def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(lesson):
     told = lesson(dtype="float32", executor="batched", optimizer=AdamW())
-    training, executor = Training(told, 1, RANK), told.executor(RANK)
+    training, executor = Training(told, 1, RANK), make_executor(told, RANK)
     client, server = training.start("client"), training.start("server")
     exchanges = [training.exchange(number, client, server, 0) for number in range(NUM_CLIENTS)]
     update = training.server_update(server, exchanges, 0)
-    average = training.mean({one.client: one.after.adapter for one in exchanges}).out("adapter")
-    fresh = executor.settle((), [average, update.adapter])[1]
+    average = training.mean({one.client: one.after.adapter for one in exchanges}).ref("adapter")
+    fresh = executor.materialise((), [average, update.adapter])
     for several in (exchanges[1:3], exchanges):
         parts = [one.after.adapter for one in several] + [
-            one.server.out("adapter_gradient") for one in several
+            one.server.ref("adapter_gradient") for one in several
         ]
-        kept = executor.settle(parts, ())[0]
-        again = executor.settle((), [average, update.adapter])[1]
+        executor.materialise(parts, ())
+        again = executor.materialise((), [average, update.adapter])
         assert all(torch.equal(a, b) for a, b in zip(numbers(fresh), numbers(again), strict=True))
-        del kept
 
 
 @pytest.mark.gpu

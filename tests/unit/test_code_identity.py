@@ -3,16 +3,21 @@
 import shutil
 import sys
 from importlib import import_module, metadata
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 import cosim
-from cosim.learning import code_identity
-from cosim.learning.code_identity import code_key, code_of, distributions_of
-from cosim.learning.work import OPERATIONS
+from cosim.graph import code_identity
+from cosim.graph.code_identity import code_key, code_of, distributions_of
+from cosim.graph.operation import registered
+from cosim.learning.training import Training  # noqa: F401  registers the operations of a training
 
+OPERATIONS = {n: o for n, o in registered().items() if o.module.startswith("cosim.")}
+NUMBERS = count()
 PACKAGE = Path(cosim.__file__).parent
+TRAINING = sorted({"cosim.learning.learner", *(one.module for one in OPERATIONS.values())})
 
 HELPER = """
 def middle(values):
@@ -148,11 +153,11 @@ def plugin(request, tmp_path, monkeypatch):
     ("file", "old", "new", "moves"),
     [
         ("learning/aggregator/sums.py", "sum(", "0 + sum(", True),
-        ("learning/trainer.py", "_MOST_LOSS = 709.0", "_MOST_LOSS = 708.0", True),
+        ("learning/operations/evaluate.py", "_MOST_LOSS = 709.0", "_MOST_LOSS = 708.0", True),
         ("learning/families/gpt2.py", "return ", "return 0 or ", True),
         ("parts.py", "adapter.validate_python(settings)", "adapter.validate_python({**settings})", True),
         (
-            "learning/trainer.py",
+            "learning/operations/evaluate.py",
             "_MOST_LOSS = 709.0  #",
             "_MOST_LOSS = (\n    709.0\n)  # it is said that",
             False,
@@ -160,16 +165,15 @@ def plugin(request, tmp_path, monkeypatch):
         ("learning/aggregator/sums.py", '    """Return', '    """It is said to return', False),
         ("learning/aggregator/sums.py", "\n\n\ndef ", "\n\n\n# what follows is a function\ndef ", False),
         ("learning/lesson.py", "_MAX_GROUP = 64", "_MAX_GROUP = 65", False),
-        ("learning/pair_energy.py", "return ", "return 0 or ", False),
         ("learning/aggregator/product_svd.py", "return ", "return 0 or ", False),
         ("radio/air.py", "return ", "return 0 or ", False),
         ("allocation/exact.py", "return ", "return 0 or ", False),
     ],
 )
 def test_the_key_of_training_moves_with_what_computes_it(tree, edit, file, old, new, moves):
-    before = code_key("cosim.learning.trainer")
+    before = code_key(*TRAINING)
     edit(tree / file, old, new)
-    assert (code_key("cosim.learning.trainer") != before) == moves
+    assert (code_key(*TRAINING) != before) == moves
 
 
 def test_an_edited_part_moves_its_own_key_and_that_of_no_other(tree, edit):
@@ -181,24 +185,24 @@ def test_an_edited_part_moves_its_own_key_and_that_of_no_other(tree, edit):
     assert after[1] == before[1]
 
 
-@pytest.mark.parametrize("module", sorted({*OPERATIONS.values(), "cosim.learning.stacked"}))
+@pytest.mark.parametrize("module", [*TRAINING, "cosim.graph.batched", "cosim.learning.stacks"])
 def test_no_key_holds_what_only_decides_times(module):
     rooms = {file.partition("/")[0] for file in modules_of(module)}
     basic = {"errors.py", "files.py", "parts.py", "plugins.py", "rng.py", "units.py", "words.py"}
-    assert rooms <= {"learning", "__init__.py", *basic}
-    assert not {"learning/flop.py", "learning/store.py", "learning/lesson.py"} & modules_of(module)
+    assert rooms <= {"graph", "learning", "__init__.py", *basic}
+    assert not {"learning/flop.py", "graph/store.py", "learning/lesson.py"} & modules_of(module)
 
 
 def test_an_installed_package_and_an_edited_checkout_have_one_key(tree, monkeypatch):
-    checked_out = code_key("cosim.learning.trainer")
+    checked_out = code_key(*TRAINING)
     monkeypatch.setattr(code_identity, "_holds_libraries", lambda folder: True)
     code_identity._follows.cache_clear()
-    assert code_key("cosim.learning.trainer") == checked_out
+    assert code_key(*TRAINING) == checked_out
 
 
 @pytest.mark.parametrize("layout", ["modules", "package"])
 def test_a_part_of_another_distribution_has_a_key_of_its_own_code(plugin, edit, layout):
-    name = f"median_{layout}_{id(plugin):x}"
+    name = f"median_{layout}_{next(NUMBERS)}"
     folder, module = plugin(name, layout)
     part = getattr(import_module(module), name)()
     before = code_of(part)
@@ -228,12 +232,12 @@ def test_a_part_moves_with_the_code_of_cosim_that_it_imports(tree, edit, tmp_pat
 
 
 def test_another_version_of_what_is_used_is_another_key(monkeypatch):
-    before = code_key("cosim.learning.trainer")
+    before = code_key(*TRAINING)
     original = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == "peft" else original(name))
     code_identity._version_of.cache_clear()
     try:
-        assert code_key("cosim.learning.trainer") != before
+        assert code_key(*TRAINING) != before
     finally:
         code_identity._version_of.cache_clear()
 

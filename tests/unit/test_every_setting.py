@@ -11,16 +11,16 @@ import pytest
 
 from cosim.allocation import Allocator
 from cosim.distributions import Constant, Uniform
+from cosim.graph.executor import TimingOnly
+from cosim.graph.operation import registered
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec
-from cosim.learning.executor import TimingOnly
-from cosim.learning.work import OPERATIONS
 from cosim.parts import OneOf, Table, family
 from cosim.scenario.build import prepare
 from cosim.scenario.settings import ClientGroup, Scenario
 
 NONE: frozenset[str] = frozenset()
-TRAINED = frozenset({"client_forward", "server_exchange", "client_backward", "update", "aggregate", "export"})
+TRAINED = frozenset({"client_forward", "server_step", "client_backward", "update", "aggregate", "export"})
 LEARNED = TRAINED | {"evaluate"}
 ALL = LEARNED | {"start"}
 
@@ -404,14 +404,16 @@ class Listing(TimingOnly):
     def __init__(self):
         self.keys = defaultdict(set)
 
-    def settle(self, keep, read):
-        open_ = [output.work for output in (*keep, *read)]
+    def materialise(self, keep, read):
+        open_ = [ref.node for ref in (*keep, *read)]
         while open_:
-            work = open_.pop()
-            if work.key not in self.keys[work.operation]:
-                self.keys[work.operation].add(work.key)
-                open_.extend(one.work for one in work.inputs)
-        return super().settle(keep, read)[0], [0.0 for _ in read]
+            node = open_.pop()
+            name = "aggregate" if node.operation.name == "mean" else node.operation.name
+            if node.key not in self.keys[name]:
+                self.keys[name].add(node.key)
+                open_.extend(one.node for one in node.inputs)
+        super().materialise(keep, read)
+        return [0.0 for _ in read]
 
 
 def play(scenario):
@@ -419,8 +421,10 @@ def play(scenario):
     listing = Listing()
     world = prepare(scenario).world(lambda rank: listing)
     world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
-    listing.settle((), [world.adapter])
-    return world, {operation: listing.keys[operation] for operation in OPERATIONS if listing.keys[operation]}
+    listing.materialise((), [world.adapter])
+    return world, {
+        operation: listing.keys[operation] for operation in registered() if listing.keys[operation]
+    }
 
 
 def moved(before, after):

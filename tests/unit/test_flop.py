@@ -15,10 +15,10 @@ from cosim.learning.flop import (
     split_flop,
     whole_flop,
 )
+from cosim.learning.learner import leaves_of
 from cosim.learning.lora import Lora
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import BOTH_FACTORS, FAMILIES, Factor, ModelShape, Task
-from cosim.learning.trainer import leaves_of
 
 GPT2_SMALL = ModelShape.read({"model_type": "gpt2"})
 GPT2_MEDIUM = ModelShape.read({"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16})

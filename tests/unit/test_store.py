@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosim.errors import StoreError
-from cosim.learning import store as store_module
-from cosim.learning.store import FORMAT, LostValueError, Store, default_store
+from cosim.graph import store as store_module
+from cosim.graph.store import FORMAT, LostValueError, Store, default_store
 from cosim.record.folder import Record
 from cosim.run import run
 
@@ -31,7 +31,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def shelf(store):
-    return store.shelf(LINEAGE)
+    return store.namespace(LINEAGE)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def assert_same_results(left, right):
 
 
 def the_only_pack(store):
-    (pack,) = store.packs()
+    (pack,) = store.bundles()
     return pack.path
 
 
@@ -82,7 +82,7 @@ def test_numbers_tensors_and_bytes_come_back_as_they_were_kept(store, shelf):
         ("k5", "files"): {"adapter_config.json": b"{}\n", "empty": b"", "weights": bytes(range(256))},
     }
     shelf.put(values)
-    for one in (shelf, Store(store.root).shelf(LINEAGE)):
+    for one in (shelf, Store(store.root).namespace(LINEAGE)):
         assert all(key in one for key in values)
         assert one.get(("k1", "loss")) == 0.1 + 2**-56
         assert one.get(("k1", "perplexity")) == inf
@@ -101,9 +101,9 @@ def test_numbers_tensors_and_bytes_come_back_as_they_were_kept(store, shelf):
 @settings(deadline=None, max_examples=25)
 def test_whatever_is_put_is_got(tmp_path_factory, files, numbers):
     root = tmp_path_factory.mktemp("any") / "store"
-    shelf = Store(root).shelf(LINEAGE)
+    shelf = Store(root).namespace(LINEAGE)
     shelf.put({("key", "files"): files, **{(name, "loss"): value for name, value in numbers.items()}})
-    again = Store(root).shelf(LINEAGE)
+    again = Store(root).namespace(LINEAGE)
     assert again.get(("key", "files")) == files
     for name, value in numbers.items():
         assert np.float64(again.get((name, "loss"))).tobytes() == np.float64(value).tobytes()
@@ -112,7 +112,7 @@ def test_whatever_is_put_is_got(tmp_path_factory, files, numbers):
 def test_tensors_that_share_memory_are_kept_apart(store, shelf):
     whole = torch.arange(10.0)
     shelf.put({("k", "adapter"): {"whole": whole, "view": whole[2:4], "again": whole}})
-    back = store.shelf(LINEAGE).get(("k", "adapter"), "cpu")
+    back = store.namespace(LINEAGE).get(("k", "adapter"), "cpu")
     assert torch.equal(back["view"], whole[2:4])
     assert torch.equal(back["again"], whole)
 
@@ -125,11 +125,11 @@ def test_what_was_never_put_is_not_there(shelf):
 
 def test_shelves_of_two_lineages_know_nothing_of_each_other(store, shelf):
     shelf.put({("k", "loss"): 1.0})
-    assert ("k", "loss") not in store.shelf("cd" * 16)
+    assert ("k", "loss") not in store.namespace("cd" * 16)
 
 
 def test_a_shelf_meets_what_another_process_has_put_since(store, shelf):
-    other = store.shelf(LINEAGE)
+    other = store.namespace(LINEAGE)
     other.put({("k", "loss"): 1.0})
     assert ("k", "loss") not in shelf
     shelf.refresh()
@@ -138,8 +138,8 @@ def test_a_shelf_meets_what_another_process_has_put_since(store, shelf):
 
 def test_the_same_values_make_the_same_pack(store, shelf):
     for _ in range(2):
-        store.shelf(LINEAGE).put({("k", "adapter"): tensors(), ("k", "loss"): 1.0})
-    assert len(list(store.packs())) == 1
+        store.namespace(LINEAGE).put({("k", "adapter"): tensors(), ("k", "loss"): 1.0})
+    assert len(list(store.bundles())) == 1
 
 
 # Whole or absent, checked
@@ -149,7 +149,7 @@ def test_the_same_values_make_the_same_pack(store, shelf):
 @settings(deadline=None, max_examples=60)
 def test_a_flipped_bit_anywhere_in_a_pack_is_found_and_the_pack_removed(tmp_path_factory, data):
     store = Store(tmp_path_factory.mktemp("flipped") / "store")
-    shelf = store.shelf(LINEAGE)
+    shelf = store.namespace(LINEAGE)
     shelf.put({("k", "adapter"): tensors(), ("k", "loss"): 1.0})
     path = the_only_pack(store)
     content = bytearray(path.read_bytes())
@@ -158,7 +158,7 @@ def test_a_flipped_bit_anywhere_in_a_pack_is_found_and_the_pack_removed(tmp_path
     path.write_bytes(content)
     how = data.draw(st.sampled_from(["taken in", "got", "verified"]))
     if how == "taken in":
-        other = store.shelf(LINEAGE)
+        other = store.namespace(LINEAGE)
         if ("k", "loss") not in other:
             assert not path.exists()
             return
@@ -178,7 +178,7 @@ def test_a_pack_that_was_cut_short_is_not_used(share, store, shelf):
     shelf.put({("k", "loss"): 1.0})
     path = the_only_pack(store)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    assert ("k", "loss") not in store.shelf(LINEAGE)
+    assert ("k", "loss") not in store.namespace(LINEAGE)
     assert not path.exists()
 
 
@@ -192,14 +192,14 @@ def test_a_pack_that_is_gone_is_lost_and_not_a_fault(store, shelf):
 @pytest.mark.parametrize("byte", [-1, 20], ids=["tensor", "table of contents"])
 def test_damaged_packs_are_computed_anew_and_kept_again(byte, tiny_scenario, plain, store, tmp_path):
     first = run(tiny_scenario(), tmp_path / "first", store=store)
-    packs = sorted(pack.path for pack in store.packs())
+    packs = sorted(pack.path for pack in store.bundles())
     for pack in packs:
         content = bytearray(pack.read_bytes())
         content[byte] ^= 1
         pack.write_bytes(content)
     again = run(tiny_scenario(), tmp_path / "again", store=store)
     assert Record.open(again).manifest["works"]["computed"] > 0
-    assert sorted(pack.path for pack in store.packs()) == packs
+    assert sorted(pack.path for pack in store.bundles()) == packs
     whole, damaged = store.verify()
     assert whole > 0
     assert byte < 0 or not damaged  # tensors nobody asked for were not looked at
@@ -214,7 +214,7 @@ def test_a_run_goes_on_when_its_packs_are_pruned_under_it(tiny_scenario, plain, 
 
     def prune(progress):
         if progress.round == 1:
-            for pack in store.packs():
+            for pack in store.bundles():
                 pack.path.unlink()
 
     folder = run(tiny_scenario(), tmp_path / "pruned", store=store, watch=prune)
@@ -230,7 +230,7 @@ def test_a_half_written_file_is_no_pack_and_goes_when_it_is_old(store, shelf):
         path.write_bytes(b"half")
     for path in (old, at_root):
         os.utime(path, (0, 0))
-    assert ("k", "loss") in store.shelf(LINEAGE)
+    assert ("k", "loss") in store.namespace(LINEAGE)
     assert store.verify() == (1, [])
     assert store.prune() == (0, 0)
     assert not old.exists()
@@ -243,7 +243,7 @@ def test_a_half_written_file_is_no_pack_and_goes_when_it_is_old(store, shelf):
 
 def _fill(root, process, start):
     start.wait()
-    shelf = Store(root).shelf(LINEAGE)
+    shelf = Store(root).namespace(LINEAGE)
     for number in range(20):
         shelf.put({(f"same {number}", "loss"): float(number), (f"same {number}", "adapter"): tensors()})
         shelf.put({(f"own {process} {number}", "loss"): float(number)})
@@ -265,7 +265,7 @@ def test_processes_write_same_and_different_packs_at_once(exists, tmp_path):
         process.join(120)
         assert process.exitcode == 0
     store = Store(root)
-    shelf = store.shelf(LINEAGE)
+    shelf = store.namespace(LINEAGE)
     for number in range(20):
         assert shelf.get((f"same {number}", "loss")) == number
         same(shelf.get((f"same {number}", "adapter"), "cpu"), tensors())
@@ -336,7 +336,7 @@ def test_a_store_whose_packs_have_no_place_is_done_without(tiny_scenario, plain,
     """A file stands where the folder of the lineage would."""
     run(tiny_scenario(), tmp_path / "first", store=store)
     lineage = the_lineage(store)
-    for pack in list(store.packs()):
+    for pack in list(store.bundles()):
         pack.path.unlink()
     lineage.rmdir()
     lineage.write_text("in the way")
@@ -345,7 +345,7 @@ def test_a_store_whose_packs_have_no_place_is_done_without(tiny_scenario, plain,
 
 
 def the_lineage(store):
-    (lineage,) = {pack.path.parent for pack in store.packs()}
+    (lineage,) = {pack.path.parent for pack in store.bundles()}
     return lineage
 
 
@@ -362,7 +362,7 @@ def test_a_full_disk_is_done_without(when, tiny_scenario, plain, store, tmp_path
 
     monkeypatch.setattr(store_module.os, "fsync", full)
     assert_goes_on_without(store, tiny_scenario, plain, tmp_path, "No space left on device")
-    assert len(list(store.packs())) == when
+    assert len(list(store.bundles())) == when
     assert len(done) == when + 1  # it is not tried again and again
     assert not list(store.root.rglob("*.tmp"))
 
@@ -386,7 +386,7 @@ def test_a_disk_that_is_really_full_is_done_without(tiny_scenario, plain, tmp_pa
 def test_a_store_that_can_only_be_read_is_read(tiny_scenario, plain, tmp_path, monkeypatch):
     store = Store(tmp_path / "store")
     run(tiny_scenario(), tmp_path / "first", store=store)
-    packs = sorted(store.packs(), key=lambda pack: pack.path)
+    packs = sorted(store.bundles(), key=lambda pack: pack.path)
     damaged = packs[1].path
     damaged.write_bytes(damaged.read_bytes()[:-1])
 
@@ -437,7 +437,7 @@ def five(store, shelf):
     paths = []
     for number in range(5):
         shelf.put({(f"k{number}", "loss"): float(number)})
-        (path,) = {pack.path for pack in store.packs()} - set(paths)
+        (path,) = {pack.path for pack in store.bundles()} - set(paths)
         used_s = store_module.time() - 86400.0 * (5 - number)
         os.utime(path, (used_s, used_s))
         paths.append(path)
@@ -447,23 +447,23 @@ def five(store, shelf):
 def test_pruning_by_size_removes_what_was_not_used_for_longest(store, five):
     sizes = [path.stat().st_size for path in five]
     assert store.prune(max_bytes=sum(sizes[3:])) == (3, sum(sizes[:3]))
-    assert {pack.path for pack in store.packs()} == set(five[3:])
+    assert {pack.path for pack in store.bundles()} == set(five[3:])
     assert store.prune(max_bytes=sum(sizes[3:])) == (0, 0)
 
 
 def test_pruning_by_age_removes_what_was_not_used_since(store, five):
     assert store.prune(max_age_s=2.5 * 86400.0)[0] == 3
-    assert {pack.path for pack in store.packs()} == set(five[3:])
+    assert {pack.path for pack in store.bundles()} == set(five[3:])
 
 
 def test_a_run_that_takes_a_pack_in_uses_it_and_checking_does_not(store, five):
     store.verify()
     assert store.prune(max_age_s=4.5 * 86400.0)[0] == 1
-    Store(store.root).shelf(LINEAGE)
+    Store(store.root).namespace(LINEAGE)
     assert store.prune(max_age_s=1800.0)[0] == 0
 
 
 def test_pruning_without_limits_removes_nothing_and_to_nothing_everything(store, five):
     assert store.prune() == (0, 0)
     assert store.prune(max_bytes=0)[0] == 5
-    assert list(store.packs()) == []
+    assert list(store.bundles()) == []

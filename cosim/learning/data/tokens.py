@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cosim.errors import ScenarioError
-from cosim.learning.code_identity import code_key, code_of
+from cosim.graph.code_identity import code_key, code_of
 from cosim.learning.data import Corpus, DataSource, Example
 from cosim.learning.data.batch import IGNORED, Batch
 from cosim.learning.data.tokenizer import Tokenizer

@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-from cosim.learning.store import Store
-from cosim.learning.turns import alone
+from cosim.graph.locks import locked
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
 
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 def holder(folder):
     """Start a process that takes the turn and keeps it."""
     program = (
-        "import sys, time; from pathlib import Path; from cosim.learning.turns import alone\n"
-        f"with alone(Path(sys.argv[1]), {KEYS!r}): print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from cosim.graph.locks import locked\n"
+        f"with locked(Path(sys.argv[1]), {KEYS!r}): print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, folder],
@@ -43,10 +43,10 @@ def test_whoever_wants_the_same_values_waits_until_they_are_there(tmp_path):
     order = []
 
     def second():
-        with alone(tmp_path, KEYS[::-1]):
+        with locked(tmp_path, KEYS[::-1]):
             order.append("second")
 
-    with alone(tmp_path, KEYS):
+    with locked(tmp_path, KEYS):
         waiting = in_a_thread(second)
         time.sleep(0.1)
         order.append("first")
@@ -55,7 +55,7 @@ def test_whoever_wants_the_same_values_waits_until_they_are_there(tmp_path):
 
 
 def test_whoever_wants_other_values_does_not_wait(tmp_path):
-    with alone(tmp_path, KEYS), alone(tmp_path, KEYS[:1]), alone(tmp_path / "elsewhere", KEYS):
+    with locked(tmp_path, KEYS), locked(tmp_path, KEYS[:1]), locked(tmp_path / "elsewhere", KEYS):
         pass
 
 
@@ -63,7 +63,7 @@ def test_a_turn_ends_with_a_process_that_is_killed(tmp_path):
     process, taken = holder(tmp_path), threading.Event()
 
     def wait():
-        with alone(tmp_path, KEYS):
+        with locked(tmp_path, KEYS):
             taken.set()
 
     in_a_thread(wait)
@@ -78,7 +78,7 @@ def test_many_take_turns_and_leave_nothing_behind(tmp_path):
 
     def work():
         for _ in range(20):
-            with alone(tmp_path, KEYS):
+            with locked(tmp_path, KEYS):
                 at_work[0] += 1
                 most[0] = max(most[0], at_work[0])
                 time.sleep(0.0005)
@@ -93,7 +93,7 @@ def test_many_take_turns_and_leave_nothing_behind(tmp_path):
 
 def test_where_no_lock_can_be_made_nobody_waits(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with alone(tmp_path / "file", KEYS), alone(tmp_path / "file", KEYS):
+    with locked(tmp_path / "file", KEYS), locked(tmp_path / "file", KEYS):
         pass
 
 

@@ -1,4 +1,4 @@
-"""The bytes of a pack: values of several works in one safetensors file, and their table of contents."""
+"""The bytes of a bundle: values of several nodes in one safetensors file, and their table of contents."""
 
 import json
 import struct
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 _LONGEST_HEAD = 100_000_000  # as safetensors has it
 
 Key = tuple[str, str]
-"""Key of a work, and a field of its value."""
+"""Key of a node, and a field of its value."""
 
 
 def digest(content: bytes) -> str:
-    """Return what a pack is named after."""
+    """Return what a bundle is named after."""
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def packed(values: Mapping[Key, Any]) -> bytes:
-    """Return values as a pack: numbers, or by name tensors or raw bytes."""
+def bundled(values: Mapping[Key, Any]) -> bytes:
+    """Return values as a bundle: numbers, or by name tensors or raw bytes."""
     numbers = {key: value for key, value in values.items() if not isinstance(value, dict)}
     tensors = {
         f"{key[0]}/{key[1]}/{name}": one
@@ -39,7 +39,7 @@ def packed(values: Mapping[Key, Any]) -> bytes:
 
 
 def head_of(path: Path) -> bytes | None:
-    """Return a pack's first bytes up to its tensors; None if they are damaged, or not followed by as many.
+    """Return a bundle's first bytes up to its tensors; None if they are damaged, or not followed by as many.
 
     Raises
     ------
@@ -61,14 +61,14 @@ def head_of(path: Path) -> bytes | None:
 
 
 def contents_of(content: bytes) -> tuple[dict[Key, float], list[Key]]:
-    """Return the numbers in a pack, and the keys of its tensors; its head is enough."""
+    """Return the numbers in a bundle, and the keys of its tensors; its head is enough."""
     contents = json.loads(_header(content)["__metadata__"]["contents"])
     numbers = {(key, field): _read(value) for key, field, value in contents["numbers"]}
     return numbers, [(key, field) for key, field in contents["tensors"]]
 
 
 def tensors_of(content: bytes, key: Key, device: str | None) -> dict[str, Any]:
-    """Return a value of a pack by name: tensors on a device, or without one arrays and raw bytes."""
+    """Return a value of a bundle by name: tensors on a device, or without one arrays and raw bytes."""
     prefix = f"{key[0]}/{key[1]}/"
     return {name.removeprefix(prefix): one for name, one in _tensors(_part(content, prefix), device)}
 
@@ -83,7 +83,7 @@ def _read(value: float | str) -> float:
 
 
 def _serialised(tensors: Mapping[str, "Tensor | bytes"], contents: Mapping[str, Any]) -> bytes:
-    """Return the bytes of a pack; raw bytes are kept as a tensor of uint8."""
+    """Return the bytes of a bundle; raw bytes are kept as a tensor of uint8."""
     metadata = {"contents": json.dumps(contents)}
     raw = {name: one for name, one in tensors.items() if isinstance(one, bytes)}
     if len(raw) == len(tensors):

@@ -1,4 +1,4 @@
-"""Turns: of several processes that would compute the same values, one does and the others wait for them."""
+"""Locks: of several processes that would compute the same values, one does and the others wait for them."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def alone(folder: Path, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
+def locked(folder: Path, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
     """Wait until no other process computes these values, then keep others waiting.
 
     The lock is the kernel's, so that it goes with a process that is killed. Where
@@ -21,7 +21,7 @@ def alone(folder: Path, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
     folder
         Where those who share the values meet.
     keys
-        The values; whoever asks for other ones does not wait.
+        The values; a process that asks for other ones does not wait.
     """
     name = blake2b(repr(sorted(keys)).encode(), digest_size=16).hexdigest()
     path = folder / f".{name}.lock"
@@ -34,7 +34,7 @@ def alone(folder: Path, keys: Iterable[tuple[str, str]]) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # while it is held: whoever waits for it notices, and makes a new one
+            path.unlink()  # while it is held: a process that waits for it notices, and makes a new one
         os.close(lock)
 
 

@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cosim.learning.work import Output, Work
-
-_STATE = frozenset(
-    ("adapter", "optimizer", "residual", "memory", "adapter_gradient", "tensors", "pairs", "spectrum")
-)
-"""Fields of tensors that a later work builds on; what lives within one pass shows in its loss."""
-
-_MAY_OVERFLOW = frozenset(("perplexity",))
-"""Numbers that can be infinite although the training is sound: e to a large loss."""
+    from cosim.graph.node import Node, Ref
 
 
 class NotFiniteError(Exception):
@@ -23,7 +15,7 @@ class NotFiniteError(Exception):
 
     Attributes
     ----------
-    outputs
+    refs
         Which, in the order in which they were computed; at least one.
     known
         What was asked for and is known in spite of it, by key and field.
@@ -31,23 +23,26 @@ class NotFiniteError(Exception):
         Why the computation could not go on with them; empty where it could.
     """
 
-    def __init__(
-        self, outputs: "tuple[Output, ...]", known: dict[tuple[str, str], Any], fault: str = ""
-    ) -> None:
-        super().__init__(outputs, known, fault)
-        self.outputs, self.known, self.fault = outputs, known, fault
+    def __init__(self, refs: "tuple[Ref, ...]", known: dict[tuple[str, str], Any], fault: str = "") -> None:
+        super().__init__(refs, known, fault)
+        self.refs, self.known, self.fault = refs, known, fault
 
 
-def not_finite(work: "Work", fields: Mapping[str, Any]) -> "list[Output]":
-    """Return those fields of a work's value whose numbers a training cannot build on."""
+def not_finite(node: "Node", fields: Mapping[str, Any]) -> "list[Ref]":
+    """Return those fields of a node's value whose numbers a training cannot build on.
+
+    Looked at are all numbers but those that may overflow, and the tensors that
+    the operation names as its state: what lives within one pass shows in its loss.
+    """
+    operation = node.operation
     looked_at = {
         name: value
         for name, value in fields.items()
-        if name not in _MAY_OVERFLOW and (name in _STATE or isinstance(value, float))
+        if name in operation.state or (isinstance(value, float) and name not in operation.may_overflow)
     }
     if is_finite(*looked_at.values()):  # one look at all of them, which is nearly always the only one
         return []
-    return [work.out(name) for name, value in looked_at.items() if not is_finite(value)]
+    return [node.ref(name) for name, value in looked_at.items() if not is_finite(value)]
 
 
 def is_finite(*values: Any) -> bool:

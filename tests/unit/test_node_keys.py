@@ -2,7 +2,10 @@
 
 import pytest
 
-from cosim.learning import training, work
+from cosim.graph import node
+from cosim.graph.node import Graph
+from cosim.graph.operation import operation, registered
+from cosim.learning import training
 from cosim.learning.aggregator.product_svd import ProductSvd
 from cosim.learning.base.random import RandomBase
 from cosim.learning.codec.top_k import TopK
@@ -11,7 +14,6 @@ from cosim.learning.data.embedded import Embedded
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.training import Training
-from cosim.learning.work import OPERATIONS, Describer
 from cosim.scenario.build import prepare
 
 GIVEN = {
@@ -104,7 +106,7 @@ OTHER_CODE = {
 @pytest.mark.parametrize(("part", "changes"), OTHER_CODE.values(), ids=OTHER_CODE)
 def test_other_code_of_a_part_moves_every_average(works_of, monkeypatch, part, changes):
     before = works_of(changes)
-    for module in (work, training, tokens):
+    for module in (node, training, tokens):
         real = module.code_of
         other = lambda one, real=real: "other" if isinstance(one, part) else real(one)  # noqa: E731
         monkeypatch.setattr(module, "code_of", other)
@@ -189,14 +191,17 @@ def test_evaluations_have_keys_of_their_own(tiny_scenario):
 # One work
 
 
-def key_of(operation="update", inputs=(), **settings):
-    return Describer().describe(operation, inputs, **settings).key
+OPERATIONS = registered()
 
 
-def test_a_key_says_operation_inputs_and_settings():
-    works = Describer()
-    left, right = (works.describe("start", (), part=part) for part in ("client", "server"))
-    ins = left.out("adapter"), right.out("adapter")
+def key_of(operation="update", inputs=(), **params):
+    return Graph("cosim.learning.learner").add(OPERATIONS[operation], inputs, **params).key
+
+
+def test_a_key_says_operation_inputs_and_parameters():
+    graph = Graph()
+    left, right = (graph.add(OPERATIONS["start"], part=part) for part in ("client", "server"))
+    ins = left.ref("adapter"), right.ref("adapter")
     assert key_of(inputs=ins, step=1) == key_of(inputs=ins, step=1)
     others = [
         key_of("aggregate", ins, step=1),
@@ -207,7 +212,7 @@ def test_a_key_says_operation_inputs_and_settings():
         key_of(inputs=ins, steps=1),
         key_of(inputs=ins[::-1], step=1),
         key_of(inputs=ins[:1], step=1),
-        key_of(inputs=(left.out("optimizer"), ins[1]), step=1),
+        key_of(inputs=(left.ref("optimizer"), ins[1]), step=1),
     ]
     assert len({*others, key_of(inputs=ins, step=1)}) == len(others) + 1
 
@@ -216,17 +221,30 @@ def test_two_floats_that_differ_in_the_last_bit_have_two_keys():
     assert key_of(rate=0.1) != key_of(rate=0.1 + 2**-56)
 
 
-def test_other_code_of_an_operation_moves_its_keys(monkeypatch):
+def test_other_code_of_an_operation_moves_its_keys_and_those_of_no_other(monkeypatch):
     before = key_of("update", step=1), key_of("aggregate", step=1)
-    monkeypatch.setitem(OPERATIONS, "update", "cosim.learning.pair_works")
+    monkeypatch.setattr(OPERATIONS["update"], "module", "cosim.learning.operations.rank_pairs")
     assert key_of("update", step=1) != before[0]
     assert key_of("aggregate", step=1) == before[1]
 
 
-def test_the_order_of_description_is_in_no_key():
-    works = Describer()
-    first = works.describe("update", (), step=1)
-    works.describe("update", (), step=2)
-    again = works.describe("update", (), step=1)
+def test_other_code_that_operations_compute_with_moves_all_keys():
+    update = OPERATIONS["update"]
+    assert Graph("cosim.graph.locks").add(update).key != Graph().add(update).key
+
+
+def test_the_order_of_addition_is_in_no_key():
+    graph, update = Graph("cosim.learning.learner"), OPERATIONS["update"]
+    first = graph.add(update, step=1)
+    graph.add(update, step=2)
+    again = graph.add(update, step=1)
     assert first.key == again.key
     assert first.order < again.order
+
+
+def test_two_operations_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two operations have the name 'update'"):
+
+        @operation("update")
+        def other(context, params):
+            return {}

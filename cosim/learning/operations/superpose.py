@@ -3,15 +3,19 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cosim.graph.operation import Fields, operation
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cosim.learning.learner import Learner
     from cosim.learning.model import Adapter
 
 
-def compute_superpose(
-    settings: Mapping[str, Any], reference: "Adapter", *senders: "Adapter"
-) -> dict[str, Any]:
+@operation("superpose", state=("adapter",))
+def superpose(
+    learner: "Learner", params: Mapping[str, Any], reference: "Adapter", *senders: "Adapter"
+) -> Fields:
     """Return what the server has afterwards: what all began from, plus the noisy sum of the updates.
 
     An update is what a client has less what all began from; one whose root mean
@@ -21,20 +25,20 @@ def compute_superpose(
     import torch
 
     noise = torch.Generator()
-    if settings["seed"] is not None:
-        noise.manual_seed(settings["seed"])
+    if params["seed"] is not None:
+        noise.manual_seed(params["seed"])
     shrunk = [
-        weight * _scale(reference, sender, settings["max_rms"])
-        for sender, weight in zip(senders, settings["weights"], strict=True)
+        weight * _scale(reference, sender, params["max_rms"])
+        for sender, weight in zip(senders, params["weights"], strict=True)
     ]
     received = {}
     for name, begin in reference.items():
         total = begin.clone()
         for sender, weight in zip(senders, shrunk, strict=True):
             total += weight * (sender[name] - begin)
-        if settings["seed"] is not None:
+        if params["seed"] is not None:
             drawn = torch.randn(begin.shape, generator=noise, dtype=torch.float64)
-            total += (settings["noise_std"] * drawn).to(begin)
+            total += (params["noise_std"] * drawn).to(begin)
         received[name] = total
     return {"adapter": received}
 

@@ -1,11 +1,11 @@
 """The store: values once computed, kept under their keys, for every later run that meets the same key.
 
-Values lie in packs, one for what a round learned. A pack is a safetensors file
-whose name is the hash of its bytes, so a pack is whole and unchanged or it is
-not used; it is written beside its place, flushed, and renamed. Packs are sorted
-by lineage, the key of the training's first work, because a run never looks
-further than its own. Several processes may share a store: two that compute one
-value write the same pack.
+Values lie in bundles, one for what a round learned. A bundle is a safetensors file
+whose name is the hash of its bytes, so a bundle is whole and unchanged or it is
+not used; it is written beside its place, flushed, and renamed. Bundles are sorted
+by namespace, a hash of model, data and seed, because a run never looks further
+than its own. Several processes may share a store: two that compute one value
+write the same bundle.
 """
 
 import os
@@ -18,8 +18,8 @@ from typing import Any
 
 from cosim.errors import StoreError
 from cosim.files import write_whole
-from cosim.learning.pack import Key, contents_of, digest, head_of, packed, tensors_of
-from cosim.learning.turns import alone
+from cosim.graph.bundle import Key, bundled, contents_of, digest, head_of, tensors_of
+from cosim.graph.locks import locked
 
 FORMAT = 1
 _STALE_S = 3600.0
@@ -52,7 +52,7 @@ def default_store() -> Path:
 
 
 @dataclass(frozen=True)
-class Pack:
+class Bundle:
     """One file of the store; ``used_s`` is when a run last found use for it, to the hour, s since 1970."""
 
     path: Path
@@ -68,15 +68,15 @@ class Pack:
 
 
 class Store:
-    """A folder of packs.
+    """A folder of bundles.
 
     Parameters
     ----------
     root
         The folder.
     remembers
-        Whether a lineage is read and checked once only, for a process that plays
-        many runs of one: of its packs then only new ones are read.
+        Whether a namespace is read and checked once only, for a process that plays
+        many runs of one: of its bundles then only new ones are read.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class Store:
         self.root = root
         self.warning: str | None = None
         self._remembers = remembers
-        self._shelves: dict[str, Shelf] = {}
+        self._namespaces: dict[str, Namespace] = {}
         try:
             found = self._format()
             if found is None and self._holds_anything():
@@ -135,28 +135,28 @@ class Store:
             f"{self.root}: cannot be written ({fault.strerror}); the run goes on without keeping values."
         )
 
-    def shelf(self, lineage: str) -> "Shelf":
-        """Return the packs of one lineage, as they are now."""
-        shelf = self._shelves.get(lineage)
-        if shelf is not None:
-            shelf.refresh()
-            return shelf
-        shelf = Shelf(self, self.root / lineage[:2] / lineage)
+    def namespace(self, name: str) -> "Namespace":
+        """Return the bundles of one namespace, as they are now."""
+        namespace = self._namespaces.get(name)
+        if namespace is not None:
+            namespace.refresh()
+            return namespace
+        namespace = Namespace(self, self.root / name[:2] / name)
         if self._remembers:
-            self._shelves[lineage] = shelf
-        return shelf
+            self._namespaces[name] = namespace
+        return namespace
 
-    def packs(self) -> Iterator[Pack]:
-        """Return every pack."""
+    def bundles(self) -> Iterator[Bundle]:
+        """Return every bundle."""
         for path in sorted(self.root.glob("??/*/*.safetensors")):
             try:
                 status = path.stat()
             except FileNotFoundError:
                 continue
-            yield Pack(path, status.st_size, status.st_mtime)
+            yield Bundle(path, status.st_size, status.st_mtime)
 
     def verify(self) -> tuple[int, list[Path]]:
-        """Check every pack; returns how many are whole, and the damaged ones, which are removed.
+        """Check every bundle; returns how many are whole, and the damaged ones, which are removed.
 
         Raises
         ------
@@ -164,16 +164,16 @@ class Store:
             If a damaged one cannot be removed.
         """
         whole, damaged = 0, []
-        for pack in self.packs():
-            if pack.is_whole():
+        for bundle in self.bundles():
+            if bundle.is_whole():
                 whole += 1
-            elif pack.path.exists():  # or it was pruned meanwhile
-                damaged.append(pack.path)
-                self._remove(pack.path)
+            elif bundle.path.exists():  # or it was pruned meanwhile
+                damaged.append(bundle.path)
+                self._remove(bundle.path)
         return whole, damaged
 
     def prune(self, *, max_bytes: int | None = None, max_age_s: float | None = None) -> tuple[int, int]:
-        """Remove packs not used for longest until the limits hold; returns how many, and their bytes.
+        """Remove bundles not used for longest until the limits hold; returns how many, and their bytes.
 
         What killed processes left unfinished goes too.
 
@@ -182,15 +182,15 @@ class Store:
         StoreError
             If one cannot be removed.
         """
-        packs = sorted(self.packs(), key=lambda pack: pack.used_s)
-        total = sum(pack.size_bytes for pack in packs)
+        bundles = sorted(self.bundles(), key=lambda bundle: bundle.used_s)
+        total = sum(bundle.size_bytes for bundle in bundles)
         removed, removed_bytes = 0, 0
-        for pack in packs:
-            is_old = max_age_s is not None and time() - pack.used_s > max_age_s
+        for bundle in bundles:
+            is_old = max_age_s is not None and time() - bundle.used_s > max_age_s
             is_over = max_bytes is not None and total - removed_bytes > max_bytes
             if is_old or is_over:
-                self._remove(pack.path)
-                removed, removed_bytes = removed + 1, removed_bytes + pack.size_bytes
+                self._remove(bundle.path)
+                removed, removed_bytes = removed + 1, removed_bytes + bundle.size_bytes
         for path in (*self.root.glob(f".*{_UNFINISHED}"), *self.root.glob(f"??/*/.*{_UNFINISHED}")):
             with suppress(FileNotFoundError):
                 if time() - path.stat().st_mtime > _STALE_S:
@@ -206,27 +206,27 @@ class Store:
             ) from None
 
 
-class Shelf:
-    """The values of one lineage: numbers in memory, tensors read when they are asked for."""
+class Namespace:
+    """The values of one namespace: numbers in memory, tensors read when they are asked for."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store = store
         self._folder = folder
         self._seen: set[str] = set()
         self._numbers: dict[Key, float] = {}
-        self._packs: dict[Key, Path] = {}
+        self._bundles: dict[Key, Path] = {}
         self._latest: tuple[Path, bytes] | None = None
         self.refresh()
 
     def __contains__(self, key: Key) -> bool:
-        return key in self._numbers or key in self._packs
+        return key in self._numbers or key in self._bundles
 
-    def alone(self, keys: Sequence[Key]) -> AbstractContextManager[None]:
-        """Compute values while nobody else does; another process may have done so before it is our turn."""
-        return nullcontext() if self._store.warning is not None else alone(self._folder, keys)
+    def locked(self, keys: Sequence[Key]) -> AbstractContextManager[None]:
+        """Compute values while nobody else does; another process may have done so while this one waited."""
+        return nullcontext() if self._store.warning is not None else locked(self._folder, keys)
 
     def refresh(self) -> None:
-        """Take in packs that are new, written by this process or by another."""
+        """Take in bundles that are new, written by this process or by another."""
         self._latest = None
         try:
             names = sorted(os.listdir(self._folder))
@@ -245,11 +245,11 @@ class Shelf:
         Raises
         ------
         LostValueError
-            If its pack is gone, or found damaged.
+            If its bundle is gone, or found damaged.
         """
         if key in self._numbers:
             return self._numbers[key]
-        path = self._packs[key]
+        path = self._bundles[key]
         if self._latest is None or self._latest[0] != path:  # values of one round are asked for in a row
             try:
                 self._latest = path, self._checked(path)
@@ -262,7 +262,7 @@ class Shelf:
         """Keep values; one that cannot be written is left out with a warning."""
         if not values or self._store.warning is not None:
             return
-        content = packed(values)
+        content = bundled(values)
         path = self._folder / f"{digest(content)}.safetensors"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -275,14 +275,14 @@ class Shelf:
         self._note(path, content)
 
     def _forget(self, path: Path) -> None:
-        """Look for a pack that is lost, or for what was in it, anew."""
+        """Look for a bundle that is lost, or for what was in it, anew."""
         self._seen.discard(path.name)
-        self._packs = {key: one for key, one in self._packs.items() if one != path}
+        self._bundles = {key: one for key, one in self._bundles.items() if one != path}
 
     def _take_in(self, path: Path) -> None:
-        """Note what is in a pack, its table of contents checked; a damaged one is removed.
+        """Note what is in a bundle, its table of contents checked; a damaged one is removed.
 
-        Tensors are checked when the first of them is asked for: most packs of a much used store never are.
+        Tensors are checked when the first of them is asked for: most bundles of a much used store never are.
         """
         try:
             content = head_of(path) or self._checked(path)
@@ -294,13 +294,13 @@ class Shelf:
         self._note(path, content)
 
     def _note(self, path: Path, content: bytes) -> None:
-        """Remember what is in a pack: numbers as they are, tensors by where they lie."""
+        """Remember what is in a bundle: numbers as they are, tensors by where they lie."""
         numbers, tensors = contents_of(content)
         self._numbers.update(numbers)
-        self._packs.update(dict.fromkeys(tensors, path))
+        self._bundles.update(dict.fromkeys(tensors, path))
 
     def _checked(self, path: Path) -> bytes:
-        """Return the bytes of a pack; a damaged one is removed.
+        """Return the bytes of a bundle; a damaged one is removed.
 
         Raises
         ------

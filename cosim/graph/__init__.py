@@ -1,0 +1,1 @@
+"""The value plane: computations by key. It knows neither radio nor what is learned."""

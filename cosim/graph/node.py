@@ -1,0 +1,134 @@
+"""Nodes: computations of the value plane, added to the graph before they are computed.
+
+A :class:`Node` says which operation, on which inputs, under which parameters. Its
+key is a hash of everything that decides its value and of nothing about time,
+radio or device speed, so two runs that meet the same key have the same value.
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from itertools import count
+from typing import Any, NamedTuple
+
+from cosim.graph.code_identity import code_key, code_of
+from cosim.graph.operation import Operation
+from cosim.parts import Part
+
+
+class Values(dict[str, Any]):
+    """The fields that are held of one key; they live as long as a node of that key does."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Node:
+    """One computation.
+
+    Attributes
+    ----------
+    operation
+        What is computed.
+    inputs
+        Fields of other nodes it reads; empty once the node was materialised.
+    params
+        Further parameters of the operation: plain numbers, texts, lists and tables, in a fixed order.
+    key
+        Hex; decides the value.
+    order
+        Place in the order of addition: a node comes after its inputs.
+    values
+        The fields that are held, None before any is.
+    is_materialised
+        Whether its fields are held here or in the store, and its inputs are forgotten.
+    """
+
+    __slots__ = ("__weakref__", "inputs", "is_materialised", "key", "operation", "order", "params", "values")
+
+    def __init__(
+        self, operation: Operation, inputs: tuple["Ref", ...], params: dict[str, Any], key: str, order: int
+    ) -> None:
+        self.operation = operation
+        self.inputs = inputs
+        self.params = params
+        self.key = key
+        self.order = order
+        self.values: Values | None = None
+        self.is_materialised = False
+
+    def ref(self, field: str) -> "Ref":
+        """Return one named field of this node's value."""
+        return Ref(self, field)
+
+    def forget_inputs(self) -> None:
+        """Let go of how the value came to be; memory then does not grow with what was computed before."""
+        self.inputs = ()
+        self.is_materialised = True
+
+
+class Params:
+    """Parameters that many nodes share, written out once: their repr takes longer than the rest of a key.
+
+    Parameters
+    ----------
+    entries
+        Plain values by name.
+    code
+        Hash of the code that makes something of them, where it is not that of the operation.
+    """
+
+    def __init__(self, entries: Mapping[str, Any], code: str | None = None) -> None:
+        self.entries = dict(entries)
+        self._repr = repr(self.entries if code is None else (self.entries, code))
+
+    @classmethod
+    def of(cls, part: Part, exclude: frozenset[str] = frozenset()) -> "Params":
+        """Return the settings of a part, and the code they are settings of."""
+        return cls(part.model_dump(mode="json", exclude=set(exclude)), code_of(part))
+
+    def __repr__(self) -> str:
+        return self._repr
+
+    def __getitem__(self, name: str) -> Any:
+        return self.entries[name]
+
+
+class Ref(NamedTuple):
+    """One named field of a node's value."""
+
+    node: Node
+    field: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the value is known under here and in the store: key of the node, and field."""
+        return self.node.key, self.field
+
+
+class Graph:
+    """Takes nodes, numbering them in the order of addition.
+
+    Parameters
+    ----------
+    context_modules
+        Full names of the modules whose code the bodies of operations compute with. Like the
+        module an operation is written in, it is part of every key.
+    """
+
+    def __init__(self, *context_modules: str) -> None:
+        self._order = count()
+        self._context_modules = context_modules
+        self._codes: dict[str, str] = {}
+
+    def add(self, operation: Operation, inputs: Sequence[Ref] = (), **params: Any) -> Node:
+        """Return the node of a computation; nothing is computed."""
+        read = [(one.node.key, one.field) for one in inputs]
+        # repr of plain numbers and texts is exact, and several times faster than json
+        content = repr((operation.name, self._code(operation.module), read, params))
+        key = blake2b(content.encode(), digest_size=16).hexdigest()
+        return Node(operation, tuple(inputs), params, key, next(self._order))
+
+    def _code(self, module: str) -> str:
+        """Return the hash of the code that computes an operation written in this module."""
+        if module not in self._codes:
+            self._codes[module] = code_key(module, *self._context_modules)
+        return self._codes[module]

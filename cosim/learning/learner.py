@@ -1,0 +1,191 @@
+"""The learner: what the operations of a training compute with, in torch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cosim.graph.node import Node, Params
+from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.sums import factor_of
+from cosim.learning.data.batch import Batch
+from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.optimizer import Optimizer
+from cosim.learning.outputs import Outputs
+from cosim.learning.prefixes import Prefixes
+from cosim.parts import Part, make
+
+if TYPE_CHECKING:  # what a lesson holds has keys of its own
+    from cosim.learning.lesson import Lesson
+
+
+class Learner:
+    """One frozen base, however many clients there are, and what operations ask of it.
+
+    Every operation is a pure function of its inputs and parameters: what it is
+    given stays as it was, and no global random state is read or left changed.
+
+    Attributes
+    ----------
+    model
+        The base with its LoRA slots.
+    """
+
+    def __init__(self, lesson: "Lesson", model: SplitModel) -> None:
+        self.model = model
+        self._lesson = lesson
+        self._slab = Slab()
+        self._parts: dict[tuple[type[Part], str], Part] = {}
+        self._train_prefixes, self._test_prefixes = Prefixes(), Prefixes()
+
+    def compute(self, node: Node, inputs: list[Any]) -> dict[str, Any]:
+        """Return the fields of a node's value."""
+        with deterministic(self._lesson.model.torch_device):
+            return node.operation.body(self, node.params, *inputs)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The rule of every step."""
+        return self._lesson.training.optimizer
+
+    @property
+    def aggregator(self) -> Aggregator:
+        """What makes one adapter of several."""
+        return self._lesson.aggregator
+
+    def client_trains(self, cut_layer: int) -> bool:
+        """Return whether any of the blocks kept on a client has an adapter."""
+        return self._lesson.client_trains(cut_layer)
+
+    def keep(self, tensors: Adapter) -> Adapter:
+        """Return the same numbers in memory for values that outlive a pass."""
+        return self._slab.put(tensors)
+
+    def part_of(self, whole: Adapter, part: str, cut_layer: int) -> Adapter:
+        """Return what of a whole adapter is on one side of a cut, ``client`` or ``server``."""
+        names = self.model.client_names if part == "client" else self.model.server_names
+        return {name: whole[name] for name in names(cut_layer)}
+
+    def behind_cut(self, adapter: Adapter, cut_layer: int) -> Adapter:
+        """Return what of the main server's adapter works on a mini-batch that was cut there."""
+        names = set(self.model.server_names(cut_layer))
+        return {name: tensor for name, tensor in adapter.items() if name in names}
+
+    def step(
+        self,
+        params: Mapping[str, Any],
+        adapter: Adapter,
+        optimizer: dict[str, Tensor],
+        gradients: Adapter,
+    ) -> dict[str, Any]:
+        """Return adapter and optimiser after one step on what has a gradient."""
+        trained = {name: adapter[name] for name in gradients}
+        stepped, optimizer = self.optimizer.step(
+            trained, gradients, optimizer, params["step"], params["num_steps"]
+        )
+        return {"adapter": adapter | self.keep(stepped), "optimizer": self.keep(optimizer)}
+
+    def made(self, base: type[Part], params: Params) -> Any:
+        """Return the part of a family that these parameters describe, made once."""
+        key = base, repr(params)
+        if key not in self._parts:
+            self._parts[key] = make(base, params.entries)
+        return self._parts[key]
+
+    def batch(self, params: Mapping[str, Any]) -> Batch:
+        """Return the mini-batch that a node names by its rows."""
+        return self._lesson.tokens.train.batch(params["batch"]["rows"])
+
+    def joint_batch(self, nodes: Sequence[Node]) -> Batch:
+        """Return the mini-batches of several nodes as one, node by node."""
+        return self._lesson.tokens.train.batch(
+            [row for node in nodes for row in node.params["batch"]["rows"]]
+        )
+
+    def held_out(self, batch_size: int) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Return all held-out examples in mini-batches, each with what the frozen blocks make of it."""
+        test, depth = self._lesson.tokens.test, self.model.shape.num_layers
+        for first in range(0, len(test), batch_size):
+            batch = test.batch(list(range(first, min(first + batch_size, len(test)))))
+            yield batch, self._prefix(self._test_prefixes, (first, batch_size), batch, depth)
+
+    def prefix(self, params: Mapping[str, Any], last_block: int) -> Tensor | None:
+        """Return what the frozen blocks in front make of a mini-batch; None where there are none."""
+        rows = params["batch"]["rows"]
+        return self._prefix(self._train_prefixes, tuple(rows), self.batch(params), last_block)
+
+    def _prefix(self, held: Prefixes, name: tuple[int, ...], batch: Batch, last_block: int) -> Tensor | None:
+        depth = min(self.model.num_frozen, last_block)
+        if depth == 0:
+            return None
+        return held.get((depth, name), lambda: self.model.frozen_prefix(batch, depth))
+
+
+class Slab:
+    """Memory for values that outlive a pass, apart from the large tensors that do not.
+
+    A state is a handful of small tensors. Left where they were made, among the
+    activations of a pass, they keep the allocator from using that memory again,
+    and a run with 200 clients takes twice the memory of its values.
+    """
+
+    NUM_BYTES = 1 << 23
+
+    def __init__(self) -> None:
+        self._slab = torch.empty(0, dtype=torch.uint8)
+        self._used = 0
+
+    def put(self, tensors: Adapter) -> Adapter:
+        """Return the same numbers, side by side in a slab, which lives as long as any of them."""
+        return {name: self._copy(tensor) for name, tensor in tensors.items()}
+
+    def _copy(self, tensor: Tensor) -> Tensor:
+        num_bytes = -(-tensor.numel() * tensor.element_size() // 64) * 64
+        if self._used + num_bytes > len(self._slab) or self._slab.device != tensor.device:
+            self._slab = torch.empty(max(num_bytes, self.NUM_BYTES), dtype=torch.uint8, device=tensor.device)
+            self._used = 0
+        # not a view: views count their versions together, and autograd would see each copy as a change
+        start = self._used // tensor.element_size()
+        copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        copy.set_(self._slab.untyped_storage(), start, tensor.shape, tensor.contiguous().stride())
+        self._used += num_bytes
+        return copy.copy_(tensor)
+
+
+@contextmanager
+def deterministic(device: str) -> Iterator[None]:
+    """Let torch use only such kernels for a while as give the same bits every time; the CPU's all do."""
+    if not device.startswith("cuda"):
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    kernels: Any = torch.utils.deterministic
+    filled = kernels.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    kernels.fill_uninitialized_memory = False  # nothing here reads what it did not write
+    try:
+        yield
+    finally:
+        kernels.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+def leaves_of(adapter: Adapter, frozen: str | None = None) -> Adapter:
+    """Return the same numbers as fresh leaves, so that every graph has its own; one factor may be frozen."""
+    return {
+        name: tensor.detach().requires_grad_(frozen is None or factor_of(name) != frozen)
+        for name, tensor in adapter.items()
+    }
+
+
+def trained_of(leaves: Adapter) -> Adapter:
+    """Return the leaves that take a gradient."""
+    return {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+
+
+def mean_loss(outputs: Outputs) -> Tensor:
+    """Return the mean loss over all targets of a batch; a batch without any has loss 0."""
+    return outputs.loss_sum.sum() / outputs.num_targets.sum().clamp(min=1)

@@ -1,0 +1,44 @@
+"""What a sending makes of tensors."""
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cosim.graph.node import Node
+from cosim.graph.operation import Fields, operation
+from cosim.learning.codec import Codec, Sending
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cosim.learning.learner import Learner
+    from cosim.learning.model import Adapter
+
+_SINGLE = "activations"  # activations and their gradient travel alone, under one name
+
+
+def _all_alike(node: Node) -> Hashable:
+    """Group sendings so that the nodes around them stay together; codecs pack bits on the CPU one by one."""
+    return True
+
+
+@operation("transmit", group=_all_alike, state=("tensors", "memory"))
+def transmit(
+    learner: "Learner", params: Mapping[str, Any], tensors: "Adapter | Tensor", *given: "Adapter"
+) -> Fields:
+    """Return what is received, and with it what the sender holds back or measures."""
+    codec: Codec = learner.made(Codec, params["codec"])
+    is_named = isinstance(tensors, dict)
+    received = codec.transmit(
+        Sending(
+            tensors if isinstance(tensors, dict) else {_SINGLE: tensors},
+            keep_ratio=params["keep_ratio"],
+            seed=params["seed"],
+            **dict(zip(params["given"], given, strict=True)),
+        )
+    )
+    fields: Fields = {**received.figures, "bits": received.bits}
+    fields["tensors"] = received.tensors if is_named else received.tensors[_SINGLE]
+    for name, kept in (("memory", received.memory), ("mask", received.mask)):
+        if kept is not None:
+            fields[name] = learner.keep(kept)
+    return fields
