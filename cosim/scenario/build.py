@@ -310,9 +310,15 @@ def _carved_and_lent(scenario: Scenario) -> Iterator[ScenarioError]:
 def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     """Prepare what the scenario becomes at each event, and see that a decision can be taken there."""
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
-        for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
+        for fault in (
+            *_too_few_subchannels(scenario),
+            *_carved_and_lent(scenario),
+            *unfit_medium(scenario),
+        ):
             found.add(fault)
-        channel = Channel.build(scenario.radio, scenario.num_clients, scenario.seed)
+        channel = found.attempt(partial(Channel.build, scenario.radio, scenario.num_clients, scenario.seed))
+        if channel is None:
+            continue
         stage = replace(prepared, scenario=scenario, channel=channel, at_s=at_s)
         found.attempt(partial(_refuse_unsendable, scenario, prepared.lesson))
         if not found.faults:

@@ -23,7 +23,7 @@ def undescribed_links(scenario: Scenario) -> Iterator[ScenarioError]:
 
 
 def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
-    """Refuse a medium whose sums or losses the scheme, its aggregator or its codec cannot go on with."""
+    """Refuse a medium whose sums or losses scheme, aggregator, codec or allocator cannot go on with."""
     medium, scheme = scenario.radio.medium, scenario.scheme
     for link in scheme.links:
         if medium.loses(link) and not link.takes_losses:
@@ -41,6 +41,12 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"needs what each of them sends; take the medium 'fluid', or {_able('takes_sums')}."
         )
         return
+    if scenario.allocator.shares_in_time:
+        yield ScenarioError(
+            f"allocator.kind: {scenario.allocator.kind!r} lets clients send in turn, each with all the power "
+            f"of a link, and with the medium {medium.kind!r} all send at once; take an allocator that shares "
+            "the power, such as 'equal'."
+        )
     if scheme.averaging.needs == "individual":
         yield ScenarioError(
             f"scheme.aggregator: {scheme.averaging.kind!r} needs the update of each client, and the medium "

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from cosim.learning.operations.superpose import superpose
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import check, prepare
+from cosim.scenario.load import change, load
 
 FEDERATED = {"kind": "federated", "num_rounds": 3, "local_steps": 1}
 AIR = {"kind": "over_the_air", "max_rms": 1.0, "truncation_db": -400.0}
@@ -119,6 +121,10 @@ def test_a_sum_is_scaled_down_noisy_and_reproducible():
             "scheme.aggregator: 'flora' needs the update of each client",
         ),
         (
+            {"allocator.kind": "in_turn"},
+            "allocator.kind: 'in_turn' lets clients send in turn, each with all the power",
+        ),
+        (
             {"scheme.adapter_codec": {"kind": "top_k"}},
             "scheme.adapter_codec: 'top_k' encodes the update of each",
         ),
@@ -136,12 +142,12 @@ def test_a_sum_is_scaled_down_noisy_and_reproducible():
         ),
         ({"radio.medium": {**AIR, "subcarrier_spacing_hz": 1e7}}, "no subcarrier of 1e\\+07 Hz fits"),
     ],
-    ids=["aggregator", "codec", "ranks", "scheme", "losses", "numerology"],
+    ids=["aggregator", "allocator", "codec", "ranks", "scheme", "losses", "numerology"],
 )
 def test_what_a_medium_cannot_carry_is_one_clear_line(changes, message, tiny_scenario):
     scenario = tiny_scenario({"scheme": FEDERATED, "radio.medium": AIR, **changes})
     (line,) = check(scenario)
-    assert line.startswith(("scheme.", "radio."))
+    assert line.startswith(("scheme.", "radio.", "allocator."))
     assert "\n" not in line
     with pytest.raises(ScenarioError, match=message):
         prepare(scenario)
@@ -163,3 +169,15 @@ def test_a_link_that_the_radio_does_not_describe_is_one_clear_line(tiny_scenario
     assert line.startswith(
         "scheme.kind: 'federated' sends over the link 'sidelink', and [radio] describes main_up"
     )
+
+
+def test_the_scenario_that_comes_along_loads_and_plays_briefly(tmp_path):
+    scenario = load(Path(__file__).parents[2] / "scenarios" / "over_the_air.toml")
+    record = Record.open(run(change(scenario, {"scheme.num_rounds": 1}), tmp_path / "run", timing_only=True))
+    uploads = spans(record, "adapter_upload")
+    assert len(uploads) == 6
+    for one in uploads:
+        explained = explain(record, one["id"])
+        assert explained.is_summed
+        assert explained.expected_end_ns == one["end_ns"]
+    assert "max_rms" in "".join(prepare(scenario).notes)
