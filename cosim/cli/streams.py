@@ -30,7 +30,7 @@ class _Told(io.FileIO):
             raise
         except OSError as fault:
             lead_nowhere(self.fileno())
-            raise _cannot(fault.strerror) from None
+            raise _cannot(fault.strerror or str(fault)) from None
 
 
 class _Dropped(io.FileIO):

@@ -8,7 +8,6 @@ adapter into the slots and runs the blocks directly.
 import os
 from collections.abc import Sequence
 from math import sqrt
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, filterwarnings
 
@@ -17,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cosim.files import write_whole
 from cosim.learning.adapter_files import adapter_files
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts, cuda_devices
@@ -361,12 +359,6 @@ class SplitModel:
 
     def _tensor(self, numbers: NDArray[np.int64]) -> Tensor:
         return torch.tensor(numbers, device=self._device)  # a copy: the array may be read-only
-
-    def save_adapter(self, folder: Path, adapter: Adapter) -> None:
-        """Write the files of an adapter; ``PeftModel.from_pretrained(base_model, folder)`` loads them."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self.adapter_files(adapter).items():
-            write_whole(folder / name, content)
 
     def adapter_files(
         self, adapter: Adapter, residual: Adapter | None = None, labels: Sequence[str] = ()

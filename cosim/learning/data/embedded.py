@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from cosim.learning.data import Corpus, DataSource, Example, label_order, unknown
+from cosim.learning.data import Corpus, DataSource, Example, label_order
+from cosim.learning.data.names import unknown
 from cosim.learning.embedded import grammar
 
 MOST_EXAMPLES = 50_000
