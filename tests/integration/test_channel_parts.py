@@ -89,8 +89,10 @@ for number, changes in enumerate(json.loads({changes!r})):
                     for stretch in one.stretches
                 ],
             }}
-    channel = prepare(change(scenario, changes)).channel
-    print(json.dumps({{"clients": found, "begin_m": channel.positions_m.tolist()}}))
+    prepared = prepare(change(scenario, changes))
+    seen = prepared.world(None).state(1).links["federated_uplink"].gains
+    begin_m = prepared.channel.positions_m
+    print(json.dumps({{"clients": found, "begin_m": begin_m.tolist(), "seen": seen.tolist()}}))
 """
 SCENARIO = """
 scheme = { kind = "federated", num_rounds = 1, local_steps = 1 }
@@ -179,6 +181,12 @@ def test_interference_counts_as_noise(found):
             assert loud["interference density"] == pytest.approx(-160.0)
             assert quiet["SNR"] - loud["SNR"] == pytest.approx(10.0 * np.log10(1.0 + 1e-19 / noise))
         assert upload["end_ns"] - upload["start_ns"] > before["end_ns"] - before["start_ns"]
+
+
+def test_allocators_see_gains_that_give_the_right_snr_over_noise_alone(found):
+    noise, answers = found
+    seen = [np.array(answers[case]["seen"]) for case in ("plain", "interference")]
+    np.testing.assert_allclose(seen[1], seen[0] * noise / (noise + 1e-19))
 
 
 def test_a_surface_set_at_an_instant_re_rates_what_is_in_flight(found):

@@ -153,6 +153,18 @@ def test_what_a_medium_cannot_carry_is_one_clear_line(changes, message, tiny_sce
         prepare(scenario)
 
 
+@pytest.mark.parametrize(
+    "medium",
+    [
+        {"kind": "fluid", "rate": "fixed"},
+        {"kind": "fluid", "fixed_spectral_efficiency_bit_per_s_per_hz": 2.0},
+    ],
+)
+def test_a_fixed_rate_and_its_efficiency_go_together(medium, tiny_scenario):
+    with pytest.raises(ScenarioError, match="give both rate = 'fixed' and the efficiency, or neither"):
+        tiny_scenario({"scheme": FEDERATED, "radio.medium": medium})
+
+
 def test_a_medium_cannot_change_during_a_run(tiny_scenario):
     event = {"at_s": 0.01, "set": {"radio.medium.max_rms": 0.5}}
     scenario = tiny_scenario({"scheme": FEDERATED, "radio.medium": AIR, "events": [event]})
