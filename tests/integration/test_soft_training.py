@@ -14,16 +14,18 @@ from cosim.scenario.build import check
 FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 3}, "lora.rank": 4}
 
 
-@pytest.fixture
-def trained(tiny_scenario, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tiny_scenario, tmp_path_factory):
     """Run the tiny scenario, federated and in float64, with these changes; return its record."""
-    count = 0
+    known, place = {}, tmp_path_factory.mktemp("trained")
 
-    def train(changes):
-        nonlocal count
-        count += 1
+    def train(changes, again=False):
+        """Return the record; each is run once, unless it is wanted again."""
         scenario = tiny_scenario({"model.dtype": "float64", **FEDERATED, **changes})
-        return Record.open(run(scenario, tmp_path / f"run-{count}"))
+        name = scenario.model_dump_json()
+        if again or name not in known:
+            known[name] = Record.open(run(scenario, place / f"run-{len(list(place.iterdir()))}"))
+        return known[name]
 
     return train
 
