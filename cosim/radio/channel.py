@@ -7,13 +7,13 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cosim.errors import ScenarioError
+from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.large_scale import LargeScale
 from cosim.radio.path import Path
 from cosim.rng import Stream, stream
-from cosim.units import NS_PER_S, Floats, Ints, linear_to_db
+from cosim.units import Floats, Ints, linear_to_db
 
 _CHUNK_BLOCKS = 64  # a snapshot of smooth fading costs one chunk per client, a long transfer many
 _MIN_CACHED_CHUNKS = 1024
@@ -81,7 +81,7 @@ class Channel:
             num_clients=num_clients,
             seed=seed,
             noise_psd_w_per_hz=radio.noise_psd_w_per_hz,
-            block_ns=_block_ns(radio),
+            block_ns=shortest_block_ns(radio),
             _begin_m=radio.placement.place(root.child("placement"), num_clients),
             _bandwidths_hz=bandwidths_hz,
             _fading_streams={
@@ -395,27 +395,3 @@ def _of_channels(values: Floats, subchannels: Ints, is_carved: bool | NDArray[np
     if is_carved is False or not np.any(is_carved):
         return values.take(subchannels, axis=1)
     return np.where(is_carved, values.mean(axis=1, keepdims=True), values[:, subchannels])
-
-
-def _block_ns(radio: ChannelSettings) -> int | None:
-    """Return how long nothing of the channel changes, ns; None where nothing ever does.
-
-    Raises
-    ------
-    ScenarioError
-        If what changes more slowly does so within the block of what changes faster.
-    """
-    parts = {name: getattr(radio, name) for name in ("fading", "mobility", "interference", "surface")}
-    blocks: dict[str, int] = {
-        name: part.block_ns for name, part in parts.items() if part.block_ns is not None
-    }
-    if not blocks:
-        return None
-    fastest = min(blocks, key=blocks.__getitem__)
-    for name, block_ns in blocks.items():
-        if block_ns % blocks[fastest]:
-            raise ScenarioError(
-                f"radio.{name}: {parts[name].kind!r} changes every {block_ns / NS_PER_S:g} s and the "
-                f"{fastest} every {blocks[fastest] / NS_PER_S:g} s; make one a whole multiple of the other."
-            )
-    return blocks[fastest]
