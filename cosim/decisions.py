@@ -16,8 +16,8 @@ from cosim.errors import AllocationError
 from cosim.learning.lesson import Lesson
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
-from cosim.radio.cell import Cell
-from cosim.radio.settings import LINKS, DownlinkSettings
+from cosim.radio.channel import Channel
+from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.rng import stream
 from cosim.units import Floats
 
@@ -67,7 +67,7 @@ class Decisions:
         *,
         clients: Sequence[Device],
         main_server: Device,
-        cell: Cell,
+        cell: Channel,
         access: Access,
         max_tx_power_w: Sequence[float],
         allocator: Allocator,
@@ -103,7 +103,7 @@ class Decisions:
         self.change(cell, access, max_tx_power_w, allocator)
 
     def change(
-        self, cell: Cell, access: Access, max_tx_power_w: Sequence[float], allocator: Allocator
+        self, cell: Channel, access: Access, max_tx_power_w: Sequence[float], allocator: Allocator
     ) -> None:
         """Let another air, or another allocator, hold from the next decision on."""
         self.cell, self._access, self._allocator = cell, access, allocator
@@ -168,7 +168,7 @@ class Decisions:
             return 0.0
         largest = 0.0
         for name, link in self._seen.links.items():
-            now = self.cell.gain_at(name, time_ns)
+            now = self.cell.gain_over_noise_alone_at(name, time_ns)
             for client, grant in enumerate(self.current.grants[name]):
                 heard = grant.subchannels if grant.bandwidths_hz is None else slice(None)
                 means = now[client, heard].mean(), link.gains[client, heard].mean()
@@ -280,8 +280,8 @@ class Decisions:
         return LinkState(
             name=name,
             bandwidths_hz=self.cell.bandwidths_hz(name),
-            gains=self.cell.gain_at(name, time_ns),
-            mean_gains=np.repeat(self.cell.mean_gains[:, np.newaxis], widths, axis=1),
+            gains=self.cell.gain_over_noise_alone_at(name, time_ns),
+            mean_gains=np.repeat(self.cell.large_scale_at(time_ns).mean_gains.T, widths, axis=1),
             noise_psd_w_per_hz=self.cell.noise_psd_w_per_hz,
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,

@@ -12,8 +12,7 @@ from cosim.allocation.state import CellState
 from cosim.errors import ScenarioError
 from cosim.kernel.job import NEVER_NS
 from cosim.learning.shape import ModelShape
-from cosim.radio.cell import Cell
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.channel import Channel
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 
@@ -55,9 +54,9 @@ def too_large(scenario: Scenario) -> Iterator[ScenarioError]:
             f"{_count(MOST_MINI_BATCHES)} at most."
         )
     rows = 1 if scenario.radio.fading.block_ns is None else _BLOCKS_AT_ONCE
-    for name in sorted(scenario.scheme.links):
+    for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
-        if isinstance(link, DownlinkSettings) and not link.counted:
+        if not link.is_counted:
             continue
         pairs, width = clients * link.num_subchannels, _count(link.num_subchannels)
         told = (
@@ -136,15 +135,15 @@ class FadingBlocks:
 
 
 def fading_blocks(
-    scenario: Scenario, cell: Cell, state: CellState, allocation: Allocation
+    scenario: Scenario, channel: Channel, state: CellState, allocation: Allocation
 ) -> FadingBlocks | None:
     """Return how many blocks of fading a run meets under its first decision; None where gains never change.
 
     A transfer that would never end counts as none: it is told for itself.
     """
-    if cell.block_ns is None:
+    if channel.block_ns is None:
         return None
-    blocks = {link: _blocks(cell, link, state, allocation) for link in state.links}
+    blocks = {link: _blocks(channel, link, state, allocation) for link in state.links}
     draws = {link: float(sum(each)) * state.links[link].gains.shape[1] for link, each in blocks.items()}
     of_step = sum(draw for link, draw in draws.items() if link.startswith("main"))
     of_round = sum(draws.values()) - of_step
@@ -154,22 +153,22 @@ def fading_blocks(
         draws=scheme.num_rounds * (scheme.local_steps * of_step + of_round),
         draws_of_step=of_step,
         draws_of_round=of_round,
-        coherence_s=cell.block_ns / NS_PER_S,
+        coherence_s=channel.block_ns / NS_PER_S,
     )
 
 
-def _blocks(cell: Cell, link: str, state: CellState, allocation: Allocation) -> list[float]:
+def _blocks(channel: Channel, link: str, state: CellState, allocation: Allocation) -> list[float]:
     """Return about how many blocks each client's transfer takes on a link."""
-    assert cell.block_ns is not None
+    assert channel.block_ns is not None
     asked: Loads = loads(state, allocation.cut, allocation.lora_rank)
     bits, found = getattr(asked, _LINK_OF[link]), []
     for client, grant in enumerate(allocation.grants[link]):
-        rates = cell.rates(
+        rates = channel.rates(
             link, client, grant.subchannels, grant.tx_power_w, 0, _BLOCKS_AT_ONCE, grant.bandwidths_hz
         )
         mean = float(np.mean(rates))
         time_ns = float(bits[client]) / mean * NS_PER_S if mean > 0.0 else float(NEVER_NS)
-        found.append(0.0 if time_ns >= NEVER_NS else time_ns / cell.block_ns)
+        found.append(0.0 if time_ns >= NEVER_NS else time_ns / channel.block_ns)
     return found
 
 

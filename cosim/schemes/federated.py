@@ -1,6 +1,7 @@
 """Federated LoRA: every client holds the whole model, and only adapters travel."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -8,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cosim.allocation.state import Amounts, Sparsity
-from cosim.graph.node import Ref
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -28,10 +29,12 @@ from cosim.learning.shape import ModelShape
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
 from cosim.parts import OneOf
+from cosim.radio.link import Link
+from cosim.radio.medium import Payload
 from cosim.rng import stream
-from cosim.schemes import Scheme, measure_evaluation
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.schemes.uploads import REPORT_BITS, AdapterUploads
-from cosim.world import FEDERATED_SERVER, Moment, World
+from cosim.world import FEDERATED_SERVER, Moment, Outgoing, Sent, World
 
 
 class Federated(Scheme):
@@ -44,6 +47,16 @@ class Federated(Scheme):
     optimiser's own arithmetic are charged nothing.
 
     With one client this is, bit for bit, what ``centralized`` learns.
+
+    Over a medium that adds what is sent at once, clients wait for each other before
+    they upload, and the server has the global adapter plus the weighted, noisy sum of
+    their updates; ``air_noise_std`` is recorded, the noise on each number of it. Who
+    the medium silences is left out like one whose upload is lost.
+
+    An upload that the medium loses is left out of the average, the weights of the
+    others are renormalised, and ``num_delivered`` is recorded; if all are lost the
+    global adapter stays. Nothing is sent again, and what a codec held back of a
+    lost upload waits as if it had arrived.
 
     Recorded of every average, unless models are personal: ``coherence``, how far the
     rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how
@@ -64,6 +77,10 @@ class Federated(Scheme):
         client holds back waits for its next round. Averages come
         back as they are. Bits that hang on values are found out before the
         round is played; a run that computes no values charges the most they can be.
+    downlink
+        How the average comes back: ``unicast``, to each client on its own subchannels;
+        ``multicast``, to all at once on the subchannels of all, at the rate of the
+        weakest in every block, its energy charged once.
 
     Source
     ------
@@ -74,17 +91,22 @@ class Federated(Scheme):
     """
 
     kind: Literal["federated"] = "federated"
-    links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
+    links: ClassVar[tuple[Link, ...]] = (
+        replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
+        FEDERATED_DOWNLINK,
+    )
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    downlink: Literal["unicast", "multicast"] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},
         {"participation": 0.6, "aggregator": {"kind": "fedex"}},
         {"regularizer": {"kind": "orthogonality"}},
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
+        {"downlink": "multicast"},
     )
 
     @model_validator(mode="after")
@@ -106,6 +128,10 @@ class Federated(Scheme):
     def codecs(self) -> Codecs:
         """The adapter's; nothing else travels."""
         return Codecs(adapter=self.adapter_codec)
+
+    def multicasts(self, link: str) -> bool:
+        """Return whether it is the downlink and set so."""
+        return link == "federated_downlink" and self.downlink == "multicast"
 
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
@@ -244,30 +270,57 @@ class _Play:
         self.uploads.describe(moment.round, senders)
         if self.uploads.hang_on_values(moment.round):
             self.uploads.find_bits()
-        before, average = federation.adapter, self.uploads.average(moment.round)
-        figures = self.uploads.mean_figures | federation.pair_figures(self.uploads.received, before)
-        steps = [self._learn_and_upload(moment, one) for one in learned]
-        arrived = yield from world.together(steps, "local round of client")
+        if world.sums("federated_uplink"):
+            learning = [self._learn(moment, one) for one in learned]
+            ready = yield from world.together(learning, "local round of client")
+            sent = yield from self.uploads.send_at_once(moment, dict(zip(senders, ready, strict=True)))
+        else:
+            steps = [self._learn_and_upload(moment, one) for one in learned]
+            sent = yield from world.together(steps, "local round of client")
+        average, figures = self._average(moment, sent)
+        arrived = [one.span for one in sent]
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         for name, figure in figures.items():
             world.measure(moment, FEDERATED_SERVER, name, figure)
-        downloads = [
-            world.send(
-                "federated_downlink",
-                client,
-                "adapter_download",
-                moment,
-                self._download_bits(client, moment.round, senders),
-                average,
-                [averaged],
-            )
-            for client in range(world.num_clients)
-        ]
-        self.ready = yield from world.together(downloads, "adapter download of client")
+        received = yield from self._download(moment, average, averaged, list(self.uploads.sent))
+        self.ready = [one.span for one in received]
         federation.hand_out(moment.round + 1)
 
+    def _download(self, moment: Moment, average: Node, averaged: int, senders: Sequence[int]) -> Steps:
+        """Download of the average by everybody; returns what became of it for each."""
+        world, link, name = self.world, "federated_downlink", "adapter_download"
+        bits = {
+            client: self._download_bits(client, moment.round, senders) for client in range(world.num_clients)
+        }
+        if self.scheme.multicasts(link):
+            once = Outgoing(Payload(max(bits.values())), average, [averaged])
+            return (yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))
+        downloads = [
+            world.send(link, client, name, moment, size, average, [averaged]) for client, size in bits.items()
+        ]
+        return (yield from world.together(downloads, "adapter download of client"))
+
+    def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Node, dict[str, Ref]]:
+        """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
+        world, before, distortion = self.world, self.federation.adapter, sent[0].delivery.distortion
+        arrived = self.uploads.leave_out_lost(sent)
+        if world.loses("federated_uplink") or world.sums("federated_uplink"):
+            world.note(moment, "num_delivered", arrived)
+        if arrived == 0:
+            return before.node, {}
+        if distortion is not None:
+            world.note(moment, "air_noise_std", distortion.noise_std)
+        average = self.uploads.average(moment.round, distortion)
+        figures = self.federation.pair_figures(self.uploads.received, before)
+        return average, self.uploads.mean_figures | figures
+
     def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps, one span each, then its upload; returns that span."""
+        """One client's local steps, then its upload; returns what became of it."""
+        ready = yield from self._learn(moment, learned)
+        return (yield from self.uploads.send(learned.client, moment, ready))
+
+    def _learn(self, moment: Moment, learned: LocalRound) -> Steps:
+        """One client's local steps, one span each; returns what its upload waits for."""
         world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
         for number, step in enumerate(learned.steps, start=1):
@@ -277,7 +330,7 @@ class _Play:
             )
             world.measure(at, name, "train_loss", step.loss)
             ready = [span]
-        return (yield from self.uploads.send(learned.client, moment, ready))
+        return ready
 
     def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:
         lesson, lora_rank = self.world.lesson, self.training.lora_rank
