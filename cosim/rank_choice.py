@@ -273,9 +273,13 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
     allocator.check_limit(first)
     limit_s = allocator.latency_limit_s - first.beside_s
     links = [first.average]
-    if num_draws > 0 and prepared.cell.block_ns is not None:
+    if num_draws > 0 and prepared.channel.block_ns is not None:
         links = [
-            Upload.of(_at(state, prepared.cell.gain_at(LINK, number * prepared.cell.block_ns))).now
+            Upload.of(
+                _at(
+                    state, prepared.channel.gain_over_noise_alone_at(LINK, number * prepared.channel.block_ns)
+                )
+            ).now
             for number in range(num_draws)
         ]
     sizes = [np.full(rank, dense / rank) for dense in first.now.dense_bits]

@@ -1,11 +1,11 @@
 """One cell, alive: devices with their queues, the air, the training, the clock and the log."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator
@@ -23,8 +23,9 @@ from cosim.kernel.queue import Queue
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Training
 from cosim.radio.access import Access
-from cosim.radio.air import Air, Airtime
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
+from cosim.radio.link import Link
+from cosim.radio.medium import Delivery, Medium, Payload
 from cosim.record.log import Log
 from cosim.units import NS_PER_S
 
@@ -43,13 +44,6 @@ _WHAT = {
 }
 """What a value that is not finite is called, by its metric or field."""
 
-_SERVERS = {
-    "main_uplink": MAIN_SERVER,
-    "main_downlink": MAIN_SERVER,
-    "federated_uplink": FEDERATED_SERVER,
-    "federated_downlink": FEDERATED_SERVER,
-}
-
 
 @dataclass(frozen=True)
 class Moment:
@@ -57,6 +51,26 @@ class Moment:
 
     round: int
     local_step: int = 0
+
+
+class Outgoing(NamedTuple):
+    """What one client sends, or is sent, with others: its size, its part in the training, its causes."""
+
+    payload: Payload
+    node: Node
+    after: Sequence[int]
+
+
+class Sent(NamedTuple):
+    """The number of a transfer's span, and what became of the transfer."""
+
+    span: int
+    delivery: Delivery
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether it arrived."""
+        return all(self.delivery.delivered.values())
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Turn:
     """Another air, or another way to share it, from an instant on."""
 
     at_ns: int
-    cell: Cell
+    channel: Channel
     access: Access
     max_tx_power_w: Sequence[float]
     allocator: Allocator
@@ -89,6 +103,8 @@ class World:
         The devices.
     decisions
         Who is asked what is granted, and the channel as it is now.
+    medium, links
+        What the air does with a transmission, and what the scheme sends over.
     lesson
         What is learned.
     executor
@@ -106,6 +122,8 @@ class World:
         main_server: Device,
         federated_server: Device,
         decisions: Decisions,
+        medium: Medium,
+        links: Collection[Link],
         lesson: Lesson,
         executor: Callable[[int], Executor],
         watch: Callable[[Progress], None],
@@ -121,7 +139,9 @@ class World:
         self._queues = {
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
         }
-        self._air = Air(self.clock, decisions.cell, decisions.access, self.log.grants)
+        self._medium = medium
+        self._links = {link.name: link for link in links}
+        self._network = medium.open(self.clock, decisions.cell, decisions.access, self.log.grants, links)
         self._make_executor = executor
         self._executor: Executor | None = None
         self._watch = watch
@@ -134,7 +154,7 @@ class World:
         self._of_round: dict[str, list[float]] = {}
 
     @property
-    def cell(self) -> Cell:
+    def channel(self) -> Channel:
         """The channel as it is now."""
         return self.decisions.cell
 
@@ -169,7 +189,7 @@ class World:
     def _put_in_force(self, allocation: Allocation) -> None:
         self.decisions.put_in_force(allocation, self.clock.now, self._round)
         for link, grants in allocation.grants.items():
-            self._air.grant(link, dict(enumerate(grants)), self._round)
+            self._network.grant(link, dict(enumerate(grants)), self._round)
         predicted_s = self.decisions.predicted_round_s()
         if predicted_s is not None:
             self.log.metrics.add(
@@ -187,8 +207,8 @@ class World:
 
     def _turn(self, turn: Turn) -> None:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
-        self.decisions.change(turn.cell, turn.access, turn.max_tx_power_w, turn.allocator)
-        self._air.change(turn.cell, turn.access)
+        self.decisions.change(turn.channel, turn.access, turn.max_tx_power_w, turn.allocator)
+        self._network.change(turn.channel, turn.access)
         if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
             self._share_equally(self._round)
         else:
@@ -203,14 +223,14 @@ class World:
 
     def _share_equally(self, round_: int) -> None:
         for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
-            self._air.grant(link, dict(enumerate(grants)), round_)
+            self._network.grant(link, dict(enumerate(grants)), round_)
 
     def decide_on_reports(self, round_: int) -> None:
         """Ask the allocator what it waited to decide, now that reports have arrived."""
         self._apply_decision(round_)
 
     def decide(self, round_: int) -> Allocation:
-        """Return the allocator's decision for the cell as it is now, checked against its limits."""
+        """Return the allocator's decision for the channel as it is now, checked against its limits."""
         return self.decisions.decide(self.clock.now, round_)
 
     def state(self, round_: int) -> CellState:
@@ -335,6 +355,14 @@ class World:
         """Return whether what a link carries takes time."""
         return self.decisions.is_counted(link)
 
+    def loses(self, link: str) -> bool:
+        """Return whether what is sent over a link may be lost."""
+        return self._medium.loses(self._links[link])
+
+    def sums(self, link: str) -> bool:
+        """Return whether what clients send over a link at once arrives as a sum."""
+        return self._medium.sums(self._links[link])
+
     def play(self, scheme: Steps) -> None:
         """Let a scheme run to its end.
 
@@ -348,7 +376,7 @@ class World:
         try:
             self.clock.run(self.clock.process(scheme, "the scheme"))
         except StalledError:
-            why = self._air.too_weak()
+            why = self._network.too_weak()
             if why is None:
                 raise
             raise ScenarioError(why) from None
@@ -392,37 +420,92 @@ class World:
     def send(
         self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
     ) -> Steps:
-        """Send over the air, or at once over a link that is free; returns the number of the span."""
-        is_counted, is_up = self.is_counted(link), link.endswith("uplink")
-        if is_up:
-            self.decisions.sends(client)
+        """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
+        is_counted, now_ns = self.is_counted(link), self.clock.now
+        self._begin_sending(link, [client])
         if is_counted:
-            airtime: Airtime = yield from self._air.send(link, client, bits)
+            delivery: Delivery = yield from self._network.send(link, {client: Payload(bits)})
         else:
-            airtime = Airtime(self.clock.now, self.clock.now, self.clock.now, 0.0, None)
-        ends = (self.client_names[client], _SERVERS[link])
-        actor, peer = ends if is_up else ends[::-1]
-        if is_up:
-            self.decisions.sent(client, bits, airtime.end_ns - airtime.start_ns, airtime.energy_j)
-        span = self.log.spans.add(
-            after if airtime.after_span is None else (*after, airtime.after_span),
+            delivery = Delivery.at_once(now_ns, [client])
+        span = self._add_transfer(link, client, name, moment, bits, node, after, now_ns, delivery)
+        if is_counted:
+            self._network.leave(link, [client], span)
+        return Sent(span, delivery)
+
+    def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
+        for client in clients if self._links[link].is_uplink else ():
+            self.decisions.sends(client)
+
+    def send_at_once(self, link: str, name: str, moment: Moment, outgoing: Mapping[int, Outgoing]) -> Steps:
+        """Send from several clients, or to several, in one transmission, now that the last of them is ready.
+
+        Returns what was :class:`Sent` of each, in their order; they have one delivery
+        in common. Each has a span, whose causes are its own and those of the last one.
+        """
+        is_counted = self.is_counted(link)
+        self._begin_sending(link, outgoing)
+        if is_counted:
+            payloads = {client: one.payload for client, one in outgoing.items()}
+            delivery: Delivery = yield from self._network.send(link, payloads)
+        else:
+            delivery = Delivery.at_once(self.clock.now, outgoing)
+        end_of = self.log.spans.end_of
+        last = max(
+            (one.after for one in outgoing.values()), key=lambda after: max(map(end_of, after), default=0)
+        )
+        sent = [
+            Sent(
+                self._add_transfer(
+                    *(link, client, name, moment, one.payload.bits, one.node),
+                    tuple(dict.fromkeys((*one.after, *last))),
+                    delivery.asked_ns,
+                    delivery,
+                ),
+                delivery,
+            )
+            for client, one in outgoing.items()
+        ]
+        if is_counted:
+            self._network.leave(link, list(outgoing), sent[-1].span)
+        return sent
+
+    def _add_transfer(
+        self,
+        link: str,
+        client: int,
+        name: str,
+        moment: Moment,
+        bits: int,
+        node: Node,
+        after: Sequence[int],
+        asked_ns: int,
+        delivery: Delivery,
+    ) -> int:
+        """Record one client's part in a transmission and return the number of the span."""
+        ends = (self.client_names[client], self._links[link].server)
+        is_uplink = self._links[link].is_uplink
+        actor, peer = ends if is_uplink else ends[::-1]
+        if is_uplink:
+            airtime_ns, is_delivered = delivery.end_ns - delivery.start_ns, delivery.delivered[client]
+            self.decisions.sent(
+                client, bits, airtime_ns, delivery.energy_j[client], is_delivered=is_delivered
+            )
+        return self.log.spans.add(
+            after if delivery.after_span is None else (*after, delivery.after_span),
             "transfer",
             name,
             actor,
             peer,
             moment.round,
             moment.local_step,
-            airtime.asked_ns,
-            airtime.start_ns,
-            airtime.end_ns,
+            asked_ns,
+            delivery.start_ns,
+            delivery.end_ns,
             bits,
             0,
-            airtime.energy_j,
+            delivery.energy_j[client],
             node.key,
         )
-        if is_counted:
-            self._air.leave(link, client, span)
-        return span
 
     def together(self, processes: Sequence[Steps], name: str) -> Steps:
         """Let processes run side by side and return their results, in their order, when all have ended."""

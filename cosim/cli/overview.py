@@ -6,7 +6,7 @@ from cosim.control import stages
 from cosim.control.allocators.keeping import KeepRatios
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.payload import payloads
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import Prepared
 from cosim.scenario.settings import Scenario
@@ -34,7 +34,7 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
         f"  scheme     {scheme.kind}: {count(scheme.num_rounds)} rounds of {count(scheme.local_steps)} local "
         f"step(s), {_spans(prepared)}allocator {scenario.allocator.kind}"
     )
-    if "federated_uplink" in scheme.links:
+    if any(link.name == "federated_uplink" for link in scheme.links):
         yield f"  averaging  {_averaging(scheme.averaging)}"
     yield from _codecs(prepared)
     yield from _limit(prepared)
@@ -143,15 +143,16 @@ def _range(prepared: Prepared) -> str:
     speeds = [device.flop_per_s for device in prepared.clients]
     slowest, fastest = amount(min(speeds), "FLOP/s"), amount(max(speeds), "FLOP/s")
     speed = slowest if slowest == fastest else f"{slowest} to {fastest}"
-    nearest, farthest = prepared.cell.distances_m.min(), prepared.cell.distances_m.max()
+    nearest, farthest = prepared.channel.distances_m.min(), prepared.channel.distances_m.max()
     return f"{speed}, {nearest:.0f} to {farthest:.0f} m from the base station"
 
 
 def _air(scenario: Scenario) -> Iterator[str]:
     """Tell the spectrum of each link in use, and which are free."""
-    for name in sorted(scenario.scheme.links, key=list(type(scenario.radio).model_fields).index):
+    used = {link.name for link in scenario.scheme.links}
+    for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
-        if isinstance(link, DownlinkSettings) and not link.counted:
+        if not link.is_counted:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
             yield (

@@ -20,9 +20,9 @@ from cosim.control.terms import Terms
 from cosim.errors import AllocationError
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
+from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.radio.grant import Grant
-from cosim.radio.settings import LINKS, DownlinkSettings
 from cosim.rng import stream
 from cosim.units import NS_PER_S, Floats
 
@@ -56,7 +56,7 @@ class Decisions:
         *,
         clients: Sequence[Device],
         main_server: Device,
-        cell: Cell,
+        cell: Channel,
         access: Access,
         max_tx_power_w: Sequence[float],
         allocator: Allocator,
@@ -80,7 +80,7 @@ class Decisions:
         self.change(cell, access, max_tx_power_w, allocator)
 
     def change(
-        self, cell: Cell, access: Access, max_tx_power_w: Sequence[float], allocator: Allocator
+        self, cell: Channel, access: Access, max_tx_power_w: Sequence[float], allocator: Allocator
     ) -> None:
         """Let another air, or another allocator, hold from the next decision on.
 
@@ -115,14 +115,17 @@ class Decisions:
         """Take in that a client begins to send."""
         self._under_way[client] += 1
 
-    def sent(self, client: int, bits: int, airtime_ns: int, energy_j: float) -> None:
+    def sent(
+        self, client: int, bits: int, airtime_ns: int, energy_j: float, *, is_delivered: bool = True
+    ) -> None:
         """Take in what came of it."""
         self._under_way[client] -= 1
         so_far = self._outcomes[client]
         self._outcomes[client] = replace(
             so_far,
             airtime_s=so_far.airtime_s + airtime_ns / NS_PER_S,
-            bits=so_far.bits + bits,
+            bits=so_far.bits + (bits if is_delivered else 0),
+            delivered=so_far.delivered and is_delivered,
             energy_j=so_far.energy_j + energy_j,
         )
 
@@ -217,7 +220,7 @@ class Decisions:
             return 0.0
         largest = 0.0
         for name, link in self._seen.links.items():
-            now = self.cell.gain_at(name, time_ns)
+            now = self.cell.gain_over_noise_alone_at(name, time_ns)
             for client, grant in enumerate(self.current.grants[name]):
                 if len(grant.subchannels) == 0:
                     continue
@@ -328,7 +331,7 @@ class Decisions:
 
     def _outcomes_now(self) -> tuple[Outcome, ...]:
         pairs = zip(self._outcomes, self._under_way, strict=True)
-        return tuple(replace(one, delivered=under_way == 0) for one, under_way in pairs)
+        return tuple(replace(one, delivered=one.delivered and under_way == 0) for one, under_way in pairs)
 
     def _weights(self) -> Floats:
         """Return the shares in the data of those who take part in this round, adding up to one."""
@@ -357,8 +360,8 @@ class Decisions:
         return LinkState(
             name=name,
             bandwidths_hz=self.cell.bandwidths_hz(name),
-            gains=self.cell.gain_at(name, time_ns),
-            mean_gains=np.repeat(self.cell.mean_gains[:, np.newaxis], widths, axis=1),
+            gains=self.cell.gain_over_noise_alone_at(name, time_ns),
+            mean_gains=np.repeat(self.cell.large_scale_at(time_ns).mean_gains.T, widths, axis=1),
             noise_psd_w_per_hz=self.cell.noise_psd_w_per_hz,
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,

@@ -44,9 +44,9 @@ class Outcome:
     Attributes
     ----------
     airtime_s, bits, energy_j
-        Time on the air, bits and energy of all that has arrived since then.
+        Time on the air and energy since then, and the bits that have arrived.
     delivered
-        Whether nothing of it is still on its way.
+        Whether nothing of it was lost, or is still on its way.
     """
 
     airtime_s: float = 0.0

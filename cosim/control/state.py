@@ -43,7 +43,8 @@ class LinkState:
     bandwidths_hz
         Width of each subchannel, Hz, shape (num_subchannels,).
     gains
-        Linear power gains, shape (num_clients, num_subchannels).
+        Linear power gains, shape (num_clients, num_subchannels), scaled down where
+        there is interference: with the noise alone they give the right SNR.
     mean_gains
         The same before fading: path loss, shadowing and antennas alone.
     noise_psd_w_per_hz

@@ -17,10 +17,10 @@ from cosim.learning.payload import refuse_payloads
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
-from cosim.radio.cell import Cell
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.channel import Channel
 from cosim.rng import stream
 from cosim.scenario.events import becomes
+from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.settings import Scenario
 from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
 from cosim.units import dbm_to_w, seconds_to_ns
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scenario whose devices and cell are drawn and whose texts are dealt out.
+    """A scenario whose devices and channel are drawn and whose texts are dealt out.
 
     ``allocation`` is the first decision; a search that takes long is made once.
     ``fading`` says how many blocks of fading it makes, where there are any.
@@ -41,7 +41,7 @@ class Prepared:
     clients: tuple[Device, ...]
     main_server: Device
     federated_server: Device
-    cell: Cell
+    channel: Channel
     lesson: Lesson
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
@@ -57,7 +57,8 @@ class Prepared:
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
         told = None if self.fading is None else self.fading.note
-        return (*self.lesson.notes, *(() if told is None else (told,)))
+        medium = self.scenario.radio.medium
+        return (*self.lesson.notes, *medium.notes, *(() if told is None else (told,)))
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -73,7 +74,7 @@ class Prepared:
         return Terms(
             phases=partial(scheme.phases, lesson),
             sparsity=partial(scheme.sparsity, lesson),
-            links=scheme.links,
+            links=frozenset(link.name for link in scheme.links),
             cut_layer=scenario.model.cut_layer,
             lora_rank=scenario.lora.rank,
             cut_layers=cut_layers,
@@ -83,7 +84,7 @@ class Prepared:
             reportable=scheme.reportable,
             client_cut_layers=client_cut_layers,
             may_cut_apart=scheme.may_cut_apart,
-            is_closed_form=scheme.is_closed_form,
+            is_closed_form=scheme.is_closed_form and scenario.radio.medium.is_closed_form,
             model_hash=lesson.model_hash,
             data_hash=lesson.tokens.content_key,
         )
@@ -93,7 +94,7 @@ class Prepared:
         return Decisions(
             clients=self.clients,
             main_server=self.main_server,
-            cell=self.cell,
+            cell=self.channel,
             access=self.scenario.radio.access,
             max_tx_power_w=self.max_tx_power_w,
             allocator=self.scenario.allocator,
@@ -110,7 +111,7 @@ class Prepared:
         turns = [
             Turn(
                 seconds_to_ns(stage.at_s),
-                stage.cell,
+                stage.channel,
                 stage.scenario.radio.access,
                 stage.max_tx_power_w,
                 stage.scenario.allocator,
@@ -122,6 +123,8 @@ class Prepared:
             main_server=self.main_server,
             federated_server=self.federated_server,
             decisions=self.decisions(),
+            medium=self.scenario.radio.medium,
+            links=self.scenario.scheme.links,
             lesson=self.lesson,
             executor=executor,
             watch=watch,
@@ -130,7 +133,7 @@ class Prepared:
 
 
 def prepare(scenario: Scenario) -> Prepared:
-    """Draw devices and cell, deal out the texts, and refuse what cannot run.
+    """Draw devices and channel, deal out the texts, and refuse what cannot run.
 
     Torch is not needed.
 
@@ -170,19 +173,19 @@ def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device
 def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     """Return what was prepared, or None, and every fault that does not follow from another."""
     found = _Found()
-    for fault in too_large(scenario):
+    for fault in list(undescribed_links(scenario)) or too_large(scenario):
         found.add(fault)
     if found.faults:
         return None, found.faults
     lesson = found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
-    cell = found.attempt(lambda: Cell.build(scenario.radio, scenario.num_clients, scenario.seed))
-    for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
+    channel = found.attempt(lambda: Channel.build(scenario.radio, scenario.num_clients, scenario.seed))
+    for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario), *unfit_medium(scenario)):
         found.add(fault)
-    if lesson is None or cell is None or found.faults:
+    if lesson is None or channel is None or found.faults:
         return None, found.faults
-    prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
+    prepared = Prepared(scenario, *draw_devices(scenario), channel, lesson)
     allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
     prepared = replace(prepared, allocation=allocation)
     if allocation is not None:
@@ -307,10 +310,9 @@ def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
         for kind, part in family(Allocator).items()
         if issubclass(part, Allocator) and part.shares_in_time
     )
-    for name in sorted(scenario.scheme.links):
+    for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
-        counted = not isinstance(link, DownlinkSettings) or link.counted
-        if counted and link.num_subchannels < scenario.num_clients:
+        if link.is_counted and link.num_subchannels < scenario.num_clients:
             yield ScenarioError(
                 f"radio.{name}.num_subchannels: {link.num_subchannels} cannot serve {scenario.num_clients} "
                 f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "
@@ -331,10 +333,16 @@ def _carved_and_lent(scenario: Scenario) -> Iterator[ScenarioError]:
 def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     """Prepare what the scenario becomes at each event, and see that a decision can be taken there."""
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
-        for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
+        for fault in (
+            *_too_few_subchannels(scenario),
+            *_carved_and_lent(scenario),
+            *unfit_medium(scenario),
+        ):
             found.add(fault)
-        cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
-        stage = replace(prepared, scenario=scenario, cell=cell, at_s=at_s)
+        channel = found.attempt(partial(Channel.build, scenario.radio, scenario.num_clients, scenario.seed))
+        if channel is None:
+            continue
+        stage = replace(prepared, scenario=scenario, channel=channel, at_s=at_s)
         found.attempt(partial(_refuse_unsendable, scenario, prepared.lesson))
         if not found.faults:
             found.attempt(partial(_decide, stage, prepared.allocation))
@@ -343,10 +351,10 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
 
 def _fading(prepared: Prepared, allocation: Allocation) -> FadingBlocks | None:
     """Return how many blocks of fading a run meets, unless they are too many."""
-    if prepared.cell.block_ns is None:
+    if prepared.channel.block_ns is None:
         return None
     state = prepared.decisions().state(0, round_=1)
-    blocks = fading_blocks(prepared.scenario, prepared.cell, state, allocation)
+    blocks = fading_blocks(prepared.scenario, prepared.channel, state, allocation)
     if blocks is not None:
         blocks.refuse()
     return blocks

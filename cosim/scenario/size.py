@@ -12,8 +12,7 @@ from cosim.control.state import CellState
 from cosim.errors import ScenarioError
 from cosim.kernel.job import NEVER_NS
 from cosim.learning.shape import ModelShape
-from cosim.radio.cell import Cell
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.channel import Channel
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 
@@ -49,9 +48,9 @@ def too_large(scenario: Scenario) -> Iterator[ScenarioError]:
             f"{_count(MOST_MINI_BATCHES)} at most."
         )
     rows = 1 if scenario.radio.fading.block_ns is None else _BLOCKS_AT_ONCE
-    for name in sorted(scenario.scheme.links):
+    for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
-        if isinstance(link, DownlinkSettings) and not link.counted:
+        if not link.is_counted:
             continue
         pairs, width = clients * link.num_subchannels, _count(link.num_subchannels)
         told = (
@@ -126,41 +125,41 @@ class FadingBlocks:
 
 
 def fading_blocks(
-    scenario: Scenario, cell: Cell, state: CellState, allocation: Allocation
+    scenario: Scenario, channel: Channel, state: CellState, allocation: Allocation
 ) -> FadingBlocks | None:
     """Return how many blocks of fading a run meets under its first decision; None where gains never change.
 
     A transfer that would never end counts as none: it is told for itself.
     """
-    if cell.block_ns is None:
+    if channel.block_ns is None:
         return None
-    per_bit = {link: _blocks_per_bit(cell, link, allocation) for link in state.links}
+    per_bit = {link: _blocks_per_bit(channel, link, allocation) for link in state.links}
     longest, draws = 0.0, 0.0
     for barrier, times, _ in barriers_of(state.phases(allocation.setting)):
         for client, chain in enumerate(barrier.chains):
             for stage in chain:
                 if isinstance(stage, Transfer) and stage.link in per_bit:
-                    blocks = _if_ever(cell, stage.bits * per_bit[stage.link][client])
+                    blocks = _if_ever(channel, stage.bits * per_bit[stage.link][client])
                     longest = max(longest, blocks)
                     draws += times * blocks * state.links[stage.link].num_subchannels
-    return FadingBlocks(longest, scenario.scheme.num_rounds * draws, cell.block_ns / NS_PER_S)
+    return FadingBlocks(longest, scenario.scheme.num_rounds * draws, channel.block_ns / NS_PER_S)
 
 
-def _blocks_per_bit(cell: Cell, link: str, allocation: Allocation) -> list[float]:
+def _blocks_per_bit(channel: Channel, link: str, allocation: Allocation) -> list[float]:
     """Return about how many blocks each client needs for a bit on a link; infinite if it never arrives."""
     found = []
     for client, grant in enumerate(allocation.grants[link]):
-        rates = cell.rates(
+        rates = channel.rates(
             link, client, grant.subchannels, grant.tx_power_w, 0, _BLOCKS_AT_ONCE, grant.bandwidths_hz
         )
         mean = float(np.mean(rates))
-        found.append(NS_PER_S / (mean * cell.block_ns) if mean > 0.0 and cell.block_ns else np.inf)
+        found.append(NS_PER_S / (mean * channel.block_ns) if mean > 0.0 and channel.block_ns else np.inf)
     return found
 
 
-def _if_ever(cell: Cell, blocks: float) -> float:
+def _if_ever(channel: Channel, blocks: float) -> float:
     """Return a number of blocks; none where the transfer would not end before simulated time does."""
-    return 0.0 if not blocks * (cell.block_ns or 0) < NEVER_NS else blocks
+    return 0.0 if not blocks * (channel.block_ns or 0) < NEVER_NS else blocks
 
 
 def _count(number: int) -> str:

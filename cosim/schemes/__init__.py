@@ -18,7 +18,13 @@ from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
 from cosim.parts import Part
-from cosim.world import MAIN_SERVER, Moment, World
+from cosim.radio.link import Link
+from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
+
+MAIN_UPLINK = Link("main_uplink", "up", MAIN_SERVER)
+MAIN_DOWNLINK = Link("main_downlink", "down", MAIN_SERVER)
+FEDERATED_UPLINK = Link("federated_uplink", "up", FEDERATED_SERVER)
+FEDERATED_DOWNLINK = Link("federated_downlink", "down", FEDERATED_SERVER)
 
 
 class Scheme(Part):
@@ -34,8 +40,8 @@ class Scheme(Part):
         take no simulated time.
     """
 
-    links: ClassVar[frozenset[str]] = frozenset()
-    """The links it sends over."""
+    links: ClassVar[tuple[Link, ...]] = ()
+    """The links it sends over, each with a table of its name in ``[radio]``."""
 
     reportable: ClassVar[frozenset[str]] = frozenset()
     """What its clients can report to an allocator."""
@@ -92,10 +98,14 @@ class Scheme(Part):
             "allocator that leaves it to the codec, such as 'equal'"
         )
 
+    def multicasts(self, link: str) -> bool:
+        """Return whether what a link carries is sent to all clients in one transmission."""
+        return False
+
     @property
     def is_cut(self) -> bool:
         """Whether clients hold a part of the model, and send activations of it."""
-        return "main_uplink" in self.links
+        return any(link.name == "main_uplink" for link in self.links)
 
     @property
     def may_cut_apart(self) -> bool:

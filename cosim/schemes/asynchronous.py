@@ -18,7 +18,8 @@ from cosim.learning.shape import ModelShape
 from cosim.learning.sides import Side
 from cosim.learning.training import Training
 from cosim.parts import OneOf
-from cosim.schemes import Scheme, measure_evaluation
+from cosim.radio.link import Link
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.world import FEDERATED_SERVER, Moment, World
 
 
@@ -69,7 +70,7 @@ class Asynchronous(Scheme):
     """
 
     kind: Literal["asynchronous"] = "asynchronous"
-    links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
+    links: ClassVar[tuple[Link, ...]] = (FEDERATED_UPLINK, FEDERATED_DOWNLINK)
     is_synchronous: ClassVar[bool] = False
     mixing: float = Field(default=0.6, gt=0.0, le=1.0)
     staleness: Literal["constant", "polynomial", "hinge"] = "polynomial"
@@ -205,15 +206,15 @@ class _Play:
             "federated_uplink", number, "adapter_upload", moment, self._bits_of(sent), sent.node, ready
         )
         merge = self._merge(moment, sent.tensors, client)
-        merged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, merge, [arrived])
+        merged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, merge, [arrived.span])
         self._evaluate_if_due()
         client.start, client.version = self.adapter, self.version
         client.side = client.side._replace(adapter=self.adapter)
         bits, received = amounts.adapter_download_bits, self.adapter.node
-        span = yield from world.send(
+        downloaded = yield from world.send(
             "federated_downlink", number, "adapter_download", moment, bits, received, [merged]
         )
-        return [span]
+        return [downloaded.span]
 
     def _encode(self, number: int) -> Transmission:
         """Return what a client sends of its adapter; what it holds back waits for its next upload."""

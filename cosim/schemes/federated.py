@@ -13,7 +13,7 @@ from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Knob, Setting
 from cosim.control.reports import REPORT, Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
-from cosim.graph.node import Ref
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -33,12 +33,14 @@ from cosim.learning.shape import ModelShape
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
 from cosim.parts import OneOf
+from cosim.radio.link import Link
+from cosim.radio.medium import Payload
 from cosim.rng import stream
-from cosim.schemes import Scheme, measure_evaluation
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.schemes.stages import whole_round
 from cosim.schemes.uploads import AdapterUploads
 from cosim.units import NS_PER_S
-from cosim.world import FEDERATED_SERVER, Moment, World
+from cosim.world import FEDERATED_SERVER, Moment, Outgoing, Sent, World
 
 
 class Federated(Scheme):
@@ -51,6 +53,16 @@ class Federated(Scheme):
     optimiser's own arithmetic are charged nothing.
 
     With one client this is, bit for bit, what ``centralized`` learns.
+
+    Over a medium that adds what is sent at once, clients wait for each other before
+    they upload, and the server has the global adapter plus the weighted, noisy sum of
+    their updates; ``air_noise_std`` is recorded, the noise on each number of it. Who
+    the medium silences is left out like one whose upload is lost.
+
+    An upload that the medium loses is left out of the average, the weights of the
+    others are renormalised, and ``num_delivered`` is recorded; if all are lost the
+    global adapter stays. Nothing is sent again, and what a codec held back of a
+    lost upload waits as if it had arrived.
 
     Recorded of every average, unless models are personal: ``coherence``, how far the
     rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how
@@ -71,6 +83,10 @@ class Federated(Scheme):
         client holds back waits for its next round. Averages come
         back as they are. Bits that hang on values are found out before the
         round is played; a run that computes no values charges the most they can be.
+    downlink
+        How the average comes back: ``unicast``, to each client on its own subchannels;
+        ``multicast``, to all at once on the subchannels of all, at the rate of the
+        weakest in every block, its energy charged once.
 
     Source
     ------
@@ -81,18 +97,23 @@ class Federated(Scheme):
     """
 
     kind: Literal["federated"] = "federated"
-    links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
+    links: ClassVar[tuple[Link, ...]] = (
+        replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
+        FEDERATED_DOWNLINK,
+    )
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    downlink: Literal["unicast", "multicast"] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},
         {"participation": 0.6, "aggregator": {"kind": "fedex"}},
         {"regularizer": {"kind": "orthogonality"}},
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
+        {"downlink": "multicast"},
     )
 
     @model_validator(mode="after")
@@ -119,6 +140,10 @@ class Federated(Scheme):
     def codecs(self) -> Codecs:
         """The adapter's; nothing else travels."""
         return Codecs(adapter=self.adapter_codec)
+
+    def multicasts(self, link: str) -> bool:
+        """Return whether it is the downlink and set so."""
+        return link == "federated_downlink" and self.downlink == "multicast"
 
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
@@ -243,33 +268,33 @@ class _Play:
         """Local steps and upload of those who take part, the average, and its download by everybody."""
         world, federation, self._began_ns = self.world, self.federation, self.world.clock.now
         learned = [self._learn(client, moment.round) for client in senders]
-        is_awaited = world.decisions.is_waiting
+        is_awaited, sums = world.decisions.is_waiting, world.sums("federated_uplink")
+        ready: dict[int, Sequence[int]] = {}
         if is_awaited:
-            trained = yield from self._report(moment, learned)
-            self._encode(moment, senders)
-            steps = [self.uploads.send(one, moment, trained) for one in senders]
+            reports: Sequence[int] = yield from self._report(moment, learned)
+            ready = dict.fromkeys(senders, reports)
+        self._encode(moment, senders)
+        if sums and not is_awaited:
+            learning = [self._learn_locally(moment, one) for one in learned]
+            trained = yield from world.together(learning, "local round of client")
+            ready = dict(zip(senders, trained, strict=True))
+        if sums:
+            sent = yield from self.uploads.send_at_once(moment, ready)
         else:
-            self._encode(moment, senders)
-            steps = [self._learn_and_upload(moment, one) for one in learned]
-        before, average = federation.adapter, self.uploads.average(moment.round)
-        figures = self.uploads.mean_figures | federation.pair_figures(self.uploads.received, before)
-        arrived = yield from world.together(steps, "local round of client")
+            steps = [
+                self.uploads.send(one.client, moment, ready[one.client])
+                if is_awaited
+                else self._learn_and_upload(moment, one)
+                for one in learned
+            ]
+            sent = yield from world.together(steps, "local round of client")
+        average, figures = self._average(moment, sent)
+        arrived = [one.span for one in sent]
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         for name, figure in figures.items():
             world.measure(moment, FEDERATED_SERVER, name, figure)
-        downloads = [
-            world.send(
-                "federated_downlink",
-                client,
-                "adapter_download",
-                moment,
-                self._download_bits(client, moment.round, senders),
-                average,
-                [averaged],
-            )
-            for client in range(world.num_clients)
-        ]
-        self.ready = yield from world.together(downloads, "adapter download of client")
+        received = yield from self._download(moment, average, averaged, list(self.uploads.sent))
+        self.ready = [one.span for one in received]
         federation.hand_out(moment.round + 1)
         if world.decisions.reports and not is_awaited:
             self._hear(moment.round, learned, is_awaited=False)
@@ -316,13 +341,41 @@ class _Play:
             reported["energies"] = dict(zip(senders, found, strict=True))
         decisions.hear(reported, is_awaited=is_awaited)
 
+    def _download(self, moment: Moment, average: Node, averaged: int, senders: Sequence[int]) -> Steps:
+        """Download of the average by everybody; returns what became of it for each."""
+        world, link, name = self.world, "federated_downlink", "adapter_download"
+        bits = {
+            client: self._download_bits(client, moment.round, senders) for client in range(world.num_clients)
+        }
+        if self.scheme.multicasts(link):
+            once = Outgoing(Payload(max(bits.values())), average, [averaged])
+            return (yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))
+        downloads = [
+            world.send(link, client, name, moment, size, average, [averaged]) for client, size in bits.items()
+        ]
+        return (yield from world.together(downloads, "adapter download of client"))
+
+    def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Node, dict[str, Ref]]:
+        """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
+        world, before, distortion = self.world, self.federation.adapter, sent[0].delivery.distortion
+        arrived = self.uploads.leave_out_lost(sent)
+        if world.loses("federated_uplink") or world.sums("federated_uplink"):
+            world.note(moment, "num_delivered", arrived)
+        if arrived == 0:
+            return before.node, {}
+        if distortion is not None:
+            world.note(moment, "air_noise_std", distortion.noise_std)
+        average = self.uploads.average(moment.round, distortion)
+        figures = self.federation.pair_figures(self.uploads.received, before)
+        return average, self.uploads.mean_figures | figures
+
     def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps and reports, then its upload; returns that span."""
+        """One client's local steps and reports, then its upload; returns what became of it."""
         ready = yield from self._learn_locally(moment, learned)
         return (yield from self.uploads.send(learned.client, moment, ready))
 
     def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps, one span each, then what it reports; returns the last span."""
+        """One client's local steps, one span each, then its reports; returns what its upload waits for."""
         world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
         for number, step in enumerate(learned.steps, start=1):
@@ -336,9 +389,10 @@ class _Play:
         bits = sum(report.bits for report in world.decisions.reports)
         if bits:
             last = learned.steps[-1].node
-            ready = [
-                (yield from world.send("federated_uplink", learned.client, REPORT, moment, bits, last, ready))
-            ]
+            sent: Sent = yield from world.send(
+                "federated_uplink", learned.client, REPORT, moment, bits, last, ready
+            )
+            ready = [sent.span]
         return ready
 
     def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:

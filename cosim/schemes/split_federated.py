@@ -24,8 +24,15 @@ from cosim.learning.payload import bits_are_known
 from cosim.learning.sides import Exchange
 from cosim.learning.training import Training
 from cosim.parts import OneOf, Part, family
-from cosim.radio.settings import LINKS
-from cosim.schemes import Scheme, measure_evaluation
+from cosim.radio.link import Link
+from cosim.schemes import (
+    FEDERATED_DOWNLINK,
+    FEDERATED_UPLINK,
+    MAIN_DOWNLINK,
+    MAIN_UPLINK,
+    Scheme,
+    measure_evaluation,
+)
 from cosim.schemes.stages import split_round
 from cosim.schemes.uploads import AdapterUploads
 from cosim.units import seconds_to_ns
@@ -89,7 +96,7 @@ class SplitFederated(Scheme):
     """
 
     kind: Literal["split_federated"] = "split_federated"
-    links: ClassVar[frozenset[str]] = frozenset(LINKS)
+    links: ClassVar[tuple[Link, ...]] = (MAIN_UPLINK, FEDERATED_UPLINK, MAIN_DOWNLINK, FEDERATED_DOWNLINK)
     server_batch: Literal["joint", "per_client"] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
@@ -261,7 +268,8 @@ class _Play:
             self.apart.meet(self.server.adapter, self.taking_part)
         average = self.uploads.average(round_)
         sending = [self.uploads.send(client, moment, self.ready) for client in self.uploads.sent]
-        arrived = yield from self.world.together(sending, "adapter upload of client")
+        sent = yield from self.world.together(sending, "adapter upload of client")
+        arrived = [one.span for one in sent]
         averaged = yield from self.world.compute(
             FEDERATED_SERVER, "aggregate", moment, 0, average, arrived or self.ready
         )
@@ -278,7 +286,8 @@ class _Play:
             for client in range(self.world.num_clients)
             if self.training.trains(client)
         ]
-        self.ready = yield from self.world.together(downloads, "adapter download of client")
+        arrived = yield from self.world.together(downloads, "adapter download of client")
+        self.ready = [one.span for one in arrived]
         federation.hand_out(round_ + 1)
         if self.apart is not None:
             self.server = self.server._replace(adapter=self.apart.server_adapter)
@@ -358,11 +367,10 @@ class _Play:
         span = yield from self.world.compute(
             self.world.client_names[client], "client_forward", moment, flop, exchange.forward, ready
         )
-        return (
-            yield from self.world.send(
-                "main_uplink", client, "activation_upload", moment, bits, exchange.upload.node, [span]
-            )
+        sent = yield from self.world.send(
+            "main_uplink", client, "activation_upload", moment, bits, exchange.upload.node, [span]
         )
+        return sent.span
 
     def _backward(self, moment: Moment, exchange: Exchange, served: int) -> Steps:
         """Download of one client's gradient, then its backward pass and step, if it trains anything."""
@@ -371,12 +379,17 @@ class _Play:
             return served
         amounts = self.training.amounts_of(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
-        span = yield from self.world.send(
+        sent = yield from self.world.send(
             "main_downlink", client, "gradient_download", moment, bits, exchange.download.node, [served]
         )
         return (
             yield from self.world.compute(
-                self.world.client_names[client], "client_backward", moment, flop, exchange.backward, [span]
+                self.world.client_names[client],
+                "client_backward",
+                moment,
+                flop,
+                exchange.backward,
+                [sent.span],
             )
         )
 

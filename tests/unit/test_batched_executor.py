@@ -19,7 +19,7 @@ from cosim.graph.store import Store
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.data.file import File
-from cosim.learning.execution import _model, make_executor
+from cosim.learning.execution import load_model, make_executor
 from cosim.learning.families.gpt2 import GPT2Body
 from cosim.learning.learner import Learner, Slab
 from cosim.learning.lesson import Lesson
@@ -100,8 +100,8 @@ def lesson(tokenizer_path, labelled):
 def executors(lesson, max_group=64):
     """Return both ways of computing a lesson."""
     return (
-        Sequential(lambda: Learner(lesson, _model(lesson, RANK))),
-        Batched(lambda: StackedLearner(lesson, _model(lesson, RANK)), max_group),
+        Sequential(lambda: Learner(lesson, load_model(lesson, RANK))),
+        Batched(lambda: StackedLearner(lesson, load_model(lesson, RANK)), max_group),
     )
 
 

@@ -172,7 +172,7 @@ def plugin(request, tmp_path, monkeypatch):
         ("learning/aggregator/sums.py", "\n\n\ndef ", "\n\n\n# what follows is a function\ndef ", False),
         ("learning/lesson.py", "_MAX_GROUP = 64", "_MAX_GROUP = 65", False),
         ("learning/aggregator/product_svd.py", "return ", "return 0 or ", False),
-        ("radio/air.py", "return ", "return 0 or ", False),
+        ("radio/medium/draining.py", "return ", "return 0 or ", False),
         ("control/allocators/exact.py", "return ", "return 0 or ", False),
         ("words.py", "return ", "return 0 or ", False),
         ("plugins.py", "return ", "return 0 or ", False),

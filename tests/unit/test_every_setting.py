@@ -117,6 +117,10 @@ CODEC_SETTINGS: dict[str, dict[str, Any]] = {
 """Other values for every setting of the codecs."""
 
 
+ASYNCHRONOUS = {"scheme": {"kind": "asynchronous", "num_rounds": 7, "local_steps": 2}}
+MERGED = WHOLE | {"aggregate"}
+
+
 def codec(scheme, payload):
     """Return the cases of a codec in one place of a scheme; kinds that cannot stand there have none."""
     place, given = f"scheme.{scheme}.{payload}_codec", {"scheme": {**FEDERATED["scheme"], "kind": scheme}}
@@ -137,6 +141,22 @@ def codec(scheme, payload):
     return cases
 
 
+SUMMED = AVERAGED | {"superpose"}
+LOST = AVERAGED
+FADES = {"radio.fading": {"kind": "rayleigh_block"}}
+
+
+def fixed(efficiency):
+    name = "fixed_spectral_efficiency_bit_per_s_per_hz"
+    return {"kind": "fluid", "rate": "fixed", name: efficiency}
+
+
+def over_the_air(change, moves, given=None):
+    """Change a setting of the medium that adds."""
+    change = {f"radio.medium.{name}": value for name, value in change.items()}
+    return Case(change, moves, {**FEDERATED, "radio.medium": {"kind": "over_the_air"}, **(given or {})})
+
+
 CASES: dict[str, tuple[Case, ...]] = {
     "name": (Case({"name": "other"}, NONE),),
     "description": (Case({"description": "another one"}, NONE),),
@@ -151,6 +171,19 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"scheme.local_steps": 3}, frozenset({"evaluate", "export"}), CENTRAL),
     ),
     "scheme.centralized.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, CENTRAL),),
+    "scheme.asynchronous.num_rounds": (
+        Case({"scheme.num_rounds": 8}, frozenset({"export"}), ASYNCHRONOUS),
+        Case({"scheme.num_rounds": 10}, MERGED, {**ASYNCHRONOUS, **LINEAR}),
+    ),
+    "scheme.asynchronous.local_steps": (Case({"scheme.local_steps": 3}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, ASYNCHRONOUS),),
+    "scheme.asynchronous.mixing": (Case({"scheme.mixing": 0.5}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.staleness": (Case({"scheme.staleness": "constant"}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.exponent": (Case({"scheme.exponent": 1.0}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.hinge_after": (
+        Case({"scheme.hinge_after": 1}, MERGED, {"scheme": {**ASYNCHRONOUS["scheme"], "staleness": "hinge"}}),
+    ),
+    **codec("asynchronous", "adapter"),
     "scheme.federated.num_rounds": (
         Case({"scheme.num_rounds": 3}, frozenset({"export"}), FEDERATED),
         Case({"scheme.num_rounds": 3}, AVERAGED, {**FEDERATED, **LINEAR}),
@@ -280,6 +313,20 @@ CASES: dict[str, tuple[Case, ...]] = {
     # the cell: only how many take part
     "clients.count": (Case({"clients.count": 2}, LEARNED),),
     "clients.cut_layer": (Case({"clients.cut_layer": 2}, ALL),),
+    "scheme.federated.downlink": (Case({"scheme.downlink": "multicast"}, NONE, FEDERATED),),
+    # the medium: what arrives
+    "radio.medium.kind": (Case({"radio.medium": {"kind": "over_the_air"}}, SUMMED, FEDERATED),),
+    "radio.medium.fluid.rate": (Case({"radio.medium": fixed(11.5)}, LOST, FEDERATED),),
+    "radio.medium.fluid.fixed_spectral_efficiency_bit_per_s_per_hz": (
+        Case({"radio.medium": fixed(11.5)}, LOST, {**FEDERATED, "radio.medium": fixed(0.001)}),
+        Case({"radio.medium": fixed(0.002)}, NONE, {**FEDERATED, "radio.medium": fixed(0.001)}),
+    ),
+    "radio.medium.over_the_air.max_rms": (over_the_air({"max_rms": 0.2}, SUMMED),),
+    "radio.medium.over_the_air.truncation_db": (over_the_air({"truncation_db": -5.0}, SUMMED, FADES),),
+    "radio.medium.over_the_air.subcarrier_spacing_hz": (
+        over_the_air({"subcarrier_spacing_hz": 7e3}, SUMMED),
+    ),
+    "radio.medium.over_the_air.cyclic_prefix_s": (over_the_air({"cyclic_prefix_s": 1e-6}, NONE),),
 }
 """Every setting that may have to do with learning, and what it moves."""
 
@@ -305,7 +352,7 @@ FROM_THE_HUB = {
 """What they name must be fetched; its content is in the keys, as that of files and folders is."""
 
 TIME_PLANE = ("clients", "main_server", "federated_server", "radio")
-"""Rooms none of whose settings moves a key, but for the number of clients; each is changed in turn."""
+"""Rooms none of whose settings moves a key, but for those listed above; each is changed in turn."""
 
 OTHER_VALUES: dict[str, Any] = {
     "radio.placement.given.positions_m": [[10.0, 0.0], [20.0, 0.0], [30.0, 40.0]],
@@ -341,7 +388,8 @@ def leaves(table, prefix=""):
         if name == "kind" or path == "events":
             continue
         if choice is not None:
-            yield f"{path}.kind"
+            if len(family(choice.base)) > 1:
+                yield f"{path}.kind"
             for kind, part in family(choice.base).items():
                 yield from leaves(part, f"{path}.{kind}.")
         elif isinstance(inner, type) and issubclass(inner, Table):
@@ -358,6 +406,7 @@ def test_every_setting_is_either_listed_or_of_the_time_plane():
     """A new setting that may decide what is learned must be listed with what it moves."""
     others = {path for path in SETTINGS if path.split(".")[0] not in (*TIME_PLANE, "allocator")}
     seldom = {"clients.count", "clients.cut_layer"}
+    seldom |= {path for path in SETTINGS if path.startswith("radio.medium.")}
     assert others | seldom == set(CASES) | FROM_THE_HUB | REFUSED
 
 

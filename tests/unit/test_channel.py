@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ulps import ulps_apart
 
-from cosim.radio.cell import Cell
-from cosim.radio.settings import LINKS, Radio
+from cosim.radio.channel import Channel
+from cosim.radio.channel_settings import LINKS
+from cosim.radio.settings import Radio
 from cosim.units import dbm_to_w
 
 RAYLEIGH = {"kind": "rayleigh_block", "coherence_time_s": 0.001}
@@ -21,8 +22,8 @@ FADINGS = [
 ]
 
 
-def cell_of(fading: dict, num_clients: int = 3, seed: int = 5, **more) -> Cell:
-    return Cell.build(Radio.model_validate({"fading": fading, **more}), num_clients, seed)
+def cell_of(fading: dict, num_clients: int = 3, seed: int = 5, **more) -> Channel:
+    return Channel.build(Radio.model_validate({"fading": fading, **more}), num_clients, seed)
 
 
 def test_the_mean_gain_is_antenna_gain_less_path_loss_less_shadowing():
@@ -181,12 +182,12 @@ def test_a_silent_subchannel_has_no_rate_and_minus_infinity_decibels():
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda cell: cell.gains("main_uplink", 3, 0, 1), "no client 3; this cell has clients 0 to 2"),
+        (lambda cell: cell.gains("main_uplink", 3, 0, 1), "no client 3; there are clients 0 to 2"),
         (lambda cell: cell.gains("main_uplink", -1, 0, 1), "no client -1"),
         (lambda cell: cell.gains("main_uplink", 0, -1, 1), "blocks count from 0"),
         (lambda cell: cell.gains("main_uplink", 0, 0, 0), "blocks count from 0"),
         (lambda cell: cell.block_at(-1), "time starts at 0"),
-        (lambda cell: Cell.build(cell.radio, 0, 1), "at least one client"),
+        (lambda cell: Channel.build(cell.radio, 0, 1), "at least one client"),
     ],
 )
 def test_what_is_not_in_the_cell_is_refused(ask, message):

@@ -14,12 +14,16 @@ from cosim.errors import StalledError
 from cosim.kernel.clock import Clock
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.access.reassign import Reassign
-from cosim.radio.air import Air
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
+from cosim.radio.channel_settings import LinkSettings
 from cosim.radio.fading.none import NoFading
 from cosim.radio.fading.rayleigh_block import RayleighBlock
 from cosim.radio.grant import Grant
-from cosim.radio.settings import LinkSettings, Radio
+from cosim.radio.link import Link
+from cosim.radio.medium import Payload
+from cosim.radio.medium.draining import Draining
+from cosim.radio.medium.fluid import Fluid
+from cosim.radio.settings import Radio
 from cosim.radio.shadowing.none import NoShadowing
 from cosim.record.log import Log
 from cosim.units import NS_PER_S, drain_ns
@@ -36,8 +40,8 @@ def built(num_clients, access=None, fading=None, seed=1):
         main_uplink=LinkSettings(num_subchannels=NUM_SUBCHANNELS, bandwidth_hz=6e6),
     )
     clock, log = Clock(), Log()
-    cell = Cell.build(radio, num_clients, seed)
-    air = Air(clock, cell, access or Orthogonal(), log.grants)
+    cell = Channel.build(radio, num_clients, seed)
+    air = Draining(clock, cell, access or Orthogonal(), log.grants, [Link(LINK, "up", "server")], Fluid())
     return SimpleNamespace(clock=clock, log=log, cell=cell, air=air, airtimes={}, num_spans=0)
 
 
@@ -56,9 +60,9 @@ def sender(cell, client, transfers):
     """Send one after the other; ``transfers`` are (pause before, bits)."""
     for number, (pause_ns, bits) in enumerate(transfers):
         yield cell.clock.timeout(pause_ns)
-        airtime = yield from cell.air.send(LINK, client, bits)
+        airtime = yield from cell.air.send(LINK, {client: Payload(bits)})
         cell.airtimes[client, number] = airtime
-        cell.air.leave(LINK, client, cell.num_spans)
+        cell.air.leave(LINK, [client], cell.num_spans)
         cell.num_spans += 1
 
 
@@ -143,7 +147,9 @@ def test_a_transfer_takes_its_bits_over_the_rate_of_its_grant():
         assert airtime.asked_ns == airtime.start_ns == pause
         assert airtime.end_ns == pause + drain_ns(bits, rate)
         assert airtime.after_span is None
-        assert airtime.energy_j == pytest.approx(0.1 * (airtime.end_ns - pause) / NS_PER_S, rel=1e-12)
+        assert sum(airtime.energy_j.values()) == pytest.approx(
+            0.1 * (airtime.end_ns - pause) / NS_PER_S, rel=1e-12
+        )
 
 
 def test_what_others_send_changes_nothing_under_orthogonal_access():
@@ -251,8 +257,10 @@ def test_transfers_that_end_in_the_same_nanosecond_all_end():
     radio = cell.cell.radio.model_copy(
         update={"placement": type(cell.cell.radio.placement)(inner_m=100.0, outer_m=100.0)}
     )
-    cell.cell = Cell.build(radio, 3, 1)
-    cell.air = Air(cell.clock, cell.cell, Reassign(), cell.log.grants)
+    cell.cell = Channel.build(radio, 3, 1)
+    cell.air = Draining(
+        cell.clock, cell.cell, Reassign(), cell.log.grants, [Link(LINK, "up", "server")], Fluid()
+    )
     cell.air.grant(LINK, round_robin(3), 1)
     airtimes = play(cell, [[(0, 10**6), (0, 10**6)]] * 3)
     assert len({airtime.end_ns for airtime in airtimes.values()}) == 2
@@ -295,7 +303,9 @@ def test_energy_is_power_times_time_on_air(transfers, fading):
     cell = built(len(transfers), Reassign(), fading)
     cell.air.grant(LINK, round_robin(len(transfers)), 1)
     for airtime in play(cell, transfers).values():
-        assert airtime.energy_j == pytest.approx(0.1 * (airtime.end_ns - airtime.start_ns) / NS_PER_S)
+        assert sum(airtime.energy_j.values()) == pytest.approx(
+            0.1 * (airtime.end_ns - airtime.start_ns) / NS_PER_S
+        )
 
 
 # A new decision under way
@@ -326,7 +336,7 @@ def test_a_new_grant_at_twice_the_width_ends_at_the_closed_form():
     airtime = play(cell, [[(0, 10**6)]])[0, 0]
     assert airtime.end_ns == 10_000_000 + drain_ns(left, fast)
     powers = (0.05 * 10_000_000 + 0.1 * (airtime.end_ns - 10_000_000)) / NS_PER_S
-    assert airtime.energy_j == pytest.approx(powers, rel=1e-12)
+    assert sum(airtime.energy_j.values()) == pytest.approx(powers, rel=1e-12)
 
 
 def test_who_waits_begins_at_once_when_a_new_grant_frees_its_subchannels():
@@ -354,7 +364,9 @@ def test_who_began_later_pauses_when_new_grants_overlap():
         assert airtimes[client, 0].start_ns == 0
         assert airtimes[client, 0].end_ns == resumed + drain_ns(left, rate(client, band[client]))
         sending_ns = 1_000_000 + airtimes[client, 0].end_ns - resumed
-        assert airtimes[client, 0].energy_j == pytest.approx(0.1 * sending_ns / NS_PER_S, rel=1e-12)
+        assert sum(airtimes[client, 0].energy_j.values()) == pytest.approx(
+            0.1 * sending_ns / NS_PER_S, rel=1e-12
+        )
         assert bits_of_grants(cell, client, airtimes[client, 0]) == pytest.approx(10**6, rel=1e-5)
 
 
