@@ -123,13 +123,18 @@ MERGED = WHOLE | {"aggregate"}
 
 def codec(scheme, payload):
     """Return the cases of a codec in one place of a scheme; kinds that cannot stand there have none."""
-    place, given = f"scheme.{scheme}.{payload}_codec", {"scheme": {**FEDERATED["scheme"], "kind": scheme}}
-    moves = (LEARNED if scheme == "split_federated" else AVERAGED) | {"transmit"}
+    place, base = f"scheme.{scheme}.{payload}_codec", FEDERATED
+    moves = {"split_federated": LEARNED, "federated": AVERAGED, "asynchronous": MERGED}[scheme] | {"transmit"}
+    if scheme == "asynchronous":  # an upload is met again only by a client's second update
+        base = ASYNCHRONOUS
+    given = {"scheme": {**base["scheme"], "kind": scheme}}
     cases = {f"{place}.kind": (Case({f"scheme.{payload}_codec": {"kind": "float16"}}, moves, given),)}
     for kind, values in CODEC_SETTINGS.items():
         if payload != "adapter" and family(Codec)[kind].needs_reference:
             continue
         part, moved_by = family(Codec)[kind], moves
+        if part.turns_factors and scheme == "asynchronous":
+            continue
         table = {**given["scheme"], f"{payload}_codec": {"kind": kind}}
         if part.turns_factors:
             table, moved_by = table | {"aggregator": {"kind": "product_svd"}}, moves | {"distribute"}
@@ -336,8 +341,13 @@ REFUSED = {
     for kind, values in CODEC_SETTINGS.items()
     for name in values
     if family(Codec)[kind].needs_reference
+} | {
+    f"scheme.asynchronous.adapter_codec.{kind}.{name}"
+    for kind, values in CODEC_SETTINGS.items()
+    for name in values
+    if family(Codec)[kind].turns_factors
 }
-"""Codecs that stand nowhere but with adapters."""
+"""Codecs that stand nowhere but with adapters, and those that a merge number by number cannot take."""
 
 FROM_THE_HUB = {
     *("model.base.hub.name", "model.base.hub.revision"),
