@@ -44,6 +44,20 @@ class Span:
     flop: float
     energy_j: float
     work: str
+    task: str = ""
+    delivered: bool = True
+    resent_bits: float = 0.0
+    participants: tuple[str, ...] = ()
+
+    @property
+    def sender(self) -> str:
+        """Who acted; how many clients, where several sent at once."""
+        return self.actor or f"{len(self.participants)} clients"
+
+    @property
+    def receiver(self) -> str:
+        """Who received; how many clients, where several did; nobody of what is computed."""
+        return self.peer or (f"{len(self.participants)} clients" if self.participants else "")
 
     @property
     def waited_ns(self) -> int:
@@ -95,10 +109,11 @@ class TransferExplanation:
     is_counted
         Whether the link takes time; if not there is no stretch.
     stretches
-        One for as long as grant and air stayed the same.
+        One for as long as grant and air stayed the same; none of a transfer with several
+        senders or receivers, whose rate is no sum over one client's subchannels.
     expected_end_ns
-        When the bits have drained at these rates, ns: the end of the span, if
-        record and air agree.
+        When the bits, those sent again too, have drained at these rates, ns: the end of
+        the span, if record and air agree.
     """
 
     span: Span
@@ -148,14 +163,14 @@ def explain(record: Record, span: int) -> Explanation:
 
 def _span(table: object, number: int) -> Span:
     (values,) = table.slice(number, 1).to_pylist()  # type: ignore[attr-defined]
-    return Span(**{**values, "parents": tuple(values["parents"])})
+    return Span(**{**values, **{name: tuple(values[name]) for name in ("parents", "participants")}})
 
 
 def _transfer(
     record: Record, scenario: Scenario, span: Span, parents: tuple[Span, ...]
 ) -> TransferExplanation:
     server = "main" if MAIN_SERVER in (span.actor, span.peer) else "federated"
-    is_uplink = span.actor.startswith("client-")
+    is_uplink = not span.actor or span.actor.startswith("client-")
     link = f"{server}_{'uplink' if is_uplink else 'downlink'}"
     client = (span.actor if is_uplink else span.peer).removeprefix("client-")
     ends = span.asked_ns, span.end_ns
@@ -167,11 +182,13 @@ def _transfer(
     settings = met[0][1].radio.link(link)
     if isinstance(settings, DownlinkSettings) and not settings.counted:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
+    if span.participants:
+        return TransferExplanation(span, parents, link, True, (), span.end_ns)
     airs = [(from_ns, Cell.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
     in_force = _in_force(record, link, int(client), span, airs)
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
-    left: Fraction | int = int(span.bits)
+    left: Fraction | int = int(span.bits + span.resent_bits)
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, cell, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):

@@ -61,12 +61,23 @@ class Moment:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; ``measured`` are means over this round, of what was measured in it."""
+    """How far a run is when a round has ended.
+
+    Attributes
+    ----------
+    round
+        Which round; 0 is the evaluation before training.
+    measured
+        Means of what was measured since another round ended.
+    num_ended
+        How many rounds are over.
+    """
 
     round: int
     simulated_ns: int
     num_spans: int
     measured: dict[str, float]
+    num_ended: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,13 +250,18 @@ class World:
         """Return the snapshot an allocator sees."""
         return self.decisions.state(self.clock.now, round_)
 
+    def begin_round(self, round_: int, taking_part: Iterable[int] | None = None) -> None:
+        """Record that a round begins, with these clients; all without it. Rounds may overlap."""
+        chosen = range(self.num_clients) if taking_part is None else taking_part
+        self.log.rounds.begin(self.clock.now, round_, [self.client_names[client] for client in chosen])
+
     def start_round(
         self,
         round_: int,
         energies: Sequence[Floats] | None = None,
         taking_part: Sequence[int] | None = None,
     ) -> None:
-        """Ask the allocator again where it is to be asked at the beginning of a round.
+        """Begin a round of a scheme whose rounds follow one another; the allocator is asked if it is due.
 
         Parameters
         ----------
@@ -257,6 +273,7 @@ class World:
         taking_part
             Clients of this round, ascending; all without it.
         """
+        self.begin_round(round_, taking_part)
         absent = set(range(self.num_clients)).difference(
             range(self.num_clients) if taking_part is None else taking_part
         )
@@ -469,12 +486,18 @@ class World:
         self.log.metrics.add(self.clock.now, moment.round, moment.local_step, MAIN_SERVER, name, value)
 
     def end_round(self, round_: int) -> None:
-        """Compute what the round learned, and let go of how it came to be."""
+        """Compute what was learned until the round ended, and let go of how it came to be.
+
+        Round 0, the evaluation before training, takes no time and is recorded nowhere.
+        """
         self.ask(())
+        if round_:
+            self.log.rounds.end(self.clock.now, round_)
         measured = {name: fmean(several) for name, several in self._of_round.items()}
         self._of_round.clear()
-        self._round = round_ + 1
-        self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured))
+        self._round = max(self._round, round_ + 1)
+        num_ended = self.log.rounds.num_ended
+        self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured, num_ended))
 
     def save_adapter(self, folder: Path) -> None:
         """Write the final adapter in PEFT's own format; nothing where nothing was computed."""
