@@ -13,7 +13,7 @@ from cosim.run import run
 from cosim.scenario.load import change, load, to_toml
 
 FADING = {"kind": "rayleigh_block", "coherence_time_s": 0.002}
-TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet")
+TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet")
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 
 

@@ -1,7 +1,7 @@
 """Any metric."""
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cosim.study.measures import Better, Measure
 
@@ -20,7 +20,8 @@ LEARNED = frozenset(
 class Metric(Measure):
     """The last value of a metric; where several were taken in one round and local step, their mean.
 
-    The last round is the one in which it was taken the latest, of several the largest.
+    The last round is the one in which it was taken the latest, of several the largest; in no
+    round at all, those of one instant are together.
 
     Not a number where the run has no such metric: not every allocator foresees a delay.
 
@@ -50,7 +51,12 @@ class Metric(Measure):
         rows = [row for row in metrics.to_pylist() if row["name"] == self.metric]
         if not rows:
             return float("nan")
-        moment = itemgetter("task", "round", "local_step")
-        last = moment(max(rows, key=itemgetter("time_ns", "round", "local_step")))
-        values = [row["value"] for row in rows if moment(row) == last]
+        last = _moment(max(rows, key=itemgetter("time_ns", "round", "local_step")))
+        values = [row["value"] for row in rows if _moment(row) == last]
         return fsum(values) / len(values)
+
+
+def _moment(row: dict[str, Any]) -> tuple[str, int, int, int]:
+    """Return what values of one moment share: the task, and round and step, or else the instant."""
+    instant = 0 if row["round"] else row["time_ns"]
+    return row["task"], row["round"], row["local_step"], instant
