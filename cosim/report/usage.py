@@ -176,14 +176,16 @@ def _used_ns(spans: Spans, holdings: Holdings) -> Ints:
     """Return for how long whoever held a subchannel sent on its link meanwhile, shape (num_holdings,)."""
     used_ns = np.zeros(len(holdings), dtype=np.int64)
     number = {name: index for index, name in enumerate(spans.actors)}
+    of_clients, whose = spans.of_clients
     for index, link in enumerate(holdings.links):
         if link not in spans.links:
             continue
-        sent = np.flatnonzero(spans.link == spans.links.index(link))
+        on_link = spans.link[of_clients] == spans.links.index(link)
+        sent, sender = of_clients[on_link], whose[on_link]
         held = np.flatnonzero(holdings.link == index)
         for client in np.unique(holdings.client[held]).tolist():
             rows = held[holdings.client[held] == client]
-            sending = sent[spans.client[sent] == number.get(f"client-{client}", -2)]
+            sending = sent[sender == number.get(f"client-{client}", -2)]
             windows = holdings.start_ns[rows], holdings.end_ns[rows]
             used_ns[rows] = shared_ns(spans.start_ns[sending], spans.end_ns[sending], *windows)
     return used_ns

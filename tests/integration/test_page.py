@@ -309,7 +309,7 @@ def test_markup_in_a_name_stays_text(browser, tiny_scenario, tmp_path):
 
 def test_a_failed_run_and_an_empty_one_are_shown_and_marked(browser, tiny_scenario, tmp_path):
     folder = run(tiny_scenario(), tmp_path / "run", timing_only=True)
-    resumed = RunFolder.reopen(Record.open(folder))
+    resumed = RunFolder.reopen(Record.open(folder), {})
     resumed.finish(Log(), "failed", reason="the cable was pulled")
     path = tmp_path / "failed.html"
     write_page(Record.open(folder), path)

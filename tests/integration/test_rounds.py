@@ -15,18 +15,22 @@ from cosim.record.log import Log
 from cosim.report.attribution import attribute
 from cosim.report.comparison import compare
 from cosim.report.gantt import chart
+from cosim.report.holdings import Holdings
 from cosim.report.page.content import run_content
+from cosim.report.rates import rates
 from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import summarise
-from cosim.report.usage import actor_use
+from cosim.report.usage import actor_use, subchannel_use
 from cosim.run import run
+from cosim.scenario.load import to_toml
 from cosim.study.measures import losses
 from cosim.study.measures.bits import Bits
 from cosim.study.measures.energy_j import EnergyJ
 from cosim.study.measures.metric import Metric
 from cosim.study.measures.time_to_loss import TimeToLoss
 from cosim.study.measures.total_s import TotalS
+from cosim.study.play import own_version
 from tests.made_runs import CLIENTS, LAST_ROUND, MS, write_run
 
 MADE = ("overlapping", "no rounds", "two tasks", "going on")
@@ -149,6 +153,10 @@ def test_what_several_clients_send_at_once_is_in_the_lane_of_each_and_counted_on
     spans = Spans.of(record)
     assert spans.links == ("federated_downlink", "federated_uplink")
     assert [one.air_ns for one in actor_use(spans, 52 * MS)[:3]] == [19 * MS, 23.5 * MS, 28 * MS]
+    held = Holdings.of(record, 52 * MS)
+    used = {one.subchannel: one.used_ns for one in subchannel_use(spans, held, 52 * MS)}
+    assert used == {0: 18 * MS, 1: 22.5 * MS, 2: 27 * MS}
+    assert len(rates(spans, held).spans) == 9
     summary = summarise(record)
     assert [one.num_spans for one in summary.phases if one.kind == "transfer"] == [9, 1, 1]
     assert sum(summary.energy_j.values()) == pytest.approx(2.9)
@@ -285,3 +293,19 @@ def test_a_folder_of_the_format_before_names_the_version_that_reads_it(versions,
             f"is a run folder of format 2, this version of cosim reads {FORMAT}; open it with {named}" in err
         )
         assert f"or play it again: cosim run {record.path / 'scenario.toml'} --out ANOTHER" in err
+
+
+def test_a_study_whose_runs_are_of_the_format_before_is_not_gone_on_with(tiny_scenario, tmp_path, capsys):
+    (tmp_path / "tiny.toml").write_text(to_toml(tiny_scenario()))
+    study = 'base = "tiny.toml"\nname = "old"\ntiming_only = true\nmeasures = ["total_s"]\n'
+    (tmp_path / "study.toml").write_text(study)
+    out = tmp_path / "out"
+    out.mkdir()
+    before = {"kind": "study", "format": 1, "status": "complete", "name": "old"}
+    versions = {"versions": {"cosim": own_version()}}
+    (out / "manifest.json").write_bytes(sealed({**before, **versions, "files": {}}))
+    assert answer(["study", str(tmp_path / "study.toml"), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        f"{out}: its runs are of format 2, and this version of cosim makes and reads {FORMAT};"
+    )
