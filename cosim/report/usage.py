@@ -73,7 +73,7 @@ class SubchannelUse:
 
 @dataclass(frozen=True)
 class EnergyShare:
-    """What one actor spent on one phase, J; what several clients send at once stands with the server."""
+    """What one actor spent on one phase, J; what several clients send at once is under the server's name."""
 
     actor: str
     phase: str

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosim.cli import answer
+from cosim.cli import answer, progress
 from cosim.errors import RecordError
 from cosim.record.digests import sealed
 from cosim.record.folder import FORMAT, Record, RunFolder
@@ -31,6 +31,7 @@ from cosim.study.measures.metric import Metric
 from cosim.study.measures.time_to_loss import TimeToLoss
 from cosim.study.measures.total_s import TotalS
 from cosim.study.play import own_version
+from cosim.world import Progress
 from tests.made_runs import CLIENTS, LAST_ROUND, MS, write_run
 
 MADE = ("overlapping", "no rounds", "two tasks", "going on")
@@ -221,6 +222,32 @@ def test_rounds_are_read_as_they_were_written(intervals, tmp_path_factory):
     )
     counted = [sum(start <= at < end for _, start, end in told) for at in range(100)]
     assert found.most_at_once == max([*counted, min(len(intervals), 1)])
+
+
+def test_latencies_of_rounds_that_overlap_are_not_shown_against_a_limit_and_a_line_says_so(tmp_path):
+    for name, second_ns, is_shown in (("apart", 10, True), ("overlapping", 9, False)):
+        log = Log()
+        for round_, from_ns in ((1, 0), (2, second_ns)):
+            log.metrics.add(from_ns, round_, 0, "main-server", "latency_limit_s", 1e-8)
+            log.metrics.add(from_ns, round_, 0, "client-0", "keep_ratio", 0.5)
+            log.metrics.add(from_ns, round_, 0, "main-server", "predicted_round_s", 2e-8)
+            sent = ("transfer", "adapter_upload", "client-0", "federated-server", round_, 0)
+            log.spans.add((), *sent, from_ns, from_ns, from_ns + 10, 10, 0, 0.0, "")
+        log.rounds.begin(0, 1, ["client-0"])
+        log.rounds.begin(second_ns, 2, ["client-0"])
+        log.rounds.end(second_ns + 10, 2)
+        log.rounds.end(10, 1)
+        RunFolder.create(tmp_path / name, "", {}).finish(log, "complete", simulated_s=2e-8)
+        summary = summarise(Record.open(tmp_path / name))
+        assert (summary.limited is not None) == is_shown
+        assert any("rounds overlap" in line for line in summary.notes) == (not is_shown)
+        assert summary.prediction.measured_s.tolist() == [1e-8, 1e-8]
+
+
+@pytest.mark.parametrize("words", [progress._words, progress._few_words])
+def test_progress_counts_rounds_that_end_out_of_their_order(words):
+    assert "7, 3/12 over:" in words(Progress(7, 0, 1, {}, num_ended=3), 12)
+    assert "3/12:" in words(Progress(3, 0, 1, {}, num_ended=3), 12)
 
 
 def test_a_round_is_begun_once_and_ended_once():
