@@ -250,10 +250,12 @@ class World:
         """Return the snapshot an allocator sees."""
         return self.decisions.state(self.clock.now, round_)
 
-    def begin_round(self, round_: int, taking_part: Iterable[int] | None = None) -> None:
+    def begin_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
         """Record that a round begins, with these clients; all without it. Rounds may overlap."""
-        chosen = range(self.num_clients) if taking_part is None else taking_part
-        self.log.rounds.begin(self.clock.now, round_, [self.client_names[client] for client in chosen])
+        names = self.client_names  # one tuple for all rounds of everybody
+        if taking_part is not None and len(taking_part) < len(names):
+            names = tuple(names[client] for client in taking_part)
+        self.log.rounds.begin(self.clock.now, round_, names)
 
     def start_round(
         self,

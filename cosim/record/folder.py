@@ -30,7 +30,7 @@ from cosim.record.digests import (
 from cosim.record.log import Log
 from cosim.record.manifest import Manifest, RunFields, read_manifest
 from cosim.record.notebook import as_html
-from cosim.record.tables import grants_table, metrics_table, refuse_other_columns, rounds_table, spans_table
+from cosim.record.tables import refuse_other_columns, tables_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -185,12 +185,7 @@ class RunFolder:
 
     def _write(self, log: Log, *, durable: bool) -> "dict[str, pyarrow.Table]":
         """Write the tables, each whole or not at all; the manifest always fits what is there."""
-        tables = {
-            "spans": spans_table(log.spans),
-            "metrics": metrics_table(log.metrics),
-            "grants": grants_table(log.grants),
-            "rounds": rounds_table(log.rounds),
-        }
+        tables = tables_of(log)
         contents = {_file_of(name): table_bytes(table) for name, table in tables.items()}
         with replacing_files(self.path, contents, self._manifest, durable=durable):
             self.mark("running")

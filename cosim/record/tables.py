@@ -9,10 +9,20 @@ import numpy as np
 
 from cosim.errors import RecordError
 from cosim.record.digests import read_schema
-from cosim.record.log import GrantLog, MetricLog, RoundLog, SpanLog
+from cosim.record.log import GrantLog, Log, MetricLog, RoundLog, SpanLog
 
 if TYPE_CHECKING:
     import pyarrow
+
+
+def tables_of(log: Log) -> "dict[str, pyarrow.Table]":
+    """Return the tables of a run by their names."""
+    return {
+        "spans": spans_table(log.spans),
+        "metrics": metrics_table(log.metrics),
+        "grants": grants_table(log.grants),
+        "rounds": rounds_table(log.rounds),
+    }
 
 
 def spans_table(spans: SpanLog) -> "pyarrow.Table":
@@ -128,13 +138,7 @@ def refuse_other_columns(folder: Path, name: str) -> None:
 
 @cache
 def _schema(name: str) -> Any:
-    made = {
-        "spans": lambda: spans_table(SpanLog()),
-        "metrics": lambda: metrics_table(MetricLog()),
-        "grants": lambda: grants_table(GrantLog()),
-        "rounds": lambda: rounds_table(RoundLog()),
-    }
-    return made[name]().schema
+    return tables_of(Log())[name].schema
 
 
 def _numbers(column: Any) -> Any:

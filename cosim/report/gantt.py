@@ -1,6 +1,6 @@
 """The timeline as a picture: a lane per actor, and the loss over simulated time beneath it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +14,7 @@ from cosim.record.folder import Record
 from cosim.report.lettering import lettered
 from cosim.report.limited import Limited, limited
 from cosim.report.looks import look
-from cosim.report.rounds import RoundKey, Rounds, span_keys
+from cosim.report.rounds import RoundKey, Rounds, range_label, span_keys
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
 from cosim.units import Floats, Ints
 
@@ -112,15 +112,15 @@ def chart(record: Record, first_round: int | None = None, last_round: int | None
         window_ns = rounds.window_ns(rows)
         shown = _shown(spans, {rounds.keys[row] for row in rows.tolist()}, window_ns)
         numbers = rounds.number[rows]
-        what = _numbered(int(numbers.min()), int(numbers.max())) + f" of {rounds.number.max()}"
+        what = range_label(int(numbers.min()), int(numbers.max())) + f" of {rounds.number.max()}"
     return Chart(
         title=f"{record.manifest.get('name', record.path.name)}, {what}",
         from_ns=window_ns[0],
-        to_ns=window_ns[1],
+        to_ns=max(window_ns[1], window_ns[0] + 1),
         length_ns=total_ns,
         names=tuple(name for index, name in enumerate(spans.names) if (spans.name[shown] == index).any()),
         lanes=tuple(_lane(spans, actor, shown) for actor in range(len(spans.actors))),
-        rounds=tuple(_begins(rounds, rows)),
+        rounds=tuple(rounds.begins(rows)),
         losses=_losses(record),
         limited=limited(record, spans),
     )
@@ -134,19 +134,6 @@ def _shown(spans: Spans, chosen: set[RoundKey], window_ns: tuple[int, int]) -> C
     rows = np.flatnonzero(within & ~lasts)
     lasts[rows] = [key in chosen for key in span_keys(spans, rows)]
     return lasts
-
-
-def _begins(rounds: Rounds, rows: Ints) -> Iterator[tuple[str, int]]:
-    """Yield which rounds begin when, those that begin at one instant together."""
-    labels = rounds.labels
-    instants, firsts, counts = np.unique(rounds.start_ns[rows], return_index=True, return_counts=True)
-    for from_ns, first, count in zip(instants.tolist(), firsts.tolist(), counts.tolist(), strict=True):
-        numbers = rounds.number[rows[first : first + count]].tolist()
-        yield (labels[rows[first]] if count == 1 else _numbered(min(numbers), max(numbers))), from_ns
-
-
-def _numbered(first: int, last: int) -> str:
-    return f"round {first}" if first == last else f"rounds {first} to {last}"
 
 
 def draw(shown: Chart, path: Path, *, force: bool = False) -> None:

@@ -1,6 +1,7 @@
 """The rounds of a record, as its scheme played them: one after the other, side by side, or none at all."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -108,9 +109,37 @@ class Rounds:
             raise RecordError(f"{record.path}: has no rounds {from_} to {to}; {has}.")
         return rows
 
+    def begins(self, rows: Ints) -> Iterator[tuple[str, int]]:
+        """Yield which of some rounds begin when, ns; those that begin at one instant together."""
+        labels = self.labels
+        instants, firsts, counts = np.unique(self.start_ns[rows], return_index=True, return_counts=True)
+        for from_ns, first, count in zip(instants.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+            label, numbers = labels[rows[first]], np.sort(self.number[rows[first : first + count]])
+            if count > 1 and not self.has_tasks and (np.diff(numbers) == 1).all():
+                label = range_label(int(numbers[0]), int(numbers[-1]))
+            elif count > 1:
+                label = f"{label} and {count - 1} more"
+            yield label, from_ns
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether numbers alone do not tell rounds apart."""
+        return any(task for task, _ in self.keys)
+
     def window_ns(self, rows: Ints) -> tuple[int, int]:
         """Return from when to when some rounds go on, ns."""
         return int(self.start_ns[rows].min()), int(self.end_ns[rows].max())
+
+
+def range_label(first: int, last: int) -> str:
+    """Return what the rounds from one number to another are called.
+
+    Examples
+    --------
+    >>> range_label(2, 2), range_label(2, 5)
+    ('round 2', 'rounds 2 to 5')
+    """
+    return f"round {first}" if first == last else f"rounds {first} to {last}"
 
 
 def round_label(task: str, number: int) -> str:

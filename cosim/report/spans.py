@@ -25,7 +25,7 @@ class Spans:
         Names in the order in which they first begin; everybody who acts or is
         sent something: clients by number, then the servers.
     name, actor, peer
-        Indices into them; ``peer`` is -1 for whoever computes. Where several clients send or
+        Indices into them; ``peer`` is -1 of a computation. Where several clients send or
         receive at once ``actor`` is the server and ``peer`` -1.
     is_transfer
         Which spans were on the air.

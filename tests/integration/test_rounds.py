@@ -14,8 +14,9 @@ from cosim.record.folder import FORMAT, Record, RunFolder
 from cosim.record.log import Log
 from cosim.report.attribution import attribute
 from cosim.report.comparison import compare
-from cosim.report.gantt import chart
+from cosim.report.gantt import chart, draw
 from cosim.report.holdings import Holdings
+from cosim.report.page import write_page
 from cosim.report.page.content import run_content
 from cosim.report.rates import rates
 from cosim.report.rounds import Rounds
@@ -58,7 +59,8 @@ def rounds_of(record):
 @pytest.mark.parametrize("what", MADE)
 def test_every_view_of_a_run_is_made_whatever_its_rounds(what, made, tmp_path, capsys):
     record = made(what)
-    views = {kind: tmp_path / f"run.{kind}" for kind in ("html", "png", "pdf", "perfetto")}
+    pictures = ("png", "pdf") if what in ("overlapping", "no rounds") else ()
+    views = {kind: tmp_path / f"run.{kind}" for kind in ("html", "perfetto", *pictures)}
     asked = [one for kind, path in views.items() for one in (f"--{kind}", str(path))]
     assert answer(["timeline", str(record.path), *asked]) == 0
     out = capsys.readouterr().out
@@ -242,6 +244,22 @@ def test_latencies_of_rounds_that_overlap_are_not_shown_against_a_limit_and_a_li
         assert (summary.limited is not None) == is_shown
         assert any("rounds overlap" in line for line in summary.notes) == (not is_shown)
         assert summary.prediction.measured_s.tolist() == [1e-8, 1e-8]
+
+
+def test_a_round_without_spans_and_of_no_length_can_be_drawn(tmp_path):
+    log = Log()
+    log.spans.add((), "compute", "forward", "client-0", "", 1, 1, 0, 0, 10, 0, 7, 0.0, "")
+    for round_, times in ((1, (0, 10)), (2, (30, 30)), (3, (30, 40))):
+        log.rounds.begin(times[0], round_, [])
+        log.rounds.end(times[1], round_)
+    record_folder = RunFolder.create(tmp_path / "run", "", {})
+    record_folder.finish(log, "complete", simulated_s=40e-9)
+    record = Record.open(tmp_path / "run")
+    for first, last in ((2, 2), (1, 3), (None, None)):
+        draw(chart(record, first, last), tmp_path / "run.png", force=True)
+    pairs = compare(record, record).rounds
+    assert [pair.length_ns[0] for pair in pairs] == [10, 0, 10]
+    write_page(record, tmp_path / "run.html")
 
 
 @pytest.mark.parametrize("words", [progress._words, progress._few_words])

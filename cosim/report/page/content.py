@@ -63,7 +63,7 @@ def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
         "names": names_content(spans.names, on_air),
         "actors": list(spans.actors),
         "numClients": len(spans.clients),
-        "roundLabels": rounds.labels if any(task for task, _ in rounds.keys) else None,
+        "roundLabels": rounds.labels if rounds.has_tasks else None,
         "tasks": list(spans.tasks),
         "owners": OWNER_COLOURS,
         "rows": [{"actor": actor, "number": number} for actor, number in rows.whose],
