@@ -45,6 +45,20 @@ class Span:
     flop: float
     energy_j: float
     work: str
+    task: str = ""
+    delivered: bool = True
+    resent_bits: float = 0.0
+    participants: tuple[str, ...] = ()
+
+    @property
+    def sender(self) -> str:
+        """Who acted; how many clients, where several sent at once."""
+        return self.actor or f"{len(self.participants)} clients"
+
+    @property
+    def receiver(self) -> str:
+        """Who received; how many clients, where several did; nobody of what is computed."""
+        return self.peer or (f"{len(self.participants)} clients" if self.participants else "")
 
     @property
     def waited_ns(self) -> int:
@@ -97,10 +111,11 @@ class TransferExplanation:
     is_counted
         Whether the link takes time; if not there is no stretch.
     stretches
-        One for as long as grant and air stayed the same.
+        One for as long as grant and air stayed the same; none of a transfer with several
+        senders or receivers, whose rate is no sum over one client's subchannels.
     expected_end_ns
-        When the bits have drained at these rates, ns: the end of the span, if
-        record and air agree.
+        When the bits, those sent again too, have drained at these rates, ns: the end of
+        the span, if record and air agree.
     is_summed
         Whether it was summed with others in the air: there is no rate then, and no stretch.
     """
@@ -153,13 +168,13 @@ def explain(record: Record, span: int) -> Explanation:
 
 def _span(table: object, number: int) -> Span:
     (values,) = table.slice(number, 1).to_pylist()  # type: ignore[attr-defined]
-    return Span(**{**values, "parents": tuple(values["parents"])})
+    return Span(**{**values, **{name: tuple(values[name]) for name in ("parents", "participants")}})
 
 
 def _transfer(
     record: Record, scenario: Scenario, span: Span, parents: tuple[Span, ...]
 ) -> TransferExplanation:
-    is_uplink = span.actor.startswith("client-")
+    is_uplink = not span.actor or span.actor.startswith("client-")
     server, medium = span.peer if is_uplink else span.actor, scenario.radio.medium
     declared = next(
         one for one in scenario.scheme.links if one.is_uplink == is_uplink and one.server == server
@@ -177,12 +192,14 @@ def _transfer(
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
     if medium.sums(declared):
         return _summed(scenario, met[0][1], span, parents, declared)
+    if span.participants:
+        return TransferExplanation(span, parents, link, True, (), span.end_ns)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
     together = range(scenario.num_clients) if scenario.scheme.multicasts(link) else (int(client),)
     in_force = _in_force(record, link, together, span, airs)
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
-    left: Fraction | int = int(span.bits)
+    left: Fraction | int = int(span.bits + span.resent_bits)
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):

@@ -75,12 +75,23 @@ class Sent(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; ``measured`` are means over this round, of what was measured in it."""
+    """How far a run is when a round has ended.
+
+    Attributes
+    ----------
+    round
+        Which round; 0 is the evaluation before training.
+    measured
+        Means of what was measured since another round ended.
+    num_ended
+        How many rounds are over.
+    """
 
     round: int
     simulated_ns: int
     num_spans: int
     measured: dict[str, float]
+    num_ended: int = 0
 
 
 @dataclass(frozen=True)
@@ -237,8 +248,15 @@ class World:
         """Return the snapshot an allocator sees."""
         return self.decisions.state(self.clock.now, round_)
 
+    def begin_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
+        """Record that a round begins, with these clients; all without it. Rounds may overlap."""
+        names = self.client_names  # one tuple for all rounds of everybody
+        if taking_part is not None and len(taking_part) < len(names):
+            names = tuple(names[client] for client in taking_part)
+        self.log.rounds.begin(self.clock.now, round_, names)
+
     def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
-        """Ask the allocator again where it is to be asked at the beginning of a round.
+        """Begin a round of a scheme whose rounds follow one another; the allocator is asked if it is due.
 
         Parameters
         ----------
@@ -247,6 +265,11 @@ class World:
         taking_part
             Clients of this round, ascending; all without it.
         """
+        self.begin_round(round_, taking_part)
+        self.consult(round_, taking_part)
+
+    def consult(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
+        """Ask the allocator again where it is to be asked now that a round, of these clients, begins."""
         everybody = range(self.num_clients)
         absent = set(everybody).difference(everybody if taking_part is None else taking_part)
         self.decisions.start_round(self.clock.now, round_, absent)
@@ -505,6 +528,8 @@ class World:
             0,
             delivery.energy_j[client],
             node.key,
+            delivered=delivery.delivered[client],
+            resent_bits=delivery.resent_bits,
         )
 
     def together(self, processes: Sequence[Steps], name: str) -> Steps:
@@ -523,12 +548,26 @@ class World:
         self.log.metrics.add(self.clock.now, moment.round, moment.local_step, MAIN_SERVER, name, value)
 
     def end_round(self, round_: int) -> None:
-        """Compute what the round learned, and let go of how it came to be."""
+        """Record that a round ends, and compute what was learned until then.
+
+        Round 0, the evaluation before training, takes no time and is recorded nowhere.
+        """
+        if round_:
+            self.close_round(round_)
+        self.report(round_)
+
+    def close_round(self, round_: int) -> None:
+        """Record that a round ends."""
+        self.log.rounds.end(self.clock.now, round_)
+
+    def report(self, round_: int) -> None:
+        """Compute what was learned so far, let go of how it came to be, and say how far the run is."""
         self.ask(())
         measured = {name: fmean(several) for name, several in self._of_round.items()}
         self._of_round.clear()
-        self._round = round_ + 1
-        self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured))
+        self._round = max(self._round, round_ + 1)
+        num_ended = self.log.rounds.num_ended
+        self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured, num_ended))
 
     def save_adapter(self, folder: Path) -> None:
         """Write the final adapter in PEFT's own format; nothing where nothing was computed."""

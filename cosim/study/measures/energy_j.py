@@ -15,7 +15,8 @@ class EnergyJ(Measure):
     ----------
     actor
         ``client`` for all clients together, or one actor such as ``client-0``
-        or ``main-server``; everybody without it.
+        or ``main-server``; everybody without it. What several clients send at once counts
+        for all of them together, and for none of them alone.
     """
 
     kind: Literal["energy_j"] = "energy_j"
@@ -34,7 +35,9 @@ class EnergyJ(Measure):
 
         spans = record.columns("spans", ("actor", "energy_j"))
         if self.actor is not None:
+            by_clients = compute.or_(
+                compute.starts_with(spans["actor"], "client-"), compute.equal(spans["actor"], "")
+            )
             is_one = compute.equal(spans["actor"], self.actor)
-            of_all = compute.starts_with(spans["actor"], "client-") if self.actor == "client" else is_one
-            spans = spans.filter(of_all)
+            spans = spans.filter(by_clients if self.actor == "client" else is_one)
         return fsum(spans["energy_j"].to_numpy())
