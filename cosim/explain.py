@@ -53,12 +53,12 @@ class Span:
     @property
     def sender(self) -> str:
         """Who acted; how many clients, where several sent at once."""
-        return self.actor or f"{len(self.participants)} clients"
+        return self.actor or _together(self.participants)
 
     @property
     def receiver(self) -> str:
         """Who received; how many clients, where several did; nobody of what is computed."""
-        return self.peer or (f"{len(self.participants)} clients" if self.participants else "")
+        return self.peer or (_together(self.participants) if self.participants else "")
 
     @property
     def waited_ns(self) -> int:
@@ -69,6 +69,10 @@ class Span:
     def duration_ns(self) -> int:
         """From start to end, ns."""
         return self.end_ns - self.start_ns
+
+
+def _together(clients: tuple[str, ...]) -> str:
+    return clients[0] if len(clients) == 1 else f"{len(clients)} clients"
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,9 +90,16 @@ class SpanLog:
 
         Where several clients sent at once ``actor`` is empty, where several received
         ``peer`` is; ``participants`` are these clients.
+
+        Raises
+        ------
+        ValueError
+            If there are participants, and not just one of ``actor`` and ``peer``.
         """
         rows = self._rows
         if participants or resent_bits or not delivered:
+            if participants and bool(actor) == bool(peer):
+                raise ValueError(f"{name}: several clients are at one end, so actor or peer must be empty")
             self.extras[len(self)] = Extra(delivered, resent_bits, tuple(participants))
         times = asked_ns, start_ns, end_ns
         rows.append(

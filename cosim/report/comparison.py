@@ -168,7 +168,8 @@ def _told(spans: Spans, row: int | None) -> str:
     to = f" to {spans.actors[spans.peer[row]]}" if spans.peer[row] >= 0 else ""
     if spans.is_joint[row]:
         way = "from" if spans.is_superposed[row] else "to"
-        to = f" {way} {count(len(spans.participants_of(row)))} clients"
+        clients = spans.participants_of(row)
+        to = f" {way} {clients[0] if len(clients) == 1 else f'{count(len(clients))} clients'}"
     return f"{name} of {actor}{to} from {spans.start_ns[row] / NS_PER_S:.9g} s to {end_ns / NS_PER_S:.9g} s"
 
 

@@ -93,8 +93,7 @@ class Spans:
         tasks, task = _words(table["task"])
         actor, peer = (_indices(*words[name], actors) for name in ("actor", "peer"))
         is_joint = np.diff(participants_end, prepend=0) > 0
-        num_clients = sum(map(is_client, actors))
-        is_superposed = is_joint & (actor < num_clients)  # nobody alone, or the first of several
+        is_superposed = is_joint & (actor < 0)
         actor = np.where(is_superposed, peer, actor)
         _refuse_without_actor(record, actor < 0)
         return cls(

@@ -278,6 +278,13 @@ def test_a_round_is_begun_once_and_ended_once():
     rounds.begin(1, 1, [], task="other")
 
 
+@pytest.mark.parametrize("ends", [("client-0", "main-server"), ("", "")])
+def test_a_transmission_of_several_clients_has_one_end_that_is_one(ends):
+    times_and_amounts = (1, 0, 0, 0, 1, 8, 0, 0.0, "")
+    with pytest.raises(ValueError, match="upload: several clients are at one end"):
+        Log().spans.add((), "transfer", "upload", *ends, *times_and_amounts, participants=CLIENTS)
+
+
 def test_rounds_of_a_damaged_record_are_refused_in_a_line(tmp_path):
     for name, times in (("backwards", [(9, 3)]), ("twice", [(0, 3), (3, 5)])):
         log = Log()

@@ -161,7 +161,8 @@ class Run {
     const { actor, peer } = this.spans;
     const rare = this.rareOf.get(span);
     if (rare?.participants.length) {
-      const ends = [`${count(rare.participants.length)} clients`, this.actors[actor[span]]];
+      const { length } = rare.participants;
+      const ends = [length > 1 ? `${count(length)} clients` : this.actors[rare.participants[0]], this.actors[actor[span]]];
       return (rare.superposed ? ends : ends.reverse()).join(" → ");
     }
     const to = peer[span] >= 0 ? ` → ${this.actors[peer[span]]}` : "";
