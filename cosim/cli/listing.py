@@ -20,7 +20,7 @@ def listing(name: str | None = None) -> list[str]:
     ScenarioError
         If no family has that name.
     """
-    every = (*families(), *inner_families(), Family("study.measures", Measure))
+    every = every_family()
     chosen = [one for one in every if name is None or name in _names(one.places)]
     if not chosen:
         known = [place for one in every for place in one.places]
@@ -34,6 +34,11 @@ def listing(name: str | None = None) -> list[str]:
             for setting in settings(part):
                 lines += _setting(setting)
     return lines[1:]
+
+
+def every_family() -> tuple[Family, ...]:
+    """Return the families of scenarios and of studies."""
+    return (*families(), *inner_families(), Family("study.measures", Measure))
 
 
 def _names(places: Iterable[str]) -> list[str]:

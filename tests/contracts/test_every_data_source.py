@@ -1,5 +1,4 @@
 import gzip
-import importlib.util
 import os
 import subprocess
 import sys
@@ -7,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cosim.errors import ScenarioError
 from cosim.learning.data import Corpus, DataSource, Example
 from cosim.parts import family, make
 
@@ -35,9 +35,14 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source_of(settings: dict[str, object]) -> DataSource:
-    if settings["kind"] == "hub" and importlib.util.find_spec("datasets") is None:
-        pytest.skip("datasets is not installed")
-    return make(DataSource, settings)
+    source = make(DataSource, settings)
+    try:
+        source.load()
+    except ScenarioError as fault:
+        if "needs the package" not in str(fault):
+            raise
+        pytest.skip(str(fault))
+    return source
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

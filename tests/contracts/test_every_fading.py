@@ -41,7 +41,7 @@ def test_the_same_stream_gives_the_same_gains(example):
 def test_other_streams_give_other_gains_unless_nothing_fades(example):
     fading = make(Fading, example)
     here, there = (fading.gains(stream(1, "link", n), 0, 4, 3) for n in range(2))
-    assert (example["kind"] == "none") == np.array_equal(here, there)
+    assert fading.fades != np.array_equal(here, there)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -78,9 +78,9 @@ def test_a_gain_without_blocks_holds_for_ever_and_one_with_blocks_changes(exampl
 def test_flat_fading_gives_every_subchannel_one_gain_and_selective_fading_its_own(example):
     flat = make(Fading, example | {"selectivity": "flat"}).gains(stream(5, "link"), 0, 6, 4)
     assert (flat == flat[:, :1]).all()
-    if example["kind"] != "none":
-        own = make(Fading, example | {"selectivity": "subchannel"}).gains(stream(5, "link"), 0, 6, 4)
-        assert all(len(set(row)) == 4 for row in own.tolist())
+    selective = make(Fading, example | {"selectivity": "subchannel"})
+    own = selective.gains(stream(5, "link"), 0, 6, 4)
+    assert selective.fades != (own == own[:, :1]).all()
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

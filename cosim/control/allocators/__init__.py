@@ -44,6 +44,9 @@ class Allocator(Part):
     sets_knobs: ClassVar[frozenset[str]] = frozenset()
     """Knobs its decisions set; what is learned depends on those of the value plane."""
 
+    is_for_one_cell: ClassVar[bool] = False
+    """Whether its settings name clients and subchannels, and so fit the cell they were written for alone."""
+
     reallocate: Literal["once", "every_round"] | GainChange = "once"
 
     @property

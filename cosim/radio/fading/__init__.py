@@ -1,7 +1,7 @@
 """Fast fading: how the gain of a link moves around its mean, block by block."""
 
 from abc import abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,9 @@ class Fading(Part):
     ``selectivity``: ``subchannel`` lets every subchannel fade by itself,
     ``flat`` gives all of them one gain.
     """
+
+    fades: ClassVar[bool] = True
+    """Whether gains differ at all from one link, subchannel or block to another."""
 
     selectivity: Literal["flat", "subchannel"] = "subchannel"
 

@@ -1,6 +1,6 @@
 """No fading."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ class NoFading(Fading):
     """A gain of one on every subchannel for the whole run."""
 
     kind: Literal["none"] = "none"
+    fades: ClassVar[bool] = False
 
     @property
     def block_ns(self) -> int | None:

@@ -16,6 +16,11 @@ class Placement(Part):
     Client ``i`` stands where it stands however many clients there are.
     """
 
+    @property
+    def num_places(self) -> int | None:
+        """How many clients there must be; None where any number can be placed."""
+        return None
+
     @abstractmethod
     def place(self, stream: Stream, num_clients: int) -> Floats:
         """Return the clients' positions, m, shape (num_clients, 2)."""

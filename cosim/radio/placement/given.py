@@ -29,6 +29,11 @@ class Given(Placement):
                 )
         return self
 
+    @property
+    def num_places(self) -> int:
+        """As many as positions."""
+        return len(self.positions_m)
+
     def place(self, stream: Stream, num_clients: int) -> Floats:
         """Return the listed positions, m, shape (num_clients, 2).
 
