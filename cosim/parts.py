@@ -28,6 +28,9 @@ GROUP = "cosim.parts"
 Decibels = Annotated[float, Field(ge=-400.0, le=400.0)]
 """A setting in dB, dBm or dBm/Hz, within what floats hold once it is linear."""
 
+Plane = Literal["time", "value"]
+"""What a setting decides: ``value``, what is computed; ``time``, when it happens or what it is called."""
+
 LONGEST_S = 1e9
 """Longest time a setting may have, s: thirty years, well within the clock's integers."""
 
@@ -45,6 +48,13 @@ def _make_exact(schema: Any) -> None:
             _make_exact(inner)
 
 
+@dataclass(frozen=True)
+class OfPlane:
+    """Marks a field that is not of the plane of its table, as in ``Annotated[int, OfPlane("time")]``."""
+
+    plane: Plane
+
+
 class Table(BaseModel):
     """Settings of one table of a scenario file: frozen, and a key it does not know is a fault.
 
@@ -52,6 +62,15 @@ class Table(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    plane: ClassVar[Plane] = "value"
+    """Of its settings, but for those that are marked with :class:`OfPlane`."""
+
+    @classmethod
+    def plane_of(cls, name: str) -> Plane:
+        """Return the plane of a setting."""
+        marks = (mark.plane for mark in cls.model_fields[name].metadata if isinstance(mark, OfPlane))
+        return next(marks, cls.plane)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

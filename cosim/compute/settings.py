@@ -1,11 +1,11 @@
 """The hardware of a device, as a scenario gives it."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from cosim.distributions import Value, constant
-from cosim.parts import Table
+from cosim.parts import Plane, Table
 
 
 class Hardware(Table):
@@ -28,6 +28,7 @@ class Hardware(Table):
         ``energy_coefficient * clock_hz**2`` joules.
     """
 
+    plane: ClassVar[Plane] = "time"
     clock_hz: Value = constant(1.3e9)
     flop_per_cycle: Value = constant(512.0)
     queue_capacity: Annotated[int, Field(gt=0)] = 1

@@ -14,7 +14,7 @@ from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.partition import Partition
 from cosim.learning.partition.iid import Iid
 from cosim.learning.shape import Task
-from cosim.parts import OneOf, Table
+from cosim.parts import OfPlane, OneOf, Table
 
 _BITS = {"float32": 32, "float64": 64, "bfloat16": 16}
 
@@ -117,4 +117,4 @@ class TrainingSettings(Table):
     evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
-    on_divergence: Literal["stop", "continue"] = "stop"
+    on_divergence: Annotated[Literal["stop", "continue"], OfPlane("time")] = "stop"

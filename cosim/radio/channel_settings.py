@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from cosim.parts import Decibels, OneOf, Table
+from cosim.parts import Decibels, OneOf, Plane, Table
 from cosim.radio.base_stations import BaseStations
 from cosim.radio.base_stations.single import Single
 from cosim.radio.fading import Fading
@@ -34,6 +34,7 @@ class LinkSettings(Table):
     limits the power summed over all clients; left out, there is no such limit.
     """
 
+    plane: ClassVar[Plane] = "time"
     num_subchannels: int = Field(default=20, gt=0)
     bandwidth_hz: float | None = Field(default=10e6, gt=0.0)
     subchannel_bandwidths_hz: tuple[Annotated[float, Field(gt=0.0)], ...] | None = Field(
@@ -131,6 +132,7 @@ class ChannelSettings(Table):
     bound by its uploads.
     """
 
+    plane: ClassVar[Plane] = "time"
     base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single()
     placement: Annotated[Placement, OneOf(Placement)] = Annulus(
         inner_m=50.0, outer_m=300.0, uniform_in="distance"

@@ -10,7 +10,7 @@ from cosim.control.allocators.equal import Equal
 from cosim.distributions import Uniform, Value, constant
 from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
-from cosim.parts import Decibels, OneOf, Table
+from cosim.parts import Decibels, OfPlane, OneOf, Table
 from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
 from cosim.scenario.limits import FolderName
@@ -33,10 +33,10 @@ class ClientGroup(Hardware):
         alike, or as an allocator with ``cut_per_client`` chooses.
     """
 
-    count: int = Field(default=5, gt=0)
+    count: Annotated[int, OfPlane("value")] = Field(default=5, gt=0)
     max_tx_power_dbm: Decibels = 23.0
     clock_hz: Value = Uniform(low=1.0e9, high=1.6e9)
-    cut_layer: int | None = Field(default=None, ge=1)
+    cut_layer: Annotated[int | None, OfPlane("value")] = Field(default=None, ge=1)
 
 
 class Server(Hardware):
@@ -83,8 +83,8 @@ class Scenario(Table):
         What changes during the run.
     """
 
-    name: FolderName
-    description: str = ""
+    name: Annotated[FolderName, OfPlane("time")]
+    description: Annotated[str, OfPlane("time")] = ""
     seed: int = Field(default=0, ge=0)
     scheme: Annotated[Scheme, OneOf(Scheme)] = SplitFederated()
     model: Model = Model()

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
-from cosim.parts import Part
+from cosim.parts import OfPlane, Part
 from cosim.radio.link import Link
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
 
@@ -51,7 +51,7 @@ class Scheme(Part):
 
     num_rounds: int = Field(default=10, gt=0)
     local_steps: int = Field(default=10, gt=0)
-    evaluate_every: int = Field(default=1, gt=0)
+    evaluate_every: Annotated[int, OfPlane("time")] = Field(default=1, gt=0)
 
     def num_client_steps(self, num_clients: int) -> int:
         """Return the local steps of a client in the whole run, for the schedule of the learning rate."""

@@ -32,7 +32,7 @@ from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
-from cosim.parts import OneOf
+from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
 from cosim.radio.medium import Payload
 from cosim.rng import stream
@@ -106,7 +106,7 @@ class Federated(Scheme):
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
-    downlink: Literal["unicast", "multicast"] = "unicast"
+    downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},

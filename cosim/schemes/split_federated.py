@@ -23,7 +23,7 @@ from cosim.learning.lesson import Lesson
 from cosim.learning.payload import bits_are_known
 from cosim.learning.sides import Exchange
 from cosim.learning.training import Training
-from cosim.parts import OneOf, Part, family
+from cosim.parts import OfPlane, OneOf, Part, family
 from cosim.radio.link import Link
 from cosim.schemes import (
     FEDERATED_DOWNLINK,
@@ -97,7 +97,7 @@ class SplitFederated(Scheme):
 
     kind: Literal["split_federated"] = "split_federated"
     links: ClassVar[tuple[Link, ...]] = (MAIN_UPLINK, FEDERATED_UPLINK, MAIN_DOWNLINK, FEDERATED_DOWNLINK)
-    server_batch: Literal["joint", "per_client"] = "joint"
+    server_batch: Annotated[Literal["joint", "per_client"], OfPlane("time")] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     activation_codec: Annotated[Codec, OneOf(Codec)] = Plain()

@@ -173,6 +173,11 @@ class TestEveryAggregator:
         is_same = furthest(left, right) < 1e-12 and (not residuals[0] or furthest(*residuals) < 1e-12)
         assert is_same == (aggregator.needs == "linear")
 
+    def test_one_that_calls_itself_plain_is_the_mean(self, aggregator, round_):
+        if aggregator.is_plain:
+            one = Round(aggregator, round_=round_)
+            assert furthest(one.average().adapter, mean(one.uploads, one.weights)) < 1e-12
+
     def test_what_is_frozen_stays(self, aggregator, round_):
         one = Round(aggregator, round_=round_)
         average = one.average()

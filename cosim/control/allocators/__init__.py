@@ -8,7 +8,7 @@ from pydantic import Field
 from cosim.control.decision import Allocation
 from cosim.control.reports import Report
 from cosim.control.state import CellState
-from cosim.parts import Part, Table
+from cosim.parts import Part, Plane, Table
 
 
 class GainChange(Table):
@@ -35,6 +35,7 @@ class Allocator(Part):
         changed by more than that. Cut layer and rank stay what they were first.
     """
 
+    plane: ClassVar[Plane] = "time"
     shares_in_time: ClassVar[bool] = False
     """Whether clients may be granted the same subchannel and take turns on it."""
 

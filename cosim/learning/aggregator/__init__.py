@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from cosim.errors import ScenarioError
 from cosim.learning.shape import BOTH_FACTORS, Factor, Linear
-from cosim.parts import Part, family
+from cosim.parts import Part, Plane, family
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,6 +148,11 @@ class Aggregator(Part):
     def is_steady(self) -> bool:
         """Whether all clients compute and send the same in every round."""
         return self.period == 1 and len(set(self.client_ranks or ())) <= 1
+
+    @classmethod
+    def plane_of(cls, name: str) -> Plane:
+        """Return the plane of a setting; where all must have the model's rank, ranks decide nothing."""
+        return "time" if name == "client_ranks" and not cls.takes_ranks else super().plane_of(name)
 
     def trained(self, round_: int) -> frozenset[Factor]:
         """Return the factors clients train in a round."""

@@ -6,7 +6,7 @@ client. No row is in two shares; some partitions leave rows out.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
@@ -14,7 +14,7 @@ from pydantic import Field
 from cosim.errors import ScenarioError
 from cosim.learning.data import Example
 from cosim.learning.data.names import unknown
-from cosim.parts import Part
+from cosim.parts import OfPlane, Part
 from cosim.rng import Stream
 from cosim.units import Ints
 
@@ -26,7 +26,9 @@ class Partition(Part):
 
     if TYPE_CHECKING:
         kind: str
-    min_examples: int = Field(1, ge=1, description="Fewest examples a client may be left with.")
+    min_examples: Annotated[int, OfPlane("time")] = Field(
+        1, ge=1, description="Fewest examples a client may be left with."
+    )
 
     def split(
         self, examples: Sequence[Example], num_clients: int, stream: Stream

@@ -31,6 +31,7 @@ class Dirichlet(Partition):
 
     kind: Literal["dirichlet"] = "dirichlet"
     alpha: float = Field(0.5, gt=0.0, le=1e6, description="Concentration; smaller is more skewed.")
+    min_examples: int = Field(1, ge=1, description="Fewest examples a client may have; else another draw.")
     by: str = Field("label", description="What is skewed: 'label', or a field of the examples.")
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"alpha": 5.0, "by": "speaker", "min_examples": 2})
 

@@ -4,13 +4,14 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.radio.grant import Grant
 
 
 class Access(Part):
     """Turns what was granted into what is used, given who sends right now."""
 
+    plane: ClassVar[Plane] = "time"
     changes_in_flight: ClassVar[bool] = False
     """Whether one transfer's beginning or end changes the grants of others."""
 

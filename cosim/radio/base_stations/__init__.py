@@ -1,10 +1,11 @@
 """Where the base stations are, and which of them serves a client."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.units import Floats, Ints
 
 
@@ -15,6 +16,8 @@ class BaseStations(Part):
     a link is the same at all of them, and a subchannel has one sender at a time
     wherever that sender is served.
     """
+
+    plane: ClassVar[Plane] = "time"
 
     @abstractmethod
     def positions_m(self) -> Floats:

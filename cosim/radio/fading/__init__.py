@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cosim.parts import LONGEST_S, Part
+from cosim.parts import LONGEST_S, Part, Plane
 from cosim.rng import Stream
 from cosim.units import Floats, seconds_to_ns
 
@@ -21,6 +21,7 @@ class Fading(Part):
     ``flat`` gives all of them one gain.
     """
 
+    plane: ClassVar[Plane] = "time"
     fades: ClassVar[bool] = True
     """Whether gains differ at all from one link, subchannel or block to another."""
 

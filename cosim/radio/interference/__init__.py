@@ -1,8 +1,9 @@
 """What else arrives at a receiver: power of others on the same subchannels."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.radio.path import Path
 from cosim.units import Floats
 
@@ -12,6 +13,8 @@ class Interference(Part):
 
     It is added to the noise. Allocators see gains that are scaled down by it.
     """
+
+    plane: ClassVar[Plane] = "time"
 
     @property
     def block_ns(self) -> int | None:

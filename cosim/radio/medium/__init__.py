@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from cosim.kernel.clock import Clock, Steps
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
@@ -138,6 +138,7 @@ class Network(ABC):
 class Medium(Part):
     """What the air does with transmissions."""
 
+    plane: ClassVar[Plane] = "time"
     sums_any: ClassVar[bool] = False
     """Whether there are links on which what clients send at once arrives as a sum."""
 

@@ -1,12 +1,13 @@
 """A fluid medium: bits drain at a rate that follows grants and channel at every instant."""
 
 from collections.abc import Collection
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from cosim.kernel.clock import Clock
+from cosim.parts import OfPlane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
@@ -33,8 +34,10 @@ class Fluid(Medium):
     """
 
     kind: Literal["fluid"] = "fluid"
-    rate: Literal["adapted", "fixed"] = "adapted"
-    fixed_spectral_efficiency_bit_per_s_per_hz: float | None = Field(default=None, gt=0.0)
+    rate: Annotated[Literal["adapted", "fixed"], OfPlane("value")] = "adapted"
+    fixed_spectral_efficiency_bit_per_s_per_hz: Annotated[float | None, OfPlane("value")] = Field(
+        default=None, gt=0.0
+    )
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 2.0},

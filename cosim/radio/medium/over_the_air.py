@@ -3,14 +3,14 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
-from cosim.parts import LONGEST_S
+from cosim.parts import LONGEST_S, OfPlane, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
@@ -80,8 +80,9 @@ class OverTheAir(Medium):
     """
 
     kind: Literal["over_the_air"] = "over_the_air"
+    plane: ClassVar[Plane] = "value"
     subcarrier_spacing_hz: float = Field(default=15e3, gt=0.0)
-    cyclic_prefix_s: float = Field(default=4.6875e-6, ge=0.0, le=LONGEST_S)
+    cyclic_prefix_s: Annotated[float, OfPlane("time")] = Field(default=4.6875e-6, ge=0.0, le=LONGEST_S)
     max_rms: float = Field(default=0.01, gt=0.0)
     truncation_db: float = Field(default=-10.0, ge=-400.0, le=0.0)
     sums_any: ClassVar[bool] = True

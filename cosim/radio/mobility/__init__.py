@@ -1,8 +1,9 @@
 """Where clients are over time, from where they begin."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.rng import Stream
 from cosim.units import Floats, Ints
 
@@ -13,6 +14,8 @@ class Mobility(Part):
     A place holds for a block: the first from 0 to ``block_ns``, and so on. Path
     loss follows the place; shadowing stays with the client.
     """
+
+    plane: ClassVar[Plane] = "time"
 
     @property
     def block_ns(self) -> int | None:

@@ -1,11 +1,12 @@
 """How much of the power is lost on the way, from distance alone."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.units import Floats
 
 
@@ -17,6 +18,7 @@ class PathLoss(Part):
     antenna; standards cut them off in the same way.
     """
 
+    plane: ClassVar[Plane] = "time"
     min_distance_m: float = Field(default=1.0, gt=0.0)
 
     @abstractmethod

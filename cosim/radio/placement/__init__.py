@@ -1,10 +1,11 @@
 """Where the clients stand, in metres around the base station."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.rng import Stream
 from cosim.units import Floats
 
@@ -15,6 +16,8 @@ class Placement(Part):
     The main server and the federated server both sit at the base station.
     Client ``i`` stands where it stands however many clients there are.
     """
+
+    plane: ClassVar[Plane] = "time"
 
     @property
     def num_places(self) -> int | None:

@@ -1,13 +1,16 @@
 """What rate a signal quality allows."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.units import Floats
 
 
 class RateModel(Part):
     """The rate from the SNR and width of the subchannels a client owns, never decreasing in the SNR."""
+
+    plane: ClassVar[Plane] = "time"
 
     @abstractmethod
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:

@@ -1,8 +1,9 @@
 """Loss behind buildings and hills: one draw for each client, kept for the whole run."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.rng import Stream
 from cosim.units import Floats
 
@@ -13,6 +14,8 @@ class Shadowing(Part):
     Both servers stand at one site, so a client has one draw, shared by all its
     links; client ``i`` gets the same one however many clients there are.
     """
+
+    plane: ClassVar[Plane] = "time"
 
     @abstractmethod
     def draw_db(self, stream: Stream, num_clients: int) -> Floats:

@@ -1,8 +1,9 @@
 """Surfaces that reflect: a second way from sender to receiver."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
-from cosim.parts import Part
+from cosim.parts import Part, Plane
 from cosim.radio.path import Path
 from cosim.units import Floats
 
@@ -13,6 +14,8 @@ class Surface(Part):
     Settings that change during a run come into force at an instant (``[[events]]``),
     and transfers in flight go on at the rate they then have.
     """
+
+    plane: ClassVar[Plane] = "time"
 
     @property
     def block_ns(self) -> int | None:

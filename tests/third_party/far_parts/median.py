@@ -21,11 +21,6 @@ class Median(Aggregator):
         """Each upload; a sum has no median."""
         return "individual"
 
-    @property
-    def is_plain(self) -> bool:
-        """All start from the median."""
-        return True
-
     def aggregate(self, uploads: Sequence[Tensors], weights: Sequence[float], server: Server) -> Average:
         """Return the median, of an even number of uploads the lower one."""
         import torch

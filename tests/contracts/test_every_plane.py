@@ -1,0 +1,358 @@
+"""The plane that every setting says it is of, those of installed parts too.
+
+A setting of the time plane moves no key of what is computed; one of the value plane moves at
+least one. Other values are guessed from the type, and taken from the examples of the part.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pytest
+from played_keys import as_decided, moved, play
+from pydantic import ValidationError
+
+from cosim.control.allocators import Allocator
+from cosim.distributions import Constant, Uniform
+from cosim.errors import CosimError
+from cosim.learning.codec import Codec
+from cosim.parts import OneOf, Table, family
+from cosim.scenario.settings import ClientGroup, Scenario
+from cosim.schemes import Scheme
+
+SVD = {"aggregator": {"kind": "product_svd"}}
+"""Beside a codec after which factors do not go with those of another sender."""
+
+GIVEN: dict[str, list[dict[str, Any]]] = {
+    "data.source.file": [
+        {"train_path": "train.csv", "test_path": "test.csv"},
+        {"train_path": "train.csv", "test_fraction": 0.25},
+        {"train_path": "lines.txt", "test_fraction": 0.2},
+        {"train_path": "semicolon.csv", "test_path": "semicolon.csv", "target_column": "text"},
+    ],
+    "model.base.folder": [{"path": "model"}],
+    "model.base.random": [],  # it is the tiny scenario's
+    "data.partition.group": [{"by": "name"}],
+    "allocator.given": [
+        {
+            "links": {
+                "main_uplink": {"subchannels": [[0, 2], [1], [3]]},
+                "federated_uplink": {"subchannels": [[0], [1], [2]]},
+            }
+        }
+    ],
+}
+"""Settings of parts whose examples fit another scenario than the tiny one."""
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
+    "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
+    "training.max_group": {"training.executor": "batched"},
+}
+"""What must be so for a setting to matter."""
+
+OTHERS: dict[str, list[Any]] = {
+    "adamw.betas": [[0.8, 0.999]],
+    "aggregator.*.client_ranks": [[2, 4], [4]],
+    "cut_layers": [[1]],
+    "data.prompt_end": [" = "],
+    "deadline_s": [1e3, 1e-9],
+    "description": ["another one"],
+    "dirichlet.min_examples": [10],
+    "file.delimiter": [";"],
+    "file.group_column": ["topic"],
+    "file.label_column": ["topic"],
+    "file.prompt_column": ["speaker"],
+    "file.separator": [" is "],
+    "file.slots_column": ["slots"],
+    "file.target_column": ["speaker"],
+    "file.test_path": ["train.csv"],
+    "file.train_path": ["test.csv"],
+    "folder.path": ["other model"],
+    "given.positions_m": [[[10.0, 0.0], [20.0, 0.0], [30.0, 40.0]]],
+    "lora_ranks": [[2]],
+    "name": ["other"],
+    "lora.blocks": [[1, 2]],
+    "lora.target_modules": [["c_attn", "c_fc"]],
+    "partition.*.by": ["name", "label"],
+    "random.config": [lambda config: config | {"n_embd": 32}],
+    "random.config_path": ["config.json"],
+    "random.tokenizer_path": ["tokenizer.json"],
+    "size.fractions": [[0.4, 0.3, 0.2]],
+    "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
+}
+"""Other values of texts, lists and paths, by the end of the setting's name."""
+
+ALONG: dict[str, dict[str, Any]] = {
+    "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
+    "random.config_path": {"config": None},
+    "subchannel_bandwidths_hz": {"num_subchannels": None, "bandwidth_hz": None},
+}
+"""What changes with a setting, by the end of the setting's name."""
+
+ABSENT = {"_hz": 1e6, "_dbm": 60.0, "_s": 0.01, "_bytes": 1e9}
+"""Values of settings that are left out, by their unit."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting: its table, where in a file it is, and what puts its table in force; None is a kind."""
+
+    label: str
+    table: type[Table]
+    path: str
+    name: str | None
+    given: tuple[dict[str, Any], ...]
+
+
+def settings_of(table: type[Table], label: str = "", path: str = "", given=({},)) -> Iterator[Setting]:
+    """Return all settings in a table and in the parts it may hold."""
+    for name, info in table.model_fields.items():
+        here, mark = f"{path}{name}", next((one for one in info.metadata if isinstance(one, OneOf)), None)
+        inner = ClientGroup if name == "clients" else info.annotation
+        if name == "kind" or here == "events":
+            continue
+        if mark is not None:
+            for kind, part in family(mark.base).items():
+                if not getattr(part, "is_fetched", False):  # what that names is not here
+                    below = f"{label}{name}.{kind}"
+                    found = tries(below, kind, part)
+                    within = tuple(put(one, here, tried, part) for one in given for tried in found) or given
+                    yield Setting(f"{below} itself", part, here, None, within)
+                    yield from settings_of(part, f"{below}.", f"{here}.", within)
+        elif isinstance(inner, type) and issubclass(inner, Table):
+            yield from settings_of(inner, f"{label}{name}.", f"{here}.", given)
+        else:
+            yield Setting(f"{label}{name}", table, here, name, given)
+
+
+def tries(label: str, kind: str, part: type[Table]) -> list[dict[str, Any]]:
+    """Return settings of a part to try; a scheme's are few rounds, where uploads meet later ones."""
+    given: dict[str, Any] = {"kind": kind}
+    if issubclass(part, Scheme):
+        given |= {"num_rounds": 2 if part.is_synchronous else 7, "local_steps": 2}
+    if "tokenizer_path" in part.model_fields:
+        given["tokenizer_path"] = "first tokenizer.json"
+    found = [given | example for example in GIVEN.get(label, part.examples)]
+    return [given, *found] if issubclass(part, Scheme) else found
+
+
+def put(given: dict[str, Any], path: str, table: dict[str, Any], part: type[Table]) -> dict[str, Any]:
+    """Return what is given with a part at a place."""
+    if not path.startswith("scheme."):
+        return {**given, path: table}
+    turns = issubclass(part, Codec) and part.turns_factors
+    return {"scheme": {**given["scheme"], **(SVD if turns else {}), path.partition(".")[2]: table}}
+
+
+def without(given: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return what is given but for the part at a place."""
+    if not path.startswith("scheme."):
+        return {name: value for name, value in given.items() if name != path}
+    inner = path.partition(".")[2]
+    return {"scheme": {name: value for name, value in given["scheme"].items() if name != inner}}
+
+
+SETTINGS = list(settings_of(Scenario))
+TIMED = [one for one in SETTINGS if not issubclass(one.table, Allocator)]
+DECIDING = [
+    one for one in SETTINGS if issubclass(one.table, Allocator) and not getattr(one.table, "sets_knobs", ())
+]
+
+
+@pytest.fixture(scope="module")
+def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
+    """Return a folder with the texts and models that are named above."""
+    folder = tmp_path_factory.mktemp("files")
+    names = ("text", "topic", "speaker", "slots")
+    rows = [
+        (f"line {n} is {'long' if n % 3 else 'short'}", "ab"[n % 2], f"speaker {n % 5}", f"place[{n % 4}]")
+        for n in range(40)
+    ]
+    for name, some in (("train", rows[:30]), ("test", rows[30:])):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([names, *some])
+    (folder / "semicolon.csv").write_text("\n".join(["text", *(row[0] for row in rows)]))
+    (folder / "lines.txt").write_text("\n".join(row[0] for row in rows))
+    base = tiny_scenario().model.base
+    (folder / "config.json").write_text(json.dumps(base.config | {"n_embd": 32}))
+    other = json.loads(tokenizer_path.read_text())
+    other["added_tokens"][1]["lstrip"] = True
+    shutil.copy(tokenizer_path, folder / "first tokenizer.json")
+    (folder / "tokenizer.json").write_text(json.dumps(other))
+    for name, seed in (("model", 0), ("other model", 1)):
+        model = base.model_copy(update={"seed": seed}).load("causal_lm", 0, "float32")
+        model.save_pretrained(folder / name)
+        shutil.copy(tokenizer_path, folder / name / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def played(tiny_scenario, files):
+    """Return scenario, world and keys of some changes, each played once; None where they are refused."""
+    known: dict[str, Any] = {}
+    there = {path.name for path in files.iterdir()}
+
+    def placed(value):
+        if isinstance(value, dict):
+            return {name: placed(inner) for name, inner in value.items()}
+        return str(files / value) if isinstance(value, str) and value in there else value
+
+    def played(changes):
+        name = repr(changes)
+        if name not in known:
+            try:
+                scenario = tiny_scenario(placed(changes))
+                known[name] = (scenario, *play(scenario))
+            except (CosimError, ValidationError):
+                known[name] = None
+        return known[name]
+
+    return played
+
+
+def pairs(setting: Setting, played) -> Iterator[tuple[Any, Any]]:
+    """Return what was played before and after changes of a setting that are not refused."""
+    beside = {**_of_place(BESIDE, setting)}
+    for given in setting.given:
+        base = {**beside, **given}
+        if setting.name is None:
+            before, after = played(without(base, setting.path)), played(base)
+            if before and after and before[0] != after[0]:
+                yield before, after
+            continue
+        before = played(base)
+        if before is None:
+            continue
+        for value in other_values(setting, value_at(before[0], setting.path)):
+            along = next((ALONG[end] for end in ALONG if setting.label.endswith(end)), {})
+            siblings = {f"{setting.path.rpartition('.')[0]}.{one}": along[one] for one in along}
+            after = played({**base, setting.path: value, **siblings})
+            if after and before[0] != after[0]:
+                yield before, after
+
+
+def _of_place(known: dict[str, dict[str, Any]], setting: Setting) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for place, changes in known.items():
+        if setting.label.startswith(place):
+            found |= changes
+    return found
+
+
+def plane(setting: Setting, before: Any) -> str:
+    """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
+    if setting.name is not None:
+        return setting.table.plane_of(setting.name)
+    planes = {setting.table.plane, type(value_at(before[0], setting.path)).plane}
+    return "time" if planes == {"time"} else "value"
+
+
+@pytest.mark.parametrize("setting", TIMED, ids=lambda setting: setting.label)
+def test_a_setting_moves_keys_if_it_is_of_the_value_plane_and_none_else(setting, played):
+    tried = 0
+    for before, after in pairs(setting, played):
+        tried += 1
+        moves = moved(before[2], after[2])
+        if plane(setting, before) == "time":
+            assert not moves, f"{setting.label} says it is of the time plane"
+            if not issubclass(setting.table, Scheme):  # whose settings may say how often, too
+                assert before[2] == after[2]
+            if tried == 2:
+                return
+        elif moves:
+            assert "start" not in moves or not setting.path.startswith("data."), (
+                "texts decide no first adapter"
+            )
+            return
+    if not tried:
+        assert is_refused(setting, played), f"say in OTHERS what else {setting.label} can be"
+        pytest.skip("nothing else can be there")
+    assert plane(setting, before) == "time", (
+        f"{setting.label} says it is of the value plane, and moves no key"
+    )
+
+
+def test_every_part_can_be_somewhere(played):
+    """So that nothing is skipped above because what the part is tried with is refused everywhere."""
+    every = [*TIMED, *DECIDING]
+    for table in {one.table for one in every}:
+        tried = [(one, given) for one in every if one.table is table for given in one.given]
+        assert any(played({**_of_place(BESIDE, one), **given}) for one, given in tried), table
+
+
+def is_refused(setting: Setting, played) -> bool:
+    """Whether the part of a setting cannot be where it is, or is there already."""
+    beside = _of_place(BESIDE, setting)
+    found = [played({**beside, **given}) for given in setting.given]
+    return not any(found) or setting.name is None
+
+
+@pytest.mark.parametrize("setting", DECIDING, ids=lambda setting: setting.label)
+def test_a_setting_of_an_allocator_moves_keys_by_cut_layer_and_rank_alone(setting, played):
+    beside = _of_place(BESIDE, setting)
+    found = [played({**beside, **given}) for given in setting.given]
+    found += [after for _, after in islice(pairs(setting, played), 1)]
+    assert any(found)
+    for _, world, keys in filter(None, found):
+        assert keys == played(as_decided(world))[2]
+
+
+def value_at(scenario: Scenario, path: str) -> Any:
+    """Return the value of a setting."""
+    here: Any = scenario
+    for step in path.split("."):
+        here = getattr(here[0] if isinstance(here, tuple) else here, step)
+    return here
+
+
+def other_values(setting: Setting, value: Any) -> list[Any]:
+    """Return other values than this one, those the part's examples have included."""
+    assert setting.name is not None
+    known = next((OTHERS[end] for end in OTHERS if _ends(setting.label, end)), None)
+    if known is not None:
+        return [one(value) if callable(one) else one for one in known]
+    examples = [one[setting.name] for one in getattr(setting.table, "examples", ()) if setting.name in one]
+    return [*_guessed(setting, value), *(one for one in examples if one != value)]
+
+
+def _ends(label: str, end: str) -> bool:
+    before, _, name = end.partition(".*")
+    return label.endswith(end) or (bool(name) and f"{before}." in label and label.endswith(name))
+
+
+def _guessed(setting: Setting, value: Any) -> list[Any]:
+    assert setting.name is not None
+    annotation = setting.table.model_fields[setting.name].annotation
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1, 2 * value, 1]
+    if isinstance(value, float):
+        return [1.25 * value + (value == 0.0), 0.5 * value + 0.1 * (value == 0.0), 10.0 * value, -value]
+    if isinstance(value, Constant | Uniform):
+        return [0.9 * value.value if isinstance(value, Constant) else value.high]
+    literals = [one for inner in _inner(annotation) for one in _literals(inner) if one != value]
+    unit = next((unit for unit in ABSENT if setting.name.endswith(unit)), None)
+    if value is not None:
+        return literals
+    if unit is not None:
+        return [*literals, ABSENT[unit]]
+    kinds = _inner(annotation)
+    return [*literals, *((1, 2, 20) if int in kinds else ()), *((0.5, 1.0) if float in kinds else ())]
+
+
+def _inner(annotation: Any) -> list[Any]:
+    if get_origin(annotation) in (Union, UnionType):
+        return [deeper for one in get_args(annotation) for deeper in _inner(one) if one is not NoneType]
+    return [annotation]
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
