@@ -122,12 +122,13 @@ def found(tmp_path_factory, tokenizer_path):
         "answer": str(folder / "answer.json"),
     }
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input=json.dumps(asked),
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**environment, "PYTHONPATH": path},
         cwd=HERE.parent.parent,
         check=False,
     )
