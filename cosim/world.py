@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
+from math import fsum
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -69,8 +71,16 @@ class Sent(NamedTuple):
 
     @property
     def is_delivered(self) -> bool:
-        """Whether it arrived."""
+        """Whether it arrived, of all who sent it or were sent it."""
         return all(self.delivery.delivered.values())
+
+
+def _key_of(nodes: Sequence[Node]) -> str:
+    """Return the key of values that travel as one: of the only one, else a hash of all keys in order."""
+    keys = [node.key for node in nodes]
+    if len(set(keys)) == 1:
+        return keys[0]
+    return blake2b("".join(keys).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -350,10 +360,10 @@ class World:
         """Return when in the training, and by whom, each node was measured or took its time, by its key."""
         spans = self.log.spans
         spans.settle()
-        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, strict=True)
+        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, spans.peer, strict=True)
         places: dict[str, tuple[Moment, str]] = {}
-        for key, round_, local_step, actor in rows:
-            places.setdefault(key, (Moment(round_, local_step), actor))
+        for key, round_, local_step, actor, peer in rows:
+            places.setdefault(key, (Moment(round_, local_step), actor or peer))
         return places | {ref.node.key: (moment, actor) for _, moment, actor, _, ref in self._measured}
 
     def _place_of_step(self, node: Node) -> tuple[Moment, str] | None:
@@ -450,7 +460,12 @@ class World:
             delivery: Delivery = yield from self._network.send(link, {client: Payload(bits)})
         else:
             delivery = Delivery.at_once(now_ns, [client])
-        span = self._add_transfer(link, client, name, moment, bits, node, after, now_ns, delivery)
+        self._take_in(link, client, bits, delivery)
+        span = self._add_transfer(
+            *(link, self.client_names[client], name, moment, bits, node.key, after, now_ns, delivery),
+            delivery.energy_j[client],
+            is_delivered=delivery.delivered[client],
+        )
         if is_counted:
             self._network.leave(link, [client], span)
         return Sent(span, delivery)
@@ -459,60 +474,89 @@ class World:
         for client in clients if self._links[link].is_uplink else ():
             self.decisions.sends(client)
 
-    def send_at_once(self, link: str, name: str, moment: Moment, outgoing: Mapping[int, Outgoing]) -> Steps:
+    def _take_in(self, link: str, client: int, bits: int, delivery: Delivery) -> None:
+        """Let the allocator know what came of what a client sent."""
+        if self._links[link].is_uplink:
+            energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
+            airtime_ns = delivery.end_ns - delivery.start_ns
+            self.decisions.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
+
+    def send_at_once(
+        self,
+        link: str,
+        name: str,
+        moment: Moment,
+        outgoing: Mapping[int, Outgoing],
+        arriving: Callable[[Delivery], Node | None] = lambda _: None,
+    ) -> Steps:
         """Send from several clients, or to several, in one transmission, now that the last of them is ready.
 
-        Returns what was :class:`Sent` of each, in their order; they have one delivery
-        in common. Each has a span, whose causes are its own and those of the last one.
+        Returns what was :class:`Sent`. It is one span, of which these clients are the
+        participants; its causes are those of all of them, each once and in their order.
+        What each sender radiated is recorded as ``tx_energy_j``.
+
+        Parameters
+        ----------
+        outgoing
+            By client what it sends, or is sent: as many bits for each.
+        arriving
+            Returns the node of what arrived, None where it is no single value.
+
+        Raises
+        ------
+        ValueError
+            If payloads are not equally large.
         """
-        is_counted = self.is_counted(link)
+        sizes = {one.payload.bits for one in outgoing.values()}
+        if len(sizes) != 1:
+            raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
+        (bits,), is_counted = sizes, self.is_counted(link)
         self._begin_sending(link, outgoing)
         if is_counted:
             payloads = {client: one.payload for client, one in outgoing.items()}
             delivery: Delivery = yield from self._network.send(link, payloads)
         else:
             delivery = Delivery.at_once(self.clock.now, outgoing)
-        end_of = self.log.spans.end_of
-        last = max(
-            (one.after for one in outgoing.values()), key=lambda after: max(map(end_of, after), default=0)
-        )
-        sent = [
-            Sent(
-                self._add_transfer(
-                    *(link, client, name, moment, one.payload.bits, one.node),
-                    tuple(dict.fromkeys((*one.after, *last))),
-                    delivery.asked_ns,
-                    delivery,
-                ),
-                delivery,
+        is_uplink, names = self._links[link].is_uplink, [self.client_names[client] for client in outgoing]
+        for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
+            self._take_in(link, client, bits, delivery)
+            radiated_j = delivery.energy_j[client]
+            self.log.metrics.add(
+                delivery.end_ns, moment.round, moment.local_step, sender, "tx_energy_j", radiated_j
             )
-            for client, one in outgoing.items()
-        ]
+        arrived, fates = arriving(delivery), delivery.delivered.values()
+        span = self._add_transfer(
+            *(link, "", name, moment, bits),
+            _key_of([one.node for one in outgoing.values()] if arrived is None else [arrived]),
+            tuple(dict.fromkeys(cause for one in outgoing.values() for cause in one.after)),
+            *(delivery.asked_ns, delivery, fsum(delivery.energy_j.values())),
+            # of a sum any part of it, what is sent to several to all of them
+            is_delivered=any(fates) if is_uplink else all(fates),
+            participants=names,
+        )
         if is_counted:
-            self._network.leave(link, list(outgoing), sent[-1].span)
-        return sent
+            self._network.leave(link, list(outgoing), span)
+        return Sent(span, delivery)
 
     def _add_transfer(
         self,
         link: str,
-        client: int,
+        client: str,
         name: str,
         moment: Moment,
         bits: int,
-        node: Node,
+        work: str,
         after: Sequence[int],
         asked_ns: int,
         delivery: Delivery,
+        energy_j: float,
+        *,
+        is_delivered: bool,
+        participants: Sequence[str] = (),
     ) -> int:
-        """Record one client's part in a transmission and return the number of the span."""
-        ends = (self.client_names[client], self._links[link].server)
-        is_uplink = self._links[link].is_uplink
-        actor, peer = ends if is_uplink else ends[::-1]
-        if is_uplink:
-            airtime_ns, is_delivered = delivery.end_ns - delivery.start_ns, delivery.delivered[client]
-            self.decisions.sent(
-                client, bits, airtime_ns, delivery.energy_j[client], is_delivered=is_delivered
-            )
+        """Record a transmission and return the number of its span; ``client`` is empty where several are."""
+        ends = (client, self._links[link].server)
+        actor, peer = ends if self._links[link].is_uplink else ends[::-1]
         return self.log.spans.add(
             after if delivery.after_span is None else (*after, delivery.after_span),
             "transfer",
@@ -526,10 +570,11 @@ class World:
             delivery.end_ns,
             bits,
             0,
-            delivery.energy_j[client],
-            node.key,
-            delivered=delivery.delivered[client],
+            energy_j,
+            work,
+            delivered=is_delivered,
             resent_bits=delivery.resent_bits,
+            participants=participants,
         )
 
     def together(self, processes: Sequence[Steps], name: str) -> Steps:
