@@ -19,8 +19,8 @@ from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium, weakest_rates
 from cosim.record.folder import Record
+from cosim.scenario.after_events import becomes
 from cosim.scenario.build import draw_devices
-from cosim.scenario.events import becomes
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats, seconds_to_ns

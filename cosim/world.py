@@ -6,7 +6,6 @@ from functools import partial
 from hashlib import blake2b
 from math import fsum
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 from cosim.compute.device import Device
@@ -14,16 +13,17 @@ from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
 from cosim.control.state import CellState
-from cosim.errors import DivergedError, ScenarioError, StalledError
+from cosim.errors import ScenarioError, StalledError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
-from cosim.graph.finite import NotFiniteError, is_finite
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.job import NEVER_NS
 from cosim.kernel.queue import Queue
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Training
+from cosim.measuring import Measuring, Place
+from cosim.measuring import Moment as Moment
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
@@ -33,26 +33,6 @@ from cosim.units import NS_PER_S
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
-
-_WHAT = {
-    "train_loss": "the training loss",
-    "eval_loss": "the held-out loss",
-    "adapter": "the adapter",
-    "optimizer": "what the optimiser remembers",
-    "adapter_gradient": "the gradient",
-    "residual": "what joins the base",
-    "tensors": "what is received",
-    "memory": "what is held back",
-}
-"""What a value that is not finite is called, by its metric or field."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where in the training a piece of work belongs; ``local_step`` is 0 where it has none."""
-
-    round: int
-    local_step: int = 0
 
 
 class Outgoing(NamedTuple):
@@ -164,15 +144,12 @@ class World:
         self._links = {link.name: link for link in links}
         self._network = medium.open(self.clock, decisions.cell, decisions.access, self.log.grants, links)
         self._make_executor = executor
-        self._executor: Executor | None = None
+        self._measuring = Measuring(self.log, self._place_of_step, lambda: (Moment(self._round), MAIN_SERVER))
         self._watch = watch
         self._round = 1
         self.decisions = decisions
         for turn in turns:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
-        self._roots: Callable[[], Iterable[Ref]] = tuple
-        self._measured: list[tuple[int, Moment, str, str, Ref]] = []
-        self._of_round: dict[str, list[float]] = {}
 
     @property
     def channel(self) -> Channel:
@@ -197,7 +174,7 @@ class World:
             self.decisions.put_in_force(allocation, self.clock.now, self._round)
         else:
             self._put_in_force(allocation)
-        self._executor = self._make_executor(allocation.lora_rank)
+        self._measuring.executor = self._make_executor(allocation.lora_rank)
         told = {"lora_rank": float(allocation.lora_rank), "cut_layer": float(allocation.cut_layer)}
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
             told["predicted_total_s"] = allocation.plan.total_s
@@ -289,84 +266,20 @@ class World:
     @property
     def computes(self) -> bool:
         """Whether there are values at all."""
-        return self._executor is not None and self._executor.computes
+        return self._measuring.computes
 
     def hold(self, refs: Callable[[], Iterable[Ref]]) -> None:
         """Keep these fields whenever values are computed: what later rounds build on, as it is then."""
-        self._roots = refs
+        self._measuring.hold(refs)
 
     def ask(self, read: Sequence[Ref], keep: Iterable[Ref] = ()) -> list[Any]:
         """Return values in the middle of a round, none where nothing is computed; no simulated time passes.
 
-        What is held and ``keep`` are computed with them, so that nothing below is
-        computed twice. What was to be measured by now is recorded, for the same reason.
-
-        Raises
-        ------
-        DivergedError
-            If the training has no finite numbers any more; what was measured before is recorded.
+        See :meth:`cosim.measuring.Measuring.ask`.
         """
-        if self._executor is None:
-            raise ValueError("a world is asked after it has begun")
-        refs = [ref for *_, ref in self._measured]
-        kept = list(dict.fromkeys([*self._roots(), *keep]))
-        try:
-            values = self._executor.materialise(kept, [*refs, *read])
-        except NotFiniteError as found:
-            self._record_known(found)
-            raise self._diverged(found) from found
-        for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=False):
-            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
-            self._of_round.setdefault(name, []).append(value)
-        self._measured.clear()
-        return values[len(refs) :]
+        return self._measuring.ask(read, keep)
 
-    def _record_known(self, found: NotFiniteError) -> None:
-        """Record what was measured up to the first value that is not finite, that value included."""
-        for time_ns, moment, actor, name, ref in self._measured:
-            value = found.known.get(ref.key)
-            if value is None:
-                return
-            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
-            if not is_finite(value):
-                return
-
-    def _diverged(self, found: NotFiniteError) -> DivergedError:
-        """Return the fault that says where in the run the first value was not finite."""
-        places, metrics = self._places(), {ref: name for *_, name, ref in self._measured}
-        placed = [(places[one.node.key], one) for one in found.refs if one.node.key in places]
-        if not placed:  # asked before the round was played
-            steps = [(self._place_of_step(one.node), one) for one in found.refs]
-            placed = [(place, one) for place, one in steps if place is not None]
-        (moment, actor), first = min(
-            placed or [((Moment(self._round), MAIN_SERVER), found.refs[0])],
-            key=lambda one: (one[0][0].round, one[0][0].local_step or float("inf")),
-        )
-        value = found.known.get(first.key) if first in metrics else None
-        name = metrics.get(first, first.field)
-        is_what = "has numbers that are not finite" if value is None else f"is {value:g}"
-        step = f", local step {moment.local_step}" if moment.local_step else ""
-        why = f"{_WHAT.get(name, name)} {is_what}"
-        if found.fault:
-            why += f", and nothing can be computed from that ({found.fault})"
-        way_out = "lower training.optimizer.learning_rate, or give the optimizer a max_grad_norm"
-        if moment.round == 0:
-            way_out = "nothing was trained yet, so look at the weights of the model"
-        if not found.fault:
-            way_out += '; training.on_divergence = "continue" goes on'
-        return DivergedError(f"round {moment.round}{step}, {actor}: the training diverged: {why}; {way_out}.")
-
-    def _places(self) -> dict[str, tuple[Moment, str]]:
-        """Return when in the training, and by whom, each node was measured or took its time, by its key."""
-        spans = self.log.spans
-        spans.settle()
-        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, spans.peer, strict=True)
-        places: dict[str, tuple[Moment, str]] = {}
-        for key, round_, local_step, actor, peer in rows:
-            places.setdefault(key, (Moment(round_, local_step), actor or peer))
-        return places | {ref.node.key: (moment, actor) for _, moment, actor, _, ref in self._measured}
-
-    def _place_of_step(self, node: Node) -> tuple[Moment, str] | None:
+    def _place_of_step(self, node: Node) -> Place | None:
         """Return when and whose an optimiser's step is, from the node's parameters; None of other nodes."""
         if "step" not in node.params:
             return None
@@ -585,8 +498,7 @@ class World:
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
         """Record a learned value at this instant; it is computed when the round ends."""
-        if self._executor is not None and self._executor.computes:
-            self._measured.append((self.clock.now, moment, actor, name, ref))
+        self._measuring.measure(self.clock.now, moment, actor, name, ref)
 
     def note(self, moment: Moment, name: str, value: float) -> None:
         """Record a number of the time plane at this instant."""
@@ -608,32 +520,21 @@ class World:
     def report(self, round_: int) -> None:
         """Compute what was learned so far, let go of how it came to be, and say how far the run is."""
         self.ask(())
-        measured = {name: fmean(several) for name, several in self._of_round.items()}
-        self._of_round.clear()
         self._round = max(self._round, round_ + 1)
         num_ended = self.log.rounds.num_ended
-        self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured, num_ended))
+        self._watch(Progress(round_, self.clock.now, len(self.log.spans), self._measuring.means(), num_ended))
 
     def save_adapter(self, folder: Path) -> None:
         """Write the final adapter in PEFT's own format; nothing where nothing was computed."""
-        if self._executor is None or not self._executor.computes or self.adapter is None:
+        executor = self._measuring.executor
+        if executor is None or not executor.computes or self.adapter is None:
             return
-        (files,) = self._executor.materialise((), [self.adapter])
+        (files,) = executor.materialise((), [self.adapter])
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
             write_whole(folder / name, content)
 
     @property
-    def num_computed(self) -> int:
-        """Nodes of the training computed in this run."""
-        return 0 if self._executor is None else self._executor.num_computed
-
-    @property
-    def num_recalled(self) -> int:
-        """Nodes of the training whose value the store had."""
-        return 0 if self._executor is None else self._executor.num_recalled
-
-    @property
-    def fallback_reason(self) -> str | None:
-        """Why nodes were computed one by one although they were to be batched, if they were."""
-        return None if self._executor is None else self._executor.fallback_reason
+    def executor(self) -> Executor | None:
+        """Who computes values; None before a run has begun."""
+        return self._measuring.executor

@@ -19,7 +19,7 @@ from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
 from cosim.radio.channel import Channel
 from cosim.rng import stream
-from cosim.scenario.events import becomes
+from cosim.scenario.after_events import becomes
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.settings import Scenario
 from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
