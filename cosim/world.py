@@ -3,10 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
-from math import fsum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator
@@ -27,40 +25,13 @@ from cosim.measuring import Moment as Moment
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Payload
+from cosim.radio.medium import Delivery, Medium
 from cosim.record.log import Log
+from cosim.transmissions import Outgoing, Transmissions
 from cosim.units import NS_PER_S
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
-
-
-class Outgoing(NamedTuple):
-    """What one client sends, or is sent, with others: its size, its part in the training, its causes."""
-
-    payload: Payload
-    node: Node
-    after: Sequence[int]
-
-
-class Sent(NamedTuple):
-    """The number of a transfer's span, and what became of the transfer."""
-
-    span: int
-    delivery: Delivery
-
-    @property
-    def is_delivered(self) -> bool:
-        """Whether it arrived, of all who sent it or were sent it."""
-        return all(self.delivery.delivered.values())
-
-
-def _key_of(nodes: Sequence[Node]) -> str:
-    """Return the key of values that travel as one: of the only one, else a hash of all keys in order."""
-    keys = [node.key for node in nodes]
-    if len(set(keys)) == 1:
-        return keys[0]
-    return blake2b("".join(keys).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -140,9 +111,7 @@ class World:
         self._queues = {
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
         }
-        self._medium = medium
-        self._links = {link.name: link for link in links}
-        self._network = medium.open(self.clock, decisions.cell, decisions.access, self.log.grants, links)
+        self._transmissions = Transmissions(self.clock, self.log, decisions, medium, links, self.client_names)
         self._make_executor = executor
         self._measuring = Measuring(self.log, self._place_of_step, lambda: (Moment(self._round), MAIN_SERVER))
         self._watch = watch
@@ -187,7 +156,7 @@ class World:
     def _put_in_force(self, allocation: Allocation) -> None:
         self.decisions.put_in_force(allocation, self.clock.now, self._round)
         for link, grants in allocation.grants.items():
-            self._network.grant(link, dict(enumerate(grants)), self._round)
+            self._transmissions.network.grant(link, dict(enumerate(grants)), self._round)
         predicted_s = self.decisions.predicted_round_s()
         if predicted_s is not None:
             self.log.metrics.add(
@@ -206,7 +175,7 @@ class World:
     def _turn(self, turn: Turn) -> None:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
         self.decisions.change(turn.channel, turn.access, turn.max_tx_power_w, turn.allocator)
-        self._network.change(turn.channel, turn.access)
+        self._transmissions.network.change(turn.channel, turn.access)
         if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
             self._share_equally(self._round)
         else:
@@ -221,7 +190,7 @@ class World:
 
     def _share_equally(self, round_: int) -> None:
         for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
-            self._network.grant(link, dict(enumerate(grants)), round_)
+            self._transmissions.network.grant(link, dict(enumerate(grants)), round_)
 
     def decide_on_reports(self, round_: int) -> None:
         """Ask the allocator what it waited to decide, now that reports have arrived."""
@@ -297,18 +266,6 @@ class World:
             self.log.metrics.add(0, 0, 0, MAIN_SERVER, "gap_to_bound", plan["gap_to_bound"])
         return plan
 
-    def is_counted(self, link: str) -> bool:
-        """Return whether what a link carries takes time."""
-        return self.decisions.is_counted(link)
-
-    def loses(self, link: str) -> bool:
-        """Return whether what is sent over a link may be lost."""
-        return self._medium.loses(self._links[link])
-
-    def sums(self, link: str) -> bool:
-        """Return whether what clients send over a link at once arrives as a sum."""
-        return self._medium.sums(self._links[link])
-
     def play(self, scheme: Steps) -> None:
         """Let a scheme run to its end.
 
@@ -322,7 +279,7 @@ class World:
         try:
             self.clock.run(self.clock.process(scheme, "the scheme"))
         except StalledError:
-            why = self._network.too_weak()
+            why = self._transmissions.network.too_weak()
             if why is None:
                 raise
             raise ScenarioError(why) from None
@@ -363,36 +320,26 @@ class World:
         queue.leave(span)
         return span
 
+    def is_counted(self, link: str) -> bool:
+        """Return whether what a link carries takes time."""
+        return self._transmissions.is_counted(link)
+
+    def loses(self, link: str) -> bool:
+        """Return whether what is sent over a link may be lost."""
+        return self._transmissions.loses(link)
+
+    def sums(self, link: str) -> bool:
+        """Return whether what clients send over a link at once arrives as a sum."""
+        return self._transmissions.sums(link)
+
     def send(
         self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
     ) -> Steps:
-        """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
-        is_counted, now_ns = self.is_counted(link), self.clock.now
-        self._begin_sending(link, [client])
-        if is_counted:
-            delivery: Delivery = yield from self._network.send(link, {client: Payload(bits)})
-        else:
-            delivery = Delivery.at_once(now_ns, [client])
-        self._take_in(link, client, bits, delivery)
-        span = self._add_transfer(
-            *(link, self.client_names[client], name, moment, bits, node.key, after, now_ns, delivery),
-            delivery.energy_j[client],
-            is_delivered=delivery.delivered[client],
-        )
-        if is_counted:
-            self._network.leave(link, [client], span)
-        return Sent(span, delivery)
+        """Send over the air, or at once over a link that is free; returns what was sent.
 
-    def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
-        for client in clients if self._links[link].is_uplink else ():
-            self.decisions.sends(client)
-
-    def _take_in(self, link: str, client: int, bits: int, delivery: Delivery) -> None:
-        """Let the allocator know what came of what a client sent."""
-        if self._links[link].is_uplink:
-            energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
-            airtime_ns = delivery.end_ns - delivery.start_ns
-            self.decisions.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
+        See :meth:`cosim.transmissions.Transmissions.send`.
+        """
+        return self._transmissions.send(link, client, name, moment, bits, node, after)
 
     def send_at_once(
         self,
@@ -402,93 +349,11 @@ class World:
         outgoing: Mapping[int, Outgoing],
         arriving: Callable[[Delivery], Node | None] = lambda _: None,
     ) -> Steps:
-        """Send from several clients, or to several, in one transmission, now that the last of them is ready.
+        """Send from several clients, or to several, in one transmission; returns what was sent.
 
-        Returns what was :class:`Sent`. It is one span, of which these clients are the
-        participants; its causes are those of all of them, each once and in their order.
-        What each sender radiated is recorded as ``tx_energy_j``.
-
-        Parameters
-        ----------
-        outgoing
-            By client what it sends, or is sent: as many bits for each.
-        arriving
-            Returns the node of what arrived, None where it is no single value.
-
-        Raises
-        ------
-        ValueError
-            If payloads are not equally large.
+        See :meth:`cosim.transmissions.Transmissions.send_at_once`.
         """
-        sizes = {one.payload.bits for one in outgoing.values()}
-        if len(sizes) != 1:
-            raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
-        (bits,), is_counted = sizes, self.is_counted(link)
-        self._begin_sending(link, outgoing)
-        if is_counted:
-            payloads = {client: one.payload for client, one in outgoing.items()}
-            delivery: Delivery = yield from self._network.send(link, payloads)
-        else:
-            delivery = Delivery.at_once(self.clock.now, outgoing)
-        is_uplink, names = self._links[link].is_uplink, [self.client_names[client] for client in outgoing]
-        for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
-            self._take_in(link, client, bits, delivery)
-            radiated_j = delivery.energy_j[client]
-            self.log.metrics.add(
-                delivery.end_ns, moment.round, moment.local_step, sender, "tx_energy_j", radiated_j
-            )
-        arrived, fates = arriving(delivery), delivery.delivered.values()
-        span = self._add_transfer(
-            *(link, "", name, moment, bits),
-            _key_of([one.node for one in outgoing.values()] if arrived is None else [arrived]),
-            tuple(dict.fromkeys(cause for one in outgoing.values() for cause in one.after)),
-            *(delivery.asked_ns, delivery, fsum(delivery.energy_j.values())),
-            # of a sum any part of it, what is sent to several to all of them
-            is_delivered=any(fates) if is_uplink else all(fates),
-            participants=names,
-        )
-        if is_counted:
-            self._network.leave(link, list(outgoing), span)
-        return Sent(span, delivery)
-
-    def _add_transfer(
-        self,
-        link: str,
-        client: str,
-        name: str,
-        moment: Moment,
-        bits: int,
-        work: str,
-        after: Sequence[int],
-        asked_ns: int,
-        delivery: Delivery,
-        energy_j: float,
-        *,
-        is_delivered: bool,
-        participants: Sequence[str] = (),
-    ) -> int:
-        """Record a transmission and return the number of its span; ``client`` is empty where several are."""
-        ends = (client, self._links[link].server)
-        actor, peer = ends if self._links[link].is_uplink else ends[::-1]
-        return self.log.spans.add(
-            after if delivery.after_span is None else (*after, delivery.after_span),
-            "transfer",
-            name,
-            actor,
-            peer,
-            moment.round,
-            moment.local_step,
-            asked_ns,
-            delivery.start_ns,
-            delivery.end_ns,
-            bits,
-            0,
-            energy_j,
-            work,
-            delivered=is_delivered,
-            resent_bits=delivery.resent_bits,
-            participants=participants,
-        )
+        return self._transmissions.send_at_once(link, name, moment, outgoing, arriving)
 
     def together(self, processes: Sequence[Steps], name: str) -> Steps:
         """Let processes run side by side and return their results, in their order, when all have ended."""

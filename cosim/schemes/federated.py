@@ -39,8 +39,9 @@ from cosim.rng import stream
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.schemes.stages import whole_round
 from cosim.schemes.uploads import AdapterUploads
+from cosim.transmissions import Outgoing, Sent
 from cosim.units import NS_PER_S
-from cosim.world import FEDERATED_SERVER, Moment, Outgoing, Sent, World
+from cosim.world import FEDERATED_SERVER, Moment, World
 
 
 class Federated(Scheme):

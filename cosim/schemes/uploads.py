@@ -11,7 +11,8 @@ from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
 from cosim.radio.medium import Delivery, Payload
-from cosim.world import Moment, Outgoing, Sent, World
+from cosim.transmissions import Outgoing, Sent
+from cosim.world import Moment, World
 
 
 class AdapterUploads:

@@ -12,7 +12,8 @@ from cosim.report.usage import actor_use
 from cosim.run import run
 from cosim.study.measures.bits import Bits
 from cosim.study.measures.energy_j import EnergyJ
-from cosim.world import Moment, Outgoing, World
+from cosim.transmissions import Outgoing
+from cosim.world import Moment, World
 
 SCHEME = {
     "kind": "federated",
