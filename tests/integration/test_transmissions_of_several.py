@@ -12,7 +12,7 @@ from cosim.report.usage import actor_use
 from cosim.run import run
 from cosim.study.measures.bits import Bits
 from cosim.study.measures.energy_j import EnergyJ
-from cosim.transmissions import Outgoing
+from cosim.transmissions import Outgoing, Transmissions
 from cosim.world import Moment, World
 
 SCHEME = {
@@ -142,7 +142,7 @@ def test_one_transmission_has_one_size_and_says_whether_it_arrived(
 
     with pytest.raises(ValueError, match=r"made_up: one transmission has one size, and payloads have \[8, 9"):
         next(sends((8, 9), node, node))
-    monkeypatch.setattr(World, "is_counted", lambda self, link: False)
+    monkeypatch.setattr(Transmissions, "is_counted", lambda self, link: False)
     monkeypatch.setattr(Delivery, "at_once", half_of_it)
     works = []
     for nodes in ((node, node), (node, other), (other, node)):
