@@ -217,7 +217,7 @@ class Decisions:
     def state(self, time_ns: int, round_: int) -> CellState:
         """Return the snapshot an allocator sees."""
         lesson, decided = self._lesson, self.current
-        lora_rank = lesson.lora.rank if decided is None else decided.lora_rank
+        lora_rank = lesson.trainable.lora_rank if decided is None else decided.lora_rank
         cut_layer, cut_layers = lesson.model.cut_layer, self._cut_layers
         client_cut_layers = self._client_cut_layers
         if decided is not None:

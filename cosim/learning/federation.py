@@ -200,8 +200,7 @@ class Federation:
 
     @property
     def _scaling(self) -> float:
-        lora = self.training.lesson.lora.model_copy(update={"rank": self.training.lora_rank})
-        return lora.scaling_alpha / lora.rank
+        return self.training.lesson.trainable.of_rank(self.training.lora_rank).scaling
 
     @cached_property
     def _ranks(self) -> list[int]:

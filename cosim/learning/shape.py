@@ -46,6 +46,7 @@ class _Family:
     """What the config does not say: names, where biases are, and the defaults of transformers."""
 
     tasks: tuple[Task, ...]
+    embedding_tables: tuple[str, ...]
     queries_keys_values: tuple[str, str, str]  # GPT-2 names one fused layer three times
     attention_output: str
     mlp_inputs: tuple[str, ...]
@@ -56,6 +57,7 @@ class _Family:
 
 _GPT2 = _Family(
     tasks=("causal_lm", "classification"),
+    embedding_tables=("wte", "wpe"),
     queries_keys_values=("attn.c_attn", "attn.c_attn", "attn.c_attn"),
     attention_output="attn.c_proj",
     mlp_inputs=("mlp.c_fc",),
@@ -72,6 +74,7 @@ _GPT2 = _Family(
 )
 _LLAMA = _Family(
     tasks=("causal_lm", "classification"),
+    embedding_tables=("embed_tokens",),
     queries_keys_values=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     attention_output="self_attn.o_proj",
     mlp_inputs=("mlp.gate_proj", "mlp.up_proj"),
@@ -89,6 +92,11 @@ _LLAMA = _Family(
 )
 _BERT = _Family(
     tasks=("classification",),
+    embedding_tables=(
+        "embeddings.word_embeddings",
+        "embeddings.position_embeddings",
+        "embeddings.token_type_embeddings",
+    ),
     queries_keys_values=("attention.self.query", "attention.self.key", "attention.self.value"),
     attention_output="attention.output.dense",
     mlp_inputs=("intermediate.dense",),
@@ -106,6 +114,7 @@ _BERT = _Family(
 )
 _ROBERTA = _Family(
     tasks=_BERT.tasks,
+    embedding_tables=_BERT.embedding_tables,
     queries_keys_values=_BERT.queries_keys_values,
     attention_output=_BERT.attention_output,
     mlp_inputs=_BERT.mlp_inputs,
@@ -150,6 +159,8 @@ class ModelShape:
     queries_keys_values, attention_output, mlp_inputs, mlp_output
         The linear layers of a block by their place in it; GPT-2 has one fused
         layer for queries, keys and values, named three times.
+    embedding_tables
+        Names in the inner model of the tables in front of the blocks, with their rows.
     embedding_weights, block_weights, head_weights
         Parameters in front of the blocks, of one block, and behind the blocks;
         a head tied to the embedding counts once, in front.
@@ -172,6 +183,7 @@ class ModelShape:
     attention_output: Linear
     mlp_inputs: tuple[Linear, ...]
     mlp_output: Linear
+    embedding_tables: tuple[tuple[str, int], ...]
     embedding_weights: int
     block_weights: int
     head_weights: int
@@ -225,8 +237,8 @@ class ModelShape:
         model_type = config["model_type"]
         is_llama, is_bert = model_type == "llama", model_type in ("bert", "roberta")
         norm = width if is_llama else 2 * width  # an RMS norm has no bias
-        tables = vocab + (0 if is_llama else positions)
-        tables += _size(config, family, "type_vocab_size") if is_bert else 0
+        rows = [vocab] if is_llama else [vocab, positions]
+        rows += [_size(config, family, "type_vocab_size")] if is_bert else []
         tied = task == "causal_lm" and bool(
             config.get("tie_word_embeddings", family.defaults.get("tie_word_embeddings"))
         )
@@ -256,7 +268,8 @@ class ModelShape:
             attention_output=linears[family.attention_output],
             mlp_inputs=tuple(linears[name] for name in family.mlp_inputs),
             mlp_output=linears[family.mlp_output],
-            embedding_weights=tables * width + (norm if is_bert else 0),
+            embedding_tables=tuple(zip(family.embedding_tables, rows, strict=True)),
+            embedding_weights=sum(rows) * width + (norm if is_bert else 0),
             block_weights=2 * norm + sum(linear.num_weights for linear in linears.values()),
             head_weights=head,
             trained_head_weights=classifier,
@@ -359,11 +372,6 @@ def _family(config: Mapping[str, Any], task: Task) -> _Family:
             raise ScenarioError(f"model config: {key} is on, and {what} cannot be cut; it must be off")
     refuse_values(config)
     return family
-
-
-def size_of(config: Mapping[str, Any], key: str) -> int:
-    """Return a size of the config of a known family, or the default of transformers."""
-    return _size(config, FAMILIES[config["model_type"]], key)
 
 
 def _size(config: Mapping[str, Any], family: _Family, key: str) -> int:

@@ -138,7 +138,7 @@ class Training:
             num_labels=lesson.shape.num_labels,
             dtype=lesson.model.dtype,
             device=lesson.model.torch_device,
-            lora=lesson.lora.deciding(self.lora_rank),
+            **{lesson.trainable.kind: lesson.trainable.deciding(self.lora_rank)},
             cut_layer=None if part == "whole" else cut_layer or self.cut_layer,
             optimizer=self.optimizer,
             seed=stream(lesson.seed, "adapter").torch_seed(),
@@ -362,7 +362,7 @@ class Training:
         return Params({"data": self.lesson.tokens.key, "rows": rows})
 
     def _dropout(self, client: int, step: int) -> int | None:
-        if self.lesson.lora.dropout == 0.0:
+        if not self.lesson.trainable.drops:
             return None
         return stream(self.lesson.seed, "dropout", client, step).torch_seed()
 

@@ -179,12 +179,13 @@ class _Found:
 def _lesson(scenario: Scenario) -> Lesson:
     lesson = Lesson.prepare(
         scenario.model,
-        scenario.lora,
+        scenario.trained,
         scenario.data,
         scenario.training,
         num_clients=scenario.num_clients,
         num_steps=scenario.scheme.num_client_steps(scenario.num_clients),
         seed=scenario.seed,
+        is_cut=scenario.scheme.is_cut,
         aggregator=scenario.scheme.averaging,
         codecs=scenario.scheme.codecs,
     )
@@ -199,7 +200,7 @@ def _refuse_unsendable(scenario: Scenario, lesson: Lesson) -> None:
     """Refuse codecs that send nothing, and an allocator of keep ratios where nobody can keep to them."""
     is_told = scenario.allocator.sets_keep_ratios
     refuse_payloads(lesson, _num_blocks(scenario, lesson), is_told=is_told)
-    why = scenario.scheme.why_no_sparsity(lesson, scenario.lora.rank)
+    why = scenario.scheme.why_no_sparsity(lesson, lesson.trainable.lora_rank)
     if is_told and why is not None:
         raise ScenarioError(
             f"allocator.kind: {scenario.allocator.kind!r} says how much of its adapter each client sends, "
@@ -222,7 +223,8 @@ def _probe_lesson(scenario: Scenario, found: _Found) -> None:
         num_labels = 0 if task == "causal_lm" else max(len(corpus.labels) if corpus else 0, 2)
         shape = found.attempt(lambda: ModelShape.read(config, task, num_labels))
         if shape is not None:
-            found.attempt(lambda: scenario.lora.targets(shape))
+            trained, is_cut = scenario.trained, scenario.scheme.is_cut
+            found.attempt(lambda: trained.check(trained.fitted(shape), scenario.model.dtype, is_cut=is_cut))
             found.attempt(lambda: _refuse_cut(scenario, shape))
             found.attempt(lambda: base.weight_notes(shape))
     if corpus is not None:

@@ -8,8 +8,9 @@ from cosim.allocation import Allocator
 from cosim.allocation.equal import Equal
 from cosim.compute.settings import Hardware
 from cosim.distributions import Uniform, Value, constant
-from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.trainable import Trainable
+from cosim.learning.trainable.lora import Lora
 from cosim.parts import Decibels, OneOf, Table
 from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
@@ -97,6 +98,11 @@ class Scenario(Table):
     radio: Radio = Radio()
     allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
     events: tuple[TimedChange, ...] = ()
+
+    @property
+    def trained(self) -> Trainable:
+        """What is trained."""
+        return self.lora
 
     @property
     def client_cut_layers(self) -> tuple[int, ...] | None:
