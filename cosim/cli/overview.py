@@ -23,7 +23,7 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     yield (
         f"  model      {scenario.model.base.describe()}: {shape.num_layers} blocks of width "
         f"{shape.hidden_size}, {amount(shape.num_weights, 'weights')}; {_cut(scenario)}, "
-        f"LoRA rank {scenario.lora.rank}"
+        f"{_trained(scenario)}"
     )
     yield (
         f"  data       {count(sum(shares))} training examples, {min(shares)} to {max(shares)} a client "
@@ -53,6 +53,12 @@ def _cut(scenario: Scenario) -> str:
     if not scenario.scheme.is_cut:
         return "not cut"
     return f"cut after block {_listed(scenario.client_cut_layers or (scenario.model.cut_layer,))}"
+
+
+def _trained(scenario: Scenario) -> str:
+    """Tell what is trained."""
+    trained = scenario.trained
+    return f"LoRA rank {trained.lora_rank}" if trained.has_factors else f"trained: {trained.kind}"
 
 
 def _codecs(prepared: Prepared) -> Iterator[str]:
@@ -93,6 +99,7 @@ def _limit(prepared: Prepared) -> Iterator[str]:
 
 def _decision(prepared: Prepared) -> Iterator[str]:
     """Tell what the allocator chooses first, and how long a round lasts with that."""
+    scenario = prepared.scenario
     world: World = prepared.world(lambda _rank: TimingOnly())
     allocation = world.decide(round_=1)
     world.decisions.put_in_force(allocation, time_ns=0, round_=1)
@@ -102,7 +109,7 @@ def _decision(prepared: Prepared) -> Iterator[str]:
     cut = f"cut after block {allocation.cut_layer}"
     if allocation.client_cut_layers is not None:
         cut = f"cut after block {_listed(allocation.client_cut_layers)}"
-    chosen = f"{cut}, LoRA rank {allocation.lora_rank}"
+    chosen = f"{cut}, LoRA rank {allocation.lora_rank}" if scenario.trained.has_factors else cut
     told = f"  decision   {chosen}: {duration(predicted_s * NS_PER_S)} a round while the air holds still"
     plan = allocation.plan
     if plan is not None and plan.rounds_to_target != 1.0:

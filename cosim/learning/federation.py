@@ -93,7 +93,9 @@ class Federation:
         return node
 
     def pair_figures(self, uploads: Mapping[int, Ref], before: Ref) -> dict[str, Ref]:
-        """Return by name what is to be known of rank pairs after an average; nothing of personal models.
+        """Return by name what is to be known of rank pairs after an average.
+
+        Nothing of personal models, and nothing where no rank pairs are trained.
 
         Parameters
         ----------
@@ -102,7 +104,7 @@ class Federation:
         before
             The global adapter the round began from.
         """
-        if self.aggregator.is_personal:
+        if self.aggregator.is_personal or not self.training.lesson.trainable.has_factors:
             return {}
         graph, weights = self.training.graph, self.training.weights(uploads)
         return {

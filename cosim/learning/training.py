@@ -302,12 +302,13 @@ class Training:
         )
 
     def export(self, *adapters: Ref, residual: Ref | None = None) -> Ref:
-        """Return the files of the adapter as PEFT has them; arguments as for :meth:`evaluate`."""
+        """Return the files of what was trained; arguments as for :meth:`evaluate`."""
         node = self.graph.add(
             export,
             (*adapters, *_if_any(residual)),
             base=self.lesson.model.base.name_or_path,
             **({"labels": list(self.lesson.labels)} if self.lesson.labels else {}),
+            **({} if self.lesson.trainable.is_added else {"tokenizer": self.lesson.tokens.tokenizer.key}),
             **_has(residual),
         )
         return node.ref("files")

@@ -3,15 +3,18 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cosim.allocation import Allocator
 from cosim.allocation.decision import Allocation
 from cosim.compute.device import Device
 from cosim.errors import CosimError, ScenarioError
 from cosim.graph.executor import Executor
+from cosim.learning.aggregator import Aggregator
+from cosim.learning.codec import Codec
 from cosim.learning.lesson import Lesson
 from cosim.learning.payload import bits_are_known, refuse_payloads
+from cosim.learning.regularizer import Regularizer
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
@@ -142,6 +145,9 @@ def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device
 def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     """Return what was prepared, or None, and every fault that does not follow from another."""
     found = _Found()
+    _refuse_parts_of_factors(scenario, found)
+    if found.faults:  # the rest would say the same in other words
+        return None, found.faults
     lesson = found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
@@ -206,6 +212,44 @@ def _refuse_unsendable(scenario: Scenario, lesson: Lesson) -> None:
             f"allocator.kind: {scenario.allocator.kind!r} says how much of its adapter each client sends, "
             f"and {why}."
         )
+
+
+def _refuse_parts_of_factors(scenario: Scenario, found: "_Found") -> None:
+    """Refuse parts that are about LoRA's factors or ranks where none are trained."""
+    trained = scenario.trained
+    if trained.has_factors:
+        return
+    for name in type(scenario.scheme).model_fields:
+        part = getattr(scenario.scheme, name)
+        for base in (Aggregator, Codec, Regularizer):
+            if isinstance(part, base) and part.needs_factors:
+                able = ", ".join(repr(kind) for kind, one in family(base).items() if not _needs_factors(one))
+                found.add(
+                    ScenarioError(
+                        f"scheme.{name}: {part.kind!r} is about the factors of LoRA adapters, and "
+                        f"trainable.kind = {trained.kind!r} has none; take one of {able}, or train [lora]."
+                    )
+                )
+        if isinstance(part, Aggregator) and part.client_ranks is not None:
+            found.add(
+                ScenarioError(
+                    f"scheme.{name}.client_ranks: are ranks of LoRA adapters, and "
+                    f"trainable.kind = {trained.kind!r} has none; leave them out, or train [lora]."
+                )
+            )
+    if scenario.allocator.chooses_rank:
+        found.add(
+            ScenarioError(
+                f"allocator: {scenario.allocator.kind!r} as it is set chooses the rank of LoRA adapters, and "
+                f"trainable.kind = {trained.kind!r} has none; leave out lora_ranks, rounds_to_target and "
+                "rounds_table, or train [lora]."
+            )
+        )
+
+
+def _needs_factors(part: Any) -> bool:
+    needs: bool = part.needs_factors
+    return needs
 
 
 def _num_blocks(scenario: Scenario, lesson: Lesson) -> int:

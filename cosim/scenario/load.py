@@ -110,6 +110,8 @@ def change(
     given = to_dict(scenario)
     if seed is not None:
         given["seed"] = seed
+    if "trainable" not in given and any(path.partition(".")[0] == "trainable" for path in changes):
+        given["trainable"] = {"kind": "lora", **given.pop("lora")}  # of which [lora] is the short form
     apply(given, changes, source, common)
     return _validate(given, source, folder or Path.cwd())
 
