@@ -11,11 +11,12 @@ Role = Literal["embedding", "norm", "linear", "head", "classifier", "A", "B"]
 """What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter."""
 
 _NORMS = {
-    "bert": ("attention.output.LayerNorm", "output.LayerNorm"),
-    "gpt2": ("ln_1", "ln_2"),
-    "llama": ("input_layernorm", "post_attention_layernorm"),
-    "roberta": ("attention.output.LayerNorm", "output.LayerNorm"),
+    "bert": (("attention.output.LayerNorm", "intermediate.dense"), ("output.LayerNorm", "")),
+    "gpt2": (("ln_1", "attn.c_attn"), ("ln_2", "mlp.c_fc")),
+    "llama": (("input_layernorm", ""), ("post_attention_layernorm", "")),
+    "roberta": (("attention.output.LayerNorm", "intermediate.dense"), ("output.LayerNorm", "")),
 }
+"""The norms of a block, each with the linear layer the model lists behind it; an empty name is none."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Parameter:
 
 
 def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
-    """Return every parameter of a model by its name in transformers; tied ones once, under the first name.
+    """Return every parameter of a model by its name in transformers, in the model's order.
+
+    Tied ones are one, under the first name.
 
     Examples
     --------
@@ -63,7 +66,8 @@ def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
         for name, rows in shape.embedding_tables
     ]
     if shape.family in ("bert", "roberta"):
-        found += _norm(shape, f"{inner}.embeddings.LayerNorm", 0)
+        before = 3 if shape.family == "bert" else 2  # RoBERTa lists its positions last
+        found[before:before] = _norm(shape, f"{inner}.embeddings.LayerNorm", 0)
     for block in range(1, shape.num_layers + 1):
         found += _block(shape, block)
     if shape.family in ("gpt2", "llama"):
@@ -91,14 +95,16 @@ def classifier_of(shape: ModelShape) -> tuple[Parameter, ...]:
 
 
 def _block(shape: ModelShape, block: int) -> Iterator[Parameter]:
-    place = shape.block_name(block)
-    for name in _NORMS[shape.family]:
-        yield from _norm(shape, f"{place}.{name}", block)
+    place, norms = shape.block_name(block), _NORMS[shape.family]
     for linear in shape.linears:
+        for name in (norm for norm, behind in norms if behind == linear.name):
+            yield from _norm(shape, f"{place}.{name}", block)
         sizes = (linear.d_in, linear.d_out) if shape.family == "gpt2" else (linear.d_out, linear.d_in)
         yield Parameter(f"{place}.{linear.name}.weight", sizes, block, "linear")
         if linear.has_bias:
             yield Parameter(f"{place}.{linear.name}.bias", (linear.d_out,), block, "linear")
+    for name in (norm for norm, behind in norms if not behind):
+        yield from _norm(shape, f"{place}.{name}", block)
 
 
 def _norm(shape: ModelShape, name: str, block: int) -> Iterator[Parameter]:

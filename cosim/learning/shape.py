@@ -114,7 +114,11 @@ _BERT = _Family(
 )
 _ROBERTA = _Family(
     tasks=_BERT.tasks,
-    embedding_tables=_BERT.embedding_tables,
+    embedding_tables=(
+        "embeddings.word_embeddings",
+        "embeddings.token_type_embeddings",
+        "embeddings.position_embeddings",
+    ),
     queries_keys_values=_BERT.queries_keys_values,
     attention_output=_BERT.attention_output,
     mlp_inputs=_BERT.mlp_inputs,
@@ -237,8 +241,10 @@ class ModelShape:
         model_type = config["model_type"]
         is_llama, is_bert = model_type == "llama", model_type in ("bert", "roberta")
         norm = width if is_llama else 2 * width  # an RMS norm has no bias
-        rows = [vocab] if is_llama else [vocab, positions]
-        rows += [_size(config, family, "type_vocab_size")] if is_bert else []
+        rows_of = {"embed_tokens": vocab, "word_embeddings": vocab, "wte": vocab}
+        rows_of |= {"position_embeddings": positions, "wpe": positions}
+        rows_of |= {"token_type_embeddings": _size(config, family, "type_vocab_size")} if is_bert else {}
+        tables = tuple((name, rows_of[name.rpartition(".")[2]]) for name in family.embedding_tables)
         tied = task == "causal_lm" and bool(
             config.get("tie_word_embeddings", family.defaults.get("tie_word_embeddings"))
         )
@@ -268,8 +274,8 @@ class ModelShape:
             attention_output=linears[family.attention_output],
             mlp_inputs=tuple(linears[name] for name in family.mlp_inputs),
             mlp_output=linears[family.mlp_output],
-            embedding_tables=tuple(zip(family.embedding_tables, rows, strict=True)),
-            embedding_weights=sum(rows) * width + (norm if is_bert else 0),
+            embedding_tables=tables,
+            embedding_weights=sum(rows for _, rows in tables) * width + (norm if is_bert else 0),
             block_weights=2 * norm + sum(linear.num_weights for linear in linears.values()),
             head_weights=head,
             trained_head_weights=classifier,

@@ -146,9 +146,8 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     """Return what was prepared, or None, and every fault that does not follow from another."""
     found = _Found()
     _refuse_parts_of_factors(scenario, found)
-    if found.faults:  # the rest would say the same in other words
-        return None, found.faults
-    lesson = found.attempt(lambda: _lesson(scenario))
+    # with parts that do not fit what is trained, the lesson would say the same in other words
+    lesson = None if found.faults else found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
     cell = found.attempt(lambda: Cell.build(scenario.radio, scenario.num_clients, scenario.seed))
@@ -343,6 +342,7 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
         for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
             found.add(fault)
+        _refuse_parts_of_factors(scenario, found)
         cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
         stage = replace(prepared, scenario=scenario, cell=cell, at_s=at_s)
         found.attempt(partial(_refuse_unsendable, scenario, prepared.lesson))
