@@ -21,13 +21,13 @@ demo: install
 	@echo "Look at demo/timeline.png, or ask: $(BIN)/cosim explain demo 5"
 
 test: install
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --hypothesis-profile=default
+	$(BIN)/pytest -n 2 --dist worksteal --hypothesis-profile=default
 
 bench: install
 	$(BIN)/python -m bench

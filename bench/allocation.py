@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from bench.ratio import Ratio
-from cosim.allocation.delay import Phase
-from cosim.allocation.exact import Exact
-from cosim.allocation.fedsllm import Fedsllm
-from cosim.allocation.greedy import greedy_owners
-from cosim.allocation.power_control import control_power
-from cosim.allocation.refined import Refined
+from cosim.control.allocators.exact import Exact
+from cosim.control.allocators.fedsllm import Fedsllm
+from cosim.control.allocators.refined import Refined
+from cosim.control.closed_form import Phase
+from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.power_control import control_power
 from tests.convex import ConvexPower
 from tests.strategies import random_cell, random_phase
 

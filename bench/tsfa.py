@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from bench.ratio import Ratio
-from cosim.allocation.sparsity.alternating import alternate
-from cosim.allocation.sparsity.curves import Curves
-from cosim.allocation.sparsity.deadline import best_round
-from cosim.allocation.sparsity.sharing import share_band
-from cosim.allocation.sparsity.uplink import Uplink
+from cosim.control.solvers.sparsity.alternating import alternate
+from cosim.control.solvers.sparsity.curves import Curves
+from cosim.control.solvers.sparsity.deadline import best_round
+from cosim.control.solvers.sparsity.sharing import share_band
+from cosim.control.solvers.sparsity.uplink import Uplink
 from tests.slsqp import SmoothRound, SteppedRound
 from tests.uplinks import middle_s, random_exponential, random_stepped, random_uplink
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from cosim.allocation.rounds import MeasuredRounds, RoundsFit, RoundsTable
+from cosim.control.solvers.rounds import MeasuredRounds, RoundsFit, RoundsTable
 from cosim.errors import CosimError, DivergedError, ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record

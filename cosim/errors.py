@@ -15,6 +15,25 @@ out, and it is the only argument: SimPy rebuilds exceptions from ``args``. A
 wrong argument to a function is a plain :class:`ValueError`.
 """
 
+from collections.abc import Callable
+
+_writer: Callable[[object], str] = repr
+
+
+def quoted(value: object) -> str:
+    """Return a value as a message repeats it.
+
+    How it is shortened is decided outside of this module (:func:`quote_with`):
+    this one is in the key of stored values, and a message decides none.
+    """
+    return _writer(value)
+
+
+def quote_with(writer: Callable[[object], str]) -> None:
+    """Let messages repeat values as ``writer`` writes them; Python's ``repr`` does without it."""
+    global _writer
+    _writer = writer
+
 
 class CosimError(Exception):
     """Any fault cosim explains in one line; ``exit_status`` is what the command line answers with."""

@@ -1,9 +1,10 @@
 """Why one span took as long as it did: the link budget of a transfer, or the device of a computation.
 
-The cell and the devices are drawn again from the scenario in the run folder; they
+The channel and the devices are drawn again from the scenario in the run folder; they
 are pure functions of it, so what is told here is what the run met.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -13,16 +14,16 @@ from cosim.compute.device import Device
 from cosim.errors import RecordError
 from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.radio.budget import LinkBudget
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.link import Link
+from cosim.radio.medium import Medium, weakest_rates
 from cosim.record.folder import Record
 from cosim.scenario.build import draw_devices
 from cosim.scenario.events import becomes
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats, seconds_to_ns
-from cosim.world import MAIN_SERVER
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Stretch:
     block_ns
         How long a gain holds, ns; None where it never changes.
     budgets
-        How the rate of each subchannel at the start comes about; rates add up to the grant's.
+        How what each subchannel can carry to or from this client at the start comes about; at an
+        adapted rate, of one client alone, that adds up to the grant's.
     rates_bit_per_s
         The rate in each coherence block crossed, shape (num_blocks,).
     """
@@ -99,6 +101,8 @@ class TransferExplanation:
     expected_end_ns
         When the bits have drained at these rates, ns: the end of the span, if
         record and air agree.
+    is_summed
+        Whether it was summed with others in the air: there is no rate then, and no stretch.
     """
 
     span: Span
@@ -107,6 +111,7 @@ class TransferExplanation:
     is_counted: bool
     stretches: tuple[Stretch, ...]
     expected_end_ns: int
+    is_summed: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,9 +159,12 @@ def _span(table: object, number: int) -> Span:
 def _transfer(
     record: Record, scenario: Scenario, span: Span, parents: tuple[Span, ...]
 ) -> TransferExplanation:
-    server = "main" if MAIN_SERVER in (span.actor, span.peer) else "federated"
     is_uplink = span.actor.startswith("client-")
-    link = f"{server}_{'uplink' if is_uplink else 'downlink'}"
+    server, medium = span.peer if is_uplink else span.actor, scenario.radio.medium
+    declared = next(
+        one for one in scenario.scheme.links if one.is_uplink == is_uplink and one.server == server
+    )
+    link = declared.name
     client = (span.actor if is_uplink else span.peer).removeprefix("client-")
     ends = span.asked_ns, span.end_ns
     stages = [(0, scenario), *((seconds_to_ns(at_s), stage) for at_s, stage in becomes(scenario))]
@@ -165,33 +173,47 @@ def _transfer(
         one for one, after in zip(stages, [*stages[1:], None], strict=True) if not after or after[0] > ends[0]
     ]
     settings = met[0][1].radio.link(link)
-    if isinstance(settings, DownlinkSettings) and not settings.counted:
+    if not settings.is_counted:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
-    airs = [(from_ns, Cell.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
-    in_force = _in_force(record, link, int(client), span, airs)
+    if medium.sums(declared):
+        return _summed(scenario, met[0][1], span, parents, declared)
+    airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
+    together = range(scenario.num_clients) if scenario.scheme.multicasts(link) else (int(client),)
+    in_force = _in_force(record, link, together, span, airs)
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
     left: Fraction | int = int(span.bits)
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
-    for (start_ns, cell, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
-        rate = _rate(cell, link, int(client), grant)
+    for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
+        rate = _rate(medium, channel, declared, together, grant)
         finish_ns = rate.finish_ns(left, start_ns)
         expected_end_ns = span.end_ns if finish_ns is None else finish_ns
         left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
-        stretches.append(_stretch(cell, link, int(client), grant, start_ns, end_ns))
+        stretches.append(_stretch(medium, channel, declared, int(client), together, grant, start_ns, end_ns))
     return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
 
 
+def _summed(
+    scenario: Scenario, met: Scenario, span: Span, parents: tuple[Span, ...], link: Link
+) -> TransferExplanation:
+    """Return how long the numbers of an upload take that is summed with others in the air."""
+    num_values = int(span.bits) // scenario.model.bits_per_trained_number
+    widths_hz = np.array(met.radio.link(link.name).widths_hz)
+    lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values)
+    return TransferExplanation(span, parents, link.name, True, (), span.start_ns + lasts_ns, is_summed=True)
+
+
 def _in_force(
-    record: Record, link: str, client: int, span: Span, airs: list[tuple[int, Cell]]
-) -> list[tuple[int, Cell, Grant]]:
+    record: Record, link: str, clients: Sequence[int], span: Span, airs: list[tuple[int, Channel]]
+) -> list[tuple[int, Channel, Grant]]:
     """Return air and grant while a transfer went on, each pair from its first instant."""
     start_ns, end_ns = span.start_ns, span.end_ns
     rows = [row for row in record.grants.to_pylist() if row["link"] == link and row["time_ns"] <= end_ns]
     changes = {row["time_ns"] for row in rows} | {from_ns for from_ns, _ in airs}
+    names = {f"client-{client}" for client in clients}
     held: dict[int, tuple[str, float, float | None]] = {}
-    found: list[tuple[int, Cell, Grant]] = []
+    found: list[tuple[int, Channel, Grant]] = []
     position = 0
     for instant in sorted({start_ns, *(one for one in changes if start_ns < one < end_ns)}):
         while position < len(rows) and rows[position]["time_ns"] <= instant:
@@ -199,51 +221,56 @@ def _in_force(
             held[row["subchannel"]] = (row["client"], row["tx_power_w"], row["bandwidth_hz"])
             position += 1
         mine = sorted(
-            (number, power, width)
-            for number, (owner, power, width) in held.items()
-            if owner == f"client-{client}"
+            (number, power, width) for number, (owner, power, width) in held.items() if owner in names
         )
         numbers = np.array([number for number, *_ in mine], dtype=np.int64)
         widths = [width for *_, width in mine if width is not None]
         powers = np.array([power for _, power, _ in mine])
         grant = Grant(numbers, powers, np.array(widths) if widths else None)
-        cell = next(cell for from_ns, cell in reversed(airs) if from_ns <= instant)
-        same = bool(found) and found[-1][1] is cell and found[-1][2].equals(grant)
+        channel = next(channel for from_ns, channel in reversed(airs) if from_ns <= instant)
+        same = bool(found) and found[-1][1] is channel and found[-1][2].equals(grant)
         if (mine or found) and not same:
-            found.append((instant, cell, grant))
+            found.append((instant, channel, grant))
     return found
 
 
-def _rate(cell: Cell, link: str, client: int, grant: Grant) -> Rate:
+def _rate(medium: Medium, channel: Channel, link: Link, clients: Sequence[int], grant: Grant) -> Rate:
     def rates(first: int, count: int) -> Floats:
-        return cell.rates(
-            link, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
-        )
+        return weakest_rates(medium, channel, link, clients, grant, first, count)
 
-    if cell.block_ns is None or not len(grant.subchannels):
+    if channel.block_ns is None or not len(grant.subchannels):
         return ConstantRate(float(rates(0, 1)[0]))
-    return BlockRate(cell.block_ns, rates)
+    return BlockRate(channel.block_ns, rates)
 
 
-def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, end_ns: int) -> Stretch:
-    first = cell.block_at(start_ns)
-    last = cell.block_at(max(end_ns - 1, start_ns))
+def _stretch(
+    medium: Medium,
+    channel: Channel,
+    link: Link,
+    client: int,
+    together: Sequence[int],
+    grant: Grant,
+    start_ns: int,
+    end_ns: int,
+) -> Stretch:
+    first = channel.block_at(start_ns)
+    last = channel.block_at(max(end_ns - 1, start_ns))
     carved_hz = [None] * len(grant.subchannels) if grant.bandwidths_hz is None else grant.bandwidths_hz
     budgets = [
-        cell.budget(
-            link, client, int(number), float(power), start_ns, None if width is None else float(width)
+        channel.budget(
+            link.name, client, int(number), float(power), start_ns, None if width is None else float(width)
         )
         for number, power, width in zip(grant.subchannels, grant.tx_power_w, carved_hz, strict=True)
     ]
     # A rate model may give a whole grant one rate, of which a subchannel alone is no fair share.
     snr = np.array([10.0 ** (budget.snr_db / 10.0) for budget in budgets])
     widths_hz = np.array([budget.bandwidth_hz for budget in budgets])
-    shares = cell.radio.rate.per_subchannel(snr, widths_hz).tolist()
+    shares = channel.radio.rate.per_subchannel(snr, widths_hz).tolist()
     return Stretch(
         start_ns,
         end_ns,
         grant,
-        cell.block_ns,
+        channel.block_ns,
         tuple(
             replace(
                 budget,
@@ -252,7 +279,5 @@ def _stretch(cell: Cell, link: str, client: int, grant: Grant, start_ns: int, en
             )
             for budget, share in zip(budgets, shares, strict=True)
         ),
-        cell.rates(
-            link, client, grant.subchannels, grant.tx_power_w, first, last - first + 1, grant.bandwidths_hz
-        ),
+        weakest_rates(medium, channel, link, together, grant, first, last - first + 1),
     )

@@ -7,19 +7,24 @@ field takes any part of a family with ``Annotated[Fading, OneOf(Fading)]``.
 """
 
 import inspect
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
+from importlib import import_module, metadata
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
-
-from cosim.plugins import load_all, usable
+from pydantic_core.core_schema import nullable_schema
 
 P = TypeVar("P", bound="Part")
+
+GROUP = "cosim.parts"
+"""The entry-point group in which another package names its parts."""
 
 Decibels = Annotated[float, Field(ge=-400.0, le=400.0)]
 """A setting in dB, dBm or dBm/Hz, within what floats hold once it is linear."""
@@ -82,12 +87,72 @@ def _below(folder: Path) -> Iterable[Path]:
                 yield from _below(path)
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A part of another package that cannot be used.
+
+    Attributes
+    ----------
+    part
+        The class, or the entry point where there is none.
+    reason
+        It does not load, has no kind, has settings that cannot be read, or
+        claims a kind that another part has.
+    fault
+        What was raised.
+    other
+        The part of another package that claims the same kind; None where cosim's own has it.
+    """
+
+    part: Any
+    reason: Literal["loading", "kind", "settings", "claimed"]
+    fault: BaseException | None = None
+    other: Any = None
+
+
+_left_out: list[LeftOut] = []
+_listeners: list[Callable[[LeftOut], None]] = []
+
+
+def on_left_out(tell: Callable[[LeftOut], None]) -> None:
+    """Call ``tell`` for each part that is left out, those of before included.
+
+    The words of that are not here: this module is in the key of every stored
+    value, and a warning decides none.
+    """
+    for one in _left_out:
+        tell(one)
+    _listeners.append(tell)
+
+
+def _leave_out(part: LeftOut) -> None:
+    _left_out.append(part)
+    for tell in _listeners:
+        tell(part)
+
+
+@cache
+def entry_points() -> tuple[metadata.EntryPoint, ...]:
+    """Return the parts that other packages name, in a fixed order."""
+    return tuple(sorted(metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)))
+
+
+@cache
+def _load_others() -> None:
+    """Load the parts of other packages, once in a process."""
+    for entry in entry_points():
+        try:
+            entry.load()
+        except (Exception, SystemExit) as fault:  # code of another package: it may raise anything
+            _leave_out(LeftOut(entry, "loading", fault))
+
+
 @cache
 def family(base: type[Part]) -> dict[str, type[Part]]:
     """Return the concrete parts of a family by kind, sorted by kind.
 
     A part of another package that does not load, or claims a kind that is taken, is
-    named in a warning and left out.
+    left out; see :func:`on_left_out`.
 
     Raises
     ------
@@ -97,13 +162,58 @@ def family(base: type[Part]) -> dict[str, type[Part]]:
     package = import_module(base.__module__)
     for module in iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")
-    load_all()
-    return usable(base, _concrete(base))
+    _load_others()
+    own: dict[str, type[Part]] = {}
+    others: dict[str, list[type[Part]]] = {}
+    for part in _concrete(base):
+        if part.__module__.partition(".")[0] == "cosim":
+            kind = _kind(part)
+            if own.setdefault(kind, part) is not part:
+                raise ValueError(
+                    f"two parts of {base.__name__} claim the kind {kind!r}: {own[kind]} and {part}"
+                )
+        elif part.__module__ in sys.modules and _works(part):  # a module that raised is not among them
+            others.setdefault(_kind(part), []).append(part)
+    return dict(sorted({**_unclaimed(others, own), **own}.items()))
+
+
+def _unclaimed(others: dict[str, list[type[Part]]], own: Iterable[str]) -> dict[str, type[Part]]:
+    """Return the parts of other packages whose kind no other part has, and leave out the rest."""
+    parts: dict[str, type[Part]] = {}
+    for kind, claiming in others.items():
+        if kind not in own and len(claiming) == 1:
+            parts[kind] = claiming[0]
+            continue
+        for part in claiming:
+            other = None if kind in own else next(one for one in claiming if one is not part)
+            _leave_out(LeftOut(part, "claimed", other=other))
+    return parts
 
 
 def _concrete(base: type[Part]) -> list[type[Part]]:
     children = [found for child in base.__subclasses__() for found in _concrete(child)]
     return children if inspect.isabstract(base) else [base, *children]
+
+
+def _kind(part: type[Part]) -> str:
+    (kind,) = get_args(part.model_fields["kind"].annotation)
+    return str(kind)
+
+
+def _works(part: type[Part]) -> bool:
+    """Return whether a part can be in a scenario; one that cannot is left out."""
+    try:
+        _kind(part)
+    except (KeyError, ValueError):
+        _leave_out(LeftOut(part, "kind"))
+        return False
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            part.model_json_schema()
+    except Exception as fault:  # pydantic's own, or whatever the part's types raise
+        _leave_out(LeftOut(part, "settings", fault))
+        return False
+    return True
 
 
 class OneOf:
@@ -113,12 +223,12 @@ class OneOf:
         self.base = base
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Hand pydantic the union of the family, discovered now."""
+        """Hand pydantic the union of the family, discovered now, and None where the field takes it."""
         parts = tuple(family(self.base).values())
-        if len(parts) == 1:
-            return handler.generate_schema(parts[0])
         union: Any = Union[parts]  # noqa: UP007 -- built at run time
-        return handler.generate_schema(Annotated[union, Field(discriminator="kind")])
+        one: Any = parts[0] if len(parts) == 1 else Annotated[union, Field(discriminator="kind")]
+        schema = handler.generate_schema(one)
+        return nullable_schema(schema) if type(None) in get_args(source) else schema
 
 
 def make(base: type[P], settings: dict[str, Any]) -> P:

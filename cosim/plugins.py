@@ -1,107 +1,56 @@
-"""Parts of other packages: each is loaded by itself, and one that is broken is named and left out."""
+"""What to say of parts of other packages: of one that is left out, and of one that raised."""
 
 import inspect
 import logging
-import sys
-import warnings
 from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from types import TracebackType
 from typing import Any, get_args
 
-GROUP = "cosim.parts"
-"""The entry-point group in which a package names its parts."""
+from cosim.parts import LeftOut, entry_points
 
 _log = logging.getLogger(__name__)
 
 
+def warn_of(part: LeftOut) -> None:
+    """Log a part that is left out, with its package, its file and why."""
+    if isinstance(part.part, metadata.EntryPoint):
+        assert part.fault is not None
+        named = _named(part.part, _file_of(part.fault, part.part))
+    else:
+        named = _named_class(part.part)
+    _warn(named, _why(part))
+
+
 @cache
-def load_all() -> None:
-    """Load what other packages add, once in a process: going through what is installed takes long."""
-    for entry in _entries():
-        try:
-            entry.load()
-        except (Exception, SystemExit) as fault:  # code of another package: it may raise anything
-            _leave_out(_named(entry, _file_of(fault, entry)), f"does not load: {_told(fault)}")
+def _warn(part: str, why: str) -> None:
+    """Log it once."""
+    _log.warning("%s is left out: %s", part, why.rstrip("."))
 
 
-def usable(base: type, found: Iterable[Any]) -> dict[str, Any]:
-    """Return the parts of a family by kind; those of other packages that cannot be used are left out.
-
-    Raises
-    ------
-    ValueError
-        If two parts of cosim itself claim one kind.
-    """
-    parts: dict[str, Any] = {}
-    others: dict[str, list[Any]] = {}
-    for part in found:
-        if _is_own(part):
-            kind = _kind(part)
-            if parts.setdefault(kind, part) is not part:
-                raise ValueError(
-                    f"two parts of {base.__name__} claim the kind {kind!r}: {parts[kind]} and {part}"
-                )
-        elif part.__module__ in sys.modules and _works(part):  # a module that raised is not among them
-            others.setdefault(_kind(part), []).append(part)
-    for kind, claiming in others.items():
-        if kind not in parts and len(claiming) == 1:
-            parts[kind] = claiming[0]
-            continue
-        for part in claiming:
-            other = next((one for one in claiming if one is not part), None)
-            owner = "a part of cosim" if kind in parts or other is None else _named_class(other)
-            _leave_out(_named_class(part), f"its kind {kind!r} is already that of {owner}")
-    return dict(sorted(parts.items()))
+def _why(part: LeftOut) -> str:
+    if part.reason == "kind":
+        return 'has no kind; it needs a field such as kind: Literal["mine"] = "mine"'
+    if part.reason == "claimed":
+        (kind,) = get_args(part.part.model_fields["kind"].annotation)
+        owner = "a part of cosim" if part.other is None else _named_class(part.other)
+        return f"its kind {kind!r} is already that of {owner}"
+    fault = "" if part.fault is None else _told(part.fault)
+    return f"does not load: {fault}" if part.reason == "loading" else f"its settings cannot be read: {fault}"
 
 
 def culprit(error: BaseException) -> str | None:
     """Return what to say of an error that the code of a part raised; None where cosim's own did."""
-    tops = {entry.module.partition(".")[0]: entry for entry in _entries()}
+    tops = {entry.module.partition(".")[0]: entry for entry in entry_points()}
     for name, file, line in reversed(list(_frames(error.__traceback__))):
         top = name.partition(".")[0]
         if top in tops:
-            entry = next((one for one in _entries() if one.module == name), tops[top])
+            entry = next((one for one in entry_points() if one.module == name), tops[top])
             return f"{_named(entry, f'{file}, line {line}')} raised {_told(error)}"
         if top == "cosim":
             return None
     return None
-
-
-def _is_own(part: Any) -> bool:
-    return bool(part.__module__.partition(".")[0] == "cosim")
-
-
-def _kind(part: Any) -> str:
-    (kind,) = get_args(part.model_fields["kind"].annotation)
-    return str(kind)
-
-
-def _works(part: Any) -> bool:
-    """Return whether a part can stand in a scenario; one that cannot is named."""
-    try:
-        _kind(part)
-    except (KeyError, ValueError):
-        _leave_out(_named_class(part), 'has no kind; it needs a field such as kind: Literal["mine"] = "mine"')
-        return False
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            part.model_json_schema()
-    except Exception as fault:  # pydantic's own, or whatever the part's types raise
-        _leave_out(_named_class(part), f"its settings cannot be read: {_told(fault)}")
-        return False
-    return True
-
-
-@cache
-def _leave_out(part: str, why: str) -> None:
-    _log.warning("%s is left out: %s", part, why.rstrip("."))
-
-
-@cache
-def _entries() -> tuple[metadata.EntryPoint, ...]:
-    return tuple(sorted(metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)))
 
 
 def _named(entry: metadata.EntryPoint, file: str) -> str:
@@ -116,7 +65,7 @@ def _named_class(part: Any) -> str:
     except (OSError, TypeError):
         file = part.__module__
     top = part.__module__.partition(".")[0]
-    of_package = [entry for entry in _entries() if entry.module.partition(".")[0] == top]
+    of_package = [entry for entry in entry_points() if entry.module.partition(".")[0] == top]
     named = [one for one in of_package if one.value == f"{part.__module__}:{part.__qualname__}"]
     if named or of_package:
         return _named((named or of_package)[0], file)

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from cosim.allocation.keeping import LINK, KeepRatios, Upload
-from cosim.allocation.sparsity.curves import Stepped
-from cosim.allocation.sparsity.sharing import share_band
-from cosim.allocation.state import CellState
+from cosim.control.allocators.keeping import LINK, KeepRatios, Upload
+from cosim.control.solvers.sparsity.curves import Stepped
+from cosim.control.solvers.sparsity.sharing import share_band
+from cosim.control.state import CellState
 from cosim.errors import DivergedError, ScenarioError
 from cosim.graph.executor import Executor
 from cosim.graph.finite import NotFiniteError
@@ -271,11 +271,15 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
     state = _state(prepared, rank)
     first = Upload.of(state)
     allocator.check_limit(first)
-    limit_s = allocator.latency_limit_s - first.after_s
+    limit_s = allocator.latency_limit_s - first.beside_s
     links = [first.average]
-    if num_draws > 0 and prepared.cell.block_ns is not None:
+    if num_draws > 0 and prepared.channel.block_ns is not None:
         links = [
-            Upload.of(_at(state, prepared.cell.gain_at(LINK, number * prepared.cell.block_ns))).now
+            Upload.of(
+                _at(
+                    state, prepared.channel.gain_over_noise_alone_at(LINK, number * prepared.channel.block_ns)
+                )
+            ).now
             for number in range(num_draws)
         ]
     sizes = [np.full(rank, dense / rank) for dense in first.now.dense_bits]
@@ -291,11 +295,7 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
 
 def _state(prepared: Prepared, rank: int) -> CellState:
     """Return the snapshot an allocator would see at a rank."""
-
-    def nobody(_rank: int) -> Executor:
-        raise AssertionError("a snapshot computes nothing")
-
-    state = prepared.world(nobody).state(round_=1)
+    state = prepared.decisions().state(0, round_=1)
     return replace(state, sparsity=prepared.scenario.scheme.sparsity(prepared.lesson, rank))
 
 

@@ -1,6 +1,6 @@
 """The air a run met, sounded again: SNR over time and the link budget of its transfers.
 
-A cell is a pure function of the scenario in the run folder, so what is drawn
+A channel is a pure function of the scenario in the run folder, so what is drawn
 here is what the run met. Pictures are drawn from it without knowing a radio.
 """
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.radio.cell import Cell
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.channel import Channel
 from cosim.record.folder import Record
 from cosim.report.air import Air, Budgets, LinkAir
 from cosim.report.holdings import Holdings
@@ -18,7 +17,7 @@ from cosim.scenario.events import becomes
 from cosim.scenario.load import load
 from cosim.units import Floats, Ints, linear_to_db, seconds_to_ns
 
-_DRAWS_PER_SNAPSHOT = 64  # a cell draws a chunk of so many blocks to answer for one
+_DRAWS_PER_SNAPSHOT = 64  # a channel draws a chunk of so many blocks to answer for one
 _MOST_DRAWS = 40_000_000  # about two seconds
 
 
@@ -45,15 +44,15 @@ def sound(record: Record, *, most_instants: int = 2048, most_entries: int = 400_
     """
     scenario = load(record.scenario_path)
     stages = [(0.0, scenario), *becomes(scenario)]
-    cells = [
-        _Stage(seconds_to_ns(at_s), Cell.build(stage.radio, stage.num_clients, stage.seed))
+    channels = [
+        _Stage(seconds_to_ns(at_s), Channel.build(stage.radio, stage.num_clients, stage.seed))
         for at_s, stage in stages
     ]
     spans = Spans.of(record)
     end_ns = length_ns(record, spans)
     holdings = Holdings.of(record, end_ns)
-    counted = [index for index, link in enumerate(holdings.links) if _is_counted(cells[0].cell, link)]
-    first = cells[0].cell
+    counted = [index for index, link in enumerate(holdings.links) if _is_counted(channels[0].channel, link)]
+    first = channels[0].channel
     per_instant = sum(
         len(first.bandwidths_hz(holdings.links[index]))
         * min(first.num_clients, len(np.unique(holdings.client[holdings.link == index])))
@@ -70,41 +69,40 @@ def sound(record: Record, *, most_instants: int = 2048, most_entries: int = 400_
         antenna_gain_db=first.radio.antenna_gain_db,
         noise_psd_dbm_per_hz=first.radio.noise_psd_dbm_per_hz,
         noise_figure_db=first.radio.noise_figure_db,
-        links=tuple(_link_air(cells, holdings, index, end_ns, step_ns) for index in counted),
-        budgets=_budgets(cells, holdings, spans, most_entries),
+        links=tuple(_link_air(channels, holdings, index, end_ns, step_ns) for index in counted),
+        budgets=_budgets(channels, holdings, spans, most_entries),
     )
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """The cell from an instant on."""
+    """The channel from an instant on."""
 
     from_ns: int
-    cell: Cell
+    channel: Channel
 
 
-def _cell_at(stages: list[_Stage], time_ns: int) -> Cell:
-    return next(stage.cell for stage in reversed(stages) if stage.from_ns <= time_ns)
+def _channel_at(stages: list[_Stage], time_ns: int) -> Channel:
+    return next(stage.channel for stage in reversed(stages) if stage.from_ns <= time_ns)
 
 
-def _is_counted(cell: Cell, link: str) -> bool:
-    settings = cell.radio.link(link)
-    return not isinstance(settings, DownlinkSettings) or settings.counted
+def _is_counted(channel: Channel, link: str) -> bool:
+    return channel.radio.link(link).is_counted
 
 
-def _widths_hz(cell: Cell, link: str, subchannels: Ints, carved_hz: Floats) -> Floats:
-    return np.where(np.isnan(carved_hz), cell.bandwidths_hz(link)[subchannels], carved_hz)
+def _widths_hz(channel: Channel, link: str, subchannels: Ints, carved_hz: Floats) -> Floats:
+    return np.where(np.isnan(carved_hz), channel.bandwidths_hz(link)[subchannels], carved_hz)
 
 
-def _snr(cell: Cell, widths_hz: Floats, tx_power_w: Floats, gain: Floats) -> Floats:
-    return np.asarray(tx_power_w / widths_hz * gain / cell.noise_psd_w_per_hz)
+def _snr(widths_hz: Floats, tx_power_w: Floats, gain: Floats, noise_psd: Floats | float) -> Floats:
+    return np.asarray(tx_power_w / widths_hz * gain / noise_psd)
 
 
 def _link_air(stages: list[_Stage], holdings: Holdings, index: int, end_ns: int, step_ns: int) -> LinkAir:
     """Look at a link in the middle of every stretch of ``step_ns``."""
     link = holdings.links[index]
     mine = np.flatnonzero(holdings.link == index)
-    widths_hz = stages[0].cell.bandwidths_hz(link)
+    widths_hz = stages[0].channel.bandwidths_hz(link)
     begins_ns = np.arange(0, max(end_ns, 1), step_ns)
     times_ns = begins_ns + step_ns // 2
     held = np.full((len(widths_hz), len(times_ns)), -1, dtype=np.int64)
@@ -114,17 +112,18 @@ def _link_air(stages: list[_Stage], holdings: Holdings, index: int, end_ns: int,
         held[holdings.subchannel[which], first:last] = which
     snr_db = np.full(held.shape, np.nan, dtype=np.float32)
     for column, time_ns in enumerate(times_ns.tolist()):
-        cell = _cell_at(stages, time_ns)
+        channel = _channel_at(stages, time_ns)
         subchannels = np.flatnonzero(held[:, column] >= 0)
         which = held[subchannels, column]
         for client in np.unique(holdings.client[which]).tolist():
             own = holdings.client[which] == client
             numbers = subchannels[own]
             carved_hz = holdings.carved_hz[which[own]]
-            block, is_carved = cell.block_at(time_ns), ~np.isnan(carved_hz)
-            gain = cell.channel_gains(link, client, numbers, block, 1, is_carved)[0]
-            widths = _widths_hz(cell, link, numbers, carved_hz)
-            snr = _snr(cell, widths, holdings.tx_power_w[which[own]], gain)
+            block, is_carved = channel.block_at(time_ns), ~np.isnan(carved_hz)
+            gain = channel.channel_gains(link, client, numbers, block, 1, is_carved)[0]
+            widths = _widths_hz(channel, link, numbers, carved_hz)
+            noise_psd = channel.noise_psd(link, client, numbers, block, 1, is_carved)
+            snr = _snr(widths, holdings.tx_power_w[which[own]], gain, noise_psd).reshape(-1)
             snr_db[numbers, column] = linear_to_db(snr)
     return LinkAir(link, np.array(widths_hz), begins_ns, snr_db)
 
@@ -149,20 +148,22 @@ def _budgets(stages: list[_Stage], holdings: Holdings, spans: Spans, most_entrie
         mine = of_whom.get((holdings.links.index(link), client), np.empty(0, dtype=np.int64))
         start_ns = int(spans.start_ns[span])
         mine = mine[(holdings.start_ns[mine] <= start_ns) & (holdings.end_ns[mine] > start_ns)]
-        cell = _cell_at(stages, start_ns)
+        channel = _channel_at(stages, start_ns)
         if not len(mine):
             continue
         subchannels = holdings.subchannel[mine]
-        draws += len(cell.bandwidths_hz(link)) * _DRAWS_PER_SNAPSHOT
+        draws += len(channel.bandwidths_hz(link)) * _DRAWS_PER_SNAPSHOT
         entries += len(mine)
         if entries > most_entries or draws > _MOST_DRAWS:
             break
         power_w = holdings.tx_power_w[mine]
         carved_hz = holdings.carved_hz[mine]
-        block, is_carved = cell.block_at(start_ns), ~np.isnan(carved_hz)
-        gain = cell.channel_gains(link, client, subchannels, block, 1, is_carved)[0]
-        widths = _widths_hz(cell, link, subchannels, carved_hz)
-        rate = cell.radio.rate.per_subchannel(_snr(cell, widths, power_w, gain), widths)
+        block, is_carved = channel.block_at(start_ns), ~np.isnan(carved_hz)
+        gain = channel.channel_gains(link, client, subchannels, block, 1, is_carved)[0]
+        widths = _widths_hz(channel, link, subchannels, carved_hz)
+        noise_psd = channel.noise_psd(link, client, subchannels, block, 1, is_carved)
+        snr = _snr(widths, power_w, gain, noise_psd).reshape(-1)
+        rate = channel.radio.rate.per_subchannel(snr, widths)
         found[span] = subchannels, power_w, gain, widths, rate
     known = sorted(found)
     columns = [

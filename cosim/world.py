@@ -1,17 +1,17 @@
 """One cell, alive: devices with their queues, the air, the training, the clock and the log."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
-from cosim.allocation.state import Amounts, CellState, Sparsity
 from cosim.compute.device import Device
-from cosim.decisions import Decisions
+from cosim.control.allocators import Allocator
+from cosim.control.decision import Allocation
+from cosim.control.decisions import Decisions
+from cosim.control.state import CellState
 from cosim.errors import DivergedError, ScenarioError, StalledError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
@@ -23,10 +23,11 @@ from cosim.kernel.queue import Queue
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Training
 from cosim.radio.access import Access
-from cosim.radio.air import Air, Airtime
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
+from cosim.radio.link import Link
+from cosim.radio.medium import Delivery, Medium, Payload
 from cosim.record.log import Log
-from cosim.units import NS_PER_S, Floats
+from cosim.units import NS_PER_S
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
@@ -43,13 +44,6 @@ _WHAT = {
 }
 """What a value that is not finite is called, by its metric or field."""
 
-_SERVERS = {
-    "main_uplink": MAIN_SERVER,
-    "main_downlink": MAIN_SERVER,
-    "federated_uplink": FEDERATED_SERVER,
-    "federated_downlink": FEDERATED_SERVER,
-}
-
 
 @dataclass(frozen=True)
 class Moment:
@@ -57,6 +51,26 @@ class Moment:
 
     round: int
     local_step: int = 0
+
+
+class Outgoing(NamedTuple):
+    """What one client sends, or is sent, with others: its size, its part in the training, its causes."""
+
+    payload: Payload
+    node: Node
+    after: Sequence[int]
+
+
+class Sent(NamedTuple):
+    """The number of a transfer's span, and what became of the transfer."""
+
+    span: int
+    delivery: Delivery
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether it arrived."""
+        return all(self.delivery.delivered.values())
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Turn:
     """Another air, or another way to share it, from an instant on."""
 
     at_ns: int
-    cell: Cell
+    channel: Channel
     access: Access
     max_tx_power_w: Sequence[float]
     allocator: Allocator
@@ -87,26 +101,18 @@ class World:
     ----------
     clients, main_server, federated_server
         The devices.
-    cell, access
-        The channel, and how senders share grants.
-    max_tx_power_w
-        Power limit of each client, W.
-    allocator
-        Decides who gets what.
+    decisions
+        Who is asked what is granted, and the channel as it is now.
+    medium, links
+        What the air does with a transmission, and what the scheme sends over.
     lesson
         What is learned.
     executor
         Who computes values at the rank the allocator decided on.
-    amounts, cut_layers, client_cut_layers, may_cut_apart, sparsity, local_steps, links
-        The scheme's, as for :class:`~cosim.decisions.Decisions`.
     watch
         Called at the end of each round.
     turns
         Changes of the air at given instants.
-    is_closed_form
-        Whether rounds last as :mod:`cosim.allocation.delay` says while the air holds still.
-    first
-        The first decision, where it is known already.
     """
 
     def __init__(
@@ -115,23 +121,13 @@ class World:
         clients: Sequence[Device],
         main_server: Device,
         federated_server: Device,
-        cell: Cell,
-        access: Access,
-        max_tx_power_w: Sequence[float],
-        allocator: Allocator,
+        decisions: Decisions,
+        medium: Medium,
+        links: Collection[Link],
         lesson: Lesson,
         executor: Callable[[int], Executor],
-        amounts: Callable[[Lesson, int, int], Amounts],
-        cut_layers: tuple[int, ...],
-        sparsity: Callable[[Lesson, int, int], Sparsity | None],
-        local_steps: int,
-        links: Collection[str],
         watch: Callable[[Progress], None],
-        client_cut_layers: tuple[int, ...] | None = None,
-        may_cut_apart: bool = False,
         turns: Sequence[Turn] = (),
-        is_closed_form: bool = False,
-        first: Allocation | None = None,
     ) -> None:
         self.clock = Clock()
         self.log = Log()
@@ -143,31 +139,14 @@ class World:
         self._queues = {
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
         }
-        self._air = Air(self.clock, cell, access, self.log.grants)
+        self._medium = medium
+        self._links = {link.name: link for link in links}
+        self._network = medium.open(self.clock, decisions.cell, decisions.access, self.log.grants, links)
         self._make_executor = executor
         self._executor: Executor | None = None
         self._watch = watch
         self._round = 1
-        self._local_steps = local_steps
-        self._round_began_ns = 0
-        self.decisions = Decisions(
-            clients=clients,
-            main_server=main_server,
-            cell=cell,
-            access=access,
-            max_tx_power_w=max_tx_power_w,
-            allocator=allocator,
-            lesson=lesson,
-            amounts=amounts,
-            cut_layers=cut_layers,
-            client_cut_layers=client_cut_layers,
-            may_cut_apart=may_cut_apart,
-            sparsity=sparsity,
-            local_steps=local_steps,
-            links=links,
-            is_closed_form=is_closed_form,
-            first=first,
-        )
+        self.decisions = decisions
         for turn in turns:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
         self._roots: Callable[[], Iterable[Ref]] = tuple
@@ -175,7 +154,7 @@ class World:
         self._of_round: dict[str, list[float]] = {}
 
     @property
-    def cell(self) -> Cell:
+    def channel(self) -> Channel:
         """The channel as it is now."""
         return self.decisions.cell
 
@@ -211,7 +190,7 @@ class World:
     def _put_in_force(self, allocation: Allocation) -> None:
         self.decisions.put_in_force(allocation, self.clock.now, self._round)
         for link, grants in allocation.grants.items():
-            self._air.grant(link, dict(enumerate(grants)), self._round)
+            self._network.grant(link, dict(enumerate(grants)), self._round)
         predicted_s = self.decisions.predicted_round_s()
         if predicted_s is not None:
             self.log.metrics.add(
@@ -220,52 +199,60 @@ class World:
         told = {
             (MAIN_SERVER, name): value for name, value in {**allocation.memory, **allocation.figures}.items()
         }
-        if allocation.keep_ratios is not None:
-            names = ((client, "keep_ratio") for client in self.client_names)
-            told.update(zip(names, allocation.keep_ratios, strict=True))
+        for name, value in allocation.knobs.items():
+            each = value if isinstance(value, tuple) else (value,)
+            names = self.client_names if isinstance(value, tuple) else (MAIN_SERVER,)
+            told.update(zip(((one, name) for one in names), each, strict=True))
         for (actor, name), value in told.items():
             self.log.metrics.add(self.clock.now, self._round, 0, actor, name, value)
 
     def _turn(self, turn: Turn) -> None:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
-        self.decisions.change(turn.cell, turn.access, turn.max_tx_power_w, turn.allocator)
-        self._air.change(turn.cell, turn.access)
-        self._put_in_force(self.decide(self._round))
+        self.decisions.change(turn.channel, turn.access, turn.max_tx_power_w, turn.allocator)
+        self._network.change(turn.channel, turn.access)
+        if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
+            self._share_equally(self._round)
+        else:
+            self._apply_decision(self._round)
+
+    def _apply_decision(self, round_: int) -> None:
+        """Put a decision in force, or, while reports are waited for, equal shares under which they travel."""
+        if self.decisions.is_waiting:
+            self._share_equally(round_)
+        else:
+            self._put_in_force(self.decide(round_))
+
+    def _share_equally(self, round_: int) -> None:
+        for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
+            self._network.grant(link, dict(enumerate(grants)), round_)
+
+    def decide_on_reports(self, round_: int) -> None:
+        """Ask the allocator what it waited to decide, now that reports have arrived."""
+        self._apply_decision(round_)
 
     def decide(self, round_: int) -> Allocation:
-        """Return the allocator's decision for the cell as it is now, checked against its limits."""
+        """Return the allocator's decision for the channel as it is now, checked against its limits."""
         return self.decisions.decide(self.clock.now, round_)
 
     def state(self, round_: int) -> CellState:
         """Return the snapshot an allocator sees."""
         return self.decisions.state(self.clock.now, round_)
 
-    def start_round(
-        self,
-        round_: int,
-        energies: Sequence[Floats] | None = None,
-        taking_part: Sequence[int] | None = None,
-    ) -> None:
+    def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
         """Ask the allocator again where it is to be asked at the beginning of a round.
 
         Parameters
         ----------
         round_
             Which round begins; they count from 1.
-        energies
-            For each client what it would lose by leaving a rank pair out, shape
-            (num_pairs,), where that is known.
         taking_part
             Clients of this round, ascending; all without it.
         """
-        absent = set(range(self.num_clients)).difference(
-            range(self.num_clients) if taking_part is None else taking_part
-        )
-        last_round_s = None if round_ == 1 else (self.clock.now - self._round_began_ns) / NS_PER_S
-        self._round_began_ns = self.clock.now
-        self.decisions.learn(last_round_s, None if energies is None else tuple(energies), absent)
+        everybody = range(self.num_clients)
+        absent = set(everybody).difference(everybody if taking_part is None else taking_part)
+        self.decisions.start_round(self.clock.now, round_, absent)
         if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
-            self._put_in_force(self.decide(round_))
+            self._apply_decision(round_)
 
     @property
     def computes(self) -> bool:
@@ -351,7 +338,7 @@ class World:
         """Return when and whose an optimiser's step is, from the node's parameters; None of other nodes."""
         if "step" not in node.params:
             return None
-        round_, local_step = divmod(node.params["step"], self._local_steps)
+        round_, local_step = divmod(node.params["step"], self.decisions.terms.local_steps)
         batches = (one.node.params["batch"] for one in node.inputs if "batch" in one.node.params)
         rows = {row for batch in batches for row in batch["rows"]}
         shares = zip(self.client_names, self.lesson.shares, strict=True)
@@ -369,6 +356,14 @@ class World:
         """Return whether what a link carries takes time."""
         return self.decisions.is_counted(link)
 
+    def loses(self, link: str) -> bool:
+        """Return whether what is sent over a link may be lost."""
+        return self._medium.loses(self._links[link])
+
+    def sums(self, link: str) -> bool:
+        """Return whether what clients send over a link at once arrives as a sum."""
+        return self._medium.sums(self._links[link])
+
     def play(self, scheme: Steps) -> None:
         """Let a scheme run to its end.
 
@@ -382,7 +377,7 @@ class World:
         try:
             self.clock.run(self.clock.process(scheme, "the scheme"))
         except StalledError:
-            why = self._air.too_weak()
+            why = self._network.too_weak()
             if why is None:
                 raise
             raise ScenarioError(why) from None
@@ -426,33 +421,92 @@ class World:
     def send(
         self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
     ) -> Steps:
-        """Send over the air, or at once over a link that is free; returns the number of the span."""
-        is_counted = self.is_counted(link)
+        """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
+        is_counted, now_ns = self.is_counted(link), self.clock.now
+        self._begin_sending(link, [client])
         if is_counted:
-            airtime: Airtime = yield from self._air.send(link, client, bits)
+            delivery: Delivery = yield from self._network.send(link, {client: Payload(bits)})
         else:
-            airtime = Airtime(self.clock.now, self.clock.now, self.clock.now, 0.0, None)
-        ends = (self.client_names[client], _SERVERS[link])
-        actor, peer = ends if link.endswith("uplink") else ends[::-1]
-        span = self.log.spans.add(
-            after if airtime.after_span is None else (*after, airtime.after_span),
+            delivery = Delivery.at_once(now_ns, [client])
+        span = self._add_transfer(link, client, name, moment, bits, node, after, now_ns, delivery)
+        if is_counted:
+            self._network.leave(link, [client], span)
+        return Sent(span, delivery)
+
+    def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
+        for client in clients if self._links[link].is_uplink else ():
+            self.decisions.sends(client)
+
+    def send_at_once(self, link: str, name: str, moment: Moment, outgoing: Mapping[int, Outgoing]) -> Steps:
+        """Send from several clients, or to several, in one transmission, now that the last of them is ready.
+
+        Returns what was :class:`Sent` of each, in their order; they have one delivery
+        in common. Each has a span, whose causes are its own and those of the last one.
+        """
+        is_counted = self.is_counted(link)
+        self._begin_sending(link, outgoing)
+        if is_counted:
+            payloads = {client: one.payload for client, one in outgoing.items()}
+            delivery: Delivery = yield from self._network.send(link, payloads)
+        else:
+            delivery = Delivery.at_once(self.clock.now, outgoing)
+        end_of = self.log.spans.end_of
+        last = max(
+            (one.after for one in outgoing.values()), key=lambda after: max(map(end_of, after), default=0)
+        )
+        sent = [
+            Sent(
+                self._add_transfer(
+                    *(link, client, name, moment, one.payload.bits, one.node),
+                    tuple(dict.fromkeys((*one.after, *last))),
+                    delivery.asked_ns,
+                    delivery,
+                ),
+                delivery,
+            )
+            for client, one in outgoing.items()
+        ]
+        if is_counted:
+            self._network.leave(link, list(outgoing), sent[-1].span)
+        return sent
+
+    def _add_transfer(
+        self,
+        link: str,
+        client: int,
+        name: str,
+        moment: Moment,
+        bits: int,
+        node: Node,
+        after: Sequence[int],
+        asked_ns: int,
+        delivery: Delivery,
+    ) -> int:
+        """Record one client's part in a transmission and return the number of the span."""
+        ends = (self.client_names[client], self._links[link].server)
+        is_uplink = self._links[link].is_uplink
+        actor, peer = ends if is_uplink else ends[::-1]
+        if is_uplink:
+            airtime_ns, is_delivered = delivery.end_ns - delivery.start_ns, delivery.delivered[client]
+            self.decisions.sent(
+                client, bits, airtime_ns, delivery.energy_j[client], is_delivered=is_delivered
+            )
+        return self.log.spans.add(
+            after if delivery.after_span is None else (*after, delivery.after_span),
             "transfer",
             name,
             actor,
             peer,
             moment.round,
             moment.local_step,
-            airtime.asked_ns,
-            airtime.start_ns,
-            airtime.end_ns,
+            asked_ns,
+            delivery.start_ns,
+            delivery.end_ns,
             bits,
             0,
-            airtime.energy_j,
+            delivery.energy_j[client],
             node.key,
         )
-        if is_counted:
-            self._air.leave(link, client, span)
-        return span
 
     def together(self, processes: Sequence[Steps], name: str) -> Steps:
         """Let processes run side by side and return their results, in their order, when all have ended."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from here import Here
 
 from cosim.graph.executor import TimingOnly
 from cosim.kernel.clock import Clock
@@ -32,6 +33,12 @@ def _store_of_the_tests(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COSIM_STORE", str(tmp_path_factory.mktemp("store of the tests")))
         yield
+
+
+@pytest.fixture
+def here(monkeypatch) -> None:
+    """Let the runs of studies be made in this process."""
+    monkeypatch.setattr("cosim.study.conduct.Processes", Here)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.allocation.delay import Phase
+from cosim.control.closed_form import Phase
 from cosim.units import Ints
 
 

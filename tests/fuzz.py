@@ -23,6 +23,14 @@ from cosim.cli import answer
 
 Schema = dict[str, Any]
 
+
+class Root(dict[str, Any]):
+    """A whole schema, shown in short: Hypothesis shows what a fault was drawn from."""
+
+    def __repr__(self) -> str:
+        return f"the schema of a {self.get('title')}"
+
+
 ODD_NUMBERS = (0, -1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 2**64, 10**30, 1e-300, 1e300, -0.0, 0.5)
 ODD_TEXTS = (
     *("", " ", "none", "1e9", "nan", "0", "a" * 300, "\x1b[31mred", "\u202egnp", "[red]", "$x^2$", "a\nb"),
@@ -86,7 +94,8 @@ class Drawing:
         if not isinstance(given, dict) or not tables:
             return None
         kinds = {one["properties"].get("kind", {}).get("const"): one for one in tables}
-        return kinds.get(given.get("kind"), tables[0])
+        kind = given.get("kind")
+        return kinds.get(kind if isinstance(kind, str) else None, tables[0])
 
     def place(self, draw: st.DrawFn, given: dict[str, Any]) -> tuple[tuple[str, ...], Schema]:
         """Return a place in a file, the deeper ones more often, and its schema."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.allocation.sparsity.uplink import Uplink
+from cosim.control.solvers.sparsity.uplink import Uplink
 from cosim.units import Floats
 
 _LN2 = float(np.log(2.0))

@@ -5,38 +5,52 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from cosim.allocation.delay import Phase
-from cosim.allocation.state import Amounts, CellState, LinkState
+from cosim.control.closed_form import Phase
+from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Setting, local_steps_up_to
+from cosim.control.stages import Round
+from cosim.control.state import CellState, LinkState
+from cosim.learning.amounts import SplitAmounts
 from cosim.radio.rate.shannon import Shannon
 from cosim.rng import stream
+from cosim.schemes.stages import split_round
 
 NOISE_PSD_W_PER_HZ = 10 ** ((-174 + 9 - 30) / 10)
 
 
 @dataclass(frozen=True)
-class Gpt2Amounts:
-    """Amounts of a GPT-2-like model by the closed forms of `cosim.learning.flop`, for one mini-batch."""
+class Gpt2Rounds:
+    """Rounds of a GPT-2-like model by the closed forms of `cosim.learning.flop`, for one mini-batch."""
 
     num_clients: int
+    local_steps: int
     num_layers: int = 12
     width: int = 768
     vocabulary: int = 50257
     tokens: int = 128
     batch: int = 8
 
-    def __call__(self, cut_layer: int, lora_rank: int) -> Amounts:
+    def __call__(self, setting: Setting) -> Round:
+        each = [
+            self.amounts(cut, setting.lora_rank) if setting.takes_part(client) else None
+            for client, cut in enumerate(setting.cuts(self.num_clients))
+        ]
+        return split_round(each, self.local_steps)
+
+    def amounts(self, cut_layer: int, lora_rank: int) -> SplitAmounts:
         n, d, r, b = self.tokens, self.width, lora_rank, self.batch
         forward = 24 * n * d * d + 4 * n * n * d + 8 * n * d * r
         backward = 24 * n * d * d + 8 * n * n * d + 16 * n * d * r
         head = 4 * n * d * self.vocabulary
         server = (self.num_layers - cut_layer) * (forward + backward) + head
-        return Amounts(
+        adapter_bits = 32 * cut_layer * 4 * d * r
+        return SplitAmounts(
             client_forward_flop=b * cut_layer * forward,
             client_backward_flop=b * (cut_layer * backward - 6 * n * d * d - 2 * n * d * r),
-            server_flop=self.num_clients * b * server,
+            server_flop=b * server,
             activation_bits=32 * b * n * d,
             gradient_bits=32 * b * n * d,
-            adapter_bits=32 * cut_layer * 4 * d * r,
+            adapter_bits=adapter_bits,
+            adapter_download_bits=adapter_bits,
         )
 
 
@@ -82,18 +96,22 @@ def random_cell(
     if has_downlinks:
         names += ["main_downlink", "federated_downlink"]
     client_speed = 10.0 ** rng.uniform(11.3, 12.3) * rng.uniform(1.0, 1.6, num_clients)
+    links = {name: link(name, num_subchannels, 10.0 ** rng.uniform(5.7, 7.3)) for name in names}
+    server_speed = float(client_speed.mean() * num_clients * 10.0 ** rng.uniform(-0.3, 1.5))
+    local_steps = int(rng.choice([1, 5, 10]))
     return CellState(
         time_ns=0,
         round=1,
-        links={name: link(name, num_subchannels, 10.0 ** rng.uniform(5.7, 7.3)) for name in names},
+        links=links,
         client_flop_per_s=client_speed,
-        main_server_flop_per_s=float(client_speed.mean() * num_clients * 10.0 ** rng.uniform(-0.3, 1.5)),
-        amounts=Gpt2Amounts(num_clients, num_layers=num_layers),
+        main_server_flop_per_s=server_speed,
+        phases=Gpt2Rounds(num_clients, local_steps, num_layers=num_layers),
         cut_layer=num_layers // 2,
         cut_layers=tuple(range(1, num_layers)),
         may_cut_apart=True,
         lora_rank=4,
-        local_steps=int(rng.choice([1, 5, 10])),
+        local_steps=local_steps,
+        knobs=(PARTICIPATION, local_steps_up_to(local_steps), WEIGHT, KEEP_RATIO),
         weights=np.full(num_clients, 1.0 / num_clients),
         stream=stream(seed, "allocation", 1),
     )

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cosim.allocation.sparsity.curves import Exponential, Stepped
-from cosim.allocation.sparsity.uplink import Uplink
+from cosim.control.solvers.sparsity.curves import Exponential, Stepped
+from cosim.control.solvers.sparsity.uplink import Uplink
 from cosim.units import Floats
 from tests.slsqp import SmoothRound, SteppedRound
 

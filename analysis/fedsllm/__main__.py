@@ -18,8 +18,8 @@ from matplotlib import pyplot as plt
 from analysis.fedsllm.cells import METHODS, mean_and_interval, state_of, totals_of
 from analysis.fedsllm.gaps import SMALL, constant_errors, descents, gaps
 from analysis.fedsllm.learning import centralized_losses, losses_per_rank
-from cosim.allocation.rounds import RoundsTable
 from cosim.calibrate import smoothed
+from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.report.looks import OWNER_COLOURS

@@ -6,19 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
-from cosim.allocation.delay import predict
-from cosim.allocation.equal import Equal
-from cosim.allocation.fedsllm import Fedsllm
-from cosim.allocation.nested import Nested
-from cosim.allocation.random import Random
-from cosim.allocation.rounds import RoundsTable
-from cosim.allocation.state import Amounts, CellState
-from cosim.graph.executor import Executor
+from cosim.control.allocators import Allocator
+from cosim.control.allocators.equal import Equal
+from cosim.control.allocators.fedsllm import Fedsllm
+from cosim.control.allocators.nested import Nested
+from cosim.control.allocators.random import Random
+from cosim.control.closed_form import predict
+from cosim.control.decision import Allocation
+from cosim.control.knobs import Setting
+from cosim.control.legs import legs_of
+from cosim.control.solvers.rounds import RoundsTable
+from cosim.control.stages import Round
+from cosim.control.state import CellState
+from cosim.learning.amounts import SplitAmounts
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
+from cosim.schemes.stages import split_round
 from cosim.units import Floats
 
 Total = Callable[[CellState, RoundsTable], float]
@@ -36,12 +40,8 @@ class Method:
 
 def state_of(scenario: Scenario, seed: int, changes: Mapping[str, Any] | None = None) -> CellState:
     """Return the cell of a seed, as an allocator meets it at the beginning."""
-
-    def nobody(_rank: int) -> Executor:
-        raise AssertionError("an allocation computes nothing")
-
     changed = change(scenario, {**(changes or {}), "allocator": {"kind": "equal"}}, seed)
-    return prepare(changed).world(nobody).state(1)
+    return prepare(changed).decisions().state(0, 1)
 
 
 def _given(rounds: RoundsTable) -> dict[str, Any]:
@@ -73,14 +73,18 @@ def _unsplit_total_s(state: CellState, rounds: RoundsTable) -> float:
     """Whole model and all adapters on every client; subchannels, power and rank are searched."""
     num_layers = state.cut_layers[-1] + 1
 
-    def amounts(_cut_layer: int, lora_rank: int) -> Amounts:
-        one = state.amounts(1, lora_rank)
-        server = one.server_flop // state.num_clients
-        whole = one.client_forward_flop + one.client_backward_flop + server
-        return Amounts(whole, 0, 0, 0, 0, one.adapter_bits * num_layers)
+    def phases(setting: Setting) -> Round:
+        split = {leg.name: leg for leg in legs_of(state.phases(replace(setting, cut=1)))}
+        flop = np.sum([leg.flop + leg.server_flop / state.num_clients for leg in split.values()], axis=0)
+        adapters = split["federated_uplink"].bits * num_layers
+        each = [
+            SplitAmounts(int(one), 0, 0, 0, 0, int(bits), int(bits))
+            for one, bits in zip(flop, adapters, strict=True)
+        ]
+        return split_round(each, state.local_steps)
 
     links = {"federated_uplink": state.links["federated_uplink"]}
-    unsplit = replace(state, links=links, amounts=amounts, cut_layer=1, cut_layers=(1,))
+    unsplit = replace(state, links=links, phases=phases, cut_layer=1, cut_layers=(1,))
     plan = Nested(**_given(rounds)).allocate(unsplit).plan
     assert plan is not None
     return plan.total_s

@@ -8,14 +8,14 @@ from typing import Any, get_args
 import numpy as np
 
 from analysis.fedsllm.cells import state_of, total_s
-from cosim.allocation.bound import lower_bound_s
-from cosim.allocation.delay import link_rates, predict
-from cosim.allocation.exact import Exact
-from cosim.allocation.fedsllm import Fedsllm, Start
-from cosim.allocation.nested import Nested
-from cosim.allocation.refined import Refined
-from cosim.allocation.rounds import RoundsTable
-from cosim.allocation.state import CellState
+from cosim.control.allocators.exact import Exact
+from cosim.control.allocators.fedsllm import Fedsllm, Start
+from cosim.control.allocators.nested import Nested
+from cosim.control.allocators.refined import Refined
+from cosim.control.closed_form import link_rates, predict
+from cosim.control.proving.bound import lower_bound_s
+from cosim.control.solvers.rounds import RoundsTable
+from cosim.control.state import CellState
 from cosim.radio.rate.constant_bandwidth import ConstantBandwidth
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats

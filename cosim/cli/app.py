@@ -1,15 +1,20 @@
 """The commands. Each imports what it needs when it is called, so that help and checks answer at once."""
 
-import gc
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from cosim.cli.steps import (
+    be_quick,
+    keeping,
+    open_store,
+    read_scenario,
+    show_summary,
+    showing,
+    tell_changed,
+)
 from cosim.visible import show_line as print  # names may come from anybody
 
 app = typer.Typer(
@@ -62,7 +67,7 @@ def _cosim(
 @app.command()
 def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> None:
     """Say what a scenario or a study would run, or all that is wrong with it."""
-    _be_quick()
+    be_quick()
     from cosim.cli.overview import overview
     from cosim.scenario.build import prepare
     from cosim.scenario.load import read_toml
@@ -73,7 +78,7 @@ def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> Non
 
         told = list(check_study(file, changes, seed))
     else:
-        scenario, switched = _scenario(file, changes, seed)
+        scenario, switched = read_scenario(file, changes, seed)
         told = list(overview(prepare(scenario), switched))
     for line in told:  # all of it is known before it is called fine
         print(line)
@@ -99,14 +104,14 @@ def run(
     from cosim.run import default_folder
     from cosim.run import run as play
 
-    scenario, switched = _scenario(file, changes, seed)
-    _tell(switched)
+    scenario, switched = read_scenario(file, changes, seed)
+    tell_changed(switched)
     folder = out or default_folder(scenario, timing_only=timing_only)
     with (
-        _showing(folder, _show_summary),
+        showing(folder, show_summary),
         interruptible(folder),
         watching(scenario) as watch,
-        _keeping(store, no_store or timing_only) as kept,
+        keeping(store, no_store or timing_only) as kept,
     ):
         play(scenario, folder, timing_only=timing_only, store=kept, watch=watch)
 
@@ -122,10 +127,10 @@ def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore =
     record = Record.open(folder)
     unwanted = no_store or record.manifest["timing_only"]
     with (
-        _showing(folder, _show_summary),
+        showing(folder, show_summary),
         interruptible(folder),
         watching(scenario_of(record)) as watch,
-        _keeping(store, unwanted) as kept,
+        keeping(store, unwanted) as kept,
     ):
         play(folder, store=kept, watch=watch)
 
@@ -161,7 +166,7 @@ def whatif(
     told = dict(map(parse_change, changes or ()))
     before = Record.open(folder)
     scenario = other_scenario(before, told, at_s)
-    _tell(switched(scenario, scenario_of(before), told if at_s is None else None))
+    tell_changed(switched(scenario, scenario_of(before), told if at_s is None else None))
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
 
@@ -170,10 +175,10 @@ def whatif(
         show(compare(before, Record.open(after)), on_stdout(), asked=asked)
 
     with (
-        _showing(after, show_comparison),
+        showing(after, show_comparison),
         interruptible(after),
         watching(scenario) as watch,
-        _keeping(store, unwanted) as kept,
+        keeping(store, unwanted) as kept,
     ):
         play(folder, told, at_s=at_s, out=out, store=kept, watch=watch)
 
@@ -203,9 +208,9 @@ def calibrate(
     """
     from cosim.cli.calibration import calibrate_to, choose_rank_to
 
-    scenario, switched = _scenario(file, changes, None)
-    _tell(switched)
-    with _keeping(store, no_store) as kept:
+    scenario, switched = read_scenario(file, changes, None)
+    tell_changed(switched)
+    with keeping(store, no_store) as kept:
         if scenario.allocator.sets_keep_ratios:
             table = out or file.with_name(f"{file.stem}_rank.json")
             choose_rank_to(scenario, ranks, seeds, rounds, draws, table, kept, force)
@@ -272,7 +277,7 @@ def store(
     """Show how much the store of learned values holds; check it, or make it smaller."""
     from cosim.cli.housekeeping import housekeeping
 
-    for line in housekeeping(_store(folder), verify, prune_mb, prune_days):
+    for line in housekeeping(open_store(folder), verify, prune_mb, prune_days):
         print(line)
 
 
@@ -303,7 +308,7 @@ def timeline(
     record = Record.open(folder)
     first_round, last_round = round_range(rounds)
     write_views(record, png, pdf, html, perfetto, first_round, last_round, force=force)
-    _show_summary(folder)
+    show_summary(folder)
     show_time(record, first_round, last_round)
     for path in (png, pdf, html, perfetto):
         if path is not None:
@@ -350,7 +355,7 @@ def parts(
     ] = None,
 ) -> None:
     """List the parts a scenario can be put together from, with their settings."""
-    _be_quick()
+    be_quick()
     from cosim.cli.listing import listing
 
     for line in listing(name):
@@ -362,7 +367,7 @@ def schema(
     study: Annotated[bool, typer.Option("--study", help="Of study files rather than scenarios.")] = False,
 ) -> None:
     """Print the JSON Schema of scenario files, for editors."""
-    _be_quick()
+    be_quick()
     import json
 
     from cosim.scenario.catalogue import json_schema
@@ -375,69 +380,3 @@ def schema(
         described = json_schema()
     for line in json.dumps(described, indent=2).splitlines():
         print(line)
-
-
-def _be_quick() -> None:
-    """Save what only pays in a process that lives long: threads for numpy, collecting garbage."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    gc.disable()
-
-
-def _scenario(file: Path, changes: list[str] | None, seed: int | None) -> tuple[Any, list[str]]:
-    """Return the scenario of a file with changes, and what other kinds made of its tables."""
-    from cosim.cli.switching import switched
-    from cosim.scenario.load import change, load, parse_change
-
-    scenario = load(file)
-    if not changes and seed is None:
-        return scenario, switched(scenario)
-    told = dict(map(parse_change, changes or ()))
-    changed = change(scenario, told, seed)
-    return changed, switched(changed, scenario, told)
-
-
-def _tell(switched: list[str]) -> None:
-    for line in switched:
-        print(f"changed: {line}", file=sys.stderr)
-
-
-def _store(folder: Path | None) -> Any:
-    from cosim.graph.store import Store, default_store
-
-    return Store(folder or default_store())
-
-
-@contextmanager
-def _keeping(folder: Path | None, unwanted: bool) -> Iterator[Any]:
-    """Open the store, or none, and warn at the end if it could not be written."""
-    kept = None if unwanted else _store(folder)
-    try:
-        yield kept
-    finally:
-        if kept is not None and kept.warning is not None:
-            print(f"warning: {kept.warning}", file=sys.stderr)
-
-
-@contextmanager
-def _showing(folder: Path, show: Callable[[Path], None]) -> Iterator[None]:
-    """Show a run when it has ended, one that diverged too; why it did is still raised, as the last word."""
-    from cosim.errors import DivergedError
-
-    diverged: DivergedError | None = None
-    try:
-        yield
-    except DivergedError as fault:
-        diverged = fault
-    show(folder)
-    print(f"run folder: {folder}")
-    if diverged is not None:
-        sys.stdout.flush()
-        raise diverged
-
-
-def _show_summary(folder: Path) -> None:
-    from cosim.record.folder import Record
-    from cosim.report.summary import summarise
-    from cosim.report.terminal import on_stdout, show
-
-    show(summarise(Record.open(folder)), on_stdout())

@@ -13,8 +13,10 @@ _TERMS_OF_ALL = (
     "path loss",
     "shadowing",
     "antenna gain",
+    "surface",
     "thermal noise density",
     "noise figure",
+    "interference density",
 )
 _TERMS_OF_EACH = {
     "fading": "fading\ndB",
@@ -59,6 +61,8 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
     _say(console, "payload", f"{amount(span.bits, 'bit')} ({count(int(span.bits))})")
     if not explanation.is_counted:
         _say(console, "rate", "the link is free in this scenario: what it carries arrives at once")
+    if explanation.is_summed:
+        _say(console, "sum", "sent at once with the others on all subcarriers, as amplitudes and not as bits")
     for number, stretch in enumerate(explanation.stretches, start=1):
         if len(explanation.stretches) > 1:
             console.print(
@@ -78,8 +82,9 @@ def _show_stretch(stretch: Stretch, console: Console) -> None:
             _say(console, what, f"{value:.6g} {unit}")
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("sub-\nchannel", justify="right")
+    heard = any(budget.is_interfered for budget in stretch.budgets)
     for heading in _TERMS_OF_EACH.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading.replace("SNR", "SINR") if heard else heading, justify="right")
     for budget in stretch.budgets:
         values = {what: value for what, value, _ in budget.terms()}
         cells = (

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from cosim.allocation.keeping import KeepRatios
-from cosim.graph.executor import TimingOnly
+from cosim.control import stages
+from cosim.control.allocators.keeping import KeepRatios
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.payload import payloads
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
-from cosim.world import World
 
 
 def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
@@ -32,10 +31,10 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     yield f"  clients    {scenario.num_clients}, {_range(prepared)}"
     yield from _air(scenario)
     yield (
-        f"  scheme     {scheme.kind}: {scheme.num_rounds} rounds of {scheme.local_steps} local step(s), "
-        f"{count(num_spans(prepared))} spans; allocator {scenario.allocator.kind}"
+        f"  scheme     {scheme.kind}: {count(scheme.num_rounds)} rounds of {count(scheme.local_steps)} local "
+        f"step(s), {_spans(prepared)}allocator {scenario.allocator.kind}"
     )
-    if "federated_uplink" in scheme.links:
+    if any(link.name == "federated_uplink" for link in scheme.links):
         yield f"  averaging  {_averaging(scheme.averaging)}"
     yield from _codecs(prepared)
     yield from _limit(prepared)
@@ -46,6 +45,12 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
         yield f"  note       {line}"
     for line in warnings(scenario):
         yield f"  warning    {line}"
+
+
+def _spans(prepared: Prepared) -> str:
+    """Tell how many spans a run has, where that is known."""
+    found = num_spans(prepared)
+    return "" if found is None else f"{count(found)} spans; "
 
 
 def _cut(scenario: Scenario) -> str:
@@ -87,10 +92,10 @@ def _averaging(aggregator: Aggregator) -> str:
 
 def _limit(prepared: Prepared) -> Iterator[str]:
     """Tell the limit on latency, where there is one, and what rounds would take without."""
-    allocator, world = prepared.scenario.allocator, prepared.world(lambda _rank: TimingOnly())
+    allocator = prepared.scenario.allocator
     if not isinstance(allocator, KeepRatios):
         return
-    empty_s, dense_s = allocator.span_s(world.state(round_=1))
+    empty_s, dense_s = allocator.span_s(prepared.decisions().state(0, round_=1))
     yield (
         f"  limit      {duration(allocator.latency_limit_s * NS_PER_S)} a round; before fading, one takes "
         f"{duration(dense_s * NS_PER_S)} if all is sent and {duration(empty_s * NS_PER_S)} if nothing is"
@@ -99,17 +104,17 @@ def _limit(prepared: Prepared) -> Iterator[str]:
 
 def _decision(prepared: Prepared) -> Iterator[str]:
     """Tell what the allocator chooses first, and how long a round lasts with that."""
-    scenario = prepared.scenario
-    world: World = prepared.world(lambda _rank: TimingOnly())
-    allocation = world.decide(round_=1)
-    world.decisions.put_in_force(allocation, time_ns=0, round_=1)
-    predicted_s = world.decisions.predicted_round_s()
+    decisions = prepared.decisions()
+    allocation = decisions.decide(0, round_=1)
+    decisions.put_in_force(allocation, time_ns=0, round_=1)
+    predicted_s = decisions.predicted_round_s()
     if predicted_s is None:
         return
     cut = f"cut after block {allocation.cut_layer}"
     if allocation.client_cut_layers is not None:
         cut = f"cut after block {_listed(allocation.client_cut_layers)}"
-    chosen = f"{cut}, LoRA rank {allocation.lora_rank}" if scenario.trained.has_factors else cut
+    of_rank = f"LoRA rank {allocation.lora_rank}" if prepared.scenario.trained.has_factors else ""
+    chosen = ", ".join(one for one in (cut if prepared.scenario.scheme.is_cut else "", of_rank) if one)
     told = f"  decision   {chosen}: {duration(predicted_s * NS_PER_S)} a round while the air holds still"
     plan = allocation.plan
     if plan is not None and plan.rounds_to_target != 1.0:
@@ -129,37 +134,31 @@ def warnings(scenario: Scenario) -> list[str]:
     return [f"{line}." for line in told if line is not None]
 
 
-def num_spans(prepared: Prepared) -> int:
-    """Return how many spans a run has.
+def num_spans(prepared: Prepared) -> int | None:
+    """Return how many spans a run has, by the stages of its rounds; None where the scheme says none.
 
-    Found by playing a round of one local step and a round of two, without
-    values. Exact for schemes whose rounds are alike.
+    Exact for schemes whose rounds are alike.
     """
-    one, two = (_spans_of_a_round(prepared, local_steps) for local_steps in (1, 2))
-    scheme = prepared.scenario.scheme
-    return scheme.num_rounds * (one + (two - one) * (scheme.local_steps - 1))
-
-
-def _spans_of_a_round(prepared: Prepared, local_steps: int) -> int:
-    scheme = prepared.scenario.scheme.model_copy(update={"num_rounds": 1, "local_steps": local_steps})
-    world: World = prepared.world(lambda _rank: TimingOnly())
-    world.play(scheme.run(world))
-    return len(world.log.spans)
+    scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
+    reports = prepared.scenario.allocator.reports
+    round_ = scheme.phases(prepared.lesson, 1, decision.setting, reports)
+    return scheme.num_rounds * stages.num_spans(round_) if round_ else None
 
 
 def _range(prepared: Prepared) -> str:
     speeds = [device.flop_per_s for device in prepared.clients]
     slowest, fastest = amount(min(speeds), "FLOP/s"), amount(max(speeds), "FLOP/s")
     speed = slowest if slowest == fastest else f"{slowest} to {fastest}"
-    nearest, farthest = prepared.cell.distances_m.min(), prepared.cell.distances_m.max()
+    nearest, farthest = prepared.channel.distances_m.min(), prepared.channel.distances_m.max()
     return f"{speed}, {nearest:.0f} to {farthest:.0f} m from the base station"
 
 
 def _air(scenario: Scenario) -> Iterator[str]:
     """Tell the spectrum of each link in use, and which are free."""
-    for name in sorted(scenario.scheme.links, key=list(type(scenario.radio).model_fields).index):
+    used = {link.name for link in scenario.scheme.links}
+    for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
-        if isinstance(link, DownlinkSettings) and not link.counted:
+        if not link.is_counted:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
             yield (

@@ -1,4 +1,4 @@
-"""The standard streams of a command: closed ones lead nowhere, and a full disk behind one is one line."""
+"""The standard streams of a command: what cannot be written to stdout is one line on stderr, and status 1."""
 
 import io
 import os
@@ -10,22 +10,27 @@ from cosim.errors import CosimError
 
 
 class StreamError(CosimError):
-    """What a command says cannot be written."""
+    """What a command says cannot be written; what it did is done."""
+
+    exit_status = 1
 
 
 class _Told(io.FileIO):
-    """A stream whose faults end the command in one line."""
+    """A stream whose faults end the command in one line; what is written after that leads nowhere."""
+
+    is_closed = False
 
     def write(self, data: "memoryview | bytes") -> int:  # type: ignore[override]
+        if self.is_closed:
+            self.is_closed = False
+            raise _cannot("it is closed")
         try:
             return super().write(data)
         except BrokenPipeError:
             raise
         except OSError as fault:
             lead_nowhere(self.fileno())
-            raise StreamError(
-                f"stdout: cannot be written: {fault.strerror}; what is in files stays."
-            ) from None
+            raise _cannot(fault.strerror or str(fault)) from None
 
 
 class _Dropped(io.FileIO):
@@ -38,11 +43,16 @@ class _Dropped(io.FileIO):
             return len(data)
 
 
+def _cannot(why: str) -> StreamError:
+    return StreamError(f"stdout: cannot be written: {why}; what is in files stays.")
+
+
 def steady() -> None:
     """Make the standard streams of this process safe to use, whatever it was started with."""
-    for number in (0, 1, 2):
-        _open_if_closed(number)
-    sys.stdout = _text(sys.stdout, _Told(1, "w", closefd=False))
+    closed = [number for number in (0, 1, 2) if _open_if_closed(number)]
+    told = _Told(1, "w", closefd=False)
+    told.is_closed = 1 in closed
+    sys.stdout = _text(sys.stdout, told)
     sys.stderr = _text(sys.stderr, _Dropped(2, "w", closefd=False))
 
 
@@ -54,12 +64,17 @@ def lead_nowhere(number: int) -> None:
         os.close(nowhere)
 
 
-def _open_if_closed(number: int) -> None:
-    """Let a descriptor that is closed lead nowhere: the next file that is opened would take its number."""
+def _open_if_closed(number: int) -> bool:
+    """Let a descriptor that is closed lead nowhere: the next file that is opened would take its number.
+
+    Returns whether it was closed.
+    """
     try:
         os.fstat(number)
     except OSError:
         lead_nowhere(number)
+        return True
+    return False
 
 
 def _text(before: TextIO | None, raw: io.FileIO) -> TextIO:

@@ -11,6 +11,9 @@ from cosim.scenario.settings import Scenario
 def switched(
     scenario: Scenario, before: Scenario | None = None, changes: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """Return a line for each table that got another kind, by changes of a scenario or during its run."""
-    told = [] if before is None else [str(one) for one in switches(before, scenario, named(changes or {}))]
+    """Return a line for each table that was given, or got another kind, by changes or during a run."""
+    told, given = [], changes or {}
+    if before is not None:
+        tables = [path for path, value in given.items() if isinstance(value, Mapping) and "kind" in value]
+        told = [str(one) for one in switches(before, scenario, named(given), tables)]
     return [*told, *(f"at {at_s:g} s, {one}" for at_s, one in event_switches(scenario))]

@@ -1,9 +1,9 @@
-"""Which code computes: hashes of source that comments, docstrings and layout leave as they are.
+"""Hashes of the code that computes a value. Comments, docstrings and layout do not change them.
 
-A key must not answer for code that has changed since. So it holds a hash of the
-syntax trees of the module that computes and of all modules that this one
-imports, as long as they are of the same distribution or of cosim. Of other
-distributions it holds the version. Nothing is imported to find that out.
+A stored value must not be used after its code has changed. Its key therefore
+contains a hash of the syntax trees of the module that computes it and of every
+module that this one imports from the same distribution or from cosim. For other
+distributions the key contains the version. No module is imported to compute a hash.
 """
 
 import ast
@@ -23,7 +23,7 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 ENTRY_POINTS = "cosim.parts"
-"""Where other distributions name their parts."""
+"""The entry-point group in which other distributions name their parts."""
 
 _OWN = "cosim"
 _DECIDE_NO_VALUE = frozenset({"pydantic", "pydantic_core", "typing_extensions"})
@@ -33,13 +33,13 @@ _Stamp = tuple[int, ...]
 
 
 def code_key(*modules: str) -> str:
-    """Return a hash, hex, of these modules and of all they import, and of the versions of what they use.
+    """Return a hash, hex, of modules, of everything they import, and of the versions of other distributions.
 
-    Followed are imports within functions too, and packages above a module.
-    Imports for type checkers alone are not. A module is of a distribution where its files
-    say so, and in an edited checkout where it lies beside the module asked for.
-    Code that cannot be read, and code that was edited while this process has it
-    loaded, has another key at every call: nobody knows then what really computes.
+    Imports inside functions and parent packages count. Imports for type checkers
+    do not. A module belongs to a distribution if the distribution lists its file;
+    in an editable checkout, if it is in the same folder as the requested module.
+    Code that cannot be read, and code that was edited after this process loaded
+    it, gets a different hash at every call, because it is unknown which code runs.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ def code_key(*modules: str) -> str:
 
 
 def code_of(part: BaseModel) -> str:
-    """Return a hash, hex, of the code of a part, of all it inherits from, and of all parts in it."""
+    """Return a hash, hex, of the code of a part, of its base classes, and of the parts it contains."""
     modules = {module for model in _models(part) for module in _modules_of(type(model))}
     return code_key(*sorted(modules))
 
 
 @cache
 def distributions_of(top: str) -> tuple[tuple[str, str], ...]:
-    """Return name and version of each distribution that has a top-level module; none where nobody says so."""
+    """Return name and version of each distribution that provides a top-level module, as far as known."""
     if top == _OWN:
         return ((_OWN, metadata.version(_OWN)),)
     owners = {
@@ -91,7 +91,7 @@ def distributions_of(top: str) -> tuple[tuple[str, str], ...]:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is known of a module from its file."""
+    """Hash and imports of a module, read from its file."""
 
     digest: str
     imports: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class _Source:
 
 @cache
 def _follows(tops: tuple[str, ...]) -> Callable[[str], bool]:
-    """Return what says whether a module belongs to the same distributions as these top-level modules."""
+    """Return a test of whether a module belongs to the distributions of these top-level modules."""
     names: set[str] = set(tops)
     folders: set[Path] = set()
     for top in tops:
@@ -117,7 +117,7 @@ def _follows(tops: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 def _folder_of(top: str) -> Path | None:
-    """Return the folder that holds a top-level module."""
+    """Return the folder that contains a top-level module."""
     path = None if top in sys.stdlib_module_names else _path(top)
     if path is None:
         return None
@@ -125,19 +125,19 @@ def _folder_of(top: str) -> Path | None:
 
 
 def _holds_libraries(folder: Path) -> bool:
-    """Return whether a folder is one that distributions are installed to, all side by side."""
+    """Return whether distributions are installed into this folder, as into site-packages."""
     return folder.name in _INSTALLED or (folder / "numpy").is_dir()
 
 
 def _is_listed(top: str, files: list[metadata.PackagePath]) -> bool:
-    """Return whether a module is among the files a distribution was installed with; an edited one is not."""
+    """Return whether a module is an installed file of a distribution; in an editable checkout it is not."""
     path = _path(top)
     return path is not None and any(file.suffix in _CODE and str(file.locate()) == path for file in files)
 
 
 @cache
 def _version_of(top: str) -> str:
-    """Return the version of another distribution's module; empty for Python's own."""
+    """Return the version of another distribution's module; empty for the standard library."""
     if top in sys.stdlib_module_names or top in _DECIDE_NO_VALUE:
         return ""
     try:
@@ -148,7 +148,7 @@ def _version_of(top: str) -> str:
 
 @cache
 def _installed() -> dict[str, list[str]]:
-    return dict(metadata.packages_distributions())  # reads what all distributions say
+    return dict(metadata.packages_distributions())  # reads the metadata of every distribution
 
 
 def _packages_above(name: str) -> list[str]:
@@ -158,12 +158,12 @@ def _packages_above(name: str) -> list[str]:
 
 @cache
 def _spec(name: str) -> ModuleSpec | None:
-    """Return where a module lies; packages above it are not run for that."""
+    """Return the spec of a module without running its parent packages."""
     package, _, _ = name.rpartition(".")
     if not package:
         try:
             return find_spec(name)
-        except (ImportError, ValueError):  # ValueError: it was made by hand, as __main__ is
+        except (ImportError, ValueError):  # ValueError: a module without a spec, such as __main__
             return None
     above = _spec(package)
     if above is None or above.submodule_search_locations is None:
@@ -172,11 +172,11 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 _seen: dict[str, tuple[_Stamp, _Source]] = {}
-"""What each module was when this process first had to do with it."""
+"""Stamp and source of each file when this process first read it."""
 
 
 def _read(name: str) -> _Source | None:
-    """Return what a module's file says; None where there is none."""
+    """Return hash and imports of a module; None if there is no such module."""
     path = _path(name)
     if path is None:
         return None if _spec(name) is None else _Source("namespace")
@@ -196,7 +196,7 @@ def _read(name: str) -> _Source | None:
 
 
 def _path(name: str) -> str | None:
-    """Return a module's file; None where it has none."""
+    """Return the file of a module; None if it has none."""
     if name == "__main__":
         return getattr(sys.modules[name], "__file__", None)
     spec = _spec(name)
@@ -216,10 +216,10 @@ def _is_loaded(name: str, path: str) -> bool:
 
 
 def _source(name: str, path: str, content: bytes) -> _Source:
-    """Return hash and imports of a file; of one that is no Python, the hash of its bytes."""
+    """Return hash and imports of a file; if it is not valid Python, the hash of its bytes."""
     try:
         tree = ast.parse(content) if path.endswith(".py") else None
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # nested deeper than Python takes
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # nested too deeply for the parser
         tree = None
     if tree is None:
         return _Source(blake2b(content, digest_size=16).hexdigest())
@@ -233,7 +233,7 @@ def _source(name: str, path: str, content: bytes) -> _Source:
 
 
 def _running(tree: ast.AST, words: list[str]) -> Iterator[ast.AST]:
-    """Return the nodes of a tree without what never runs, and spell them out in words."""
+    """Yield the nodes of a tree that can run, and append their text to ``words``."""
     open_: list[ast.AST | str] = [tree]
     while open_:
         node = open_.pop()
@@ -259,12 +259,12 @@ def _running(tree: ast.AST, words: list[str]) -> Iterator[ast.AST]:
 
 
 def _spelt(value: Any) -> str:
-    """Return a name or constant as a text; repr refuses whole numbers of many digits."""
+    """Return a name or constant as text; ``repr`` fails for integers of several thousand digits."""
     return hex(value) if type(value) is int else repr(value)
 
 
 def _is_text(node: ast.AST) -> bool:
-    """Return whether a statement is a text by itself, as docstrings are."""
+    """Return whether a statement is a bare string, such as a docstring."""
     return (
         isinstance(node, ast.Expr)
         and isinstance(node.value, ast.Constant)
@@ -278,7 +278,7 @@ def _is_for_type_checkers(test: ast.expr) -> bool:
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    """Return the modules a statement names; what is taken from a package may be a module too."""
+    """Return the modules a statement imports; a name imported from a package may also be a module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -294,7 +294,7 @@ def _imported(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _models(value: Any) -> Iterator[BaseModel]:
-    """Return a table of settings and all tables in it."""
+    """Return a table of settings and every table it contains."""
     if isinstance(value, BaseModel):
         yield value
         for name in type(value).model_fields:

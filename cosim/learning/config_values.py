@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from cosim.errors import ScenarioError
-from cosim.words import short
+from cosim.errors import ScenarioError, quoted
 
 LARGEST = 2**31 - 1
 """Largest size and id of a model."""
@@ -210,4 +209,4 @@ def not_of_json(value: Any, place: str = "") -> Iterator[str]:
 
 def shown(value: Any) -> str:
     """Return a value of a config as a message repeats it."""
-    return "null" if value is None else short(value)
+    return "null" if value is None else quoted(value)

@@ -1,6 +1,6 @@
 """What the clients and the federated server hold from round to round; nothing is computed here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from cosim.graph.node import Node, Params, Ref
@@ -45,6 +45,7 @@ class Federation:
         start = training.start(part)
         self.adapter = start.adapter
         self.residual: Ref | None = None
+        self._weights: dict[int, float] = {}
         self.sides = [start] * training.lesson.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
@@ -73,14 +74,14 @@ class Federation:
             What of it was really sent, where a codec says so.
         """
         if self.aggregator.is_plain and masks is None:
-            node = self.training.mean(uploads)
+            node = self.training.mean(uploads, self.weights(uploads))
         else:
             known = [self.adapter] if self.residual is None else [self.adapter, self.residual]
             marks = [] if masks is None else [masks[client] for client in uploads]
             node = self.training.graph.add(
                 aggregate,
                 [*uploads.values(), *marks, *known],
-                weights=self.training.weights(uploads),
+                weights=self.weights(uploads),
                 aggregator=self._told,
                 scaling=self._scaling,
                 round=round_,
@@ -91,6 +92,17 @@ class Federation:
                 self.residual = node.ref("residual")
         self.adapter = node.ref("adapter")
         return node
+
+    def weigh(self, weights: Mapping[int, float]) -> None:
+        """Let clients weigh this much in averages from now on; by their data where none weighs anything."""
+        self._weights = dict(weights) if any(weight > 0.0 for weight in weights.values()) else {}
+
+    def weights(self, clients: Collection[int]) -> list[float]:
+        """Return the weights of those who sent, adding up to one."""
+        if not self._weights:
+            return self.training.weights(clients)
+        total = sum(self._weights[client] for client in clients)
+        return [self._weights[client] / total for client in clients]
 
     def pair_figures(self, uploads: Mapping[int, Ref], before: Ref) -> dict[str, Ref]:
         """Return by name what is to be known of rank pairs after an average.
@@ -106,7 +118,7 @@ class Federation:
         """
         if self.aggregator.is_personal or not self.training.lesson.trainable.has_factors:
             return {}
-        graph, weights = self.training.graph, self.training.weights(uploads)
+        graph, weights = self.training.graph, self.weights(uploads)
         return {
             "coherence": rank_pairs.coherence(graph, self.adapter),
             "covariance_error": rank_pairs.covariance_error(graph, before, [*uploads.values()], weights),

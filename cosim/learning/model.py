@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cosim.files import write_whole
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
@@ -369,12 +368,6 @@ class SplitModel:
 
     def _tensor(self, numbers: NDArray[np.int64]) -> Tensor:
         return torch.tensor(numbers, device=self._device)  # a copy: the array may be read-only
-
-    def save_adapter(self, folder: Path, adapter: Adapter) -> None:
-        """Write the files of what was trained, such as ``PeftModel.from_pretrained`` loads."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in self.adapter_files(adapter).items():
-            write_whole(folder / name, content)
 
     def adapter_files(
         self, adapter: Adapter, residual: Adapter | None = None, labels: Sequence[str] = ()

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
-from cosim.errors import ScenarioError
+from cosim.errors import ScenarioError, quoted
 from cosim.learning.config_values import LARGEST, refuse_values, shown
-from cosim.words import short
 
 Task = Literal["causal_lm", "classification"]
 """Predict the next token, or one label for the whole sequence."""
@@ -337,7 +336,7 @@ class ModelShape:
         close = get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return (
-            f"lora.target_modules: a {self.family} block has no layer {short(name)}; "
+            f"lora.target_modules: a {self.family} block has no layer {quoted(name)}; "
             f"known: {', '.join(known)}, or {ALL_LINEAR!r}{hint}"
         )
 

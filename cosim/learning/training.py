@@ -21,6 +21,7 @@ from cosim.learning.operations.average import mean
 from cosim.learning.operations.evaluate import evaluate, export
 from cosim.learning.operations.split_step import client_backward, client_forward, server_step
 from cosim.learning.operations.start import start
+from cosim.learning.operations.superpose import superpose
 from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update, whole_gradient
 from cosim.learning.payload import Transmission
@@ -261,9 +262,42 @@ class Training:
         gradients = [one.server.ref("adapter_gradient") for one in exchanges]
         return self._update(server, gradients, [one.client for one in exchanges], step)
 
-    def mean(self, adapters: Mapping[int, Ref]) -> Node:
-        """Return the mean of what clients have, by their numbers, weighted by data, factor by factor."""
-        return self.graph.add(mean, list(adapters.values()), weights=self.weights(adapters))
+    def mean(self, adapters: Mapping[int, Ref], weights: Sequence[float] | None = None) -> Node:
+        """Return the mean of what clients have, factor by factor, by their data without weights."""
+        shares = self.weights(adapters) if weights is None else list(weights)
+        return self.graph.add(mean, list(adapters.values()), weights=shares)
+
+    def superpose(
+        self,
+        reference: Ref,
+        senders: Sequence[Ref],
+        weights: Sequence[float],
+        noise_std: float,
+        max_rms: float,
+        chance: Sequence[str | int],
+    ) -> Ref:
+        """Return what a server has after updates were sent at once over a medium that adds.
+
+        Parameters
+        ----------
+        reference
+            What all senders began from.
+        senders, weights
+            What each of them has now, and its share in the sum.
+        noise_std, max_rms
+            Noise on each number of the sum; largest root mean square an update is sent with.
+        chance
+            Names of the stream of the noise.
+        """
+        node = self.graph.add(
+            superpose,
+            [reference, *senders],
+            weights=list(weights),
+            noise_std=noise_std,
+            max_rms=max_rms,
+            seed=stream(self.lesson.seed, *chance).torch_seed() if noise_std > 0.0 else None,
+        )
+        return node.ref("adapter")
 
     def local_round(
         self, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None

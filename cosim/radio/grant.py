@@ -1,5 +1,6 @@
 """A grant: the subchannels of one client on one link, the power on each, and how wide they were made."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,25 @@ class Grant:
         if self.bandwidths_hz is not None and other.bandwidths_hz is not None:
             pairs.append((self.bandwidths_hz, other.bandwidths_hz))
         return all(np.array_equal(one, another) for one, another in pairs)
+
+    @classmethod
+    def union(cls, grants: "Sequence[Grant]") -> "Grant":
+        """Return what one sender may use that has all of these grants.
+
+        Grants that share no subchannel keep their powers; where some do, they are not
+        in force at once, and the largest total is spread evenly over all subchannels.
+        """
+        numbers = np.concatenate([one.subchannels for one in grants])
+        every = np.unique(numbers)
+        if len(every) < len(numbers):
+            return cls.spread(every, max(one.total_tx_power_w for one in grants))
+        order = np.argsort(numbers)
+        widths = [one.bandwidths_hz for one in grants if one.bandwidths_hz is not None]
+        return cls(
+            numbers[order],
+            np.concatenate([one.tx_power_w for one in grants])[order],
+            np.concatenate(widths)[order] if len(widths) == len(grants) else None,
+        )
 
     @classmethod
     def spread(cls, subchannels: Ints, total_tx_power_w: float) -> "Grant":

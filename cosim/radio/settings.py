@@ -1,149 +1,17 @@
-"""The radio tables of a scenario file, checked and frozen; nothing is drawn here."""
+"""The radio table of a scenario file, checked and frozen; nothing is drawn here."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
-
-from cosim.parts import Decibels, OneOf, Table
+from cosim.parts import OneOf
 from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
-from cosim.radio.fading import Fading
-from cosim.radio.fading.none import NoFading
-from cosim.radio.path_loss import PathLoss
-from cosim.radio.path_loss.macro_3gpp import Macro3gpp
-from cosim.radio.placement import Placement
-from cosim.radio.placement.annulus import Annulus
-from cosim.radio.rate import RateModel
-from cosim.radio.rate.shannon import Shannon
-from cosim.radio.shadowing import Shadowing
-from cosim.radio.shadowing.log_normal import LogNormal
-from cosim.units import dbm_to_w
-
-LINKS = ("main_uplink", "federated_uplink", "main_downlink", "federated_downlink")
-"""The directions between the clients and the servers, each with spectrum of its own."""
+from cosim.radio.channel_settings import ChannelSettings
+from cosim.radio.medium import Medium
+from cosim.radio.medium.fluid import Fluid
 
 
-class LinkSettings(Table):
-    """The spectrum of one link: ``bandwidth_hz`` split evenly over ``num_subchannels``.
+class Radio(ChannelSettings):
+    """The channel, what the air does with a transmission, and how those who send share what was granted."""
 
-    ``subchannel_bandwidths_hz`` gives uneven widths instead; ``bandwidth_hz`` is
-    then left out, and so may ``num_subchannels`` be. ``max_total_tx_power_dbm``
-    limits the power summed over all clients; left out, there is no such limit.
-    """
-
-    num_subchannels: int = Field(default=20, gt=0)
-    bandwidth_hz: float | None = Field(default=10e6, gt=0.0)
-    subchannel_bandwidths_hz: tuple[Annotated[float, Field(gt=0.0)], ...] | None = Field(
-        default=None, min_length=1
-    )
-    max_total_tx_power_dbm: Decibels | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _widths_stand_for_the_total(cls, given: Any) -> Any:
-        """Let listed widths take the place of the default total and count."""
-        if not isinstance(given, dict) or given.get("subchannel_bandwidths_hz") is None:
-            return given
-        widths = given["subchannel_bandwidths_hz"]
-        filled = {"bandwidth_hz": None, **given}
-        if isinstance(widths, list | tuple) and widths:
-            filled.setdefault("num_subchannels", len(widths))
-        return filled
-
-    @model_validator(mode="after")
-    def _one_way_to_say_how_wide(self) -> Self:
-        if self.subchannel_bandwidths_hz is None:
-            if self.bandwidth_hz is None:
-                raise ValueError("no width was given; give bandwidth_hz or subchannel_bandwidths_hz")
-            return self
-        if self.bandwidth_hz is not None:
-            raise ValueError(
-                f"bandwidth_hz {self.bandwidth_hz:g} and subchannel_bandwidths_hz were both given; "
-                "give one of them"
-            )
-        if len(self.subchannel_bandwidths_hz) != self.num_subchannels:
-            raise ValueError(
-                f"subchannel_bandwidths_hz has {len(self.subchannel_bandwidths_hz)} entries for "
-                f"num_subchannels {self.num_subchannels}; give one for each, or leave num_subchannels out"
-            )
-        return self
-
-    @property
-    def widths_hz(self) -> tuple[float, ...]:
-        """The width of each subchannel, Hz."""
-        if self.subchannel_bandwidths_hz is not None:
-            return self.subchannel_bandwidths_hz
-        assert self.bandwidth_hz is not None
-        return (self.bandwidth_hz / self.num_subchannels,) * self.num_subchannels
-
-    @property
-    def max_total_tx_power_w(self) -> float | None:
-        """The limit on the power summed over all clients, W; None for no limit."""
-        return None if self.max_total_tx_power_dbm is None else dbm_to_w(self.max_total_tx_power_dbm)
-
-
-class DownlinkSettings(LinkSettings):
-    """The spectrum of a downlink and the power its server sends with, summed over all clients.
-
-    A downlink that is not ``counted`` is free: what it carries arrives at once,
-    as papers assume of a server with ample power and spectrum.
-    """
-
-    counted: bool = False
-    tx_power_dbm: Decibels = 46.0
-
-    @model_validator(mode="after")
-    def _server_keeps_the_limit(self) -> Self:
-        if self.max_total_tx_power_dbm is not None and self.tx_power_dbm > self.max_total_tx_power_dbm:
-            raise ValueError(
-                f"tx_power_dbm {self.tx_power_dbm:g} is above max_total_tx_power_dbm "
-                f"{self.max_total_tx_power_dbm:g}; lower the one or raise the other"
-            )
-        return self
-
-    @property
-    def tx_power_w(self) -> float:
-        """What the server sends with, summed over all clients, W."""
-        return dbm_to_w(self.tx_power_dbm)
-
-
-class Radio(Table):
-    """Everything the air of the cell hangs on.
-
-    The defaults are a macro cell without fast fading, in which split training is
-    bound by its uploads.
-    """
-
-    placement: Annotated[Placement, OneOf(Placement)] = Annulus(
-        inner_m=50.0, outer_m=300.0, uniform_in="distance"
-    )
-    path_loss: Annotated[PathLoss, OneOf(PathLoss)] = Macro3gpp()
-    shadowing: Annotated[Shadowing, OneOf(Shadowing)] = LogNormal(std_db=8.0)
-    fading: Annotated[Fading, OneOf(Fading)] = NoFading()
-    rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    medium: Annotated[Medium, OneOf(Medium)] = Fluid()
     access: Annotated[Access, OneOf(Access)] = Orthogonal()
-    noise_psd_dbm_per_hz: Decibels = -174.0
-    noise_figure_db: float = Field(default=9.0, ge=0.0, le=400.0)
-    antenna_gain_db: Decibels = 10.0
-    main_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
-    federated_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
-    main_downlink: DownlinkSettings = DownlinkSettings()
-    federated_downlink: DownlinkSettings = DownlinkSettings()
-
-    @property
-    def noise_psd_w_per_hz(self) -> float:
-        """Noise at a receiver, its noise figure included, W/Hz."""
-        return dbm_to_w(self.noise_psd_dbm_per_hz + self.noise_figure_db)
-
-    def link(self, name: str) -> LinkSettings:
-        """Return the settings of a link.
-
-        Raises
-        ------
-        ValueError
-            If there is no such link.
-        """
-        if name not in LINKS:
-            raise ValueError(f"no link {name!r}; there are {', '.join(LINKS)}")
-        found: LinkSettings = getattr(self, name)
-        return found

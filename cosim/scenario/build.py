@@ -2,27 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import TypeVar
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
 from cosim.compute.device import Device
+from cosim.control.allocators import Allocator
+from cosim.control.decision import Allocation
+from cosim.control.decisions import Decisions
+from cosim.control.terms import Terms
 from cosim.errors import CosimError, ScenarioError
 from cosim.graph.executor import Executor
-from cosim.learning.aggregator import Aggregator
-from cosim.learning.codec import Codec
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import bits_are_known, refuse_payloads
-from cosim.learning.regularizer import Regularizer
+from cosim.learning.payload import refuse_payloads
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
-from cosim.radio.cell import Cell
-from cosim.radio.settings import DownlinkSettings
+from cosim.radio.channel import Channel
 from cosim.rng import stream
 from cosim.scenario.events import becomes
+from cosim.scenario.factors import parts_of_factors
+from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.settings import Scenario
+from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
 from cosim.units import dbm_to_w, seconds_to_ns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, Turn, World
 
@@ -31,20 +32,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scenario whose devices and cell are drawn and whose texts are dealt out.
+    """A scenario whose devices and channel are drawn and whose texts are dealt out.
 
     ``allocation`` is the first decision; a search that takes long is made once.
+    ``fading`` says how many blocks of fading it makes, where there are any.
     """
 
     scenario: Scenario
     clients: tuple[Device, ...]
     main_server: Device
     federated_server: Device
-    cell: Cell
+    channel: Channel
     lesson: Lesson
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
     allocation: Allocation | None = None
+    fading: FadingBlocks | None = None
 
     @property
     def num_blocks(self) -> int:
@@ -54,7 +57,9 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
-        return self.lesson.notes
+        told = None if self.fading is None else self.fading.note
+        medium = self.scenario.radio.medium
+        return (*self.lesson.notes, *medium.notes, *(() if told is None else (told,)))
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -62,18 +67,52 @@ class Prepared:
         groups = self.scenario.clients
         return [dbm_to_w(group.max_tx_power_dbm) for group in groups for _ in range(group.count)]
 
+    @cached_property
+    def terms(self) -> Terms:
+        """What decisions are about."""
+        scenario, lesson, scheme = self.scenario, self.lesson, self.scenario.scheme
+        cut_layers, client_cut_layers = _cuts(scenario, lesson.shape)
+        return Terms(
+            phases=partial(scheme.phases, lesson),
+            sparsity=partial(scheme.sparsity, lesson),
+            links=frozenset(link.name for link in scheme.links),
+            cut_layer=scenario.model.cut_layer,
+            lora_rank=scenario.trained.lora_rank,
+            cut_layers=cut_layers,
+            local_steps=scheme.local_steps,
+            weights=lesson.weights,
+            knobs=scheme.knobs(lesson),
+            reportable=scheme.reportable,
+            client_cut_layers=client_cut_layers,
+            may_cut_apart=scheme.may_cut_apart,
+            is_closed_form=scheme.is_closed_form and scenario.radio.medium.is_closed_form,
+            model_hash=lesson.model_hash,
+            data_hash=lesson.tokens.content_key,
+        )
+
+    def decisions(self) -> Decisions:
+        """Return who takes the decisions of one run, before any is taken."""
+        return Decisions(
+            clients=self.clients,
+            main_server=self.main_server,
+            cell=self.channel,
+            access=self.scenario.radio.access,
+            max_tx_power_w=self.max_tx_power_w,
+            allocator=self.scenario.allocator,
+            terms=self.terms,
+            first=self.allocation,
+        )
+
     def world(
         self,
         executor: Callable[[int], Executor],
         watch: Callable[[Progress], None] = lambda progress: None,
     ) -> World:
         """Return a fresh world at time zero."""
-        scenario = self.scenario
-        cut_layers, client_cut_layers = _cuts(scenario, self.lesson.shape)
         turns = [
             Turn(
                 seconds_to_ns(stage.at_s),
-                stage.cell,
+                stage.channel,
                 stage.scenario.radio.access,
                 stage.max_tx_power_w,
                 stage.scenario.allocator,
@@ -84,28 +123,18 @@ class Prepared:
             clients=self.clients,
             main_server=self.main_server,
             federated_server=self.federated_server,
-            cell=self.cell,
-            access=scenario.radio.access,
-            max_tx_power_w=self.max_tx_power_w,
-            allocator=scenario.allocator,
+            decisions=self.decisions(),
+            medium=self.scenario.radio.medium,
+            links=self.scenario.scheme.links,
             lesson=self.lesson,
             executor=executor,
-            amounts=scenario.scheme.amounts,
-            cut_layers=cut_layers,
-            client_cut_layers=client_cut_layers,
-            may_cut_apart=scenario.scheme.may_cut_apart,
-            sparsity=scenario.scheme.sparsity,
-            local_steps=scenario.scheme.local_steps,
-            links=scenario.scheme.links,
             watch=watch,
             turns=turns,
-            is_closed_form=scenario.scheme.is_closed_form and bits_are_known(self.lesson, self.num_blocks),
-            first=self.allocation,
         )
 
 
 def prepare(scenario: Scenario) -> Prepared:
-    """Draw devices and cell, deal out the texts, and refuse what cannot run.
+    """Draw devices and channel, deal out the texts, and refuse what cannot run.
 
     Torch is not needed.
 
@@ -145,19 +174,26 @@ def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device
 def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
     """Return what was prepared, or None, and every fault that does not follow from another."""
     found = _Found()
-    _refuse_parts_of_factors(scenario, found)
+    for fault in list(undescribed_links(scenario)) or too_large(scenario):
+        found.add(fault)
+    if found.faults:
+        return None, found.faults
+    for fault in parts_of_factors(scenario):
+        found.add(fault)
     # with parts that do not fit what is trained, the lesson would say the same in other words
     lesson = None if found.faults else found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
-    cell = found.attempt(lambda: Cell.build(scenario.radio, scenario.num_clients, scenario.seed))
-    for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
+    channel = found.attempt(lambda: Channel.build(scenario.radio, scenario.num_clients, scenario.seed))
+    for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario), *unfit_medium(scenario)):
         found.add(fault)
-    if lesson is None or cell is None or found.faults:
+    if lesson is None or channel is None or found.faults:
         return None, found.faults
-    prepared = Prepared(scenario, *draw_devices(scenario), cell, lesson)
+    prepared = Prepared(scenario, *draw_devices(scenario), channel, lesson)
     allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
     prepared = replace(prepared, allocation=allocation)
+    if allocation is not None:
+        prepared = replace(prepared, fading=found.attempt(lambda: _fading(prepared, allocation)))
     prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
     return (None if found.faults else prepared), found.faults
 
@@ -195,6 +231,8 @@ def _lesson(scenario: Scenario) -> Lesson:
         codecs=scenario.scheme.codecs,
     )
     _refuse_cut(scenario, lesson.shape)
+    if (fault := too_many_cuts(scenario, lesson.shape)) is not None:
+        raise fault
     _refuse_unsendable(scenario, lesson)
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
     _ = lesson.notes  # and so are a tokenizer, and weights that do not fit the model
@@ -211,44 +249,6 @@ def _refuse_unsendable(scenario: Scenario, lesson: Lesson) -> None:
             f"allocator.kind: {scenario.allocator.kind!r} says how much of its adapter each client sends, "
             f"and {why}."
         )
-
-
-def _refuse_parts_of_factors(scenario: Scenario, found: "_Found") -> None:
-    """Refuse parts that are about LoRA's factors or ranks where none are trained."""
-    trained = scenario.trained
-    if trained.has_factors:
-        return
-    for name in type(scenario.scheme).model_fields:
-        part = getattr(scenario.scheme, name)
-        for base in (Aggregator, Codec, Regularizer):
-            if isinstance(part, base) and part.needs_factors:
-                able = ", ".join(repr(kind) for kind, one in family(base).items() if not _needs_factors(one))
-                found.add(
-                    ScenarioError(
-                        f"scheme.{name}: {part.kind!r} is about the factors of LoRA adapters, and "
-                        f"trainable.kind = {trained.kind!r} has none; take one of {able}, or train [lora]."
-                    )
-                )
-        if isinstance(part, Aggregator) and part.client_ranks is not None:
-            found.add(
-                ScenarioError(
-                    f"scheme.{name}.client_ranks: are ranks of LoRA adapters, and "
-                    f"trainable.kind = {trained.kind!r} has none; leave them out, or train [lora]."
-                )
-            )
-    if scenario.allocator.chooses_rank:
-        found.add(
-            ScenarioError(
-                f"allocator: {scenario.allocator.kind!r} as it is set chooses the rank of LoRA adapters, and "
-                f"trainable.kind = {trained.kind!r} has none; leave out lora_ranks, rounds_to_target and "
-                "rounds_table, or train [lora]."
-            )
-        )
-
-
-def _needs_factors(part: Any) -> bool:
-    needs: bool = part.needs_factors
-    return needs
 
 
 def _num_blocks(scenario: Scenario, lesson: Lesson) -> int:
@@ -316,10 +316,9 @@ def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
         for kind, part in family(Allocator).items()
         if issubclass(part, Allocator) and part.shares_in_time
     )
-    for name in sorted(scenario.scheme.links):
+    for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
-        counted = not isinstance(link, DownlinkSettings) or link.counted
-        if counted and link.num_subchannels < scenario.num_clients:
+        if link.is_counted and link.num_subchannels < scenario.num_clients:
             yield ScenarioError(
                 f"radio.{name}.num_subchannels: {link.num_subchannels} cannot serve {scenario.num_clients} "
                 f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "
@@ -340,26 +339,39 @@ def _carved_and_lent(scenario: Scenario) -> Iterator[ScenarioError]:
 def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     """Prepare what the scenario becomes at each event, and see that a decision can be taken there."""
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
-        for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario)):
+        for fault in (
+            *_too_few_subchannels(scenario),
+            *_carved_and_lent(scenario),
+            *unfit_medium(scenario),
+            *parts_of_factors(scenario),
+        ):
             found.add(fault)
-        _refuse_parts_of_factors(scenario, found)
-        cell = Cell.build(scenario.radio, scenario.num_clients, scenario.seed)
-        stage = replace(prepared, scenario=scenario, cell=cell, at_s=at_s)
+        channel = found.attempt(partial(Channel.build, scenario.radio, scenario.num_clients, scenario.seed))
+        if channel is None:
+            continue
+        stage = replace(prepared, scenario=scenario, channel=channel, at_s=at_s)
         found.attempt(partial(_refuse_unsendable, scenario, prepared.lesson))
         if not found.faults:
             found.attempt(partial(_decide, stage, prepared.allocation))
         yield stage
 
 
+def _fading(prepared: Prepared, allocation: Allocation) -> FadingBlocks | None:
+    """Return how many blocks of fading a run meets, unless they are too many."""
+    if prepared.channel.block_ns is None:
+        return None
+    state = prepared.decisions().state(0, round_=1)
+    blocks = fading_blocks(prepared.scenario, prepared.channel, state, allocation)
+    if blocks is not None:
+        blocks.refuse()
+    return blocks
+
+
 def _decide(prepared: Prepared, earlier: Allocation | None = None) -> Allocation:
     """Return a decision, held against the limits; cut layer and rank stay those of an earlier one."""
-
-    def nobody(_rank: int) -> Executor:
-        raise AssertionError("a decision computes nothing")
-
-    world = replace(prepared, allocation=None).world(nobody)
-    world.decisions.current = earlier
-    return world.decide(round_=1)
+    decisions = replace(prepared, allocation=None).decisions()
+    decisions.current = earlier
+    return decisions.decide(0, round_=1)
 
 
 def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:

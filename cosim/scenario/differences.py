@@ -10,7 +10,7 @@ from cosim.leaves import is_asked, named
 from cosim.parts import Table
 from cosim.scenario.events import becomes
 from cosim.scenario.kinds import default_of, is_default, table_of
-from cosim.scenario.load import to_dict
+from cosim.scenario.load import to_dict, written_long
 from cosim.scenario.settings import Scenario
 from cosim.words import shown
 
@@ -49,11 +49,15 @@ class Switch:
         return f"{self.path}: {'; '.join(told)}"
 
 
-def switches(before: Scenario, after: Scenario, asked: Iterable[str]) -> list[Switch]:
+def switches(
+    before: Scenario, after: Scenario, asked: Iterable[str], tables: Iterable[str] = ()
+) -> list[Switch]:
     """Return the tables of ``after`` that lost settings or have another kind than in ``before``.
 
     ``asked`` are the paths of the settings that were changed on purpose, as
-    :func:`cosim.leaves.named` gives them: of those nothing is said.
+    :func:`cosim.leaves.named` gives them: of those nothing is said. ``tables`` are
+    paths of tables that were given with their kind: what they kept is listed also
+    where the kind is the one that was there.
 
     Examples
     --------
@@ -66,7 +70,7 @@ def switches(before: Scenario, after: Scenario, asked: Iterable[str]) -> list[Sw
     >>> [str(one) for one in switches(block, change(block, changes), named(changes))]
     ['radio.fading: rayleigh_block -> rician; kept coherence_time_s = 0.1']
     """
-    return written_switches(to_dict(before), to_dict(after), asked)
+    return written_switches(to_dict(before), to_dict(after), asked, tables)
 
 
 def event_switches(scenario: Scenario) -> list[tuple[float, Switch]]:
@@ -80,10 +84,12 @@ def event_switches(scenario: Scenario) -> list[tuple[float, Switch]]:
 
 
 def written_switches(
-    before: Mapping[str, Any], after: Mapping[str, Any], asked: Iterable[str]
+    before: Mapping[str, Any], after: Mapping[str, Any], asked: Iterable[str], tables: Iterable[str] = ()
 ) -> list[Switch]:
     """Return what :func:`switches` does, of scenarios written out."""
-    return list(_switches(Scenario, "", before, after, tuple(asked)))
+    if ("trainable" in before) != ("trainable" in after):
+        before, after = written_long(before), written_long(after)
+    return list(_switches(Scenario, "", before, after, (tuple(asked), frozenset(tables))))
 
 
 def has_setting(written: Mapping[str, Any], path: str) -> bool:
@@ -124,8 +130,9 @@ def _switches(
     path: str,
     before: Mapping[str, Any],
     after: Mapping[str, Any],
-    asked: tuple[str, ...],
+    told: tuple[tuple[str, ...], frozenset[str]],
 ) -> Iterator[Switch]:
+    asked, tables = told
     if table is None:
         return
     for name, field in table.model_fields.items():
@@ -133,12 +140,13 @@ def _switches(
             old, new = table_of(field, was), table_of(field, now)
             if old is None or new is None:
                 continue
-            one = _switch(place, (was, now), (old, new), asked)
-            if one.lost or (old is not new and (one.kept or one.defaults)):
+            is_other = old is not new or place in tables
+            one = _switch(place, (was, now), (old, new), asked, is_other)
+            if one.lost or (is_other and (one.kept or one.defaults)):
                 yield one
             inside = was if old is new else [one for one in was if _is_inside(f"{place}.{one}", asked)]
             inner = {one: was[one] for one in inside}
-            yield from _switches(new, place, inner, now, asked)
+            yield from _switches(new, place, inner, now, told)
 
 
 def _is_inside(path: str, asked: tuple[str, ...]) -> bool:
@@ -161,6 +169,7 @@ def _switch(
     given: tuple[Mapping[str, Any], Mapping[str, Any]],
     classes: tuple[type[Table], type[Table]],
     asked: tuple[str, ...],
+    is_other: bool,
 ) -> Switch:
     (was, now), (old, new) = given, classes
     kept, lost, defaults = dict[str, Any](), dict[str, Any](), dict[str, Any]()
@@ -168,7 +177,7 @@ def _switch(
         if name == "kind" or is_asked(f"{path}.{name}", asked):
             continue
         is_same = name in was and name in now and was[name] == now[name]
-        if is_same and old is not new and not is_default(new, name, now[name]):
+        if is_same and is_other and not is_default(new, name, now[name]):
             kept[name] = now[name]
         if not is_same and name in was and not is_default(old, name, was[name]):
             lost[name] = was[name]

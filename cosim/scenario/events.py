@@ -45,7 +45,7 @@ class TimedChange(Table):
     at_s
         Simulated time, s. An event after the end of the run never happens.
     set
-        New values by path: settings of ``radio`` and ``allocator``, and the
+        New values by path: settings of ``radio`` but for its medium, of ``allocator``, and the
         clients' ``max_tx_power_dbm``. Cut layer and rank stay as they are. A table
         without a ``kind`` stands for the paths in it, and changes nothing else.
     """
@@ -72,8 +72,8 @@ def becomes(scenario: "Scenario") -> list[tuple[float, "Scenario"]]:
         for path in event.set:
             if not _may_change(path):
                 raise ScenarioError(
-                    f"events.{number}.set: {path} cannot change during a run; settings of radio and "
-                    "allocator can, and clients.max_tx_power_dbm."
+                    f"events.{number}.set: {path} cannot change during a run; settings of radio "
+                    "(but its medium) and allocator can, and clients.max_tx_power_dbm."
                 )
         now = change(now, event.set, source=f"events.{number}.set")
         stages.append((event.at_s, now))
@@ -82,4 +82,6 @@ def becomes(scenario: "Scenario") -> list[tuple[float, "Scenario"]]:
 
 def _may_change(path: str) -> bool:
     room, _, setting = path.partition(".")
+    if room == "radio" and setting.partition(".")[0] == "medium":
+        return False
     return room in ("radio", "allocator") or (room == "clients" and setting.endswith("max_tx_power_dbm"))

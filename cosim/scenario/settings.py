@@ -12,9 +12,9 @@ from pydantic import (
     model_validator,
 )
 
-from cosim.allocation import Allocator
-from cosim.allocation.equal import Equal
 from cosim.compute.settings import Hardware
+from cosim.control.allocators import Allocator
+from cosim.control.allocators.equal import Equal
 from cosim.distributions import Uniform, Value, constant
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.trainable import Trainable

@@ -6,17 +6,25 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from cosim.allocation.state import Amounts, Sparsity
+from cosim.control.knobs import Knob, Setting
+from cosim.control.reports import Report
+from cosim.control.stages import Round
+from cosim.control.state import Sparsity
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
-from cosim.learning.amounts import split_amounts
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
 from cosim.parts import Part
-from cosim.world import MAIN_SERVER, Moment, World
+from cosim.radio.link import Link
+from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
+
+MAIN_UPLINK = Link("main_uplink", "up", MAIN_SERVER)
+MAIN_DOWNLINK = Link("main_downlink", "down", MAIN_SERVER)
+FEDERATED_UPLINK = Link("federated_uplink", "up", FEDERATED_SERVER)
+FEDERATED_DOWNLINK = Link("federated_downlink", "down", FEDERATED_SERVER)
 
 
 class Scheme(Part):
@@ -32,8 +40,11 @@ class Scheme(Part):
         take no simulated time.
     """
 
-    links: ClassVar[frozenset[str]] = frozenset()
-    """The links it sends over."""
+    links: ClassVar[tuple[Link, ...]] = ()
+    """The links it sends over, each with a table of its name in ``[radio]``."""
+
+    reportable: ClassVar[frozenset[str]] = frozenset()
+    """What its clients can report to an allocator."""
 
     is_synchronous: ClassVar[bool] = True
     """Whether a round begins when the one before has ended; if all take part, times decide no value."""
@@ -48,8 +59,19 @@ class Scheme(Part):
 
     @property
     def is_closed_form(self) -> bool:
-        """Whether rounds last as :mod:`cosim.allocation.delay` says while the air holds still."""
+        """Whether rounds last as their stages say while the air holds still."""
         return False
+
+    def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
+        """Return what a decision may set beside grants, cut layer and rank."""
+        return ()
+
+    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+        """Return the stages of a round under a setting; nothing where no order of stages can say them.
+
+        Amounts are those of the round where clients and rounds are alike, else the most of any.
+        """
+        return ()
 
     @property
     def averaging(self) -> Aggregator:
@@ -65,19 +87,6 @@ class Scheme(Part):
         """Return how many blocks can be kept on a client, ascending."""
         return tuple(range(1, shape.num_layers))
 
-    def amounts(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> Amounts:
-        """Return what is sent and computed, as an allocator sees it: of clients that differ, the most."""
-        one = split_amounts(lesson, cut_layer, lora_rank)
-        return Amounts(
-            client_forward_flop=one.client_forward_flop,
-            client_backward_flop=one.client_backward_flop,
-            server_flop=one.server_flop * lesson.num_clients,
-            activation_bits=one.activation_bits,
-            gradient_bits=one.gradient_bits,
-            adapter_bits=one.adapter_bits,
-            adapter_download_bits=one.adapter_download_bits,
-        )
-
     def sparsity(self, lesson: Lesson, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what may be left out of the adapters sent after a round; None where no allocator can say."""
         return None
@@ -89,10 +98,14 @@ class Scheme(Part):
             "allocator that leaves it to the codec, such as 'equal'"
         )
 
+    def multicasts(self, link: str) -> bool:
+        """Return whether what a link carries is sent to all clients in one transmission."""
+        return False
+
     @property
     def is_cut(self) -> bool:
         """Whether clients hold a part of the model, and send activations of it."""
-        return "main_uplink" in self.links
+        return any(link.name == "main_uplink" for link in self.links)
 
     @property
     def may_cut_apart(self) -> bool:

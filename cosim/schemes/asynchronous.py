@@ -6,10 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cosim.allocation.state import Amounts
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.learning.amounts import whole_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
@@ -20,7 +18,8 @@ from cosim.learning.shape import ModelShape
 from cosim.learning.sides import Side
 from cosim.learning.training import Training
 from cosim.parts import OneOf
-from cosim.schemes import Scheme, measure_evaluation
+from cosim.radio.link import Link
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.world import FEDERATED_SERVER, Moment, World
 
 
@@ -71,7 +70,7 @@ class Asynchronous(Scheme):
     """
 
     kind: Literal["asynchronous"] = "asynchronous"
-    links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
+    links: ClassVar[tuple[Link, ...]] = (FEDERATED_UPLINK, FEDERATED_DOWNLINK)
     is_synchronous: ClassVar[bool] = False
     mixing: float = Field(default=0.6, gt=0.0, le=1.0)
     staleness: Literal["constant", "polynomial", "hinge"] = "polynomial"
@@ -95,19 +94,6 @@ class Asynchronous(Scheme):
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
         return (shape.num_layers,)
-
-    def amounts(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> Amounts:
-        """Return what each client computes per mini-batch and sends per local update; no server computes."""
-        one = whole_amounts(lesson, lora_rank)
-        return Amounts(
-            client_forward_flop=one.forward_flop,
-            client_backward_flop=one.backward_flop,
-            server_flop=0,
-            activation_bits=0,
-            gradient_bits=0,
-            adapter_bits=one.adapter_bits,
-            adapter_download_bits=one.adapter_download_bits,
-        )
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
@@ -220,15 +206,15 @@ class _Play:
             "federated_uplink", number, "adapter_upload", moment, self._bits_of(sent), sent.node, ready
         )
         merge = self._merge(moment, sent.tensors, client)
-        merged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, merge, [arrived])
+        merged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, merge, [arrived.span])
         self._evaluate_if_due()
         client.start, client.version = self.adapter, self.version
         client.side = client.side._replace(adapter=self.adapter)
         bits, received = amounts.adapter_download_bits, self.adapter.node
-        span = yield from world.send(
+        downloaded = yield from world.send(
             "federated_downlink", number, "adapter_download", moment, bits, received, [merged]
         )
-        return [span]
+        return [downloaded.span]
 
     def _encode(self, number: int) -> Transmission:
         """Return what a client sends of its adapter; what it holds back waits for its next upload."""

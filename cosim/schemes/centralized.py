@@ -1,8 +1,13 @@
 """Centralised LoRA: the learning reference, with all data on the main server."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+from cosim.control.knobs import Setting
+from cosim.control.reports import Report
+from cosim.control.stages import Barrier, Compute, Repeat, Round
 from cosim.kernel.clock import Steps
+from cosim.learning.amounts import whole_amounts
 from cosim.learning.lesson import Lesson
 from cosim.schemes import Scheme, measure_evaluation
 from cosim.world import MAIN_SERVER, Moment, World
@@ -22,6 +27,12 @@ class Centralized(Scheme):
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on the main server, for one client's mini-batch at a time."""
         return {MAIN_SERVER: lesson.whole_memory_bytes(lora_rank)}
+
+    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+        """Return the steps of the main server."""
+        flop = whole_amounts(lesson, setting.lora_rank).flop * lesson.num_clients
+        step = Barrier(((),) * lesson.num_clients, (Compute("whole_step", MAIN_SERVER, flop),))
+        return (Repeat((step,), self.local_steps),)
 
     def run(self, world: World) -> Steps:
         """Play all rounds; a round is only the space between two evaluations."""

@@ -1,18 +1,23 @@
 """Federated LoRA: every client holds the whole model, and only adapters travel."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import ceil
+from statistics import fmean
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from cosim.allocation.state import Amounts, Sparsity
-from cosim.graph.node import Ref
+from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Knob, Setting, local_steps_up_to
+from cosim.control.reports import REPORT, Report
+from cosim.control.stages import Round
+from cosim.control.state import Sparsity
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
-from cosim.learning.amounts import download_bits, whole_amounts
+from cosim.learning.amounts import WholeAmounts, download_bits, whole_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codec.pairs import PairCodec
@@ -21,17 +26,21 @@ from cosim.learning.codec.top_k import TopK
 from cosim.learning.codecs import Codecs
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import upload_layout
+from cosim.learning.payload import bits_are_known, upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
 from cosim.parts import OneOf
+from cosim.radio.link import Link
+from cosim.radio.medium import Payload
 from cosim.rng import stream
-from cosim.schemes import Scheme, measure_evaluation
-from cosim.schemes.uploads import REPORT_BITS, AdapterUploads
-from cosim.world import FEDERATED_SERVER, Moment, World
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
+from cosim.schemes.stages import whole_round
+from cosim.schemes.uploads import AdapterUploads
+from cosim.units import NS_PER_S
+from cosim.world import FEDERATED_SERVER, Moment, Outgoing, Sent, World
 
 
 class Federated(Scheme):
@@ -44,6 +53,16 @@ class Federated(Scheme):
     optimiser's own arithmetic are charged nothing.
 
     With one client this is, bit for bit, what ``centralized`` learns.
+
+    Over a medium that adds what is sent at once, clients wait for each other before
+    they upload, and the server has the global adapter plus the weighted, noisy sum of
+    their updates; ``air_noise_std`` is recorded, the noise on each number of it. Who
+    the medium silences is left out like one whose upload is lost.
+
+    An upload that the medium loses is left out of the average, the weights of the
+    others are renormalised, and ``num_delivered`` is recorded; if all are lost the
+    global adapter stays. Nothing is sent again, and what a codec held back of a
+    lost upload waits as if it had arrived.
 
     Recorded of every average, unless models are personal: ``coherence``, how far the
     rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how
@@ -64,6 +83,10 @@ class Federated(Scheme):
         client holds back waits for its next round. Averages come
         back as they are. Bits that hang on values are found out before the
         round is played; a run that computes no values charges the most they can be.
+    downlink
+        How the average comes back: ``unicast``, to each client on its own subchannels;
+        ``multicast``, to all at once on the subchannels of all, at the rate of the
+        weakest in every block, its energy charged once.
 
     Source
     ------
@@ -74,17 +97,23 @@ class Federated(Scheme):
     """
 
     kind: Literal["federated"] = "federated"
-    links: ClassVar[frozenset[str]] = frozenset({"federated_uplink", "federated_downlink"})
+    links: ClassVar[tuple[Link, ...]] = (
+        replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
+        FEDERATED_DOWNLINK,
+    )
+    reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    downlink: Literal["unicast", "multicast"] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},
         {"participation": 0.6, "aggregator": {"kind": "fedex"}},
         {"regularizer": {"kind": "orthogonality"}},
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
+        {"downlink": "multicast"},
     )
 
     @model_validator(mode="after")
@@ -98,6 +127,11 @@ class Federated(Scheme):
         return self
 
     @property
+    def is_closed_form(self) -> bool:
+        """Rounds last as their stages say while all take part, or a decision says in each who does."""
+        return self.participation == 1.0 and self.aggregator.is_steady
+
+    @property
     def averaging(self) -> Aggregator:
         """The aggregator."""
         return self.aggregator
@@ -107,22 +141,32 @@ class Federated(Scheme):
         """The adapter's; nothing else travels."""
         return Codecs(adapter=self.adapter_codec)
 
+    def multicasts(self, link: str) -> bool:
+        """Return whether it is the downlink and set so."""
+        return link == "federated_downlink" and self.downlink == "multicast"
+
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
         return (shape.num_layers,)
 
-    def amounts(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> Amounts:
-        """Return what each client computes per mini-batch and sends per round; no server computes."""
-        one = whole_amounts(lesson, lora_rank)
-        return Amounts(
-            client_forward_flop=one.forward_flop,
-            client_backward_flop=one.backward_flop,
-            server_flop=0,
-            activation_bits=0,
-            gradient_bits=0,
-            adapter_bits=one.adapter_bits,
-            adapter_download_bits=one.adapter_download_bits,
-        )
+    def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
+        """Who takes part, with how many of the local steps, what weight, and how much of its adapter."""
+        return (PARTICIPATION, local_steps_up_to(self.local_steps), WEIGHT, KEEP_RATIO)
+
+    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+        """Return the round of those who are drawn and chosen for it."""
+        clients, num_blocks = range(lesson.num_clients), lesson.shape.num_layers
+        one, codec = whole_amounts(lesson, setting.lora_rank), self.adapter_codec
+        drawn = self.taking_part(lesson.seed, lesson.num_clients, round_)
+        each: list[WholeAmounts | None] = [None] * lesson.num_clients
+        for client in filter(setting.takes_part, drawn):
+            each[client] = one
+            if KEEP_RATIO.name in setting.knobs and codec.keeps_ratio:
+                layout = upload_layout(lesson, num_blocks, setting.lora_rank, round_)
+                bits = codec.max_bits(layout, setting.of(KEEP_RATIO.name, client, 1.0))
+                each[client] = replace(one, adapter_bits=bits)
+        steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
+        return whole_round(each, steps, reports, is_bound=not bits_are_known(lesson, num_blocks))
 
     def sparsity(self, lesson: Lesson, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""
@@ -132,8 +176,8 @@ class Federated(Scheme):
         layout = upload_layout(lesson, lesson.shape.num_layers, client_rank, round_)
         if isinstance(codec, PairCodec):
             pair_bits = codec.pair_bits(layout)
-            return Sparsity(int(pair_bits.sum()), codec.overhead_bits(layout) + REPORT_BITS, pair_bits)
-        return Sparsity(layout.dense_bits, REPORT_BITS, np.zeros(0, dtype=np.int64))
+            return Sparsity(int(pair_bits.sum()), codec.overhead_bits(layout), pair_bits)
+        return Sparsity(layout.dense_bits, 0, np.zeros(0, dtype=np.int64))
 
     def why_no_sparsity(self, lesson: Lesson, lora_rank: int) -> str | None:
         """Return what about codec or ranks keeps an allocator from saying how much is left out."""
@@ -184,16 +228,9 @@ class Federated(Scheme):
         play.evaluate(0)
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
-            learned = play.learn(round_)
-            energies = None
-            if (
-                world.decisions.needs_energies
-                and world.computes
-                and isinstance(self.adapter_codec, PairCodec)
-            ):
-                energies = play.uploads.energies(round_, [one.client for one in learned])
-            world.start_round(round_, energies, [one.client for one in learned])
-            yield from play.round(Moment(round_), learned)
+            drawn = self.taking_part(world.lesson.seed, world.num_clients, round_)
+            world.start_round(round_, drawn)
+            yield from play.round(Moment(round_), list(filter(world.decisions.takes_part, drawn)))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             world.end_round(round_)
@@ -218,6 +255,8 @@ class _Play:
             world, self.federation, [world.lesson.shape.num_layers] * world.num_clients
         )
         self.ready: Sequence[int] = ()
+        self._began_ns = 0
+        self._delay_s: dict[int, float] = {}
         world.hold(self._refs)
 
     def _refs(self) -> Iterator[Ref]:
@@ -225,49 +264,118 @@ class _Play:
         yield from self.federation.refs()
         yield from self.uploads.refs()
 
-    def learn(self, round_: int) -> list[LocalRound]:
-        """Return what those who take part learn by themselves."""
-        seed, local_steps = self.world.lesson.seed, self.scheme.local_steps
-        steps = range((round_ - 1) * local_steps, round_ * local_steps)
-        learned = [
-            self.training.local_round(client, self.federation.sides[client], steps, self.scheme.regularizer)
-            for client in self.scheme.taking_part(seed, self.world.num_clients, round_)
-        ]
-        for one in learned:
-            self.federation.sides[one.client] = one.after
-        return learned
-
-    def round(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
+    def round(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Local steps and upload of those who take part, the average, and its download by everybody."""
-        world, federation = self.world, self.federation
-        senders = [one.client for one in learned]
-        self.uploads.describe(moment.round, senders)
-        if self.uploads.hang_on_values(moment.round):
-            self.uploads.find_bits()
-        before, average = federation.adapter, self.uploads.average(moment.round)
-        figures = self.uploads.mean_figures | federation.pair_figures(self.uploads.received, before)
-        steps = [self._learn_and_upload(moment, one) for one in learned]
-        arrived = yield from world.together(steps, "local round of client")
+        world, federation, self._began_ns = self.world, self.federation, self.world.clock.now
+        learned = [self._learn(client, moment.round) for client in senders]
+        is_awaited, sums = world.decisions.is_waiting, world.sums("federated_uplink")
+        ready: dict[int, Sequence[int]] = {}
+        if is_awaited:
+            reports: Sequence[int] = yield from self._report(moment, learned)
+            ready = dict.fromkeys(senders, reports)
+        self._encode(moment, senders)
+        if sums and not is_awaited:
+            learning = [self._learn_locally(moment, one) for one in learned]
+            trained = yield from world.together(learning, "local round of client")
+            ready = dict(zip(senders, trained, strict=True))
+        if sums:
+            sent = yield from self.uploads.send_at_once(moment, ready)
+        else:
+            steps = [
+                self.uploads.send(one.client, moment, ready[one.client])
+                if is_awaited
+                else self._learn_and_upload(moment, one)
+                for one in learned
+            ]
+            sent = yield from world.together(steps, "local round of client")
+        average, figures = self._average(moment, sent)
+        arrived = [one.span for one in sent]
         averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
         for name, figure in figures.items():
             world.measure(moment, FEDERATED_SERVER, name, figure)
-        downloads = [
-            world.send(
-                "federated_downlink",
-                client,
-                "adapter_download",
-                moment,
-                self._download_bits(client, moment.round, senders),
-                average,
-                [averaged],
-            )
-            for client in range(world.num_clients)
-        ]
-        self.ready = yield from world.together(downloads, "adapter download of client")
+        received = yield from self._download(moment, average, averaged, list(self.uploads.sent))
+        self.ready = [one.span for one in received]
         federation.hand_out(moment.round + 1)
+        if world.decisions.reports and not is_awaited:
+            self._hear(moment.round, learned, is_awaited=False)
+
+    def _learn(self, client: int, round_: int) -> LocalRound:
+        """Describe what a client learns by itself."""
+        scheme, federation = self.scheme, self.federation
+        first = (round_ - 1) * scheme.local_steps
+        count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
+        learned = self.training.local_round(
+            client, federation.sides[client], range(first, first + count), scheme.regularizer
+        )
+        federation.sides[client] = learned.after
+        return learned
+
+    def _encode(self, moment: Moment, senders: Sequence[int]) -> None:
+        """Let what was learned be encoded as it is decided now."""
+        self.federation.weigh({one: self.world.decisions.knob("weight", one, 0.0) for one in senders})
+        self.uploads.describe(moment.round, senders)
+        if self.uploads.hang_on_values(moment.round):
+            self.uploads.find_bits()
+
+    def _report(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
+        """Local steps and reports of all, then the decision that waits for them; returns spans."""
+        steps = [self._learn_locally(moment, one) for one in learned]
+        arrived: list[list[int]] = yield from self.world.together(steps, "local round of client")
+        self._hear(moment.round, learned, is_awaited=True)
+        self.world.decide_on_reports(moment.round)
+        return [span for spans in arrived for span in spans]
+
+    def _hear(self, round_: int, learned: Sequence[LocalRound], *, is_awaited: bool) -> None:
+        """Let the allocator know what has been reported to it."""
+        decisions, wanted = self.world.decisions, {one.name for one in self.world.decisions.reports}
+        senders = [one.client for one in learned]
+        reported: dict[str, dict[int, Any]] = {}
+        if "delay" in wanted:
+            reported["delay"] = {client: self._delay_s[client] for client in senders}
+        if "loss" in wanted and self.world.computes:
+            losses = iter(self.world.ask([step.loss for one in learned for step in one.steps]))
+            reported["loss"] = {one.client: fmean(next(losses) for _ in one.steps) for one in learned}
+        if "energies" in wanted and self.world.computes and isinstance(self.scheme.adapter_codec, PairCodec):
+            values = self.world.ask(self.uploads.energies(round_, senders))
+            found = (np.asarray(value["energies"]) for value in values)
+            reported["energies"] = dict(zip(senders, found, strict=True))
+        decisions.hear(reported, is_awaited=is_awaited)
+
+    def _download(self, moment: Moment, average: Node, averaged: int, senders: Sequence[int]) -> Steps:
+        """Download of the average by everybody; returns what became of it for each."""
+        world, link, name = self.world, "federated_downlink", "adapter_download"
+        bits = {
+            client: self._download_bits(client, moment.round, senders) for client in range(world.num_clients)
+        }
+        if self.scheme.multicasts(link):
+            once = Outgoing(Payload(max(bits.values())), average, [averaged])
+            return (yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))
+        downloads = [
+            world.send(link, client, name, moment, size, average, [averaged]) for client, size in bits.items()
+        ]
+        return (yield from world.together(downloads, "adapter download of client"))
+
+    def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Node, dict[str, Ref]]:
+        """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
+        world, before, distortion = self.world, self.federation.adapter, sent[0].delivery.distortion
+        arrived = self.uploads.leave_out_lost(sent)
+        if world.loses("federated_uplink") or world.sums("federated_uplink"):
+            world.note(moment, "num_delivered", arrived)
+        if arrived == 0:
+            return before.node, {}
+        if distortion is not None:
+            world.note(moment, "air_noise_std", distortion.noise_std)
+        average = self.uploads.average(moment.round, distortion)
+        figures = self.federation.pair_figures(self.uploads.received, before)
+        return average, self.uploads.mean_figures | figures
 
     def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps, one span each, then its upload; returns that span."""
+        """One client's local steps and reports, then its upload; returns what became of it."""
+        ready = yield from self._learn_locally(moment, learned)
+        return (yield from self.uploads.send(learned.client, moment, ready))
+
+    def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
+        """One client's local steps, one span each, then its reports; returns what its upload waits for."""
         world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
         for number, step in enumerate(learned.steps, start=1):
@@ -277,7 +385,15 @@ class _Play:
             )
             world.measure(at, name, "train_loss", step.loss)
             ready = [span]
-        return (yield from self.uploads.send(learned.client, moment, ready))
+        self._delay_s[learned.client] = (world.clock.now - self._began_ns) / NS_PER_S
+        bits = sum(report.bits for report in world.decisions.reports)
+        if bits:
+            last = learned.steps[-1].node
+            sent: Sent = yield from world.send(
+                "federated_uplink", learned.client, REPORT, moment, bits, last, ready
+            )
+            ready = [sent.span]
+        return ready
 
     def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:
         lesson, lora_rank = self.world.lesson, self.training.lora_rank

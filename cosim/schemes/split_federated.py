@@ -6,22 +6,34 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from simpy.events import Process
 
+from cosim.control.knobs import PARTICIPATION, Knob, Setting
+from cosim.control.reports import Report
+from cosim.control.stages import Round
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
-from cosim.learning.amounts import download_bits
+from cosim.learning.amounts import download_bits, split_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
 from cosim.learning.cuts_apart import FederationApart
 from cosim.learning.federation import Federation
 from cosim.learning.lesson import Lesson
+from cosim.learning.payload import bits_are_known
 from cosim.learning.sides import Exchange
 from cosim.learning.training import Training
 from cosim.parts import OneOf, Part, family
-from cosim.radio.settings import LINKS
-from cosim.schemes import Scheme, measure_evaluation
+from cosim.radio.link import Link
+from cosim.schemes import (
+    FEDERATED_DOWNLINK,
+    FEDERATED_UPLINK,
+    MAIN_DOWNLINK,
+    MAIN_UPLINK,
+    Scheme,
+    measure_evaluation,
+)
+from cosim.schemes.stages import split_round
 from cosim.schemes.uploads import AdapterUploads
 from cosim.units import seconds_to_ns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
@@ -84,7 +96,7 @@ class SplitFederated(Scheme):
     """
 
     kind: Literal["split_federated"] = "split_federated"
-    links: ClassVar[frozenset[str]] = frozenset(LINKS)
+    links: ClassVar[tuple[Link, ...]] = (MAIN_UPLINK, FEDERATED_UPLINK, MAIN_DOWNLINK, FEDERATED_DOWNLINK)
     server_batch: Literal["joint", "per_client"] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
@@ -103,9 +115,8 @@ class SplitFederated(Scheme):
 
     @property
     def is_closed_form(self) -> bool:
-        """The three barriers of the paper hold with a joint batch that waits for everybody."""
-        waits = self.server_batch == "joint" and self.deadline_s is None
-        return waits and self.aggregator.is_steady
+        """The barriers of the paper hold while they wait for everybody, and rounds are alike."""
+        return self.deadline_s is None and self.aggregator.is_steady
 
     @field_validator("activation_codec", "gradient_codec")
     @classmethod
@@ -133,6 +144,18 @@ class SplitFederated(Scheme):
         """The aggregator."""
         return self.aggregator
 
+    def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
+        """Who takes part in a round; cut layers and rank are a decision's own."""
+        return (PARTICIPATION,)
+
+    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+        """Return the barriers of a round; each client at its cut, and those who do not take part idle."""
+        cuts = setting.cuts(lesson.num_clients)
+        at = {cut: split_amounts(lesson, cut, setting.lora_rank) for cut in set(cuts)}
+        each = [at[cut] if setting.takes_part(client) else None for client, cut in enumerate(cuts)]
+        is_bound = not all(bits_are_known(lesson, cut) for cut in at)
+        return split_round(each, self.local_steps, is_joint=self.server_batch == "joint", is_bound=is_bound)
+
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the needs of both sides; a joint batch is held whole by the main server."""
         batches = lesson.num_clients if self.server_batch == "joint" else 1
@@ -159,6 +182,7 @@ class SplitFederated(Scheme):
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             world.start_round(round_)
+            play.choose()
             for local_step in range(1, self.local_steps + 1):
                 yield from play.step(Moment(round_, local_step))
             yield from play.average(Moment(round_))
@@ -192,12 +216,17 @@ class _Play:
         self.apart = FederationApart(training) if len(set(training.cuts)) > 1 else None
         self.federation = self.apart or Federation(training, "client")
         self.server = training.start("server")
-        self.taking_part = list(range(world.num_clients))
+        self.taking_part: list[int] = []
         self.ready: Sequence[int] = ()
         self.uploads = AdapterUploads(world, self.federation, training.cuts)
         self._late: dict[int, Process] = {}
         self._memories: list[tuple[Ref | None, Ref | None]] = [(None, None)] * world.num_clients
         world.hold(self._refs)
+
+    def choose(self) -> None:
+        """Let those take part in the round whom the decision in force chooses."""
+        clients = range(self.world.num_clients)
+        self.taking_part = [client for client in clients if self.world.decisions.takes_part(client)]
 
     def step(self, moment: Moment) -> Steps:
         """One local step of everybody who takes part, with the barriers of the paper."""
@@ -229,7 +258,6 @@ class _Play:
             yield from self._average_adapters(moment)
         if self.scheme.deadline_s is not None:
             self.world.note(moment, "num_clients_in_time", len(self.taking_part))
-        self.taking_part = list(range(self.world.num_clients))
 
     def _average_adapters(self, moment: Moment) -> Steps:
         federation, round_, send = self.federation, moment.round, self.world.send
@@ -240,7 +268,8 @@ class _Play:
             self.apart.meet(self.server.adapter, self.taking_part)
         average = self.uploads.average(round_)
         sending = [self.uploads.send(client, moment, self.ready) for client in self.uploads.sent]
-        arrived = yield from self.world.together(sending, "adapter upload of client")
+        sent = yield from self.world.together(sending, "adapter upload of client")
+        arrived = [one.span for one in sent]
         averaged = yield from self.world.compute(
             FEDERATED_SERVER, "aggregate", moment, 0, average, arrived or self.ready
         )
@@ -257,7 +286,8 @@ class _Play:
             for client in range(self.world.num_clients)
             if self.training.trains(client)
         ]
-        self.ready = yield from self.world.together(downloads, "adapter download of client")
+        arrived = yield from self.world.together(downloads, "adapter download of client")
+        self.ready = [one.span for one in arrived]
         federation.hand_out(round_ + 1)
         if self.apart is not None:
             self.server = self.server._replace(adapter=self.apart.server_adapter)
@@ -337,11 +367,10 @@ class _Play:
         span = yield from self.world.compute(
             self.world.client_names[client], "client_forward", moment, flop, exchange.forward, ready
         )
-        return (
-            yield from self.world.send(
-                "main_uplink", client, "activation_upload", moment, bits, exchange.upload.node, [span]
-            )
+        sent = yield from self.world.send(
+            "main_uplink", client, "activation_upload", moment, bits, exchange.upload.node, [span]
         )
+        return sent.span
 
     def _backward(self, moment: Moment, exchange: Exchange, served: int) -> Steps:
         """Download of one client's gradient, then its backward pass and step, if it trains anything."""
@@ -350,12 +379,17 @@ class _Play:
             return served
         amounts = self.training.amounts_of(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
-        span = yield from self.world.send(
+        sent = yield from self.world.send(
             "main_downlink", client, "gradient_download", moment, bits, exchange.download.node, [served]
         )
         return (
             yield from self.world.compute(
-                self.world.client_names[client], "client_backward", moment, flop, exchange.backward, [span]
+                self.world.client_names[client],
+                "client_backward",
+                moment,
+                flop,
+                exchange.backward,
+                [sent.span],
             )
         )
 

@@ -1,21 +1,17 @@
 """Uploads of adapters through the lesson's codec, with what each client holds back."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-
-import numpy as np
 
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
+from cosim.learning.codec import Layout
 from cosim.learning.federation import Federation
 from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
-from cosim.units import Floats
-from cosim.world import Moment, World
-
-REPORT_BITS = 64
-"""What a client tells an allocator of its energies: the two numbers of a fitted curve."""
+from cosim.radio.medium import Distortion, Payload
+from cosim.world import Moment, Outgoing, Sent, World
 
 
 class AdapterUploads:
@@ -68,14 +64,11 @@ class AdapterUploads:
             if one.memory is not None:
                 self._memories[client, factors] = one.memory
 
-    def energies(self, round_: int, clients: Iterable[int]) -> list[Floats]:
-        """Return what each client would lose without each rank pair; no simulated time passes.
-
-        Shape (num_pairs,) each; zeros for clients that were not asked.
-        """
+    def energies(self, round_: int, clients: Iterable[int]) -> list[Ref]:
+        """Return what each of these clients would lose without each rank pair."""
         federation, factors = self.federation, self.federation.aggregator.sent(round_)
-        asked = {
-            client: rank_pairs.pair_energies(
+        return [
+            rank_pairs.pair_energies(
                 federation.training.graph,
                 federation.training.params_of(self.codec),
                 federation.upload(client, round_),
@@ -83,11 +76,15 @@ class AdapterUploads:
                 self._memories.get((client, factors)),
             )
             for client in clients
-        }
-        values = self.world.ask(list(asked.values()))
-        known = {client: np.asarray(value["energies"]) for client, value in zip(asked, values, strict=True)}
-        nothing = np.zeros_like(next(iter(known.values())))
-        return [known.get(client, nothing) for client in range(self.world.num_clients)]
+        ]
+
+    def leave_out_lost(self, sent: Iterable[Sent]) -> int:
+        """Forget what did not arrive; returns how many did."""
+        for one in sent:
+            for client, is_delivered in one.delivery.delivered.items():
+                if not is_delivered:
+                    self.sent.pop(client, None)
+        return len(self.sent)
 
     @property
     def received(self) -> dict[int, Ref]:
@@ -98,7 +95,7 @@ class AdapterUploads:
     def mean_figures(self) -> dict[str, Ref]:
         """What the senders measured, as the mean by their data."""
         training = self.federation.training
-        weights = training.weights(self.sent)
+        weights = self.federation.weights(self.sent)
         names = () if self.codec.is_transparent else self.codec.figure_names
         return {
             name: rank_pairs.weighted_mean(
@@ -107,8 +104,19 @@ class AdapterUploads:
             for name in names
         }
 
-    def average(self, round_: int) -> Node:
-        """Return the node of the federated server on what arrived."""
+    def average(self, round_: int, distortion: Distortion | None = None) -> Node:
+        """Return the node of the federated server on what arrived, each by itself or as a sum."""
+        if distortion is not None:
+            first = next(iter(distortion.weights))
+            summed = self.federation.training.superpose(
+                self.federation.reference(first, round_),
+                [self.sent[client].tensors for client in distortion.weights],
+                list(distortion.weights.values()),
+                distortion.noise_std,
+                distortion.max_rms,
+                distortion.stream,
+            )
+            return self.federation.average({first: summed}, round_)  # of one, so with a weight of one
         masks = {client: one.mask for client, one in self.sent.items() if one.mask is not None}
         return self.federation.average(self.received, round_, masks or None)
 
@@ -123,21 +131,40 @@ class AdapterUploads:
         self._found = dict(zip(self.sent, map(int, bits), strict=True))
 
     def send(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
-        """Upload what was described, and what the allocator was told; returns the number of the span."""
-        one = self.sent[client]
-        for name, figure in one.figures.items():
-            self.world.measure(moment, self.world.client_names[client], name, figure)
-        bits = self._found.get(client, self._exact(client, moment.round))
-        if bits is None:  # nothing is computed
-            num_blocks = self._num_blocks[client]
-            layout = upload_layout(self.world.lesson, num_blocks, self._rank(client), moment.round)
-            bits = self.codec.max_bits(layout, self._ratios[client])
-        bits += REPORT_BITS if self.world.decisions.needs_energies else 0
+        """Upload what was described; returns what became of it."""
+        self._measure(client, moment)
+        bits = self._bits(client, moment.round)
         return (
             yield from self.world.send(
-                "federated_uplink", client, "adapter_upload", moment, bits, one.node, after
+                "federated_uplink", client, "adapter_upload", moment, bits, self.sent[client].node, after
             )
         )
+
+    def send_at_once(self, moment: Moment, after: Mapping[int, Sequence[int]]) -> Steps:
+        """Upload what was described of all clients in one transmission; returns what became of each."""
+        clients = list(self.sent)
+        weights = dict(zip(clients, self.federation.weights(clients), strict=True))
+        outgoing = {}
+        for client, one in self.sent.items():
+            self._measure(client, moment)
+            layout = self._layout(client, moment.round)
+            payload = Payload(self._bits(client, moment.round), layout.num_numbers, weights[client])
+            outgoing[client] = Outgoing(payload, one.node, after[client])
+        return (yield from self.world.send_at_once("federated_uplink", "adapter_upload", moment, outgoing))
+
+    def _measure(self, client: int, moment: Moment) -> None:
+        for name, figure in self.sent[client].figures.items():
+            self.world.measure(moment, self.world.client_names[client], name, figure)
+
+    def _layout(self, client: int, round_: int) -> Layout:
+        return upload_layout(self.world.lesson, self._num_blocks[client], self._rank(client), round_)
+
+    def _bits(self, client: int, round_: int) -> int:
+        """Return how much a client sends, with what the allocator is told."""
+        bits = self._found.get(client, self._exact(client, round_))
+        if bits is None:  # nothing is computed
+            bits = self.codec.max_bits(self._layout(client, round_), self._ratios[client])
+        return bits
 
     def refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""

@@ -40,7 +40,7 @@ def factors(vary: Vary) -> list[str]:
 
 def num_points(vary: Vary) -> int:
     """Return how many cases a design has, without making them."""
-    sizes = [len(_values(axis)) for axis in vary.grid.values()]
+    sizes = [axis.num_values if isinstance(axis, Steps) else len(axis) for axis in vary.grid.values()]
     sizes += [len(values) for values in list(vary.zip.values())[:1]]
     sizes += [len(vary.cases)] if vary.cases else []
     sizes += [vary.latin_hypercube.samples] if vary.latin_hypercube else []

@@ -72,6 +72,11 @@ class Steps(Range):
 
     points: int = Field(ge=2, le=1_000_000)
 
+    @property
+    def num_values(self) -> int:
+        """How many values there are."""
+        return len(self.values()) if self.integer else self.points
+
     def values(self) -> tuple[float | int, ...]:
         """Return the values in rising order; whole numbers that coincide once.
 

@@ -250,9 +250,9 @@ class Study(Table):
     paths_from: Path | None = None
     seed: int | None = Field(default=None, ge=0)
     timing_only: bool = False
-    replications: int = Field(default=3, ge=1)
+    replications: int = Field(default=3, ge=1, le=100_000)
     until: str | None = None
-    max_replications: int = Field(default=30, ge=1)
+    max_replications: int = Field(default=30, ge=1, le=100_000)
     confidence: float = Field(default=0.95, gt=0.0, lt=1.0)
     interval: Literal["t", "bootstrap"] = "t"
     measures: tuple[Asked, ...] = Field(default=(TotalS(),), min_length=1)

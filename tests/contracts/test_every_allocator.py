@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from strategies import random_cell
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
-from cosim.allocation.delay import predict
-from cosim.allocation.state import CellState, Sparsity
+from cosim.control.allocators import Allocator
+from cosim.control.closed_form import predict
+from cosim.control.decision import Allocation
+from cosim.control.stages import served
+from cosim.control.state import CellState, Sparsity
+from cosim.learning.amounts import WholeAmounts
 from cosim.parts import family, make
+from cosim.schemes.stages import whole_round
 
 NEEDS_A_TABLE = "its table is written for one cell; it is held against that one below"
 EXAMPLES = [
@@ -45,13 +48,19 @@ def _cell(seed: int) -> CellState:
 
 
 def _state(example: dict, cell: CellState) -> CellState:
-    """Return a cell with something to leave out of the adapters for those who decide how much."""
+    """Return a cell whose clients train all blocks, for those who decide how much of an adapter is sent."""
     if not make(Allocator, example).sets_keep_ratios:
         return cell
     rng = np.random.default_rng(cell.num_clients)
     pair_bits = np.full(24, 32 * 8 * 64)
     energies = tuple(rng.exponential(size=24) for _ in range(cell.num_clients))
-    return replace(cell, sparsity=Sparsity(int(pair_bits.sum()), 88, pair_bits, energies))
+    sparsity = Sparsity(int(pair_bits.sum()), 88, pair_bits, energies)
+    one = cell.phases.amounts(cell.cut_layer, cell.lora_rank)
+    whole = WholeAmounts(
+        one.client_forward_flop, one.client_backward_flop, one.adapter_bits, one.adapter_download_bits
+    )
+    round_ = whole_round([whole] * cell.num_clients, [cell.local_steps] * cell.num_clients)
+    return replace(cell, sparsity=sparsity, phases=lambda setting: round_)
 
 
 _DECIDED: dict[tuple[str, int], Allocation] = {}
@@ -70,6 +79,7 @@ def _decision(example: dict, seed: int) -> Allocation:
 def test_a_decision_keeps_every_limit_of_the_cell(example, seed):
     shares_in_time = make(Allocator, example).shares_in_time
     _decision(example, seed).check(_state(example, _cell(seed)), shares_in_time=shares_in_time)
+    assert _decision(example, seed).knobs.keys() <= make(Allocator, example).sets_knobs
 
 
 @every_example
@@ -84,11 +94,14 @@ def test_each_subchannel_has_at_most_one_owner_unless_turns_are_taken(example, s
 
 @every_example
 @every_cell
-def test_every_client_can_send_on_every_link_that_counts(example, seed):
+def test_every_client_that_takes_part_can_send_on_every_link_that_counts(example, seed):
     state, allocation = _cell(seed), _decision(example, seed)
     assert set(allocation.grants) == set(state.links)
-    for grants in allocation.grants.values():
-        assert all(len(grant.subchannels) and grant.total_tx_power_w > 0.0 for grant in grants)
+    round_ = state.phases(allocation.setting)
+    for link, grants in allocation.grants.items():
+        for client in served(round_, link):
+            assert len(grants[client].subchannels)
+            assert grants[client].total_tx_power_w > 0.0
         assert all((np.diff(grant.subchannels) > 0).all() for grant in grants)
     assert np.isfinite(predict(state, allocation).round_s)
 

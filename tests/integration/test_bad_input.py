@@ -141,7 +141,7 @@ RATIOS = "allocator.kind: 'tsfa' says how much of its adapter each client sends,
 WIRELESS = {
     "a limit below the compute time alone": (
         {**federated(), "allocator": {"kind": "tsfa", "latency_limit_s": 1e-5}},
-        "allocator.latency_limit_s: 1e-05 s cannot be kept: client ",
+        "allocator.latency_limit_s: 1e-05 s cannot be kept: nothing is left for the upload; ",
     ),
     "a limit of zero": (
         {**federated(), "allocator": {"kind": "tsfa", "latency_limit_s": 0.0}},

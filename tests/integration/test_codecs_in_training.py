@@ -5,6 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from cosim.cli.overview import overview
+from cosim.control.knobs import Setting
+from cosim.control.legs import legs_of
 from cosim.errors import CosimError, ScenarioError
 from cosim.graph.store import Store
 from cosim.learning.codec import Layout
@@ -99,11 +101,14 @@ def test_averaged_adapters_come_back_as_they_are(played):
 
 def test_an_allocator_sees_the_bits_of_codecs(tiny_scenario):
     changes = {f"scheme.{payload}_codec": {"kind": "float16"} for payload in SPLIT}
-    plain, half = (prepare(tiny_scenario(one)).world(lambda _: None).state(1) for one in ({}, changes))
-    before, after = plain.amounts(1, 4), half.amounts(1, 4)
-    for name in ("activation_bits", "gradient_bits", "adapter_bits"):
-        assert getattr(after, name) * 2 == getattr(before, name)
-    assert after.adapter_download_bits == before.adapter_download_bits == before.adapter_bits
+    plain, half = (prepare(tiny_scenario(one)).decisions().state(0, 1) for one in ({}, changes))
+    before, after = (
+        {leg.name: leg.bits for leg in legs_of(one.phases(Setting(1, 4)))} for one in (plain, half)
+    )
+    for link in ("main_uplink", "main_downlink", "federated_uplink"):
+        assert (2 * after[link]).tolist() == before[link].tolist()
+    back = [one["federated_downlink"].tolist() for one in (before, after)]
+    assert back[0] == back[1] == before["federated_uplink"].tolist()
 
 
 def test_what_is_foreseen_is_what_is_measured(played):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cosim.radio.settings import LINKS, DownlinkSettings
+from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.units import NS_PER_S, dbm_to_w
 
 fadings = st.sampled_from(
@@ -195,7 +195,7 @@ def test_who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them(chose
 def test_the_bits_of_a_span_are_its_grants_times_their_rates(chosen, played):
     """Re-rating included: the grants on record, times Shannon over the gains, give the payload."""
     _, world = played(chosen)
-    cell, held = world.cell, holdings(world)
+    cell, held = world.channel, holdings(world)
     for span in spans_of(world):
         if span["kind"] != "transfer" or span["end_ns"] == span["start_ns"]:
             continue

@@ -233,15 +233,14 @@ def test_each_client_computes_and_sends_what_it_would_behind_a_common_cut(scenar
 
 @pytest.mark.parametrize("cuts", [(1, 3, 2), (3, 1, 2), (1, 1, 3)])
 @pytest.mark.parametrize("kind", ["equal", "nested", "fedsllm_2024"])
-def test_a_round_lasts_as_long_as_predicted_to_the_nanosecond_a_span(scenario, play, cuts, kind):
+def test_a_round_lasts_as_long_as_predicted_to_the_nanosecond(scenario, play, cuts, kind):
     world = play(scenario(cuts, allocator={"kind": kind}, radio=all_counted(scenario)))
     predicted_s = metrics_of(world, "predicted_round_s")["main-server"]
     assert metrics_of(world, "cut_layer") == {
         "main-server": min(cuts),
         **{f"client-{client}": cut for client, cut in enumerate(cuts)},
     }
-    spans_in_turn = 2 * (2 * 5 + 3)  # two rounds of two steps of five spans, and an average
-    assert 0 <= world.clock.now - 2 * predicted_s * NS_PER_S <= spans_in_turn
+    assert world.clock.now == 2 * round(predicted_s * NS_PER_S)
     plan = world.plan()
     assert plan["no_bound"] is None
     assert plan["gap_to_bound"] >= -1e-9

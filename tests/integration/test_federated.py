@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cosim.allocation.equal import Equal
+from cosim.control.allocators.equal import Equal
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
@@ -50,7 +50,10 @@ def test_a_round_lasts_as_long_as_the_slowest_client_computes_and_sends(
     world = play(scenario)
     prepared, width, layers = prepare(scenario), 16, 3
     bits = 32 * layers * rank * (width + 3 * width)  # c_attn of each block
-    cell, grants = prepared.cell, Equal().allocate(prepared.world(None).state(1)).grants["federated_uplink"]
+    cell, grants = (
+        prepared.channel,
+        Equal().allocate(prepared.world(None).state(1)).grants["federated_uplink"],
+    )
     flop = max(span["flop"] for span in spans_of(world))
     round_ns = 0
     for client, device in enumerate(prepared.clients):

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cosim.allocation.delay import predict
-from cosim.allocation.rounds import RoundsTable
 from cosim.calibrate import calibrate, first_crossing, fit, not_worse
 from cosim.cli import answer
+from cosim.control.closed_form import durations_ns, link_rates, predict
+from cosim.control.solvers.rounds import RoundsTable
+from cosim.control.stages import barriers_of, num_spans
 from cosim.errors import AllocationError, ScenarioError
 from cosim.graph.executor import TimingOnly
 from cosim.record.folder import Record
@@ -19,7 +20,6 @@ from cosim.report.summary import summarise
 from cosim.run import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load, to_toml
-from cosim.units import NS_PER_S
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 FADING = {"kind": "rayleigh_block", "coherence_time_s": 0.001}
@@ -33,38 +33,35 @@ def grants_of(record):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("kind", ["fedsllm", "nested", "refined", "random", "equal"])
-def test_the_clock_measures_what_was_predicted_while_the_channel_holds_still(kind, seed, tiny_scenario):
+@pytest.mark.parametrize("scheme", ["split_federated", "federated"])
+def test_the_clock_measures_what_was_predicted_while_the_channel_holds_still(
+    scheme, kind, seed, tiny_scenario
+):
     both_down = {f"radio.{link}.counted": True for link in ("main_downlink", "federated_downlink")}
-    scenario = change(tiny_scenario({**BUSY, **both_down, "allocator.kind": kind}), {}, seed)
+    changes = {**BUSY, **both_down, "scheme.kind": scheme, "allocator.kind": kind}
+    scenario = change(tiny_scenario(changes), {}, seed)
     prepared = prepare(scenario)
-    world = prepared.world(lambda rank: TimingOnly())
-    state = world.state(1)
-    world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
-    delays = predict(state, prepared.allocation)
+    state = prepared.decisions().state(0, 1)
+    rates = {name: link_rates(link, prepared.allocation.grants[name]) for name, link in state.links.items()}
+    duration, round_ = durations_ns(state, rates), state.phases(prepared.allocation.setting)
     foreseen = {
-        "client_forward": delays.client_forward_s,
-        "activation_upload": delays.activation_upload_s,
-        "server_forward_backward": delays.server_s,
-        "gradient_download": delays.gradient_download_s,
-        "client_backward": delays.client_backward_s,
-        "adapter_upload": delays.adapter_upload_s,
-        "adapter_download": delays.adapter_download_s,
-        "aggregate": 0.0,
+        (stage.name, client): duration(stage, client) // getattr(stage, "count", 1)
+        for barrier, _, _ in barriers_of(round_)
+        for client, chain in [*enumerate(barrier.chains), (None, barrier.joint)]
+        for stage in chain
     }
+    world = prepared.world(lambda rank: TimingOnly())
+    world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
     spans = world.log.spans
     spans.settle()
     ends = {0: 0}
     for row, name in enumerate(spans.name):
         client = next((int(one[7:]) for one in (spans.actor[row], spans.peer[row]) if "client-" in one), None)
-        each = foreseen[name] if client is None else foreseen[name][client]
-        lasted_ns = spans.end_ns[row] - spans.start_ns[row]
-        # the end is the first nanosecond by which all has drained; floats of seconds carry 1e-15 of rounding
-        assert each * NS_PER_S * (1 - 1e-12) <= lasted_ns < each * NS_PER_S * (1 + 1e-12) + 1, (name, client)
+        assert spans.end_ns[row] - spans.start_ns[row] == foreseen[name, client]
         ends[spans.round[row]] = max(ends.get(spans.round[row], 0), spans.end_ns[row])
-    waits = 5 * scenario.scheme.local_steps + 2  # spans one after the other in a round, each rounded up
+    assert len(spans) == scenario.scheme.num_rounds * num_spans(round_)
     for before, after in pairwise(sorted(ends)):
-        late_ns = ends[after] - ends[before] - delays.round_s * NS_PER_S
-        assert -1e-12 * delays.round_s * NS_PER_S <= late_ns <= waits
+        assert ends[after] - ends[before] == predict(state, prepared.allocation).round_ns
 
 
 def test_predicted_and_measured_are_in_the_record(tiny_scenario, tmp_path):

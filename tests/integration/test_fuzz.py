@@ -7,7 +7,7 @@ from zlib import crc32
 
 import pytest
 import tomli_w
-from fuzz import changes, fault_of, files, tried
+from fuzz import Root, changes, fault_of, files, tried
 from hypothesis import HealthCheck, given, settings
 
 from cosim.scenario.catalogue import json_schema
@@ -19,7 +19,7 @@ MOST_CALLS = 3_000_000
 
 MOST_CALLS_OF_A_RUN = 500_000
 MOST_SPANS = 300
-SCENARIO, STUDY = json_schema(), json_schema(Study, "cosim study")
+SCENARIO, STUDY = Root(json_schema()), Root(json_schema(Study, "cosim study"))
 BASE_STUDY = {
     "base": "base.toml",
     "replications": 2,

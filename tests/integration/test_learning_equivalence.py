@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
+from ulps import ulps_apart
 
 from cosim.learning.execution import make_executor
 from cosim.learning.training import Training
@@ -13,16 +14,18 @@ from cosim.scenario.build import prepare
 CENTRALIZED = {"kind": "centralized", "num_rounds": 2, "local_steps": 2}
 
 
-@pytest.fixture
-def trained(tiny_scenario, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tiny_scenario, tmp_path_factory):
     """Run the tiny scenario in float64 with these changes; return its record."""
-    count = 0
+    known, place = {}, tmp_path_factory.mktemp("trained")
 
-    def train(changes):
-        nonlocal count
-        count += 1
+    def train(changes, again=False):
+        """Return the record; each is run once, unless it is wanted again."""
         scenario = tiny_scenario({"model.dtype": "float64", **changes})
-        return Record.open(run(scenario, tmp_path / f"run-{count}"))
+        name = scenario.model_dump_json()
+        if again or name not in known:
+            known[name] = Record.open(run(scenario, place / f"run-{len(list(place.iterdir()))}"))
+        return known[name]
 
     return train
 
@@ -119,7 +122,7 @@ def test_a_federated_round_averages_what_each_client_would_learn_alone(tiny_scen
     )
     for name, tensor in found.items():
         expected = sum(weight * one[name].double() for weight, one in zip(lesson.weights, each, strict=True))
-        assert float((tensor.double() - expected).abs().max()) <= 1e-7
+        assert ulps_apart(tensor, expected) <= 8  # eight numbers are summed in float32
 
 
 def test_a_server_that_serves_as_clients_arrive_teaches_the_same(trained):
@@ -155,10 +158,10 @@ def test_the_order_in_which_works_are_computed_changes_nothing(tiny_scenario, dr
 def test_training_reads_and_leaves_no_global_random_state(trained):
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = trained({"lora.dropout": 0.3})
+    first = trained({"lora.dropout": 0.3}, again=True)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    second = trained({"lora.dropout": 0.3})
+    second = trained({"lora.dropout": 0.3}, again=True)
     assert adapter_bytes(first) == adapter_bytes(second)
 
 
@@ -186,7 +189,7 @@ def test_the_loss_falls_with_every_optimiser(trained):
 
 def test_a_diverging_training_is_recorded_to_its_end(trained):
     """A loss too large for e to be raised to it must not break off the run."""
-    sgd = {"kind": "sgd", "learning_rate": 1e6}
+    sgd = {"kind": "sgd", "learning_rate": 1e5}
     record = trained({"model.task": "classification", "training.optimizer": sgd})
     assert record.status == "complete"
     assert losses_of(record)[2, 0, "main-server", "eval_loss"] > 1000.0

@@ -192,3 +192,12 @@ def test_long_values_are_not_repeated_in_full(place, change, capsys):
     assert answer(["check", str(place / "tiny.toml"), "--set", change]) == 2
     said = capsys.readouterr().err
     assert max(map(len, said.splitlines())) < 1200
+
+
+def test_a_table_that_was_given_says_what_it_keeps(place, capsys):
+    """A table sets what is in it; what it keeps from before is listed, also under the kind that was there."""
+    given = "data.source={kind='embedded', num_test=9}"
+    assert answer(["check", str(place / "tiny.toml"), "--set", given]) == 0
+    assert "  changed    data.source: kept num_train = 40\n" in capsys.readouterr().out
+    assert answer(["check", str(place / "tiny.toml"), "--set", "data.source.num_test=9"]) == 0
+    assert "changed" not in capsys.readouterr().out

@@ -4,6 +4,7 @@ from shutil import copytree, ignore_patterns
 import numpy as np
 import pytest
 import torch
+from adapters import save_adapter
 from tokenizers import Tokenizer
 
 from cosim.errors import ScenarioError
@@ -102,7 +103,7 @@ def test_a_trained_story_adapter_loads_into_peft(tmp_path: Path) -> None:
         }
     last = float(mean_loss(model.whole_outputs(adapter, batch)).detach())
     assert last < first - 0.05
-    model.save_adapter(tmp_path, adapter)
+    save_adapter(model, tmp_path, adapter)
     loaded = PeftModel.from_pretrained(base.load("causal_lm", 0, "float32"), tmp_path)
     with torch.no_grad():
         result = loaded(

@@ -11,6 +11,8 @@ from cosim.study.conduct import conduct
 from cosim.study.load import load_study
 from cosim.study.plan import make_plan
 
+pytestmark = pytest.mark.usefixtures("here")
+
 FOLDER = Path(__file__).parents[2] / "scenarios" / "studies"
 STUDIES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 QUESTIONS = (

@@ -164,6 +164,7 @@ def test_what_is_complete_is_not_run_again(unbroken, place):
     assert again.manifest["runs"] == {"kept": 12, "made": 0}
 
 
+@pytest.mark.usefixtures("here")
 def test_a_study_given_more_cases_makes_only_those(unbroken, place, tmp_path):
     shutil.copytree(unbroken.path, tmp_path / "out")
     text = (place / "channel.toml").read_text(encoding="utf-8")
@@ -218,6 +219,7 @@ def test_processes_that_know_nothing_of_each_other_train_once_between_them(place
     assert Store(tmp_path / "store").verify()[1] == []
 
 
+@pytest.mark.usefixtures("here")
 def test_replications_are_added_until_intervals_are_narrow(place, tmp_path):
     file = write(
         place / "until.toml",
@@ -240,6 +242,7 @@ def test_replications_are_added_until_intervals_are_narrow(place, tmp_path):
     assert manifest["tight"] == (max(widths) <= 0.25)
 
 
+@pytest.mark.usefixtures("here")
 def test_a_measure_no_run_has_is_told_with_the_first_run(place, tmp_path, capsys):
     file = write(place / "misspelt.toml", "timing_only = true", 'measures = ["total_s", "gap_to_bund"]')
     assert answer(["study", str(file), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
@@ -277,6 +280,7 @@ def partly_bad(place):
     )
 
 
+@pytest.mark.usefixtures("here")
 def test_a_case_that_fails_is_kept_apart_and_stops_nobody(partly_bad, tmp_path, capsys):
     assert answer(["study", str(partly_bad), "--out", str(tmp_path / "out"), "--workers", "1"]) == 1
     told = capsys.readouterr().err
@@ -506,6 +510,7 @@ def test_a_dry_run_tells_cases_apart_and_what_the_most_replications_take(place, 
     assert "for 12 replications, by a pilot of" in told
 
 
+@pytest.mark.usefixtures("here")
 def test_a_study_over_ranges_says_what_matters(place, tmp_path, capsys):
     file = write(
         place / "drawn.toml",
@@ -522,6 +527,7 @@ def test_a_study_over_ranges_says_what_matters(place, tmp_path, capsys):
     assert "pick and freeze over 8 points" in told
 
 
+@pytest.mark.usefixtures("here")
 def test_named_cases_are_told_by_their_names(place, tmp_path, capsys):
     file = write(
         place / "blocked.toml",
@@ -574,6 +580,7 @@ def test_a_store_that_is_none_is_told_before_anything_is_begun(place, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_store_that_cannot_be_written_is_a_warning_and_every_run_trains(tiny_scenario, tmp_path, capsys):
     (tmp_path / "tiny.toml").write_text(to_toml(tiny_scenario({"scheme.num_rounds": 1})), encoding="utf-8")
     file = write(tmp_path / "one.toml", "replications = 2")

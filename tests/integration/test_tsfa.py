@@ -107,10 +107,10 @@ def test_every_upload_is_explained_to_the_nanosecond(records, name):
 
 def test_carved_widths_are_recorded_and_fill_the_band(records):
     rows = [row for row in records["tsfa"].grants.to_pylist() if row["link"] == "federated_uplink"]
-    last = {}
-    for row in rows:
-        last[row["subchannel"]] = row["bandwidth_hz"]
-    assert sum(last.values()) == pytest.approx(10e6, rel=1e-9)
+    last = {row["subchannel"]: row for row in rows}
+    carved = [row["bandwidth_hz"] for row in last.values() if row["client"]]
+    assert len(carved) == len({row["client"] for row in rows if row["client"]})
+    assert sum(carved) == pytest.approx(10e6, rel=1e-9)
     dealt = [row for row in records["whole subchannels"].grants.to_pylist()]
     assert all(row["bandwidth_hz"] is None for row in dealt)
 
@@ -127,7 +127,9 @@ def test_a_band_that_is_carved_cannot_be_lent(scenario):
 
 
 def test_a_limit_below_the_computing_is_refused_before_anything_is_played(scenario):
-    with pytest.raises(CosimError, match="cannot be kept: client"):
+    with pytest.raises(
+        CosimError, match="cannot be kept: nothing is left for the upload; what is not the upload takes"
+    ):
         prepare(scenario({"kind": "tsfa", "latency_limit_s": 1e-5}))
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
+from cosim.control.reports import REPORT_BITS
 from cosim.learning.codec import Codec
 from cosim.learning.execution import make_executor
 from cosim.parts import family
 from cosim.scenario.build import prepare
-from cosim.schemes.uploads import REPORT_BITS
 
 FOR_ADAPTERS = sorted(set(family(Codec)) - {"none"})
 FOR_ALL = sorted(set(FOR_ADAPTERS) - {"soft", "svd", "random_ranks"})
@@ -83,12 +83,13 @@ def test_adapters_are_charged_and_averaged_as_they_were_encoded(kind, scheme, wa
 
 
 @pytest.mark.parametrize("kind", ["soft", "random_ranks", "top_k"])
-def test_under_an_allocator_the_report_comes_on_top_and_nothing_else(kind, watched):
+def test_under_an_allocator_the_report_goes_ahead_and_nothing_else(kind, watched):
     codec = {"kind": kind, **({"ratio_of": "bits"} if kind == "top_k" else {})}
     changes = {"scheme": {"kind": "federated", "num_rounds": 3, "local_steps": 2, "adapter_codec": codec}}
     spans, watching = watched({**changes, "lora.target_modules": ["all-linear"], "allocator": TSFA})
     uploads = charged(spans, "adapter_upload")
-    assert all(bits == watching.bits[work] + REPORT_BITS for bits, work in uploads)
+    assert all(bits == watching.bits[work] for bits, work in uploads)
+    assert [bits for bits, _ in charged(spans, "report")] == [REPORT_BITS] * len(uploads)
     assert len({bits for bits, _ in uploads}) > 1
 
 

@@ -5,16 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosim.allocation.decision import Allocation
-from cosim.allocation.delay import link_rates
+from cosim.control.closed_form import link_rates
+from cosim.control.decision import Allocation
 from cosim.errors import AllocationError
 from cosim.kernel.clock import Clock
 from cosim.radio.access.orthogonal import Orthogonal
-from cosim.radio.air import Air
-from cosim.radio.cell import Cell
+from cosim.radio.channel import Channel
+from cosim.radio.channel_settings import LinkSettings
 from cosim.radio.fading.rayleigh_block import RayleighBlock
 from cosim.radio.grant import Grant
-from cosim.radio.settings import LinkSettings, Radio
+from cosim.radio.link import Link
+from cosim.radio.medium import Payload
+from cosim.radio.medium.draining import Draining
+from cosim.radio.medium.fluid import Fluid
+from cosim.radio.settings import Radio
 from cosim.record.log import Log
 from cosim.record.tables import grants_table
 from cosim.units import drain_ns
@@ -28,21 +32,21 @@ def carved(number: int, width_hz: float, power_w: float = 0.1) -> Grant:
 
 
 @pytest.fixture
-def cell() -> Cell:
+def cell() -> Channel:
     link = LinkSettings(num_subchannels=3, bandwidth_hz=3e6)
-    return Cell.build(
+    return Channel.build(
         Radio(federated_uplink=link, fading=RayleighBlock(coherence_time_s=1e-3)), num_clients=2, seed=4
     )
 
 
-def test_a_carved_channel_sees_the_mean_of_the_gains_at_its_own_width(cell: Cell) -> None:
+def test_a_carved_channel_sees_the_mean_of_the_gains_at_its_own_width(cell: Channel) -> None:
     rates = cell.rates(LINK, 1, np.array([2]), np.array([0.1]), 0, 5, np.array([7e5]))
     gains = cell.gains(LINK, 1, 0, 5).mean(axis=1)
     snr = 0.1 / 7e5 * gains / cell.noise_psd_w_per_hz
     assert rates == pytest.approx(7e5 * np.log2(1.0 + snr), rel=1e-12)
 
 
-def test_the_budget_of_a_carved_channel_has_its_rate(cell: Cell) -> None:
+def test_the_budget_of_a_carved_channel_has_its_rate(cell: Channel) -> None:
     budget = cell.budget(LINK, 0, 1, 0.1, 2_500_000, carved_hz=4e5)
     rate = cell.rates(LINK, 0, np.array([1]), np.array([0.1]), 2, 1, np.array([4e5]))[0]
     assert budget.rate_bit_per_s == pytest.approx(rate, rel=1e-12)
@@ -50,15 +54,15 @@ def test_the_budget_of_a_carved_channel_has_its_rate(cell: Cell) -> None:
 
 
 def test_a_transfer_over_a_carved_channel_lasts_as_its_rates_say_and_its_width_is_recorded(
-    cell: Cell,
+    cell: Channel,
 ) -> None:
     clock, log = Clock(), Log()
-    air = Air(clock, cell, Orthogonal(), log.grants)
+    air = Draining(clock, cell, Orthogonal(), log.grants, [Link(LINK, "up", "server")], Fluid())
     air.grant(LINK, {0: carved(0, 2.5e6), 1: carved(1, 5e5)}, 1)
 
     def sends():
-        airtime = yield from air.send(LINK, 0, 1000)
-        air.leave(LINK, 0, 0)
+        airtime = yield from air.send(LINK, {0: Payload(1000)})
+        air.leave(LINK, [0], 0)
         return airtime
 
     transfer = clock.process(sends(), "a transfer")

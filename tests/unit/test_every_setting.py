@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
-from cosim.allocation import Allocator
+from cosim.control.allocators import Allocator
 from cosim.distributions import Constant, Uniform
 from cosim.graph.executor import TimingOnly
 from cosim.graph.operation import registered
@@ -67,6 +67,8 @@ SIZES = {"kind": "size", "spread": 1.0}
 LINEAR = {"training.optimizer.schedule": "linear"}
 BATCHED = {"training.executor": "batched", "training.max_group": 2}
 CENTRAL = {"scheme": {"kind": "centralized", "num_rounds": 2, "local_steps": 2}}
+FULL = {"trainable": {"kind": "full"}}
+UNCUT = (ALL - {"client_forward", "server_step", "client_backward"}) | {"whole_gradient"}
 FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}}
 WHOLE = frozenset({"whole_gradient", "update", "evaluate", "export"})
 AVERAGED = WHOLE | {"aggregate", "coherence", "covariance"}
@@ -117,15 +119,24 @@ CODEC_SETTINGS: dict[str, dict[str, Any]] = {
 """Other values for every setting of the codecs."""
 
 
+ASYNCHRONOUS = {"scheme": {"kind": "asynchronous", "num_rounds": 7, "local_steps": 2}}
+MERGED = WHOLE | {"aggregate"}
+
+
 def codec(scheme, payload):
     """Return the cases of a codec in one place of a scheme; kinds that cannot stand there have none."""
-    place, given = f"scheme.{scheme}.{payload}_codec", {"scheme": {**FEDERATED["scheme"], "kind": scheme}}
-    moves = (LEARNED if scheme == "split_federated" else AVERAGED) | {"transmit"}
+    place, base = f"scheme.{scheme}.{payload}_codec", FEDERATED
+    moves = {"split_federated": LEARNED, "federated": AVERAGED, "asynchronous": MERGED}[scheme] | {"transmit"}
+    if scheme == "asynchronous":  # an upload is met again only by a client's second update
+        base = ASYNCHRONOUS
+    given = {"scheme": {**base["scheme"], "kind": scheme}}
     cases = {f"{place}.kind": (Case({f"scheme.{payload}_codec": {"kind": "float16"}}, moves, given),)}
     for kind, values in CODEC_SETTINGS.items():
         if payload != "adapter" and family(Codec)[kind].needs_reference:
             continue
         part, moved_by = family(Codec)[kind], moves
+        if part.turns_factors and scheme == "asynchronous":
+            continue
         table = {**given["scheme"], f"{payload}_codec": {"kind": kind}}
         if part.turns_factors:
             table, moved_by = table | {"aggregator": {"kind": "product_svd"}}, moves | {"distribute"}
@@ -135,6 +146,22 @@ def codec(scheme, payload):
             case = Case({f"scheme.{payload}_codec.{name}": value}, moved_by, {"scheme": table})
             cases[f"{place}.{kind}.{name}"] = (case,)
     return cases
+
+
+SUMMED = AVERAGED | {"superpose"}
+LOST = AVERAGED
+FADES = {"radio.fading": {"kind": "rayleigh_block"}}
+
+
+def fixed(efficiency):
+    name = "fixed_spectral_efficiency_bit_per_s_per_hz"
+    return {"kind": "fluid", "rate": "fixed", name: efficiency}
+
+
+def over_the_air(change, moves, given=None):
+    """Change a setting of the medium that adds."""
+    change = {f"radio.medium.{name}": value for name, value in change.items()}
+    return Case(change, moves, {**FEDERATED, "radio.medium": {"kind": "over_the_air"}, **(given or {})})
 
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -151,6 +178,19 @@ CASES: dict[str, tuple[Case, ...]] = {
         Case({"scheme.local_steps": 3}, frozenset({"evaluate", "export"}), CENTRAL),
     ),
     "scheme.centralized.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, CENTRAL),),
+    "scheme.asynchronous.num_rounds": (
+        Case({"scheme.num_rounds": 8}, frozenset({"export"}), ASYNCHRONOUS),
+        Case({"scheme.num_rounds": 10}, MERGED, {**ASYNCHRONOUS, **LINEAR}),
+    ),
+    "scheme.asynchronous.local_steps": (Case({"scheme.local_steps": 3}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.evaluate_every": (Case({"scheme.evaluate_every": 2}, NONE, ASYNCHRONOUS),),
+    "scheme.asynchronous.mixing": (Case({"scheme.mixing": 0.5}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.staleness": (Case({"scheme.staleness": "constant"}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.exponent": (Case({"scheme.exponent": 1.0}, MERGED, ASYNCHRONOUS),),
+    "scheme.asynchronous.hinge_after": (
+        Case({"scheme.hinge_after": 1}, MERGED, {"scheme": {**ASYNCHRONOUS["scheme"], "staleness": "hinge"}}),
+    ),
+    **codec("asynchronous", "adapter"),
     "scheme.federated.num_rounds": (
         Case({"scheme.num_rounds": 3}, frozenset({"export"}), FEDERATED),
         Case({"scheme.num_rounds": 3}, AVERAGED, {**FEDERATED, **LINEAR}),
@@ -205,6 +245,10 @@ CASES: dict[str, tuple[Case, ...]] = {
     "lora.dropout": (Case({"lora.dropout": 0.1}, ALL),),
     "lora.target_modules": (Case({"lora.target_modules": ["c_attn", "c_fc"]}, ALL),),
     "lora.blocks": (Case({"lora.blocks": [1, 2]}, ALL),),
+    "trainable.kind": (
+        Case({"trainable": {"kind": "full"}}, UNCUT | {"coherence", "covariance"}, FEDERATED),
+    ),
+    "trainable.full.untie_head": (Case({"trainable.untie_head": True}, UNCUT, {**FEDERATED, **FULL}),),
     # the data
     "data.source.kind": (
         Case({"data.source": {"kind": "file", "train_path": "train.csv", "test_path": "test.csv"}}, LEARNED),
@@ -280,6 +324,20 @@ CASES: dict[str, tuple[Case, ...]] = {
     # the cell: only how many take part
     "clients.count": (Case({"clients.count": 2}, LEARNED),),
     "clients.cut_layer": (Case({"clients.cut_layer": 2}, ALL),),
+    "scheme.federated.downlink": (Case({"scheme.downlink": "multicast"}, NONE, FEDERATED),),
+    # the medium: what arrives
+    "radio.medium.kind": (Case({"radio.medium": {"kind": "over_the_air"}}, SUMMED, FEDERATED),),
+    "radio.medium.fluid.rate": (Case({"radio.medium": fixed(11.5)}, LOST, FEDERATED),),
+    "radio.medium.fluid.fixed_spectral_efficiency_bit_per_s_per_hz": (
+        Case({"radio.medium": fixed(11.5)}, LOST, {**FEDERATED, "radio.medium": fixed(0.001)}),
+        Case({"radio.medium": fixed(0.002)}, NONE, {**FEDERATED, "radio.medium": fixed(0.001)}),
+    ),
+    "radio.medium.over_the_air.max_rms": (over_the_air({"max_rms": 0.2}, SUMMED),),
+    "radio.medium.over_the_air.truncation_db": (over_the_air({"truncation_db": -5.0}, SUMMED, FADES),),
+    "radio.medium.over_the_air.subcarrier_spacing_hz": (
+        over_the_air({"subcarrier_spacing_hz": 7e3}, SUMMED),
+    ),
+    "radio.medium.over_the_air.cyclic_prefix_s": (over_the_air({"cyclic_prefix_s": 1e-6}, NONE),),
 }
 """Every setting that may have to do with learning, and what it moves."""
 
@@ -289,8 +347,13 @@ REFUSED = {
     for kind, values in CODEC_SETTINGS.items()
     for name in values
     if family(Codec)[kind].needs_reference
+} | {
+    f"scheme.asynchronous.adapter_codec.{kind}.{name}"
+    for kind, values in CODEC_SETTINGS.items()
+    for name in values
+    if family(Codec)[kind].turns_factors
 }
-"""Codecs that stand nowhere but with adapters."""
+"""Codecs that stand nowhere but with adapters, and those that a merge number by number cannot take."""
 
 FROM_THE_HUB = {
     *("model.base.hub.name", "model.base.hub.revision"),
@@ -305,7 +368,7 @@ FROM_THE_HUB = {
 """What they name must be fetched; its content is in the keys, as that of files and folders is."""
 
 TIME_PLANE = ("clients", "main_server", "federated_server", "radio")
-"""Rooms none of whose settings moves a key, but for the number of clients; each is changed in turn."""
+"""Rooms none of whose settings moves a key, but for those listed above; each is changed in turn."""
 
 OTHER_VALUES: dict[str, Any] = {
     "radio.placement.given.positions_m": [[10.0, 0.0], [20.0, 0.0], [30.0, 40.0]],
@@ -341,7 +404,8 @@ def leaves(table, prefix=""):
         if name == "kind" or path == "events":
             continue
         if choice is not None:
-            yield f"{path}.kind"
+            if len(family(choice.base)) > 1:
+                yield f"{path}.kind"
             for kind, part in family(choice.base).items():
                 yield from leaves(part, f"{path}.{kind}.")
         elif isinstance(inner, type) and issubclass(inner, Table):
@@ -357,7 +421,9 @@ IN_TIME_PLANE = [path for path in SETTINGS if path.split(".")[0] in TIME_PLANE a
 def test_every_setting_is_either_listed_or_of_the_time_plane():
     """A new setting that may decide what is learned must be listed with what it moves."""
     others = {path for path in SETTINGS if path.split(".")[0] not in (*TIME_PLANE, "allocator")}
+    others -= {path for path in SETTINGS if path.startswith("trainable.lora.")}  # [lora] is short for it
     seldom = {"clients.count", "clients.cut_layer"}
+    seldom |= {path for path in SETTINGS if path.startswith("radio.medium.")}
     assert others | seldom == set(CASES) | FROM_THE_HUB | REFUSED
 
 
@@ -550,7 +616,7 @@ GIVEN = {
     [
         pytest.param(kind, GIVEN if kind == "given" else example, id=f"{kind} {number}")
         for kind, part in family(Allocator).items()
-        if not part.sets_keep_ratios  # what is kept of an adapter is learned from
+        if not part.sets_knobs  # who takes part, and what is kept of an adapter, is learned from
         for number, example in enumerate(part.examples)
     ],
 )

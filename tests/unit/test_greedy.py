@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import phases, random_phase
 
-from cosim.allocation.delay import Phase
-from cosim.allocation.greedy import greedy_owners
+from cosim.control.closed_form import Phase
+from cosim.control.solvers.greedy import greedy_owners
 from cosim.errors import AllocationError
 from cosim.units import Ints
 

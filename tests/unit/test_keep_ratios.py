@@ -5,18 +5,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosim.allocation import Allocator
-from cosim.allocation.decision import Allocation
-from cosim.allocation.delay import link_rates
-from cosim.allocation.keeping import LINK
-from cosim.allocation.sparsity.rounding import deal_subchannels
-from cosim.allocation.state import Amounts, CellState, Sparsity
+from cosim.control.allocators import Allocator
+from cosim.control.allocators.keeping import LINK
+from cosim.control.closed_form import link_rates
+from cosim.control.decision import Allocation
+from cosim.control.solvers.sparsity.rounding import deal_subchannels
+from cosim.control.state import CellState, Sparsity
 from cosim.errors import AllocationError
+from cosim.learning.amounts import WholeAmounts
 from cosim.parts import make
+from cosim.schemes.stages import whole_round
 from tests.strategies import random_cell
 
 NUM_CLIENTS, NUM_PAIRS, OVERHEAD = 6, 80, 145
 PAIR_BITS = np.full(NUM_PAIRS, 32 * 2 * 768)
+ALIKE = WholeAmounts(40_000_000, 60_000_000, int(PAIR_BITS.sum()), int(PAIR_BITS.sum()))
 KINDS = ("tsfa", "round_deadline", "equal_bandwidth", "fixed_ratio")
 
 
@@ -32,7 +35,7 @@ def cell(seed: int = 1, energies: bool = True, **changes) -> CellState:
         base,
         links={LINK: replace(link, bandwidths_hz=bandwidths, gains=link.mean_gains)},
         client_flop_per_s=speeds,
-        amounts=lambda cut_layer, lora_rank: Amounts(40_000_000, 60_000_000, 0, 0, 0, int(PAIR_BITS.sum())),
+        phases=lambda setting: whole_round([ALIKE] * NUM_CLIENTS, [10] * NUM_CLIENTS),
         local_steps=10,
         sparsity=Sparsity(int(PAIR_BITS.sum()), OVERHEAD, PAIR_BITS, known),
         weights=rng.dirichlet(np.full(NUM_CLIENTS, 5.0)),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
+from ulps import ulps_apart
 
 from cosim.learning.optimizer import Optimizer
 from cosim.learning.optimizer.adamw import AdamW
@@ -80,7 +81,8 @@ def test_rates_are_those_of_transformers(schedule: str, warmup_steps: int) -> No
     scheduler = get_scheduler(name, optimizer, num_warmup_steps=warmup_steps, num_training_steps=20)
     ours = Sgd(learning_rate=0.3, schedule=schedule, warmup_steps=warmup_steps)
     for step in range(21):
-        assert ours.rate(step, 20) == pytest.approx(scheduler.get_last_lr()[0], rel=1e-15, abs=0.0)
+        # near the end a cosine takes one from one: its roundings are those of the rate it began with
+        assert ulps_apart(ours.rate(step, 20), scheduler.get_last_lr()[0], size=0.3) <= 4
         optimizer.step()
         scheduler.step()
 

@@ -9,18 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import cells, random_cell
 
-from cosim.allocation.bound import lower_bound_s
-from cosim.allocation.choices import Choices
-from cosim.allocation.delay import delays_at_rates, link_rates, predict
-from cosim.allocation.equal import Equal
-from cosim.allocation.fedsllm import Fedsllm
-from cosim.allocation.fedsllm_2024 import Fedsllm2024
-from cosim.allocation.foresight import foresee, with_bound
-from cosim.allocation.loads import loads
-from cosim.allocation.nested import Nested
-from cosim.allocation.rounds import RoundsTable
-from cosim.allocation.search import Barriers
+from cosim.control.allocators.equal import Equal
+from cosim.control.allocators.fedsllm import Fedsllm
+from cosim.control.allocators.fedsllm_2024 import Fedsllm2024
+from cosim.control.allocators.nested import Nested
+from cosim.control.closed_form import lasts_s, link_rates, predict
+from cosim.control.foresight import foresee, with_bound
+from cosim.control.knobs import Setting
+from cosim.control.legs import legs_of
+from cosim.control.proving.bound import lower_bound_s
+from cosim.control.solvers.barriers import Barriers
+from cosim.control.solvers.choices import Choices
+from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import AllocationError
+from cosim.schemes.stages import split_round
 
 ROUNDS = {1: 60.0, 4: 44.0}
 SEARCHING = (Nested, Fedsllm)
@@ -34,20 +36,19 @@ def drawn_cuts(state, seed):
 @given(cells(), st.integers(0, 99))
 def test_each_client_has_the_load_of_its_own_cut_and_the_server_the_sum(state, seed):
     cuts = drawn_cuts(state, seed)
-    load = loads(state, cuts, 4)
-    alone = [state.amounts(cut, 4) for cut in cuts]
-    assert load.forward_flop.tolist() == [one.client_forward_flop for one in alone]
-    assert load.backward_flop.tolist() == [one.client_backward_flop for one in alone]
-    assert load.adapter_bits.tolist() == [one.adapter_bits for one in alone]
-    assert load.server_flop == sum(one.server_flop for one in alone) // len(alone)
+    legs = {leg.name: leg for leg in legs_of(state.phases(Setting(cuts, 4)))}
+    alone = [state.phases.amounts(cut, 4) for cut in cuts]
+    assert legs["main_uplink"].flop.tolist() == [one.client_forward_flop for one in alone]
+    assert legs["main_downlink"].flop.tolist() == [one.client_backward_flop for one in alone]
+    assert legs["federated_uplink"].bits.tolist() == [one.adapter_bits for one in alone]
+    assert legs["main_uplink"].server_flop == sum(one.server_flop for one in alone)
 
 
 @settings(deadline=None, max_examples=50)
 @given(cells())
 def test_the_same_cut_for_each_costs_what_a_common_one_does(state):
     for cut in state.cut_layers:
-        common, apart = loads(state, cut, 4), loads(state, (cut,) * state.num_clients, 4)
-        assert all(np.array_equal(getattr(common, name), getattr(apart, name)) for name in vars(common))
+        assert state.phases(Setting(cut, 4)) == state.phases(Setting((cut,) * state.num_clients, 4))
 
 
 @settings(deadline=None, max_examples=50)
@@ -59,8 +60,8 @@ def test_a_round_is_its_three_barriers_with_every_client_at_its_own_cut(state, s
     speeds, upload, back, adapters = state.client_flop_per_s, [], [], [[], []]
     server_flop = 0
     for client, cut in enumerate(cuts):
-        one = state.amounts(cut, state.lora_rank)
-        server_flop += one.server_flop / len(cuts)
+        one = state.phases.amounts(cut, state.lora_rank)
+        server_flop += one.server_flop
 
         def air(link, bits, client=client):
             return bits / rates[link][client] if link in rates else 0.0
@@ -168,8 +169,7 @@ def test_cuts_apart_are_refused_where_the_scheme_cuts_alike():
 
 def test_a_rate_of_zero_for_nothing_to_send_takes_no_time():
     state = uneven_cell(4)
-    free = replace(
-        state, amounts=lambda cut, rank: replace(state.amounts(cut, rank), adapter_bits=0 if cut == 1 else 8)
-    )
-    rates = {name: np.where(np.arange(4) == 0, 0.0, 1e6) for name in ("federated_uplink",)}
-    assert np.isfinite(delays_at_rates(free, (1, 2, 2, 2), 4, rates).round_s)
+    cuts = (1, 2, 2, 2)
+    each = [replace(state.phases.amounts(cut, 4), adapter_bits=0 if cut == 1 else 8) for cut in cuts]
+    rates = {"federated_uplink": np.where(np.arange(4) == 0, 0.0, 1e6)}
+    assert np.isfinite(lasts_s(split_round(each, state.local_steps), state, rates))

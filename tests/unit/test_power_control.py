@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from convex import ConvexPower
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import phases, random_phase
 
-from cosim.allocation.delay import Phase
-from cosim.allocation.greedy import greedy_owners
-from cosim.allocation.power_control import control_power, powers_for_deadline
-from cosim.allocation.water_filling import WaterFilling, max_rate, min_power
+from cosim.control.closed_form import Phase
+from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.power_control import control_power
+from cosim.control.solvers.water_filling import WaterFilling, max_rate, min_power
 from cosim.errors import AllocationError
 from cosim.units import Floats, Ints
 
@@ -126,64 +126,6 @@ def test_a_tighter_limit_on_the_sum_is_never_faster(phase, seed, share):
     assert control_power(tighter, owners).deadline_s >= control_power(phase, owners).deadline_s * (
         1.0 - 1e-12
     )
-
-
-@settings(deadline=None)
-@given(phases(), st.integers(0, 2**31))
-def test_the_least_powers_for_the_deadline_found_are_those_found(phase, seed):
-    owners = _owners(phase, seed)
-    found = control_power(phase, owners)
-    needed = powers_for_deadline(phase, owners, found.deadline_s)
-    np.testing.assert_allclose(needed, _powers(owners, found.tx_power_w, phase), rtol=1e-6)
-
-
-@settings(deadline=None)
-@given(phases(), st.integers(0, 2**31), st.floats(0.2, 0.95))
-def test_a_deadline_earlier_than_the_best_is_refused_with_the_watts_that_are_missing(phase, seed, share):
-    owners = _owners(phase, seed)
-    found = control_power(phase, owners)
-    begin = float(phase.compute_s.max())
-    earlier = begin + share * (found.deadline_s - begin)
-    assume(earlier > begin)
-    with pytest.raises(AllocationError, match=r"client \d+ .* W are missing"):
-        powers_for_deadline(phase, owners, earlier)
-
-
-def test_the_refusal_of_a_client_says_exactly_how_many_watts_it_lacks():
-    phase = random_phase(3, 3, 6)
-    phase = replace(phase, max_total_tx_power_w=np.inf, compute_s=np.zeros(3))
-    owners = np.arange(6) % 3
-    deadline = 0.5 * control_power(phase, owners).deadline_s
-    needed = np.array(
-        [
-            float(
-                min_power(
-                    np.array(phase.bits[client] / deadline),
-                    phase.gains[client, client::3],
-                    phase.bandwidths_hz[client::3],
-                )
-            )
-            for client in range(3)
-        ]
-    )
-    worst = int((needed - phase.max_tx_power_w).argmax())
-    missing = needed[worst] - phase.max_tx_power_w[worst]
-    with pytest.raises(AllocationError) as refusal:
-        powers_for_deadline(phase, owners, deadline)
-    assert f"client {worst} needs" in str(refusal.value)
-    assert f"{missing:.6g} W are missing" in str(refusal.value)
-
-
-def test_the_refusal_of_a_sum_says_exactly_how_many_watts_it_lacks():
-    phase = replace(random_phase(4, 3, 6), max_total_tx_power_w=np.inf)
-    owners = np.arange(6) % 3
-    deadline = 1.01 * control_power(phase, owners).deadline_s
-    needed = powers_for_deadline(phase, owners, deadline)
-    short = replace(phase, max_total_tx_power_w=0.5 * float(needed.sum()))
-    with pytest.raises(AllocationError) as refusal:
-        powers_for_deadline(short, owners, deadline)
-    assert f"client {int(needed.argmax())} the most" in str(refusal.value)
-    assert f"{0.5 * needed.sum():.6g} W are missing" in str(refusal.value)
 
 
 @pytest.mark.parametrize("fault", ["no power", "no gain"])

@@ -9,16 +9,16 @@ import pytest
 import scipy.optimize
 from strategies import random_phase
 
-from cosim.allocation.alike import are_alike, prove_by_counting
-from cosim.allocation.bound import find_prices
-from cosim.allocation.branch_and_bound import prove_by_prices
-from cosim.allocation.delay import Phase
-from cosim.allocation.effort import Effort
-from cosim.allocation.greedy import greedy_owners
-from cosim.allocation.power_control import control_power
-from cosim.allocation.proving import prove
-from cosim.allocation.subsets import prove_by_subsets, set_powers
-from cosim.allocation.water_filling import min_power
+from cosim.control.closed_form import Phase
+from cosim.control.proving.alike import are_alike, prove_by_counting
+from cosim.control.proving.bound import find_prices
+from cosim.control.proving.branch_and_bound import prove_by_prices
+from cosim.control.proving.effort import Effort
+from cosim.control.proving.prove import prove
+from cosim.control.proving.subsets import prove_by_subsets, set_powers
+from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.power_control import control_power
+from cosim.control.solvers.water_filling import min_power
 from cosim.errors import AllocationError
 
 GAP = 1e-4

@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 from cosim.errors import ScenarioError
 from cosim.parts import make
+from cosim.radio.channel_settings import LINKS, DownlinkSettings, LinkSettings
 from cosim.radio.fading import Fading
 from cosim.radio.placement import Placement
 from cosim.radio.rate import RateModel
-from cosim.radio.settings import LINKS, DownlinkSettings, LinkSettings, Radio
+from cosim.radio.settings import Radio
 from cosim.rng import stream
 
 
@@ -157,7 +158,7 @@ def test_reading_radio_settings_loads_no_torch_and_no_scipy():
         [
             sys.executable,
             "-c",
-            "import sys, cosim.radio.settings, cosim.radio.cell; "
+            "import sys, cosim.radio.settings, cosim.radio.channel; "
             "print([name for name in ('torch', 'scipy', 'transformers') if name in sys.modules])",
         ],
         capture_output=True,

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from adapters import save_adapter
 from tiny_bases import (
     NUM_LABELS,
     USES,
@@ -60,7 +61,7 @@ def reference(
     """Return loss, logits and gradients of PEFT's own model, which knows nothing of a cut."""
     from peft import PeftModel
 
-    model.save_adapter(folder, adapter)
+    save_adapter(model, folder, adapter)
     labels = NUM_LABELS if task == "classification" else 0
     whole = PeftModel.from_pretrained(
         tiny_base(family).load(task, labels, dtype), folder, is_trainable=True, autocast_adapter_dtype=False
@@ -229,7 +230,7 @@ def test_nothing_global_is_touched(tmp_path: Path, family: str, task: Task) -> N
     batch, adapter = tiny_batch(model.shape, 2, 4), moved_adapter(model)
     split_step(model, adapter, batch, 1, dropout_seed=3)
     assert int(model.whole_outputs(adapter, batch, dropout_seed=3).num_correct.sum()) >= 0
-    model.save_adapter(tmp_path, adapter)
+    save_adapter(model, tmp_path, adapter)
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
     assert torch.get_default_dtype() == torch.float32
@@ -277,7 +278,7 @@ def test_a_saved_adapter_has_the_same_bytes_every_time(tmp_path: Path) -> None:
     lora = Lora(rank=2, target_modules=("all-linear",))
     for name in ("one", "two"):
         model = tiny_model("llama", "causal_lm", lora)
-        model.save_adapter(tmp_path / name, moved_adapter(model))
+        save_adapter(model, tmp_path / name, moved_adapter(model))
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 

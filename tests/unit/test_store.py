@@ -241,8 +241,13 @@ def test_a_half_written_file_is_no_pack_and_goes_when_it_is_old(store, shelf):
 # Several processes
 
 
-def _fill(root, process, start):
-    start.wait()
+def _fill(roots, process, together):
+    for root in roots:
+        together.wait(120)
+        _fill_one(root, process)
+
+
+def _fill_one(root, process):
     shelf = Store(root).namespace(LINEAGE)
     for number in range(20):
         shelf.put({(f"same {number}", "loss"): float(number), (f"same {number}", "adapter"): tensors()})
@@ -250,20 +255,23 @@ def _fill(root, process, start):
         shelf.refresh()
 
 
-@pytest.mark.parametrize("exists", [True, False], ids=["in a store", "making it"])
-def test_processes_write_same_and_different_packs_at_once(exists, tmp_path):
-    root = tmp_path / "store"
-    if exists:
-        Store(root)
+def test_processes_write_same_and_different_packs_at_once(tmp_path):
+    """In a store that is there, and in one that both of them make."""
+    roots = [tmp_path / "there", tmp_path / "made"]
+    Store(roots[0])
     context = multiprocessing.get_context("spawn")
-    start = context.Event()
-    processes = [context.Process(target=_fill, args=(root, number, start)) for number in range(2)]
+    together = context.Barrier(2)
+    processes = [context.Process(target=_fill, args=(roots, number, together)) for number in range(2)]
     for process in processes:
         process.start()
-    start.set()
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
+    for root in roots:
+        assert_both_wrote(root)
+
+
+def assert_both_wrote(root):
     store = Store(root)
     shelf = store.namespace(LINEAGE)
     for number in range(20):

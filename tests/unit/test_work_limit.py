@@ -7,13 +7,13 @@ import pytest
 from strategies import random_cell
 
 import cosim
-from cosim.allocation.effort import Effort
-from cosim.allocation.exact import Exact
+from cosim.control.allocators.exact import Exact
+from cosim.control.proving.effort import Effort
 from cosim.errors import ScenarioError
 from cosim.scenario.load import change, load, to_dict
 from cosim.scenario.settings import Scenario
 
-ALLOCATION = Path(cosim.__file__).parent / "allocation"
+ALLOCATION = Path(cosim.__file__).parent / "control"
 
 
 def test_no_allocator_asks_a_clock():

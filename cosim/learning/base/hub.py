@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cosim.errors import ScenarioError
+from cosim.errors import ScenarioError, quoted
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.checkpoint import (
     hash_files,
@@ -17,7 +17,6 @@ from cosim.learning.base.checkpoint import (
     weight_notes,
 )
 from cosim.learning.shape import ModelShape, Task
-from cosim.words import short
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,7 +93,7 @@ def _snapshot(name: str, revision: str) -> Path:
     except RepositoryNotFoundError:
         fault = "is not on the hub, or is private; check the name"
     except RevisionNotFoundError:
-        fault = f"has no revision {short(revision)} on the hub; name a branch, a tag or a commit"
+        fault = f"has no revision {quoted(revision)} on the hub; name a branch, a tag or a commit"
     except HFValidationError as error:
         fault = f"is no name of a model: {one_line(error)}"
     except LocalEntryNotFoundError:
@@ -104,4 +103,4 @@ def _snapshot(name: str, revision: str) -> Path:
         )
     except OSError as error:
         fault = f"cannot be downloaded: {one_line(error)}"
-    raise ScenarioError(f"model: {short(name)} {fault}")
+    raise ScenarioError(f"model: {quoted(name)} {fault}")

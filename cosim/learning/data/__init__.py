@@ -9,12 +9,10 @@ batch. Nothing here needs torch.
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar
 
 from cosim.parts import Part
-from cosim.words import short
 
 
 @dataclass(frozen=True)
@@ -104,19 +102,3 @@ def label_order(labels: Iterable[str]) -> tuple[str, ...]:
     if all(label.isascii() and label.isdigit() for label in distinct):
         return tuple(sorted(distinct, key=lambda label: (int(label), label)))
     return tuple(sorted(distinct))
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Return what to say of a name nobody knows, with the known ones and the likely one.
-
-    Examples
-    --------
-    >>> unknown("column", "txt", ["text", "label"])
-    "no column 'txt'; known: label, text; did you mean 'text'?"
-    """
-    names = sorted(known)
-    shown = ", ".join(repr(name)[1:-1] for name in names[:20]) or "none"
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    close = get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"no {what} {short(name)}; known: {shown}{more}{hint}"

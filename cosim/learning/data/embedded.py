@@ -5,8 +5,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from cosim.learning.data import Corpus, DataSource, Example, label_order, unknown
+from cosim.learning.data import Corpus, DataSource, Example, label_order
+from cosim.learning.data.names import unknown
 from cosim.learning.embedded import grammar
+
+MOST_EXAMPLES = 50_000
+"""Of one kind; a domain has about as many meanings, and making more takes long."""
 
 
 class Embedded(DataSource):
@@ -35,6 +39,13 @@ class Embedded(DataSource):
         if domain not in grammar.DOMAINS:
             raise ValueError(unknown("domain", domain, grammar.DOMAINS))
         return domain
+
+    @field_validator("num_train", "num_test")
+    @classmethod
+    def _not_too_many(cls, number: int) -> int:
+        if number > MOST_EXAMPLES:
+            raise ValueError(f"makes {MOST_EXAMPLES} examples at most, got {number}; take a file for more")
+        return number
 
     def load(self) -> Corpus:
         """Return the texts, the same for the same settings."""

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cosim.errors import ScenarioError
-from cosim.learning.data import Corpus, DataSource, Example, label_order, unknown
+from cosim.errors import ScenarioError, quoted
+from cosim.learning.data import Corpus, DataSource, Example, label_order
+from cosim.learning.data.names import unknown
 from cosim.learning.data.rows import (
     Row,
     columns_of,
@@ -19,7 +20,6 @@ from cosim.learning.data.rows import (
     without_column,
 )
 from cosim.rng import Stream, stream
-from cosim.words import short
 
 
 class File(DataSource):
@@ -127,7 +127,7 @@ class File(DataSource):
         """Where the classes are: the file, and its column."""
         if self.label_column is None:
             return f"{self.train_path}, where no label_column is named"
-        return f"{self.train_path}, column {short(self.label_column)}"
+        return f"{self.train_path}, column {quoted(self.label_column)}"
 
     def content_key(self) -> str:
         """Return a hash, hex, of the files' bytes and the settings; where the files lie plays no part."""
@@ -155,12 +155,12 @@ class File(DataSource):
         for column in needed:
             if column not in row.columns:
                 raise ScenarioError(
-                    f"{path}: line {row.line} has no value for {short(column)}; "
+                    f"{path}: line {row.line} has no value for {quoted(column)}; "
                     "complete it or delete the line"
                 )
             if column in (self.target_column, self.label_column) and not row.columns[column].strip():
                 raise ScenarioError(
-                    f"{path}: line {row.line} has an empty {short(column)}; fill it in or delete the line"
+                    f"{path}: line {row.line} has an empty {quoted(column)}; fill it in or delete the line"
                 )
         fields = {name: value for name, value in row.columns.items() if name != self.target_column}
         if self.slots_column is not None:

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cosim.errors import ScenarioError
-from cosim.learning.data import Corpus, DataSource, Example, label_order, unknown
-from cosim.words import short
+from cosim.errors import ScenarioError, quoted
+from cosim.learning.data import Corpus, DataSource, Example, label_order
+from cosim.learning.data.names import unknown
 
 OLDEST_WITHOUT_SCRIPTS = 4
 """First major version of ``datasets`` that runs no script of a data set."""
@@ -55,7 +55,7 @@ class Hub(DataSource):
         """Where the classes are: the data set, and its column."""
         if self.label_column is None:
             return f"hub data {self.name}, where no label_column is named"
-        return f"hub data {self.name}, column {short(self.label_column)}"
+        return f"hub data {self.name}, column {quoted(self.label_column)}"
 
     def content_key(self) -> str:
         """Return a hash, hex, of the texts themselves, since a name on the hub does not fix them."""
@@ -90,7 +90,8 @@ def _split(source: Hub, split: str) -> tuple[list[dict[str, Any]], tuple[str, ..
     except Exception as fault:  # the hub's client has no error of its own for all that a name can lead to
         why = " ".join(str(fault).split())[:300].rstrip(".")
         raise ScenarioError(
-            f"hub data {source.name}: split {short(split)} cannot be loaded ({type(fault).__name__}: {why}); "
+            f"hub data {source.name}: split {quoted(split)} cannot be loaded "
+            f"({type(fault).__name__}: {why}); "
             "check name, config, split and revision, and that the hub can be reached"
         ) from None
     for column in (source.target_column, source.prompt_column, source.label_column):
@@ -127,15 +128,15 @@ def _example(source: Hub, split: str, row: int, one: dict[str, Any]) -> Example:
     for column in (source.target_column, source.prompt_column, source.label_column):
         if column is not None and one[column] is None:
             raise ScenarioError(
-                f"hub data {source.name}: row {row} of {short(split)} has no {short(column)}; "
+                f"hub data {source.name}: row {row} of {quoted(split)} has no {quoted(column)}; "
                 "choose a split, or a slice of one, that is complete"
             )
     fields = {name: str(value) for name, value in one.items() if isinstance(value, str | int | float)}
     target = fields.pop(source.target_column, "")
     if not target.strip():
         raise ScenarioError(
-            f"hub data {source.name}: row {row} of {short(split)} holds no text in "
-            f"{short(source.target_column)}; choose a column of texts"
+            f"hub data {source.name}: row {row} of {quoted(split)} holds no text in "
+            f"{quoted(source.target_column)}; choose a column of texts"
         )
     return Example(
         prompt="" if source.prompt_column is None else str(one[source.prompt_column]),

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import ScenarioError
-from cosim.learning.data import unknown
-from cosim.words import short
+from cosim.errors import ScenarioError, quoted
+from cosim.learning.data.names import unknown
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".txt")
 _SLOT = re.compile(r"([^,\[\]]+)\[([^\]]*)\]")
@@ -103,16 +102,16 @@ def without_column(rows: Sequence[Row], column: str, delimiter: str | None = Non
     parting = _likely_delimiter(known[0]) if len(known) == 1 and delimiter is None else None
     if parting is not None:
         return (
-            f"no column {short(column)}; the first line is one column, {known[0][:80]!r}; "
+            f"no column {quoted(column)}; the first line is one column, {known[0][:80]!r}; "
             f"if {parting!r} parts its columns, set delimiter = {parting!r}"
         )
     if not nested:
         return unknown("column", column, known)
     named = ", ".join(map(repr, nested[:5]))
     why = (
-        f"column {short(column)} holds no text"
+        f"column {quoted(column)} holds no text"
         if column in nested
-        else f"no column {short(column)} with text; known: {', '.join(known) or 'none'}"
+        else f"no column {quoted(column)} with text; known: {', '.join(known) or 'none'}"
     )
     return (
         f"{why}; lists and tables, as in {named}, are not read; write each example on a line of its own, "
@@ -201,7 +200,7 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
 def _check_header(path: Path, header: list[str]) -> None:
     for name in header:
         if header.count(name) > 1:
-            raise ScenarioError(f"{path}: two columns are called {short(name)}; give each its own name")
+            raise ScenarioError(f"{path}: two columns are called {quoted(name)}; give each its own name")
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
@@ -230,7 +229,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         for name, word in columns.items():
             if any("\ud800" <= letter <= "\udfff" for letter in word):
                 raise ScenarioError(
-                    f"{path}: line {line} has half a surrogate pair in {short(name)}; write whole characters"
+                    f"{path}: line {line} has half a surrogate pair in {quoted(name)}; write whole characters"
                 )
         yield Row(line, columns, tuple(name for name, one in value.items() if isinstance(one, list | dict)))
 
@@ -251,6 +250,6 @@ def _line_rows(path: Path, text: str, separator: str | None) -> Iterator[Row]:
         prompt, found, target = entry.partition(separator)
         if not found:
             raise ScenarioError(
-                f"{path}: line {line} has no {short(separator)}; every line needs it between prompt and text"
+                f"{path}: line {line} has no {quoted(separator)}; every line needs it between prompt and text"
             )
         yield Row(line, {"prompt": prompt.strip(), "text": target.strip()})

@@ -8,8 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import ScenarioError
-from cosim.words import short
+from cosim.errors import ScenarioError, quoted
 
 _END_OF_TEXT = (
     "<|endoftext|>"  # the one special token of GPT-2, which its two files do not tell from the others
@@ -84,7 +83,7 @@ class Tokenizer:
             value = _entry(self.folder / file, key)
             value = value.get("content") if isinstance(value, dict) else value
             if value is not None:
-                return f"{file} has {short(value)}"
+                return f"{file} has {quoted(value)}"
         return None
 
     def decode(self, ids: Sequence[int]) -> str:

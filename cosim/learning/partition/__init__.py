@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from cosim.errors import ScenarioError
-from cosim.learning.data import Example, unknown
+from cosim.learning.data import Example
+from cosim.learning.data.names import unknown
 from cosim.parts import Part
 from cosim.rng import Stream
 from cosim.units import Ints

@@ -137,10 +137,10 @@ def _parting(comparison: Comparison | None) -> str:
         return ""
     parting = comparison.divergence
     if parting is None:
-        return "the same timeline, span for span."
+        return "The same timeline, span for span."
     step = f", local step {parting.local_step}" if parting.local_step else ""
     return (
-        f"first differs at {duration(parting.time_ns)}, in round {parting.round}{step}: "
+        f"First differs at {duration(parting.time_ns)}, in round {parting.round}{step}: "
         f"{parting.before}; here {parting.after}."
     )
 

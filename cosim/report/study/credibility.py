@@ -175,9 +175,11 @@ def _assumptions(record: StudyRecord) -> str:
         f"allocator {kind('allocator')}",
         *(
             f"{name.replace('_', ' ')} {kind('radio', name)}"
-            for name in ("path_loss", "shadowing", "fading", "rate")
+            for name in (
+                *("base_stations", "mobility", "path_loss", "shadowing", "fading"),
+                *("surface", "interference", "rate", "medium"),
+            )
         ),
-        "one cell, no interference",
         f"free: {', '.join(free)}" if free else "",
         "computing takes FLOP over FLOP/s, in simulated time only",
     ]

@@ -98,6 +98,7 @@ class Dask:
             ) from None
         import dask
 
+        _refuse_unsafe(self._address)
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what matters is told here
         # a task that was at work on several dead workers killed them
         dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS})
@@ -148,6 +149,35 @@ class Dask:
                         "the same command goes on where this one stopped."
                     ) from None
                 sleep(0.2)
+
+
+def _refuse_unsafe(address: str) -> None:
+    """Refuse an address that does not go with dask's settings of TLS; a client would fail of it slowly.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no certificate for an encrypted connection, or encryption is required and not asked for.
+    """
+    from distributed.security import Security
+
+    try:
+        security = Security()
+        context = security.get_connection_args("client")["ssl_context"]
+    except (OSError, ValueError) as fault:
+        raise ScenarioError(
+            f"--scheduler {address}: dask's certificates cannot be read: {' '.join(str(fault).split())}."
+        ) from None
+    is_tls = address.startswith("tls://")
+    if is_tls and context is None:
+        raise ScenarioError(
+            f"--scheduler {address}: an encrypted connection needs certificates; name them in the variables "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT and ...__CLIENT__KEY."
+        )
+    if security.require_encryption and not is_tls:
+        raise ScenarioError(
+            f"--scheduler {address}: dask's settings require encryption; give an address that begins with tls://."
+        )
 
 
 def _outcome(future: Any, task: Task) -> Outcome:

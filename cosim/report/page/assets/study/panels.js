@@ -226,7 +226,7 @@ class Panels {
       if (index.low[at] !== null) plot.bar(Math.min(Math.max(index.low[at], 0), 1), Math.min(Math.max(index.high[at], 0), 1), factors.length - 1 - at, "var(--ink)", false, nudge + thick / 2);
     }));
     const fit = explained === null ? "" : ` The fit foretells ${percent(explained)} of the variance of cases it has not seen${explained < 0.9 ? ": too little, take the indices as a sketch" : ""}.`;
-    return card("Sensitivity", plot.root, note(`Sobol indices of ${measure.label}: dark, the share a factor makes alone; light, with others. ${told}.${fit}`));
+    return card("Sensitivity", plot.root, note(`Sobol indices of ${measure.label}: dark, the share a factor makes alone; light, with others; ${told}.${fit}`));
   }
 
   select(labels, chosen, choose) {

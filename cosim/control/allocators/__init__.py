@@ -1,0 +1,78 @@
+"""Who gets which subchannels, power, cut layer and rank: a snapshot in, a decision out."""
+
+from abc import abstractmethod
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from cosim.control.decision import Allocation
+from cosim.control.reports import Report
+from cosim.control.state import CellState
+from cosim.parts import Part, Table
+
+
+class GainChange(Table):
+    """Ask again at the first round for which the channel has changed by more than this.
+
+    Attributes
+    ----------
+    gain_change_db
+        Largest change of any client on any link since the last decision, dB; a
+        client's gain is its mean over the subchannels it was granted.
+    """
+
+    gain_change_db: float = Field(gt=0.0, le=400.0)
+
+
+class Allocator(Part):
+    """Decides from a frozen snapshot; a pure function without clock or handles.
+
+    Attributes
+    ----------
+    reallocate
+        When it is asked again: ``once`` at the beginning only, ``every_round``, or
+        ``{ gain_change_db = 3.0 }``, at the first round for which the channel has
+        changed by more than that. Cut layer and rank stay what they were first.
+    """
+
+    shares_in_time: ClassVar[bool] = False
+    """Whether clients may be granted the same subchannel and take turns on it."""
+
+    sets_keep_ratios: ClassVar[bool] = False
+    """Whether it says how much of an adapter each client sends; it is then asked at every round."""
+
+    sets_knobs: ClassVar[frozenset[str]] = frozenset()
+    """Knobs its decisions set; what is learned depends on those of the value plane."""
+
+    reallocate: Literal["once", "every_round"] | GainChange = "once"
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """The scalars it wants of each client that takes part; known once they have arrived."""
+        return ()
+
+    @property
+    def awaits_reports(self) -> bool:
+        """Whether it is asked in every round, as soon as what it waits for has arrived from all."""
+        return any(report.is_awaited for report in self.reports)
+
+    @property
+    def chooses_rank(self) -> bool:
+        """Whether it chooses the rank of LoRA adapters, or knows of ranks."""
+        return False
+
+    @property
+    def carves_bands(self) -> bool:
+        """Whether it carves a link's band anew into channels of any width."""
+        return False
+
+    @abstractmethod
+    def allocate(self, state: CellState) -> Allocation:
+        """Return the decision for this snapshot.
+
+        Raises
+        ------
+        AllocationError
+            If no decision keeps the limits of the cell; names the link or the
+            client and what is missing.
+        """

@@ -1,0 +1,31 @@
+"""In turn: the whole band to one client at a time."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from cosim.control.allocators import Allocator
+from cosim.control.decision import Allocation
+from cosim.control.state import CellState
+from cosim.radio.grant import Grant
+
+
+class InTurn(Allocator):
+    """Whoever asks first has every subchannel at full power; the others wait, first come first served.
+
+    Time division, so any number of clients can be served.
+    """
+
+    kind: Literal["in_turn"] = "in_turn"
+    shares_in_time: ClassVar[bool] = True
+
+    def allocate(self, state: CellState) -> Allocation:
+        """Return the whole band for everybody."""
+        grants = {
+            name: tuple(
+                Grant.spread(np.arange(link.num_subchannels), min(power, link.max_total_tx_power_w))
+                for power in link.max_tx_power_w.tolist()
+            )
+            for name, link in state.links.items()
+        }
+        return Allocation(grants, state.cut_layer, state.lora_rank)

@@ -1,0 +1,116 @@
+"""Knobs: what a decision may set beside the grants, declared by the part that reads it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from cosim.errors import AllocationError
+
+Value: TypeAlias = float | tuple[float, ...]
+"""One for all, or one for each client."""
+
+Cut: TypeAlias = int | tuple[int, ...]
+"""Blocks kept on every client, or on each client in turn."""
+
+
+def layers_of(cuts: tuple[Cut, ...]) -> tuple[int, ...]:
+    """Return those of some cuts that are common to all clients."""
+    return tuple(cut for cut in cuts if isinstance(cut, int))
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One thing a decision may set.
+
+    Attributes
+    ----------
+    name, unit
+        What it is called, and in what it is counted; empty for a plain number.
+    least, most
+        Its range, ends included.
+    per_client
+        Whether each client has a value of its own; else there is one for all.
+    plane
+        ``value`` where what is learned depends on it, else ``time``.
+    is_whole
+        Whether it is a whole number.
+    """
+
+    name: str
+    unit: str
+    least: float
+    most: float
+    per_client: bool
+    plane: Literal["time", "value"]
+    is_whole: bool = False
+
+    def check(self, value: Value, num_clients: int) -> None:
+        """Refuse a value that the knob cannot have.
+
+        Raises
+        ------
+        AllocationError
+            With the client, the value and the range.
+        """
+        if isinstance(value, tuple) != self.per_client:
+            needs = "one for each client" if self.per_client else "one for all"
+            raise AllocationError(f"the knob {self.name!r} is set to {value}; give {needs}.")
+        each = value if isinstance(value, tuple) else (value,)
+        if self.per_client and len(each) != num_clients:
+            raise AllocationError(
+                f"{len(each)} values of {self.name!r} are given for {num_clients} clients; give one for each."
+            )
+        for client, one in enumerate(each):
+            if not self.least <= one <= self.most or (self.is_whole and one != int(one)):
+                who = f"client {client} is given" if self.per_client else "the decision has"
+                whole = "a whole number from " if self.is_whole else ""
+                unit = f" {self.unit}" if self.unit else ""
+                raise AllocationError(
+                    f"{who} the {self.name} {one:g}{unit}; it must be {whole}{self.least:g} to "
+                    f"{self.most:g}{unit}."
+                )
+
+
+PARTICIPATION = Knob("participation", "", 0.0, 1.0, True, "value", is_whole=True)
+"""Who takes part in a round: 1, or 0."""
+
+WEIGHT = Knob("weight", "", 0.0, 1.0, True, "value")
+"""Each client's share in the average of those who take part; these add up to one."""
+
+KEEP_RATIO = Knob("keep_ratio", "", 0.0, 1.0, True, "value")
+"""Share of its adapter's bits each client may send."""
+
+
+def local_steps_up_to(most: int) -> Knob:
+    """Return the knob of how many of a round's mini-batches each client takes."""
+    return Knob("local_steps", "", 1.0, float(most), True, "value", is_whole=True)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a decision sets: all that the stages of a round depend on.
+
+    Attributes
+    ----------
+    cut, lora_rank
+        Blocks kept on the clients; rank of every adapter.
+    knobs
+        Values of declared knobs, by name.
+    """
+
+    cut: Cut
+    lora_rank: int
+    knobs: Mapping[str, Value] = field(default_factory=dict)
+
+    def cuts(self, num_clients: int) -> tuple[int, ...]:
+        """Return the blocks kept on each client."""
+        return (self.cut,) * num_clients if isinstance(self.cut, int) else self.cut
+
+    def of(self, name: str, client: int, default: float) -> float:
+        """Return a client's value of a knob."""
+        value = self.knobs.get(name, default)
+        return value[client] if isinstance(value, tuple) else value
+
+    def takes_part(self, client: int) -> bool:
+        """Return whether a client takes part in the round, as far as that is decided."""
+        return self.of(PARTICIPATION.name, client, 1.0) > 0.0

@@ -1,0 +1,1 @@
+"""What allocators compute with: pure functions over plain arrays."""

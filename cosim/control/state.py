@@ -1,0 +1,158 @@
+"""The snapshot an allocator sees: frozen, plain numbers, SI units."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cosim.control.knobs import Knob, Setting
+from cosim.control.reports import Outcome, Reported
+from cosim.control.stages import Round
+from cosim.radio.rate import RateModel
+from cosim.rng import Stream
+from cosim.units import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """What may be left out of the adapters that are sent, where the scheme's codec can.
+
+    Attributes
+    ----------
+    dense_bits
+        The numbers of all rank pairs.
+    overhead_bits
+        What goes with them however few they are, such as which ones they are.
+    pair_bits
+        Bits of each rank pair, in the codec's order, shape (num_pairs,).
+    energies
+        For each client what is lost if a pair is not sent, shape (num_pairs,);
+        None where nobody has reported it.
+    """
+
+    dense_bits: int
+    overhead_bits: int
+    pair_bits: Ints
+    energies: tuple[Floats, ...] | None = None
+
+
+@dataclass(frozen=True)
+class LinkState:
+    """One link whose airtime counts.
+
+    Attributes
+    ----------
+    bandwidths_hz
+        Width of each subchannel, Hz, shape (num_subchannels,).
+    gains
+        Linear power gains, shape (num_clients, num_subchannels), scaled down where
+        there is interference: with the noise alone they give the right SNR.
+    mean_gains
+        The same before fading: path loss, shadowing and antennas alone.
+    noise_psd_w_per_hz
+        Noise at the receiver with its noise figure, W/Hz.
+    max_tx_power_w
+        Limit of each client's power over its subchannels, W, shape (num_clients,).
+        On a downlink the server sends, and this is the server's own limit.
+    max_total_tx_power_w
+        Limit of the sum over all subchannels, W; infinite where there is none.
+    rate
+        Turns SNR into bit/s.
+    """
+
+    name: str
+    bandwidths_hz: Floats
+    gains: Floats
+    mean_gains: Floats
+    noise_psd_w_per_hz: float
+    max_tx_power_w: Floats
+    max_total_tx_power_w: float
+    rate: RateModel
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients there are."""
+        return int(self.gains.shape[0])
+
+    @property
+    def num_subchannels(self) -> int:
+        """How many subchannels there are."""
+        return int(self.gains.shape[1])
+
+
+@dataclass(frozen=True)
+class CellState:
+    """All an allocator may know.
+
+    Attributes
+    ----------
+    links
+        The links whose airtime counts, by name.
+    client_flop_per_s, main_server_flop_per_s
+        Speeds, FLOP/s, shape (num_clients,) and a number.
+    phases
+        ``phases(setting)`` gives the stages of the round, or of what is left of it; empty
+        where the scheme says none.
+    cut_layer, lora_rank
+        What the scenario asks for; an allocator may choose otherwise among
+        ``cut_layers`` and any positive rank.
+    client_cut_layers
+        Blocks each client keeps, where that is given or was decided; they stay as
+        they are. None where all are cut alike.
+    may_cut_apart
+        Whether the scheme can keep another number of blocks on each client.
+    local_steps
+        Mini-batches of each client in a round.
+    weights
+        Share of each client in the data of those who take part in the round, adding up to
+        one, shape (num_clients,); 0 for who does not take part.
+    is_settled
+        Whether cut layer and rank were decided before and stay as they are.
+    stream
+        Chance for an allocator that draws, of its own for each decision.
+    elapsed_s
+        How much of the round has passed, s; 0 at its beginning.
+    last_round_s
+        How long the round before lasted, s; None where none has ended since the last decision.
+    memory
+        What the allocator's last decision asked to be reminded of.
+    sparsity
+        What may be left out of the adapters; None where they are sent whole.
+    knobs
+        What a decision may set beside grants, cut and rank.
+    reported
+        The scalars the allocator asked for, as they last arrived.
+    outcomes
+        What came of the last decision, client by client; empty before there is one.
+    model_hash, data_hash
+        What is trained, to be held against a table of measured rounds; empty
+        where nobody says.
+    """
+
+    time_ns: int
+    round: int
+    links: Mapping[str, LinkState]
+    client_flop_per_s: Floats
+    main_server_flop_per_s: float
+    phases: Callable[[Setting], Round]
+    cut_layer: int
+    cut_layers: tuple[int, ...]
+    lora_rank: int
+    local_steps: int
+    weights: Floats
+    stream: Stream
+    client_cut_layers: tuple[int, ...] | None = None
+    may_cut_apart: bool = False
+    is_settled: bool = False
+    elapsed_s: float = 0.0
+    last_round_s: float | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
+    sparsity: Sparsity | None = None
+    knobs: tuple[Knob, ...] = ()
+    reported: Reported = field(default_factory=dict)
+    outcomes: tuple[Outcome, ...] = ()
+    model_hash: str = ""
+    data_hash: str = ""
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients there are."""
+        return len(self.client_flop_per_s)

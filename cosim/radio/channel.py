@@ -1,0 +1,397 @@
+"""The channel under one seed: what arrives of each client's power, on any subchannel at any time."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosim.radio.blocks import shortest_block_ns
+from cosim.radio.budget import LinkBudget
+from cosim.radio.channel_settings import LINKS, ChannelSettings
+from cosim.radio.large_scale import LargeScale
+from cosim.radio.path import Path
+from cosim.rng import Stream, stream
+from cosim.units import Floats, Ints, linear_to_db
+
+_CHUNK_BLOCKS = 64  # a snapshot of smooth fading costs one chunk per client, a long transfer many
+_MIN_CACHED_CHUNKS = 1024
+_MOST_LARGE_SCALES = 16
+
+
+class _Chunk(NamedTuple):
+    """Some blocks of one path: gains with and without the surface, and noise with interference, W/Hz."""
+
+    gains: Floats
+    direct: Floats
+    noise_psd: Floats | None  # None: noise alone
+
+
+@dataclass(frozen=True, eq=False)
+class Channel:
+    """What the air does; a pure function of (settings, seed, link, client, time).
+
+    Both servers are reached through every base station, so path loss, shadowing
+    and antenna gain are a client's own and shared by all its links, up and down.
+    The links lie on different frequencies, so each fades by itself. Adding a
+    client changes nothing for the others. A gain is large scale (where the client
+    is, which base station serves it) times fading, as the surface changes it; to
+    the noise comes the interference.
+
+    Attributes
+    ----------
+    noise_psd_w_per_hz
+        Noise at a receiver, its noise figure included, W/Hz.
+    block_ns
+        How long a gain holds, ns; None where it holds for the whole run.
+    """
+
+    radio: ChannelSettings
+    num_clients: int
+    seed: int
+    noise_psd_w_per_hz: float
+    block_ns: int | None
+    _begin_m: Floats = field(repr=False)
+    _bandwidths_hz: dict[str, Floats] = field(repr=False)
+    _fading_streams: dict[tuple[str, int], Stream] = field(repr=False)
+    _chunks: OrderedDict[tuple[str, int, int], _Chunk] = field(default_factory=OrderedDict, repr=False)
+    _large_scales: OrderedDict[int, LargeScale] = field(default_factory=OrderedDict, repr=False)
+
+    @classmethod
+    def build(cls, radio: ChannelSettings, num_clients: int, seed: int) -> Self:
+        """Return the channel these settings and this seed describe.
+
+        Raises
+        ------
+        ScenarioError
+            If the placement cannot place that many clients, or parts change at
+            instants that do not fit each other.
+        ValueError
+            If there is no client.
+        """
+        if num_clients < 1:
+            raise ValueError(f"a channel needs at least one client, got {num_clients}")
+        root = stream(seed, "radio")
+        bandwidths_hz = {link: np.array(radio.link(link).widths_hz) for link in LINKS}
+        for widths in bandwidths_hz.values():
+            widths.flags.writeable = False
+        return cls(
+            radio=radio,
+            num_clients=num_clients,
+            seed=seed,
+            noise_psd_w_per_hz=radio.noise_psd_w_per_hz,
+            block_ns=shortest_block_ns(radio),
+            _begin_m=radio.placement.place(root.child("placement"), num_clients),
+            _bandwidths_hz=bandwidths_hz,
+            _fading_streams={
+                (link, client): root.child("fading", link, client)
+                for link in LINKS
+                for client in range(num_clients)
+            },
+        )
+
+    @property
+    def positions_m(self) -> Floats:
+        """Where the clients begin, m, shape (num_clients, 2)."""
+        return np.asarray(self.large_scale_at(0).positions_m[0])
+
+    @property
+    def distances_m(self) -> Floats:
+        """How far each is from its base station at the beginning, m, shape (num_clients,)."""
+        return np.asarray(self.large_scale_at(0).distances_m[0])
+
+    @property
+    def path_loss_db(self) -> Floats:
+        """Path loss of each client at the beginning, dB, shape (num_clients,)."""
+        return np.asarray(self.large_scale_at(0).path_loss_db[0])
+
+    @property
+    def shadowing_db(self) -> Floats:
+        """Shadowing of each client at the beginning, dB, shape (num_clients,)."""
+        return np.asarray(self.large_scale_at(0).shadowing_db[0])
+
+    @property
+    def mean_gains(self) -> Floats:
+        """Linear power gain of each client before fading, at the beginning, shape (num_clients,)."""
+        return np.asarray(self.large_scale_at(0).mean_gains[0])
+
+    def large_scale_at(self, time_ns: int) -> LargeScale:
+        """Return what holds at an instant before fading, for one instant."""
+        holds_ns = self.radio.mobility.block_ns
+        number = 0 if holds_ns is None else time_ns // holds_ns
+        kept = self._large_scales.get(number)
+        if kept is None:
+            begins_ns = np.array([0 if holds_ns is None else number * holds_ns])
+            kept = self._large_scales[number] = self._large_scale(begins_ns)
+            if len(self._large_scales) > _MOST_LARGE_SCALES:
+                self._large_scales.popitem(last=False)
+        return kept
+
+    def _large_scale(self, time_ns: Ints) -> LargeScale:
+        return LargeScale.at(self.radio, self._begin_m, stream(self.seed, "radio"), time_ns)
+
+    def bandwidths_hz(self, link: str) -> Floats:
+        """Return the width of each subchannel of a link, Hz, shape (num_subchannels,)."""
+        return self._bandwidths_hz[link]
+
+    def block_at(self, time_ns: int) -> int:
+        """Return the block an instant lies in; always 0 where gains never change."""
+        if time_ns < 0:
+            raise ValueError(f"time starts at 0, got {time_ns} ns")
+        return 0 if self.block_ns is None else time_ns // self.block_ns
+
+    def gains(self, link: str, client: int, first_block: int, count: int) -> Floats:
+        """Return a client's linear power gains over some blocks, large scale times fading.
+
+        Parameters
+        ----------
+        link, client
+            Which direction and server; which client, from 0.
+        first_block, count
+            First block, at least 0, and number of blocks, at least 1.
+
+        Returns
+        -------
+        ndarray
+            Shape (count, num_subchannels), read-only or a copy. Every row is the
+            same where gains never change.
+
+        Raises
+        ------
+        ValueError
+            If there is no such client, or no such block.
+        """
+        return self._rows(link, client, first_block, count)[0]
+
+    def _rows(
+        self, link: str, client: int, first_block: int, count: int
+    ) -> tuple[Floats, Floats, Floats | None]:
+        """Return gains, gains without the surface, and noise with interference, over some blocks."""
+        if first_block < 0 or count < 1:
+            raise ValueError(f"blocks count from 0, got first block {first_block} and count {count}")
+        if self.block_ns is None:
+            only = self._chunk(link, client, 0)
+            if count == 1:
+                return only
+            gains, direct, noise = (
+                None if one is None else np.broadcast_to(one, (count, one.shape[1])) for one in only
+            )
+            assert gains is not None
+            assert direct is not None
+            return gains, direct, noise
+        number, offset = divmod(first_block, _CHUNK_BLOCKS)
+        rows = slice(offset, offset + count)
+        if offset + count <= _CHUNK_BLOCKS:
+            gains, direct, noise = self._chunk(link, client, number)
+            return gains[rows], direct[rows], None if noise is None else noise[rows]
+        last = (first_block + count - 1) // _CHUNK_BLOCKS
+        chunks = [self._chunk(link, client, n) for n in range(number, last + 1)]
+        noises = [one.noise_psd for one in chunks if one.noise_psd is not None]
+        return (
+            np.concatenate([one.gains for one in chunks])[rows],
+            np.concatenate([one.direct for one in chunks])[rows],
+            np.concatenate(noises)[rows] if noises else None,
+        )
+
+    def gain_at(self, link: str, time_ns: int) -> Floats:
+        """Return every client's linear power gains at an instant, shape (num_clients, num_subchannels)."""
+        block = self.block_at(time_ns)
+        return np.concatenate([self.gains(link, client, block, 1) for client in range(self.num_clients)])
+
+    def gain_over_noise_alone_at(self, link: str, time_ns: int) -> Floats:
+        """Return the gains that give the same SNR without any interference, shaped as by :meth:`gain_at`."""
+        block, gains = self.block_at(time_ns), self.gain_at(link, time_ns)
+        for client in range(self.num_clients):
+            noise = self._rows(link, client, block, 1)[2]
+            if noise is not None:
+                gains[client] *= self.noise_psd_w_per_hz / noise[0]
+        return gains
+
+    def rates(
+        self,
+        link: str,
+        client: int,
+        subchannels: Ints,
+        tx_power_w: Floats,
+        first_block: int,
+        count: int,
+        bandwidths_hz: Floats | None = None,
+    ) -> Floats:
+        """Return the rate of a grant over some blocks, bit/s, shape (count,).
+
+        Parameters
+        ----------
+        link, client
+            Which direction and server; which client, from 0.
+        subchannels
+            The subchannels granted, shape (num_owned,).
+        tx_power_w
+            Power sent on each of them, W, shape (num_owned,).
+        first_block, count
+            First block, at least 0, and number of blocks, at least 1.
+        bandwidths_hz
+            Width of each, Hz, shape (num_owned,), where the band was carved anew;
+            None for the link's own.
+        """
+        bandwidth_hz = self._bandwidths_hz[link][subchannels] if bandwidths_hz is None else bandwidths_hz
+        is_carved = bandwidths_hz is not None
+        gains, _, noises = self._rows(link, client, first_block, count)
+        snr = (tx_power_w / bandwidth_hz) * _of_channels(gains, subchannels, is_carved)
+        snr /= self.noise_psd_w_per_hz if noises is None else _of_channels(noises, subchannels, is_carved)
+        return self.radio.rate.rates(snr, bandwidth_hz)
+
+    def channel_gains(
+        self,
+        link: str,
+        client: int,
+        subchannels: Ints,
+        first_block: int,
+        count: int,
+        is_carved: bool | NDArray[np.bool_],
+    ) -> Floats:
+        """Return the gains of what a client sends on, shape (count, num_owned).
+
+        A channel carved anew is spread over the whole band and sees the mean of
+        the client's gains; ``is_carved`` is one answer or one for each.
+        """
+        return _of_channels(self.gains(link, client, first_block, count), subchannels, is_carved)
+
+    def noise_psd(
+        self,
+        link: str,
+        client: int,
+        subchannels: Ints,
+        first_block: int,
+        count: int,
+        is_carved: bool | NDArray[np.bool_],
+    ) -> Floats | float:
+        """Return noise and interference where it is received, W/Hz; arguments as for :meth:`channel_gains`.
+
+        One number where there is no interference, an array of shape (count, num_owned) where there is.
+        """
+        noise = self._rows(link, client, first_block, count)[2]
+        return self.noise_psd_w_per_hz if noise is None else _of_channels(noise, subchannels, is_carved)
+
+    def budget(
+        self,
+        link: str,
+        client: int,
+        subchannel: int,
+        tx_power_w: float,
+        time_ns: int,
+        carved_hz: float | None = None,
+    ) -> LinkBudget:
+        """Return how one subchannel's rate at an instant comes about, term by term.
+
+        The rate is what a grant of this subchannel alone would carry; ``carved_hz``
+        is its width where the band was carved anew.
+        """
+        bandwidth_hz = float(self._bandwidths_hz[link][subchannel]) if carved_hz is None else carved_hz
+        numbers, block = np.array([subchannel]), self.block_at(time_ns)
+        is_carved = carved_hz is not None
+        gains, direct_gains, noises = self._rows(link, client, block, 1)
+        gain = float(_of_channels(gains, numbers, is_carved)[0, 0])
+        direct = float(_of_channels(direct_gains, numbers, is_carved)[0, 0])
+        noise_psd = self.noise_psd_w_per_hz
+        if noises is not None:
+            noise_psd = float(_of_channels(noises, numbers, is_carved)[0, 0])
+        snr = (tx_power_w / bandwidth_hz) * gain / noise_psd
+        rate = float(self.radio.rate.rates(np.array([snr]), np.array([bandwidth_hz])))
+        tx_power_dbm = float(linear_to_db(tx_power_w)) + 30.0
+        gain_db = float(linear_to_db(gain))
+        large = self.large_scale_at(time_ns)
+        return LinkBudget(
+            link=link,
+            client=client,
+            subchannel=subchannel,
+            time_ns=time_ns,
+            distance_m=float(large.distances_m[0, client]),
+            path_loss_db=float(large.path_loss_db[0, client]),
+            shadowing_db=float(large.shadowing_db[0, client]),
+            antenna_gain_db=self.radio.antenna_gain_db,
+            fading_db=float(linear_to_db(direct / large.mean_gains[0, client])),
+            surface_db=float(linear_to_db(gain / direct)) if gain != direct else 0.0,
+            gain_db=gain_db,
+            bandwidth_hz=bandwidth_hz,
+            tx_power_dbm=tx_power_dbm,
+            tx_psd_dbm_per_hz=tx_power_dbm - float(linear_to_db(bandwidth_hz)),
+            received_power_dbm=tx_power_dbm + gain_db,
+            noise_psd_dbm_per_hz=self.radio.noise_psd_dbm_per_hz,
+            noise_figure_db=self.radio.noise_figure_db,
+            interference_psd_dbm_per_hz=float(linear_to_db(noise_psd - self.noise_psd_w_per_hz)) + 30.0,
+            noise_power_dbm=float(linear_to_db(noise_psd * bandwidth_hz)) + 30.0,
+            snr_db=float(linear_to_db(snr)),
+            rate_bit_per_s=rate,
+            spectral_efficiency_bit_per_s_per_hz=rate / bandwidth_hz,
+        )
+
+    def _chunk(self, link: str, client: int, number: int) -> _Chunk:
+        """Return one aligned chunk of blocks, drawn once and kept while in use.
+
+        Chunks are always drawn whole, so the bits of a gain cannot depend on which
+        blocks were asked for together.
+        """
+        key = (link, client, number)
+        kept = self._chunks.get(key)
+        if kept is not None:
+            self._chunks.move_to_end(key)
+            return kept
+        if not 0 <= client < self.num_clients:
+            raise ValueError(f"no client {client}; there are clients 0 to {self.num_clients - 1}")
+        drawn = self._chunks[key] = self._draw(link, client, number)
+        if len(self._chunks) > max(_MIN_CACHED_CHUNKS, 2 * len(LINKS) * self.num_clients):
+            self._chunks.popitem(last=False)
+        return drawn
+
+    def _draw(self, link: str, client: int, number: int) -> _Chunk:
+        """Return a chunk: large scale times fading, then what the surface and others make of it."""
+        block_ns, radio, widths_hz = self.block_ns or 0, self.radio, self._bandwidths_hz[link]
+        blocks = 1 if self.block_ns is None else _CHUNK_BLOCKS
+        time_ns = (number * _CHUNK_BLOCKS + np.arange(blocks)) * block_ns
+        scale, of_block = self._large_scale_over(time_ns)
+        mean_gains = scale.mean_gains[of_block, client]
+        fading = self._fading(link, client, time_ns)
+        path = Path(
+            link=link,
+            client=client,
+            is_uplink=radio.link(link).is_uplink,
+            time_ns=time_ns,
+            client_m=scale.positions_m[of_block, client],
+            station_m=scale.station_m[of_block, client],
+            stream=stream(self.seed, "radio", "surface", link, client),
+        )
+        direct = np.asarray(mean_gains[:, np.newaxis] * fading)
+        gains = np.asarray(radio.surface.gains(path, direct))
+        path = replace(path, stream=stream(self.seed, "radio", "interference", link, client))
+        others = np.broadcast_to(radio.interference.psd_w_per_hz(path, widths_hz), direct.shape)
+        noise = self.noise_psd_w_per_hz + others if others.any() else None
+        for shared in (gains, direct) if noise is None else (gains, direct, noise):
+            shared.flags.writeable = False
+        return _Chunk(gains, direct, noise)
+
+    def _large_scale_over(self, time_ns: Ints) -> tuple[LargeScale, Ints]:
+        """Return the large scale over some blocks, and which of its instants each block has."""
+        holds_ns = self.radio.mobility.block_ns
+        if holds_ns is None:
+            return self.large_scale_at(0), np.zeros(len(time_ns), dtype=np.int64)
+        numbers, of_block = np.unique(time_ns // holds_ns, return_inverse=True)
+        return self._large_scale(numbers * holds_ns), of_block
+
+    def _fading(self, link: str, client: int, time_ns: Ints) -> Floats:
+        """Return the fading over some blocks, shape (count, num_subchannels)."""
+        fading, chance = self.radio.fading, self._fading_streams[link, client]
+        width = len(self._bandwidths_hz[link])
+        if fading.block_ns is None or fading.block_ns == self.block_ns:
+            first = int(time_ns[0]) // (self.block_ns or 1)
+            return fading.gains(chance, first, len(time_ns), width)
+        numbers = time_ns // fading.block_ns
+        first, last = int(numbers[0]), int(numbers[-1])
+        return fading.gains(chance, first, last - first + 1, width)[numbers - first]
+
+
+def _of_channels(values: Floats, subchannels: Ints, is_carved: bool | NDArray[np.bool_]) -> Floats:
+    """Return the values of what a client sends on; a carved channel has the mean over the whole band."""
+    if is_carved is False or not np.any(is_carved):
+        return values.take(subchannels, axis=1)
+    return np.where(is_carved, values.mean(axis=1, keepdims=True), values[:, subchannels])

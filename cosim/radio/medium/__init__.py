@@ -1,0 +1,212 @@
+"""The medium: what the air does with a transmission, and what of it arrives.
+
+A :class:`Medium` is the settings, a :class:`Network` the same alive on a clock.
+A new medium is one file: a part whose :meth:`Medium.open` returns a network.
+Where transfers drain at a rate, :class:`~cosim.radio.medium.draining.Draining`
+is that network; a medium that does something else on some links can keep one
+for the others, as ``over_the_air`` does.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from cosim.kernel.clock import Clock, Steps
+from cosim.parts import Part
+from cosim.radio.access import Access
+from cosim.radio.channel import Channel
+from cosim.radio.grant import Grant
+from cosim.radio.link import Link
+from cosim.record.log import GrantLog
+from cosim.units import Floats
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What one client sends or is sent.
+
+    Attributes
+    ----------
+    bits
+        Its size.
+    num_values, weight
+        How many numbers it is, and their share in a sum; asked for where senders are summed.
+    """
+
+    bits: int
+    num_values: int = 0
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """What the air made of the numbers that were sent at once: plain numbers, applied elsewhere.
+
+    What arrives is the weighted sum of the senders' values, each scaled down to
+    ``max_rms`` where its root mean square is above it, plus independent Gaussian
+    noise on every number.
+
+    Attributes
+    ----------
+    weights
+        Of each client whose values are in the sum; they add up to one.
+    noise_std
+        Standard deviation of the noise on each real number of the sum.
+    max_rms
+        Largest root mean square that a client's values are sent with.
+    stream
+        Names of the random stream the noise is drawn from.
+    """
+
+    weights: Mapping[int, float]
+    noise_std: float
+    max_rms: float
+    stream: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of one transmission.
+
+    Attributes
+    ----------
+    asked_ns, start_ns, end_ns
+        When it was asked for, began and ended, ns.
+    energy_j
+        What was radiated for each client: by the client on an uplink, for it on a downlink.
+    delivered
+        For each client whether what it sent, or was sent, arrived.
+    after_span
+        The span that made room for it.
+    resent_bits
+        What was sent again beyond the payload.
+    distortion
+        What the air made of it; None where what arrives is what was sent.
+    """
+
+    asked_ns: int
+    start_ns: int
+    end_ns: int
+    energy_j: Mapping[int, float]
+    delivered: Mapping[int, bool]
+    after_span: int | None = None
+    resent_bits: int = 0
+    distortion: Distortion | None = None
+
+    @classmethod
+    def at_once(cls, now_ns: int, clients: Collection[int]) -> "Delivery":
+        """Return what a link that takes no time does."""
+        return cls(now_ns, now_ns, now_ns, dict.fromkeys(clients, 0.0), dict.fromkeys(clients, True))
+
+
+class Network(ABC):
+    """All links of one cell, alive."""
+
+    @abstractmethod
+    def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
+        """Let a decision take effect now; transfers in flight go on under their new grant."""
+
+    @abstractmethod
+    def change(self, channel: Channel, access: Access) -> None:
+        """Let another channel take over now; :meth:`grant` must follow for every link that is sent over."""
+
+    @abstractmethod
+    def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
+        """Make one transmission and return its :class:`Delivery`; :meth:`leave` must follow.
+
+        Parameters
+        ----------
+        link
+            Name of the link.
+        payloads
+            By client: on an uplink what each of these sends, all in one
+            transmission; on a downlink the one payload that all of them receive.
+        """
+
+    @abstractmethod
+    def leave(self, link: str, clients: Collection[int], span: int) -> None:
+        """Free the air after a transmission, recorded as ``span``, for those who wait."""
+
+    @abstractmethod
+    def too_weak(self) -> str | None:
+        """Return what to say of the transfer of least rate, once none of those on the air can end."""
+
+
+class Medium(Part):
+    """What the air does with transmissions."""
+
+    sums_any: ClassVar[bool] = False
+    """Whether there are links on which what clients send at once arrives as a sum."""
+
+    @property
+    def is_closed_form(self) -> bool:
+        """Whether a transfer lasts as long as its bits take at the rate that the channel allows."""
+        return False
+
+    @abstractmethod
+    def open(
+        self, clock: Clock, channel: Channel, access: Access, log: GrantLog, links: Collection[Link]
+    ) -> Network:
+        """Return the medium alive.
+
+        Parameters
+        ----------
+        clock, channel, access
+            Simulated time, the channel, and how senders share grants.
+        log
+            Takes a row whenever a subchannel changes hands or power.
+        links
+            The links of the scheme.
+        """
+
+    def sums(self, link: Link) -> bool:
+        """Return whether what clients send over a link arrives as a sum, in one transmission of all."""
+        return False
+
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
+        """Return how long a sum of so many numbers takes on a link that carries sums, ns."""
+        raise NotImplementedError(f"{type(self).__name__} carries no sums")
+
+    def loses(self, link: Link) -> bool:
+        """Return whether what is sent over a link may be lost."""
+        return False
+
+    def rates(
+        self, channel: Channel, link: Link, client: int, grant: Grant, first: int, count: int
+    ) -> Floats:
+        """Return the rate at which a grant's bits drain in some blocks, bit/s, shape (count,).
+
+        What the channel allows, unless a medium says otherwise.
+        """
+        return capacity(channel, link, client, grant, first, count)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of its results, in sentences."""
+        return ()
+
+
+def capacity(channel: Channel, link: Link, client: int, grant: Grant, first: int, count: int) -> Floats:
+    """Return what the channel allows a grant to carry in some blocks, bit/s, shape (count,)."""
+    return channel.rates(
+        link.name, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
+    )
+
+
+def weakest_rates(
+    medium: Medium,
+    channel: Channel,
+    link: Link,
+    clients: Sequence[int],
+    grant: Grant,
+    first: int,
+    count: int,
+) -> Floats:
+    """Return the rate that all of these clients can follow in some blocks, bit/s, shape (count,)."""
+    if len(clients) == 1:
+        return medium.rates(channel, link, clients[0], grant, first, count)
+    each = [medium.rates(channel, link, client, grant, first, count) for client in clients]
+    return np.asarray(np.min(each, axis=0))  # of shape (num_clients, count)

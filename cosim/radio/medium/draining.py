@@ -1,0 +1,360 @@
+"""Transfers that drain at the rate of their grants, link by link, in simulated time."""
+
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from simpy.events import Event
+
+from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.job import BlockRate, ConstantRate, Job, Rate
+from cosim.radio.access import Access
+from cosim.radio.channel import Channel
+from cosim.radio.grant import Grant
+from cosim.radio.link import Link
+from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, weakest_rates
+from cosim.record.log import GrantLog
+from cosim.units import NS_PER_S, Floats
+
+
+@dataclass(eq=False)
+class _Transfer:
+    """A transfer on the air: what drains, under which grant, since when; a paused one has none."""
+
+    job: Job
+    energy_j: float = 0.0
+    grant: Grant | None = None
+    since_ns: int = 0
+    is_lost: bool = False
+
+
+@dataclass(eq=False)
+class _Link:
+    """One link alive: who may send on what, who sends, who waits.
+
+    Clients that receive one transmission together are a group, which has a number
+    below zero and stands in every table as a client does.
+    """
+
+    link: Link
+    groups: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    overlaps: bool = False  # grants share subchannels, so that only those who send hold any
+    granted: dict[int, Grant] = field(default_factory=dict)
+    active: dict[int, _Transfer] = field(default_factory=dict)
+    waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
+    paused: dict[int, _Transfer] = field(default_factory=dict)
+    rates: dict[int, Rate] = field(default_factory=dict)
+    holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
+    recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
+    admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
+    busy: set[int] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """Of the link."""
+        return self.link.name
+
+    def members(self, client: int) -> tuple[int, ...]:
+        """Return the clients of a group, or the one client."""
+        return self.groups.get(client, (client,))
+
+    def join(self, members: tuple[int, ...]) -> int:
+        """Return the number of a group of clients, or that of the one client."""
+        if len(members) == 1:
+            return members[0]
+        number = min(self.groups, default=0) - 1
+        self.groups[number] = members
+        self.granted[number] = Grant.union([self.granted[one] for one in members])
+        return number
+
+    def part(self, client: int) -> None:
+        """Forget a group."""
+        if client in self.groups:
+            del self.groups[client], self.granted[client]
+            self.rates.pop(client, None)
+
+    def admit(self, client: int) -> bool:
+        """Take the client's subchannels if all of them are free."""
+        wanted = self.granted[client].subchannels.tolist()
+        if not self.busy.isdisjoint(wanted):
+            return False
+        self.admitted[client] = None
+        self.busy.update(wanted)
+        return True
+
+    def dismiss(self, client: int) -> None:
+        """Free the client's subchannels."""
+        del self.admitted[client]
+        self.busy.difference_update(self.granted[client].subchannels.tolist())
+
+
+class Draining(Network):
+    """Links whose transfers drain.
+
+    A transfer begins when every subchannel of its grant is free; where grants
+    overlap, transfers are served first come first served. Each subchannel has
+    one sender at a time.
+
+    Parameters
+    ----------
+    clock, channel, access
+        Simulated time, the channel, and how senders share grants.
+    log
+        Takes a row whenever a subchannel changes hands or power.
+    links
+        The links there are.
+    medium
+        Says at which rate they drain, and whether they may be lost.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        channel: Channel,
+        access: Access,
+        log: GrantLog,
+        links: Collection[Link],
+        medium: Medium,
+    ) -> None:
+        self._clock = clock
+        self._channel = channel
+        self._access = access
+        self._log = log
+        self._medium = medium
+        self._links = {link.name: _Link(link) for link in links}
+        self._round = 0
+
+    def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
+        """Let a decision take effect now; transfers in flight go on under their new grant.
+
+        Where new grants of two transfers in flight overlap, the one that began
+        later pauses until its subchannels are free.
+        """
+        state = self._links[link]
+        self._round = round_
+        state.granted = dict(granted)
+        for number, members in state.groups.items():
+            state.granted[number] = Grant.union([granted[one] for one in members])
+        state.rates.clear()
+        in_flight, state.admitted, state.busy = list(state.admitted), {}, set()
+        in_the_way = [client for client in in_flight if not state.admit(client)]
+        for client in in_the_way:
+            self._pause(state, client)
+        state.waiting.extendleft((client, None) for client in reversed(in_the_way))
+        state.overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
+            len(grant.subchannels) for grant in granted.values()
+        )
+        if not state.overlaps:
+            self._record(state, granted)
+        self._rate(state, tuple(state.active))
+        self._let_in(state, None)
+        self._release(state)
+
+    def change(self, channel: Channel, access: Access) -> None:
+        """Let another channel take over now; :meth:`grant` must follow for every link that is sent over."""
+        for state in self._links.values():
+            for client, transfer in state.active.items():
+                self._account(state, client, transfer)  # by the channel that it crossed
+        self._channel, self._access = channel, access
+
+    def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
+        """Send from one client, or to one or several; returns the :class:`Delivery`.
+
+        What several receive is sent once, on the subchannels of all of them, at the
+        rate of the weakest in every block.
+
+        Raises
+        ------
+        ValueError
+            If several send at once: here each has a transmission of its own.
+        """
+        clock, state = self._clock, self._links[link]
+        if state.link.is_uplink and len(payloads) > 1:
+            raise ValueError(f"{link}: {len(payloads)} clients send at once, and this medium adds nothing")
+        client, bits = state.join(tuple(payloads)), max(one.bits for one in payloads.values())
+        asked_ns = clock.now
+        after_span = None
+        if state.waiting or not state.admit(client):
+            turn = clock.event(f"free subchannels on {link}")
+            state.waiting.append((client, turn))
+            after_span = yield turn
+        transfer = _Transfer(
+            Job(clock, bits, f"{bits} bits of {_names(state.members(client))} on {link}"), since_ns=clock.now
+        )
+        if client in state.admitted:
+            self._begin(state, client, transfer)
+        else:  # a new decision came between its turn and now
+            state.paused[client] = transfer
+        start_ns = clock.now
+        yield transfer.job.done
+        self._account(state, client, transfer)
+        return Delivery(
+            asked_ns,
+            start_ns,
+            clock.now,
+            dict.fromkeys(payloads, transfer.energy_j / len(payloads)),
+            dict.fromkeys(payloads, not transfer.is_lost),
+            after_span,
+        )
+
+    def leave(self, link: str, clients: Collection[int], span: int) -> None:
+        """Free the air after a transfer, recorded as ``span``, for those who wait."""
+        state, members = self._links[link], tuple(clients)
+        going = (one for one in (*state.active, *state.paused) if state.members(one) == members)
+        client = members[0] if len(members) == 1 else next(going)
+        if client in state.admitted:
+            del state.active[client]
+            state.dismiss(client)
+        else:  # it ended in the very instant in which it had to pause
+            del state.paused[client]
+            state.waiting.remove((client, None))
+        state.part(client)
+        if self._access.changes_in_flight:
+            self._rate(state, tuple(state.active))
+        self._let_in(state, span)
+
+    def too_weak(self) -> str | None:
+        """Return what to say of the transfer of least rate, once none of those on the air can end."""
+        channel, now_ns = self._channel, self._clock.now
+        found: list[tuple[float, str]] = []
+        for state in self._links.values():
+            in_use = self._access.in_use(state.granted, tuple(state.active))
+            for client, transfer in state.active.items():
+                grant = in_use[client]
+                numbers, powers, carved_hz = grant.subchannels, grant.tx_power_w, grant.bandwidths_hz
+                widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
+                block = channel.block_at(now_ns)
+                rates = {
+                    one: float(channel.rates(state.name, one, numbers, powers, block, 1, carved_hz)[0])
+                    for one in state.members(client)
+                }
+                client = min(rates, key=rates.__getitem__)
+                rate = rates[client]
+                best_db = max(
+                    channel.budget(state.name, client, number, power, now_ns, width).snr_db
+                    for number, power, width in zip(numbers.tolist(), powers.tolist(), widths, strict=True)
+                )
+                what = (
+                    f"client-{client}: {state.name} is too weak for {transfer.job.amount} bits: "
+                    f"{grant.total_tx_power_w:.3g} W on {len(numbers)} subchannel(s) make an SNR of "
+                    f"{best_db:.4g} dB on the best of them and {rate:.3g} bit/s, so they would never arrive; "
+                    "give it more power or bandwidth, less noise, or a place nearer by."
+                )
+                found.append((rate, what))
+        return min(found)[1] if found else None
+
+    def _let_in(self, state: _Link, span: int | None) -> None:
+        """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
+        while state.waiting and state.admit(state.waiting[0][0]):
+            client, turn = state.waiting.popleft()
+            if turn is not None:
+                turn.succeed(span)
+            elif client in state.paused:
+                self._begin(state, client, state.paused.pop(client))
+
+    def _begin(self, state: _Link, client: int, transfer: _Transfer) -> None:
+        """Let a transfer drain from now on."""
+        state.active[client] = transfer
+        self._rate(state, tuple(state.active) if self._access.changes_in_flight else (client,))
+
+    def _pause(self, state: _Link, client: int) -> None:
+        """Stop a transfer that is in the way of another."""
+        transfer = state.active.pop(client, None)
+        if transfer is not None:
+            self._account(state, client, transfer)
+            transfer.grant = None
+            transfer.job.drain(ConstantRate(0.0))
+            state.paused[client] = transfer
+
+    def _account(self, state: _Link, client: int, transfer: _Transfer) -> None:
+        """Count the energy since it was last counted, and see whether the channel carried what was sent."""
+        grant, since_ns, now_ns = transfer.grant, transfer.since_ns, self._clock.now
+        transfer.since_ns = now_ns
+        if grant is None:
+            return
+        transfer.energy_j += grant.total_tx_power_w * (now_ns - since_ns) / NS_PER_S
+        if now_ns > since_ns and self._medium.loses(state.link):
+            first, last = (self._channel.block_at(at) for at in (since_ns, now_ns - 1))
+            asked = state.link, client, grant, first, last - first + 1
+            sent, possible = (rates(self._channel, *asked) for rates in (self._medium.rates, capacity))
+            transfer.is_lost |= bool((possible < sent).any())
+
+    def _rate(self, state: _Link, clients: tuple[int, ...]) -> None:
+        """Give these transfers the rate of the grants in use now."""
+        if not clients:
+            return
+        in_use = self._access.in_use(state.granted, tuple(state.active))
+        self._record(state, {client: in_use[client] for client in clients})
+        for client in clients:
+            transfer, grant = state.active[client], in_use[client]
+            self._account(state, client, transfer)
+            transfer.grant = grant
+            transfer.job.drain(self._rate_of(state, client, grant))
+
+    def _rate_of(self, state: _Link, client: int, grant: Grant) -> Rate:
+        """Return the rate of a grant; a client's own grant is looked up once."""
+        own = grant is state.granted[client]
+        if own and client in state.rates:
+            return state.rates[client]
+        channel, medium, link, members = self._channel, self._medium, state.link, state.members(client)
+
+        def rates(first: int, count: int) -> Floats:
+            return weakest_rates(medium, channel, link, members, grant, first, count)
+
+        rate: Rate
+        if channel.block_ns is None:
+            rate = ConstantRate(float(rates(0, 1)[0]))
+        else:
+            rate = BlockRate(channel.block_ns, rates)
+        if own:
+            state.rates[client] = rate
+        return rate
+
+    def _record(self, state: _Link, in_use: Mapping[int, Grant]) -> None:
+        """Write down every subchannel that changes hands or power now."""
+        for holder, grant in in_use.items():
+            if holder in state.groups and not state.overlaps:
+                continue  # each of its subchannels is on record as one receiver's, at that power
+            client = state.members(holder)[0]
+            if state.recorded.get(client) is grant:
+                continue
+            gains = None
+            numbers, powers = grant.subchannels.tolist(), grant.tx_power_w.tolist()
+            carved_hz = grant.bandwidths_hz
+            widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
+            for which, (number, power, width) in enumerate(zip(numbers, powers, widths, strict=True)):
+                before = state.holders.get(number)
+                if before == (client, power, width):
+                    continue
+                if before is not None:
+                    state.recorded.pop(before[0], None)
+                state.holders[number] = (client, power, width)
+                if gains is None:
+                    block = self._channel.block_at(self._clock.now)
+                    gains = self._channel.channel_gains(
+                        state.name, client, grant.subchannels, block, 1, carved_hz is not None
+                    )[0].tolist()
+                self._log.add(
+                    self._clock.now,
+                    self._round,
+                    state.name,
+                    number,
+                    f"client-{client}",
+                    power,
+                    gains[which],
+                    width,
+                )
+            state.recorded[client] = grant
+
+    def _release(self, state: _Link) -> None:
+        """Write down the subchannels that their last owner has lost to nobody by a new decision."""
+        in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
+        for number, (client, *_) in list(state.holders.items()):
+            if client in state.paused or number not in in_use[client].subchannels:
+                del state.holders[number]
+                state.recorded.pop(client, None)
+                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)
+
+
+def _names(clients: Collection[int]) -> str:
+    return " and ".join(f"client-{client}" for client in clients)

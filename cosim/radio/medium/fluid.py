@@ -1,0 +1,80 @@
+"""A fluid medium: bits drain at a rate that follows grants and channel at every instant."""
+
+from collections.abc import Collection
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from cosim.kernel.clock import Clock
+from cosim.radio.access import Access
+from cosim.radio.channel import Channel
+from cosim.radio.grant import Grant
+from cosim.radio.link import Link
+from cosim.radio.medium import Medium
+from cosim.radio.medium.draining import Draining
+from cosim.record.log import GrantLog
+from cosim.units import Floats
+
+
+class Fluid(Medium):
+    """Bits drain at a rate, to the bit, re-rated in flight.
+
+    Attributes
+    ----------
+    rate
+        ``adapted``: at every instant at what the channel allows, so that everything
+        arrives. ``fixed``: clients send at one spectral efficiency, knowing the
+        channel or not, and what is sent is lost if the channel allows less in any
+        block that the transfer crosses (outage); it has taken time and energy then,
+        and is not sent again. Downlinks stay adapted.
+    fixed_spectral_efficiency_bit_per_s_per_hz
+        Of ``fixed``, over the whole width of a grant.
+    """
+
+    kind: Literal["fluid"] = "fluid"
+    rate: Literal["adapted", "fixed"] = "adapted"
+    fixed_spectral_efficiency_bit_per_s_per_hz: float | None = Field(default=None, gt=0.0)
+    examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 2.0},
+    )
+
+    @model_validator(mode="after")
+    def _a_fixed_rate_is_given(self) -> Self:
+        if (self.rate == "fixed") != (self.fixed_spectral_efficiency_bit_per_s_per_hz is not None):
+            raise ValueError(
+                f"rate = {self.rate!r} was given "
+                + ("without" if self.rate == "fixed" else "with")
+                + " fixed_spectral_efficiency_bit_per_s_per_hz; give both rate = 'fixed' and the efficiency, "
+                "or neither"
+            )
+        return self
+
+    @property
+    def is_closed_form(self) -> bool:
+        """At an adapted rate."""
+        return self.rate == "adapted"
+
+    def open(
+        self, clock: Clock, channel: Channel, access: Access, log: GrantLog, links: Collection[Link]
+    ) -> Draining:
+        """Return transfers that drain."""
+        return Draining(clock, channel, access, log, links, self)
+
+    def loses(self, link: Link) -> bool:
+        """Return whether clients send at a fixed rate over it."""
+        return self.rate == "fixed" and link.is_uplink
+
+    def rates(
+        self, channel: Channel, link: Link, client: int, grant: Grant, first: int, count: int
+    ) -> Floats:
+        """Return what the channel allows, or the fixed rate of an uplink."""
+        if not self.loses(link):
+            return super().rates(channel, link, client, grant, first, count)
+        widths_hz = grant.bandwidths_hz
+        if widths_hz is None:
+            widths_hz = channel.bandwidths_hz(link.name)[grant.subchannels]
+        efficiency = self.fixed_spectral_efficiency_bit_per_s_per_hz
+        assert efficiency is not None
+        return np.full(count, efficiency * float(widths_hz.sum()))

@@ -1,0 +1,17 @@
+"""Air without a surface."""
+
+from typing import Literal
+
+from cosim.radio.path import Path
+from cosim.radio.surface import Surface
+from cosim.units import Floats
+
+
+class NoSurface(Surface):
+    """There is the direct path only."""
+
+    kind: Literal["none"] = "none"
+
+    def gains(self, path: Path, direct: Floats) -> Floats:
+        """Return the gains of the direct path."""
+        return direct

@@ -1,0 +1,91 @@
+"""What a scheme and a medium ask of each other, and of the radio's links."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from cosim.errors import ScenarioError
+from cosim.learning.aggregator import Aggregator
+from cosim.learning.codec import Codec
+from cosim.parts import Part, family
+from cosim.radio.channel_settings import LINKS
+from cosim.scenario.settings import Scenario
+from cosim.schemes import Scheme
+
+
+def undescribed_links(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse a scheme that sends over a link without a table in ``[radio]``."""
+    for link in scenario.scheme.links:
+        if link.name not in LINKS:
+            yield ScenarioError(
+                f"scheme.kind: {scenario.scheme.kind!r} sends over the link {link.name!r}, and [radio] "
+                f"describes {', '.join(LINKS)}; take a scheme that sends over these."
+            )
+
+
+def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse a medium whose sums or losses scheme, aggregator, codec or allocator cannot go on with."""
+    medium, scheme = scenario.radio.medium, scenario.scheme
+    for link in scheme.links:
+        if medium.loses(link) and not link.takes_losses:
+            yield ScenarioError(
+                f"radio.medium: {medium.kind!r} as it is set may lose what is sent over {link.name}, and the "
+                f"scheme {scheme.kind!r} cannot go on without it; let the rate be 'adapted', or take "
+                f"{_able('takes_losses')}."
+            )
+            return
+    if not medium.sums_any or not scheme.links:
+        return
+    if not any(medium.sums(link) for link in scheme.links):
+        yield ScenarioError(
+            f"radio.medium: {medium.kind!r} sums what clients send at once, and the scheme {scheme.kind!r} "
+            f"needs what each of them sends; take the medium 'fluid', or {_able('takes_sums')}."
+        )
+        return
+    if scenario.allocator.shares_in_time:
+        yield ScenarioError(
+            f"allocator.kind: {scenario.allocator.kind!r} lets clients send in turn, each with all the power "
+            f"of a link, and with the medium {medium.kind!r} all send at once; take an allocator that shares "
+            "the power, such as 'equal'."
+        )
+    if scheme.averaging.needs == "individual":
+        yield ScenarioError(
+            f"scheme.aggregator: {scheme.averaging.kind!r} needs the update of each client, and the medium "
+            f"{medium.kind!r} delivers their sum; take the medium 'fluid', or an aggregator that needs the "
+            f"sum alone: {_linear_aggregators()}."
+        )
+    if len(set(scheme.averaging.client_ranks or ())) > 1:
+        yield ScenarioError(
+            f"scheme.aggregator.client_ranks: ranks differ, and the medium {medium.kind!r} sums what clients "
+            "send number by number; give all clients one rank, or take the medium 'fluid'."
+        )
+    if not scheme.codecs.adapter.is_transparent:
+        yield ScenarioError(
+            f"scheme.adapter_codec: {scheme.codecs.adapter.kind!r} encodes the update of each client, and "
+            f"the medium {medium.kind!r} sums numbers as they are; take the medium 'fluid', or "
+            f"{_transparent_codecs()}."
+        )
+
+
+def _able(what: str) -> str:
+    """Return the schemes with a link that copes with something."""
+    kinds = [
+        kind
+        for kind, part in family(Scheme).items()
+        if issubclass(part, Scheme) and any(getattr(link, what) for link in part.links)
+    ]
+    return f"a scheme that can: {', '.join(map(repr, kinds))}"
+
+
+def _linear_aggregators() -> str:
+    parts = family(Aggregator).items()
+    return ", ".join(repr(kind) for kind, part in parts if _default(part).needs == "linear")
+
+
+def _transparent_codecs() -> str:
+    able = [kind for kind, part in family(Codec).items() if _default(part).is_transparent]
+    return f"the codec {', '.join(map(repr, able))}"
+
+
+def _default(part: type[Part]) -> Any:
+    """Return a part with the settings of its first example."""
+    return part(**part.examples[0])
