@@ -385,7 +385,8 @@ def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
         needs = scheme.memory_bytes(lesson, allocation.cut_layer, rank)
     else:
         needs = scheme.memory_bytes_apart(lesson, allocation.client_cut_layers, rank)
-    what = f"training with cut_layer {allocation.cut_layer} and rank {rank}"
+    at_rank = f" and rank {rank}" if lesson.trainable.has_factors else ""
+    what = f"training with cut_layer {allocation.cut_layer}{at_rank}"
     server = prepared.main_server
     if MAIN_SERVER in needs:
         found.attempt(lambda: server.refuse_what_does_not_fit(needs[MAIN_SERVER], what))
@@ -393,6 +394,6 @@ def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
     if "client" in needs:  # one client stands for all: a hundred phones of one kind are one fault
         found.attempt(lambda: by_memory[0].refuse_what_does_not_fit(needs["client"], what))
     for device, cut in zip(prepared.clients, allocation.client_cut_layers or (), strict=False):
-        what = f"training with cut_layer {cut} and rank {rank}"
+        what = f"training with cut_layer {cut}{at_rank}"
         found.attempt(partial(device.refuse_what_does_not_fit, needs[device.name], what))
     return allocation

@@ -4,20 +4,17 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_bases import NUM_LABELS, USES, furthest, gradients, moved_adapter, tiny_base, tiny_batch
-from torch.utils.flop_counter import FlopCounterMode
+from tiny_bases import NUM_LABELS, USES, gradients, moved_adapter, tiny_base, tiny_batch
 from ulps import ulps_apart
 
 from cosim.errors import ScenarioError
 from cosim.learning import flop
-from cosim.learning.flop import SplitFlop, WholeFlop
 from cosim.learning.learner import mean_loss
-from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.model import SplitModel
 from cosim.learning.parameters import parameters_of
 from cosim.learning.shape import ModelShape, Task
 from cosim.learning.trainable import Trainable
 from cosim.learning.trainable.full import Full
-from cosim.learning.trainable.lora import Lora
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -30,7 +27,6 @@ VARIANTS: tuple[tuple[str, Task, dict[str, Any]], ...] = (
     ("llama", "causal_lm", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}),
     ("llama", "causal_lm", {"head_dim": 6, "num_key_value_heads": 1}),
 )
-TRAINABLES = (Lora(rank=2), Full(), Full(untie_head=True))
 
 
 def model_of(
@@ -56,60 +52,6 @@ def test_a_shape_gives_the_parameters_of_the_real_model(
     assert sum(one.numbers for one in found) == shape.num_weights
     of = {place: sum(one.numbers for one in found if one.block == place) for place in (0, 1, 4)}
     assert of == {0: shape.embedding_weights, 1: shape.block_weights, 4: shape.head_weights}
-
-
-@pytest.mark.parametrize("trainable", TRAINABLES, ids=["lora", "full", "untied"])
-@pytest.mark.parametrize(("family", "task"), USES)
-def test_what_is_listed_is_what_is_trained_on_either_side_of_a_cut(
-    family: str, task: Task, trainable: Trainable
-) -> None:
-    model = model_of(family, task, trainable)
-    shape, tensors = model.shape, model.initial_adapter()
-    listed = trainable.parameters(shape)
-    assert sizes_of(tensors.items()) == {one.name: one.shape for one in listed}
-    assert list(tensors) == list(model.names) == [one.name for one in trainable.held(shape, 3)]
-    for cut_layer in (1, 2):
-        held = [one.name for one in trainable.held(shape, cut_layer)]
-        assert list(model.client_names(cut_layer)) == held
-        if trainable.is_added or not shape.has_tied_head:
-            behind = [one.name for one in listed if one.name not in held]
-            assert list(model.server_names(cut_layer)) == behind
-
-
-def measured(model: SplitModel, cut_layer: int, batch_size: int, length: int) -> tuple[SplitFlop, WholeFlop]:
-    """Return what torch counts while a step is really taken."""
-    batch, tensors, counts = tiny_batch(model.shape, batch_size, length), moved_adapter(model), []
-
-    def counted(action: Any) -> Any:
-        with FlopCounterMode(display=False) as counter:
-            result = action()
-        counts.append(counter.get_total_flops())
-        return result
-
-    activations = counted(lambda: model.client_forward(tensors, batch, cut_layer))
-    received = activations.detach().requires_grad_()
-    outputs = counted(lambda: model.server_outputs(tensors, received, batch, cut_layer))
-    counted(lambda: outputs.loss_sum.sum().backward())
-    counted(lambda: activations.backward(received.grad))
-    outputs = counted(lambda: model.whole_outputs(tensors, batch))
-    counted(lambda: outputs.loss_sum.sum().backward())
-    client_forward, server_forward, server_backward, client_backward, forward, backward = counts
-    split = SplitFlop(client_forward, client_backward, server_forward, server_backward)
-    return split, WholeFlop(forward, backward)
-
-
-@pytest.mark.parametrize(("family", "task", "changes"), VARIANTS)
-def test_flop_of_full_training_is_what_torch_counts_at_every_cut(
-    family: str, task: Task, changes: dict[str, Any]
-) -> None:
-    trainable = Full(untie_head=True)
-    model = model_of(family, task, trainable, "float32", **changes)
-    for cut_layer, batch_size, length in ((1, 1, 5), (2, 2, 6)):
-        split = flop.split_flop(model.shape, trainable, cut_layer, batch_size, length)
-        whole = flop.whole_flop(model.shape, trainable, batch_size, length)
-        assert (split, whole) == measured(model, cut_layer, batch_size, length)
-        assert split.client_forward + split.server_forward == whole.forward
-        assert split.client_backward + split.server_backward == whole.backward
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
@@ -166,23 +108,6 @@ def test_gradients_are_those_of_the_whole_model_of_transformers(
     torch.nn.functional.cross_entropy(logits, targets).backward()
     expected = {name: weights.grad for name, weights in real.named_parameters()}
     assert ulps_apart(gradients(tensors), expected) <= FEW
-
-
-@pytest.mark.parametrize(("family", "task"), USES)
-def test_split_gradients_of_full_training_are_those_of_the_whole(family: str, task: Task) -> None:
-    model = model_of(family, task, Full(untie_head=True))
-    batch, start = tiny_batch(model.shape, 3, 6), moved_adapter(model)
-
-    def leaves() -> Adapter:
-        return {name: one.detach().clone().requires_grad_() for name, one in start.items()}
-
-    mean_loss(model.whole_outputs(whole := leaves(), batch)).backward()
-    for cut_layer in (1, 2):
-        activations = model.client_forward(split := leaves(), batch, cut_layer)
-        received = activations.detach().clone().requires_grad_()
-        mean_loss(model.server_outputs(split, received, batch, cut_layer)).backward()
-        activations.backward(received.grad)
-        assert furthest(gradients(split), gradients(whole)) == 0.0
 
 
 def test_an_untied_head_starts_as_the_embedding_and_has_a_gradient_of_its_own() -> None:
