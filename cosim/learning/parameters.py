@@ -5,18 +5,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
+from cosim.learning.architectures import FAMILIES
 from cosim.learning.shape import Factor, ModelShape
 
 Role = Literal["embedding", "norm", "linear", "head", "classifier", "A", "B"]
 """What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter."""
-
-_NORMS = {
-    "bert": (("attention.output.LayerNorm", "intermediate.dense"), ("output.LayerNorm", "")),
-    "gpt2": (("ln_1", "attn.c_attn"), ("ln_2", "mlp.c_fc")),
-    "llama": (("input_layernorm", ""), ("post_attention_layernorm", "")),
-    "roberta": (("attention.output.LayerNorm", "intermediate.dense"), ("output.LayerNorm", "")),
-}
-"""The norms of a block, each with the linear layer the model lists behind it; an empty name is none."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +53,20 @@ def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
     >>> parameters_of(gpt2_small)[0]
     Parameter(name='transformer.wte.weight', shape=(50257, 768), block=0, role='embedding')
     """
-    inner, last = shape.inner_name, shape.num_layers + 1
-    found = [
-        Parameter(f"{inner}.{name}.weight", (rows, shape.hidden_size), 0, "embedding")
-        for name, rows in shape.embedding_tables
-    ]
-    if shape.family in ("bert", "roberta"):
-        before = 3 if shape.family == "bert" else 2  # RoBERTa lists its positions last
-        found[before:before] = _norm(shape, f"{inner}.embeddings.LayerNorm", 0)
+    inner, last, names = shape.inner_name, shape.num_layers + 1, FAMILIES[shape.family]
+    tables, found = dict(shape.embedding_tables), list[Parameter]()
+    for name in names.front:
+        if name in tables:
+            sizes = tables[name], shape.hidden_size
+            found.append(Parameter(f"{inner}.{name}.weight", sizes, 0, "embedding"))
+        else:
+            found += _norm(shape, f"{inner}.{name}", 0)
     for block in range(1, shape.num_layers + 1):
         found += _block(shape, block)
-    if shape.family in ("gpt2", "llama"):
-        found += _norm(shape, f"{inner}.{'ln_f' if shape.family == 'gpt2' else 'norm'}", last)
-    if shape.family == "bert":
-        found += _dense(shape, f"{inner}.pooler.dense", shape.hidden_size, "linear")
+    if names.final_norm:
+        found += _norm(shape, f"{inner}.{names.final_norm}", last)
+    if names.pooler:
+        found += _dense(shape, f"{inner}.{names.pooler}", shape.hidden_size, "linear")
     if shape.task == "causal_lm" and not shape.has_tied_head:
         found.append(Parameter("lm_head.weight", (shape.vocab_size, shape.hidden_size), last, "head"))
     return (*found, *classifier_of(shape))
@@ -83,36 +76,37 @@ def classifier_of(shape: ModelShape) -> tuple[Parameter, ...]:
     """Return the parameters of a classifier's head, which no base has; none of a causal model."""
     if shape.task == "causal_lm":
         return ()
-    if shape.family in ("gpt2", "llama"):
-        size = shape.num_labels, shape.hidden_size
-        return (Parameter("score.weight", size, shape.num_layers + 1, "classifier"),)
-    if shape.family == "bert":
-        return tuple(_dense(shape, "classifier", shape.num_labels, "classifier"))
-    return (
-        *_dense(shape, "classifier.dense", shape.hidden_size, "classifier"),
-        *_dense(shape, "classifier.out_proj", shape.num_labels, "classifier"),
+    names = FAMILIES[shape.family]
+    widths = [shape.hidden_size] * (len(names.classifier) - 1) + [shape.num_labels]
+    return tuple(
+        one
+        for name, width in zip(names.classifier, widths, strict=True)
+        for one in _dense(shape, name, width, "classifier", names.classifier_has_bias)
     )
 
 
 def _block(shape: ModelShape, block: int) -> Iterator[Parameter]:
-    place, norms = shape.block_name(block), _NORMS[shape.family]
+    place, names = shape.block_name(block), FAMILIES[shape.family]
     for linear in shape.linears:
-        for name in (norm for norm, behind in norms if behind == linear.name):
+        for name in (norm for norm, behind in names.norms if behind == linear.name):
             yield from _norm(shape, f"{place}.{name}", block)
-        sizes = (linear.d_in, linear.d_out) if shape.family == "gpt2" else (linear.d_out, linear.d_in)
+        sizes = (linear.d_in, linear.d_out) if names.stores_inputs_first else (linear.d_out, linear.d_in)
         yield Parameter(f"{place}.{linear.name}.weight", sizes, block, "linear")
         if linear.has_bias:
             yield Parameter(f"{place}.{linear.name}.bias", (linear.d_out,), block, "linear")
-    for name in (norm for norm, behind in norms if not behind):
+    for name in (norm for norm, behind in names.norms if not behind):
         yield from _norm(shape, f"{place}.{name}", block)
 
 
 def _norm(shape: ModelShape, name: str, block: int) -> Iterator[Parameter]:
-    for kind in ("weight",) if shape.family == "llama" else ("weight", "bias"):
+    for kind in ("weight", "bias") if FAMILIES[shape.family].norm_has_bias else ("weight",):
         yield Parameter(f"{name}.{kind}", (shape.hidden_size,), block, "norm")
 
 
-def _dense(shape: ModelShape, name: str, d_out: int, role: Role) -> Iterator[Parameter]:
+def _dense(
+    shape: ModelShape, name: str, d_out: int, role: Role, has_bias: bool = True
+) -> Iterator[Parameter]:
     """Return a linear layer behind the blocks."""
     yield Parameter(f"{name}.weight", (d_out, shape.hidden_size), shape.num_layers + 1, role)
-    yield Parameter(f"{name}.bias", (d_out,), shape.num_layers + 1, role)
+    if has_bias:
+        yield Parameter(f"{name}.bias", (d_out,), shape.num_layers + 1, role)

@@ -11,10 +11,9 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from cosim.errors import ScenarioError, quoted
+from cosim.learning.architectures import FAMILIES, Architecture
+from cosim.learning.architectures import Task as Task
 from cosim.learning.config_values import LARGEST, refuse_values, shown
-
-Task = Literal["causal_lm", "classification"]
-"""Predict the next token, or one label for the whole sequence."""
 
 Factor = Literal["A", "B"]
 """One of the two factors of an adapter: A takes the layer's inputs, B gives its outputs."""
@@ -40,101 +39,6 @@ class Linear:
         return self.d_out * (self.d_in + self.has_bias)
 
 
-@dataclass(frozen=True)
-class _Family:
-    """What the config does not say: names, where biases are, and the defaults of transformers."""
-
-    tasks: tuple[Task, ...]
-    embedding_tables: tuple[str, ...]
-    queries_keys_values: tuple[str, str, str]  # GPT-2 names one fused layer three times
-    attention_output: str
-    mlp_inputs: tuple[str, ...]
-    mlp_output: str
-    default_targets: tuple[str, ...]
-    defaults: Mapping[str, Any]
-
-
-_GPT2 = _Family(
-    tasks=("causal_lm", "classification"),
-    embedding_tables=("wte", "wpe"),
-    queries_keys_values=("attn.c_attn", "attn.c_attn", "attn.c_attn"),
-    attention_output="attn.c_proj",
-    mlp_inputs=("mlp.c_fc",),
-    mlp_output="mlp.c_proj",
-    default_targets=("c_attn",),
-    defaults={
-        "vocab_size": 50257,
-        "max_position_embeddings": 1024,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "tie_word_embeddings": True,
-    },
-)
-_LLAMA = _Family(
-    tasks=("causal_lm", "classification"),
-    embedding_tables=("embed_tokens",),
-    queries_keys_values=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    attention_output="self_attn.o_proj",
-    mlp_inputs=("mlp.gate_proj", "mlp.up_proj"),
-    mlp_output="mlp.down_proj",
-    default_targets=("q_proj", "v_proj"),
-    defaults={
-        "vocab_size": 32000,
-        "max_position_embeddings": 2048,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "tie_word_embeddings": False,
-    },
-)
-_BERT = _Family(
-    tasks=("classification",),
-    embedding_tables=(
-        "embeddings.word_embeddings",
-        "embeddings.position_embeddings",
-        "embeddings.token_type_embeddings",
-    ),
-    queries_keys_values=("attention.self.query", "attention.self.key", "attention.self.value"),
-    attention_output="attention.output.dense",
-    mlp_inputs=("intermediate.dense",),
-    mlp_output="output.dense",
-    default_targets=("query", "value"),
-    defaults={
-        "vocab_size": 30522,
-        "max_position_embeddings": 512,
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "type_vocab_size": 2,
-    },
-)
-_ROBERTA = _Family(
-    tasks=_BERT.tasks,
-    embedding_tables=(
-        "embeddings.word_embeddings",
-        "embeddings.token_type_embeddings",
-        "embeddings.position_embeddings",
-    ),
-    queries_keys_values=_BERT.queries_keys_values,
-    attention_output=_BERT.attention_output,
-    mlp_inputs=_BERT.mlp_inputs,
-    mlp_output=_BERT.mlp_output,
-    default_targets=_BERT.default_targets,
-    defaults={**_BERT.defaults, "vocab_size": 50265},
-)
-
-FAMILIES: Mapping[str, _Family] = {"bert": _BERT, "gpt2": _GPT2, "llama": _LLAMA, "roberta": _ROBERTA}
-"""The architectures that can be cut, by the ``model_type`` of their config."""
-
-_PLACES = {
-    "bert": "bert.encoder.layer",
-    "gpt2": "transformer.h",
-    "llama": "model.layers",
-    "roberta": "roberta.encoder.layer",
-}
 _OTHER_NAMES = {
     "hidden_size": "n_embd",
     "num_hidden_layers": "n_layer",
@@ -207,7 +111,7 @@ class ModelShape:
         Raises
         ------
         ScenarioError
-            If the architecture is not one of :data:`FAMILIES`, cannot do the
+            If the architecture is not one of :data:`~cosim.learning.architectures.FAMILIES`, cannot do the
             task, or a size makes no sense.
         ValueError
             If ``num_labels`` does not fit the task.
@@ -290,11 +194,11 @@ class ModelShape:
     @property
     def inner_name(self) -> str:
         """The module of the model, as transformers calls it, that has all but the head."""
-        return _PLACES[self.family].partition(".")[0]
+        return FAMILIES[self.family].blocks.partition(".")[0]
 
     def block_name(self, block: int) -> str:
         """Return the name of a block's module in the model; blocks count from 1."""
-        return f"{_PLACES[self.family]}.{block - 1}"
+        return f"{FAMILIES[self.family].blocks}.{block - 1}"
 
     @property
     def num_weights(self) -> int:
@@ -354,7 +258,7 @@ def _is_meant(linear: Linear, name: str) -> bool:
     return linear.name == name or linear.name.endswith(f".{name}")
 
 
-def _family(config: Mapping[str, Any], task: Task) -> _Family:
+def _family(config: Mapping[str, Any], task: Task) -> Architecture:
     """Return the family of a config, or say why it cannot be cut."""
     if task not in get_args(Task):
         raise ValueError(f"no task {task!r}; known: {', '.join(get_args(Task))}")
@@ -379,7 +283,7 @@ def _family(config: Mapping[str, Any], task: Task) -> _Family:
     return family
 
 
-def _size(config: Mapping[str, Any], family: _Family, key: str) -> int:
+def _size(config: Mapping[str, Any], family: Architecture, key: str) -> int:
     """Return a positive whole number of the config, under either of its names."""
     value = config.get(key, config.get(_OTHER_NAMES.get(key, key), family.defaults.get(key)))
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -396,7 +300,7 @@ def _head_dim(config: Mapping[str, Any], width: int, heads: int) -> int:
 
 
 def _linears(
-    config: Mapping[str, Any], family: _Family, width: int, heads: int, key_value_heads: int
+    config: Mapping[str, Any], family: Architecture, width: int, heads: int, key_value_heads: int
 ) -> dict[str, Linear]:
     """Return the linear layers of a block by name, in the order of the forward pass."""
     head_dim = _head_dim(config, width, heads)

@@ -139,7 +139,10 @@ class Training:
             num_labels=lesson.shape.num_labels,
             dtype=lesson.model.dtype,
             device=lesson.model.torch_device,
-            **{lesson.trainable.kind: lesson.trainable.deciding(self.lora_rank)},
+            trainable=Params(
+                {"kind": lesson.trainable.kind, **lesson.trainable.deciding(self.lora_rank)},
+                code_of(lesson.trainable),
+            ),
             cut_layer=None if part == "whole" else cut_layer or self.cut_layer,
             optimizer=self.optimizer,
             seed=stream(lesson.seed, "adapter").torch_seed(),

@@ -8,10 +8,11 @@ from tiny_bases import NUM_LABELS, USES, moved_adapter, tiny_batch, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from cosim.learning import flop
+from cosim.learning.architectures import FAMILIES
 from cosim.learning.flop import SplitFlop, WholeFlop, activation_numbers
 from cosim.learning.learner import leaves_of
 from cosim.learning.model import SplitModel
-from cosim.learning.shape import BOTH_FACTORS, FAMILIES, Factor, ModelShape, Task
+from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape, Task
 from cosim.learning.trainable.lora import Lora
 
 

@@ -7,11 +7,12 @@ from tiny_bases import NUM_LABELS, TINY, USES, tiny_model
 
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import download_bits, upload_bits
+from cosim.learning.architectures import FAMILIES
 from cosim.learning.codec import Layout
 from cosim.learning.codecs import NO_CODECS
 from cosim.learning.payload import adapter_layout
 from cosim.learning.settings import Model
-from cosim.learning.shape import FAMILIES, ModelShape
+from cosim.learning.shape import ModelShape
 from cosim.learning.trainable.lora import Lora
 
 RANK = 2
