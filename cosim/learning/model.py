@@ -142,13 +142,19 @@ class SplitModel:
         Each tensor that is drawn has a stream of its own name, in float32 on the CPU,
         so neither the number format nor the device nor another tensor changes it.
         """
-        deviation = float(getattr(self._model.config, "initializer_range", 0.02))
+        classifier = {one.name for one in self.trainable.parameters(self.shape) if one.role == "classifier"}
         slots = [slot for group in self._slots for slot in group if not slot.is_again]
-        return {slot.name: self._initial(slot, deviation) for slot in slots}
+        return {slot.name: self._initial(slot, slot.name in classifier) for slot in slots}
 
-    def _initial(self, slot: Slot, deviation: float) -> Tensor:
+    def _initial(self, slot: Slot, is_classifier: bool) -> Tensor:
         generator = torch.Generator().manual_seed(stream(self._seed, "adapter", slot.name).torch_seed())
-        values = self.trainable.initial(slot.name, slot.weights.detach(), generator, deviation)
+        if is_classifier:
+            values = torch.zeros(slot.weights.shape, dtype=torch.float32)
+            if values.dim() == 2:
+                deviation = float(getattr(self._model.config, "initializer_range", 0.02))
+                values.normal_(std=deviation, generator=generator)
+        else:
+            values = self.trainable.initial(slot.name, slot.weights.detach(), generator)
         trained = torch.float32 if self._dtype == torch.bfloat16 else self._dtype
         return values.to(device=self._device, dtype=trained)
 

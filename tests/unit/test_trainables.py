@@ -1,5 +1,9 @@
 """What a trainable lists, counts and writes is what the real model has, for every architecture and task."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,3 +136,33 @@ def test_what_a_model_cannot_carry_is_refused() -> None:
     Full(untie_head=True).check(Full(untie_head=True).fitted(tied), "float32", is_cut=True)
     with pytest.raises(ScenarioError, match="'bfloat16' rounds an optimiser's steps away"):
         Full().check(tied, "bfloat16", is_cut=False)
+
+
+def test_the_trainable_of_the_readme_keeps_the_contract_and_runs(tmp_path: Path) -> None:
+    """In a process of its own: a class of a part is there for good once it is made."""
+    root = Path(__file__).parents[2]
+    blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S)
+    (block,) = [one for one in blocks if "class Biases" in one]
+    script = f"""{block}
+import sys
+import warnings
+from pathlib import Path
+
+warnings.simplefilter("ignore")
+sys.path[:0] = ["tests", "tests/contracts"]
+import test_every_trainable as contract
+from cosim.run import run
+from cosim.scenario.load import change, load
+
+for use in (("gpt2", "causal_lm"), ("roberta", "classification")):
+    contract.test_it_trains_what_it_lists_in_the_order_of_the_list(Biases(), *use)
+    contract.test_it_counts_the_flop_that_torch_does(Biases(), *use)
+    contract.test_split_gradients_are_those_of_the_whole(Biases(), *use)
+source = {{"kind": "embedded", "num_train": 24, "num_test": 4}}
+scheme = {{"num_rounds": 1, "local_steps": 1}}
+changes = {{"trainable.kind": "biases", "scheme": scheme, "clients.count": 2, "data.source": source}}
+folder = run(change(load("scenarios/quickstart.toml"), changes), Path({str(tmp_path / "run")!r}))
+print(sorted(path.name for path in (folder / "model").iterdir()))
+"""
+    found = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert found.stdout.strip() == "['biases.safetensors']", found.stderr[-2000:]

@@ -1,8 +1,10 @@
 """What of a model is trained: a part lists its tensors, counts them, and puts them into the model.
 
 A tensor is a factor of a rank pair, or a tensor of its own that is trained, sent and
-averaged as it is. Everything but :meth:`Trainable.attach`, :meth:`Trainable.initial`
-and :meth:`Trainable.files` follows from the shape of the model, without torch.
+averaged as it is. A part must say four things: its ``parameters``, which of the outer ones
+it ``trains``, what a linear layer costs (``play_linear``), and its ``files``. Layouts, bits,
+memory, cuts, keys and averages follow. Everything but ``attach``, ``initial``
+and ``files`` follows from the shape of the model, without torch.
 """
 
 from abc import ABC, abstractmethod
@@ -64,7 +66,6 @@ class Trainable(Part, ABC):
         """Return the shape of the model that is trained, which may be another than the base's."""
         return shape
 
-    @abstractmethod
     def check(self, shape: ModelShape, dtype: str, *, is_cut: bool) -> None:
         """Refuse a model that cannot be trained so.
 
@@ -131,30 +132,26 @@ class Trainable(Part, ABC):
         """Return what is kept of a token in a block for the way back, beside what every trainable keeps."""
         return 0
 
-    @abstractmethod
     def deciding(self, lora_rank: int) -> dict[str, Any]:
         """Return what of its settings decides values at a rank, for keys."""
+        return self.model_dump(mode="json")
 
-    @abstractmethod
     def attach(self, model: Any, shape: ModelShape, base_name: str) -> tuple[Any, Any]:
         """Make trainable what is trained; return what holds all parameters, and the model of transformers.
 
         A parameter requires a gradient exactly if it is trained. No global random state is changed.
         """
+        names = {one.name for one in self.parameters(shape)}
+        for name, weights in model.named_parameters():
+            weights.requires_grad_(name in names)
+        return model, model
 
-    @abstractmethod
-    def initial(
-        self, name: str, weights: "Tensor", generator: "torch.Generator", deviation: float
-    ) -> "Tensor":
-        """Return the values one tensor starts with; chance from the generator only.
+    def initial(self, name: str, weights: "Tensor", generator: "torch.Generator") -> "Tensor":
+        """Return the values one tensor starts with, by default the model's; chance from the generator only.
 
-        Parameters
-        ----------
-        weights
-            What the model has there.
-        deviation
-            Of a fresh classifier, as the model's config has it.
+        A classifier, which no base has, is not asked for.
         """
+        return weights.clone()
 
     @abstractmethod
     def files(
@@ -180,13 +177,3 @@ class Trainable(Part, ABC):
         tokenizer
             Folder of the base's tokenizer, where it has one.
         """
-
-
-def fresh_classifier(weights: "Tensor", generator: "torch.Generator", deviation: float) -> "Tensor":
-    """Return a classifier's tensor before training: weights normal, biases zero, float32 on the CPU."""
-    import torch
-
-    values = torch.zeros(weights.shape, dtype=torch.float32)
-    if values.dim() == 2:
-        values.normal_(std=deviation, generator=generator)
-    return values

@@ -9,10 +9,9 @@ from cosim.errors import ScenarioError
 from cosim.learning.parameters import Parameter, parameters_of
 from cosim.learning.shape import Factor, Linear, ModelShape
 from cosim.learning.tape import Tape
-from cosim.learning.trainable import Trainable, fresh_classifier
+from cosim.learning.trainable import Trainable
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 _TOKENIZER_FILES = (
@@ -92,10 +91,6 @@ class Full(Trainable):
         """Return the inputs of the layers whose inputs are the output of no other layer and no norm."""
         return shape.attention_output.d_in + shape.mlp_output.d_in
 
-    def deciding(self, lora_rank: int) -> dict[str, Any]:
-        """Return the settings; no rank is among them."""
-        return self.model_dump(mode="json")
-
     def attach(self, model: Any, shape: ModelShape, base_name: str) -> tuple[Any, Any]:
         """Let every parameter take a gradient, and give a tied head its own tensor where asked for."""
         import torch
@@ -105,15 +100,7 @@ class Full(Trainable):
             if head.weight is embedding.weight:
                 head.weight = torch.nn.Parameter(head.weight.detach().clone())
                 model.config.tie_word_embeddings = False
-        return model.requires_grad_(True), model
-
-    def initial(
-        self, name: str, weights: "Tensor", generator: "torch.Generator", deviation: float
-    ) -> "Tensor":
-        """Return the pre-trained values, and a fresh classifier."""
-        if name.startswith(("classifier.", "score.")):
-            return fresh_classifier(weights, generator, deviation)
-        return weights.clone()
+        return super().attach(model, shape, base_name)
 
     def files(
         self,

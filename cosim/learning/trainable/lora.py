@@ -12,7 +12,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.parameters import Parameter, classifier_of
 from cosim.learning.shape import Factor, Linear, ModelShape
 from cosim.learning.tape import Tape
-from cosim.learning.trainable import Trainable, fresh_classifier
+from cosim.learning.trainable import Trainable
 
 if TYPE_CHECKING:
     import torch
@@ -209,19 +209,15 @@ class Lora(Trainable):
             peft_model = get_peft_model(model, self.peft_config(shape, base_name))
         return peft_model, peft_model.base_model.model
 
-    def initial(
-        self, name: str, weights: "Tensor", generator: "torch.Generator", deviation: float
-    ) -> "Tensor":
-        """Return A uniform as PEFT draws it, B zero, and a fresh classifier."""
+    def initial(self, name: str, weights: "Tensor", generator: "torch.Generator") -> "Tensor":
+        """Return A uniform as PEFT draws it, and B zero, float32 on the CPU."""
         import torch
 
         values = torch.zeros(weights.shape, dtype=torch.float32)
-        if ".lora_A." in name:
-            bound = 1.0 / sqrt(weights.shape[1])  # Kaiming uniform with a = sqrt(5)
-            return values.uniform_(-bound, bound, generator=generator)
-        if ".lora_B." in name:
+        if ".lora_A." not in name:
             return values
-        return fresh_classifier(weights, generator, deviation)
+        bound = 1.0 / sqrt(weights.shape[1])  # Kaiming uniform with a = sqrt(5)
+        return values.uniform_(-bound, bound, generator=generator)
 
     def files(
         self,
