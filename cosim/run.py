@@ -283,10 +283,11 @@ def default_folder(scenario: Scenario, *, timing_only: bool) -> Path:
 
 
 def _outcome(world: World, store: Store | None, began: float) -> dict[str, Any]:
+    executor = world.executor or TimingOnly()
     return {
         "simulated_s": world.clock.now / NS_PER_S,
         "wall_s": round(time.monotonic() - began, 3),
-        "works": {"computed": world.num_computed, "recalled": world.num_recalled},
-        "executor_fallback": world.fallback_reason,
+        "works": {"computed": executor.num_computed, "recalled": executor.num_recalled},
+        "executor_fallback": executor.fallback_reason,
         "store_warning": None if store is None else store.warning,
     }

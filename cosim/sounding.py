@@ -13,7 +13,7 @@ from cosim.record.folder import Record
 from cosim.report.air import Air, Budgets, LinkAir
 from cosim.report.holdings import Holdings
 from cosim.report.spans import Spans, length_ns
-from cosim.scenario.events import becomes
+from cosim.scenario.after_events import becomes
 from cosim.scenario.load import load
 from cosim.units import Floats, Ints, linear_to_db, seconds_to_ns
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
+from math import fsum
 from pathlib import Path
-from statistics import fmean
 from typing import Any, NamedTuple
 
 from cosim.compute.device import Device
@@ -12,16 +13,17 @@ from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
 from cosim.control.state import CellState
-from cosim.errors import DivergedError, ScenarioError, StalledError
+from cosim.errors import ScenarioError, StalledError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
-from cosim.graph.finite import NotFiniteError, is_finite
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.job import NEVER_NS
 from cosim.kernel.queue import Queue
 from cosim.learning.lesson import Lesson
 from cosim.learning.training import Training
+from cosim.measuring import Measuring, Place
+from cosim.measuring import Moment as Moment
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
@@ -31,26 +33,6 @@ from cosim.units import NS_PER_S
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
-
-_WHAT = {
-    "train_loss": "the training loss",
-    "eval_loss": "the held-out loss",
-    "adapter": "the adapter",
-    "optimizer": "what the optimiser remembers",
-    "adapter_gradient": "the gradient",
-    "residual": "what joins the base",
-    "tensors": "what is received",
-    "memory": "what is held back",
-}
-"""What a value that is not finite is called, by its metric or field."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where in the training a piece of work belongs; ``local_step`` is 0 where it has none."""
-
-    round: int
-    local_step: int = 0
 
 
 class Outgoing(NamedTuple):
@@ -69,18 +51,37 @@ class Sent(NamedTuple):
 
     @property
     def is_delivered(self) -> bool:
-        """Whether it arrived."""
+        """Whether it arrived, of all who sent it or were sent it."""
         return all(self.delivery.delivered.values())
+
+
+def _key_of(nodes: Sequence[Node]) -> str:
+    """Return the key of values that travel as one: of the only one, else a hash of all keys in order."""
+    keys = [node.key for node in nodes]
+    if len(set(keys)) == 1:
+        return keys[0]
+    return blake2b("".join(keys).encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; ``measured`` are means over this round, of what was measured in it."""
+    """How far a run is when a round has ended.
+
+    Attributes
+    ----------
+    round
+        Which round; 0 is the evaluation before training.
+    measured
+        Means of what was measured since another round ended.
+    num_ended
+        How many rounds are over.
+    """
 
     round: int
     simulated_ns: int
     num_spans: int
     measured: dict[str, float]
+    num_ended: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,15 +144,12 @@ class World:
         self._links = {link.name: link for link in links}
         self._network = medium.open(self.clock, decisions.cell, decisions.access, self.log.grants, links)
         self._make_executor = executor
-        self._executor: Executor | None = None
+        self._measuring = Measuring(self.log, self._place_of_step, lambda: (Moment(self._round), MAIN_SERVER))
         self._watch = watch
         self._round = 1
         self.decisions = decisions
         for turn in turns:
             self.clock.after(turn.at_ns, partial(self._turn, turn))
-        self._roots: Callable[[], Iterable[Ref]] = tuple
-        self._measured: list[tuple[int, Moment, str, str, Ref]] = []
-        self._of_round: dict[str, list[float]] = {}
 
     @property
     def channel(self) -> Channel:
@@ -176,7 +174,7 @@ class World:
             self.decisions.put_in_force(allocation, self.clock.now, self._round)
         else:
             self._put_in_force(allocation)
-        self._executor = self._make_executor(allocation.lora_rank)
+        self._measuring.executor = self._make_executor(allocation.lora_rank)
         told = {"lora_rank": float(allocation.lora_rank)} if self.lesson.trainable.has_factors else {}
         told["cut_layer"] = float(allocation.cut_layer)
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
@@ -238,8 +236,15 @@ class World:
         """Return the snapshot an allocator sees."""
         return self.decisions.state(self.clock.now, round_)
 
+    def begin_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
+        """Record that a round begins, with these clients; all without it. Rounds may overlap."""
+        names = self.client_names  # one tuple for all rounds of everybody
+        if taking_part is not None and len(taking_part) < len(names):
+            names = tuple(names[client] for client in taking_part)
+        self.log.rounds.begin(self.clock.now, round_, names)
+
     def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
-        """Ask the allocator again where it is to be asked at the beginning of a round.
+        """Begin a round of a scheme whose rounds follow one another; the allocator is asked if it is due.
 
         Parameters
         ----------
@@ -248,6 +253,11 @@ class World:
         taking_part
             Clients of this round, ascending; all without it.
         """
+        self.begin_round(round_, taking_part)
+        self.consult(round_, taking_part)
+
+    def consult(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
+        """Ask the allocator again where it is to be asked now that a round, of these clients, begins."""
         everybody = range(self.num_clients)
         absent = set(everybody).difference(everybody if taking_part is None else taking_part)
         self.decisions.start_round(self.clock.now, round_, absent)
@@ -257,84 +267,20 @@ class World:
     @property
     def computes(self) -> bool:
         """Whether there are values at all."""
-        return self._executor is not None and self._executor.computes
+        return self._measuring.computes
 
     def hold(self, refs: Callable[[], Iterable[Ref]]) -> None:
         """Keep these fields whenever values are computed: what later rounds build on, as it is then."""
-        self._roots = refs
+        self._measuring.hold(refs)
 
     def ask(self, read: Sequence[Ref], keep: Iterable[Ref] = ()) -> list[Any]:
         """Return values in the middle of a round, none where nothing is computed; no simulated time passes.
 
-        What is held and ``keep`` are computed with them, so that nothing below is
-        computed twice. What was to be measured by now is recorded, for the same reason.
-
-        Raises
-        ------
-        DivergedError
-            If the training has no finite numbers any more; what was measured before is recorded.
+        See :meth:`cosim.measuring.Measuring.ask`.
         """
-        if self._executor is None:
-            raise ValueError("a world is asked after it has begun")
-        refs = [ref for *_, ref in self._measured]
-        kept = list(dict.fromkeys([*self._roots(), *keep]))
-        try:
-            values = self._executor.materialise(kept, [*refs, *read])
-        except NotFiniteError as found:
-            self._record_known(found)
-            raise self._diverged(found) from found
-        for (time_ns, moment, actor, name, _), value in zip(self._measured, values, strict=False):
-            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
-            self._of_round.setdefault(name, []).append(value)
-        self._measured.clear()
-        return values[len(refs) :]
+        return self._measuring.ask(read, keep)
 
-    def _record_known(self, found: NotFiniteError) -> None:
-        """Record what was measured up to the first value that is not finite, that value included."""
-        for time_ns, moment, actor, name, ref in self._measured:
-            value = found.known.get(ref.key)
-            if value is None:
-                return
-            self.log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
-            if not is_finite(value):
-                return
-
-    def _diverged(self, found: NotFiniteError) -> DivergedError:
-        """Return the fault that says where in the run the first value was not finite."""
-        places, metrics = self._places(), {ref: name for *_, name, ref in self._measured}
-        placed = [(places[one.node.key], one) for one in found.refs if one.node.key in places]
-        if not placed:  # asked before the round was played
-            steps = [(self._place_of_step(one.node), one) for one in found.refs]
-            placed = [(place, one) for place, one in steps if place is not None]
-        (moment, actor), first = min(
-            placed or [((Moment(self._round), MAIN_SERVER), found.refs[0])],
-            key=lambda one: (one[0][0].round, one[0][0].local_step or float("inf")),
-        )
-        value = found.known.get(first.key) if first in metrics else None
-        name = metrics.get(first, first.field)
-        is_what = "has numbers that are not finite" if value is None else f"is {value:g}"
-        step = f", local step {moment.local_step}" if moment.local_step else ""
-        why = f"{_WHAT.get(name, name)} {is_what}"
-        if found.fault:
-            why += f", and nothing can be computed from that ({found.fault})"
-        way_out = "lower training.optimizer.learning_rate, or give the optimizer a max_grad_norm"
-        if moment.round == 0:
-            way_out = "nothing was trained yet, so look at the weights of the model"
-        if not found.fault:
-            way_out += '; training.on_divergence = "continue" goes on'
-        return DivergedError(f"round {moment.round}{step}, {actor}: the training diverged: {why}; {way_out}.")
-
-    def _places(self) -> dict[str, tuple[Moment, str]]:
-        """Return when in the training, and by whom, each node was measured or took its time, by its key."""
-        spans = self.log.spans
-        spans.settle()
-        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, strict=True)
-        places: dict[str, tuple[Moment, str]] = {}
-        for key, round_, local_step, actor in rows:
-            places.setdefault(key, (Moment(round_, local_step), actor))
-        return places | {ref.node.key: (moment, actor) for _, moment, actor, _, ref in self._measured}
-
-    def _place_of_step(self, node: Node) -> tuple[Moment, str] | None:
+    def _place_of_step(self, node: Node) -> Place | None:
         """Return when and whose an optimiser's step is, from the node's parameters; None of other nodes."""
         if "step" not in node.params:
             return None
@@ -428,7 +374,12 @@ class World:
             delivery: Delivery = yield from self._network.send(link, {client: Payload(bits)})
         else:
             delivery = Delivery.at_once(now_ns, [client])
-        span = self._add_transfer(link, client, name, moment, bits, node, after, now_ns, delivery)
+        self._take_in(link, client, bits, delivery)
+        span = self._add_transfer(
+            *(link, self.client_names[client], name, moment, bits, node.key, after, now_ns, delivery),
+            delivery.energy_j[client],
+            is_delivered=delivery.delivered[client],
+        )
         if is_counted:
             self._network.leave(link, [client], span)
         return Sent(span, delivery)
@@ -437,60 +388,89 @@ class World:
         for client in clients if self._links[link].is_uplink else ():
             self.decisions.sends(client)
 
-    def send_at_once(self, link: str, name: str, moment: Moment, outgoing: Mapping[int, Outgoing]) -> Steps:
+    def _take_in(self, link: str, client: int, bits: int, delivery: Delivery) -> None:
+        """Let the allocator know what came of what a client sent."""
+        if self._links[link].is_uplink:
+            energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
+            airtime_ns = delivery.end_ns - delivery.start_ns
+            self.decisions.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
+
+    def send_at_once(
+        self,
+        link: str,
+        name: str,
+        moment: Moment,
+        outgoing: Mapping[int, Outgoing],
+        arriving: Callable[[Delivery], Node | None] = lambda _: None,
+    ) -> Steps:
         """Send from several clients, or to several, in one transmission, now that the last of them is ready.
 
-        Returns what was :class:`Sent` of each, in their order; they have one delivery
-        in common. Each has a span, whose causes are its own and those of the last one.
+        Returns what was :class:`Sent`. It is one span, of which these clients are the
+        participants; its causes are those of all of them, each once and in their order.
+        What each sender radiated is recorded as ``tx_energy_j``.
+
+        Parameters
+        ----------
+        outgoing
+            By client what it sends, or is sent: as many bits for each.
+        arriving
+            Returns the node of what arrived, None where it is no single value.
+
+        Raises
+        ------
+        ValueError
+            If payloads are not equally large.
         """
-        is_counted = self.is_counted(link)
+        sizes = {one.payload.bits for one in outgoing.values()}
+        if len(sizes) != 1:
+            raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
+        (bits,), is_counted = sizes, self.is_counted(link)
         self._begin_sending(link, outgoing)
         if is_counted:
             payloads = {client: one.payload for client, one in outgoing.items()}
             delivery: Delivery = yield from self._network.send(link, payloads)
         else:
             delivery = Delivery.at_once(self.clock.now, outgoing)
-        end_of = self.log.spans.end_of
-        last = max(
-            (one.after for one in outgoing.values()), key=lambda after: max(map(end_of, after), default=0)
-        )
-        sent = [
-            Sent(
-                self._add_transfer(
-                    *(link, client, name, moment, one.payload.bits, one.node),
-                    tuple(dict.fromkeys((*one.after, *last))),
-                    delivery.asked_ns,
-                    delivery,
-                ),
-                delivery,
+        is_uplink, names = self._links[link].is_uplink, [self.client_names[client] for client in outgoing]
+        for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
+            self._take_in(link, client, bits, delivery)
+            radiated_j = delivery.energy_j[client]
+            self.log.metrics.add(
+                delivery.end_ns, moment.round, moment.local_step, sender, "tx_energy_j", radiated_j
             )
-            for client, one in outgoing.items()
-        ]
+        arrived, fates = arriving(delivery), delivery.delivered.values()
+        span = self._add_transfer(
+            *(link, "", name, moment, bits),
+            _key_of([one.node for one in outgoing.values()] if arrived is None else [arrived]),
+            tuple(dict.fromkeys(cause for one in outgoing.values() for cause in one.after)),
+            *(delivery.asked_ns, delivery, fsum(delivery.energy_j.values())),
+            # of a sum any part of it, what is sent to several to all of them
+            is_delivered=any(fates) if is_uplink else all(fates),
+            participants=names,
+        )
         if is_counted:
-            self._network.leave(link, list(outgoing), sent[-1].span)
-        return sent
+            self._network.leave(link, list(outgoing), span)
+        return Sent(span, delivery)
 
     def _add_transfer(
         self,
         link: str,
-        client: int,
+        client: str,
         name: str,
         moment: Moment,
         bits: int,
-        node: Node,
+        work: str,
         after: Sequence[int],
         asked_ns: int,
         delivery: Delivery,
+        energy_j: float,
+        *,
+        is_delivered: bool,
+        participants: Sequence[str] = (),
     ) -> int:
-        """Record one client's part in a transmission and return the number of the span."""
-        ends = (self.client_names[client], self._links[link].server)
-        is_uplink = self._links[link].is_uplink
-        actor, peer = ends if is_uplink else ends[::-1]
-        if is_uplink:
-            airtime_ns, is_delivered = delivery.end_ns - delivery.start_ns, delivery.delivered[client]
-            self.decisions.sent(
-                client, bits, airtime_ns, delivery.energy_j[client], is_delivered=is_delivered
-            )
+        """Record a transmission and return the number of its span; ``client`` is empty where several are."""
+        ends = (client, self._links[link].server)
+        actor, peer = ends if self._links[link].is_uplink else ends[::-1]
         return self.log.spans.add(
             after if delivery.after_span is None else (*after, delivery.after_span),
             "transfer",
@@ -504,8 +484,11 @@ class World:
             delivery.end_ns,
             bits,
             0,
-            delivery.energy_j[client],
-            node.key,
+            energy_j,
+            work,
+            delivered=is_delivered,
+            resent_bits=delivery.resent_bits,
+            participants=participants,
         )
 
     def together(self, processes: Sequence[Steps], name: str) -> Steps:
@@ -516,41 +499,43 @@ class World:
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
         """Record a learned value at this instant; it is computed when the round ends."""
-        if self._executor is not None and self._executor.computes:
-            self._measured.append((self.clock.now, moment, actor, name, ref))
+        self._measuring.measure(self.clock.now, moment, actor, name, ref)
 
     def note(self, moment: Moment, name: str, value: float) -> None:
         """Record a number of the time plane at this instant."""
         self.log.metrics.add(self.clock.now, moment.round, moment.local_step, MAIN_SERVER, name, value)
 
     def end_round(self, round_: int) -> None:
-        """Compute what the round learned, and let go of how it came to be."""
+        """Record that a round ends, and compute what was learned until then.
+
+        Round 0, the evaluation before training, takes no time and is recorded nowhere.
+        """
+        if round_:
+            self.close_round(round_)
+        self.report(round_)
+
+    def close_round(self, round_: int) -> None:
+        """Record that a round ends."""
+        self.log.rounds.end(self.clock.now, round_)
+
+    def report(self, round_: int) -> None:
+        """Compute what was learned so far, let go of how it came to be, and say how far the run is."""
         self.ask(())
-        measured = {name: fmean(several) for name, several in self._of_round.items()}
-        self._of_round.clear()
-        self._round = round_ + 1
-        self._watch(Progress(round_, self.clock.now, len(self.log.spans), measured))
+        self._round = max(self._round, round_ + 1)
+        num_ended = self.log.rounds.num_ended
+        self._watch(Progress(round_, self.clock.now, len(self.log.spans), self._measuring.means(), num_ended))
 
     def save_adapter(self, folder: Path) -> None:
         """Write what was trained in the format of its ecosystem; nothing where nothing was computed."""
-        if self._executor is None or not self._executor.computes or self.adapter is None:
+        executor = self._measuring.executor
+        if executor is None or not executor.computes or self.adapter is None:
             return
-        (files,) = self._executor.materialise((), [self.adapter])
+        (files,) = executor.materialise((), [self.adapter])
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
             write_whole(folder / name, content)
 
     @property
-    def num_computed(self) -> int:
-        """Nodes of the training computed in this run."""
-        return 0 if self._executor is None else self._executor.num_computed
-
-    @property
-    def num_recalled(self) -> int:
-        """Nodes of the training whose value the store had."""
-        return 0 if self._executor is None else self._executor.num_recalled
-
-    @property
-    def fallback_reason(self) -> str | None:
-        """Why nodes were computed one by one although they were to be batched, if they were."""
-        return None if self._executor is None else self._executor.fallback_reason
+    def executor(self) -> Executor | None:
+        """Who computes values; None before a run has begun."""
+        return self._measuring.executor

@@ -79,14 +79,12 @@ def read(record: Record, seed: int) -> Training:
             evaluations.append((row["round"], row["time_ns"], row["value"]))
         else:
             metrics.setdefault(row["name"], []).append((row["round"], row["actor"], row["value"]))
-    spans = record.spans.select(["name", "round", "end_ns", "bits"]).to_pydict()
-    names, of_round = np.array(spans["name"]), np.array(spans["round"])
-    bits, ends = np.array(spans["bits"]), np.array(spans["end_ns"])
-    num_rounds = int(of_round.max())
-    sent = np.zeros(num_rounds + 1)
+    spans = record.spans.select(["name", "round", "bits"]).to_pydict()
+    names, of_round, bits = (np.array(spans[name]) for name in ("name", "round", "bits"))
+    played = record.rounds.to_pydict()
+    sent = np.zeros(max(played["round"]) + 1)
     np.add.at(sent, of_round[names == "adapter_upload"], bits[names == "adapter_upload"])
-    until = np.zeros(num_rounds + 1)
-    np.maximum.at(until, of_round, ends / NS_PER_S)
+    lasted_ns = np.array(played["end_ns"]) - np.array(played["start_ns"])
     rounds, times_ns, losses = (np.array(column) for column in zip(*sorted(evaluations), strict=True))
     return Training(
         seed=seed,
@@ -94,6 +92,6 @@ def read(record: Record, seed: int) -> Training:
         seconds=times_ns / NS_PER_S,
         uplink_mbit=np.cumsum(sent)[rounds] / 1e6,
         losses=losses,
-        round_s=np.diff(until),
+        round_s=lasted_ns / NS_PER_S,
         metrics=metrics,
     )

@@ -30,6 +30,7 @@ _TERMS_OF_EACH = {
     "rate": "rate\nkbit/s",
 }
 _KILO = ("bandwidth", "rate")
+_MOST_NAMED = 12
 
 
 def show(explanation: Explanation, console: Console) -> None:
@@ -59,17 +60,31 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
     span = explanation.span
     _say(console, "link", explanation.link)
     _say(console, "payload", f"{amount(span.bits, 'bit')} ({count(int(span.bits))})")
+    if span.resent_bits:
+        _say(console, "sent again", f"{amount(span.resent_bits, 'bit')} ({count(int(span.resent_bits))})")
+    if not span.delivered:
+        _say(console, "delivered", "no: it took its time and its energy, and did not arrive")
+    if span.participants:
+        names = ", ".join(span.participants[:_MOST_NAMED])
+        more = len(span.participants) - _MOST_NAMED
+        _say(console, "participants", names + (f" and {count(more)} more" if more > 0 else ""))
     if not explanation.is_counted:
         _say(console, "rate", "the link is free in this scenario: what it carries arrives at once")
     if explanation.is_summed:
-        _say(console, "sum", "sent at once with the others on all subcarriers, as amplitudes and not as bits")
+        _say(console, "sum", "sent at once on all subcarriers, as amplitudes and not as bits")
     for number, stretch in enumerate(explanation.stretches, start=1):
         if len(explanation.stretches) > 1:
             console.print(
                 f"\nPart {number} of {len(explanation.stretches)}, from {duration(stretch.start_ns)} "
                 f"for {duration(stretch.end_ns - stretch.start_ns)}"
             )
+        if span.participants and stretch.budgets:
+            _say(console, "weakest receiver", f"{stretch.client} when it began; its link budget is:")
         _show_stretch(stretch, console)
+    if span.participants and explanation.is_counted and not (explanation.is_summed or explanation.stretches):
+        _say(console, "rate", "of several clients at once: there is no link budget of one of them")
+        _say(console, "measured", _instant(span.duration_ns))
+        return
     _show_times(explanation, console)
 
 
@@ -131,9 +146,10 @@ def _show_parents(parents: tuple[Span, ...], console: Console) -> None:
 
 
 def _title(span: Span) -> str:
-    who = f"{span.actor} to {span.peer}" if span.peer else span.actor
+    who = f"{span.sender} to {span.receiver}" if span.receiver else span.sender
+    of_task = f" of {span.task}" if span.task else ""
     step = f", local step {span.local_step}" if span.local_step else ""
-    return f"span {span.id}, {span.name}: {who}, round {span.round}{step}"
+    return f"span {span.id}, {span.name}: {who}, round {span.round}{of_task}{step}"
 
 
 def _instant(time_ns: int) -> str:

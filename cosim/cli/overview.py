@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from cosim.control import stages
 from cosim.control.allocators.keeping import KeepRatios
+from cosim.graph.executor import TimingOnly
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.payload import payloads
 from cosim.radio.channel_settings import LINKS
@@ -11,6 +12,9 @@ from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
+
+_MOST_CLIENTS_PLAYED, _MOST_DRAWS_PLAYED = 1_000, 2e7
+"""Beyond these, playing a local step takes longer than a check may."""
 
 
 def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
@@ -39,12 +43,33 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     yield from _codecs(prepared)
     yield from _limit(prepared)
     yield from _decision(prepared)
+    rehearse(prepared)
     for line in switched:
         yield f"  changed    {line}"
     for line in prepared.notes:
         yield f"  note       {line}"
     for line in warnings(scenario):
         yield f"  warning    {line}"
+
+
+def rehearse(prepared: Prepared) -> None:
+    """Play one local step of everybody without values, where that takes less than seconds.
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot end, as a channel is too weak to carry anything or a device too slow.
+    """
+    scenario, fading = prepared.scenario, prepared.fading
+    draws_of_round = 0.0 if fading is None else fading.draws / scenario.scheme.num_rounds
+    if scenario.num_clients > _MOST_CLIENTS_PLAYED or draws_of_round > _MOST_DRAWS_PLAYED:
+        return
+    num_rounds = (
+        1 if scenario.scheme.is_synchronous else min(scenario.num_clients, scenario.scheme.num_rounds)
+    )
+    scheme = scenario.scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1})
+    world = prepared.world(lambda _rank: TimingOnly())
+    world.play(scheme.run(world))
 
 
 def _spans(prepared: Prepared) -> str:

@@ -83,7 +83,7 @@ def watching(scenario: Scenario) -> Iterator[Watch]:
     with Bar(*columns, console=PlainConsole(stderr=True)) as bar:
         task = bar.add_task(f"round 0/{num_rounds}: loading the model", total=num_rounds)
         yield lambda progress: bar.update(
-            task, completed=progress.round, description=_few_words(progress, num_rounds)
+            task, completed=progress.num_ended, description=_few_words(progress, num_rounds)
         )
 
 
@@ -94,7 +94,14 @@ def _few_words(progress: Progress, num_rounds: int) -> str:
     ]
     loss = f", loss {' / '.join(losses)}" if losses else ""
     spans = f"{count(progress.num_spans)} spans"
-    return f"{progress.round}/{num_rounds}: {duration(progress.simulated_ns)}, {spans}{loss}"
+    return f"{_which(progress, num_rounds)}: {duration(progress.simulated_ns)}, {spans}{loss}"
+
+
+def _which(progress: Progress, num_rounds: int) -> str:
+    """Return which round has ended, and how many have where they do not end in their order."""
+    if progress.num_ended in (0, progress.round):
+        return f"{progress.round}/{num_rounds}"
+    return f"{progress.round}, {progress.num_ended}/{num_rounds} over"
 
 
 def _words(progress: Progress, num_rounds: int) -> str:
@@ -104,6 +111,6 @@ def _words(progress: Progress, num_rounds: int) -> str:
         if name in progress.measured
     )
     return (
-        f"round {progress.round}/{num_rounds}: {duration(progress.simulated_ns)} simulated, "
+        f"round {_which(progress, num_rounds)}: {duration(progress.simulated_ns)} simulated, "
         f"{count(progress.num_spans)} spans{losses}"
     )

@@ -1,1 +1,1 @@
-"""What happened: spans, metrics and grants, and the run folder that holds them."""
+"""What happened: spans, metrics, grants and rounds, and the run folder that holds them."""

@@ -30,15 +30,15 @@ from cosim.record.digests import (
 from cosim.record.log import Log
 from cosim.record.manifest import Manifest, RunFields, read_manifest
 from cosim.record.notebook import as_html
-from cosim.record.tables import grants_table, metrics_table, refuse_other_columns, spans_table
+from cosim.record.tables import refuse_other_columns, tables_of
 
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 2
+FORMAT = 3
 _WRITE_EVERY_S = 5.0
 _SCENARIO = "scenario.toml"
-_TABLES = ("spans", "metrics", "grants")
+_TABLES = ("spans", "metrics", "grants", "rounds")
 _OF_ITS_END = (
     *("reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning", "plan"),
     *("files_before", "digest"),
@@ -46,6 +46,7 @@ _OF_ITS_END = (
 """Entries of a manifest that a run has not yet when it is played again."""
 
 Status = Literal["running", "complete", "failed", "diverged"]
+TableName = Literal["spans", "metrics", "grants", "rounds"]
 
 
 class RunFolder:
@@ -185,11 +186,7 @@ class RunFolder:
 
     def _write(self, log: Log, *, durable: bool) -> "dict[str, pyarrow.Table]":
         """Write the tables, each whole or not at all; the manifest always fits what is there."""
-        tables = {
-            "spans": spans_table(log.spans),
-            "metrics": metrics_table(log.metrics),
-            "grants": grants_table(log.grants),
-        }
+        tables = tables_of(log)
         contents = {_file_of(name): table_bytes(table) for name, table in tables.items()}
         with replacing_files(self.path, contents, self._manifest, durable=durable):
             self.mark("running")
@@ -317,11 +314,16 @@ class Record:
         """One row per change of hands of a subchannel, a :class:`pyarrow.Table`."""
         return self._table("grants")
 
-    def columns(self, name: Literal["spans", "metrics", "grants"], columns: Sequence[str]) -> Any:
+    @property
+    def rounds(self) -> Any:
+        """One row per round, in the order in which they began, a :class:`pyarrow.Table`."""
+        return self._table("rounds")
+
+    def columns(self, name: TableName, columns: Sequence[str]) -> Any:
         """Return some columns of one of the tables; the others are not read."""
         return self._table(name, list(columns))
 
-    def frame(self, name: Literal["spans", "metrics", "grants"]) -> Any:
+    def frame(self, name: TableName) -> Any:
         """Return one of the tables as a :class:`pandas.DataFrame`.
 
         Raises
@@ -377,7 +379,7 @@ def _learned(metrics: Any) -> Any:
     from pyarrow import compute
 
     chosen = compute.match_substring_regex(metrics["name"], "^(train|eval)_")
-    order = [(name, "ascending") for name in ("round", "local_step", "actor", "name")]
+    order = [(name, "ascending") for name in ("task", "round", "local_step", "actor", "name")]
     return metrics.filter(chosen).drop_columns(["time_ns"]).sort_by(order)
 
 

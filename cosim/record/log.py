@@ -1,24 +1,43 @@
-"""The log of a running simulation: columns that grow, one row a piece of work, a metric or a grant."""
+"""The log of a running simulation: columns that grow, a row a piece of work, a metric, a grant or a round."""
 
 import math
 from array import array
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["compute", "transfer"]
 
 _ROWS_AT_ONCE = 1024
 _SPAN_COLUMNS = (
     *("kind", "name", "actor", "peer", "round", "local_step", "asked_ns", "start_ns", "end_ns"),
-    *("bits", "flop", "energy_j", "work"),
+    *("bits", "flop", "energy_j", "work", "task"),
 )
+
+
+class Extra(NamedTuple):
+    """What few spans have.
+
+    Attributes
+    ----------
+    delivered
+        Whether a transfer arrived.
+    resent_bits
+        Bits that were sent again on top of the payload.
+    participants
+        The clients in a transmission that had several senders or several receivers.
+    """
+
+    delivered: bool = True
+    resent_bits: float = 0.0
+    participants: Sequence[str] = ()
 
 
 class SpanLog:
     """Pieces of work that took simulated time, in the order in which they ended.
 
     Spans are numbered by that order, so a span's parents always have smaller
-    numbers than the span itself.
+    numbers than the span itself. ``extras`` holds what few of them have, by number: a
+    span that has none of it pays for none of it.
     """
 
     def __init__(self) -> None:
@@ -39,6 +58,8 @@ class SpanLog:
         self.flop = array("d")
         self.energy_j = array("d")
         self.work: list[str] = []
+        self.task: list[str] = []
+        self.extras: dict[int, Extra] = {}
 
     def __len__(self) -> int:
         return self._num_columned + len(self._rows)
@@ -59,12 +80,30 @@ class SpanLog:
         flop: int,
         energy_j: float,
         work: str,
+        *,
+        task: str = "",
+        delivered: bool = True,
+        resent_bits: float = 0.0,
+        participants: Sequence[str] = (),
     ) -> int:
-        """Add one span and return its number."""
+        """Add one span and return its number.
+
+        Where several clients sent at once ``actor`` is empty, where several received
+        ``peer`` is; ``participants`` are these clients.
+
+        Raises
+        ------
+        ValueError
+            If there are participants, and not just one of ``actor`` and ``peer``.
+        """
         rows = self._rows
+        if participants or resent_bits or not delivered:
+            if participants and bool(actor) == bool(peer):
+                raise ValueError(f"{name}: several clients are at one end, so actor or peer must be empty")
+            self.extras[len(self)] = Extra(delivered, resent_bits, tuple(participants))
         times = asked_ns, start_ns, end_ns
         rows.append(
-            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, work)
+            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, work, task)
         )
         if len(rows) == _ROWS_AT_ONCE:
             self.settle()
@@ -99,6 +138,7 @@ class MetricLog:
         self.actor: list[str] = []
         self.name: list[str] = []
         self.value = array("d")
+        self.task: list[str] = []
 
     def __len__(self) -> int:
         return len(self.name)
@@ -111,6 +151,8 @@ class MetricLog:
         actor: str,
         name: str,
         value: float,
+        *,
+        task: str = "",
     ) -> None:
         """Add one value."""
         self.time_ns.append(time_ns)
@@ -119,6 +161,7 @@ class MetricLog:
         self.actor.append(actor)
         self.name.append(name)
         self.value.append(value)
+        self.task.append(task)
 
 
 class GrantLog:
@@ -163,6 +206,56 @@ class GrantLog:
         self.bandwidth_hz.append(math.nan if bandwidth_hz is None else bandwidth_hz)
 
 
+class RoundLog:
+    """Rounds as the scheme plays them, in the order in which they begin; they may overlap.
+
+    ``end_ns`` is -1 for a round that goes on.
+    """
+
+    def __init__(self) -> None:
+        self.task: list[str] = []
+        self.round = array("q")
+        self.start_ns = array("q")
+        self.end_ns = array("q")
+        self.participants: list[tuple[str, ...]] = []
+        self.num_ended = 0
+        self._going_on: dict[tuple[str, int], int] = {}
+
+    def __len__(self) -> int:
+        return len(self.round)
+
+    def begin(self, time_ns: int, round_: int, participants: Sequence[str], *, task: str = "") -> None:
+        """Add a round that begins.
+
+        Raises
+        ------
+        ValueError
+            If a round of that number goes on already.
+        """
+        if (task, round_) in self._going_on:
+            raise ValueError(f"round {round_} begins, and one of that number has not ended")
+        self._going_on[task, round_] = len(self)
+        self.task.append(task)
+        self.round.append(round_)
+        self.start_ns.append(time_ns)
+        self.end_ns.append(-1)
+        self.participants.append(tuple(participants))
+
+    def end(self, time_ns: int, round_: int, *, task: str = "") -> None:
+        """End a round that goes on.
+
+        Raises
+        ------
+        ValueError
+            If no round of that number goes on.
+        """
+        row = self._going_on.pop((task, round_), None)
+        if row is None:
+            raise ValueError(f"round {round_} ends, and has not begun: a scheme says first that it begins")
+        self.end_ns[row] = time_ns
+        self.num_ended += 1
+
+
 class Log:
     """All that a run records while it goes."""
 
@@ -170,3 +263,4 @@ class Log:
         self.spans = SpanLog()
         self.metrics = MetricLog()
         self.grants = GrantLog()
+        self.rounds = RoundLog()

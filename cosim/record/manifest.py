@@ -160,7 +160,7 @@ def read_manifest(folder: Path, fields: type[_Fields], *, what: str, format_: in
     if entries.get("format") != format_:
         raise RecordError(
             f"{folder}: is a {what} of format {entries.get('format')}, this version of cosim reads "
-            f"{format_}; open it with the version its manifest names, or {way_out}."
+            f"{format_}; open it with {_version_of(entries)}, or {way_out}."
         )
     if is_unverified(entries):
         _say_unverified(str(folder))
@@ -188,6 +188,16 @@ def read_study(folder: Path, *, format_: int, is_for_replay: bool = False) -> Ma
             way_out = "give the command of the study again, which writes it"
         raise RecordError(f"{folder / damaged}: is damaged, or was changed after it was written; {way_out}")
     return manifest
+
+
+def _version_of(entries: Mapping[str, Any]) -> str:
+    """Return which cosim wrote a manifest, as far as it says so."""
+    versions = entries.get("versions")
+    version = versions.get("cosim") if isinstance(versions, dict) else None
+    commit = entries.get("commit")
+    if not isinstance(version, str):
+        return "the version that wrote it"
+    return f"cosim {version}" + (f" of commit {commit[:12]}" if isinstance(commit, str) else "")
 
 
 def _check(path: Path, entries: Mapping[str, Any], fields: type[_Fields]) -> None:

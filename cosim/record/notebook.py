@@ -23,7 +23,7 @@ def as_html(path: Path, manifest: Mapping[str, Any]) -> str:
         "simulated": f"{manifest['simulated_s']:g} s" if "simulated_s" in manifest else "",
         "took": f"{manifest['wall_s']:g} s" if "wall_s" in manifest else "",
         "tensors": "none, timing only" if manifest.get("timing_only") else "",
-        **{name: _num_rows(path / f"{name}.parquet") for name in ("spans", "metrics", "grants")},
+        **{name: _num_rows(path / f"{name}.parquet") for name in ("spans", "metrics", "grants", "rounds")},
         "folder": path,
     }
     told = "".join(

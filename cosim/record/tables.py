@@ -1,5 +1,6 @@
 """The tables of a run folder: their columns, types and units."""
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,19 +9,32 @@ import numpy as np
 
 from cosim.errors import RecordError
 from cosim.record.digests import read_schema
-from cosim.record.log import GrantLog, MetricLog, SpanLog
+from cosim.record.log import GrantLog, Log, MetricLog, RoundLog, SpanLog
 
 if TYPE_CHECKING:
     import pyarrow
 
 
+def tables_of(log: Log) -> "dict[str, pyarrow.Table]":
+    """Return the tables of a run by their names."""
+    return {
+        "spans": spans_table(log.spans),
+        "metrics": metrics_table(log.metrics),
+        "grants": grants_table(log.grants),
+        "rounds": rounds_table(log.rounds),
+    }
+
+
 def spans_table(spans: SpanLog) -> "pyarrow.Table":
-    """Return the spans; ``flop`` and ``energy_j`` are float64, times integer nanoseconds."""
+    """Return the spans; ``flop``, ``energy_j`` and ``resent_bits`` are float64, times integer nanoseconds."""
     import pyarrow
 
     spans.settle()
     ends = np.frombuffer(spans.parents_end, dtype=np.int64) if len(spans) else np.empty(0, dtype=np.int64)
     offsets = pyarrow.array(np.concatenate([[0], ends]), type=pyarrow.int32())
+    delivered, resent_bits = np.ones(len(spans), dtype=np.bool_), np.zeros(len(spans))
+    for number, extra in spans.extras.items():
+        delivered[number], resent_bits[number] = extra.delivered, extra.resent_bits
     return pyarrow.table(
         {
             "id": pyarrow.array(np.arange(len(spans))),
@@ -38,6 +52,12 @@ def spans_table(spans: SpanLog) -> "pyarrow.Table":
             "flop": _numbers(spans.flop),
             "energy_j": _numbers(spans.energy_j),
             "work": _words(spans.work),
+            "task": _words(spans.task),
+            "delivered": pyarrow.array(delivered),
+            "resent_bits": pyarrow.array(resent_bits),
+            "participants": _lists(
+                len(spans), {number: extra.participants for number, extra in spans.extras.items()}
+            ),
         }
     )
 
@@ -54,6 +74,7 @@ def metrics_table(metrics: MetricLog) -> "pyarrow.Table":
             "actor": _words(metrics.actor),
             "name": _words(metrics.name),
             "value": _numbers(metrics.value),
+            "task": _words(metrics.task),
         }
     )
 
@@ -72,6 +93,22 @@ def grants_table(grants: GrantLog) -> "pyarrow.Table":
             "tx_power_w": _numbers(grants.tx_power_w),
             "gain": _numbers(grants.gain),
             "bandwidth_hz": pyarrow.array(np.array(grants.bandwidth_hz), from_pandas=True),
+        }
+    )
+
+
+def rounds_table(rounds: RoundLog) -> "pyarrow.Table":
+    """Return the rounds; ``end_ns`` is null while one goes on."""
+    import pyarrow
+
+    end_ns = np.array(rounds.end_ns, dtype=np.int64)
+    return pyarrow.table(
+        {
+            "task": _words(rounds.task),
+            "round": _numbers(rounds.round),
+            "start_ns": _numbers(rounds.start_ns),
+            "end_ns": pyarrow.array(end_ns, mask=end_ns < 0),
+            "participants": _lists(len(rounds), dict(enumerate(rounds.participants))),
         }
     )
 
@@ -101,12 +138,7 @@ def refuse_other_columns(folder: Path, name: str) -> None:
 
 @cache
 def _schema(name: str) -> Any:
-    made = {
-        "spans": lambda: spans_table(SpanLog()),
-        "metrics": lambda: metrics_table(MetricLog()),
-        "grants": lambda: grants_table(GrantLog()),
-    }
-    return made[name]().schema
+    return tables_of(Log())[name].schema
 
 
 def _numbers(column: Any) -> Any:
@@ -120,3 +152,16 @@ def _words(column: list[str]) -> Any:
     import pyarrow
 
     return pyarrow.array(column, type=pyarrow.string())
+
+
+def _lists(num_rows: int, lists: Mapping[int, Sequence[str]]) -> Any:
+    """Return a column of lists of words; rows that are not named have empty ones."""
+    import pyarrow
+
+    offsets = np.zeros(num_rows + 1, dtype=np.int64)
+    for row, words in lists.items():
+        offsets[row + 1] = len(words)
+    members = [word for row in sorted(lists) for word in lists[row]]
+    return pyarrow.ListArray.from_arrays(
+        pyarrow.array(np.cumsum(offsets), type=pyarrow.int32()), _words(members)
+    )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cosim.report.rounds import RoundKey, Rounds, round_label, span_keys
 from cosim.report.spans import Spans, covered_ns
 from cosim.units import Ints
 
@@ -12,7 +13,7 @@ from cosim.units import Ints
 class Pairs:
     """Which span of one run stands for which of another.
 
-    Spans are the same piece of work if round, local step, name, actor and peer are
+    Spans are the same piece of work if task, round, local step, name, actor and peer are
     the same; of several such, the first asked for stands for the first.
 
     Attributes
@@ -52,10 +53,10 @@ class RoundPair:
 
     Attributes
     ----------
-    round
-        Its number.
+    round, task
+        Its number, and of which task.
     begin_ns, end_ns
-        From the first thing asked for to the last end; None where a run does not have the round.
+        From when to when; None where a run does not have the round.
     phase_ns
         For each name of spans, for how long at least one of them went on.
     """
@@ -64,6 +65,12 @@ class RoundPair:
     begin_ns: tuple[int | None, int | None]
     end_ns: tuple[int | None, int | None]
     phase_ns: dict[str, tuple[int, int]]
+    task: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return round_label(self.task, self.round)
 
     @property
     def length_ns(self) -> tuple[int, int]:
@@ -83,8 +90,10 @@ class RoundPair:
 
 def align(before: Spans, after: Spans) -> Pairs:
     """Return which spans of two runs stand for each other."""
-    names, actors = _common(before.names, after.names), _common(before.actors, after.actors)
-    both = np.concatenate([_keys(spans, names, actors) for spans in (before, after)], axis=1)
+    known = tuple(
+        _common(getattr(before, what), getattr(after, what)) for what in ("names", "actors", "tasks")
+    )
+    both = np.concatenate([_keys(spans, *known) for spans in (before, after)], axis=1)
     number = np.zeros(both.shape[1], dtype=np.int64)
     for column in both:  # numbers stay small however many columns there are
         number = np.unique(number * (int(column.max(initial=0)) + 1) + column, return_inverse=True)[1]
@@ -125,46 +134,52 @@ def part(before: Spans, after: Spans, pairs: Pairs | None = None) -> Parting | N
     return min(candidates, key=lambda parting: parting.time_ns, default=None)
 
 
-def pair_rounds(before: Spans, after: Spans) -> tuple[RoundPair, ...]:
+def pair_rounds(
+    before: Spans, after: Spans, rounds_before: Rounds, rounds_after: Rounds
+) -> tuple[RoundPair, ...]:
     """Return both runs round by round, as far as the longer one goes."""
-    told = _rounds(before), _rounds(after)
+    told = _rounds(before, rounds_before), _rounds(after, rounds_after)
     pairs = []
-    for round_ in sorted(told[0].keys() | told[1].keys()):
+    for task, round_ in sorted(told[0].keys() | told[1].keys()):
         (begin, end, phases), (other_begin, other_end, other_phases) = (
-            one.get(round_, (None, None, {})) for one in told
+            one.get((task, round_), (None, None, {})) for one in told
         )
         phase_ns = {
             name: (phases.get(name, 0), other_phases.get(name, 0))
             for name in _common(before.names, after.names)
             if name in phases or name in other_phases
         }
-        pairs.append(RoundPair(round_, (begin, other_begin), (end, other_end), phase_ns))
+        pairs.append(RoundPair(round_, (begin, other_begin), (end, other_end), phase_ns, task))
     return tuple(pairs)
 
 
-def _rounds(spans: Spans) -> dict[int, tuple[int | None, int | None, dict[str, int]]]:
+def _rounds(spans: Spans, rounds: Rounds) -> dict[RoundKey, tuple[int | None, int | None, dict[str, int]]]:
     """Return begin, end and covered time of each phase, ns, for each round."""
-    order = np.argsort(spans.round, kind="stable")
-    rounds, begins = np.unique(spans.round[order], return_index=True)
-    found: dict[int, tuple[int | None, int | None, dict[str, int]]] = {}
-    for round_, rows in zip(rounds.tolist(), np.split(order, begins[1:]), strict=False):
-        phases = {}
+    phases: dict[RoundKey, dict[str, int]] = {}
+    keys = spans.task * (int(spans.round.max(initial=0)) + 1) + spans.round
+    order = np.argsort(keys, kind="stable")
+    _, begins = np.unique(keys[order], return_index=True)
+    for rows in np.split(order, begins[1:]) if len(order) else ():
+        (key,) = span_keys(spans, rows[:1])
+        phases[key] = {}
         for name in np.unique(spans.name[rows]).tolist():
             mine = rows[spans.name[rows] == name]
-            phases[spans.names[name]] = covered_ns(spans.start_ns[mine], spans.end_ns[mine])
-        found[round_] = int(spans.asked_ns[rows].min()), int(spans.end_ns[rows].max()), phases
-    return found
+            phases[key][spans.names[name]] = covered_ns(spans.start_ns[mine], spans.end_ns[mine])
+    times = zip(rounds.keys, rounds.start_ns.tolist(), rounds.end_ns.tolist(), strict=True)
+    return {key: (start_ns, end_ns, phases.get(key, {})) for key, start_ns, end_ns in times}
 
 
 def _common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*one, *other)))
 
 
-def _keys(spans: Spans, names: tuple[str, ...], actors: tuple[str, ...]) -> Ints:
-    """Return what each span is, in numbers from 0 that mean the same in both runs, shape (6, num_spans)."""
+def _keys(spans: Spans, names: tuple[str, ...], actors: tuple[str, ...], tasks: tuple[str, ...]) -> Ints:
+    """Return what each span is, in numbers from 0 that mean the same in both runs, shape (7, num_spans)."""
+    task = np.array([tasks.index(one) for one in spans.tasks], dtype=np.int64)
     name = np.array([names.index(one) for one in spans.names], dtype=np.int64)
     actor = np.array([*(actors.index(one) + 1 for one in spans.actors), 0], dtype=np.int64)
-    keys = np.stack([spans.round, spans.local_step, name[spans.name], actor[spans.actor], actor[spans.peer]])
+    who = actor[spans.actor], actor[spans.peer]
+    keys = np.stack([task[spans.task], spans.round, spans.local_step, name[spans.name], *who])
     order = np.lexsort((spans.asked_ns, *keys))
     is_new = np.append(True, (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0))[: len(spans)]
     position = np.arange(len(spans))

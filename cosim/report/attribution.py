@@ -7,6 +7,7 @@ from typing import Literal
 
 from cosim.record.folder import Record
 from cosim.report.graph import critical_path
+from cosim.report.rounds import RoundKey, Rounds, span_keys
 from cosim.report.spans import Spans, is_client, length_ns
 
 Activity = Literal["working", "queueing", "waiting"]
@@ -66,7 +67,7 @@ class Stretch:
 
     start_ns: int
     end_ns: int
-    round: int
+    round: RoundKey
     cause: Cause
     span: int
     waiter: int
@@ -85,13 +86,14 @@ class Attribution:
     shares
         Of the whole run, the largest first.
     rounds
-        The same for each round: they add up to the round's part of the critical path.
+        The same for each round: they add up to the round's part of the critical path, in
+        order of the rounds' tasks and numbers. What is in no round is left out.
     """
 
     length_ns: int
     stretches: tuple[Stretch, ...]
     shares: tuple[Share, ...]
-    rounds: dict[int, tuple[Share, ...]]
+    rounds: dict[RoundKey, tuple[Share, ...]]
 
     def by_phase(self) -> dict[str, int]:
         """Return the time of each phase, and of queueing and waiting, ns; the longest first."""
@@ -119,15 +121,21 @@ def attribute(record: Record, spans: Spans | None = None) -> Attribution:
         If the spans cannot be read.
     """
     spans = spans or Spans.of(record)
-    return attribution(spans, length_ns(record, spans))
+    total_ns = length_ns(record, spans)
+    return attribution(spans, total_ns, Rounds.of(record, total_ns))
 
 
-def attribution(spans: Spans, total_ns: int) -> Attribution:
-    """Return where the time from 0 to ``total_ns`` went; no span ends later."""
+def attribution(spans: Spans, total_ns: int, rounds: Rounds | None = None) -> Attribution:
+    """Return where the time from 0 to ``total_ns`` went; no span ends later.
+
+    Without ``rounds`` every number that a span has is one.
+    """
     stretches = tuple(_stretches(spans, total_ns))
-    by_round: dict[int, list[Stretch]] = defaultdict(list)
+    by_round: dict[RoundKey, list[Stretch]] = defaultdict(list)
+    known = None if rounds is None else set(rounds.keys)
     for stretch in stretches:
-        by_round[stretch.round].append(stretch)
+        if known is None or stretch.round in known:
+            by_round[stretch.round].append(stretch)
     return Attribution(
         length_ns=total_ns,
         stretches=stretches,
@@ -139,7 +147,7 @@ def attribution(spans: Spans, total_ns: int) -> Attribution:
 def _stretches(spans: Spans, total_ns: int) -> list[Stretch]:
     path = critical_path(spans)
     asked, starts, ends = (column[path].tolist() for column in (spans.asked_ns, spans.start_ns, spans.end_ns))
-    numbers, rounds = path.tolist(), spans.round[path].tolist()
+    numbers, rounds = path.tolist(), span_keys(spans, path)
     found: list[Stretch] = []
 
     def add(start_ns: int, end_ns: int, step: int, activity: Activity, span: int, waiter: int) -> None:
@@ -149,7 +157,7 @@ def _stretches(spans: Spans, total_ns: int) -> list[Stretch]:
 
     if not numbers:
         nothing = Cause("waiting", "", "", "")
-        return [Stretch(0, total_ns, 0, nothing, -1, -1)] if total_ns else []
+        return [Stretch(0, total_ns, ("", 0), nothing, -1, -1)] if total_ns else []
     last = len(numbers) - 1
     if ends[last] < total_ns:
         nothing = Cause("waiting", "", "", "")

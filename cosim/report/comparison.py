@@ -12,7 +12,8 @@ from cosim.record.folder import Record
 from cosim.report.alignment import RoundPair, pair_rounds, part
 from cosim.report.attribution import Attribution, attribute
 from cosim.report.quantities import count
-from cosim.report.spans import Spans
+from cosim.report.rounds import Rounds
+from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import LossLevel, Summary, held_out_losses, loss_levels, reached, summarise
 from cosim.units import NS_PER_S
 from cosim.words import clipped, shown
@@ -78,13 +79,16 @@ def compare(before: Record, after: Record) -> Comparison:
     """
     works = after.manifest.get("works", {})
     spans = Spans.of(before), Spans.of(after)
+    rounds = (
+        Rounds.of(one, length_ns(one, of_one)) for one, of_one in zip((before, after), spans, strict=True)
+    )
     return Comparison(
         before=summarise(before),
         after=summarise(after),
         levels=_levels(before, after),
         divergence=_divergence(*spans),
         other_rounds=_other_rounds(before, after),
-        rounds=pair_rounds(*spans),
+        rounds=pair_rounds(*spans, *rounds),
         attributions=(attribute(before, spans[0]), attribute(after, spans[1])),
         computed=works.get("computed", 0),
         recalled=works.get("recalled", 0),
@@ -162,6 +166,10 @@ def _told(spans: Spans, row: int | None) -> str:
         return "nothing of the kind"
     name, actor, end_ns = spans.names[spans.name[row]], spans.actors[spans.actor[row]], spans.end_ns[row]
     to = f" to {spans.actors[spans.peer[row]]}" if spans.peer[row] >= 0 else ""
+    if spans.is_joint[row]:
+        way = "from" if spans.is_superposed[row] else "to"
+        clients = spans.participants_of(row)
+        to = f" {way} {clients[0] if len(clients) == 1 else f'{count(len(clients))} clients'}"
     return f"{name} of {actor}{to} from {spans.start_ns[row] / NS_PER_S:.9g} s to {end_ns / NS_PER_S:.9g} s"
 
 
@@ -184,12 +192,13 @@ def _is_same(before: float | None, after: float | None) -> bool:
     return before == after or (isnan(before) and isnan(after))
 
 
-def _learned(record: Record) -> dict[tuple[int, int, str, str], float]:
-    """Return every learned value by round, step, actor and name."""
+def _learned(record: Record) -> dict[tuple[int, str, int, str, str], float]:
+    """Return every learned value by round, task, step, actor and name."""
     rows = record.metrics.to_pydict()
-    columns = zip(*(rows[name] for name in ("round", "local_step", "actor", "name", "value")), strict=True)
+    named = ("round", "task", "local_step", "actor", "name", "value")
+    columns = zip(*(rows[name] for name in named), strict=True)
     return {
-        (round_, local_step, actor, name): value
-        for round_, local_step, actor, name, value in columns
+        (round_, task, local_step, actor, name): value
+        for round_, task, local_step, actor, name, value in columns
         if name.startswith(("train_", "eval_"))
     }

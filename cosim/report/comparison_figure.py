@@ -15,6 +15,7 @@ from cosim.report.lettering import legend_label, lettered
 from cosim.report.looks import look
 from cosim.report.page.comparison_page import run_titles
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
+from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import held_out_losses
 from cosim.units import Floats, Ints
@@ -91,13 +92,11 @@ def occupancy(start_ns: Ints, end_ns: Ints, edges_ns: Floats) -> Floats:
 
 def _window(record: Record, spans: Spans, first: int | None, last: int | None) -> tuple[int, int]:
     """Return from when to when a run is shown, ns."""
+    total_ns = length_ns(record, spans)
     if first is None or last is None:
-        return 0, length_ns(record, spans)
-    chosen = (spans.round >= first) & (spans.round <= last)
-    if not chosen.any():
-        has = f"it has rounds {spans.round.min()} to {spans.round.max()}" if len(spans) else "it has none"
-        raise RecordError(f"{record.path}: has no spans in rounds {first} to {last}; {has}.")
-    return int(spans.asked_ns[chosen].min()), int(spans.end_ns[chosen].max())
+        return 0, total_ns
+    rounds = Rounds.of(record, total_ns)
+    return rounds.window_ns(rounds.between(record, first, last))
 
 
 def _figure(
@@ -164,10 +163,11 @@ def _draw_crowd(
     """Stack how many clients do what at a time."""
     from_ns, to_ns = window_ns
     base = np.zeros(_NUM_BINS)
+    rows, _ = spans.of_clients
     for at, name in enumerate(spans.names):
-        chosen = (spans.client >= 0) & (spans.name == at) & (spans.duration_ns > 0)
-        chosen &= (spans.end_ns > from_ns) & (spans.start_ns < to_ns)
-        if not chosen.any():
+        chosen = rows[(spans.name[rows] == at) & (spans.duration_ns[rows] > 0)]
+        chosen = chosen[(spans.end_ns[chosen] > from_ns) & (spans.start_ns[chosen] < to_ns)]
+        if not len(chosen):
             continue
         drawn = look(name, bool(spans.is_transfer[chosen][0]), names)
         top = base + occupancy(

@@ -14,6 +14,7 @@ from cosim.record.folder import Record
 from cosim.report.lettering import lettered
 from cosim.report.limited import Limited, limited
 from cosim.report.looks import look
+from cosim.report.rounds import RoundKey, Rounds, range_label, span_keys
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
 from cosim.units import Floats, Ints
 
@@ -38,7 +39,11 @@ class Bars:
 
 @dataclass(frozen=True, eq=False)
 class Lane:
-    """What one actor did: a client computes, sends and receives, a server computes."""
+    """What one actor did: a client computes, sends and receives, a server computes.
+
+    What several clients send or receive at once is in the lane of each of them: lanes tell
+    who was busy when.
+    """
 
     actor: str
     bars: tuple[Bars, ...]
@@ -61,7 +66,7 @@ class Chart:
     lanes
         Clients by number, then the servers.
     rounds
-        Number and begin, ns, of each round shown.
+        What begins when, ns, of the rounds shown; those that begin at one instant are together.
     losses
         For each kind of loss its instants, ns, and values.
     limited
@@ -74,7 +79,7 @@ class Chart:
     length_ns: int
     names: tuple[str, ...]
     lanes: tuple[Lane, ...]
-    rounds: tuple[tuple[int, int], ...]
+    rounds: tuple[tuple[str, int], ...]
     losses: dict[str, tuple[Ints, Floats]]
     limited: Limited | None = None
 
@@ -87,39 +92,48 @@ def chart(record: Record, first_round: int | None = None, last_round: int | None
     record
         The run.
     first_round, last_round
-        Rounds the lanes show, both included; the first round alone without them.
+        Rounds the lanes show, both included, with all that goes on meanwhile; the first
+        round alone without them, and the whole of a run that has no rounds.
 
     Raises
     ------
     RecordError
-        If the run has no span in these rounds, or cannot be read.
+        If the run has no spans or not these rounds, or cannot be read.
     """
     spans = Spans.of(record)
     if not len(spans):
         raise RecordError(f"{record.path}: has no spans; the run is {record.status}.")
-    first = int(spans.round.min()) if first_round is None else first_round
-    last = first if last_round is None else last_round
-    shown = (spans.round >= first) & (spans.round <= last)
-    if not shown.any():
-        raise RecordError(
-            f"{record.path}: has no spans in rounds {first} to {last}; "
-            f"it has rounds {spans.round.min()} to {spans.round.max()}."
-        )
-    rounds = f"round {first}" if first == last else f"rounds {first} to {last}"
+    total_ns = length_ns(record, spans)
+    rounds = Rounds.of(record, total_ns)
+    what, rows, window_ns = "whole run, which has no rounds", np.empty(0, np.int64), (0, total_ns)
+    shown = np.ones(len(spans), dtype=np.bool_)
+    if len(rounds) or first_round is not None:
+        rows = rounds.between(record, first_round, last_round)
+        window_ns = rounds.window_ns(rows)
+        shown = _shown(spans, {rounds.keys[row] for row in rows.tolist()}, window_ns)
+        numbers = rounds.number[rows]
+        what = range_label(int(numbers.min()), int(numbers.max())) + f" of {rounds.number.max()}"
     return Chart(
-        title=f"{record.manifest.get('name', record.path.name)}, {rounds} of {spans.round.max()}",
-        from_ns=int(spans.asked_ns[shown].min()),
-        to_ns=int(spans.end_ns[shown].max()),
-        length_ns=length_ns(record, spans),
+        title=f"{record.manifest.get('name', record.path.name)}, {what}",
+        from_ns=window_ns[0],
+        to_ns=max(window_ns[1], window_ns[0] + 1),
+        length_ns=total_ns,
         names=tuple(name for index, name in enumerate(spans.names) if (spans.name[shown] == index).any()),
         lanes=tuple(_lane(spans, actor, shown) for actor in range(len(spans.actors))),
-        rounds=tuple(
-            (int(round_), int(spans.asked_ns[shown & (spans.round == round_)].min()))
-            for round_ in np.unique(spans.round[shown])
-        ),
+        rounds=tuple(rounds.begins(rows)),
         losses=_losses(record),
         limited=limited(record, spans),
     )
+
+
+def _shown(spans: Spans, chosen: set[RoundKey], window_ns: tuple[int, int]) -> Chosen:
+    """Return what goes on while some rounds do: what overlaps them, and what is theirs and takes no time."""
+    from_ns, to_ns = window_ns
+    within = (spans.end_ns >= from_ns) & (spans.asked_ns <= to_ns)
+    lasts = within & (spans.end_ns > from_ns) & (spans.asked_ns < to_ns)
+    rows = np.flatnonzero(within & ~lasts)
+    lasts[rows] = [key in chosen for key in span_keys(spans, rows)]
+    return lasts
 
 
 def draw(shown: Chart, path: Path, *, force: bool = False) -> None:
@@ -159,9 +173,13 @@ def _figure(shown: Chart) -> "Figure":
 
 def _lane(spans: Spans, actor: int, shown: Chosen) -> Lane:
     """Return one lane; a server's has only what it computes, as transfers stand in the clients' lanes."""
-    mine = shown & (spans.client == actor if is_client(spans.actors[actor]) else spans.actor == actor)
-    if not is_client(spans.actors[actor]):
-        mine &= ~spans.is_transfer | (spans.client < 0)
+    if is_client(spans.actors[actor]):
+        rows, clients = spans.of_clients
+        mine = np.zeros(len(spans), dtype=np.bool_)
+        mine[rows[clients == actor]] = True
+        mine &= shown
+    else:
+        mine = shown & (spans.actor == actor) & (~spans.is_transfer | ((spans.client < 0) & ~spans.is_joint))
     bars = []
     for index, name in enumerate(spans.names):
         chosen = mine & (spans.name == index)
@@ -265,13 +283,15 @@ def draw_bars(axes: "Axes", shown: Chart, scale: float, shortest_ns: float, line
 
 
 def _draw_rounds(axes: "Axes", shown: Chart, scale: float) -> None:
-    """Mark where each round begins, if there is more than one; labels are thinned to a dozen."""
-    every = -(-len(shown.rounds) // 12)
-    for number, (round_, from_ns) in enumerate(shown.rounds if len(shown.rounds) > 1 else ()):
+    """Mark where rounds begin, if they do at several instants; there is room for a dozen labels."""
+    least_ns = (shown.to_ns - shown.from_ns) / (12 + 1e-6)
+    last_ns = shown.from_ns - 2.0 * least_ns
+    for label, from_ns in shown.rounds if len(shown.rounds) > 1 else ():
         axes.axvline(from_ns / scale, color="#000000", linewidth=0.6, linestyle=(0, (4, 3)), zorder=4)
-        if number % every == 0:
+        if from_ns - last_ns >= least_ns:
+            last_ns = from_ns
             axes.annotate(
-                f"round {round_}",
+                label,
                 (from_ns / scale, 1.0),
                 xycoords=("data", "axes fraction"),
                 xytext=(2, 2),

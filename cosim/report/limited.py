@@ -6,7 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from cosim.record.folder import Record
-from cosim.report.spans import Spans, round_ends_ns
+from cosim.report.rounds import Rounds
+from cosim.report.spans import Spans, length_ns
 from cosim.units import NS_PER_S, Floats, Ints
 
 
@@ -57,7 +58,13 @@ class Limited:
 
 
 def limited(record: Record, spans: Spans) -> Limited | None:
-    """Return the rounds with a limit; None where there is none."""
+    """Return the rounds with a limit; None where there is none, or where rounds overlap.
+
+    Raises
+    ------
+    RecordError
+        If metrics or rounds cannot be read.
+    """
     told: dict[tuple[str, str, int], float] = {}
     columns = (record.metrics[name].to_pylist() for name in ("name", "actor", "round", "value"))
     for name, actor, round_, value in zip(*columns, strict=True):
@@ -65,13 +72,18 @@ def limited(record: Record, spans: Spans) -> Limited | None:
             told.setdefault(
                 (name, actor, round_), value
             )  # later ones of a round come too late for what it sends
-    ends_ns = round_ends_ns(record, spans)
     limits = {round_: value for (name, _, round_), value in told.items() if name == "latency_limit_s"}
-    rounds = [round_ for round_ in range(1, len(ends_ns) + 1) if round_ in limits]
-    if not rounds:
+    if not limits:
         return None
-    at = np.array(rounds) - 1
-    latency_s = np.diff(ends_ns, prepend=0)[at] / NS_PER_S
+    played = Rounds.of(record, length_ns(record, spans))
+    over = zip(played.number.tolist(), played.is_over.tolist(), strict=True)
+    at = np.array(
+        [row for row, (round_, is_over) in enumerate(over) if is_over and round_ in limits], np.int64
+    )
+    if not len(at) or played.overlap:
+        return None
+    rounds, ends_ns = played.number[at].tolist(), played.end_ns
+    latency_s = (ends_ns - played.start_ns)[at] / NS_PER_S
     limit_s = np.array([limits[round_] for round_ in rounds])
     queues = {round_: value for (name, _, round_), value in told.items() if name == "queue_s"}
     queue_s = None

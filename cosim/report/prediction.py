@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.record.folder import Record
-from cosim.report.spans import Spans, round_ends_ns
+from cosim.report.rounds import Rounds
+from cosim.report.spans import Spans, length_ns
 from cosim.units import NS_PER_S, Floats
 
 
@@ -48,15 +49,15 @@ def predicted(record: Record, spans: Spans) -> Prediction | None:
     )
     if not told or not len(spans):
         return None
-    ends_ns = round_ends_ns(record, spans)
-    if not len(ends_ns):
+    rounds = Rounds.of(record, length_ns(record, spans))
+    latest = np.searchsorted([time_ns for time_ns, _ in told], rounds.start_ns, side="right") - 1
+    chosen = rounds.is_over & (latest >= 0)
+    if not chosen.any():
         return None
-    starts_ns = np.array([0, *ends_ns[:-1]])
-    latest = np.searchsorted([time_ns for time_ns, _ in told], starts_ns, side="right") - 1
     plan = record.manifest.get("plan") or {}
     return Prediction(
-        rounds=tuple(range(1, len(ends_ns) + 1)),
-        predicted_s=np.array([value for _, value in told])[latest],
-        measured_s=(ends_ns - starts_ns) / NS_PER_S,
+        rounds=tuple(rounds.number[chosen].tolist()),
+        predicted_s=np.array([value for _, value in told])[latest[chosen]],
+        measured_s=(rounds.end_ns - rounds.start_ns)[chosen] / NS_PER_S,
         gap_to_bound=plan.get("gap_to_bound"),
     )

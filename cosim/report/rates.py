@@ -45,8 +45,11 @@ class Rates:
 
 
 def rates(spans: Spans, holdings: Holdings, budgets: Budgets | None = None) -> Rates:
-    """Return the rate of every transfer that took time; what grants gave is known from ``budgets``."""
-    rows = np.flatnonzero(spans.is_transfer & (spans.end_ns > spans.start_ns))
+    """Return the rate of every transfer that took time; what grants gave is known from ``budgets``.
+
+    What several clients send or receive at once has no client whose grant it uses, and is left out.
+    """
+    rows = np.flatnonzero(spans.is_transfer & (spans.end_ns > spans.start_ns) & (spans.client >= 0))
     lasts_ns = spans.duration_ns[rows]
     granted = np.full(len(spans), np.nan)
     if budgets is not None and len(budgets.spans):

@@ -117,6 +117,8 @@ def _kept(run: Summary) -> str:
 def _show_rounds(rounds: Sequence[RoundPair], console: Console) -> None:
     """Print the rounds that changed, with the phase that changed the most in each; nothing if none did."""
     changed = sorted((one for one in rounds if one.change_ns), key=lambda one: -abs(one.change_ns))
+    if not rounds:
+        say(console, "rounds: neither run has any")
     if not changed:
         return
     shown = sorted(changed[:_MOST_ROUNDS], key=lambda one: one.round)
@@ -130,10 +132,11 @@ def _show_rounds(rounds: Sequence[RoundPair], console: Console) -> None:
         ("most of it by", "left"),
     )
     for one in shown:
-        name, (was, now) = max(one.phase_ns.items(), key=lambda pair: abs(pair[1][1] - pair[1][0]))
-        by = f"{name}, {_signed(now - was)}" if was != now else "waiting"
+        changes = {name: now - was for name, (was, now) in one.phase_ns.items()}
+        name = max(changes, key=lambda name: abs(changes[name]), default="")
+        by = f"{name}, {_signed(changes[name])}" if name and changes[name] else "waiting"
         before, after = (duration(time_ns) if time_ns else "none" for time_ns in one.length_ns)
-        table.add_row(str(one.round), before, after, _signed(one.change_ns), by)
+        table.add_row(one.label.removeprefix("round "), before, after, _signed(one.change_ns), by)
     console.print(table)
 
 

@@ -25,14 +25,24 @@ class Spans:
         Names in the order in which they first begin; everybody who acts or is
         sent something: clients by number, then the servers.
     name, actor, peer
-        Indices into them; ``peer`` is -1 for whoever computes.
+        Indices into them; ``peer`` is -1 of a computation. Where several clients send or
+        receive at once ``actor`` is the server and ``peer`` -1.
     is_transfer
         Which spans were on the air.
+    task
+        Indices into ``tasks``.
     round, local_step, asked_ns, start_ns, end_ns, bits, flop, energy_j
         As recorded.
     parents, parents_end
         The spans each waited for, all in one array, shape (num_causes,); those of
         span ``i`` end before ``parents_end[i]`` and begin where those of the span before end.
+    delivered, resent_bits
+        As recorded.
+    is_superposed
+        Which transfers had several senders.
+    participants, participants_end
+        The clients in each transfer with several senders or receivers, as indices into
+        ``actors``, all in one array as the parents are.
     """
 
     names: tuple[str, ...]
@@ -41,6 +51,7 @@ class Spans:
     actor: Ints
     peer: Ints
     is_transfer: Chosen
+    task: Ints
     round: Ints
     local_step: Ints
     asked_ns: Ints
@@ -51,6 +62,12 @@ class Spans:
     energy_j: Floats
     parents: Ints
     parents_end: Ints
+    tasks: tuple[str, ...]
+    delivered: Chosen
+    resent_bits: Floats
+    is_superposed: Chosen
+    participants: Ints
+    participants_end: Ints
 
     @classmethod
     def of(cls, record: Record) -> "Spans":
@@ -64,17 +81,32 @@ class Spans:
         table = record.spans
         words = {name: _words(table[name]) for name in ("kind", "name", "actor", "peer")}
         numbers = ("round", "local_step", "asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j")
-        columns = {name: table[name].to_numpy() for name in numbers}
+        columns = {name: table[name].to_numpy() for name in (*numbers, "delivered", "resent_bits")}
         names = _in_order_of_begin(*words["name"], columns["start_ns"])
-        actors = tuple(sorted((set(words["actor"][0]) | set(words["peer"][0])) - {""}, key=_by_number))
-        parents, parents_end = _causes(table["parents"])
+        clients, participants_end = _lists(table["participants"])
+        members = _words(clients)
+        known = {*words["actor"][0], *words["peer"][0], *members[0]} - {""}
+        actors = tuple(sorted(known, key=_by_number))
+        parents, parents_end = _lists(table["parents"])
+        parents = parents.to_numpy()
         _refuse_later_causes(record, parents, parents_end)
+        tasks, task = _words(table["task"])
+        actor, peer = (_indices(*words[name], actors) for name in ("actor", "peer"))
+        is_joint = np.diff(participants_end, prepend=0) > 0
+        is_superposed = is_joint & (actor < 0)
+        actor = np.where(is_superposed, peer, actor)
+        _refuse_without_actor(record, actor < 0)
         return cls(
             names=names,
             actors=actors,
             name=_indices(*words["name"], names),
-            actor=_indices(*words["actor"], actors),
-            peer=_indices(*words["peer"], actors),
+            actor=actor,
+            peer=np.where(is_joint, -1, peer),
+            tasks=tuple(tasks),
+            task=task,
+            is_superposed=is_superposed,
+            participants=_indices(*members, actors),
+            participants_end=participants_end,
             is_transfer=np.asarray(_indices(*words["kind"], ("transfer",)) == 0),
             parents=parents,
             parents_end=parents_end,
@@ -96,41 +128,68 @@ class Spans:
 
     @cached_property
     def client(self) -> Ints:
-        """Which client computes, sends or receives, as an index into ``actors``; -1 for servers alone."""
+        """Which client computes, sends or receives, as an index into ``actors``.
+
+        -1 for servers alone, and where several clients do.
+        """
         count = len(self.clients)
         return np.asarray(
             np.where(self.actor < count, self.actor, np.where(self.peer < count, self.peer, -1))
         )
 
     @cached_property
+    def is_joint(self) -> Chosen:
+        """Which transfers had several senders or several receivers."""
+        return np.asarray(np.diff(self.participants_end, prepend=0) > 0)
+
+    @cached_property
+    def of_clients(self) -> tuple[Ints, Ints]:
+        """Every pair of a span and a client in it, by span: rows, and indices into ``actors``."""
+        own = np.flatnonzero(self.client >= 0)
+        whose = np.repeat(np.arange(len(self)), np.diff(self.participants_end, prepend=0))
+        rows = np.concatenate([own, whose])
+        order = np.argsort(rows, kind="stable")
+        return rows[order], np.concatenate([self.client[own], self.participants])[order]
+
+    def participants_of(self, span: int) -> list[str]:
+        """Return the clients in a transfer with several senders or receivers; none for any other span."""
+        begin = int(self.participants_end[span - 1]) if span else 0
+        return [self.actors[one] for one in self.participants[begin : int(self.participants_end[span])]]
+
+    @cached_property
     def links(self) -> tuple[str, ...]:
         """The links transfers go over, such as ``main_uplink``, in order of their names."""
-        return tuple(sorted({self._link_of(pair) for pair in self._pairs[0]}))
+        return tuple(sorted({self._link_of(*pair) for pair in self._pairs[0]}))
 
     @cached_property
     def link(self) -> Ints:
         """Which link a span goes over, as an index into ``links``; -1 for what is computed."""
         pairs, which = self._pairs
         found = np.full(len(self), -1, dtype=np.int64)
-        of_pair = [self.links.index(self._link_of(pair)) for pair in pairs]
+        of_pair = [self.links.index(self._link_of(*pair)) for pair in pairs]
         found[self.is_transfer] = np.array(of_pair, dtype=np.int64)[which]
         return found
 
     @cached_property
     def _pairs(self) -> tuple[list[tuple[int, int]], Ints]:
-        """Who sends to whom, each pair once, and which of them each transfer has."""
-        pair = self.actor[self.is_transfer] * len(self.actors) + self.peer[self.is_transfer]
-        different, which = np.unique(pair, return_inverse=True)
-        return [divmod(one, len(self.actors)) for one in different.tolist()], which
+        """Which server, and whether it is sent to, each pair once, and which of them each transfer has."""
+        rows = np.flatnonzero(self.is_transfer)
+        by_client = self.actor[rows] < len(self.clients)
+        server = np.where(by_client, self.peer[rows], self.actor[rows])
+        is_uplink = by_client | self.is_superposed[rows]
+        different, which = np.unique(2 * server + is_uplink, return_inverse=True)
+        return [divmod(one, 2) for one in different.tolist()], which
 
-    def _link_of(self, pair: tuple[int, int]) -> str:
-        ends = [self.actors[one] for one in pair]
-        server, way = (ends[1], "uplink") if is_client(ends[0]) else (ends[0], "downlink")
-        return f"{server.removesuffix('-server')}_{way}"
+    def _link_of(self, server: int, is_uplink: int) -> str:
+        return f"{self.actors[server].removesuffix('-server')}_{'uplink' if is_uplink else 'downlink'}"
 
     def of_actor(self, actor: int) -> Chosen:
         """Return which spans an actor computes, sends or receives, shape (num_spans,)."""
-        return np.asarray((self.actor == actor) | (self.peer == actor))
+        chosen = (self.actor == actor) | (self.peer == actor)
+        if len(self.participants):
+            rows, clients = self.of_clients
+            chosen[rows[clients == actor]] = True
+        return np.asarray(chosen)
 
     def covered_ns(self, chosen: Chosen) -> int:
         """Return for how long at least one of the chosen spans goes on, ns."""
@@ -140,12 +199,6 @@ class Spans:
 def is_client(actor: str) -> bool:
     """Return whether an actor is a client."""
     return actor.startswith("client-")
-
-
-def round_ends_ns(record: Record, spans: Spans) -> Ints:
-    """Return when each round that is over ended, ns, from round 1 on; one begins when the one before ends."""
-    last = int(spans.round.max(initial=0)) - (record.status != "complete")
-    return np.array([spans.end_ns[spans.round == round_].max() for round_ in range(1, last + 1)], np.int64)
 
 
 def length_ns(record: Record, spans: Spans) -> int:
@@ -173,7 +226,8 @@ def covered_ns(start_ns: Ints, end_ns: Ints) -> int:
 
 def _words(column: Any) -> tuple[list[str], Ints]:
     """Return the different words of a column, and which of them each row has."""
-    encoded = column.combine_chunks().dictionary_encode()
+    whole = column.combine_chunks() if hasattr(column, "combine_chunks") else column
+    encoded = whole.dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
@@ -188,10 +242,20 @@ def _indices(words: Sequence[str], which: Ints, known: tuple[str, ...]) -> Ints:
     return np.array([number.get(word, -1) for word in words], dtype=np.int64)[which]
 
 
-def _causes(column: Any) -> tuple[Ints, Ints]:
+def _lists(column: Any) -> tuple[Any, Ints]:
+    """Return the members of all lists of a column, one after the other, and where those of each row end."""
     lists = column.combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
-    return lists.flatten().to_numpy(), np.asarray(offsets[1:] - offsets[0])
+    return lists.flatten(), np.asarray(offsets[1:] - offsets[0])
+
+
+def _refuse_without_actor(record: Record, wrong: Chosen) -> None:
+    """Refuse a record in which nobody does a thing."""
+    if wrong.any():
+        raise RecordError(
+            f"{record.path}/spans.parquet: span {int(wrong.argmax())} names nobody who acts; "
+            "the record is damaged: run the scenario again."
+        )
 
 
 def _refuse_later_causes(record: Record, parents: Ints, parents_end: Ints) -> None:

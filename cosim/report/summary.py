@@ -1,6 +1,6 @@
 """What a run came to: times, losses, shares of time, energy, and who held the others up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
@@ -9,6 +9,8 @@ import numpy as np
 from cosim.record.folder import Record
 from cosim.report.limited import Limited, limited
 from cosim.report.prediction import Prediction, predicted
+from cosim.report.quantities import count
+from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans, is_client, length_ns
 
 _STEPS = (1.0, 2.0, 2.5, 5.0)
@@ -107,6 +109,25 @@ class Slowest:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """What the air did to transfers of one name.
+
+    Attributes
+    ----------
+    num_transfers, num_lost
+        How many there were, and how many of them were not delivered.
+    bits, resent_bits
+        Their payload, and what was sent again on top of it.
+    """
+
+    phase: str
+    num_transfers: int
+    num_lost: int
+    bits: float
+    resent_bits: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """A run in short.
 
@@ -120,6 +141,10 @@ class Summary:
         Simulated time, ns.
     num_rounds, num_spans
         Rounds begun and pieces of work done.
+    most_at_once
+        How many rounds went on at a time at most.
+    deliveries
+        Names of transfers of which some were not delivered or sent again.
     learning
         None where nothing was computed.
     actors
@@ -135,7 +160,7 @@ class Summary:
     limited
         None where no allocator keeps a limit on latency by leaving something out.
     notes
-        What a reader must know of model and texts, in sentences.
+        What a reader must know of model and texts, and what cannot be shown, in sentences.
     """
 
     name: str
@@ -153,6 +178,16 @@ class Summary:
     limited: Limited | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    most_at_once: int = 1
+    deliveries: tuple[Delivery, ...] = ()
+
+    @property
+    def rounds_in_words(self) -> str:
+        """How many rounds there were, and how many of them at a time if that is more than one."""
+        if not self.num_rounds:
+            return "no rounds"
+        at_once = f", up to {count(self.most_at_once)} at a time" if self.most_at_once > 1 else ""
+        return f"{count(self.num_rounds)} round(s){at_once}"
 
     @property
     def clients(self) -> tuple[ActorTime, ...]:
@@ -181,12 +216,13 @@ def summarise(record: Record) -> Summary:
     """
     spans = Spans.of(record)
     total_ns = length_ns(record, spans)
+    rounds = Rounds.of(record, total_ns)
     return Summary(
         name=str(record.manifest.get("name", record.path.name)),
         status=record.status,
         seed=int(record.manifest.get("seed", 0)),
         length_ns=total_ns,
-        num_rounds=int(spans.round.max()) if len(spans) else 0,
+        num_rounds=len(rounds),
         num_spans=len(spans),
         learning=_learning(record),
         actors=tuple(_actor_time(spans, actor, total_ns) for actor in range(len(spans.actors))),
@@ -196,8 +232,24 @@ def summarise(record: Record) -> Summary:
         prediction=predicted(record, spans),
         limited=limited(record, spans),
         reason=str(record.manifest.get("reason", "")),
-        notes=tuple(record.manifest.get("notes", ())),
+        notes=(*record.manifest.get("notes", ()), *_not_shown(record, rounds)),
+        most_at_once=rounds.most_at_once,
+        deliveries=tuple(_deliveries(spans)),
     )
+
+
+def _not_shown(record: Record, rounds: Rounds) -> Iterator[str]:
+    """Yield what cannot be shown of rounds that overlap."""
+    if rounds.overlap and "latency_limit_s" in set(record.metrics["name"].to_pylist()):
+        yield "rounds overlap, so their latencies are not shown against the limit"
+
+
+def _deliveries(spans: Spans) -> Iterator[Delivery]:
+    for number, name in enumerate(spans.names):
+        chosen = spans.is_transfer & (spans.name == number)
+        num_lost, resent_bits = int((~spans.delivered[chosen]).sum()), float(spans.resent_bits[chosen].sum())
+        if num_lost or resent_bits:
+            yield Delivery(name, int(chosen.sum()), num_lost, float(spans.bits[chosen].sum()), resent_bits)
 
 
 def loss_levels(first: float, best: float) -> tuple[float, ...]:
@@ -292,7 +344,7 @@ def _phase_total(spans: Spans, name: int) -> PhaseTotal:
 
 
 def _energy(spans: Spans) -> dict[str, float]:
-    by_client = spans.actor < len(spans.clients)
+    by_client = (spans.actor < len(spans.clients)) | spans.is_superposed
     return {
         f"{who}, {what}": float(spans.energy_j[chosen & (spans.is_transfer == on_air)].sum())
         for who, chosen in (("clients", by_client), ("servers", ~by_client))
@@ -306,8 +358,8 @@ def _slowest(spans: Spans) -> Slowest | None:
     if len(clients) < 2:
         return None
     spent_ns = np.zeros((len(clients), len(spans.names)), dtype=np.int64)
-    mine = spans.client >= 0
-    np.add.at(spent_ns, (spans.client[mine], spans.name[mine]), spans.duration_ns[mine])
+    rows, whose = spans.of_clients
+    np.add.at(spent_ns, (whose, spans.name[rows]), spans.duration_ns[rows])
     busy_ns = spent_ns.sum(axis=1)
     who = int(busy_ns.argmax())
     medians_ns = np.median(spent_ns, axis=0)

@@ -12,7 +12,7 @@ from rich.text import Text
 from cosim.report.limited import Limited
 from cosim.report.prediction import Prediction
 from cosim.report.quantities import amount, count, duration, percent
-from cosim.report.summary import ActorTime, Learning, PhaseTotal, Slowest, Summary
+from cosim.report.summary import ActorTime, Delivery, Learning, PhaseTotal, Slowest, Summary
 from cosim.units import NS_PER_S
 from cosim.visible import visible
 
@@ -41,7 +41,7 @@ def show(summary: Summary, console: Console) -> None:
     status = "" if summary.status == "complete" else f" ({summary.status})"
     console.print(
         f"{summary.name}, seed {summary.seed}{status}: {duration(summary.length_ns)} simulated, "
-        f"{count(summary.num_rounds)} round(s), {count(summary.num_spans)} spans",
+        f"{summary.rounds_in_words}, {count(summary.num_spans)} spans",
         style="bold",
         highlight=False,
     )
@@ -60,6 +60,8 @@ def show(summary: Summary, console: Console) -> None:
             console,
             f"energy: {amount(sum(summary.energy_j.values()), 'J')}" + (f" ({spent})" if spent else ""),
         )
+    for delivery in summary.deliveries:
+        say(console, _delivery(delivery))
     if summary.slowest is not None:
         say(console, _slowest(summary.slowest))
     if summary.prediction is not None:
@@ -69,6 +71,16 @@ def show(summary: Summary, console: Console) -> None:
             say(console, line)
     for line in summary.notes:
         say(console, f"note: {line}")
+
+
+def _delivery(one: Delivery) -> str:
+    told = f"{one.phase}: "
+    if one.num_lost:
+        told += f"{count(one.num_lost)} of {count(one.num_transfers)} transfer(s) not delivered"
+    if one.resent_bits:
+        share = f" ({percent(one.resent_bits / one.bits)} of the payload)" if one.bits else ""
+        told += f"{', ' if one.num_lost else ''}{amount(one.resent_bits, 'bit')} sent again{share}"
+    return told
 
 
 def _show_learning(learning: Learning, console: Console) -> None:

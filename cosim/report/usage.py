@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.report.holdings import Holdings
-from cosim.report.spans import Spans, covered_ns
+from cosim.report.spans import Spans, covered_ns, is_client
 from cosim.units import Ints
 
 
@@ -73,7 +73,7 @@ class SubchannelUse:
 
 @dataclass(frozen=True)
 class EnergyShare:
-    """What one actor spent on one phase, J."""
+    """What one actor spent on one phase, J; what several clients send at once is under the server's name."""
 
     actor: str
     phase: str
@@ -82,10 +82,7 @@ class EnergyShare:
 
 def actor_use(spans: Spans, total_ns: int) -> tuple[ActorUse, ...]:
     """Return how each actor spent the time from 0 to ``total_ns``; no span ends later."""
-    return tuple(
-        _actor_use(spans, actor, rows, total_ns)
-        for actor, rows in enumerate(_rows_of(spans.actor, spans.peer, len(spans.actors)))
-    )
+    return tuple(_actor_use(spans, actor, rows, total_ns) for actor, rows in enumerate(_rows_of(spans)))
 
 
 def subchannel_use(spans: Spans, holdings: Holdings, total_ns: int) -> tuple[SubchannelUse, ...]:
@@ -147,7 +144,8 @@ def _actor_use(spans: Spans, actor: int, mine: Ints, total_ns: int) -> ActorUse:
     compute_ns = covered_ns(starts[~on_air], ends[~on_air])
     air_ns = covered_ns(starts[on_air], ends[on_air])
     busy_ns = covered_ns(starts, ends)
-    own = ~on_air | (spans.client[mine] == actor)  # a transfer waits for the subchannels of its client
+    # a transfer waits for the subchannels of its client, or of each of its clients
+    own = ~on_air | (spans.client[mine] == actor) | (spans.is_joint[mine] & is_client(spans.actors[actor]))
     queued = own & (asked < starts)
     active_ns = covered_ns(np.where(own, asked, starts), ends)
     return ActorUse(
@@ -162,12 +160,14 @@ def _actor_use(spans: Spans, actor: int, mine: Ints, total_ns: int) -> ActorUse:
     )
 
 
-def _rows_of(actor: Ints, peer: Ints, num_actors: int) -> Iterator[Ints]:
+def _rows_of(spans: Spans) -> Iterator[Ints]:
     """Return for every actor the spans it acts in or is sent."""
-    who = np.concatenate([actor, peer])
-    rows = np.tile(np.arange(len(actor)), 2)
+    joint, whose = spans.of_clients
+    is_joint = spans.is_joint[joint]
+    who = np.concatenate([spans.actor, spans.peer, whose[is_joint]])
+    rows = np.concatenate([np.tile(np.arange(len(spans)), 2), joint[is_joint]])
     order = np.argsort(who, kind="stable")
-    ends = np.searchsorted(who[order], np.arange(num_actors + 1))
+    ends = np.searchsorted(who[order], np.arange(len(spans.actors) + 1))
     for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
         yield rows[order[begin:end]]
 
@@ -176,14 +176,16 @@ def _used_ns(spans: Spans, holdings: Holdings) -> Ints:
     """Return for how long whoever held a subchannel sent on its link meanwhile, shape (num_holdings,)."""
     used_ns = np.zeros(len(holdings), dtype=np.int64)
     number = {name: index for index, name in enumerate(spans.actors)}
+    of_clients, whose = spans.of_clients
     for index, link in enumerate(holdings.links):
         if link not in spans.links:
             continue
-        sent = np.flatnonzero(spans.link == spans.links.index(link))
+        on_link = spans.link[of_clients] == spans.links.index(link)
+        sent, sender = of_clients[on_link], whose[on_link]
         held = np.flatnonzero(holdings.link == index)
         for client in np.unique(holdings.client[held]).tolist():
             rows = held[holdings.client[held] == client]
-            sending = sent[spans.client[sent] == number.get(f"client-{client}", -2)]
+            sending = sent[sender == number.get(f"client-{client}", -2)]
             windows = holdings.start_ns[rows], holdings.end_ns[rows]
             used_ns[rows] = shared_ns(spans.start_ns[sending], spans.end_ns[sending], *windows)
     return used_ns

@@ -19,7 +19,7 @@ from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
 from cosim.radio.channel import Channel
 from cosim.rng import stream
-from cosim.scenario.events import becomes
+from cosim.scenario.after_events import becomes
 from cosim.scenario.factors import parts_of_factors
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.settings import Scenario

@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 
 from cosim.leaves import is_asked, named
 from cosim.parts import Table
-from cosim.scenario.events import becomes
+from cosim.scenario.after_events import becomes
 from cosim.scenario.kinds import default_of, is_default, table_of
 from cosim.scenario.load import to_dict, written_long
 from cosim.scenario.settings import Scenario

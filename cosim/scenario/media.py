@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec
@@ -33,6 +35,9 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
                 f"{_able('takes_losses')}."
             )
             return
+        misfit = medium.misfit(link, np.array(scenario.radio.link(link.name).widths_hz))
+        if misfit is not None:
+            yield ScenarioError(f"radio.medium: {misfit}")
     if not medium.sums_any or not scheme.links:
         return
     if not any(medium.sums(link) for link in scheme.links):

@@ -118,8 +118,9 @@ class Asynchronous(Scheme):
         """Let every client train by itself until all local updates are merged."""
         play = _Play(self, world, world.begin())
         play.evaluate(0)
-        world.end_round(0)
+        world.report(0)
         yield from world.together([play.client(number) for number in range(world.num_clients)], "client")
+        world.report(self.num_rounds)
         world.adapter = play.training.export(play.adapter)
 
 
@@ -182,8 +183,11 @@ class _Play:
         ready: Sequence[int] = ()
         while self._begun < self.scheme.num_rounds:
             self._begun += 1
-            self.world.start_round(self._begun)
-            ready = yield from self._update(number, Moment(self._begun), ready)
+            moment = Moment(self._begun)
+            self.world.begin_round(moment.round, [number])
+            self.world.consult(moment.round)
+            ready = yield from self._update(number, moment, ready)
+            self.world.close_round(moment.round)
 
     def _update(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
         """One local update, its upload, the merge, and the download of what came of it."""
@@ -261,7 +265,7 @@ class _Play:
         if self.scheme.is_evaluated(merges) and merges > self._evaluated:
             self._evaluated = merges
             self.evaluate(merges)
-            self.world.end_round(merges)
+            self.world.report(merges)
 
     def evaluate(self, merges: int) -> None:
         """Record how good the global adapter is."""

@@ -43,6 +43,7 @@ class Centralized(Scheme):
         world.end_round(0)
         ready: list[int] = []
         for round_ in range(1, self.num_rounds + 1):
+            world.begin_round(round_, ())
             for local_step in range(1, self.local_steps + 1):
                 moment = Moment(round_, local_step)
                 step = (round_ - 1) * self.local_steps + local_step - 1

@@ -279,7 +279,7 @@ class _Play:
             trained = yield from world.together(learning, "local round of client")
             ready = dict(zip(senders, trained, strict=True))
         if sums:
-            sent = yield from self.uploads.send_at_once(moment, ready)
+            sent = [(yield from self.uploads.send_at_once(moment, ready))]
         else:
             steps = [
                 self.uploads.send(one.client, moment, ready[one.client])
@@ -342,14 +342,14 @@ class _Play:
         decisions.hear(reported, is_awaited=is_awaited)
 
     def _download(self, moment: Moment, average: Node, averaged: int, senders: Sequence[int]) -> Steps:
-        """Download of the average by everybody; returns what became of it for each."""
+        """Download of the average by everybody; returns what became of each transmission."""
         world, link, name = self.world, "federated_downlink", "adapter_download"
         bits = {
             client: self._download_bits(client, moment.round, senders) for client in range(world.num_clients)
         }
         if self.scheme.multicasts(link):
             once = Outgoing(Payload(max(bits.values())), average, [averaged])
-            return (yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))
+            return [(yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))]
         downloads = [
             world.send(link, client, name, moment, size, average, [averaged]) for client, size in bits.items()
         ]
@@ -365,7 +365,7 @@ class _Play:
             return before.node, {}
         if distortion is not None:
             world.note(moment, "air_noise_std", distortion.noise_std)
-        average = self.uploads.average(moment.round, distortion)
+        average = self.uploads.average(moment.round)
         figures = self.federation.pair_figures(self.uploads.received, before)
         return average, self.uploads.mean_figures | figures
 

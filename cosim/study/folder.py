@@ -10,6 +10,7 @@ from typing import Any
 from cosim.errors import RecordError
 from cosim.files import remove_leftovers, write_whole
 from cosim.record.digests import FileDigest, digest_of, files_there, replacing_files, sealed
+from cosim.record.folder import FORMAT as RUN_FORMAT
 from cosim.study.load import study_toml
 from cosim.study.plan import Plan
 from cosim.study.play import own_version
@@ -44,6 +45,12 @@ class StudyFolder:
             raise RecordError(
                 f"{path}: was made by cosim {version}, and this is {own_version()}; "
                 "name another folder with --out, or go on with it in that version."
+            )
+        run_format = before.get("run_format", 2)
+        if run_format != RUN_FORMAT:
+            raise RecordError(
+                f"{path}: its runs are of format {run_format}, and this version of cosim makes and reads "
+                f"{RUN_FORMAT}; name another folder with --out, or go on with it in the version that made it."
             )
         if before.get("name") != plan.study.name:
             raise RecordError(
@@ -115,6 +122,7 @@ class StudyFolder:
         manifest = {
             "kind": "study",
             "format": FORMAT,
+            "run_format": RUN_FORMAT,
             "name": study.name,
             "description": study.description,
             "status": status,

@@ -109,7 +109,7 @@ def test_the_readme_names_the_columns_that_tables_have(place, study):
         for name, content in re.findall(r"^\| `(\w+\.(?:parquet|csv))` \| (.*) \|$", readme(), re.MULTILINE)
     }
     assert set(rows) == {
-        *("spans.parquet", "metrics.parquet", "grants.parquet"),
+        *("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet"),
         *("results.parquet", "curves.parquet", "summary.csv"),
     }
     factors = make_plan(load_study(place / "kinds.toml")).factors

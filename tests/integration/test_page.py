@@ -15,6 +15,7 @@ from cosim.record.log import Log
 from cosim.report.page import write_comparison_page, write_page
 from cosim.run import run
 from cosim.sounding import sound
+from tests.made_runs import write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = [
@@ -309,7 +310,7 @@ def test_markup_in_a_name_stays_text(browser, tiny_scenario, tmp_path):
 
 def test_a_failed_run_and_an_empty_one_are_shown_and_marked(browser, tiny_scenario, tmp_path):
     folder = run(tiny_scenario(), tmp_path / "run", timing_only=True)
-    resumed = RunFolder.reopen(Record.open(folder))
+    resumed = RunFolder.reopen(Record.open(folder), {})
     resumed.finish(Log(), "failed", reason="the cable was pulled")
     path = tmp_path / "failed.html"
     write_page(Record.open(folder), path)
@@ -384,3 +385,33 @@ def test_a_comparison_aligns_runs_by_round_and_finds_where_they_part(
     opened.press("+")
     opened.settle()
     assert opened.faults == []
+
+
+@pytest.mark.parametrize("made", ["overlapping", "no rounds", "two tasks", "going on"])
+def test_a_page_shows_rounds_that_overlap_or_are_absent_and_what_the_air_did(made, browser, tmp_path):
+    record = write_run(tmp_path / "run", made)
+    write_page(record, tmp_path / "run.html", air=sound(record))
+    opened = Opened(browser, tmp_path / "run.html")
+    label = "no rounds" if made == "no rounds" else "10 round(s), up to 3 at a time"
+    assert label in opened.page.inner_text("#facts")
+    superposed = record.spans["name"].to_pylist().index("superposed_upload")
+    opened.page.evaluate(f"cosim.choose({superposed}, true)")
+    detail = opened.page.inner_text("#detail")
+    assert "3 clients → federated-server" in detail
+    assert "client-0, client-1, client-2" in detail
+    opened.page.evaluate("cosim.search.ask('lost')")
+    assert opened.page.inner_text("#tally") == "1 span(s)"
+    opened.page.evaluate("cosim.search.step(1)")
+    lost = " ".join(opened.page.inner_text("#detail").split())
+    assert "delivered no" in lost
+    assert "sent again 2.5 kbit" in lost
+    opened.page.evaluate("cosim.open('delay')")
+    found = opened.page.eval_on_selector_all("#delay option", "all => all.map((one) => one.textContent)")
+    of_task = " of text" if made == "two tasks" else ""
+    assert (f"round 10{of_task}" in found) == (made != "no rounds")
+    assert opened.faults == []
+    both = tmp_path / "both.html"
+    write_comparison_page([record, write_run(tmp_path / "slow", made, 2)], both)
+    compared = Opened(browser, both)
+    compared.page.evaluate("cosim.strips.align(2)")
+    assert compared.faults == []

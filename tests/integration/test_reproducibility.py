@@ -13,7 +13,7 @@ from cosim.run import run
 from cosim.scenario.load import change, load, to_toml
 
 FADING = {"kind": "rayleigh_block", "coherence_time_s": 0.002}
-TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet")
+TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet")
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 
 
@@ -151,15 +151,19 @@ def test_timing_alone_gives_the_spans_of_the_full_run_byte_for_byte(scenario, re
 def test_a_record_says_what_made_it_and_holds_the_promised_columns(record):
     assert record.status == "complete"
     manifest = record.manifest
-    assert manifest["format"] == 2
+    assert manifest["format"] == 3
     assert manifest["seed"] == 3
     assert manifest["simulated_s"] == record.spans.column("end_ns").to_pylist()[-1] / 1e9
     assert {"versions", "commit", "wall_s"} <= manifest.keys()
     assert record.spans.schema.names == [
         *("id", "parents", "kind", "name", "actor", "peer", "round", "local_step"),
         *("asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j", "work"),
+        *("task", "delivered", "resent_bits", "participants"),
     ]
-    assert record.metrics.schema.names == ["time_ns", "round", "local_step", "actor", "name", "value"]
+    assert record.metrics.schema.names == [
+        *("time_ns", "round", "local_step", "actor", "name", "value", "task"),
+    ]
+    assert record.rounds.schema.names == ["task", "round", "start_ns", "end_ns", "participants"]
     assert record.grants.schema.names == [
         *("time_ns", "round", "link", "subchannel", "client", "tx_power_w", "gain", "bandwidth_hz"),
     ]

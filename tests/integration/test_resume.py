@@ -18,7 +18,7 @@ from cosim.rng import stream
 from cosim.run import resume, run
 from cosim.scenario.load import load, to_toml
 
-TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet")
+TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet")
 FILES = ("scenario.toml", *TABLES, "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 CHANGES = {
     "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.002},

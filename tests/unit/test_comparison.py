@@ -17,6 +17,7 @@ from cosim.report.alignment import align, pair_rounds, part
 from cosim.report.attribution import attribute
 from cosim.report.comparison import compare, compare_all
 from cosim.report.forecast import savings
+from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans
 from cosim.run import run
 
@@ -178,7 +179,7 @@ def test_runs_of_nothing_are_the_same(tmp_path):
         RunFolder.create(tmp_path / name, "", {}).finish(Log(), "failed")
     records = [Record.open(tmp_path / name) for name in ("one", "other")]
     assert compare(*records).divergence is None
-    assert pair_rounds(*(Spans.of(one) for one in records)) == ()
+    assert pair_rounds(*(Spans.of(one) for one in records), *(Rounds.of(one, 0) for one in records)) == ()
     assert shown(time_spent.show, attribute(records[0]), savings(Spans.of(records[0]))) == ""
 
 

@@ -17,7 +17,7 @@ def record(tiny_scenario, tmp_path_factory):
 
 def test_the_first_round_is_shown_if_none_is_named(record):
     shown = chart(record)
-    assert [round_ for round_, _ in shown.rounds] == [1]
+    assert [label for label, _ in shown.rounds] == ["round 1"]
     assert shown.from_ns == 0
     assert shown.title == "tiny, round 1 of 2"
 
@@ -58,7 +58,7 @@ def test_bars_lie_within_the_time_shown_and_have_no_negative_length(record):
 
 
 def test_rounds_that_are_not_there_are_told_with_those_that_are(record):
-    with pytest.raises(RecordError, match="has no spans in rounds 7 to 9; it has rounds 1 to 2"):
+    with pytest.raises(RecordError, match="has no rounds 7 to 9; it has rounds 1 to 2"):
         chart(record, 7, 9)
 
 

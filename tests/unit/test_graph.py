@@ -41,6 +41,13 @@ def spans_of(rows):
         energy_j=np.zeros(len(rows)),
         parents=ints([one for some in parents for one in some]),
         parents_end=np.cumsum([len(some) for some in parents], dtype=np.int64),
+        task=np.zeros(len(rows), dtype=np.int64),
+        tasks=("",),
+        delivered=np.ones(len(rows), dtype=np.bool_),
+        resent_bits=np.zeros(len(rows)),
+        is_superposed=np.zeros(len(rows), dtype=np.bool_),
+        participants=np.empty(0, dtype=np.int64),
+        participants_end=np.zeros(len(rows), dtype=np.int64),
     )
 
 

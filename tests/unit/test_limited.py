@@ -36,6 +36,9 @@ def recorded(path, status="complete", has_queue=True) -> Record:
         for client in RATIOS[number]:
             sent = ("transfer", "adapter_upload", client, "federated-server", round_, 0)
             log.spans.add((), *sent, at, at, end, 10, 0, 0.0, "")
+        log.rounds.begin(at, round_, sorted(RATIOS[number]))
+        if round_ < len(LATENCIES_S) or status == "complete":
+            log.rounds.end(end, round_)
         log.metrics.add(end - 1, round_, 0, "client-1", "keep_ratio", 0.9)  # too late for this round
         begin_s += latency_s
     folder = RunFolder.create(path, "", {"name": "made", "seed": 1})

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.channel import Channel
@@ -160,6 +159,8 @@ def test_other_links_carry_bits_and_have_one_owner():
     assert set(air.log.grants.link) == {OTHER.name}
 
 
-def test_subcarriers_wider_than_a_subchannel_are_refused():
-    with pytest.raises(ScenarioError, match="no subcarrier of 3e\\+06 Hz fits into a subchannel of"):
-        built(1, subcarrier_spacing_hz=3e6)
+def test_subcarriers_wider_than_a_subchannel_do_not_fit():
+    medium, widths_hz = OverTheAir(subcarrier_spacing_hz=3e6), np.array([1e6, 1e6])
+    assert medium.misfit(LINK, widths_hz).startswith("no subcarrier of 3e+06 Hz fits into a subchannel of")
+    assert medium.misfit(LINK, 3.0 * widths_hz) is None
+    assert medium.misfit(OTHER, widths_hz) is None

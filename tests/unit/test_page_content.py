@@ -100,6 +100,13 @@ def spans_of(pairs: list[tuple[int, int]]) -> Spans:
         energy_j=amounts,
         parents=np.empty(0, dtype=np.int64),
         parents_end=zeros,
+        task=zeros,
+        tasks=("",),
+        delivered=np.ones(count, dtype=np.bool_),
+        resent_bits=np.zeros(count),
+        is_superposed=np.zeros(count, dtype=np.bool_),
+        participants=np.empty(0, dtype=np.int64),
+        participants_end=zeros,
     )
 
 
@@ -218,9 +225,9 @@ def test_letters_of_a_pdf_are_no_type_3_font(record, tmp_path):
 def test_a_figure_of_another_kind_or_of_other_rounds_is_refused(record, tmp_path):
     with pytest.raises(RecordError, match=r"a figure is a \.png or a \.pdf"):
         write_figure(record, tmp_path / "a.jpg")
-    with pytest.raises(RecordError, match="has no spans in rounds 9 to 9"):
+    with pytest.raises(RecordError, match="has no rounds 9 to 9"):
         write_figure(record, tmp_path / "a.png", first_round=9)
-    with pytest.raises(RecordError, match="has no spans in rounds 9 to 9"):
+    with pytest.raises(RecordError, match="has no rounds 9 to 9"):
         write_comparison_figure([record, record], tmp_path / "a.png", first_round=9)
     with pytest.raises(RecordError, match="at least two runs, got 1"):
         write_comparison_figure([record], tmp_path / "a.png")

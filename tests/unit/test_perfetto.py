@@ -163,14 +163,14 @@ def test_every_actor_is_a_process_and_the_run_is_one_of_its_own(record, trace):
 
 def test_the_critical_path_and_the_rounds_have_lanes(record, trace):
     lanes = {one.lane for one in trace.slices if one.process == "tiny, seed 3"}
-    assert lanes == {"round", "critical path"}
+    assert lanes == {"rounds", "critical path"}
     critical = [one for one in trace.slices if one.lane == "critical path"]
     marked = [one for one in trace.slices if one.notes.get("on_critical_path")]
     assert [
         (one.name, one.start_ns, one.end_ns) for one in sorted(marked, key=lambda one: one.notes["span"])
     ] == [(one.name, one.start_ns, one.end_ns) for one in critical]
     assert critical[-1].end_ns == record.manifest["simulated_s"] * 1e9
-    assert [one.name for one in trace.slices if one.lane == "round"] == ["round 1", "round 2"]
+    assert [one.name for one in trace.slices if one.lane == "rounds"] == ["round 1", "round 2"]
 
 
 def test_the_queue_counter_is_the_number_of_works_that_wait(record, trace):

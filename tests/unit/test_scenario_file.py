@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosim.errors import ScenarioError
+from cosim.scenario.after_events import becomes
 from cosim.scenario.build import check, prepare
 from cosim.scenario.catalogue import families
-from cosim.scenario.events import becomes
 from cosim.scenario.load import change, load, parse_change, paths_in, run_hash, to_dict, to_toml
 from cosim.scenario.settings import Scenario
 

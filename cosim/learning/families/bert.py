@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from cosim.learning.families import Body, as_trained
+from cosim.learning.families.body import Body, as_trained
 from cosim.learning.shape import ModelShape
 
 

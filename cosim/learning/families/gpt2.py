@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cosim.learning.families import CausalBody
+from cosim.learning.families.body import CausalBody
 from cosim.learning.shape import ModelShape
 
 

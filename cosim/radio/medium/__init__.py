@@ -170,6 +170,10 @@ class Medium(Part):
         """Return how long a sum of so many numbers takes on a link that carries sums, ns."""
         raise NotImplementedError(f"{type(self).__name__} carries no sums")
 
+    def misfit(self, link: Link, bandwidths_hz: Floats) -> str | None:
+        """Return why a link with subchannels of these widths, Hz, cannot be sent over, with a way out."""
+        return None
+
     def loses(self, link: Link) -> bool:
         """Return whether what is sent over a link may be lost."""
         return False

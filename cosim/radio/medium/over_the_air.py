@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
 from cosim.parts import LONGEST_S
@@ -119,6 +118,15 @@ class OverTheAir(Medium):
         """Return how many symbols a sum of so many numbers takes."""
         return ceil(num_values / (2 * int(self.num_subcarriers(bandwidths_hz).sum())))
 
+    def misfit(self, link: Link, bandwidths_hz: Floats) -> str | None:
+        """Return that no subcarrier fits into the subchannels, where none does."""
+        if not self.sums(link) or self.num_subcarriers(bandwidths_hz).sum():
+            return None
+        return (
+            f"no subcarrier of {self.subcarrier_spacing_hz:g} Hz fits into a subchannel of {link.name}, "
+            f"{bandwidths_hz.max():g} Hz wide; make subcarrier_spacing_hz smaller, or the subchannels wider."
+        )
+
     def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
         """Return how long a sum of so many numbers takes, ns."""
         return self.num_symbols(bandwidths_hz, num_values) * self.symbol_ns
@@ -222,17 +230,6 @@ class Superposing(Network):
         self._queues = {name: Queue(clock, 1, name) for name in summed}
         self._max_tx_power_w: dict[str, Mapping[int, float]] = {name: {} for name in summed}
         self._num_sent = dict.fromkeys(summed, 0)
-        self._refuse_narrow(channel)
-
-    def _refuse_narrow(self, channel: Channel) -> None:
-        for link in self._queues:
-            widths_hz = channel.bandwidths_hz(link)
-            if not self._medium.num_subcarriers(widths_hz).sum():
-                raise ScenarioError(
-                    f"radio.medium: no subcarrier of {self._medium.subcarrier_spacing_hz:g} Hz fits into a "
-                    f"subchannel of {link}, {widths_hz.max():g} Hz wide; make subcarrier_spacing_hz smaller, "
-                    "or the subchannels wider."
-                )
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
         """Let a decision take effect now; of a link that carries sums only the powers count."""

@@ -11,9 +11,10 @@ from cosim.record.folder import Record
 from cosim.report.attribution import Attribution
 from cosim.report.comparison import Comparison, compare_all, differences
 from cosim.report.page.columns import Columns
-from cosim.report.page.content import curves_content, names_content, round_begins
+from cosim.report.page.content import add_rounds, curves_content, names_content
 from cosim.report.page.document import document
 from cosim.report.quantities import duration
+from cosim.report.rounds import RoundKey, Rounds, round_label
 from cosim.report.spans import Spans
 from cosim.report.summary import Summary
 
@@ -98,14 +99,13 @@ def _run(
     comparison: Comparison | None,
 ) -> dict[str, Any]:
     prefix = f"run{index}"
-    shown = (spans.client >= 0) & (spans.duration_ns > 0)
+    rows, _ = spans.of_clients
+    shown = rows[spans.duration_ns[rows] > 0]
     renamed = np.array([names.index(name) for name in spans.names], dtype=np.int64)
     columns.add(f"{prefix}.name", renamed[spans.name[shown]] if len(spans) else [], "u2")
     columns.add(f"{prefix}.start", spans.start_ns[shown], "f8")
     columns.add(f"{prefix}.end", spans.end_ns[shown], "f8")
-    rounds, begins_ns = round_begins(spans)
-    columns.add(f"{prefix}.round.number", rounds, "u4")
-    columns.add(f"{prefix}.round.start", begins_ns, "f8")
+    add_rounds(columns, Rounds.of(record, summary.length_ns), f"{prefix}.")
     number = {share.cause: at for at, share in enumerate(attribution.shares)}
     stretches = attribution.stretches
     is_work = [one.cause.activity == "working" for one in stretches]
@@ -183,11 +183,14 @@ def _total(label: str, kind: str, values: Sequence[float | None]) -> dict[str, A
 
 def _rounds(compared: Sequence[Comparison]) -> list[dict[str, Any]]:
     """Return how long each round took in every run, ns; None in a run that does not have it."""
-    lengths: dict[int, list[int | None]] = {}
+    lengths: dict[RoundKey, list[int | None]] = {}
     for index, comparison in enumerate(compared):
         for pair in comparison.rounds:
-            row = lengths.setdefault(pair.round, [None] * (len(compared) + 1))
+            row = lengths.setdefault((pair.task, pair.round), [None] * (len(compared) + 1))
             before, after = pair.length_ns
             row[0] = before if pair.begin_ns[0] is not None else None
             row[index + 1] = after if pair.begin_ns[1] is not None else None
-    return [{"round": round_, "lengths": lengths[round_]} for round_ in sorted(lengths)]
+    return [
+        {"round": round_label(*key).removeprefix("round "), "lengths": lengths[key]}
+        for key in sorted(lengths)
+    ]

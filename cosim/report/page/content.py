@@ -15,6 +15,7 @@ from cosim.report.limited import Limited, limited
 from cosim.report.looks import OWNER_COLOURS, look
 from cosim.report.page.columns import Columns
 from cosim.report.page.rows import Rows
+from cosim.report.rounds import Rounds, round_label
 from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import Summary, summarise
 from cosim.units import NS_PER_S, Floats, Ints
@@ -53,9 +54,8 @@ def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
     _add_spans(columns, spans)
     _add_rows(columns, rows)
     columns.add("path", critical_path(spans), "u4")
-    rounds, begins_ns = round_begins(spans)
-    columns.add("round.number", rounds, "u4")
-    columns.add("round.start", begins_ns, "f8")
+    rounds = Rounds.of(record, total_ns)
+    add_rounds(columns, rounds)
     holdings = Holdings.of(record, total_ns)
     on_air = {name: bool(spans.is_transfer[spans.name == at][0]) for at, name in enumerate(spans.names)}
     content = {
@@ -63,12 +63,14 @@ def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
         "names": names_content(spans.names, on_air),
         "actors": list(spans.actors),
         "numClients": len(spans.clients),
+        "roundLabels": rounds.labels if rounds.has_tasks else None,
+        "tasks": list(spans.tasks),
         "owners": OWNER_COLOURS,
         "rows": [{"actor": actor, "number": number} for actor, number in rows.whose],
         "linkNames": list(spans.links),
         "links": _links(columns, holdings, air),
         "curves": curves_content(columns, record, spans),
-        "attribution": _attribution(attribution(spans, total_ns)),
+        "attribution": _attribution(attribution(spans, total_ns, rounds)),
         "air": _air(columns, air, spans),
         "scenario": _scenario(record),
     }
@@ -154,6 +156,16 @@ def _add_spans(columns: Columns, spans: Spans) -> None:
     columns.add("cause.set", causes.which, "i4")
     columns.add("cause.begins", causes.begins, "u4")
     columns.add("cause.members", causes.members, "u4")
+    if len(spans.tasks) > 1 or any(spans.tasks):
+        columns.add("task", spans.task, "u2")
+    rare = np.flatnonzero(spans.is_joint | ~spans.delivered | (spans.resent_bits > 0.0))
+    counts = np.diff(spans.participants_end, prepend=0)[rare]
+    columns.add("rare.span", rare, "u4")
+    columns.add("rare.delivered", spans.delivered[rare], "u1")
+    columns.add("rare.resent", spans.resent_bits[rare], "f8")
+    columns.add("rare.superposed", spans.is_superposed[rare], "u1")
+    columns.add("rare.begins", np.concatenate([[0], np.cumsum(counts)]), "u4")
+    columns.add("rare.members", spans.participants, "u4")
 
 
 def _add_rows(columns: Columns, rows: Rows) -> None:
@@ -161,12 +173,11 @@ def _add_rows(columns: Columns, rows: Rows) -> None:
     columns.add("row.spans", rows.spans, "u4")
 
 
-def round_begins(spans: Spans) -> tuple[Ints, Ints]:
-    """Return the number of each round and when its first span was asked for, ns."""
-    numbers, which = np.unique(spans.round, return_inverse=True)
-    begins_ns = np.full(len(numbers), np.iinfo(np.int64).max)
-    np.minimum.at(begins_ns, which, spans.asked_ns)
-    return numbers, begins_ns
+def add_rounds(columns: Columns, rounds: Rounds, prefix: str = "") -> None:
+    """Add the rounds, from when to when each goes on, ns, in the order in which they begin."""
+    columns.add(f"{prefix}round.number", rounds.number, "u4")
+    columns.add(f"{prefix}round.start", rounds.start_ns, "f8")
+    columns.add(f"{prefix}round.end", rounds.end_ns, "f8")
 
 
 def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
@@ -178,7 +189,7 @@ def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
         "numNotFinite": 0 if summary.learning is None else summary.learning.not_finite,
         "seed": summary.seed,
         "lengthNs": total_ns,
-        "numRounds": summary.num_rounds,
+        "rounds": summary.rounds_in_words,
         "numSpans": summary.num_spans,
         "timingOnly": bool(record.manifest.get("timing_only", False)),
         "versions": dict(record.manifest.get("versions", {})),
@@ -241,12 +252,12 @@ def _attribution(found: Attribution) -> dict[str, Any]:
         "leftNs": sum(share.time_ns for share in found.shares[_MOST_SHARES:]),
         "rounds": [
             {
-                "round": round_,
+                "round": round_label(*key),
                 "lengthNs": sum(share.time_ns for share in shares),
                 "shares": [_share(share) for share in shares[:_MOST_SHARES_OF_A_ROUND]],
                 "leftNs": sum(share.time_ns for share in shares[_MOST_SHARES_OF_A_ROUND:]),
             }
-            for round_, shares in found.rounds.items()
+            for key, shares in found.rounds.items()
         ],
     }
 

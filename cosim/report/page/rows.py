@@ -20,7 +20,8 @@ class Rows:
     begins
         Where each row begins in ``spans``, and the end, shape (num_rows + 1,).
     spans
-        Row after row, the spans in it by begin, shape (num_spans,).
+        Row after row, the spans in it by begin; what several clients send or receive at once
+        is in a row of each of them.
     """
 
     whose: tuple[tuple[int, int], ...]
@@ -34,13 +35,16 @@ class Rows:
         A client's hold what it computes, sends and receives; a server's what it
         computes, and what servers send each other.
         """
-        owner = np.where(spans.client >= 0, spans.client, spans.actor)
+        of_server = np.flatnonzero((spans.client < 0) & ~spans.is_joint)
+        of_clients, clients = spans.of_clients
+        span = np.concatenate([of_clients, of_server])
+        owner = np.concatenate([clients, spans.actor[of_server]])
         whose: list[tuple[int, int]] = []
         parts: list[Ints] = []
-        order = np.lexsort((spans.end_ns, spans.start_ns, owner))
+        order = np.lexsort((span, spans.end_ns[span], spans.start_ns[span], owner))
         edges = np.searchsorted(owner[order], np.arange(len(spans.actors) + 1))
         for actor in range(len(spans.actors)):
-            mine = order[edges[actor] : edges[actor + 1]]
+            mine = span[order[edges[actor] : edges[actor + 1]]]
             if not len(mine):
                 if is_client(spans.actors[actor]):  # a client that did nothing is still seen
                     whose.append((actor, 0))

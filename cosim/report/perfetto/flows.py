@@ -34,7 +34,8 @@ class Flows:
         """Return the flows of a run.
 
         Of all a transfer waited for, its sender's own work made what it carries;
-        of all that waited for it, its receiver's own work uses it.
+        of all that waited for it, its receiver's own work uses it. Where several clients send
+        or receive at once, the own work of any client does.
         """
         leaves, reaches = [], []
         for first, last in _blocks(spans.parents_end):
@@ -45,8 +46,17 @@ class Flows:
             mixed = spans.is_transfer[child] != spans.is_transfer[parent]
             child, parent = child[mixed], parent[mixed]
             sends = spans.is_transfer[child]
-            from_own = sends & (spans.actor[child] == spans.actor[parent])
-            to_own = ~sends & (spans.actor[child] == spans.peer[parent])
+            several_send = sends & spans.is_superposed[child]
+            several_receive = ~sends & spans.is_joint[parent] & ~spans.is_superposed[parent]
+            to_server = ~sends & spans.is_superposed[parent] & (spans.actor[child] == spans.actor[parent])
+            from_own = np.where(
+                several_send, spans.client[parent] >= 0, sends & (spans.actor[child] == spans.actor[parent])
+            )
+            to_own = to_server | np.where(
+                several_receive,
+                spans.client[child] >= 0,
+                ~sends & (spans.actor[child] == spans.peer[parent]),
+            )
             leaves.append((parent[from_own], child[from_own]))
             reaches.append((child[to_own], parent[to_own]))
         made, used = _joined(leaves), _joined(reaches)

@@ -11,9 +11,9 @@ from cosim.report.air import Air
 from cosim.report.graph import critical_path
 from cosim.report.perfetto.samples import counters
 from cosim.report.perfetto.tracks import Tracks, span_lanes
-from cosim.report.perfetto.writer import Writer
-from cosim.report.spans import Spans
-from cosim.units import Ints
+from cosim.report.perfetto.writer import Writer, texts_of
+from cosim.report.rounds import Rounds
+from cosim.report.spans import Spans, length_ns
 
 
 def write_trace(record: Record, path: Path, air: Air | None = None, *, force: bool = False) -> None:
@@ -42,16 +42,19 @@ def write_trace(record: Record, path: Path, air: Air | None = None, *, force: bo
         raise RecordError(f"{record.path}: has no spans; the run is {record.status}.")
     run = len(spans.actors)
     tracks = Tracks([*spans.actors, _title(record)])
-    first_round, round_lane, *round_times = _rounds(tracks, spans, run)
+    rounds = Rounds.of(record, length_ns(record, spans))
+    nothing = np.zeros(len(rounds), dtype=np.int64)
+    round_lane = tracks.lanes(nothing + run, nothing, ["rounds"], rounds.start_ns, rounds.end_ns)
     path_lane = tracks.add(run, "critical path")
     lane = span_lanes(tracks, spans)
     samples = counters(tracks, record, spans, air, run)
     on_path = critical_path(spans)
-    names = [*spans.names, *(f"round {first_round + number}" for number in range(len(round_lane)))]
+    names = [*spans.names, *rounds.labels]
     with output_faults(path), replacing(path) as file:
         writer = Writer(file)
-        writer.describe(tracks, names)
-        writer.slices(round_lane, len(spans.names) + np.arange(len(round_lane)), *round_times)
+        writer.describe(tracks, names, texts_of(spans))
+        round_names = len(spans.names) + np.arange(len(rounds))
+        writer.slices(round_lane, round_names, rounds.start_ns, rounds.end_ns)
         path_times = spans.start_ns[on_path], spans.end_ns[on_path]
         writer.slices(np.full(len(on_path), path_lane), spans.name[on_path], *path_times)
         writer.spans(spans, lane, on_path)
@@ -62,16 +65,3 @@ def write_trace(record: Record, path: Path, air: Air | None = None, *, force: bo
 def _title(record: Record) -> str:
     title = f"{record.manifest.get('name', record.path.name)}, seed {record.manifest.get('seed', 0)}"
     return title if record.status == "complete" else f"{title} ({record.status})"
-
-
-def _rounds(tracks: Tracks, spans: Spans, run: int) -> tuple[int, Ints, Ints, Ints]:
-    """Add the lane of rounds; returns the number of the first, and lane, begin and end of each, ns."""
-    first = int(spans.round.min())
-    count = int(spans.round.max()) - first + 1
-    begin_ns = np.full(count, np.iinfo(np.int64).max)
-    end_ns = np.zeros(count, dtype=np.int64)
-    np.minimum.at(begin_ns, spans.round - first, spans.asked_ns)
-    np.maximum.at(end_ns, spans.round - first, spans.end_ns)
-    begin_ns = np.minimum(begin_ns, end_ns)  # a round without spans has no length
-    nothing = np.zeros(count, dtype=np.int64)
-    return first, tracks.lanes(nothing + run, nothing, ["round"], begin_ns, end_ns), begin_ns, end_ns

@@ -95,7 +95,9 @@ def _lanes_of(start_ns: Ints, end_ns: Ints) -> Ints:
 def span_lanes(tracks: Tracks, spans: Spans) -> Ints:
     """Add the lanes of a run and return the track of each span; process ``n`` is actor ``n``.
 
-    What is computed stands with whoever computes, a transfer with its client.
+    A computation is on the track of its device, a transfer on that of its client. What several
+    clients send or receive at once is one slice, on a track of the server: a slice is a span, so
+    sums over slices are right.
     """
     process = np.where(spans.is_transfer & (spans.client >= 0), spans.client, spans.actor)
     names = ["compute", *(link.replace("_", " ") for link in spans.links)]

@@ -24,7 +24,16 @@ _NOTES: dict[str, Slot] = {
     "flop": "double",
     "energy_j": "double",
 }
-_CRITICAL = "on_critical_path"
+_FACTS: tuple[tuple[str, str, Slot | bool], ...] = (
+    ("on_critical_path", "bool_value", True),
+    ("task", "string_value_iid", "varint"),
+    ("participants", "string_value_iid", "varint"),
+    ("delivered", "bool_value", False),
+    ("resent_bits", "double_value", "double"),
+)
+"""Notes of some slices only: name, field, and what each slice says for itself or all of them say."""
+
+_MOST_NAMED = 40
 
 
 class Writer:
@@ -51,14 +60,18 @@ class Writer:
         self._builder = StreamingTraceProtoBuilder(file)
         self._file = file
         self._shapes: dict[tuple[Any, ...], Shape] = {}
+        self._texts: dict[str, int] = {}
 
-    def describe(self, tracks: Tracks, names: Sequence[str]) -> None:
-        """Write what processes and tracks there are, and the names of slices."""
+    def describe(self, tracks: Tracks, names: Sequence[str], texts: Sequence[str] = ()) -> None:
+        """Write what processes and tracks there are, the names of slices, and the texts in their notes."""
         packet = self._packet(self._protos.TracePacket.SEQ_INCREMENTAL_STATE_CLEARED)
         for number, name in enumerate(names, 1):
             packet.interned_data.event_names.add(iid=number, name=name)
-        for number, name in enumerate((*_NOTES, _CRITICAL), 1):
+        for number, name in enumerate((*_NOTES, *(name for name, *_ in _FACTS)), 1):
             packet.interned_data.debug_annotation_names.add(iid=number, name=name)
+        for number, text in enumerate(texts, 1):
+            packet.interned_data.debug_annotation_string_values.add(iid=number, str=text.encode())
+        self._texts = {text: number for number, text in enumerate(texts, 1)}
         self._builder.write_packet(packet)
         kinds = self._protos.TrackDescriptor
         for number, name in enumerate(tracks.processes):
@@ -91,8 +104,10 @@ class Writer:
         # A transfer carries its own flow, what is computed those of the transfers it made and used.
         num_made = np.where(spans.is_transfer, 1, np.diff(flows.made_end, prepend=0))
         num_used = np.diff(flows.used_end, prepend=0)
-        bases = 2, 2, int(num_made.max()) + 1, int(num_used.max()) + 1
-        keys = np.ravel_multi_index((spans.is_transfer, is_critical, num_made, num_used), bases)
+        facts = self._facts(spans, is_critical)
+        bases = 2, 1 << len(_FACTS), int(num_made.max()) + 1, int(num_used.max()) + 1
+        has = sum((column > 0).astype(np.int64) << bit for bit, column in enumerate(facts))
+        keys = np.ravel_multi_index((spans.is_transfer, has, num_made, num_used), bases)
         columns = (
             *(spans.start_ns, track + 1, spans.name + 1),
             *(np.arange(len(spans)), spans.round, spans.local_step, spans.start_ns - spans.asked_ns),
@@ -108,11 +123,21 @@ class Writer:
                 made = _those_of(rows, flows.made, flows.made_end, key[2]) if not key[0] else [rows]
                 used = _those_of(rows, flows.used, flows.used_end, key[3])
                 arrows = [transfer + 1 for transfer in (*made, *used)]
-                values = [*(column[rows] for column in columns), *arrows, spans.end_ns[rows], track[rows] + 1]
-                filled = self._span_shape(bool(key[1]), key[2], key[3]).fill(values)
+                told = [facts[bit][rows] for bit in _facts_in(key[1]) if isinstance(_FACTS[bit][2], str)]
+                values = [*(column[rows] for column in columns), *told, *arrows]
+                ends = spans.end_ns[rows], track[rows] + 1
+                filled = self._span_shape(*key[1:]).fill([*values, *ends])
                 for place, piece in zip(places.tolist(), filled, strict=True):
                     pieces[place] = piece
             self._file.write(b"".join(pieces))
+
+    def _facts(self, spans: Spans, is_critical: Ints) -> list[NDArray[Any]]:
+        """Return for each of the facts what a span's is, 0 for none: numbers of texts, numbers, or 1."""
+        tasks = np.array([self._texts.get(task, 0) for task in spans.tasks], dtype=np.int64)
+        participants = np.zeros(len(spans), dtype=np.int64)
+        for span in np.flatnonzero(spans.is_joint).tolist():
+            participants[span] = self._texts[participants_in_words(spans, span)]
+        return [is_critical, tasks[spans.task], participants, ~spans.delivered, spans.resent_bits]
 
     def slices(self, track: Ints, name: Ints, start_ns: Ints, end_ns: Ints) -> None:
         """Write slices about which nothing more is known; ``name`` counts the names described from 0."""
@@ -126,26 +151,34 @@ class Writer:
         for begin in range(0, len(columns[0]), _ROWS_AT_ONCE):
             self._file.write(b"".join(shape.fill([one[begin : begin + _ROWS_AT_ONCE] for one in columns])))
 
-    def _span_shape(self, is_critical: bool, num_made: int, num_used: int) -> Shape:
-        """Return slices with notes and arrows; the numbers left open are in the order of :meth:`spans`."""
-        key = is_critical, num_made, num_used
+    def _span_shape(self, has: int, num_made: int, num_used: int) -> Shape:
+        """Return slices with notes and arrows; the numbers left open are in the order of :meth:`spans`.
+
+        ``has`` says which of the facts there are, a bit for each.
+        """
+        key = has, num_made, num_used
+        open_: list[Slot] = [slot for bit in _facts_in(has) if isinstance(slot := _FACTS[bit][2], str)]
         if key not in self._shapes:
 
             def make(values: Sequence[Any]) -> bytes:
                 head, (*notes_and_arrows, end_ns, track) = values[:3], values[3:]
-                notes, arrows = notes_and_arrows[: len(_NOTES)], notes_and_arrows[len(_NOTES) :]
+                notes, rest = notes_and_arrows[: len(_NOTES)], notes_and_arrows[len(_NOTES) :]
+                told, arrows = iter(rest[: len(open_)]), rest[len(open_) :]
                 begin = self._begin(*head)
                 for number, (slot, value) in enumerate(zip(_NOTES.values(), notes, strict=True), 1):
                     note = begin.track_event.debug_annotations.add(name_iid=number)
                     setattr(note, "int_value" if slot == "varint" else "double_value", value)
-                if is_critical:
-                    begin.track_event.debug_annotations.add(name_iid=len(_NOTES) + 1, bool_value=True)
+                for bit in _facts_in(has):
+                    _, name, value = _FACTS[bit]
+                    note = begin.track_event.debug_annotations.add(name_iid=len(_NOTES) + 1 + bit)
+                    setattr(note, name, value if isinstance(value, bool) else next(told))
                 begin.track_event.flow_ids.extend(arrows[:num_made])
                 begin.track_event.terminating_flow_ids.extend(arrows[num_made:])
                 return self._serialised(begin, self._end(end_ns, track))
 
             arrows: list[Slot] = ["fixed"] * (num_made + num_used)
-            slots: list[Slot] = ["varint", "varint", "varint", *_NOTES.values(), *arrows, "varint", "varint"]
+            notes = [*_NOTES.values(), *open_]
+            slots: list[Slot] = ["varint", "varint", "varint", *notes, *arrows, "varint", "varint"]
             self._shapes[key] = Shape(slots, make)
         return self._shapes[key]
 
@@ -188,6 +221,23 @@ class Writer:
     def _serialised(self, *packets: Any) -> bytes:
         written: bytes = self._protos.Trace(packet=packets).SerializeToString()
         return written
+
+
+def texts_of(spans: Spans) -> list[str]:
+    """Return the different texts that notes of spans have."""
+    several = (participants_in_words(spans, span) for span in np.flatnonzero(spans.is_joint).tolist())
+    return sorted({*several, *(task for task in spans.tasks if task)})
+
+
+def participants_in_words(spans: Spans, span: int) -> str:
+    """Return who took part in a transfer with several senders or receivers, the first of many by name."""
+    names = spans.participants_of(span)
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def _facts_in(has: int) -> list[int]:
+    return [bit for bit in range(len(_FACTS)) if has >> bit & 1]
 
 
 def _grouped(keys: Ints) -> Iterator[tuple[int, Ints]]:

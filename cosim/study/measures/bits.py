@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Bits(Measure):
-    """Payload of all transfers, bit; of those of one name where it is given.
+    """Payload of all transfers, bit, once for each however often it was sent; of those of one name if given.
 
     Attributes
     ----------

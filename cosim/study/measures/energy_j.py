@@ -34,7 +34,21 @@ class EnergyJ(Measure):
 
         spans = record.columns("spans", ("actor", "energy_j"))
         if self.actor is not None:
+            by_clients = compute.or_(
+                compute.starts_with(spans["actor"], "client-"), compute.equal(spans["actor"], "")
+            )
             is_one = compute.equal(spans["actor"], self.actor)
-            of_all = compute.starts_with(spans["actor"], "client-") if self.actor == "client" else is_one
-            spans = spans.filter(of_all)
-        return fsum(spans["energy_j"].to_numpy())
+            spans = spans.filter(by_clients if self.actor == "client" else is_one)
+        return fsum((*spans["energy_j"].to_numpy(), *self._of_sums(record)))
+
+    def _of_sums(self, record: "Record") -> list[float]:
+        """Return what one client radiated in what it sent at once with others; their spans have it of all."""
+        from pyarrow import compute
+
+        if self.actor in (None, "client"):
+            return []
+        metrics = record.columns("metrics", ("actor", "name", "value"))
+        is_own = compute.equal(metrics["actor"], self.actor)
+        radiated = compute.equal(metrics["name"], "tx_energy_j")
+        found: list[float] = metrics.filter(compute.and_(is_own, radiated))["value"].to_pylist()
+        return found

@@ -1,6 +1,7 @@
 """Any metric."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cosim.study.measures import Better, Measure
 
@@ -18,6 +19,9 @@ LEARNED = frozenset(
 
 class Metric(Measure):
     """The last value of a metric; where several were taken in one round and local step, their mean.
+
+    The last round is the one in which it was taken the latest, of several the largest; in no
+    round at all, those of one instant are together.
 
     Not a number where the run has no such metric: not every allocator foresees a delay.
 
@@ -43,14 +47,16 @@ class Metric(Measure):
     def of(self, record: "Record") -> float:
         from math import fsum
 
-        metrics = record.columns("metrics", ("round", "local_step", "name", "value"))
-        rows = [
-            (row["round"], row["local_step"], row["value"])
-            for row in metrics.to_pylist()
-            if row["name"] == self.metric
-        ]
+        metrics = record.columns("metrics", ("time_ns", "round", "local_step", "task", "name", "value"))
+        rows = [row for row in metrics.to_pylist() if row["name"] == self.metric]
         if not rows:
             return float("nan")
-        last = max(row[:2] for row in rows)
-        values = [value for *moment, value in rows if tuple(moment) == last]
+        last = _moment(max(rows, key=itemgetter("time_ns", "round", "local_step")))
+        values = [row["value"] for row in rows if _moment(row) == last]
         return fsum(values) / len(values)
+
+
+def _moment(row: dict[str, Any]) -> tuple[str, int, int, int]:
+    """Return what values of one moment share: the task, and round and step, or else the instant."""
+    instant = 0 if row["round"] else row["time_ns"]
+    return row["task"], row["round"], row["local_step"], instant

@@ -182,7 +182,7 @@ class Comparison {
     document.getElementById("causes").replaceChildren(
       element("p", {}, "Along the critical path of each run."),
       element("div", { className: "wide" }, this.table(["cause", ...heads], causes.map((label) => row(label, "time", runs.map((run) => time(run, label)))))));
-    document.getElementById("rounds").replaceChildren(
+    document.getElementById("rounds").replaceChildren(!rounds.length ? element("p", {}, "None of these runs has rounds.") :
       element("div", { className: "wide" }, this.table(["round", ...heads], rounds.map(({ round, lengths }) => row(String(round), "time", lengths)))));
   }
 

@@ -26,13 +26,16 @@ class Detail {
 
   facts(span) {
     const { run } = this;
-    const { asked, start, end, bits, flop, energy, slack, round, step, link } = run.spans;
+    const { asked, start, end, bits, flop, energy, slack, step, link } = run.spans;
+    const rare = run.rareOf.get(span);
+    const at = run.roundAt.get(run.roundOf(span));
+    const lasts = at === undefined ? "" : ` · from ${duration(run.spans["round.start"][at])} to ${duration(run.spans["round.end"][at])}`;
     const took = end[span] - start[span];
     const isTransfer = run.names[run.spans.name[span]].transfer;
     const rows = [
       ["span", `#${span}`],
       ["who", run.who(span)],
-      ["round", `${round[span]}${step[span] ? `, local step ${step[span]}` : ""}`],
+      ["round", `${run.roundOf(span).slice("round ".length)}${step[span] ? `, local step ${step[span]}` : ""}${lasts}`],
       ["asked for at", seconds(asked[span])],
       ["waited", duration(start[span] - asked[span])],
       ["start", seconds(start[span])],
@@ -43,6 +46,9 @@ class Detail {
       rows.push(["payload", `${amount(bits[span], "bit")} (${count(bits[span])})`]);
       rows.push(["effective rate", took ? amount(bits[span] / (took / 1e9), "bit/s") : "at once: the link is free"]);
       if (link[span] >= 0) rows.push(["link", run.linkNames[link[span]].replace(/_/g, " ")]);
+      if (rare?.resent) rows.push(["sent again", `${amount(rare.resent, "bit")} (${count(rare.resent)})`]);
+      if (rare && !rare.delivered) rows.push(["delivered", "no"]);
+      if (rare?.participants.length) rows.push(["participants", this.named(rare.participants)]);
     } else {
       rows.push(["work", `${amount(flop[span], "FLOP")}`]);
       if (took) rows.push(["speed", amount(flop[span] / (took / 1e9), "FLOP/s")]);
@@ -51,6 +57,11 @@ class Detail {
     rows.push(["slack", run.onPath[span] ? "none: it is on the critical path" : duration(slack[span])]);
     return element("table", { className: "facts" }, element("tbody", {}, ...rows.map(([what, value]) =>
       element("tr", {}, element("th", { scope: "row" }, what), element("td", {}, value)))));
+  }
+
+  named(clients) {
+    const names = Array.from(clients.subarray(0, MOST_LISTED), (client) => this.run.actors[client]).join(", ");
+    return clients.length > MOST_LISTED ? `${names} and ${count(clients.length - MOST_LISTED)} more` : names;
   }
 
   // The link budget at the begin of a transfer, term by term, then subchannel by subchannel.

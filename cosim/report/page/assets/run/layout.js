@@ -33,7 +33,7 @@ class Layout {
     const rows = run.rows.filter((row) => row.actor < run.numClients);
     const bands = rows.map((row) => ({ kind: "row", row }));
     if (run.numClients > 1 && run.numSpans) {
-      const occupancies = run.occupancies((span) => run.clientOf(span) >= 0);
+      const occupancies = run.occupancies((span) => run.participants(span).length || (run.clientOf(span) >= 0 ? 1 : 0));
       bands.unshift({ kind: "occupancy", occupancies, most: run.numClients, label: "how many at once" });
     }
     return { title: `Clients (${count(run.numClients)})`, open: true, bands, isClients: true };

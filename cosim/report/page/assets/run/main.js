@@ -74,7 +74,7 @@ class App {
     const status = document.getElementById("status");
     status.textContent = run.status;
     status.className = `chip ${run.status}`;
-    const facts = [`seed ${run.seed}`, `${duration(run.lengthNs)} simulated`, `${count(run.numRounds)} round(s)`, `${count(run.numSpans)} spans`];
+    const facts = [`seed ${run.seed}`, `${duration(run.lengthNs)} simulated`, run.rounds, `${count(run.numSpans)} spans`];
     if (run.timingOnly) facts.push("timing only");
     document.getElementById("facts").textContent = facts.join(" · ");
     const notice = document.getElementById("notice");
@@ -138,6 +138,8 @@ class App {
     const { asked, start, end, bits, flop, energy } = run.spans;
     const took = end[span] - start[span];
     const isTransfer = run.names[run.spans.name[span]].transfer;
+    const rare = run.rareOf.get(span);
+    const lost = rare && !rare.delivered ? " · not delivered" : "";
     const moved = isTransfer
       ? `${amount(bits[span], "bit")}${took ? ` at ${amount(bits[span] / (took / 1e9), "bit/s")}` : ", at once"}`
       : amount(flop[span], "FLOP");
@@ -145,7 +147,7 @@ class App {
     return [
       run.title(span),
       `${duration(took)} from ${duration(start[span])}${waited}`,
-      `${moved}, ${amount(energy[span], "J")}${run.onPath[span] ? " · on the critical path" : ""}`,
+      `${moved}, ${amount(energy[span], "J")}${run.onPath[span] ? " · on the critical path" : ""}${lost}`,
     ];
   }
 

@@ -9,7 +9,10 @@ class Run {
     this.onPath = new Uint8Array(this.numSpans);
     for (const span of this.spans.path) this.onPath[span] = 1;
     this.rowOf = new Uint32Array(this.numSpans);
-    this.rows.forEach((row, index) => this.fillRow(row, index));
+    // What several clients share has a row with each of them; it is pointed at in the first.
+    for (let index = this.rows.length - 1; index >= 0; index--) this.fillRow(this.rows[index], index);
+    this.fillRare();
+    this.fillRounds();
     this.budgetOf = new Map();
     if (this.air) this.spans["budget.span"].forEach((span, index) => this.budgetOf.set(span, index));
     this.links.forEach((link, index) => this.fillLink(link, index));
@@ -35,6 +38,43 @@ class Run {
       row.lengths[i + 1] = row.lengths[i] + end[span] - start[span];
     }
     row.label = this.actors[row.actor] + (row.number ? ` (${row.number + 1})` : "");
+  }
+
+  // What few spans have: clients that send or receive at once, a payload that was lost or sent again.
+  fillRare() {
+    const read = (what) => this.spans[`rare.${what}`];
+    const begins = read("begins");
+    this.rareOf = new Map();
+    read("span").forEach((span, index) => this.rareOf.set(span, {
+      delivered: read("delivered")[index] === 1,
+      resent: read("resent")[index],
+      superposed: read("superposed")[index] === 1,
+      participants: read("members").subarray(begins[index], begins[index + 1]),
+    }));
+  }
+
+  fillRounds() {
+    const { "round.number": numbers } = this.spans;
+    this.roundAt = new Map();
+    numbers.forEach((_, index) => this.roundAt.set(this.roundLabel(index), index));
+  }
+
+  // Rounds of several tasks have labels of their own.
+  roundLabel(index) {
+    return this.roundLabels ? this.roundLabels[index] : `round ${this.spans["round.number"][index]}`;
+  }
+
+  taskOf(span) {
+    return this.spans.task ? this.tasks[this.spans.task[span]] : "";
+  }
+
+  roundOf(span) {
+    const task = this.taskOf(span);
+    return `round ${this.spans.round[span]}${task ? ` of ${task}` : ""}`;
+  }
+
+  participants(span) {
+    return this.rareOf.get(span)?.participants ?? [];
   }
 
   fillLink(link, index) {
@@ -119,23 +159,29 @@ class Run {
 
   who(span) {
     const { actor, peer } = this.spans;
+    const rare = this.rareOf.get(span);
+    if (rare?.participants.length) {
+      const { length } = rare.participants;
+      const ends = [length > 1 ? `${count(length)} clients` : this.actors[rare.participants[0]], this.actors[actor[span]]];
+      return (rare.superposed ? ends : ends.reverse()).join(" → ");
+    }
     const to = peer[span] >= 0 ? ` → ${this.actors[peer[span]]}` : "";
     return this.actors[actor[span]] + to;
   }
 
   title(span) {
-    const { name, round, step } = this.spans;
-    const when = `round ${round[span]}${step[span] ? `, step ${step[span]}` : ""}`;
+    const { name, step } = this.spans;
+    const when = `${this.roundOf(span)}${step[span] ? `, step ${step[span]}` : ""}`;
     return `${this.names[name[span]].label} · ${this.who(span)} · ${when}`;
   }
 
-  // How many spans of each name go on at a time, for all that a test lets through.
-  occupancies(isMine) {
+  // How many spans of each name go on at a time; `times` says how often one counts.
+  occupancies(times) {
     const starts = this.names.map(() => []);
     const ends = this.names.map(() => []);
     const { name, start, end } = this.spans;
     for (let span = 0; span < this.numSpans; span++) {
-      if (end[span] > start[span] && isMine(span)) {
+      for (let left = end[span] > start[span] ? times(span) : 0; left > 0; left--) {
         starts[name[span]].push(start[span]);
         ends[name[span]].push(end[span]);
       }
@@ -149,7 +195,8 @@ class Run {
     const from = [];
     const to = [];
     for (let span = 0; span < this.numSpans; span++) {
-      if (actors[span] === actor && peer[span] < 0 && start[span] > asked[span]) {
+      const isOwn = actors[span] === actor && peer[span] < 0 && !this.names[this.spans.name[span]].transfer;
+      if (isOwn && start[span] > asked[span]) {
         from.push(asked[span]);
         to.push(start[span]);
       }

@@ -7,7 +7,7 @@ class Overview {
     Object.assign(this, { run, theme, timeline });
     this.canvas = document.getElementById("overview");
     this.image = document.createElement("canvas");
-    this.occupancies = run.occupancies(() => true);
+    this.occupancies = run.occupancies(() => 1);
     new ResizeObserver(() => this.refresh()).observe(this.canvas);
     this.canvas.addEventListener("pointerdown", (event) => this.grab(event));
   }
@@ -62,12 +62,12 @@ class Overview {
     context.font = "10px system-ui, sans-serif";
     context.textBaseline = "middle";
     context.fillText("whole run", 8, 9);
-    const { "round.start": starts, "round.number": numbers } = this.run.spans;
+    const { "round.start": starts } = this.run.spans;
     let last = -Infinity;
     starts.forEach((start, index) => {
       const x = this.x(start);
       context.fillRect(x, 12, 1, 4);
-      const label = `round ${numbers[index]}`;
+      const label = this.run.roundLabel(index);
       if (x - last < context.measureText(label).width + 14) return;
       last = x;
       context.fillText(label, x + 3, 8);

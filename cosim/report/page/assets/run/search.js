@@ -1,4 +1,4 @@
-// Search: words that must all be found in a span's phase, actor or peer; `round:3`, `step:2` and `#17` too.
+// Search: words that must all be found in a span's phase, actor or peer; `round:3`, `step:2`, `#17` and `lost` too.
 
 class Search {
   constructor(run, state, { reveal, refresh }) {
@@ -47,10 +47,11 @@ class Search {
       return (span) => column[span] === wanted;
     }
     if (word === "critical") return (span) => this.run.onPath[span] === 1;
+    if (word === "lost") return (span) => this.run.rareOf.get(span)?.delivered === false;
     const fits = (text) => (/-\d+$/.test(word) ? text.toLowerCase() === word : text.toLowerCase().includes(word));
     const isName = names.map((one) => fits(one.name) || fits(one.label));
     const isActor = actors.map(fits);
-    return (span) => isName[spans.name[span]] || isActor[spans.actor[span]] || (spans.peer[span] >= 0 && isActor[spans.peer[span]]);
+    return (span) => isName[spans.name[span]] || isActor[spans.actor[span]] || (spans.peer[span] >= 0 && isActor[spans.peer[span]]) || this.run.participants(span).some((client) => isActor[client]);
   }
 
   step(by) {

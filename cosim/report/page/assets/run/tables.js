@@ -20,7 +20,7 @@ class Tables {
     const chosen = this.round === "" ? all : all.rounds.find((one) => String(one.round) === this.round);
     const pick = element("select", { ariaLabel: "Round", onchange: (event) => { this.round = event.target.value; this.delay(); } },
       element("option", { value: "" }, "whole run"),
-      ...all.rounds.map(({ round }) => element("option", { value: String(round), selected: String(round) === this.round }, `round ${round}`)));
+      ...all.rounds.map(({ round }) => element("option", { value: String(round), selected: String(round) === this.round }, round)));
     const length = Math.max(chosen.lengthNs, 1);
     const rows = chosen.shares.map((share) => this.share(share, length));
     if (chosen.leftNs) rows.push(element("tr", { className: "quiet" }, element("td", {}, "all others"), element("td", {}, duration(chosen.leftNs)), element("td", {}, percent(chosen.leftNs / length))));
