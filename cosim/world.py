@@ -144,7 +144,8 @@ class World:
         else:
             self._put_in_force(allocation)
         self._measuring.executor = self._make_executor(allocation.lora_rank)
-        told = {"lora_rank": float(allocation.lora_rank), "cut_layer": float(allocation.cut_layer)}
+        told = {"lora_rank": float(allocation.lora_rank)} if self.lesson.trainable.has_factors else {}
+        told["cut_layer"] = float(allocation.cut_layer)
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
             told["predicted_total_s"] = allocation.plan.total_s
         for name, value in told.items():
@@ -390,7 +391,7 @@ class World:
         self._watch(Progress(round_, self.clock.now, len(self.log.spans), self._measuring.means(), num_ended))
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the final adapter in PEFT's own format; nothing where nothing was computed."""
+        """Write what was trained in the format of its ecosystem; nothing where nothing was computed."""
         executor = self._measuring.executor
         if executor is None or not executor.computes or self.adapter is None:
             return

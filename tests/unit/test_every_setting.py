@@ -67,6 +67,8 @@ SIZES = {"kind": "size", "spread": 1.0}
 LINEAR = {"training.optimizer.schedule": "linear"}
 BATCHED = {"training.executor": "batched", "training.max_group": 2}
 CENTRAL = {"scheme": {"kind": "centralized", "num_rounds": 2, "local_steps": 2}}
+FULL = {"trainable": {"kind": "full"}}
+UNCUT = (ALL - {"client_forward", "server_step", "client_backward"}) | {"whole_gradient"}
 FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}}
 WHOLE = frozenset({"whole_gradient", "update", "evaluate", "export"})
 AVERAGED = WHOLE | {"aggregate", "coherence", "covariance"}
@@ -243,6 +245,10 @@ CASES: dict[str, tuple[Case, ...]] = {
     "lora.dropout": (Case({"lora.dropout": 0.1}, ALL),),
     "lora.target_modules": (Case({"lora.target_modules": ["c_attn", "c_fc"]}, ALL),),
     "lora.blocks": (Case({"lora.blocks": [1, 2]}, ALL),),
+    "trainable.kind": (
+        Case({"trainable": {"kind": "full"}}, UNCUT | {"coherence", "covariance"}, FEDERATED),
+    ),
+    "trainable.full.untie_head": (Case({"trainable.untie_head": True}, UNCUT, {**FEDERATED, **FULL}),),
     # the data
     "data.source.kind": (
         Case({"data.source": {"kind": "file", "train_path": "train.csv", "test_path": "test.csv"}}, LEARNED),
@@ -415,6 +421,7 @@ IN_TIME_PLANE = [path for path in SETTINGS if path.split(".")[0] in TIME_PLANE a
 def test_every_setting_is_either_listed_or_of_the_time_plane():
     """A new setting that may decide what is learned must be listed with what it moves."""
     others = {path for path in SETTINGS if path.split(".")[0] not in (*TIME_PLANE, "allocator")}
+    others -= {path for path in SETTINGS if path.startswith("trainable.lora.")}  # [lora] is short for it
     seldom = {"clients.count", "clients.cut_layer"}
     seldom |= {path for path in SETTINGS if path.startswith("radio.medium.")}
     assert others | seldom == set(CASES) | FROM_THE_HUB | REFUSED
