@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TOKENIZER_FILES = (
+    "added_tokens.json",
     "merges.txt",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
+    "vocab.txt",
 )
 
 
