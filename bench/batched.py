@@ -14,8 +14,8 @@ from cosim.graph.executor import Executor
 from cosim.learning.data import embedded
 from cosim.learning.execution import make_executor
 from cosim.learning.lesson import Lesson
-from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 
 CUT_LAYER, RANK, LOCAL_STEPS, REPEATS = 1, 4, 2, 5

@@ -10,11 +10,11 @@ from cosim.learning.base.folder import FolderBase
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.execution import make_executor
 from cosim.learning.lesson import Lesson
-from cosim.learning.lora import Lora
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"

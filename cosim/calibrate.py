@@ -224,6 +224,8 @@ def _refuse(scenario: Scenario, ranks: Sequence[int], num_seeds: int) -> None:
         raise ScenarioError(f"--ranks: must be positive numbers, such as 1,2,4, not {list(ranks)}.")
     if num_seeds < 1:
         raise ScenarioError(f"--seeds: must be at least 1, got {num_seeds}.")
+    if not scenario.trained.has_factors:
+        raise ScenarioError(f"trainable.kind: {scenario.trained.kind!r} has no rank to choose; train [lora].")
     if scenario.lora.alpha is not None:
         raise ScenarioError(
             f"lora.alpha: is fixed at {scenario.lora.alpha:g}, so the learning rate would change with the "

@@ -90,6 +90,8 @@ class Stretch:
     budgets
         How what each subchannel can carry to or from this client at the start comes about; at an
         adapted rate, of one client alone, that adds up to the grant's.
+    client
+        Whose budgets these are: where several receive, of the one with the lowest rate at the start.
     rates_bit_per_s
         The rate in each coherence block crossed, shape (num_blocks,).
     """
@@ -99,6 +101,7 @@ class Stretch:
     grant: Grant
     block_ns: int | None
     budgets: tuple[LinkBudget, ...]
+    client: str
     rates_bit_per_s: Floats
 
 
@@ -116,12 +119,12 @@ class TransferExplanation:
         Whether the link takes time; if not there is no stretch.
     stretches
         One for as long as grant and air stayed the same; none of a transfer with several
-        senders or receivers, whose rate is no sum over one client's subchannels.
+        senders, and of one with several receivers only if the scheme says so: at the rate of the weakest.
     expected_end_ns
         When the bits, those sent again too, have drained at these rates, ns: the end of
         the span, if record and air agree.
     is_summed
-        Whether it was summed with others in the air: there is no rate then, and no stretch.
+        Whether what several sent was summed in the air: there is no rate then, and no stretch.
     """
 
     span: Span
@@ -184,7 +187,8 @@ def _transfer(
         one for one in scenario.scheme.links if one.is_uplink == is_uplink and one.server == server
     )
     link = declared.name
-    client = (span.actor if is_uplink else span.peer).removeprefix("client-")
+    clients = span.participants or (span.actor if is_uplink else span.peer,)
+    together = [int(client.removeprefix("client-")) for client in clients]
     ends = span.asked_ns, span.end_ns
     stages = [(0, scenario), *((seconds_to_ns(at_s), stage) for at_s, stage in becomes(scenario))]
     stages = [one for one in stages if one[0] < ends[1] or one[0] == 0]
@@ -196,10 +200,9 @@ def _transfer(
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
     if medium.sums(declared):
         return _summed(scenario, met[0][1], span, parents, declared)
-    if span.participants:
+    if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
-    together = range(scenario.num_clients) if scenario.scheme.multicasts(link) else (int(client),)
     in_force = _in_force(record, link, together, span, airs)
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
@@ -211,14 +214,14 @@ def _transfer(
         finish_ns = rate.finish_ns(left, start_ns)
         expected_end_ns = span.end_ns if finish_ns is None else finish_ns
         left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
-        stretches.append(_stretch(medium, channel, declared, int(client), together, grant, start_ns, end_ns))
+        stretches.append(_stretch(medium, channel, declared, together, grant, start_ns, end_ns))
     return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
 
 
 def _summed(
     scenario: Scenario, met: Scenario, span: Span, parents: tuple[Span, ...], link: Link
 ) -> TransferExplanation:
-    """Return how long the numbers of an upload take that is summed with others in the air."""
+    """Return how long numbers take that are summed in the air."""
     num_values = int(span.bits) // scenario.model.bits_per_trained_number
     widths_hz = np.array(met.radio.link(link.name).widths_hz)
     lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values)
@@ -268,7 +271,6 @@ def _stretch(
     medium: Medium,
     channel: Channel,
     link: Link,
-    client: int,
     together: Sequence[int],
     grant: Grant,
     start_ns: int,
@@ -276,6 +278,8 @@ def _stretch(
 ) -> Stretch:
     first = channel.block_at(start_ns)
     last = channel.block_at(max(end_ns - 1, start_ns))
+    at_start = {one: float(medium.rates(channel, link, one, grant, first, 1)[0]) for one in together}
+    client = min(together, key=at_start.__getitem__)
     carved_hz = [None] * len(grant.subchannels) if grant.bandwidths_hz is None else grant.bandwidths_hz
     budgets = [
         channel.budget(
@@ -300,5 +304,6 @@ def _stretch(
             )
             for budget, share in zip(budgets, shares, strict=True)
         ),
+        f"client-{client}",
         weakest_rates(medium, channel, link, together, grant, first, last - first + 1),
     )

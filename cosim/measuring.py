@@ -151,8 +151,8 @@ class Measuring:
         """Return when in the training, and by whom, each node was measured or took its time, by its key."""
         spans = self._log.spans
         spans.settle()
-        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, strict=True)
+        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, spans.peer, strict=True)
         places: dict[str, Place] = {}
-        for key, round_, local_step, actor in rows:
-            places.setdefault(key, (Moment(round_, local_step), actor))
+        for key, round_, local_step, actor, peer in rows:
+            places.setdefault(key, (Moment(round_, local_step), actor or peer))
         return places | {ref.node.key: (moment, actor) for _, moment, actor, _, ref in self._waiting}

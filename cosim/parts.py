@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Un
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema
+from pydantic_core.core_schema import nullable_schema
 
 P = TypeVar("P", bound="Part")
 
@@ -241,12 +242,12 @@ class OneOf:
         self.base = base
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Hand pydantic the union of the family, discovered now."""
+        """Hand pydantic the union of the family, discovered now, and None where the field takes it."""
         parts = tuple(family(self.base).values())
-        if len(parts) == 1:
-            return handler.generate_schema(parts[0])
         union: Any = Union[parts]  # noqa: UP007 -- built at run time
-        return handler.generate_schema(Annotated[union, Field(discriminator="kind")])
+        one: Any = parts[0] if len(parts) == 1 else Annotated[union, Field(discriminator="kind")]
+        schema = handler.generate_schema(one)
+        return nullable_schema(schema) if type(None) in get_args(source) else schema
 
 
 def make(base: type[P], settings: dict[str, Any]) -> P:

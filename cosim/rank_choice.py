@@ -314,6 +314,8 @@ def _refuse(scenario: Scenario, ranks: Sequence[int]) -> None:
             f"latency_limit_s, such as 'tsfa', not for {scenario.scheme.kind!r} under "
             f"{scenario.allocator.kind!r}."
         )
+    if not scenario.trained.has_factors:
+        raise ScenarioError(f"trainable.kind: {scenario.trained.kind!r} has no rank to choose; train [lora].")
     if scenario.lora.alpha is not None:
         raise ScenarioError(
             f"lora.alpha: is fixed at {scenario.lora.alpha:g}, so the updates of each rank would be scaled "

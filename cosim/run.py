@@ -264,7 +264,7 @@ def _play(
             scheme = prepared.scenario.scheme
             world.play(scheme.run(world))
             with record.writing():
-                world.save_adapter(record.adapter_folder)
+                world.save_adapter(record.path / prepared.lesson.trainable.folder)
                 plan = world.plan()
                 outcome = _outcome(world, store, began)
                 record.finish(world.log, "complete", plan=plan, bits=bits, **outcome)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator
@@ -25,32 +25,13 @@ from cosim.measuring import Moment as Moment
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Payload
+from cosim.radio.medium import Delivery, Medium
 from cosim.record.log import Log
+from cosim.transmissions import Outgoing, Transmissions
 from cosim.units import NS_PER_S
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
-
-
-class Outgoing(NamedTuple):
-    """What one client sends, or is sent, with others: its size, its part in the training, its causes."""
-
-    payload: Payload
-    node: Node
-    after: Sequence[int]
-
-
-class Sent(NamedTuple):
-    """The number of a transfer's span, and what became of the transfer."""
-
-    span: int
-    delivery: Delivery
-
-    @property
-    def is_delivered(self) -> bool:
-        """Whether it arrived."""
-        return all(self.delivery.delivered.values())
 
 
 @dataclass(frozen=True)
@@ -130,9 +111,7 @@ class World:
         self._queues = {
             name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
         }
-        self._medium = medium
-        self._links = {link.name: link for link in links}
-        self._network = medium.open(self.clock, decisions.cell, decisions.access, self.log.grants, links)
+        self._transmissions = Transmissions(self.clock, self.log, decisions, medium, links, self.client_names)
         self._make_executor = executor
         self._measuring = Measuring(self.log, self._place_of_step, lambda: (Moment(self._round), MAIN_SERVER))
         self._watch = watch
@@ -165,7 +144,8 @@ class World:
         else:
             self._put_in_force(allocation)
         self._measuring.executor = self._make_executor(allocation.lora_rank)
-        told = {"lora_rank": float(allocation.lora_rank), "cut_layer": float(allocation.cut_layer)}
+        told = {"lora_rank": float(allocation.lora_rank)} if self.lesson.trainable.has_factors else {}
+        told["cut_layer"] = float(allocation.cut_layer)
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
             told["predicted_total_s"] = allocation.plan.total_s
         for name, value in told.items():
@@ -177,7 +157,7 @@ class World:
     def _put_in_force(self, allocation: Allocation) -> None:
         self.decisions.put_in_force(allocation, self.clock.now, self._round)
         for link, grants in allocation.grants.items():
-            self._network.grant(link, dict(enumerate(grants)), self._round)
+            self._transmissions.network.grant(link, dict(enumerate(grants)), self._round)
         predicted_s = self.decisions.predicted_round_s()
         if predicted_s is not None:
             self.log.metrics.add(
@@ -196,7 +176,7 @@ class World:
     def _turn(self, turn: Turn) -> None:
         """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
         self.decisions.change(turn.channel, turn.access, turn.max_tx_power_w, turn.allocator)
-        self._network.change(turn.channel, turn.access)
+        self._transmissions.network.change(turn.channel, turn.access)
         if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
             self._share_equally(self._round)
         else:
@@ -211,7 +191,7 @@ class World:
 
     def _share_equally(self, round_: int) -> None:
         for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
-            self._network.grant(link, dict(enumerate(grants)), round_)
+            self._transmissions.network.grant(link, dict(enumerate(grants)), round_)
 
     def decide_on_reports(self, round_: int) -> None:
         """Ask the allocator what it waited to decide, now that reports have arrived."""
@@ -287,18 +267,6 @@ class World:
             self.log.metrics.add(0, 0, 0, MAIN_SERVER, "gap_to_bound", plan["gap_to_bound"])
         return plan
 
-    def is_counted(self, link: str) -> bool:
-        """Return whether what a link carries takes time."""
-        return self.decisions.is_counted(link)
-
-    def loses(self, link: str) -> bool:
-        """Return whether what is sent over a link may be lost."""
-        return self._medium.loses(self._links[link])
-
-    def sums(self, link: str) -> bool:
-        """Return whether what clients send over a link at once arrives as a sum."""
-        return self._medium.sums(self._links[link])
-
     def play(self, scheme: Steps) -> None:
         """Let a scheme run to its end.
 
@@ -312,7 +280,7 @@ class World:
         try:
             self.clock.run(self.clock.process(scheme, "the scheme"))
         except StalledError:
-            why = self._network.too_weak()
+            why = self._transmissions.network.too_weak()
             if why is None:
                 raise
             raise ScenarioError(why) from None
@@ -353,97 +321,40 @@ class World:
         queue.leave(span)
         return span
 
+    def is_counted(self, link: str) -> bool:
+        """Return whether what a link carries takes time."""
+        return self._transmissions.is_counted(link)
+
+    def loses(self, link: str) -> bool:
+        """Return whether what is sent over a link may be lost."""
+        return self._transmissions.loses(link)
+
+    def sums(self, link: str) -> bool:
+        """Return whether what clients send over a link at once arrives as a sum."""
+        return self._transmissions.sums(link)
+
     def send(
         self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
     ) -> Steps:
-        """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
-        is_counted, now_ns = self.is_counted(link), self.clock.now
-        self._begin_sending(link, [client])
-        if is_counted:
-            delivery: Delivery = yield from self._network.send(link, {client: Payload(bits)})
-        else:
-            delivery = Delivery.at_once(now_ns, [client])
-        span = self._add_transfer(link, client, name, moment, bits, node, after, now_ns, delivery)
-        if is_counted:
-            self._network.leave(link, [client], span)
-        return Sent(span, delivery)
+        """Send over the air, or at once over a link that is free; returns what was sent.
 
-    def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
-        for client in clients if self._links[link].is_uplink else ():
-            self.decisions.sends(client)
-
-    def send_at_once(self, link: str, name: str, moment: Moment, outgoing: Mapping[int, Outgoing]) -> Steps:
-        """Send from several clients, or to several, in one transmission, now that the last of them is ready.
-
-        Returns what was :class:`Sent` of each, in their order; they have one delivery
-        in common. Each has a span, whose causes are its own and those of the last one.
+        See :meth:`cosim.transmissions.Transmissions.send`.
         """
-        is_counted = self.is_counted(link)
-        self._begin_sending(link, outgoing)
-        if is_counted:
-            payloads = {client: one.payload for client, one in outgoing.items()}
-            delivery: Delivery = yield from self._network.send(link, payloads)
-        else:
-            delivery = Delivery.at_once(self.clock.now, outgoing)
-        end_of = self.log.spans.end_of
-        last = max(
-            (one.after for one in outgoing.values()), key=lambda after: max(map(end_of, after), default=0)
-        )
-        sent = [
-            Sent(
-                self._add_transfer(
-                    *(link, client, name, moment, one.payload.bits, one.node),
-                    tuple(dict.fromkeys((*one.after, *last))),
-                    delivery.asked_ns,
-                    delivery,
-                ),
-                delivery,
-            )
-            for client, one in outgoing.items()
-        ]
-        if is_counted:
-            self._network.leave(link, list(outgoing), sent[-1].span)
-        return sent
+        return self._transmissions.send(link, client, name, moment, bits, node, after)
 
-    def _add_transfer(
+    def send_at_once(
         self,
         link: str,
-        client: int,
         name: str,
         moment: Moment,
-        bits: int,
-        node: Node,
-        after: Sequence[int],
-        asked_ns: int,
-        delivery: Delivery,
-    ) -> int:
-        """Record one client's part in a transmission and return the number of the span."""
-        ends = (self.client_names[client], self._links[link].server)
-        is_uplink = self._links[link].is_uplink
-        actor, peer = ends if is_uplink else ends[::-1]
-        if is_uplink:
-            airtime_ns, is_delivered = delivery.end_ns - delivery.start_ns, delivery.delivered[client]
-            self.decisions.sent(
-                client, bits, airtime_ns, delivery.energy_j[client], is_delivered=is_delivered
-            )
-        return self.log.spans.add(
-            after if delivery.after_span is None else (*after, delivery.after_span),
-            "transfer",
-            name,
-            actor,
-            peer,
-            moment.round,
-            moment.local_step,
-            asked_ns,
-            delivery.start_ns,
-            delivery.end_ns,
-            bits,
-            0,
-            delivery.energy_j[client],
-            node.key,
-            delivered=delivery.delivered[client],
-            resent_bits=delivery.resent_bits,
-        )
+        outgoing: Mapping[int, Outgoing],
+        arriving: Callable[[Delivery], Node | None] = lambda _: None,
+    ) -> Steps:
+        """Send from several clients, or to several, in one transmission; returns what was sent.
+
+        See :meth:`cosim.transmissions.Transmissions.send_at_once`.
+        """
+        return self._transmissions.send_at_once(link, name, moment, outgoing, arriving)
 
     def together(self, processes: Sequence[Steps], name: str) -> Steps:
         """Let processes run side by side and return their results, in their order, when all have ended."""
@@ -480,7 +391,7 @@ class World:
         self._watch(Progress(round_, self.clock.now, len(self.log.spans), self._measuring.means(), num_ended))
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the final adapter in PEFT's own format; nothing where nothing was computed."""
+        """Write what was trained in the format of its ecosystem; nothing where nothing was computed."""
         executor = self._measuring.executor
         if executor is None or not executor.computes or self.adapter is None:
             return

@@ -71,15 +71,17 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
     if not explanation.is_counted:
         _say(console, "rate", "the link is free in this scenario: what it carries arrives at once")
     if explanation.is_summed:
-        _say(console, "sum", "sent at once with the others on all subcarriers, as amplitudes and not as bits")
+        _say(console, "sum", "sent at once on all subcarriers, as amplitudes and not as bits")
     for number, stretch in enumerate(explanation.stretches, start=1):
         if len(explanation.stretches) > 1:
             console.print(
                 f"\nPart {number} of {len(explanation.stretches)}, from {duration(stretch.start_ns)} "
                 f"for {duration(stretch.end_ns - stretch.start_ns)}"
             )
+        if span.participants and stretch.budgets:
+            _say(console, "weakest receiver", f"{stretch.client} when it began; its link budget is:")
         _show_stretch(stretch, console)
-    if span.participants and explanation.is_counted:
+    if span.participants and explanation.is_counted and not (explanation.is_summed or explanation.stretches):
         _say(console, "rate", "of several clients at once: there is no link budget of one of them")
         _say(console, "measured", _instant(span.duration_ns))
         return

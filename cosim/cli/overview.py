@@ -26,7 +26,7 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     yield (
         f"  model      {scenario.model.base.describe()}: {shape.num_layers} blocks of width "
         f"{shape.hidden_size}, {amount(shape.num_weights, 'weights')}; {_cut(scenario)}, "
-        f"LoRA rank {scenario.lora.rank}"
+        f"{_trained(scenario)}"
     )
     yield (
         f"  data       {count(sum(shares))} training examples, {min(shares)} to {max(shares)} a client "
@@ -85,6 +85,12 @@ def _cut(scenario: Scenario) -> str:
     return f"cut after block {_listed(scenario.client_cut_layers or (scenario.model.cut_layer,))}"
 
 
+def _trained(scenario: Scenario) -> str:
+    """Tell what is trained."""
+    trained = scenario.trained
+    return f"LoRA rank {trained.lora_rank}" if trained.has_factors else f"trained: {trained.kind}"
+
+
 def _codecs(prepared: Prepared) -> Iterator[str]:
     """Tell what payloads travel as, where they do not as they are."""
     for name, (codec, layout) in payloads(prepared.lesson, prepared.num_blocks).items():
@@ -132,8 +138,8 @@ def _decision(prepared: Prepared) -> Iterator[str]:
     cut = f"cut after block {allocation.cut_layer}"
     if allocation.client_cut_layers is not None:
         cut = f"cut after block {_listed(allocation.client_cut_layers)}"
-    is_cut = prepared.scenario.scheme.is_cut
-    chosen = f"{cut}, LoRA rank {allocation.lora_rank}" if is_cut else f"LoRA rank {allocation.lora_rank}"
+    of_rank = f"LoRA rank {allocation.lora_rank}" if prepared.scenario.trained.has_factors else ""
+    chosen = ", ".join(one for one in (cut if prepared.scenario.scheme.is_cut else "", of_rank) if one)
     told = f"  decision   {chosen}: {duration(predicted_s * NS_PER_S)} a round while the air holds still"
     plan = allocation.plan
     if plan is not None and plan.rounds_to_target != 1.0:

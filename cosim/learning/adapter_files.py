@@ -38,12 +38,6 @@ def adapter_files(
         The classes in the order of a classifier's scores: ``id2label`` in the table
         ``auto_mapping``, the one place where PEFT takes more than it knows in silence.
     """
-    from safetensors.torch import save
-
-    def packed(tensors: Mapping[str, Tensor]) -> bytes:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        return bytes(save(plain, metadata={"format": "pt"}))
-
     if labels:
         named = {str(number): label for number, label in enumerate(labels)}
         settings = {**settings, "auto_mapping": {"id2label": named}}
@@ -54,6 +48,14 @@ def adapter_files(
         files["base_residual.safetensors"] = packed(residual)
         files["README.md"] = RESIDUAL_TEXT.encode()
     return files
+
+
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return a safetensors file of these tensors."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return bytes(save(plain, metadata={"format": "pt"}))
 
 
 def _plain(value: Any) -> Any:

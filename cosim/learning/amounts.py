@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from cosim.learning.flop import split_flop, whole_flop
 from cosim.learning.lesson import Lesson
 from cosim.learning.payload import activation_layout, upload_layout
-from cosim.learning.shape import Linear
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,10 @@ def split_amounts_of(
     lesson: Lesson, cut_layer: int, lora_rank: int, client_rank: int, round_: int
 ) -> SplitAmounts:
     """Return what a client of a rank computes and sends in a round; the model is of ``lora_rank``."""
-    shape, targets = lesson.shape, lesson.lora.targets(lesson.shape)
-    batch_size, length = lesson.training.batch_size, lesson.data.sequence_length
-    sizes = (cut_layer, batch_size, length, lesson.adapted_blocks)
-    client = split_flop(shape, targets, client_rank, *sizes, lesson.aggregator.trained(round_))
-    server = client if client_rank == lora_rank else split_flop(shape, targets, lora_rank, *sizes)
+    shape, trainable = lesson.shape, lesson.trainable
+    sizes = (cut_layer, lesson.training.batch_size, lesson.data.sequence_length)
+    client = split_flop(shape, trainable.of_rank(client_rank), *sizes, lesson.aggregator.trained(round_))
+    server = client if client_rank == lora_rank else split_flop(shape, trainable.of_rank(lora_rank), *sizes)
     codecs, activations = lesson.codecs, activation_layout(lesson)
     return SplitAmounts(
         client_forward_flop=client.client_forward,
@@ -95,11 +93,9 @@ def whole_amounts_of(lesson: Lesson, lora_rank: int, client_rank: int, round_: i
     shape, num_blocks = lesson.shape, lesson.shape.num_layers
     flop = whole_flop(
         shape,
-        lesson.lora.targets(shape),
-        client_rank,
+        lesson.trainable.of_rank(client_rank),
         lesson.training.batch_size,
         lesson.data.sequence_length,
-        lesson.adapted_blocks,
         lesson.aggregator.trained(round_),
     )
     return WholeAmounts(
@@ -130,19 +126,11 @@ def download_bits(
         aggregator.rank(client, lora_rank)
         for client in (range(lesson.num_clients) if senders is None else senders)
     ]
-    numbers = aggregator.download_numbers(_adapted(lesson, num_blocks), client_rank, ranks, round_)
-    return lesson.model.bits_per_trained_number * (numbers + _head_numbers(lesson, num_blocks))
-
-
-def _adapted(lesson: Lesson, num_blocks: int) -> tuple[Linear, ...]:
-    """Return the adapted matrices in the first blocks."""
-    num_adapted = sum(block <= num_blocks for block in lesson.adapted_blocks)
-    return lesson.shape.targets(lesson.lora.targets(lesson.shape)) * num_adapted
-
-
-def _head_numbers(lesson: Lesson, num_blocks: int) -> int:
-    """Return what is trained in full beside the adapters by whoever has all blocks."""
-    return lesson.shape.trained_head_weights if num_blocks == lesson.shape.num_layers else 0
+    matrices = lesson.trainable.matrices(lesson.shape, num_blocks)
+    numbers = aggregator.download_numbers(matrices, client_rank, ranks, round_)
+    held = lesson.trainable.held(lesson.shape, num_blocks)
+    numbers += sum(one.numbers for one in held if one.factor is None)  # sent and averaged as they are
+    return lesson.model.bits_per_trained_number * numbers
 
 
 def _ranks_and_rounds(lesson: Lesson, lora_rank: int) -> list[tuple[int, int]]:

@@ -39,7 +39,7 @@ def make_executor(lesson: Lesson, lora_rank: int, store: Store | None = None) ->
 
 
 def load_model(lesson: Lesson, lora_rank: int) -> "SplitModel":
-    """Return the base with LoRA slots of this rank.
+    """Return the base with slots for what is trained, at this rank.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def load_model(lesson: Lesson, lora_rank: int) -> "SplitModel":
 
     model = SplitModel.load(
         lesson.model.base,
-        lesson.lora.model_copy(update={"rank": lora_rank}),
+        lesson.trainable.of_rank(lora_rank),
         task=lesson.shape.task,
         num_labels=lesson.shape.num_labels,
         dtype=lesson.model.dtype,

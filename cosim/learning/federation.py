@@ -105,7 +105,9 @@ class Federation:
         return [self._weights[client] / total for client in clients]
 
     def pair_figures(self, uploads: Mapping[int, Ref], before: Ref) -> dict[str, Ref]:
-        """Return by name what is to be known of rank pairs after an average; nothing of personal models.
+        """Return by name what is to be known of rank pairs after an average.
+
+        Nothing of personal models, and nothing where no rank pairs are trained.
 
         Parameters
         ----------
@@ -114,7 +116,7 @@ class Federation:
         before
             The global adapter the round began from.
         """
-        if self.aggregator.is_personal:
+        if self.aggregator.is_personal or not self.training.lesson.trainable.has_factors:
             return {}
         graph, weights = self.training.graph, self.weights(uploads)
         return {
@@ -212,8 +214,7 @@ class Federation:
 
     @property
     def _scaling(self) -> float:
-        lora = self.training.lesson.lora.model_copy(update={"rank": self.training.lora_rank})
-        return lora.scaling_alpha / lora.rank
+        return self.training.lesson.trainable.of_rank(self.training.lora_rank).scaling
 
     @cached_property
     def _ranks(self) -> list[int]:

@@ -13,9 +13,9 @@ from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
-from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
+from cosim.learning.trainable import Trainable
 from cosim.rng import stream
 
 _CPU_GROUP_BYTES = 2 << 20
@@ -29,10 +29,10 @@ class Lesson:
 
     Attributes
     ----------
-    model, lora, data, training
+    model, trainable, data, training
         The tables of the scenario.
     shape
-        Sizes of the model.
+        Sizes of the model that is trained.
     tokens
         The texts as token ids.
     shares
@@ -48,7 +48,7 @@ class Lesson:
     """
 
     model: Model
-    lora: Lora
+    trainable: Trainable
     data: Data
     training: TrainingSettings
     shape: ModelShape
@@ -63,13 +63,14 @@ class Lesson:
     def prepare(
         cls,
         model: Model,
-        lora: Lora,
+        trainable: Trainable,
         data: Data,
         training: TrainingSettings,
         *,
         num_clients: int,
         num_steps: int,
         seed: int,
+        is_cut: bool = False,
         aggregator: Aggregator = FEDAVG,
         codecs: Codecs = NO_CODECS,
     ) -> "Lesson":
@@ -89,10 +90,10 @@ class Lesson:
                 "classification needs at least 2."
             )
         num_labels = len(corpus.labels) if model.task == "classification" else 0
-        shape = ModelShape.read(config, model.task, num_labels)
-        lora.targets(shape)  # a target that matches nothing is told here, before anything is built
-        lora.adapted_blocks(shape)
-        aggregator.check_ranks(lora.rank)
+        shape = trainable.fitted(ModelShape.read(config, model.task, num_labels))
+        # a target that matches nothing is told here, before anything is built
+        trainable.check(shape, model.dtype, is_cut=is_cut)
+        aggregator.check_ranks(trainable.lora_rank)
         if data.sequence_length > shape.max_positions:
             raise ScenarioError(
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "
@@ -113,21 +114,18 @@ class Lesson:
             prompt_end=data.prompt_end,
         )
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
-        return cls(model, lora, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs)
+        return cls(
+            model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs
+        )
 
     @property
     def num_clients(self) -> int:
         """How many clients hold a share."""
         return len(self.shares)
 
-    @cached_property
-    def adapted_blocks(self) -> frozenset[int]:
-        """Blocks that get adapters, counted from 1."""
-        return self.lora.adapted_blocks(self.shape)
-
     def client_trains(self, cut_layer: int) -> bool:
-        """Return whether any of the blocks kept on a client has an adapter."""
-        return min(self.adapted_blocks) <= cut_layer
+        """Return whether anything is trained in what is kept on a client."""
+        return self.trainable.first_block(self.shape) <= cut_layer
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -140,14 +138,12 @@ class Lesson:
         return max(
             client_memory_bytes(
                 self.shape,
-                self.lora.targets(self.shape),
-                lora_rank,
+                self.trainable.of_rank(lora_rank),
                 cut_layer,
                 self.training.batch_size,
                 self.data.sequence_length,
                 **self._number_sizes,
-                adapted_blocks=self.adapted_blocks,
-                trained=self.aggregator.trained(round_),
+                factors=self.aggregator.trained(round_),
             )
             for round_ in range(1, self.aggregator.period + 1)
         )
@@ -156,13 +152,11 @@ class Lesson:
         """Return what the main server needs to work on this many mini-batches at once, bytes."""
         return server_memory_bytes(
             self.shape,
-            self.lora.targets(self.shape),
-            lora_rank,
+            self.trainable.of_rank(lora_rank),
             cut_layer,
             self.training.batch_size * num_batches,
             self.data.sequence_length,
             **self._number_sizes,
-            adapted_blocks=self.adapted_blocks,
         )
 
     def server_batch_bytes(self, cut_layer: int, lora_rank: int) -> int:
@@ -235,7 +229,8 @@ class Lesson:
                 f"model.base: the tokenizer gives id {highest} and the model has {self.shape.vocab_size} "
                 "tokens; use the tokenizer that belongs to the model."
             )
-        return (*self.model.base.weight_notes(self.shape), *self.tokens.notes)
+        of_base = self.model.base.shape(self.shape.task, self.shape.num_labels)
+        return (*self.model.base.weight_notes(of_base), *self.tokens.notes)
 
     @property
     def labels(self) -> tuple[str, ...]:

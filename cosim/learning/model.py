@@ -1,104 +1,113 @@
-"""One frozen base with LoRA slots, cut anywhere, shared by any number of clients.
+"""One model with slots for what is trained, cut anywhere, shared by any number of clients.
 
 What belongs to a client is an :data:`Adapter`, a plain dictionary of tensors
-under the names PEFT saves them by. A forward pass puts the tensors of one
+by name. A forward pass puts the tensors of one
 adapter into the slots and runs the blocks directly.
 """
 
 import os
 from collections.abc import Sequence
-from math import sqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cosim.learning.adapter_files import adapter_files
 from cosim.learning.data.batch import Batch
-from cosim.learning.dropout import LoraDropouts, cuda_devices
+from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
-from cosim.learning.lora import Lora
 from cosim.learning.outputs import Outputs, last_positions_of, losses_of, targets_of
 from cosim.learning.shape import ModelShape, Task, check_cut
 from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge, refuse_unannounced
+from cosim.learning.trainable import Trainable
 from cosim.rng import stream
 
 if TYPE_CHECKING:
     from cosim.learning.base import Base, Dtype
 
 Adapter = dict[str, Tensor]
-"""What is trained, by the names PEFT saves it under: LoRA factors, and a classifier's head."""
+"""What is trained, by the names it is saved under: LoRA factors and a classifier's head, or any others."""
 
 
 class SplitModel:
-    """A frozen base with LoRA slots; build it with :meth:`load`.
+    """A base with slots for what is trained; build it with :meth:`load`.
 
-    Dropout of the base is off: it was meant for pre-training, and a frozen layer
-    does not overfit. LoRA dropout draws from a stream of its own per block, so
-    that under one seed the cut changes nothing. Not for two threads at once:
-    the slots are shared.
+    Dropout of the base is off: it was meant for pre-training. LoRA dropout draws from a
+    stream of its own per block, so that under one seed the cut changes nothing. Not for
+    two threads at once: the slots are shared.
 
     Attributes
     ----------
     shape
         Sizes of the model.
+    trainable
+        What is trained.
     names
-        Names of all trained tensors: block by block, then the head of a classifier.
+        Names of all trained tensors: in front of the blocks, block by block, behind them.
+    trains_embedding
+        Whether the first block already sees what training changes.
     num_frozen
-        Blocks in front of the first adapter: what they make of a batch never changes.
+        Blocks in front of the first trained one: what they make of a batch never changes,
+        unless the embedding is trained.
     """
 
-    def __init__(self, peft_model: Any, shape: ModelShape, seed: int) -> None:
-        self.shape = shape
-        self._peft_model = peft_model
+    def __init__(
+        self,
+        model: Any,
+        inner: Any,
+        shape: ModelShape,
+        trainable: Trainable,
+        seed: int,
+        tokenizer: Path | None,
+    ) -> None:
+        self.shape, self.trainable = shape, trainable
+        self._model, self._tokenizer = model, tokenizer
         self._seed = seed
-        self._body = take_apart(peft_model.base_model.model, shape)
-        frozen = next(weights for weights in peft_model.parameters() if not weights.requires_grad)
-        self._dtype, self._device = frozen.dtype, frozen.device
-        slots = find_slots(peft_model)
-        self._block_slots = [
-            [slots.pop(weights) for weights in block.parameters() if weights in slots]
-            for block in self._body.blocks
-        ]
-        self._head_slots = list(slots.values())
-        self.num_frozen = next(number for number, slots in enumerate(self._block_slots) if slots)
-        base_slots = find_base_slots(peft_model)
+        self._body = take_apart(inner, shape)
+        first = next(weights for name, weights in inner.named_parameters() if ".lora_" not in name)
+        self._dtype, self._device = first.dtype, first.device
+        places = {one.name: one.block for one in trainable.parameters(shape)}
+        # by block too: 0 in front, num_layers + 1 behind, where a tied head has its tensor once more
+        self._slots: list[list[Slot]] = [[] for _ in range(shape.num_layers + 2)]
+        for slot in find_slots(model):
+            self._slots[-1 if slot.is_again else places[slot.name]].append(slot)
+        self.trains_embedding = trainable.trains("embedding")
+        self.num_frozen = max(trainable.first_block(shape) - 1, 0)
+        base_slots = find_base_slots(model)
         self._base_slots = [
-            [base_slots[slot.name] for slot in group if slot.name in base_slots]
-            for group in self._block_slots
+            [base_slots[slot.name] for slot in group if slot.name in base_slots] for group in self._slots
         ]
         self._merged: set[int] = set()
         self._dropouts = LoraDropouts(self._body.blocks, self._device)
-        self.names = (*self.client_names(shape.num_layers), *(slot.name for slot in self._head_slots))
+        self.names = self._names(0, shape.num_layers + 1)
         self._causal_masks: dict[int, Tensor] = {}
 
     @classmethod
     def load(
         cls,
         base: "Base",
-        lora: Lora,
+        trainable: Trainable,
         task: Task = "causal_lm",
         num_labels: int = 0,
         dtype: "Dtype" = "float32",
         device: str = "cpu",
         seed: int = 0,
     ) -> "SplitModel":
-        """Return the base with empty LoRA slots, and a fresh head where it classifies.
+        """Return the base with slots for what is trained, and a fresh head where it classifies.
 
         Parameters
         ----------
-        base, lora
-            The frozen weights; where adapters go and how large they are.
+        base, trainable
+            The pre-trained weights; what is trained of them or beside them.
         task, num_labels
             What the model is used for, and among how many labels a classifier chooses.
         dtype, device
-            Number format of the frozen weights, and where all tensors live. Beside
+            Number format of the weights, and where all tensors live. Beside
             bfloat16 what is trained is float32: an optimiser's steps would be rounded away.
         seed
-            The initial adapter follows from it.
+            What is drawn of the initial values follows from it.
 
         Raises
         ------
@@ -106,68 +115,65 @@ class SplitModel:
             If the base cannot be loaded or used for the task, a target module is unknown, or
             anything else would be trained than what the settings say.
         """
-        from peft import get_peft_model
-
         if device.startswith("cuda"):
             # cuBLAS gives the same bits every time only with a workspace of fixed size, and torch
             # looks here once, at the first product.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        shape = base.shape(task, num_labels)
-        settings = lora.peft_config(shape, base.name_or_path)
+        shape = trainable.fitted(base.shape(task, num_labels))
+        trainable.check(shape, dtype, is_cut=False)
         model = base.load(task, num_labels, dtype).to(device)
         model.name_or_path = base.name_or_path
-        # PEFT draws initial factors from torch's global state; they are never used.
-        with torch.random.fork_rng(devices=cuda_devices(torch.device(device))), catch_warnings():
-            # PEFT asks transformers a question under a name that newer releases have renamed.
-            filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-            peft_model = get_peft_model(model, settings)
-        refuse_unannounced(peft_model, lora.trained_names(shape))
-        return cls(peft_model.eval(), shape, seed)
+        attached, inner = trainable.attach(model, shape, base.name_or_path)
+        refuse_unannounced(attached, [one.name for one in trainable.parameters(shape)])
+        return cls(attached.eval(), inner, shape, trainable, seed, base.tokenizer_folder())
 
     def fuse_activations(self) -> None:
         """Compute the GELU of GPT-2 by one kernel rather than eight: faster, and other last bits."""
         from transformers.activations import NewGELUActivation
 
-        for module in list(self._peft_model.modules()):
+        for module in list(self._model.modules()):
             for name, child in module.named_children():
                 if type(child) is NewGELUActivation:
                     setattr(module, name, nn.GELU(approximate="tanh"))
 
     def initial_adapter(self) -> Adapter:
-        """Return the adapter before training: A uniform as PEFT draws it, B zero, a fresh head.
+        """Return what is trained as it is before training.
 
-        Each tensor is drawn from a stream of its own name, in float32 on the CPU,
+        Each tensor that is drawn has a stream of its own name, in float32 on the CPU,
         so neither the number format nor the device nor another tensor changes it.
         """
-        slots = [slot for group in (*self._block_slots, self._head_slots) for slot in group]
-        deviation = float(getattr(self._peft_model.config, "initializer_range", 0.02))
-        return {slot.name: self._initial(slot, deviation) for slot in slots}
+        classifier = {one.name for one in self.trainable.parameters(self.shape) if one.role == "classifier"}
+        slots = [slot for group in self._slots for slot in group if not slot.is_again]
+        return {slot.name: self._initial(slot, slot.name in classifier) for slot in slots}
 
-    def _initial(self, slot: Slot, head_deviation: float) -> Tensor:
-        like = slot.parameters[slot.attribute]
-        values = torch.zeros(like.shape, dtype=torch.float32)
+    def _initial(self, slot: Slot, is_classifier: bool) -> Tensor:
         generator = torch.Generator().manual_seed(stream(self._seed, "adapter", slot.name).torch_seed())
-        if ".lora_A." in slot.name:
-            bound = 1.0 / sqrt(like.shape[1])  # Kaiming uniform with a = sqrt(5)
-            values.uniform_(-bound, bound, generator=generator)
-        elif ".lora_B." not in slot.name and values.dim() == 2:
-            values.normal_(std=head_deviation, generator=generator)
+        if is_classifier:
+            values = torch.zeros(slot.weights.shape, dtype=torch.float32)
+            if values.dim() == 2:
+                deviation = float(getattr(self._model.config, "initializer_range", 0.02))
+                values.normal_(std=deviation, generator=generator)
+        else:
+            values = self.trainable.initial(slot.name, slot.weights.detach(), generator)
         trained = torch.float32 if self._dtype == torch.bfloat16 else self._dtype
         return values.to(device=self._device, dtype=trained)
 
     def client_names(self, cut_layer: int) -> tuple[str, ...]:
-        """Return the names of what a client trains: the adapters of blocks 1 to ``cut_layer``."""
-        return tuple(slot.name for slots in self._block_slots[:cut_layer] for slot in slots)
+        """Return the names of what a client trains: what is trained up to block ``cut_layer``."""
+        return self._names(0, cut_layer)
 
     def server_names(self, cut_layer: int) -> tuple[str, ...]:
-        """Return the names of what the main server trains: later blocks, and a classifier's head."""
-        later = (*self._block_slots[cut_layer:], self._head_slots)
-        return tuple(slot.name for slots in later for slot in slots)
+        """Return the names of what the main server trains: in later blocks, and behind them."""
+        return self._names(cut_layer + 1, self.shape.num_layers + 1)
+
+    def _names(self, first: int, last: int) -> tuple[str, ...]:
+        groups = self._slots[first : last + 1]
+        return tuple(dict.fromkeys(slot.name for group in groups for slot in group))
 
     def frozen_prefix(self, batch: Batch, last_block: int) -> Tensor:
-        """Return what the blocks in front of the first adapter make of a batch, up to ``last_block``.
+        """Return what the blocks in front of the first trained one make of a batch, up to ``last_block``.
 
-        Shape (batch_size, sequence_length, hidden_size). No adapter and no
+        Shape (batch_size, sequence_length, hidden_size). Nothing trained and no
         dropout has a say in it, and no gradient reaches it.
         """
         depth = min(self.num_frozen, last_block)
@@ -262,18 +268,24 @@ class SplitModel:
         prefix: Tensor | None,
         residual: Adapter | None,
     ) -> Tensor:
+        mask = self.attention_mask(batch)
+        if self.trains_embedding:
+            hidden = self.token_ids(batch)
+            return self.run_blocks(adapter, hidden, mask, 0, last_block, dropout_seed, residual)
         hidden = self.frozen_prefix(batch, last_block) if prefix is None else prefix
         first_block = min(self.num_frozen, last_block) + 1
-        return self.run_blocks(
-            adapter, hidden, self.attention_mask(batch), first_block, last_block, dropout_seed, residual
-        )
+        return self.run_blocks(adapter, hidden, mask, first_block, last_block, dropout_seed, residual)
 
     def embed(self, batch: Batch) -> Tensor:
         """Return what the first block sees, shape (batch_size, sequence_length, hidden_size)."""
+        return self._body.embed(self.token_ids(batch))
+
+    def token_ids(self, batch: Batch) -> Tensor:
+        """Return the tokens, shape (batch_size, sequence_length): what "block 0", the embedding, sees."""
         length = batch.input_ids.shape[1]
         if length > self.shape.max_positions:
             raise ValueError(f"a sequence of {length} tokens is too long; limit {self.shape.max_positions}")
-        return self._body.embed(self._tensor(batch.input_ids))
+        return self._tensor(batch.input_ids)
 
     def attention_mask(self, batch: Batch) -> Tensor | None:
         """Return what is added to attention scores, broadcast to (batch_size, heads, length, length).
@@ -310,13 +322,16 @@ class SplitModel:
     ) -> Tensor:
         """Return what blocks ``first_block`` to ``last_block``, counted from 1, make of ``hidden``.
 
+        Block 0 is the embedding, where that is trained: ``hidden`` are then :meth:`token_ids`.
         Pure in its tensors, with no control flow that hangs on their values, so
         ``torch.func.vmap`` may stack the adapters and batches of several clients.
         """
-        blocks = range(first_block - 1, last_block)
-        for index in blocks:
-            fill(self._block_slots[index], adapter)
-            self._merge(index, residual)
+        for block in range(first_block, last_block + 1):
+            fill(self._slots[block], adapter)
+            self._merge(block, residual)
+        if first_block == 0:
+            hidden = self._body.embed(hidden)
+        blocks = range(max(first_block, 1) - 1, last_block)
         if dropout_seed is None or not self._dropouts.any_in(blocks):
             for index in blocks:
                 hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
@@ -326,11 +341,11 @@ class SplitModel:
                 hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
         return hidden
 
-    def _merge(self, index: int, residual: Adapter | None) -> None:
+    def _merge(self, block: int, residual: Adapter | None) -> None:
         """Add to the frozen weights of a block what is merged into them, and nothing else."""
-        if residual or index in self._merged:
-            merge(self._base_slots[index], residual)
-            (self._merged.add if residual else self._merged.discard)(index)
+        if residual or block in self._merged:
+            merge(self._base_slots[block], residual)
+            (self._merged.add if residual else self._merged.discard)(block)
 
     def _head(self, adapter: Adapter, hidden: Tensor, batch: Batch) -> Outputs:
         """Return losses and scores from what the last block gave."""
@@ -340,7 +355,7 @@ class SplitModel:
 
     def logits(self, adapter: Adapter, hidden: Tensor, last: Tensor | None) -> Tensor:
         """Return the scores from what the last block gave; ``vmap`` may stack it as :meth:`run_blocks`."""
-        fill(self._head_slots, adapter)
+        fill(self._slots[-1], adapter)
         return self._body.logits(hidden, last)
 
     def last_positions(self, batch: Batch) -> Tensor | None:
@@ -363,10 +378,10 @@ class SplitModel:
     def adapter_files(
         self, adapter: Adapter, residual: Adapter | None = None, labels: Sequence[str] = ()
     ) -> dict[str, bytes]:
-        """Return an adapter in PEFT's own format, by file name; the same adapter gives the same bytes.
+        """Return what was trained as its ecosystem has it, by file name; equal tensors give equal bytes.
 
         What is merged into the base is a file beside it, by the names and in the
-        shapes of the parameters of the ``PeftModel``, and a text says how to add it.
+        shapes of the parameters of the model that was trained, and a text says how to add it.
         ``labels`` are the classes in the order of a classifier's scores.
         """
         residual = residual or {}
@@ -376,5 +391,5 @@ class SplitModel:
             for slot in slots
             if slot.residual_name in residual
         }
-        settings = self._peft_model.peft_config["default"].to_dict()
-        return adapter_files(settings, {name: adapter[name] for name in self.names}, merged, labels)
+        tensors = {name: adapter[name] for name in self.names}
+        return self.trainable.files(self._model, tensors, merged, labels, self._tokenizer)

@@ -1,6 +1,6 @@
 """What travels between two ends: layouts known from the shape alone, and the node of sending."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -9,20 +9,9 @@ from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec, Layout
 from cosim.learning.lesson import Lesson
-from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape
+from cosim.learning.shape import BOTH_FACTORS, Factor
 from cosim.parts import family
 from cosim.units import rounded_up
-
-_BLOCKS = {
-    "bert": "bert.encoder.layer",
-    "gpt2": "transformer.h",
-    "llama": "model.layers",
-    "roberta": "roberta.encoder.layer",
-}
-"""Where the blocks are in a Hugging Face model, by the ``model_type`` of its config."""
-
-_PEFT = "base_model.model"
-
 
 _NOTHING: Mapping[str, Ref] = MappingProxyType({})
 
@@ -72,8 +61,8 @@ def adapter_layout(
 ) -> Layout:
     """Return the layout of what is trained by whoever has the first blocks.
 
-    Names, shapes and their order are those of the tensors, as PEFT saves them. A
-    classifier's head is part of it where all blocks are.
+    Names, shapes and their order are those of the tensors. What is trained behind the
+    blocks is part of it where all blocks are.
 
     Parameters
     ----------
@@ -82,40 +71,13 @@ def adapter_layout(
     factors
         The factors that are meant.
     """
-    shape = lesson.shape
-    shapes: dict[str, tuple[int, ...]] = {}
-    for block in (number for number in range(1, num_blocks + 1) if number in lesson.adapted_blocks):
-        for linear in shape.targets(lesson.lora.targets(shape)):
-            name = f"{_PEFT}.{_BLOCKS[shape.family]}.{block - 1}.{linear.name}"
-            if "A" in factors:
-                shapes[f"{name}.lora_A.weight"] = (lora_rank, linear.d_in)
-            if "B" in factors:
-                shapes[f"{name}.lora_B.weight"] = (linear.d_out, lora_rank)
-    if num_blocks == shape.num_layers:
-        shapes.update(_head(shape))
-    return Layout(shapes, lesson.model.bits_per_trained_number)
+    held = lesson.trainable.of_rank(lora_rank).held(lesson.shape, num_blocks, factors)
+    return Layout({one.name: one.shape for one in held}, lesson.model.bits_per_trained_number)
 
 
 def upload_layout(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) -> Layout:
     """Return the layout of what a client of a rank sends after a round, not encoded."""
     return adapter_layout(lesson, num_blocks, client_rank, lesson.aggregator.sent(round_))
-
-
-def _head(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Return the tensors of a classifier that are trained in full, by name; none of a causal model."""
-    if shape.task == "causal_lm":
-        return
-    width, labels = shape.hidden_size, shape.num_labels
-    if shape.family not in ("bert", "roberta"):
-        yield f"{_PEFT}.score.weight", (labels, width)
-        return
-    last = "classifier"
-    if shape.family == "roberta":
-        last = "classifier.out_proj"
-        yield f"{_PEFT}.classifier.dense.weight", (width, width)
-        yield f"{_PEFT}.classifier.dense.bias", (width,)
-    yield f"{_PEFT}.{last}.weight", (labels, width)
-    yield f"{_PEFT}.{last}.bias", (labels,)
 
 
 def payloads(lesson: Lesson, num_blocks: int, round_: int = 1) -> dict[str, tuple[Codec, Layout]]:
@@ -132,7 +94,10 @@ def payloads(lesson: Lesson, num_blocks: int, round_: int = 1) -> dict[str, tupl
     return {
         "activation_codec": (codecs.activation, activations),
         "gradient_codec": (codecs.gradient, activations),
-        "adapter_codec": (codecs.adapter, upload_layout(lesson, num_blocks, lesson.lora.rank, round_)),
+        "adapter_codec": (
+            codecs.adapter,
+            upload_layout(lesson, num_blocks, lesson.trainable.lora_rank, round_),
+        ),
     }
 
 

@@ -11,10 +11,9 @@ from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from cosim.errors import ScenarioError, quoted
+from cosim.learning.architectures import FAMILIES, Architecture
+from cosim.learning.architectures import Task as Task
 from cosim.learning.config_values import LARGEST, refuse_values, shown
-
-Task = Literal["causal_lm", "classification"]
-"""Predict the next token, or one label for the whole sequence."""
 
 Factor = Literal["A", "B"]
 """One of the two factors of an adapter: A takes the layer's inputs, B gives its outputs."""
@@ -40,88 +39,6 @@ class Linear:
         return self.d_out * (self.d_in + self.has_bias)
 
 
-@dataclass(frozen=True)
-class _Family:
-    """What the config does not say: names, where biases are, and the defaults of transformers."""
-
-    tasks: tuple[Task, ...]
-    queries_keys_values: tuple[str, str, str]  # GPT-2 names one fused layer three times
-    attention_output: str
-    mlp_inputs: tuple[str, ...]
-    mlp_output: str
-    default_targets: tuple[str, ...]
-    defaults: Mapping[str, Any]
-
-
-_GPT2 = _Family(
-    tasks=("causal_lm", "classification"),
-    queries_keys_values=("attn.c_attn", "attn.c_attn", "attn.c_attn"),
-    attention_output="attn.c_proj",
-    mlp_inputs=("mlp.c_fc",),
-    mlp_output="mlp.c_proj",
-    default_targets=("c_attn",),
-    defaults={
-        "vocab_size": 50257,
-        "max_position_embeddings": 1024,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "tie_word_embeddings": True,
-    },
-)
-_LLAMA = _Family(
-    tasks=("causal_lm", "classification"),
-    queries_keys_values=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    attention_output="self_attn.o_proj",
-    mlp_inputs=("mlp.gate_proj", "mlp.up_proj"),
-    mlp_output="mlp.down_proj",
-    default_targets=("q_proj", "v_proj"),
-    defaults={
-        "vocab_size": 32000,
-        "max_position_embeddings": 2048,
-        "hidden_size": 4096,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "tie_word_embeddings": False,
-    },
-)
-_BERT = _Family(
-    tasks=("classification",),
-    queries_keys_values=("attention.self.query", "attention.self.key", "attention.self.value"),
-    attention_output="attention.output.dense",
-    mlp_inputs=("intermediate.dense",),
-    mlp_output="output.dense",
-    default_targets=("query", "value"),
-    defaults={
-        "vocab_size": 30522,
-        "max_position_embeddings": 512,
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "type_vocab_size": 2,
-    },
-)
-_ROBERTA = _Family(
-    tasks=_BERT.tasks,
-    queries_keys_values=_BERT.queries_keys_values,
-    attention_output=_BERT.attention_output,
-    mlp_inputs=_BERT.mlp_inputs,
-    mlp_output=_BERT.mlp_output,
-    default_targets=_BERT.default_targets,
-    defaults={**_BERT.defaults, "vocab_size": 50265},
-)
-
-FAMILIES: Mapping[str, _Family] = {"bert": _BERT, "gpt2": _GPT2, "llama": _LLAMA, "roberta": _ROBERTA}
-"""The architectures that can be cut, by the ``model_type`` of their config."""
-
-_PLACES = {
-    "bert": "bert.encoder.layer",
-    "gpt2": "transformer.h",
-    "llama": "model.layers",
-    "roberta": "roberta.encoder.layer",
-}
 _OTHER_NAMES = {
     "hidden_size": "n_embd",
     "num_hidden_layers": "n_layer",
@@ -149,6 +66,8 @@ class ModelShape:
     queries_keys_values, attention_output, mlp_inputs, mlp_output
         The linear layers of a block by their place in it; GPT-2 has one fused
         layer for queries, keys and values, named three times.
+    embedding_tables
+        Names in the inner model of the tables in front of the blocks, with their rows.
     embedding_weights, block_weights, head_weights
         Parameters in front of the blocks, of one block, and behind the blocks;
         a head tied to the embedding counts once, in front.
@@ -171,6 +90,7 @@ class ModelShape:
     attention_output: Linear
     mlp_inputs: tuple[Linear, ...]
     mlp_output: Linear
+    embedding_tables: tuple[tuple[str, int], ...]
     embedding_weights: int
     block_weights: int
     head_weights: int
@@ -191,7 +111,7 @@ class ModelShape:
         Raises
         ------
         ScenarioError
-            If the architecture is not one of :data:`FAMILIES`, cannot do the
+            If the architecture is not one of :data:`~cosim.learning.architectures.FAMILIES`, cannot do the
             task, or a size makes no sense.
         ValueError
             If ``num_labels`` does not fit the task.
@@ -224,8 +144,10 @@ class ModelShape:
         model_type = config["model_type"]
         is_llama, is_bert = model_type == "llama", model_type in ("bert", "roberta")
         norm = width if is_llama else 2 * width  # an RMS norm has no bias
-        tables = vocab + (0 if is_llama else positions)
-        tables += _size(config, family, "type_vocab_size") if is_bert else 0
+        rows_of = {"embed_tokens": vocab, "word_embeddings": vocab, "wte": vocab}
+        rows_of |= {"position_embeddings": positions, "wpe": positions}
+        rows_of |= {"token_type_embeddings": _size(config, family, "type_vocab_size")} if is_bert else {}
+        tables = tuple((name, rows_of[name.rpartition(".")[2]]) for name in family.embedding_tables)
         tied = task == "causal_lm" and bool(
             config.get("tie_word_embeddings", family.defaults.get("tie_word_embeddings"))
         )
@@ -255,7 +177,8 @@ class ModelShape:
             attention_output=linears[family.attention_output],
             mlp_inputs=tuple(linears[name] for name in family.mlp_inputs),
             mlp_output=linears[family.mlp_output],
-            embedding_weights=tables * width + (norm if is_bert else 0),
+            embedding_tables=tables,
+            embedding_weights=sum(rows for _, rows in tables) * width + (norm if is_bert else 0),
             block_weights=2 * norm + sum(linear.num_weights for linear in linears.values()),
             head_weights=head,
             trained_head_weights=classifier,
@@ -271,11 +194,11 @@ class ModelShape:
     @property
     def inner_name(self) -> str:
         """The module of the model, as transformers calls it, that has all but the head."""
-        return _PLACES[self.family].partition(".")[0]
+        return FAMILIES[self.family].blocks.partition(".")[0]
 
     def block_name(self, block: int) -> str:
         """Return the name of a block's module in the model; blocks count from 1."""
-        return f"{_PLACES[self.family]}.{block - 1}"
+        return f"{FAMILIES[self.family].blocks}.{block - 1}"
 
     @property
     def num_weights(self) -> int:
@@ -335,7 +258,7 @@ def _is_meant(linear: Linear, name: str) -> bool:
     return linear.name == name or linear.name.endswith(f".{name}")
 
 
-def _family(config: Mapping[str, Any], task: Task) -> _Family:
+def _family(config: Mapping[str, Any], task: Task) -> Architecture:
     """Return the family of a config, or say why it cannot be cut."""
     if task not in get_args(Task):
         raise ValueError(f"no task {task!r}; known: {', '.join(get_args(Task))}")
@@ -360,12 +283,7 @@ def _family(config: Mapping[str, Any], task: Task) -> _Family:
     return family
 
 
-def size_of(config: Mapping[str, Any], key: str) -> int:
-    """Return a size of the config of a known family, or the default of transformers."""
-    return _size(config, FAMILIES[config["model_type"]], key)
-
-
-def _size(config: Mapping[str, Any], family: _Family, key: str) -> int:
+def _size(config: Mapping[str, Any], family: Architecture, key: str) -> int:
     """Return a positive whole number of the config, under either of its names."""
     value = config.get(key, config.get(_OTHER_NAMES.get(key, key), family.defaults.get(key)))
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -382,7 +300,7 @@ def _head_dim(config: Mapping[str, Any], width: int, heads: int) -> int:
 
 
 def _linears(
-    config: Mapping[str, Any], family: _Family, width: int, heads: int, key_value_heads: int
+    config: Mapping[str, Any], family: Architecture, width: int, heads: int, key_value_heads: int
 ) -> dict[str, Linear]:
     """Return the linear layers of a block by name, in the order of the forward pass."""
     head_dim = _head_dim(config, width, heads)

@@ -1,4 +1,4 @@
-"""The places in a PEFT model where trained tensors go."""
+"""The places in a model where trained tensors go."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,20 @@ class Slot:
     Attributes
     ----------
     name
-        What PEFT saves the tensor under.
+        What the tensor is saved under. A tensor that two places share has the name of the first.
     parameters, attribute
         The owning module's own table of parameters, and the key in it.
+    weights
+        What is there before anything is trained.
+    is_again
+        Whether its tensor has a place before this one.
     """
 
     name: str
     parameters: dict[str, Any]
     attribute: str
+    weights: Tensor
+    is_again: bool
 
 
 @dataclass(frozen=True)
@@ -56,19 +62,23 @@ class BaseSlot:
         return residual.T if self.is_transposed else residual
 
 
-def find_slots(peft_model: nn.Module) -> dict[Tensor, Slot]:
-    """Return the trained parameters of a PEFT model with the places they sit in, in the model's order."""
-    slots = {}
-    for path, module in peft_model.named_modules():
+def find_slots(model: nn.Module) -> list[Slot]:
+    """Return the places of the trained parameters of a model, in the model's order."""
+    slots: list[Slot] = []
+    names: dict[int, str] = {}
+    for path, module in model.named_modules():
         for attribute, weights in module._parameters.items():
-            if weights is not None and weights.requires_grad:
-                # PEFT leaves its own bookkeeping out of the names it saves.
-                kept = path.replace(".modules_to_save.default", "").removesuffix(".default")
-                slots[weights] = Slot(f"{kept}.{attribute}", module._parameters, attribute)
+            if weights is None or not weights.requires_grad:
+                continue
+            # PEFT leaves its own bookkeeping out of the names it saves.
+            kept = path.replace(".modules_to_save.default", "").removesuffix(".default")
+            name = names.setdefault(id(weights), f"{kept}.{attribute}")
+            is_again = name != f"{kept}.{attribute}"
+            slots.append(Slot(name, module._parameters, attribute, weights, is_again))
     return slots
 
 
-def refuse_unannounced(peft_model: nn.Module, announced: Collection[str]) -> None:
+def refuse_unannounced(model: nn.Module, announced: Collection[str]) -> None:
     """Let a model through only if it trains exactly what was announced.
 
     Bits, FLOP and memory are worked out from the settings before there is a
@@ -79,7 +89,7 @@ def refuse_unannounced(peft_model: nn.Module, announced: Collection[str]) -> Non
     ScenarioError
         If a parameter is trained that was not announced, or the other way round.
     """
-    trained = {slot.name for slot in find_slots(peft_model).values()}
+    trained = {slot.name for slot in find_slots(model)}
     for what, names in (
         ("would be trained that the settings do not announce", trained.difference(announced)),
         ("would not be trained that the settings announce", set(announced).difference(trained)),

@@ -79,7 +79,12 @@ class StackedLearner(Learner):
         return _apply(value.plain(), lambda tensor: tensor.detach().clone())
 
     def begin(self, nodes: Sequence[Node], last_block: int) -> tuple[Tensor, int]:
-        """Return what the frozen blocks in front make of all mini-batches, and the block that is next."""
+        """Return what the frozen blocks in front make of all mini-batches, and the block that is next.
+
+        Where the embedding is trained, these are the tokens, and block 0.
+        """
+        if self.model.trains_embedding:
+            return _by_node(self.model.token_ids(self.joint_batch(nodes)), len(nodes)), 0
         prefixes = [self.prefix(node.params, last_block) for node in nodes]
         known = [prefix for prefix in prefixes if prefix is not None]
         if not known:

@@ -139,7 +139,10 @@ class Training:
             num_labels=lesson.shape.num_labels,
             dtype=lesson.model.dtype,
             device=lesson.model.torch_device,
-            lora=lesson.lora.deciding(self.lora_rank),
+            trainable=Params(
+                {"kind": lesson.trainable.kind, **lesson.trainable.deciding(self.lora_rank)},
+                code_of(lesson.trainable),
+            ),
             cut_layer=None if part == "whole" else cut_layer or self.cut_layer,
             optimizer=self.optimizer,
             seed=stream(lesson.seed, "adapter").torch_seed(),
@@ -336,12 +339,13 @@ class Training:
         )
 
     def export(self, *adapters: Ref, residual: Ref | None = None) -> Ref:
-        """Return the files of the adapter as PEFT has them; arguments as for :meth:`evaluate`."""
+        """Return the files of what was trained; arguments as for :meth:`evaluate`."""
         node = self.graph.add(
             export,
             (*adapters, *_if_any(residual)),
             base=self.lesson.model.base.name_or_path,
             **({"labels": list(self.lesson.labels)} if self.lesson.labels else {}),
+            **({} if self.lesson.trainable.is_added else {"tokenizer": self.lesson.tokens.tokenizer.key}),
             **_has(residual),
         )
         return node.ref("files")
@@ -396,7 +400,7 @@ class Training:
         return Params({"data": self.lesson.tokens.key, "rows": rows})
 
     def _dropout(self, client: int, step: int) -> int | None:
-        if self.lesson.lora.dropout == 0.0:
+        if not self.lesson.trainable.drops:
             return None
         return stream(self.lesson.seed, "dropout", client, step).torch_seed()
 

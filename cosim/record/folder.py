@@ -166,9 +166,10 @@ class RunFolder:
             ) from None
 
     @property
-    def adapter_folder(self) -> Path:
-        """Where the final adapter goes."""
-        return self.path / "adapter"
+    def learned_folder(self) -> Path:
+        """Where what was trained is in the end: an adapter, or a whole model."""
+        model = self.path / "model"
+        return model if model.is_dir() else self.path / "adapter"
 
     def mark(self, status: Status, **entries: Any) -> None:
         """Replace the manifest, with ``entries`` added."""
@@ -199,15 +200,15 @@ class RunFolder:
         tables = self._write(log, durable=True)
         fingerprints = {
             "timeline": _fingerprint(tables["spans"].drop_columns(["work"])),
-            "learning": _fingerprint(_learned(tables["metrics"]), self.adapter_folder),
+            "learning": _fingerprint(_learned(tables["metrics"]), self.learned_folder),
         }
         if status == "complete":
-            adapter = {
+            learned = {
                 path.relative_to(self.path).as_posix(): digest_of_file(path)
-                for path in sorted(self.adapter_folder.rglob("*"))
+                for path in sorted(self.learned_folder.rglob("*"))
                 if path.is_file()
             }
-            self._manifest["files"] = {**self._manifest["files"], **adapter}
+            self._manifest["files"] = {**self._manifest["files"], **learned}
         self.mark(status, fingerprints=fingerprints, **entries)
 
     def fail(self, log: Log, fault: BaseException, **entries: Any) -> None:

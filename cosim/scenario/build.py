@@ -20,6 +20,7 @@ from cosim.radio.access.reassign import Reassign
 from cosim.radio.channel import Channel
 from cosim.rng import stream
 from cosim.scenario.after_events import becomes
+from cosim.scenario.factors import parts_of_factors
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.settings import Scenario
 from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
@@ -76,7 +77,7 @@ class Prepared:
             sparsity=partial(scheme.sparsity, lesson),
             links=frozenset(link.name for link in scheme.links),
             cut_layer=scenario.model.cut_layer,
-            lora_rank=scenario.lora.rank,
+            lora_rank=scenario.trained.lora_rank,
             cut_layers=cut_layers,
             local_steps=scheme.local_steps,
             weights=lesson.weights,
@@ -177,7 +178,10 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
         found.add(fault)
     if found.faults:
         return None, found.faults
-    lesson = found.attempt(lambda: _lesson(scenario))
+    for fault in parts_of_factors(scenario):
+        found.add(fault)
+    # with parts that do not fit what is trained, the lesson would say the same in other words
+    lesson = None if found.faults else found.attempt(lambda: _lesson(scenario))
     if lesson is None:
         _probe_lesson(scenario, found)
     channel = found.attempt(lambda: Channel.build(scenario.radio, scenario.num_clients, scenario.seed))
@@ -216,12 +220,13 @@ class _Found:
 def _lesson(scenario: Scenario) -> Lesson:
     lesson = Lesson.prepare(
         scenario.model,
-        scenario.lora,
+        scenario.trained,
         scenario.data,
         scenario.training,
         num_clients=scenario.num_clients,
         num_steps=scenario.scheme.num_client_steps(scenario.num_clients),
         seed=scenario.seed,
+        is_cut=scenario.scheme.is_cut,
         aggregator=scenario.scheme.averaging,
         codecs=scenario.scheme.codecs,
     )
@@ -238,7 +243,7 @@ def _refuse_unsendable(scenario: Scenario, lesson: Lesson) -> None:
     """Refuse codecs that send nothing, and an allocator of keep ratios where nobody can keep to them."""
     is_told = scenario.allocator.sets_keep_ratios
     refuse_payloads(lesson, _num_blocks(scenario, lesson), is_told=is_told)
-    why = scenario.scheme.why_no_sparsity(lesson, scenario.lora.rank)
+    why = scenario.scheme.why_no_sparsity(lesson, lesson.trainable.lora_rank)
     if is_told and why is not None:
         raise ScenarioError(
             f"allocator.kind: {scenario.allocator.kind!r} says how much of its adapter each client sends, "
@@ -261,7 +266,8 @@ def _probe_lesson(scenario: Scenario, found: _Found) -> None:
         num_labels = 0 if task == "causal_lm" else max(len(corpus.labels) if corpus else 0, 2)
         shape = found.attempt(lambda: ModelShape.read(config, task, num_labels))
         if shape is not None:
-            found.attempt(lambda: scenario.lora.targets(shape))
+            trained, is_cut = scenario.trained, scenario.scheme.is_cut
+            found.attempt(lambda: trained.check(trained.fitted(shape), scenario.model.dtype, is_cut=is_cut))
             found.attempt(lambda: _refuse_cut(scenario, shape))
             found.attempt(lambda: base.weight_notes(shape))
     if corpus is not None:
@@ -337,6 +343,7 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
             *_too_few_subchannels(scenario),
             *_carved_and_lent(scenario),
             *unfit_medium(scenario),
+            *parts_of_factors(scenario),
         ):
             found.add(fault)
         channel = found.attempt(partial(Channel.build, scenario.radio, scenario.num_clients, scenario.seed))
@@ -378,7 +385,8 @@ def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
         needs = scheme.memory_bytes(lesson, allocation.cut_layer, rank)
     else:
         needs = scheme.memory_bytes_apart(lesson, allocation.client_cut_layers, rank)
-    what = f"training with cut_layer {allocation.cut_layer} and rank {rank}"
+    at_rank = f" and rank {rank}" if lesson.trainable.has_factors else ""
+    what = f"training with cut_layer {allocation.cut_layer}{at_rank}"
     server = prepared.main_server
     if MAIN_SERVER in needs:
         found.attempt(lambda: server.refuse_what_does_not_fit(needs[MAIN_SERVER], what))
@@ -386,6 +394,6 @@ def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
     if "client" in needs:  # one client stands for all: a hundred phones of one kind are one fault
         found.attempt(lambda: by_memory[0].refuse_what_does_not_fit(needs["client"], what))
     for device, cut in zip(prepared.clients, allocation.client_cut_layers or (), strict=False):
-        what = f"training with cut_layer {cut} and rank {rank}"
+        what = f"training with cut_layer {cut}{at_rank}"
         found.attempt(partial(device.refuse_what_does_not_fit, needs[device.name], what))
     return allocation

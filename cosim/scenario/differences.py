@@ -10,7 +10,7 @@ from cosim.leaves import is_asked, named
 from cosim.parts import Table
 from cosim.scenario.after_events import becomes
 from cosim.scenario.kinds import default_of, is_default, table_of
-from cosim.scenario.load import to_dict
+from cosim.scenario.load import to_dict, written_long
 from cosim.scenario.settings import Scenario
 from cosim.words import shown
 
@@ -87,6 +87,8 @@ def written_switches(
     before: Mapping[str, Any], after: Mapping[str, Any], asked: Iterable[str], tables: Iterable[str] = ()
 ) -> list[Switch]:
     """Return what :func:`switches` does, of scenarios written out."""
+    if ("trainable" in before) != ("trainable" in after):
+        before, after = written_long(before), written_long(after)
     return list(_switches(Scenario, "", before, after, (tuple(asked), frozenset(tables))))
 
 

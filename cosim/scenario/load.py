@@ -110,6 +110,8 @@ def change(
     given = to_dict(scenario)
     if seed is not None:
         given["seed"] = seed
+    if any(path.partition(".")[0] == "trainable" for path in changes):
+        given = written_long(given)
     apply(given, changes, source, common)
     return _validate(given, source, folder or Path.cwd())
 
@@ -148,6 +150,14 @@ def to_dict(scenario: Scenario) -> dict[str, Any]:
     dumped: dict[str, Any] = scenario.model_dump(mode="json", exclude_none=True)
     cleaned: dict[str, Any] = _without_none(dumped)
     return cleaned
+
+
+def written_long(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scenario written out with ``[trainable]`` in the place of its short form ``[lora]``."""
+    if "lora" not in written:
+        return dict(written)
+    rest = {name: value for name, value in written.items() if name != "lora"}
+    return {**rest, "trainable": {"kind": "lora", **written["lora"]}}
 
 
 def to_toml(scenario: Scenario) -> str:

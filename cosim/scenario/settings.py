@@ -1,15 +1,24 @@
 """The tables of a scenario file."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from cosim.compute.settings import Hardware
 from cosim.control.allocators import Allocator
 from cosim.control.allocators.equal import Equal
 from cosim.distributions import Uniform, Value, constant
-from cosim.learning.lora import Lora
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.trainable import Trainable
+from cosim.learning.trainable.lora import Lora
 from cosim.parts import Decibels, OfPlane, OneOf, Table
 from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
@@ -73,8 +82,11 @@ class Scenario(Table):
         Names the run folder.
     seed
         Decides every draw of the run.
-    scheme, model, lora, data, training
+    scheme, model, data, training
         Who trains what, how.
+    lora, trainable
+        What is trained. ``[lora]`` is short for ``[trainable]`` with ``kind = "lora"``; one of the
+        two is given, or none, which is ``[lora]`` with its defaults.
     clients, main_server, federated_server
         The devices.
     radio, allocator
@@ -89,6 +101,7 @@ class Scenario(Table):
     scheme: Annotated[Scheme, OneOf(Scheme)] = SplitFederated()
     model: Model = Model()
     lora: Lora = Lora()
+    trainable: Annotated[Trainable | None, OneOf(Trainable)] = None
     data: Data = Data()
     training: TrainingSettings = TrainingSettings()
     clients: ClientGroups = (ClientGroup(),)
@@ -97,6 +110,34 @@ class Scenario(Table):
     radio: Radio = Radio()
     allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
     events: tuple[TimedChange, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lora_is_the_short_form(cls, given: Any) -> Any:
+        trainable = given.get("trainable") if isinstance(given, Mapping) else None
+        if not isinstance(trainable, Mapping):
+            return given
+        if "lora" in given:
+            raise ValueError(
+                "[lora] and [trainable] were both given, and either says what is trained; leave one of them "
+                """out ([lora] is short for [trainable] with kind = "lora")"""
+            )
+        if trainable.get("kind") != "lora":
+            return given
+        rest = {name: value for name, value in given.items() if name != "trainable"}
+        return {**rest, "lora": {name: value for name, value in trainable.items() if name != "kind"}}
+
+    @model_serializer(mode="wrap")
+    def _one_says_what_is_trained(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.trainable is not None:
+            written.pop("lora", None)
+        return written
+
+    @property
+    def trained(self) -> Trainable:
+        """What is trained."""
+        return self.lora if self.trainable is None else self.trainable
 
     @property
     def client_cut_layers(self) -> tuple[int, ...] | None:

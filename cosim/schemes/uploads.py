@@ -1,7 +1,7 @@
 """Uploads of adapters through the lesson's codec, with what each client holds back."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
@@ -10,8 +10,9 @@ from cosim.learning.federation import Federation
 from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
-from cosim.radio.medium import Distortion, Payload
-from cosim.world import Moment, Outgoing, Sent, World
+from cosim.radio.medium import Delivery, Payload
+from cosim.transmissions import Outgoing, Sent
+from cosim.world import Moment, World
 
 
 class AdapterUploads:
@@ -39,6 +40,7 @@ class AdapterUploads:
         # where factors are sent in turn, what is held back of one waits for its turn
         self._memories: dict[tuple[int, frozenset[Factor]], Ref] = {}
         self._found: dict[int, int] = {}
+        self._summed: Ref | None = None
         # as told when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
         self._num_blocks = num_blocks
@@ -48,7 +50,7 @@ class AdapterUploads:
         """Describe what these clients send at the end of a round."""
         federation, aggregator = self.federation, self.federation.aggregator
         factors = aggregator.sent(round_)
-        self._found, self.sent, self._ratios = {}, {}, {}
+        self._found, self.sent, self._ratios, self._summed = {}, {}, {}, None
         for client in clients:
             self._ratios[client] = self._decided_ratio(client)
             self.sent[client] = one = federation.training.transmit(
@@ -104,19 +106,11 @@ class AdapterUploads:
             for name in names
         }
 
-    def average(self, round_: int, distortion: Distortion | None = None) -> Node:
+    def average(self, round_: int) -> Node:
         """Return the node of the federated server on what arrived, each by itself or as a sum."""
-        if distortion is not None:
-            first = next(iter(distortion.weights))
-            summed = self.federation.training.superpose(
-                self.federation.reference(first, round_),
-                [self.sent[client].tensors for client in distortion.weights],
-                list(distortion.weights.values()),
-                distortion.noise_std,
-                distortion.max_rms,
-                distortion.stream,
-            )
-            return self.federation.average({first: summed}, round_)  # of one, so with a weight of one
+        summed, self._summed = self._summed, None
+        if summed is not None:  # of one, so with a weight of one
+            return self.federation.average({next(iter(self.sent)): summed}, round_)
         masks = {client: one.mask for client, one in self.sent.items() if one.mask is not None}
         return self.federation.average(self.received, round_, masks or None)
 
@@ -141,7 +135,7 @@ class AdapterUploads:
         )
 
     def send_at_once(self, moment: Moment, after: Mapping[int, Sequence[int]]) -> Steps:
-        """Upload what was described of all clients in one transmission; returns what became of each."""
+        """Upload what was described of all clients in one transmission; returns what became of it."""
         clients = list(self.sent)
         weights = dict(zip(clients, self.federation.weights(clients), strict=True))
         outgoing = {}
@@ -150,7 +144,27 @@ class AdapterUploads:
             layout = self._layout(client, moment.round)
             payload = Payload(self._bits(client, moment.round), layout.num_numbers, weights[client])
             outgoing[client] = Outgoing(payload, one.node, after[client])
-        return (yield from self.world.send_at_once("federated_uplink", "adapter_upload", moment, outgoing))
+        arriving = partial(self._arriving, moment.round)
+        return (
+            yield from self.world.send_at_once(
+                "federated_uplink", "adapter_upload", moment, outgoing, arriving
+            )
+        )
+
+    def _arriving(self, round_: int, delivery: Delivery) -> Node | None:
+        """Describe the sum that arrives; None if nothing does, or all do, each by itself."""
+        distortion = delivery.distortion
+        if distortion is None or not distortion.weights:
+            return None
+        self._summed = self.federation.training.superpose(
+            self.federation.reference(next(iter(distortion.weights)), round_),
+            [self.sent[client].tensors for client in distortion.weights],
+            list(distortion.weights.values()),
+            distortion.noise_std,
+            distortion.max_rms,
+            distortion.stream,
+        )
+        return self._summed.node
 
     def _measure(self, client: int, moment: Moment) -> None:
         for name, figure in self.sent[client].figures.items():

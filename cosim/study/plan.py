@@ -13,7 +13,7 @@ from cosim.leaves import is_asked, named
 from cosim.scenario.differences import Switch, has_setting, written_switches
 from cosim.scenario.faults import did_you_mean
 from cosim.scenario.inputs import digests
-from cosim.scenario.load import change, load, run_hash, to_dict
+from cosim.scenario.load import change, load, run_hash, to_dict, written_long
 from cosim.scenario.settings import Scenario
 from cosim.study.design import Point, factors, num_points, points
 from cosim.study.paths import Settings, at
@@ -125,7 +125,10 @@ class Plan:
         if not self._chooses_kinds:
             return ()
         asked = dict.fromkeys(path for case in self.cases for path in named(case.settings))
-        return unvaried(self._written, tuple(asked))
+        written = self._written
+        if any("trainable" in one for one in written.values()):
+            written = {name: written_long(one) for name, one in written.items()}
+        return unvaried(written, tuple(asked))
 
     @property
     def _chooses_kinds(self) -> bool:

@@ -68,13 +68,23 @@ def played(tiny_scenario, play):
 def transfers(world, name):
     """Return the transfers of a name as rows of plain values."""
     log, begins = world.log.spans, [0, *world.log.spans.parents_end]
-    columns = ("actor", "round", "asked_ns", "start_ns", "end_ns", "bits", "energy_j")
+    columns = ("actor", "peer", "round", "asked_ns", "start_ns", "end_ns", "bits", "energy_j")
     return [
         {column: getattr(log, column)[row] for column in columns}
         | {"parents": log.parents[begins[row] : begins[row + 1]].tolist()}
+        | {"participants": log.extras[row].participants if row in log.extras else ()}
         for row in range(len(log))
         if log.name[row] == name
     ]
+
+
+def shares_of_sums(world):
+    """Return what each client radiated in the sum of each round."""
+    log, found = world.log.metrics, defaultdict(dict)
+    for name, actor, round_, value in zip(log.name, log.actor, log.round, log.value, strict=True):
+        if name == "tx_energy_j":
+            found[round_][actor] = value
+    return found
 
 
 for_all_air = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
@@ -88,9 +98,10 @@ def test_a_transfer_begins_after_its_causes_and_carries_its_payload(medium, chos
     ends = world.log.spans.end_ns
     for name in ("adapter_upload", "adapter_download"):
         found = transfers(world, name)
-        assert len(found) == 2 * scenario.num_clients
+        assert sum(len(one["participants"]) or 1 for one in found) == 2 * scenario.num_clients
         assert len({one["bits"] for one in found}) == 1
         for one in found:
+            assert bool(one["participants"]) == (not one["actor"] or not one["peer"])
             causes = max(ends[parent] for parent in one["parents"])
             assert causes <= one["start_ns"] <= one["end_ns"]
             assert one["asked_ns"] <= one["start_ns"]
@@ -102,11 +113,14 @@ def test_a_transfer_begins_after_its_causes_and_carries_its_payload(medium, chos
 def test_nobody_radiates_more_than_its_power_for_its_airtime(medium, chosen, played):
     scenario, world = played(medium, chosen)
     uplink = scenario.radio.link("federated_uplink")
-    at_once = defaultdict(float)
+    at_once, radiated_j = defaultdict(float), shares_of_sums(world)
     for one in transfers(world, "adapter_upload"):
         lasted_s = (one["end_ns"] - one["start_ns"]) / NS_PER_S
         of_client = min(dbm_to_w(scenario.clients[0].max_tx_power_dbm), uplink.max_total_tx_power_w)
-        assert 0.0 <= one["energy_j"] <= of_client * lasted_s * (1 + 1e-9)
+        shares_j = radiated_j[one["round"]] if one["participants"] else {one["actor"]: one["energy_j"]}
+        assert set(shares_j) == set(one["participants"] or [one["actor"]])
+        assert all(0.0 <= share_j <= of_client * lasted_s * (1 + 1e-9) for share_j in shares_j.values())
+        assert sum(shares_j.values()) == pytest.approx(one["energy_j"])
         at_once[one["start_ns"], one["end_ns"]] += one["energy_j"]
     if scenario.radio.medium.sums_any:
         for (start_ns, end_ns), energy_j in at_once.items():

@@ -53,9 +53,13 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
 BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
+    "trainable.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "training.max_group": {"training.executor": "batched"},
 }
 """What must be so for a setting to matter."""
+
+SHORT = {"trainable.lora"}
+"""What another table is short for, and becomes when it is read."""
 
 OTHERS: dict[str, list[Any]] = {
     "adamw.betas": [[0.8, 0.999]],
@@ -120,8 +124,10 @@ def settings_of(table: type[Table], label: str = "", path: str = "", given=({},)
             continue
         if mark is not None:
             for kind, part in family(mark.base).items():
-                if not getattr(part, "is_fetched", False):  # what that names is not here
-                    below = f"{label}{name}.{kind}"
+                below = f"{label}{name}.{kind}"
+                if (
+                    not getattr(part, "is_fetched", False) and below not in SHORT
+                ):  # what is fetched is not here
                     found = tries(below, kind, part)
                     within = tuple(put(one, here, tried, part) for one in given for tried in found) or given
                     yield Setting(f"{below} itself", part, here, None, within)
@@ -250,7 +256,7 @@ def plane(setting: Setting, before: Any) -> str:
     """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
     if setting.name is not None:
         return setting.table.plane_of(setting.name)
-    planes = {setting.table.plane, type(value_at(before[0], setting.path)).plane}
+    planes = {setting.table.plane, getattr(value_at(before[0], setting.path), "plane", "value")}
     return "time" if planes == {"time"} else "value"
 
 

@@ -97,9 +97,9 @@ def test_timing_alone_gives_the_same_spans(scenario, record, tmp_path, scheme, a
 def test_bits_of_spans_are_those_of_what_travels(scenario, record, scheme, aggregator):
     """The tensors of each upload, counted."""
     lesson = prepare(scenario(scheme, aggregator)).lesson
-    part, rank = lesson.aggregator, lesson.lora.rank
+    part, rank = lesson.aggregator, lesson.trainable.lora_rank
     shape = lesson.shape
-    (c_attn,) = shape.targets(lesson.lora.targets(shape))
+    (c_attn,) = shape.targets(lesson.trainable.targets(shape))
     num_blocks = lesson.model.cut_layer if scheme == "split_federated" else shape.num_layers
     for row in rows(record(scheme, aggregator), "adapter_upload"):
         mine = part.rank(int(row["actor"].removeprefix("client-")), rank)
@@ -297,7 +297,7 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
         training.start("server"),
         make_executor(lesson, 4),
     )
-    scaling = lesson.lora.scaling_alpha / lesson.lora.rank
+    scaling = lesson.trainable.scaling_alpha / lesson.trainable.rank
 
     def models(sides):
         """Return what each side adds to the weights of each matrix."""

@@ -92,7 +92,7 @@ class ByHand:
 
     def __init__(self, lesson, cuts, local_steps):
         self.lesson, self.cuts, self.local_steps = lesson, cuts, local_steps
-        base, lora, seed = lesson.model.base, lesson.lora, stream(lesson.seed, "adapter").torch_seed()
+        base, lora, seed = lesson.model.base, lesson.trainable, stream(lesson.seed, "adapter").torch_seed()
         self.model = SplitModel.load(base, lora, dtype="float64", seed=seed)
         self.optimizer = lesson.training.optimizer
         self.whole = self.model.initial_adapter()
@@ -327,14 +327,14 @@ def test_schemes_that_cut_nothing_care_for_no_cut(scenario):
 
 def test_memory_is_held_against_each_client_s_own_cut_and_the_server_s_smallest(scenario):
     lesson = prepare(scenario()).lesson
-    needs = [lesson.client_memory_bytes(cut, lesson.lora.rank) for cut in CUTS]
+    needs = [lesson.client_memory_bytes(cut, lesson.trainable.lora_rank) for cut in CUTS]
     clients = groups(CUTS)
     for client, (settings, need) in enumerate(zip(clients, needs, strict=True)):
         settings["memory_bytes"] = float(need - (client == 1))
     (fault,) = check(scenario(None, clients=clients))
     assert fault.startswith("client-1: ")
     assert "cut_layer 3" in fault
-    common = lesson.server_memory_bytes(1, lesson.lora.rank, 3)
+    common = lesson.server_memory_bytes(1, lesson.trainable.lora_rank, 3)
     (fault,) = check(scenario(main_server__memory_bytes=1000.0))
     assert fault.startswith("main-server: ")
     assert check(scenario(main_server__memory_bytes=float(common - 1))) == []  # some come in further behind

@@ -69,6 +69,18 @@ def test_an_edited_helper_is_computed_again_and_an_edited_docstring_is_not(check
     assert set(computed.values()) == {0}
 
 
+def test_an_edited_trainable_is_computed_again(checkout, tmp_path, tiny_scenario):
+    changes = {"scheme": {"kind": "federated", "num_rounds": 1, "local_steps": 1}, "trainable.kind": "full"}
+    scenario, path, computed = tiny_scenario(changes), checkout / "learning/trainable/full.py", []
+    for name in ("first", "again", "edited"):
+        if name == "edited":
+            assert "return parameters_of" in path.read_text()
+            path.write_text(path.read_text().replace("return parameters_of", "return 0 or parameters_of"))
+        folder = run(scenario, tmp_path / name, store=Store(tmp_path / "store"))
+        computed.append(Record.open(folder).manifest["works"]["computed"])
+    assert computed[0] == computed[2] > 0 == computed[1]
+
+
 def test_a_check_reads_no_code(tiny_scenario, monkeypatch):
     monkeypatch.setattr(code_identity, "_read", None)
     assert check(tiny_scenario()) == []

@@ -32,8 +32,8 @@ def by_hand(lesson, make_optimizer):
     config = LoraConfig(r=RANK, lora_alpha=8 * RANK, target_modules=layers, fan_in_fan_out=True)
     model = get_peft_model(base, config).double().eval()
     mine = {name.replace(".default.", "."): one for name, one in model.named_parameters() if ".lora_" in name}
-    start = Training(lesson, lesson.shape.num_layers, lesson.lora.rank).start("whole")
-    (average,) = make_executor(lesson, lesson.lora.rank).materialise((), [start.adapter])
+    start = Training(lesson, lesson.shape.num_layers, lesson.trainable.lora_rank).start("whole")
+    (average,) = make_executor(lesson, lesson.trainable.lora_rank).materialise((), [start.adapter])
     assert average.keys() == mine.keys()
     optimizers = [make_optimizer(list(mine.values())) for _ in range(NUM_CLIENTS)]
     sizes = [len(share) for share in lesson.shares]

@@ -128,7 +128,7 @@ def test_what_is_computed_once_is_what_would_be_computed_again(
 def test_the_base_s_activations_hang_on_rows_and_base_alone(tiny_scenario):
     def key(changes):
         lesson = prepare(tiny_scenario({**FROZEN, **changes})).lesson
-        training = Training(lesson, lesson.model.cut_layer, lesson.lora.rank)
+        training = Training(lesson, lesson.model.cut_layer, lesson.trainable.lora_rank)
         return training.exchange(0, training.start("client"), training.start("server"), 1).forward.key
 
     same = ({"lora.rank": 2}, {"training.optimizer.learning_rate": 0.1}, {"lora.dropout": 0.2})

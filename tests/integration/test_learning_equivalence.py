@@ -113,11 +113,11 @@ def test_a_federated_round_averages_what_each_client_would_learn_alone(tiny_scen
     """FedAvg against a mean over eight clients, each trained by hand from the same start."""
     sizes = {"kind": "size", "fractions": [0.2, 0.1, 0.1, 0.15, 0.1, 0.1, 0.15, 0.1]}
     lesson = prepare(tiny_scenario({"clients.count": 8, "data.partition": sizes})).lesson
-    training = Training(lesson, lesson.shape.num_layers, lesson.lora.rank)
+    training = Training(lesson, lesson.shape.num_layers, lesson.trainable.lora_rank)
     start = training.start("whole")
     alone = {client: training.local_round(client, start, range(3)).after for client in range(8)}
     average = training.mean({client: side.adapter for client, side in alone.items()}).ref("adapter")
-    (found, *each) = make_executor(lesson, lesson.lora.rank).materialise(
+    (found, *each) = make_executor(lesson, lesson.trainable.lora_rank).materialise(
         (), [average, *(side.adapter for side in alone.values())]
     )
     for name, tensor in found.items():

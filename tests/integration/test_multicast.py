@@ -36,18 +36,22 @@ def downloads(record, round_):
 def test_all_receive_at_once_and_the_energy_is_the_servers_power_once(played):
     scenario, record = played
     for round_ in (1, 2):
-        spans = downloads(record, round_)
-        assert len(spans) == scenario.num_clients
-        assert len({(one["start_ns"], one["end_ns"], one["bits"]) for one in spans}) == 1
-        lasted_s = (spans[0]["end_ns"] - spans[0]["start_ns"]) / NS_PER_S
+        (span,) = downloads(record, round_)
+        assert (span["actor"], span["peer"]) == ("federated-server", "")
+        assert span["participants"] == [f"client-{client}" for client in range(scenario.num_clients)]
+        lasted_s = (span["end_ns"] - span["start_ns"]) / NS_PER_S
         power_w = scenario.radio.link(LINK).tx_power_w
-        assert sum(one["energy_j"] for one in spans) == pytest.approx(power_w * lasted_s)
+        assert span["energy_j"] == pytest.approx(power_w * lasted_s)
 
 
 def test_the_explanation_ends_when_the_transmission_did(played):
     _, record = played
     for span in (*downloads(record, 1), *downloads(record, 2)):
-        assert explain(record, span["id"]).expected_end_ns == span["end_ns"]
+        found = explain(record, span["id"])
+        assert found.expected_end_ns == span["end_ns"]
+        for stretch in found.stretches:  # the budget is that of the weakest
+            carried = sum(budget.rate_bit_per_s for budget in stretch.budgets)
+            assert stretch.rates_bit_per_s[0] == pytest.approx(carried)
 
 
 def test_it_lasts_as_long_as_the_weakest_client_needs_for_the_whole_band(tiny_scenario, play):

@@ -11,9 +11,9 @@ from cosim.errors import ScenarioError
 from cosim.learning.base.folder import FolderBase
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.batch import IGNORED, Batch
-from cosim.learning.lora import Lora
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import Outputs
+from cosim.learning.trainable.lora import Lora
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "models"
 STORIES = SHARED / "stories260k"

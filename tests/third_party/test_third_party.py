@@ -103,7 +103,8 @@ def found(tmp_path_factory, tokenizer_path):
     site = folder / "site"
     site.mkdir()
     install(site)
-    file, relay = folder / "far.toml", "scheme={ kind = 'far_relay', num_rounds = 2, local_steps = 2 }"
+    file, tail = folder / "far.toml", "trainable={ kind = 'far_tail' }"
+    relay = "scheme={ kind = 'far_relay', num_rounds = 2, local_steps = 2 }"
     file.write_text(SCENARIO.format(tokenizer=str(tokenizer_path)))
     (folder / "study.toml").write_text(STUDY)
     report = folder / "report.xml"
@@ -112,6 +113,7 @@ def found(tmp_path_factory, tokenizer_path):
             "check": ["check", str(file)],
             "run": ["run", str(file), "--out", str(folder / "run")],
             "relay": ["run", str(file), "--set", relay, "--timing-only", "--out", str(folder / "relay")],
+            "tail": ["run", str(file), "--set", relay, "--set", tail, "--out", str(folder / "tail")],
             "study": ["check", str(folder / "study.toml")],
         },
         "pytest": [
@@ -161,6 +163,7 @@ def test_a_scenario_of_such_parts_is_checked_and_run(found):
     answers = found["answers"]
     assert {name: status for name, (status, *_) in answers.items()} == dict.fromkeys(answers, 0), answers
     assert (found["folder"] / "run" / "adapter" / "adapter_model.safetensors").is_file()
+    assert (found["folder"] / "tail" / "model" / "tail.safetensors").is_file()
     assert (found["folder"] / "relay" / "spans.parquet").is_file()
 
 

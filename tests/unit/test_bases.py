@@ -18,9 +18,9 @@ from cosim.learning.base.embedded import EmbeddedBase
 from cosim.learning.base.folder import FolderBase
 from cosim.learning.base.hub import HubBase
 from cosim.learning.base.random import RandomBase
-from cosim.learning.lora import Lora
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import Task
+from cosim.learning.trainable.lora import Lora
 from cosim.parts import family, make
 
 
@@ -270,11 +270,11 @@ def test_reading_a_base_loads_no_torch(folder: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from cosim.parts import family; from cosim.learning.base import Base\n"
-        "from cosim.learning.lora import Lora; from cosim.learning import flop\n"
+        "from cosim.learning.trainable.lora import Lora; from cosim.learning import flop\n"
         "kinds = family(Base); base = kinds['folder'](path=Path(sys.argv[1]))\n"
         "key, shape = base.content_key(), base.shape()\n"
         "kinds['random'](config=base.read_config()).content_key()\n"
-        "flop.split_flop(shape, Lora().targets(shape), 4, 1, 2, 8)\n"
+        "flop.split_flop(shape, Lora(), 1, 2, 8)\n"
         "heavy = {'torch', 'transformers', 'peft'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

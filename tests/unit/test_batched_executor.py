@@ -23,13 +23,13 @@ from cosim.learning.execution import load_model, make_executor
 from cosim.learning.families.gpt2 import GPT2Body
 from cosim.learning.learner import Learner, Slab
 from cosim.learning.lesson import Lesson
-from cosim.learning.lora import Lora
 from cosim.learning.operations.split_step import client_forward
 from cosim.learning.operations.start import start
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.optimizer.sgd import Sgd
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.stacks import StackedLearner
+from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 from cosim.rng import stream
 

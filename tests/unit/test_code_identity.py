@@ -17,6 +17,7 @@ from cosim.learning.base import Base
 from cosim.learning.codec import Codec
 from cosim.learning.optimizer import Optimizer
 from cosim.learning.regularizer import Regularizer
+from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training  # noqa: F401  registers the operations of a training
 from cosim.parts import family
 
@@ -246,13 +247,17 @@ def test_a_part_moves_with_the_code_of_cosim_that_it_imports(tree, edit, tmp_pat
     assert code_key("borrows") != before
 
 
-def test_another_version_of_what_is_used_is_another_key(monkeypatch):
-    before = code_key(*TRAINING)
-    original = metadata.version
-    monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == "peft" else original(name))
+@pytest.mark.parametrize(
+    ("package", "key"),
+    [("transformers", lambda: code_key(*TRAINING)), ("peft", lambda: code_of(Lora()))],
+    ids=["of operations", "of what is trained"],
+)
+def test_another_version_of_what_is_used_is_another_key(package, key, monkeypatch):
+    before, original = key(), metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == package else original(name))
     code_identity._version_of.cache_clear()
     try:
-        assert code_key(*TRAINING) != before
+        assert key() != before
     finally:
         code_identity._version_of.cache_clear()
 

@@ -15,6 +15,7 @@ WHOLE = frozenset({"whole_gradient", "update", "evaluate", "export"})
 AVERAGED = WHOLE | {"aggregate", "coherence", "covariance"}
 MERGED = WHOLE | {"aggregate"}
 SUMMED = AVERAGED | {"superpose"}
+UNCUT = WHOLE | {"aggregate", "start"}
 EXPORT = frozenset({"export"})
 
 
@@ -94,6 +95,8 @@ CASES = [
     Case({"model.base.config.n_embd": 32}, ALL),
     Case({"model.cut_layer": 2}, ALL),
     Case({"lora.rank": 3}, ALL),
+    Case({"trainable": {"kind": "full"}}, UNCUT | AVERAGED, FEDERATED),
+    Case({"trainable.untie_head": True}, UNCUT, {**FEDERATED, "trainable": {"kind": "full"}}),
     Case({"data.source.seed": 1}, LEARNED),
     Case({"data.partition": {"kind": "size", "spread": 1.0}}, LEARNED),
     Case({"training.batch_size": 3}, LEARNED),

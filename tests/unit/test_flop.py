@@ -1,3 +1,4 @@
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
@@ -6,20 +7,58 @@ import torch
 from tiny_bases import NUM_LABELS, USES, moved_adapter, tiny_batch, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from cosim.learning.flop import (
-    SplitFlop,
-    WholeFlop,
-    activation_numbers,
-    adapter_numbers,
-    client_memory_bytes,
-    server_memory_bytes,
-    split_flop,
-    whole_flop,
-)
+from cosim.learning import flop
+from cosim.learning.architectures import FAMILIES
+from cosim.learning.flop import SplitFlop, WholeFlop, activation_numbers
 from cosim.learning.learner import leaves_of
-from cosim.learning.lora import Lora
 from cosim.learning.model import SplitModel
-from cosim.learning.shape import BOTH_FACTORS, FAMILIES, Factor, ModelShape, Task
+from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape, Task
+from cosim.learning.trainable.lora import Lora
+
+
+def lora_of(targets: tuple[str, ...], rank: int, blocks: tuple[int, ...] | None = None) -> Lora:
+    return Lora(rank=rank, target_modules=targets, blocks=blocks)
+
+
+def split_flop(
+    shape: ModelShape,
+    targets: tuple[str, ...],
+    rank: int,
+    cut_layer: int,
+    batch_size: int,
+    length: int,
+    blocks: tuple[int, ...] | None = None,
+    trained: Collection[Factor] = BOTH_FACTORS,
+) -> SplitFlop:
+    lora = lora_of(targets, rank, blocks)
+    return flop.split_flop(shape, lora, cut_layer, batch_size, length, trained)
+
+
+def whole_flop(
+    shape: ModelShape,
+    targets: tuple[str, ...],
+    rank: int,
+    batch_size: int,
+    length: int,
+    blocks: tuple[int, ...] | None = None,
+    trained: Collection[Factor] = BOTH_FACTORS,
+) -> WholeFlop:
+    return flop.whole_flop(shape, lora_of(targets, rank, blocks), batch_size, length, trained)
+
+
+def adapter_numbers(
+    shape: ModelShape,
+    targets: tuple[str, ...],
+    rank: int,
+    first_block: int,
+    last_block: int,
+    blocks: tuple[int, ...] | None = None,
+    factors: Collection[Factor] = BOTH_FACTORS,
+) -> int:
+    numbers = range(first_block, last_block + 1)
+    parameters = lora_of(targets, rank, blocks).parameters(shape)
+    return sum(one.numbers for one in parameters if one.block in numbers and one.factor in factors)
+
 
 GPT2_SMALL = ModelShape.read({"model_type": "gpt2"})
 GPT2_MEDIUM = ModelShape.read({"model_type": "gpt2", "n_embd": 1024, "n_layer": 24, "n_head": 16})
@@ -121,7 +160,7 @@ def test_flop_is_what_torch_counts_where_one_factor_is_frozen(
 
 def test_a_frozen_factor_needs_no_moments() -> None:
     def needs(trained: frozenset[Factor]) -> int:
-        return client_memory_bytes(GPT2_SMALL, ("c_attn",), 4, 6, 4, 128, trained=trained)
+        return flop.client_memory_bytes(GPT2_SMALL, Lora(rank=4), 6, 4, 128, factors=trained)
 
     numbers = {one: adapter_numbers(GPT2_SMALL, ("c_attn",), 4, 1, 6, None, {one}) for one in BOTH_FACTORS}
     assert sum(numbers.values()) == adapter_numbers(GPT2_SMALL, ("c_attn",), 4, 1, 6)
@@ -169,8 +208,8 @@ def test_adapter_numbers_are_those_of_the_tensors_wherever_the_adapters_are(
 
 def test_without_an_adapter_a_client_needs_no_memory_for_a_way_back() -> None:
     def needs(blocks: tuple[int, ...] | None) -> tuple[int, int]:
-        told = (GPT2_SMALL, ("c_attn",), 4, 6, 4, 128, 4, 2, blocks)
-        return client_memory_bytes(*told), server_memory_bytes(*told)
+        told = (GPT2_SMALL, Lora(rank=4, blocks=blocks), 6, 4, 128, 4, 2)
+        return flop.client_memory_bytes(*told), flop.server_memory_bytes(*told)
 
     client, server = needs(None)
     assert needs(tuple(range(1, 13))) == (client, server)
@@ -286,7 +325,7 @@ def test_memory_estimates_lie_within_a_factor_of_two_of_what_is_held(family: str
     model = tiny_model(family, task, lora, dtype="float32", **wide)
     shape, names, cut_layer = model.shape, lora.targets(model.shape), 2
     batch, adapter = tiny_batch(model.shape, 4, 64), moved_adapter(model)
-    weights = {w.untyped_storage().data_ptr() for w in (*model._peft_model.parameters(), *adapter.values())}
+    weights = {w.untyped_storage().data_ptr() for w in (*model._model.parameters(), *adapter.values())}
 
     def kept_bytes(action: Any) -> int:
         held: dict[int, torch.UntypedStorage] = {}
@@ -311,8 +350,8 @@ def test_memory_estimates_lie_within_a_factor_of_two_of_what_is_held(family: str
     server = kept_bytes(lambda: model.server_outputs(adapter, activations, batch, cut_layer))
     frozen = shape.block_weights + shape.head_weights + shape.has_tied_head * 200 * 64
     server += resident(frozen, adapter_numbers(shape, names, 4, 3, 3) + shape.trained_head_weights)
-    assert 0.5 < client_memory_bytes(shape, names, 4, cut_layer, 4, 64) / client < 2.0
-    assert 0.5 < server_memory_bytes(shape, names, 4, cut_layer, 4, 64) / server < 2.0
+    assert 0.5 < flop.client_memory_bytes(shape, lora, cut_layer, 4, 64) / client < 2.0
+    assert 0.5 < flop.server_memory_bytes(shape, lora, cut_layer, 4, 64) / server < 2.0
 
 
 def test_a_cut_that_leaves_a_side_empty_is_refused() -> None:

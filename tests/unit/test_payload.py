@@ -7,12 +7,13 @@ from tiny_bases import NUM_LABELS, TINY, USES, tiny_model
 
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import download_bits, upload_bits
+from cosim.learning.architectures import FAMILIES
 from cosim.learning.codec import Layout
 from cosim.learning.codecs import NO_CODECS
-from cosim.learning.lora import Lora
 from cosim.learning.payload import adapter_layout
 from cosim.learning.settings import Model
-from cosim.learning.shape import FAMILIES, ModelShape
+from cosim.learning.shape import ModelShape
+from cosim.learning.trainable.lora import Lora
 
 RANK = 2
 LORAS = (Lora(rank=RANK), Lora(rank=RANK, target_modules=("all-linear",)), Lora(rank=RANK, blocks=(1, 3)))
@@ -23,9 +24,8 @@ def lesson(family, task, lora, dtype="float64"):
     shape = ModelShape.read(TINY[family], task, NUM_LABELS if task == "classification" else 0)
     return SimpleNamespace(
         shape=shape,
-        lora=lora,
+        trainable=lora,
         model=Model(dtype=dtype),
-        adapted_blocks=lora.adapted_blocks(shape),
         aggregator=FEDAVG,
         codecs=NO_CODECS,
         num_clients=2,

@@ -9,10 +9,10 @@ from cosim.learning.codec import Codec, Sending
 from cosim.learning.codec.none import Plain
 from cosim.learning.codec.pairs import pairs_of
 from cosim.learning.codec.soft import Soft
-from cosim.learning.lora import Lora
 from cosim.learning.model import SplitModel
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.regularizer.orthogonality import Orthogonality
+from cosim.learning.trainable.lora import Lora
 from cosim.rng import stream
 
 NUM_CLIENTS, NUM_ROUNDS, LOCAL_STEPS = 3, 4, 3

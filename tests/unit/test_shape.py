@@ -7,8 +7,9 @@ from tiny_bases import NUM_LABELS, TINY, USES, tiny_base
 from transformers import CONFIG_MAPPING
 
 from cosim.errors import ScenarioError
-from cosim.learning.lora import Lora
-from cosim.learning.shape import FAMILIES, ModelShape, Task
+from cosim.learning.architectures import FAMILIES
+from cosim.learning.shape import ModelShape, Task
+from cosim.learning.trainable.lora import Lora
 
 GPT2 = ModelShape.read(TINY["gpt2"])
 

@@ -20,10 +20,10 @@ from torch.nn import functional
 from ulps import ulps_apart
 
 from cosim.learning.data.batch import Batch
-from cosim.learning.lora import Lora
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import Outputs
 from cosim.learning.shape import Task
+from cosim.learning.trainable.lora import Lora
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -268,7 +268,7 @@ def test_names_are_those_peft_saves(family: str, task: Task) -> None:
     from peft import get_peft_model_state_dict
 
     model = tiny_model(family, task, Lora(rank=2, target_modules=("all-linear",)))
-    saved = get_peft_model_state_dict(model._peft_model, save_embedding_layers=False)
+    saved = get_peft_model_state_dict(model._model, save_embedding_layers=False)
     assert set(model.names) == set(saved)
     for cut_layer in CUTS:
         assert (*model.client_names(cut_layer), *model.server_names(cut_layer)) == model.names

@@ -61,6 +61,11 @@ class Allocator(Part):
         return any(report.is_awaited for report in self.reports)
 
     @property
+    def chooses_rank(self) -> bool:
+        """Whether it chooses the rank of LoRA adapters, or knows of ranks."""
+        return False
+
+    @property
     def carves_bands(self) -> bool:
         """Whether it carves a link's band anew into channels of any width."""
         return False

@@ -46,6 +46,11 @@ class Random(Allocator):
         {"randomise": ["cut_layer"]},
     )
 
+    @property
+    def chooses_rank(self) -> bool:
+        """Where it has ranks to draw from."""
+        return bool(self.lora_ranks)
+
     def allocate(self, state: CellState) -> Allocation:
         """Return one random decision of the snapshot's stream."""
         grants = {name: self._share(link, state.stream) for name, link in state.links.items()}

@@ -58,6 +58,12 @@ class Searching(Allocator, ABC):
                 raise ValueError(f"rounds_to_target has no entry for the lora_ranks {missing}")
         return self
 
+    @property
+    def chooses_rank(self) -> bool:
+        """With candidates, or with rounds for each rank."""
+        given = self.lora_ranks, self.rounds_to_target, self.rounds_table
+        return any(one is not None for one in given)
+
     def rounds(self, state: CellState) -> RoundsTable:
         """Return E(r) as this allocator takes it.
 

@@ -79,6 +79,8 @@ class Aggregator(Part):
         Rank of each client's adapter, again from the beginning where there are more
         clients; without it all have ``lora.rank``, and with an aggregator that
         does not take ranks that differ they must.
+    needs_factors
+        Whether it is about the factors of LoRA adapters, and means nothing for other tensors.
     takes_ranks
         Whether ranks of clients may differ.
     takes_masks
@@ -98,6 +100,7 @@ class Aggregator(Part):
         Rounds after which trained and sent factors repeat.
     """
 
+    needs_factors: ClassVar[bool] = True
     takes_ranks: ClassVar[bool] = False
     takes_masks: ClassVar[bool] = False
     keeps_factors: ClassVar[bool] = True

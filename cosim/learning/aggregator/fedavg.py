@@ -22,6 +22,7 @@ class FedAvg(Aggregator):
     """
 
     kind: Literal["fedavg"] = "fedavg"
+    needs_factors: ClassVar[bool] = False
     takes_masks: ClassVar[bool] = True
 
     @property

@@ -100,7 +100,7 @@ def weight_notes(folder: Path, config: dict[str, Any], shape: ModelShape) -> tup
     ScenarioError
         If loading them would.
     """
-    fit = compare(stored_tensors(weight_files(folder)), config, shape)
+    fit = compare(stored_tensors(weight_files(folder)), shape)
     refuse_unfit(folder, fit, shape)
     return unused_note(fit)
 

@@ -10,22 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cosim.errors import ScenarioError
-from cosim.learning.shape import ModelShape, size_of
+from cosim.learning.parameters import parameters_of
+from cosim.learning.shape import ModelShape
 
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CHUNK_BYTES = 1 << 22
-_NORMS = {
-    "bert": ("attention.output.LayerNorm", "output.LayerNorm"),
-    "gpt2": ("ln_1", "ln_2"),
-    "llama": ("input_layernorm", "post_attention_layernorm"),
-    "roberta": ("attention.output.LayerNorm", "output.LayerNorm"),
-}
 _BUFFERS = re.compile(r"(^|\.)attn\.(masked_)?bias$|rotary_emb\.inv_freq$|(^|\.)position_ids$")
 """Constants that older releases of transformers saved beside the weights."""
 
@@ -67,52 +61,9 @@ class Fit:
     num_stored: int
 
 
-def expected_weights(config: Mapping[str, Any], shape: ModelShape) -> dict[str, Shape]:
+def expected_weights(shape: ModelShape) -> dict[str, Shape]:
     """Return the tensors of a model by name with their shapes; a classifier's head, drawn afresh, is none."""
-    prefix, width = shape.inner_name, shape.hidden_size
-    found: dict[str, Shape] = {}
-    for name, rows in _tables(config, shape).items():
-        found[f"{prefix}.{name}.weight"] = rows, width
-    for name in _outer_norms(shape):
-        found |= _norm(f"{prefix}.{name}", shape)
-    for block in range(1, shape.num_layers + 1):
-        place = shape.block_name(block)
-        for name in _NORMS[shape.family]:
-            found |= _norm(f"{place}.{name}", shape)
-        for linear in shape.linears:
-            sizes = (linear.d_in, linear.d_out) if shape.family == "gpt2" else (linear.d_out, linear.d_in)
-            found[f"{place}.{linear.name}.weight"] = sizes
-            if linear.has_bias:
-                found[f"{place}.{linear.name}.bias"] = (linear.d_out,)
-    if shape.family == "bert":
-        found |= {f"{prefix}.pooler.dense.weight": (width, width), f"{prefix}.pooler.dense.bias": (width,)}
-    if shape.task == "causal_lm" and not shape.has_tied_head:
-        found["lm_head.weight"] = shape.vocab_size, width
-    return found
-
-
-def _tables(config: Mapping[str, Any], shape: ModelShape) -> dict[str, int]:
-    """Return the embedding tables with their rows."""
-    if shape.family == "llama":
-        return {"embed_tokens": shape.vocab_size}
-    positions = size_of(config, "max_position_embeddings")
-    if shape.family == "gpt2":
-        return {"wte": shape.vocab_size, "wpe": positions}
-    return {
-        "embeddings.word_embeddings": shape.vocab_size,
-        "embeddings.position_embeddings": positions,
-        "embeddings.token_type_embeddings": size_of(config, "type_vocab_size"),
-    }
-
-
-def _outer_norms(shape: ModelShape) -> tuple[str, ...]:
-    """Return the norms outside the blocks."""
-    return {"gpt2": ("ln_f",), "llama": ("norm",)}.get(shape.family, ("embeddings.LayerNorm",))
-
-
-def _norm(name: str, shape: ModelShape) -> dict[str, Shape]:
-    kinds = ("weight",) if shape.family == "llama" else ("weight", "bias")
-    return {f"{name}.{kind}": (shape.hidden_size,) for kind in kinds}
+    return {one.name: one.shape for one in parameters_of(shape) if one.role != "classifier"}
 
 
 def stored_tensors(files: Sequence[Path]) -> dict[str, Stored]:
@@ -151,14 +102,14 @@ def _header(file: Path) -> dict[str, Stored]:
     }
 
 
-def compare(stored: Mapping[str, Stored], config: Mapping[str, Any], shape: ModelShape) -> Fit:
+def compare(stored: Mapping[str, Stored], shape: ModelShape) -> Fit:
     """Return how the tensors of a checkpoint fit a model.
 
     As transformers has it, a checkpoint of the bare model is a fit for one
     with a head, norms may have their names of TensorFlow, and of a head tied to
     the embedding either one is enough.
     """
-    needed = expected_weights(config, shape)
+    needed = expected_weights(shape)
     expected = dict(needed)
     if shape.task == "causal_lm":
         expected[_HEAD] = shape.vocab_size, shape.hidden_size

@@ -158,6 +158,8 @@ class Codec(Part):
     needs_reference
         Whether it works on the difference to something both ends have, and so is
         of no use for activations and gradients.
+    needs_factors
+        Whether it is about the factors of LoRA adapters, and sends nothing sensible of other tensors.
     turns_factors
         Whether the receiver has other factors than the sender, of nearly the same
         products: they do not go with those of another sender.
@@ -168,6 +170,7 @@ class Codec(Part):
     keeps_ratio: ClassVar[bool] = False
     needs_chance: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
+    needs_factors: ClassVar[bool] = False
     turns_factors: ClassVar[bool] = False
     figure_names: ClassVar[tuple[str, ...]] = ()
 

@@ -37,6 +37,7 @@ class PairCodec(Codec):
 
     keeps_ratio: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = True
+    needs_factors: ClassVar[bool] = True
     figure_names: ClassVar[tuple[str, ...]] = ("dropped_energy",)
 
     keep_ratio: float = Field(default=0.5, gt=0.0, le=1.0)

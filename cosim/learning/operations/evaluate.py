@@ -41,7 +41,7 @@ def mean_evaluation(learner: "Learner", params: Mapping[str, Any], *figures: flo
 
 @operation("export")
 def export(learner: "Learner", params: Mapping[str, Any], *adapters: "Adapter") -> Fields:
-    """Return the files of an adapter as PEFT has them, by name."""
+    """Return the files of what was trained, as its ecosystem has them, by name."""
     labels = params.get("labels", ())
     return {"files": learner.model.adapter_files(*_with_residual(params, adapters), labels)}
 

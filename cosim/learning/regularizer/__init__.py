@@ -5,7 +5,7 @@ graph. Nothing of it is transmitted, and the recorded losses are without it.
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cosim.parts import Part
 
@@ -16,7 +16,15 @@ Tensors = dict[str, "Tensor"]
 
 
 class Regularizer(Part):
-    """A term of the loss that an adapter's own numbers decide."""
+    """A term of the loss that an adapter's own numbers decide.
+
+    Attributes
+    ----------
+    needs_factors
+        Whether it is about the factors of LoRA adapters, and is zero for other tensors.
+    """
+
+    needs_factors: ClassVar[bool] = False
 
     @property
     def is_none(self) -> bool:

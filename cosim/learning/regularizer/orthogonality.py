@@ -40,6 +40,8 @@ class Orthogonality(Regularizer):
     known to us. ``cos`` is our choice. Q. Zhang et al., "AdaLoRA", ICLR 2023, eq. 4, for ``id``.
     """
 
+    needs_factors: ClassVar[bool] = True
+
     kind: Literal["orthogonality"] = "orthogonality"
     form: Literal["cos", "off", "id"] = "cos"
     weight: float = Field(default=1e-3, gt=0.0)

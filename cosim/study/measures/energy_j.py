@@ -15,8 +15,7 @@ class EnergyJ(Measure):
     ----------
     actor
         ``client`` for all clients together, or one actor such as ``client-0``
-        or ``main-server``; everybody without it. What several clients send at once counts
-        for all of them together, and for none of them alone.
+        or ``main-server``; everybody without it.
     """
 
     kind: Literal["energy_j"] = "energy_j"
@@ -40,4 +39,16 @@ class EnergyJ(Measure):
             )
             is_one = compute.equal(spans["actor"], self.actor)
             spans = spans.filter(by_clients if self.actor == "client" else is_one)
-        return fsum(spans["energy_j"].to_numpy())
+        return fsum((*spans["energy_j"].to_numpy(), *self._of_sums(record)))
+
+    def _of_sums(self, record: "Record") -> list[float]:
+        """Return what one client radiated in what it sent at once with others; their spans have it of all."""
+        from pyarrow import compute
+
+        if self.actor in (None, "client"):
+            return []
+        metrics = record.columns("metrics", ("actor", "name", "value"))
+        is_own = compute.equal(metrics["actor"], self.actor)
+        radiated = compute.equal(metrics["name"], "tx_energy_j")
+        found: list[float] = metrics.filter(compute.and_(is_own, radiated))["value"].to_pylist()
+        return found

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.batch import IGNORED, Batch
-from cosim.learning.lora import Lora
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.shape import ModelShape, Task
+from cosim.learning.trainable.lora import Lora
 from cosim.rng import stream
 
 TINY: dict[str, dict[str, Any]] = {

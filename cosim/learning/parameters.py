@@ -1,0 +1,112 @@
+"""The parameters of a pre-trained model by name, shape and place, from its shape alone, without torch."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from cosim.learning.architectures import FAMILIES
+from cosim.learning.shape import Factor, ModelShape
+
+Role = Literal["embedding", "norm", "linear", "head", "classifier", "A", "B"]
+"""What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor.
+
+    Attributes
+    ----------
+    name, shape
+        As the model's ecosystem has them.
+    block
+        The block it is in, counted from 1; 0 in front of the blocks, ``num_layers + 1`` behind them.
+    role
+        What it is for.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    block: int
+    role: Role
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    @property
+    def factor(self) -> Factor | None:
+        """Which factor of an adapter it is; None for what is no factor."""
+        return self.role if self.role == "A" or self.role == "B" else None
+
+
+def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
+    """Return every parameter of a model by its name in transformers, in the model's order.
+
+    Tied ones are one, under the first name.
+
+    Examples
+    --------
+    >>> gpt2_small = ModelShape.read({"model_type": "gpt2"})
+    >>> parameters_of(gpt2_small)[0]
+    Parameter(name='transformer.wte.weight', shape=(50257, 768), block=0, role='embedding')
+    """
+    inner, last, names = shape.inner_name, shape.num_layers + 1, FAMILIES[shape.family]
+    tables, found = dict(shape.embedding_tables), list[Parameter]()
+    for name in names.front:
+        if name in tables:
+            sizes = tables[name], shape.hidden_size
+            found.append(Parameter(f"{inner}.{name}.weight", sizes, 0, "embedding"))
+        else:
+            found += _norm(shape, f"{inner}.{name}", 0)
+    for block in range(1, shape.num_layers + 1):
+        found += _block(shape, block)
+    if names.final_norm:
+        found += _norm(shape, f"{inner}.{names.final_norm}", last)
+    if names.pooler:
+        found += _dense(shape, f"{inner}.{names.pooler}", shape.hidden_size, "linear")
+    if shape.task == "causal_lm" and not shape.has_tied_head:
+        found.append(Parameter("lm_head.weight", (shape.vocab_size, shape.hidden_size), last, "head"))
+    return (*found, *classifier_of(shape))
+
+
+def classifier_of(shape: ModelShape) -> tuple[Parameter, ...]:
+    """Return the parameters of a classifier's head, which no base has; none of a causal model."""
+    if shape.task == "causal_lm":
+        return ()
+    names = FAMILIES[shape.family]
+    widths = [shape.hidden_size] * (len(names.classifier) - 1) + [shape.num_labels]
+    return tuple(
+        one
+        for name, width in zip(names.classifier, widths, strict=True)
+        for one in _dense(shape, name, width, "classifier", names.classifier_has_bias)
+    )
+
+
+def _block(shape: ModelShape, block: int) -> Iterator[Parameter]:
+    place, names = shape.block_name(block), FAMILIES[shape.family]
+    for linear in shape.linears:
+        for name in (norm for norm, behind in names.norms if behind == linear.name):
+            yield from _norm(shape, f"{place}.{name}", block)
+        sizes = (linear.d_in, linear.d_out) if names.stores_inputs_first else (linear.d_out, linear.d_in)
+        yield Parameter(f"{place}.{linear.name}.weight", sizes, block, "linear")
+        if linear.has_bias:
+            yield Parameter(f"{place}.{linear.name}.bias", (linear.d_out,), block, "linear")
+    for name in (norm for norm, behind in names.norms if not behind):
+        yield from _norm(shape, f"{place}.{name}", block)
+
+
+def _norm(shape: ModelShape, name: str, block: int) -> Iterator[Parameter]:
+    for kind in ("weight", "bias") if FAMILIES[shape.family].norm_has_bias else ("weight",):
+        yield Parameter(f"{name}.{kind}", (shape.hidden_size,), block, "norm")
+
+
+def _dense(
+    shape: ModelShape, name: str, d_out: int, role: Role, has_bias: bool = True
+) -> Iterator[Parameter]:
+    """Return a linear layer behind the blocks."""
+    yield Parameter(f"{name}.weight", (d_out, shape.hidden_size), shape.num_layers + 1, role)
+    if has_bias:
+        yield Parameter(f"{name}.bias", (d_out,), shape.num_layers + 1, role)

@@ -1,0 +1,233 @@
+"""Low-rank adapters, by PEFT."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from cosim.errors import ScenarioError
+from cosim.learning.parameters import Parameter, classifier_of
+from cosim.learning.shape import Factor, Linear, ModelShape
+from cosim.learning.tape import Tape
+from cosim.learning.trainable import Trainable
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig
+    from torch import Tensor
+
+_ALPHA_PER_RANK = 8.0  # a constant alpha / rank keeps the learning rate comparable across ranks
+
+_PEFT = "base_model.model"
+
+
+class Lora(Trainable):
+    """Low-rank adapters on linear layers of the blocks, by PEFT.
+
+    Attributes
+    ----------
+    rank
+        Inner size of the two factors.
+    alpha
+        The update is scaled by ``alpha / rank``; without it, alpha is 8 times the rank.
+    dropout
+        Share of a layer's input that its adapter does not see while training.
+    target_modules
+        Layers of a block that get an adapter, each by its name or any dotted tail of
+        it, or ``["all-linear"]``; without it ``c_attn`` for GPT-2, ``q_proj`` and
+        ``v_proj`` for Llama, ``query`` and ``value`` for BERT and RoBERTa.
+    blocks
+        Blocks that get adapters, counted from 1; without it, all do. A client that
+        keeps only blocks without one trains nothing: it sends activations, gets no
+        gradient back, and has no adapter to be averaged.
+
+    Source
+    ------
+    E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022.
+    """
+
+    has_factors: ClassVar[bool] = True
+    is_added: ClassVar[bool] = True
+    folder: ClassVar[Literal["adapter", "model"]] = "adapter"
+
+    # not written out: ``[lora]`` is this table
+    kind: Literal["lora"] = Field(default="lora", exclude=True)
+    rank: int = Field(default=4, gt=0)
+    alpha: float | None = Field(default=None, gt=0.0)
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
+    blocks: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
+
+    @property
+    def lora_rank(self) -> int:
+        """The rank."""
+        return self.rank
+
+    @property
+    def scaling_alpha(self) -> float:
+        """The alpha in force."""
+        return _ALPHA_PER_RANK * self.rank if self.alpha is None else self.alpha
+
+    @property
+    def scaling(self) -> float:
+        """Alpha over the rank."""
+        return self.scaling_alpha / self.rank
+
+    @property
+    def drops(self) -> bool:
+        """With any dropout."""
+        return self.dropout > 0.0
+
+    def of_rank(self, lora_rank: int) -> Self:
+        """Return the same adapters at another rank."""
+        return self.model_copy(update={"rank": lora_rank})
+
+    def check(self, shape: ModelShape, dtype: str, *, is_cut: bool) -> None:
+        """Refuse target modules and blocks that the model does not have."""
+        self.targets(shape)
+        self.adapted_blocks(shape)
+
+    def targets(self, shape: ModelShape) -> tuple[str, ...]:
+        """Return the layers that get an adapter, by their dotted paths inside a block.
+
+        Raises
+        ------
+        ScenarioError
+            If a name of ``target_modules`` matches no layer.
+        """
+        names = shape.default_targets if self.target_modules is None else self.target_modules
+        return tuple(linear.name for linear in shape.targets(names))
+
+    def adapted_blocks(self, shape: ModelShape) -> frozenset[int]:
+        """Return the blocks that get adapters, counted from 1.
+
+        Raises
+        ------
+        ScenarioError
+            If the model has no such block.
+        """
+        every = frozenset(range(1, shape.num_layers + 1))
+        chosen = every if self.blocks is None else frozenset(self.blocks)
+        if not chosen <= every:
+            raise ScenarioError(
+                f"lora.blocks: the model has no block {min(chosen - every)}; "
+                f"its blocks are 1 to {shape.num_layers}."
+            )
+        return chosen
+
+    def parameters(self, shape: ModelShape) -> tuple[Parameter, ...]:
+        """Return two factors a layer, and the head of a classifier, by the names PEFT saves them by."""
+        found = []
+        for block in sorted(self.adapted_blocks(shape)):
+            for linear in shape.targets(self.targets(shape)):
+                name = f"{_PEFT}.{shape.block_name(block)}.{linear.name}"
+                found.append(
+                    Parameter(f"{name}.lora_A.weight", (self.rank, linear.d_in), block, "A"),
+                )
+                found.append(Parameter(f"{name}.lora_B.weight", (linear.d_out, self.rank), block, "B"))
+        heads = (replace(one, name=f"{_PEFT}.{one.name}") for one in classifier_of(shape))
+        return (*found, *heads)
+
+    def matrices(self, shape: ModelShape, num_blocks: int) -> tuple[Linear, ...]:
+        """Return the adapted layers of the first blocks."""
+        num_adapted = sum(block <= num_blocks for block in self.adapted_blocks(shape))
+        return shape.targets(self.targets(shape)) * num_adapted
+
+    def first_block(self, shape: ModelShape) -> int:
+        """Return the first adapted block."""
+        return min(self.adapted_blocks(shape))
+
+    def trains(self, role: Literal["embedding", "head"]) -> bool:
+        """Neither: adapters are in the blocks only."""
+        return False
+
+    def play_linear(
+        self,
+        tape: Tape,
+        shape: ModelShape,
+        block: int,
+        linear: Linear,
+        rows: int,
+        x: bool,
+        factors: Collection[Factor],
+    ) -> bool:
+        """Charge the frozen layer, and two narrow ones beside it where it is adapted."""
+        out = tape.dense(rows, linear.d_in, linear.d_out, x)
+        if block not in self.adapted_blocks(shape) or linear not in shape.targets(self.targets(shape)):
+            return out
+        low = tape.dense(rows, linear.d_in, self.rank, x, is_trained="A" in factors)
+        return tape.dense(rows, self.rank, linear.d_out, low, is_trained="B" in factors) or out
+
+    def deciding(self, lora_rank: int) -> dict[str, Any]:
+        """Return the settings at a rank."""
+        settings = self.model_dump(mode="json") | {"rank": lora_rank}
+        if self.blocks is None:  # younger than keys that are in stores already
+            del settings["blocks"]
+        return settings
+
+    def peft_config(self, shape: ModelShape, base_name: str) -> "LoraConfig":
+        """Return PEFT's settings for these adapters on a model called ``base_name``.
+
+        Layers are handed over by their whole path in a block: the tail
+        ``dense`` alone would also catch BERT's pooler, which no block holds.
+        """
+        from peft import LoraConfig
+
+        settings: dict[str, Any] = {}
+        if self.blocks is not None:
+            settings["layers_to_transform"] = [block - 1 for block in sorted(self.adapted_blocks(shape))]
+        if shape.task == "classification":
+            settings["modules_to_save"] = ["classifier" if shape.family in ("bert", "roberta") else "score"]
+        return LoraConfig(
+            task_type="CAUSAL_LM" if shape.task == "causal_lm" else "SEQ_CLS",
+            base_model_name_or_path=base_name,
+            r=self.rank,
+            lora_alpha=self.scaling_alpha,
+            lora_dropout=self.dropout,
+            target_modules=list(self.targets(shape)),
+            fan_in_fan_out=shape.family == "gpt2",  # GPT-2 stores its linear layers transposed
+            bias="none",
+            **settings,
+        )
+
+    def attach(self, model: Any, shape: ModelShape, base_name: str) -> tuple[Any, Any]:
+        """Return PEFT's model around the given one."""
+        import warnings
+
+        import torch
+        from peft import get_peft_model
+
+        from cosim.learning.dropout import cuda_devices
+
+        # PEFT draws initial factors from torch's global state; they are never used.
+        with torch.random.fork_rng(devices=cuda_devices(model.device)), warnings.catch_warnings():
+            # PEFT asks transformers a question under a name that newer releases have renamed.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            peft_model = get_peft_model(model, self.peft_config(shape, base_name))
+        return peft_model, peft_model.base_model.model
+
+    def initial(self, name: str, weights: "Tensor", generator: "torch.Generator") -> "Tensor":
+        """Return A uniform as PEFT draws it, and B zero, float32 on the CPU."""
+        import torch
+
+        values = torch.zeros(weights.shape, dtype=torch.float32)
+        if ".lora_A." not in name:
+            return values
+        bound = 1.0 / sqrt(weights.shape[1])  # Kaiming uniform with a = sqrt(5)
+        return values.uniform_(-bound, bound, generator=generator)
+
+    def files(
+        self,
+        model: Any,
+        tensors: "Mapping[str, Tensor]",
+        merged: "Mapping[str, Tensor]",
+        labels: Sequence[str],
+        tokenizer: Path | None,
+    ) -> dict[str, bytes]:
+        """Return PEFT's own files; what is merged into the base is one beside them, with a text."""
+        from cosim.learning.adapter_files import adapter_files
+
+        return adapter_files(model.peft_config["default"].to_dict(), tensors, merged, labels)

@@ -1,0 +1,225 @@
+"""The rounds of split federated training: local steps behind barriers, then an average of adapters."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from simpy.events import Process
+
+from cosim.graph.node import Node, Ref
+from cosim.kernel.clock import Steps
+from cosim.learning.amounts import download_bits
+from cosim.learning.cuts_apart import FederationApart
+from cosim.learning.federation import Federation
+from cosim.learning.sides import Exchange
+from cosim.learning.training import Training
+from cosim.schemes import (
+    measure_evaluation,
+)
+from cosim.schemes.uploads import AdapterUploads
+from cosim.units import seconds_to_ns
+from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
+
+if TYPE_CHECKING:
+    from cosim.schemes.split_federated import SplitFederated
+
+
+class SplitRounds:
+    """One training under way.
+
+    Attributes
+    ----------
+    federation
+        What clients and federated server hold; sides of clients that are out stay as they were.
+    server
+        The main server's side.
+    taking_part
+        Clients that are in this round.
+    ready
+        Spans the next piece of work of everybody waits for.
+    """
+
+    def __init__(self, scheme: "SplitFederated", world: World, training: Training) -> None:
+        self.scheme, self.world, self.training = scheme, world, training
+        self.apart = FederationApart(training) if len(set(training.cuts)) > 1 else None
+        self.federation = self.apart or Federation(training, "client")
+        self.server = training.start("server")
+        self.taking_part: list[int] = []
+        self.ready: Sequence[int] = ()
+        self.uploads = AdapterUploads(world, self.federation, training.cuts)
+        self._late: dict[int, Process] = {}
+        self._memories: list[tuple[Ref | None, Ref | None]] = [(None, None)] * world.num_clients
+        world.hold(self._refs)
+
+    def choose(self) -> None:
+        """Let those take part in the round whom the decision in force chooses."""
+        clients = range(self.world.num_clients)
+        self.taking_part = [client for client in clients if self.world.decisions.takes_part(client)]
+
+    def step(self, moment: Moment) -> Steps:
+        """One local step of everybody who takes part, with the barriers of the paper."""
+        number = (moment.round - 1) * self.scheme.local_steps + moment.local_step - 1
+        exchanges = [
+            self.training.exchange(
+                client, self.federation.sides[client], self.server, number, self._memories[client]
+            )
+            for client in self.taking_part
+        ]
+        if self.scheme.server_batch == "per_client":
+            self.server = self.training.server_update(self.server, exchanges, number)
+            steps = [self._exchange(moment, exchange) for exchange in exchanges]
+            self.ready = yield from self.world.together(steps, "exchange of client")
+        else:
+            exchanges, arrived = yield from self._arrivals(moment, exchanges)
+            self.server = self.training.server_update(self.server, exchanges, number)
+            served = yield from self._serve(moment, self.server.adapter.node, exchanges, arrived)
+            steps = [self._backward(moment, exchange, served) for exchange in exchanges]
+            ended = yield from self.world.together(steps, "download and backward of client")
+            self.ready = list(dict.fromkeys(ended))
+        for exchange in exchanges:
+            self.federation.sides[exchange.client] = exchange.after
+            self._memories[exchange.client] = exchange.memories
+
+    def average(self, moment: Moment) -> Steps:
+        """Upload of the client adapters, their average, and its download by everybody."""
+        if any(map(self.training.trains, range(self.world.num_clients))):
+            yield from self._average_adapters(moment)
+        if self.scheme.deadline_s is not None:
+            self.world.note(moment, "num_clients_in_time", len(self.taking_part))
+
+    def _average_adapters(self, moment: Moment) -> Steps:
+        federation, round_, send = self.federation, moment.round, self.world.send
+        self.uploads.describe(round_, filter(self.training.trains, self.taking_part))
+        if self.uploads.hang_on_values(round_):
+            self.uploads.find_bits()
+        if self.apart is not None:
+            self.apart.meet(self.server.adapter, self.taking_part)
+        average = self.uploads.average(round_)
+        sending = [self.uploads.send(client, moment, self.ready) for client in self.uploads.sent]
+        sent = yield from self.world.together(sending, "adapter upload of client")
+        arrived = [one.span for one in sent]
+        averaged = yield from self.world.compute(
+            FEDERATED_SERVER, "aggregate", moment, 0, average, arrived or self.ready
+        )
+        downloads = [
+            send(
+                "federated_downlink",
+                client,
+                "adapter_download",
+                moment,
+                self._download_bits(client, round_),
+                average,
+                [averaged],
+            )
+            for client in range(self.world.num_clients)
+            if self.training.trains(client)
+        ]
+        arrived = yield from self.world.together(downloads, "adapter download of client")
+        self.ready = [one.span for one in arrived]
+        federation.hand_out(round_ + 1)
+        if self.apart is not None:
+            self.server = self.server._replace(adapter=self.apart.server_adapter)
+
+    def _download_bits(self, client: int, round_: int) -> int:
+        training = self.training
+        rank = training.lesson.aggregator.rank(client, training.lora_rank)
+        return download_bits(
+            training.lesson, training.cuts[client], training.lora_rank, rank, round_, self.taking_part
+        )
+
+    def evaluate(self, round_: int) -> None:
+        """Record how good the model is."""
+        measure_evaluation(self.world, Moment(round_), self.federation.evaluate(self.server.adapter))
+
+    def _refs(self) -> Iterator[Ref]:
+        """Return what later rounds build on."""
+        yield from self.federation.refs()
+        yield from self.uploads.refs()
+        yield self.server.adapter
+        yield self.server.optimizer
+        yield from (one for both in self._memories for one in both if one is not None)
+
+    def _arrivals(self, moment: Moment, exchanges: Sequence[Exchange]) -> Steps:
+        """Let all forward and upload; returns the exchanges that are in time, and their uploads."""
+        name = "forward and upload of client"
+        steps = [self._forward(moment, exchange) for exchange in exchanges]
+        if self.scheme.deadline_s is None:
+            return exchanges, (yield from self.world.together(steps, name))
+        clock = self.world.clock
+        started = [clock.process(one, f"{name} {number}") for number, one in enumerate(steps)]
+        deadline = clock.timeout(seconds_to_ns(self.scheme.deadline_s))
+        yield clock.any_of([clock.all_of(started), deadline])
+        if not any(process.processed for process in started):
+            yield clock.any_of(started)
+        in_time = [
+            (exchange, process)
+            for exchange, process in zip(exchanges, started, strict=True)
+            if process.processed
+        ]
+        for exchange, process in zip(exchanges, started, strict=True):
+            if not process.processed:
+                self._late[exchange.client] = process
+        self.taking_part = [exchange.client for exchange, _ in in_time]
+        return [exchange for exchange, _ in in_time], [process.value for _, process in in_time]
+
+    def _serve(
+        self, moment: Moment, node: Node, exchanges: Sequence[Exchange], arrived: Sequence[int]
+    ) -> Steps:
+        """Compute forward and backward of all mini-batches on the main server as one job."""
+        flop = sum(self.training.amounts_of(one.client, moment.round).server_flop for one in exchanges)
+        served = yield from self.world.compute(
+            MAIN_SERVER, "server_forward_backward", moment, flop, node, arrived
+        )
+        for exchange in exchanges:
+            self._measure_loss(moment, exchange)
+        return served
+
+    def _exchange(self, moment: Moment, exchange: Exchange) -> Steps:
+        """One mini-batch there and back, served by the main server when it arrives."""
+        arrived = yield from self._forward(moment, exchange)
+        flop = self.training.amounts_of(exchange.client, moment.round).server_flop
+        served = yield from self.world.compute(
+            MAIN_SERVER, "server_forward_backward", moment, flop, exchange.server, [arrived]
+        )
+        self._measure_loss(moment, exchange)
+        return (yield from self._backward(moment, exchange, served))
+
+    def _forward(self, moment: Moment, exchange: Exchange) -> Steps:
+        """Forward pass of one client, then the upload of its activations."""
+        client = exchange.client
+        amounts = self.training.amounts_of(client, moment.round)
+        ready = self.ready
+        if client in self._late:  # it was out, and ends first what nobody waits for any more
+            ready = (*ready, (yield self._late.pop(client)))
+        flop, bits = amounts.client_forward_flop, amounts.activation_bits
+        span = yield from self.world.compute(
+            self.world.client_names[client], "client_forward", moment, flop, exchange.forward, ready
+        )
+        sent = yield from self.world.send(
+            "main_uplink", client, "activation_upload", moment, bits, exchange.upload.node, [span]
+        )
+        return sent.span
+
+    def _backward(self, moment: Moment, exchange: Exchange, served: int) -> Steps:
+        """Download of one client's gradient, then its backward pass and step, if it trains anything."""
+        client = exchange.client
+        if exchange.backward is None or exchange.download is None:
+            return served
+        amounts = self.training.amounts_of(client, moment.round)
+        flop, bits = amounts.client_backward_flop, amounts.gradient_bits
+        sent = yield from self.world.send(
+            "main_downlink", client, "gradient_download", moment, bits, exchange.download.node, [served]
+        )
+        return (
+            yield from self.world.compute(
+                self.world.client_names[client],
+                "client_backward",
+                moment,
+                flop,
+                exchange.backward,
+                [sent.span],
+            )
+        )
+
+    def _measure_loss(self, moment: Moment, exchange: Exchange) -> None:
+        name = self.world.client_names[exchange.client]
+        self.world.measure(moment, name, "train_loss", exchange.loss)
