@@ -234,7 +234,7 @@ def _refuse(scenario: Scenario, ranks: Sequence[int], num_seeds: int) -> None:
     if isinstance(scenario.scheme, SplitFederated) and scenario.scheme.deadline_s is not None:
         raise ScenarioError(
             f"scheme.deadline_s: at {scenario.scheme.deadline_s:g} s the channel decides who is heard, so "
-            "the rounds to target hang on it; calibrate without a deadline."
+            "the rounds to target depend on it; calibrate without a deadline."
         )
 
 

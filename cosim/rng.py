@@ -1,4 +1,4 @@
-"""Named random streams: what a draw gives hangs on its name, never on who drew before.
+"""Named random streams: what a draw gives depends on its name, never on who drew before.
 
 Each stream is a Philox generator keyed by a hash of the seed and the stream's
 name. Philox is counter-based: the value at any position can be asked for

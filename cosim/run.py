@@ -241,7 +241,7 @@ def _play(
     bits = "exact"
     if timing_only and not bits_are_known(prepared.lesson, prepared.num_blocks):
         bits = "at most"
-        _log.warning("bits that hang on values are charged as the most they can be")
+        _log.warning("bits that depend on values are charged as the most they can be")
     if timing_only and any(one.name == "energies" for one in prepared.scenario.allocator.reports):
         _log.warning(
             "without values nobody knows what is worth sending: what a client leaves unsent is taken to fall "

@@ -87,7 +87,7 @@ def _columns(record: "StudyRecord") -> dict[str, dict[str, str]]:
 
 
 def _ranked(record: "StudyRecord", measure: str) -> Iterator[str]:
-    """Return what to say of cases drawn from ranges: from where to where, and which settings it hangs on."""
+    """Return what to say of cases drawn from ranges: their ranges, and which settings it depends on."""
     from cosim.report.study.findings import findings
 
     found = findings(record, measure)

@@ -13,7 +13,7 @@ class SplitAmounts:
     """What split training at one cut layer and rank computes and sends, per client.
 
     FLOP and activations are of one mini-batch, adapters of one round. What a
-    client is sent hangs on who sent something: here, everybody.
+    client is sent depends on who sent something: here, everybody.
     """
 
     client_forward_flop: int
@@ -29,7 +29,7 @@ def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmount
     """Return the most that any client computes and sends in any round.
 
     A number travels as its codec has it, without one in the precision it is
-    computed in; bits that hang on values are the most there can be. No gradient
+    computed in; bits that depend on values are the most there can be. No gradient
     comes back where the client has no adapter to train, and averaged adapters
     come back as they are. Labels, coding, the averaging of adapters and the
     optimiser's own arithmetic are neglected, as in FedsLLM.

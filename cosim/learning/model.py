@@ -323,7 +323,7 @@ class SplitModel:
         """Return what blocks ``first_block`` to ``last_block``, counted from 1, make of ``hidden``.
 
         Block 0 is the embedding, where that is trained: ``hidden`` are then :meth:`token_ids`.
-        Pure in its tensors, with no control flow that hangs on their values, so
+        Pure in its tensors, with no control flow that depends on their values, so
         ``torch.func.vmap`` may stack the adapters and batches of several clients.
         """
         for block in range(first_block, last_block + 1):

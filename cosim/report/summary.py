@@ -255,7 +255,7 @@ def _deliveries(spans: Spans) -> Iterator[Delivery]:
 def loss_levels(first: float, best: float) -> tuple[float, ...]:
     """Return round numbers from below ``first`` down to ``best``: three to six of them.
 
-    They hang on the step alone, so two runs that fall about as far share them.
+    They depend on the step alone, so two runs that fall about as far share them.
 
     Examples
     --------

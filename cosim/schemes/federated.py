@@ -74,7 +74,7 @@ class Federated(Scheme):
     adapter_codec
         What adapters go up as; both ends have the one the round began from. What a
         client holds back waits for its next round. Averages come
-        back as they are. Bits that hang on values are found out before the
+        back as they are. Bits that depend on values are found out before the
         round is played; a run that computes no values charges the most they can be.
     downlink
         How the average comes back: ``unicast``, to each client on its own subchannels;

@@ -75,7 +75,7 @@ class SplitFederated(Scheme):
         client, hold back; of what comes too late nothing is held back.
     adapter_codec
         What the clients' adapters go up as; both ends have the one the round
-        began from. Averages come back as they are. Bits that hang on values are
+        began from. Averages come back as they are. Bits that depend on values are
         found out when they are sent; a run that computes no values charges the
         most they can be.
 

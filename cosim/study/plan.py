@@ -45,7 +45,7 @@ class Case:
     scenario
         What its first replication plays.
     folder
-        Where its runs are, below ``runs``; hangs on its settings, so that what was
+        Where its runs are, below ``runs``; depends on its settings, so that what was
         run is found again when the study is given other cases.
     baseline
         The case it is compared with, by name.
@@ -287,7 +287,7 @@ def _refuse_unused(study: Study, cases: list[Case]) -> None:
 
 
 def _folder(name: str, scenario: Scenario) -> str:
-    """Return a name every file system takes, that says what is in it and hangs on all of its settings."""
+    """Return a name every file system takes, that says what is in it and depends on all of its settings."""
     slug = sub(r"[^A-Za-z0-9.=+-]+", "_", name)[:_SLUG_LENGTH].strip("._")
     return f"{slug}-{run_hash(scenario)[:10]}"
 

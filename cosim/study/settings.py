@@ -291,7 +291,7 @@ class Study(Table):
         learned = [one.name for one in self.measures if one.learned]
         if self.timing_only and learned:
             raise ValueError(
-                f"measures: {learned[0]!r} hangs on what is learned, and timing_only learns nothing; "
+                f"measures: {learned[0]!r} depends on what is learned, and timing_only learns nothing; "
                 "leave one of them out"
             )
         return self

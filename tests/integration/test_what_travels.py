@@ -69,7 +69,7 @@ def charged(spans, name):
 @pytest.mark.parametrize("scheme", ["federated", "split_federated"])
 @pytest.mark.parametrize("kind", FOR_ADAPTERS)
 def test_adapters_are_charged_and_averaged_as_they_were_encoded(kind, scheme, watched):
-    """Pairs of two sizes, so that bits hang on values where they can."""
+    """Pairs of two sizes, so that bits depend on values where they can."""
     told = {"kind": scheme, "num_rounds": 2, "local_steps": 2, "adapter_codec": {"kind": kind}}
     told["aggregator"] = {"kind": "product_svd" if kind == "svd" else "fedavg"}
     spans, watching = watched({"scheme": told, "lora.target_modules": ["all-linear"]})

@@ -37,7 +37,7 @@ ROUNDING = 1e-9
 
 
 def _cell(seed: int) -> CellState:
-    """Return a cell whose kind hangs on the seed: all combinations come by."""
+    """Return a cell whose kind depends on the seed: all combinations come by."""
     rng = np.random.default_rng([seed, 3])
     num_clients = int(rng.integers(2, 7))
     return random_cell(

@@ -154,7 +154,7 @@ def test_a_transfer_carries_the_key_of_what_it_carries(works_of):
 
 
 def test_an_encoded_transfer_carries_the_key_of_what_arrives(works_of):
-    """The server's key hangs on what it decodes; the client's forward pass does not."""
+    """The server's key depends on what it decodes; the client's forward pass does not."""
     plain, encoded = works_of({}), works_of({"scheme.activation_codec": {"kind": "qsgd"}})
     first = [at for at in plain if at[:2] == (1, 1)]
     moved = {at[2] for at in first if plain[at] != encoded[at]}
@@ -169,7 +169,7 @@ def test_no_codec_is_no_work(works_of):
 
 
 def test_the_data_of_one_client_moves_nobody_else_before_the_first_exchange(works_of):
-    """In the first local step a client's forward pass hangs on its own rows alone."""
+    """In the first local step a client's forward pass depends on its own rows alone."""
     before = works_of({"data.partition": {"kind": "size", "fractions": [0.4, 0.3, 0.3]}})
     after = works_of({"data.partition": {"kind": "size", "fractions": [0.4, 0.3, 0.2]}})
     first = {at[3]: before[at] == after[at] for at in before if at[:3] == (1, 1, "client_forward")}

@@ -335,11 +335,11 @@ def test_a_plan_that_cannot_be_made_is_refused_in_a_line(study, given, told):
         ('measures = [{ kind = "total" }]', "measures.0: no kind 'total'; known: .*did you mean 'total_s'"),
         (
             'timing_only = true\nmeasures = [{ kind = "loss_at", time_s = 1 }]',
-            "measures: 'loss_at 1 s' hangs on what is learned",
+            "measures: 'loss_at 1 s' depends on what is learned",
         ),
         (
             'timing_only = true\nmeasures = ["total_s", "eval_loss"]',
-            "measures: 'eval_loss' hangs on what is learned",
+            "measures: 'eval_loss' depends on what is learned",
         ),
         ('measures = ["totl_s"]', r"measures.0: there is no measure 'totl_s'; did you mean 'total_s'\?"),
         ('measures = ["time_to_loss"]', "measures.0.level: must be given"),

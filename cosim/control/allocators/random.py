@@ -21,7 +21,7 @@ class Random(Allocator):
 
     Power is uniform on 5 to 100 % of each client's limit, then scaled to the
     link's limit on the sum. What is not in ``randomise`` is as ``equal`` has it.
-    Each decision has chance of its own, so what one draws does not hang on
+    Each decision has chance of its own, so what one draws does not depend on
     whether another is drawn, nor on which allocator draws it.
 
     Attributes

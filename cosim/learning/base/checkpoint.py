@@ -130,7 +130,7 @@ def files_read(folder: Path, *, with_weights: bool) -> tuple[Path, ...]:
 
 
 def canonical(config: dict[str, Any]) -> bytes:
-    """Return a config as bytes that do not hang on the order of its keys."""
+    """Return a config as bytes that do not depend on the order of its keys."""
     return json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
 
 

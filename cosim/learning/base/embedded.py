@@ -38,7 +38,7 @@ class EmbeddedBase(Base):
 
     @property
     def name_or_path(self) -> str:
-        return "cosim-embedded"  # not the path of an installation: an adapter's bytes hang on no machine
+        return "cosim-embedded"  # not the path of an installation: an adapter's bytes depend on no machine
 
     def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(FOLDER, task, num_labels, dtype)

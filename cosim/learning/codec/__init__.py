@@ -191,10 +191,10 @@ class Codec(Part):
 
     @abstractmethod
     def bits(self, layout: Layout, keep_ratio: float | None = None) -> int | None:
-        """Return the exact bits of a payload; None where they hang on the values."""
+        """Return the exact bits of a payload; None where they depend on the values."""
 
     def max_bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
-        """Return bits that no payload exceeds; a codec whose bits hang on values says how many."""
+        """Return bits that no payload exceeds; a codec whose bits depend on values says how many."""
         bits = self.bits(layout, keep_ratio)
         if bits is None:
             raise NotImplementedError(f"{type(self).__name__} must say how many bits it takes at most")

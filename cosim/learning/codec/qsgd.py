@@ -22,7 +22,7 @@ class Qsgd(Codec):
 
     Each number takes ``1 + ceil(log2(s + 1))`` bits, each bucket 32 for its
     norm (64 for float64). The paper codes levels with Elias' integer code, whose
-    length hangs on the values and is shorter where most levels are 0; the width
+    length depends on the values and is shorter where most levels are 0; the width
     here is fixed, so that the bits are known before the values are. What is not finite
     makes its whole bucket not a number.
 

@@ -97,7 +97,7 @@ def examples(domain: str, count: int, seed: int) -> list[Example]:
 def split(domain: str, num_train: int, num_test: int, seed: int) -> tuple[list[Example], list[Example]]:
     """Return training and test examples of a domain that share no meaning representation.
 
-    The side a meaning is on hangs on the meaning alone, so the test examples of
+    The side a meaning is on depends on the meaning alone, so the test examples of
     one seed are never among the training examples of another, and neither list
     depends on the other's length.
 

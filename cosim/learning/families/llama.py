@@ -19,7 +19,7 @@ class LlamaBody(CausalBody):
         self.head = model.lm_head if shape.task == "causal_lm" else model.score
         self._tokens = model.model.embed_tokens
         self._rotary = model.model.rotary_emb
-        # Cosines and sines hang on the sequence length alone; transformers computes them once per forward.
+        # Cosines and sines depend on the sequence length alone; transformers computes them once per forward.
         self._rotations: dict[int, tuple[Tensor, Tensor]] = {}
 
     def embed(self, input_ids: Tensor) -> Tensor:

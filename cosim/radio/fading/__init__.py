@@ -15,7 +15,7 @@ class Fading(Part):
     """Power gains of mean one that hold still for a block and may change at the next.
 
     Block ``b`` lasts from ``b * block_ns`` to ``(b + 1) * block_ns``. A gain
-    hangs on the stream and the block alone, so any block can be asked for in any order.
+    depends on the stream and the block alone, so any block can be asked for in any order.
 
     ``selectivity``: ``subchannel`` lets every subchannel fade by itself,
     ``flat`` gives all of them one gain.

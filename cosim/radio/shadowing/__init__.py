@@ -9,7 +9,7 @@ from cosim.units import Floats
 
 
 class Shadowing(Part):
-    """Loss on top of path loss that hangs on the place and not on time or frequency.
+    """Loss on top of path loss that depends on the place and not on time or frequency.
 
     Both servers stand at one site, so a client has one draw, shared by all its
     links; client ``i`` gets the same one however many clients there are.

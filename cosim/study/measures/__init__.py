@@ -29,7 +29,7 @@ class Measure(Part):
 
     @property
     def learned(self) -> bool:
-        """Whether it hangs on learned values, which a study of timing alone has not."""
+        """Whether it depends on learned values, which a study of timing alone has not."""
         return False
 
     @abstractmethod

@@ -14,7 +14,7 @@ LEARNED = frozenset(
         *("coherence", "covariance_error", "dropped_energy"),
     )
 )
-"""Metrics that hang on learned values."""
+"""Metrics that depend on learned values."""
 
 
 class Metric(Measure):
