@@ -147,19 +147,19 @@ def passed_tests(report: Path) -> Iterator[str]:
             yield case.attrib["name"]
 
 
-def test_the_distribution_has_a_part_of_every_family(found):
+def the_distribution_has_a_part_of_every_family(found):
     assert found["families"].keys() == {one.place for one in every_family()}
     missing = [place for place, kinds in found["families"].items() if not KINDS.intersection(kinds)]
     assert not missing, f"write a part of another package for {', '.join(missing)}, in tests/third_party"
     assert {kind for kinds in found["families"].values() for kind in kinds} >= KINDS
 
 
-def test_the_contract_tests_of_its_family_run_on_every_part(found):
+def the_contract_tests_of_its_family_run_on_every_part(found):
     unmet = {kind for kind in KINDS if not any(f"{kind}-" in name for name in found["passed"])}
     assert not unmet, f"no contract test met {', '.join(sorted(unmet))}"
 
 
-def test_a_scenario_of_such_parts_is_checked_and_run(found):
+def a_scenario_of_such_parts_is_checked_and_run(found):
     answers = found["answers"]
     assert {name: status for name, (status, *_) in answers.items()} == dict.fromkeys(answers, 0), answers
     assert (found["folder"] / "run" / "adapter" / "adapter_model.safetensors").is_file()
@@ -167,9 +167,17 @@ def test_a_scenario_of_such_parts_is_checked_and_run(found):
     assert (found["folder"] / "relay" / "spans.parquet").is_file()
 
 
-def test_the_part_that_does_not_load_is_named_with_its_package_and_the_others_go_on(found):
+def the_part_that_does_not_load_is_named_with_its_package_and_the_others_go_on(found):
     (line,) = {
         line for _, _, err in found["answers"].values() for line in err.splitlines() if "left out" in line
     }
     assert line.startswith(f"warning: part {BROKEN!r} of package far-parts 2.1 (")
     assert "does not load: ModuleNotFoundError: No module named 'far_library_that_nobody_has'" in line
+
+
+def test_installed_parts_of_every_family_keep_its_contract(found):
+    """One test, so that one worker installs and runs them once."""
+    the_distribution_has_a_part_of_every_family(found)
+    the_contract_tests_of_its_family_run_on_every_part(found)
+    a_scenario_of_such_parts_is_checked_and_run(found)
+    the_part_that_does_not_load_is_named_with_its_package_and_the_others_go_on(found)
