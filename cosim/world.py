@@ -10,7 +10,6 @@ from cosim.compute.device import Device
 from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
-from cosim.control.state import CellState
 from cosim.errors import ScenarioError, StalledError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
@@ -174,15 +173,15 @@ class World:
             self.log.metrics.add(self.clock.now, self._round, 0, actor, name, value)
 
     def _turn(self, turn: Turn) -> None:
-        """Let another air take over; who gets what is decided anew, cut layer and rank stay."""
+        """Let another air take over; who gets what is decided again, cut layer and rank stay."""
         self.decisions.change(turn.channel, turn.access, turn.max_tx_power_w, turn.allocator)
         self._transmissions.network.change(turn.channel, turn.access)
         if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
             self._share_equally(self._round)
         else:
-            self._apply_decision(self._round)
+            self.apply_decision(self._round)
 
-    def _apply_decision(self, round_: int) -> None:
+    def apply_decision(self, round_: int) -> None:
         """Put a decision in force, or, while reports are waited for, equal shares under which they travel."""
         if self.decisions.is_waiting:
             self._share_equally(round_)
@@ -193,17 +192,9 @@ class World:
         for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
             self._transmissions.network.grant(link, dict(enumerate(grants)), round_)
 
-    def decide_on_reports(self, round_: int) -> None:
-        """Ask the allocator what it waited to decide, now that reports have arrived."""
-        self._apply_decision(round_)
-
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the channel as it is now, checked against its limits."""
         return self.decisions.decide(self.clock.now, round_)
-
-    def state(self, round_: int) -> CellState:
-        """Return the snapshot an allocator sees."""
-        return self.decisions.state(self.clock.now, round_)
 
     def begin_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
         """Record that a round begins, with these clients; all without it. Rounds may overlap."""
@@ -231,7 +222,7 @@ class World:
         absent = set(everybody).difference(everybody if taking_part is None else taking_part)
         self.decisions.start_round(self.clock.now, round_, absent)
         if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
-            self._apply_decision(round_)
+            self.apply_decision(round_)
 
     @property
     def computes(self) -> bool:

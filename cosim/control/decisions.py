@@ -214,7 +214,7 @@ class Decisions:
         """Return by how much the channel has changed since the last decision, dB.
 
         The largest change of any client on any link; a client's gain is its
-        mean over the subchannels it was granted, or all of the link where its band was carved anew.
+        mean over the subchannels it was granted, or all of the link where its band was split otherwise.
         """
         if self._seen is None or self.current is None:
             return 0.0

@@ -275,7 +275,7 @@ class Namespace:
         self._note(path, content)
 
     def _forget(self, path: Path) -> None:
-        """Look for a bundle that is lost, or for what was in it, anew."""
+        """Look again for a bundle that is lost, or for what was in it."""
         self._seen.discard(path.name)
         self._bundles = {key: one for key, one in self._bundles.items() if one != path}
 

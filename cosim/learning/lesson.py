@@ -91,7 +91,7 @@ class Lesson:
             )
         num_labels = len(corpus.labels) if model.task == "classification" else 0
         shape = trainable.fitted(ModelShape.read(config, model.task, num_labels))
-        # a target that matches nothing is told here, before anything is built
+        # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
         aggregator.check_ranks(trainable.lora_rank)
         if data.sequence_length > shape.max_positions:

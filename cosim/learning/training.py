@@ -410,7 +410,7 @@ def _if_any(output: Ref | None) -> tuple[Ref, ...]:
 
 
 def _has(residual: Ref | None) -> dict[str, bool]:
-    """Return what a node is told whose last input is what is merged into the base."""
+    """Return the parameter of a node whose last input is what is merged into the base."""
     return {} if residual is None else {"residual": True}
 
 

@@ -231,7 +231,7 @@ class Channel:
         first_block, count
             First block, at least 0, and number of blocks, at least 1.
         bandwidths_hz
-            Width of each, Hz, shape (num_owned,), where the band was carved anew;
+            Width of each, Hz, shape (num_owned,), where the band was split otherwise;
             None for the link's own.
         """
         bandwidth_hz = self._bandwidths_hz[link][subchannels] if bandwidths_hz is None else bandwidths_hz
@@ -252,7 +252,7 @@ class Channel:
     ) -> Floats:
         """Return the gains of what a client sends on, shape (count, num_owned).
 
-        A channel carved anew is spread over the whole band and sees the mean of
+        A channel of a band that was split otherwise is spread over the whole band and sees the mean of
         the client's gains; ``is_carved`` is one answer or one for each.
         """
         return _of_channels(self.gains(link, client, first_block, count), subchannels, is_carved)
@@ -285,7 +285,7 @@ class Channel:
         """Return how one subchannel's rate at an instant comes about, term by term.
 
         The rate is what a grant of this subchannel alone would carry; ``carved_hz``
-        is its width where the band was carved anew.
+        is its width where the band was split otherwise.
         """
         bandwidth_hz = float(self._bandwidths_hz[link][subchannel]) if carved_hz is None else carved_hz
         numbers, block = np.array([subchannel]), self.block_at(time_ns)

@@ -1,6 +1,6 @@
 """The scenario: its file, loading and changing it, and building the world from it.
 
-Whoever has a scenario gets messages as they are meant to be: values in them
+A program that has a scenario gets messages as they are meant to be: values in them
 are shortened, and parts of other packages that cannot be used are named. The
 modules that compute know neither, so that no stored value depends on them.
 """

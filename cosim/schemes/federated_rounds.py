@@ -110,7 +110,7 @@ class FederatedRounds:
         steps = [self._learn_locally(moment, one) for one in learned]
         arrived: list[list[int]] = yield from self.world.together(steps, "local round of client")
         self._hear(moment.round, learned, is_awaited=True)
-        self.world.decide_on_reports(moment.round)
+        self.world.apply_decision(moment.round)
         return [span for spans in arrived for span in spans]
 
     def _hear(self, round_: int, learned: Sequence[LocalRound], *, is_awaited: bool) -> None:

@@ -182,7 +182,7 @@ def test_both_schemes_let_a_controller_choose_and_measure_what_was_foreseen(sche
         if name == "predicted_round_s"
     ]
     assert world.clock.now == pytest.approx(sum(predicted) * 1e9, abs=1)
-    outcome = world.state(3).outcomes
+    outcome = world.decisions.state(world.clock.now, 3).outcomes
     assert outcome[1].bits == 0 < outcome[0].bits
     assert outcome[0].airtime_s > 0.0 < outcome[0].energy_j
     assert all(one.delivered for one in outcome)
