@@ -90,7 +90,7 @@ for number, changes in enumerate(json.loads({changes!r})):
                 ],
             }}
     prepared = prepare(change(scenario, changes))
-    seen = prepared.world(None).state(1).links["federated_uplink"].gains
+    seen = prepared.decisions().state(0, 1).links["federated_uplink"].gains
     begin_m = prepared.channel.positions_m
     print(json.dumps({{"clients": found, "begin_m": begin_m.tolist(), "seen": seen.tolist()}}))
 """

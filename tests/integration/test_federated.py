@@ -52,7 +52,7 @@ def test_a_round_lasts_as_long_as_the_slowest_client_computes_and_sends(
     bits = 32 * layers * rank * (width + 3 * width)  # c_attn of each block
     cell, grants = (
         prepared.channel,
-        Equal().allocate(prepared.world(None).state(1)).grants["federated_uplink"],
+        Equal().allocate(prepared.decisions().state(0, 1)).grants["federated_uplink"],
     )
     flop = max(span["flop"] for span in spans_of(world))
     round_ns = 0

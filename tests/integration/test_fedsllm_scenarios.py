@@ -157,7 +157,7 @@ def test_a_calibration_writes_a_table_the_optimiser_reads_and_another_model_refu
     assert all((rounds > 0.0).all() and (rounds <= 4.0).all() for rounds in found.rounds.values())
     assert (found.rounds[1] <= 0.9 * 4 + 1e-9).all()
     assert set(found.best_ranks) <= {1, 4}
-    state = prepare(scenario).world(lambda rank: TimingOnly()).state(1)
+    state = prepare(scenario).decisions().state(0, 1)
     found.table.check(state.model_hash, state.data_hash)
     with pytest.raises(AllocationError, match="another model"):
         found.table.check("0" * 32, state.data_hash)
