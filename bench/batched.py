@@ -15,6 +15,7 @@ from cosim.learning.data import embedded
 from cosim.learning.execution import make_executor
 from cosim.learning.lesson import Lesson
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 
@@ -85,9 +86,9 @@ class Rounds:
         losses = []
         for _ in range(LOCAL_STEPS):
             exchanges = [
-                training.exchange(client, side, server, self._step) for client, side in enumerate(clients)
+                split_step(training, client, side, server, self._step) for client, side in enumerate(clients)
             ]
-            server = training.server_update(server, exchanges, self._step)
+            server = server_update(training, server, exchanges, self._step)
             clients = [one.after for one in exchanges]
             losses += [one.loss for one in exchanges]
             self._step += 1

@@ -16,6 +16,7 @@ from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"
 RANKS = (4, 16)
@@ -109,7 +110,7 @@ class Steps:
         """Return the wall time of a step, over several of them."""
         begin = perf_counter()
         steps = range(self._step, self._step + STEPS)
-        learned = self._training.local_round(0, self._side, steps, self._regularizer)
+        learned = local_round(self._training, 0, self._side, steps, self._regularizer)
         keep = [learned.after.adapter, learned.after.optimizer]
         self._executor.materialise(keep, [one.loss for one in learned.steps])
         self._side, self._step = learned.after, steps.stop

@@ -29,6 +29,7 @@ from cosim.learning.execution import make_executor
 from cosim.learning.federation import Federation
 from cosim.learning.operations import rank_pairs
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 from cosim.scenario.build import Prepared, prepare
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
@@ -230,7 +231,7 @@ def _play(prepared: Prepared, executor: Executor, rank: int) -> Pilot:
     for round_ in range(1, scheme.num_rounds + 1):
         steps = range((round_ - 1) * scheme.local_steps, round_ * scheme.local_steps)
         for client, side in enumerate(federation.sides):
-            after = training.local_round(client, side, steps, scheme.regularizer).after
+            after = local_round(training, client, side, steps, scheme.regularizer).after
             federation.sides[client] = after
         before = federation.adapter
         uploads = {client: federation.upload(client, round_) for client in range(lesson.num_clients)}

@@ -1,7 +1,8 @@
 """What clients compute and send, from shapes alone: FLOP per mini-batch, bits per round."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property, lru_cache, partial
 
 from cosim.learning.flop import split_flop, whole_flop
 from cosim.learning.lesson import Lesson
@@ -138,3 +139,58 @@ def _ranks_and_rounds(lesson: Lesson, lora_rank: int) -> list[tuple[int, int]]:
     aggregator = lesson.aggregator
     ranks = sorted({aggregator.rank(client, lora_rank) for client in range(lesson.num_clients)})
     return [(rank, round_) for rank in ranks for round_ in range(1, aggregator.period + 1)]
+
+
+class Amounts:
+    """What each client of a training computes and sends in each round.
+
+    Parameters
+    ----------
+    lesson
+        What is learned.
+    lora_rank, cuts
+        Rank of the model, and the blocks each client keeps, as decided.
+    """
+
+    def __init__(self, lesson: Lesson, lora_rank: int, cuts: Sequence[int]) -> None:
+        self._lesson, self._lora_rank, self._cuts = lesson, lora_rank, cuts
+        self._split_of = cache(partial(split_amounts_of, lesson))
+        self._whole_of = cache(partial(whole_amounts_of, lesson, lora_rank))
+        self._split_in = lru_cache(maxsize=2)(self._split_amounts_in)
+
+    def split(self, client: int, round_: int) -> SplitAmounts:
+        """Return what a client computes and sends in a round behind its cut."""
+        return self._split_in(round_)[client]
+
+    def whole(self, client: int, round_: int) -> WholeAmounts:
+        """Return what a client that holds the uncut model computes and sends in a round."""
+        return self._whole_of(self._rank(client), self._kind(round_))
+
+    @cached_property
+    def most_split(self) -> SplitAmounts:
+        """The most that any client computes and sends behind the smallest cut."""
+        return split_amounts(self._lesson, min(self._cuts), self._lora_rank)
+
+    @cached_property
+    def most_whole(self) -> WholeAmounts:
+        """The most that any client computes and sends that holds the uncut model."""
+        return whole_amounts(self._lesson, self._lora_rank)
+
+    def download_bits(self, client: int, num_blocks: int, round_: int, senders: Collection[int]) -> int:
+        """Return the bits a client that adapts the first blocks is sent after a round in which these sent."""
+        rank = self._rank(client)
+        return download_bits(self._lesson, num_blocks, self._lora_rank, rank, round_, senders)
+
+    def _split_amounts_in(self, round_: int) -> list[SplitAmounts]:
+        kind = self._kind(round_)
+        return [
+            self._split_of(cut, self._lora_rank, self._rank(client), kind)
+            for client, cut in enumerate(self._cuts)
+        ]
+
+    def _rank(self, client: int) -> int:
+        return self._lesson.aggregator.rank(client, self._lora_rank)
+
+    def _kind(self, round_: int) -> int:
+        """Return the first round that is like this one."""
+        return (round_ - 1) % self._lesson.aggregator.period + 1

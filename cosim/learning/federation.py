@@ -7,6 +7,7 @@ from cosim.graph.node import Node, Params, Ref
 from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select
 from cosim.learning.operations.evaluate import mean_evaluation
+from cosim.learning.results import evaluate, export
 from cosim.learning.shape import BOTH_FACTORS
 from cosim.learning.sides import Side
 from cosim.learning.training import Training
@@ -135,22 +136,22 @@ class Federation:
     def evaluate(self, *others: Ref) -> Node:
         """Return the evaluation of the model, put together with ``others``; of a personal one, its mean."""
         if not self.aggregator.is_personal:
-            return self.training.evaluate(self.adapter, *others, residual=self.residual)
+            return evaluate(self.training, self.adapter, *others, residual=self.residual)
         shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
         for side, weight in zip(self.sides, self.training.weights(range(len(self.sides))), strict=True):
             shares[side.adapter] = shares.get(side.adapter, 0.0) + weight
         if len(shares) == 1:
-            return self.training.evaluate(self.sides[0].adapter, *others)
-        each = [self.training.evaluate(one, *others) for one in shares]
+            return evaluate(self.training, self.sides[0].adapter, *others)
+        each = [evaluate(self.training, one, *others) for one in shares]
         figures = [one.ref(name) for one in each for name in ("loss", "accuracy")]
         return self.training.graph.add(mean_evaluation, figures, weights=list(shares.values()))
 
     def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, put together with ``others``."""
         if not self.aggregator.is_personal:
-            return self.training.export(self.adapter, *others, residual=self.residual)
+            return export(self.training, self.adapter, *others, residual=self.residual)
         mean = self.training.mean({client: side.adapter for client, side in enumerate(self.sides)})
-        return self.training.export(mean.ref("adapter"), *others)
+        return export(self.training, mean.ref("adapter"), *others)
 
     def refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""

@@ -14,9 +14,11 @@ from cosim.learning.codecs import Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.operations.average import mean
 from cosim.learning.payload import Transmission, upload_layout
+from cosim.learning.results import evaluate, export
 from cosim.learning.shape import ModelShape
 from cosim.learning.sides import Side
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 from cosim.parts import OneOf
 from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
@@ -121,7 +123,7 @@ class Asynchronous(Scheme):
         world.report(0)
         yield from world.together([play.client(number) for number in range(world.num_clients)], "client")
         world.report(self.num_rounds)
-        world.adapter = play.training.export(play.adapter)
+        world.adapter = export(play.training, play.adapter)
 
 
 @dataclass
@@ -191,10 +193,10 @@ class _Play:
 
     def _update(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
         """One local update, its upload, the merge, and the download of what came of it."""
-        world, amounts = self.world, self.training.whole_of(number, moment.round)
+        world, amounts = self.world, self.training.amounts.whole(number, moment.round)
         name, client = world.client_names[number], self._clients[number]
         steps = range(client.num_steps, client.num_steps + self.scheme.local_steps)
-        learned = self.training.local_round(number, client.side, steps)
+        learned = local_round(self.training, number, client.side, steps)
         client.side, client.num_steps = learned.after, steps.stop
         for local_step, step in enumerate(learned.steps, start=1):
             at = Moment(moment.round, local_step)
@@ -269,4 +271,4 @@ class _Play:
 
     def evaluate(self, merges: int) -> None:
         """Record how good the global adapter is."""
-        measure_evaluation(self.world, Moment(merges), self.training.evaluate(self.adapter))
+        measure_evaluation(self.world, Moment(merges), evaluate(self.training, self.adapter))

@@ -9,6 +9,8 @@ from cosim.control.stages import Barrier, Compute, Repeat, Round
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import whole_amounts
 from cosim.learning.lesson import Lesson
+from cosim.learning.results import evaluate, export
+from cosim.learning.whole_nodes import whole_step
 from cosim.schemes import Scheme, measure_evaluation
 from cosim.world import MAIN_SERVER, Moment, World
 
@@ -38,7 +40,7 @@ class Centralized(Scheme):
         """Play all rounds; a round is only the space between two evaluations."""
         training = world.begin()
         whole = training.start("whole")
-        measure_evaluation(world, Moment(0), training.evaluate(whole.adapter))
+        measure_evaluation(world, Moment(0), evaluate(training, whole.adapter))
         world.hold(lambda: (whole.adapter, whole.optimizer))
         world.end_round(0)
         ready: list[int] = []
@@ -47,8 +49,8 @@ class Centralized(Scheme):
             for local_step in range(1, self.local_steps + 1):
                 moment = Moment(round_, local_step)
                 step = (round_ - 1) * self.local_steps + local_step - 1
-                whole, losses = training.whole_step(whole, step)
-                flop = training.whole.flop * world.num_clients
+                whole, losses = whole_step(training, whole, step)
+                flop = training.amounts.most_whole.flop * world.num_clients
                 span = yield from world.compute(
                     MAIN_SERVER, "whole_step", moment, flop, whole.adapter.node, ready
                 )
@@ -56,6 +58,6 @@ class Centralized(Scheme):
                 for client, loss in enumerate(losses):
                     world.measure(moment, world.client_names[client], "train_loss", loss)
             if self.is_evaluated(round_):
-                measure_evaluation(world, Moment(round_), training.evaluate(whole.adapter))
+                measure_evaluation(world, Moment(round_), evaluate(training, whole.adapter))
             world.end_round(round_)
-        world.adapter = training.export(whole.adapter)
+        world.adapter = export(training, whole.adapter)

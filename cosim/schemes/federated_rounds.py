@@ -14,6 +14,7 @@ from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.federation import Federation
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 from cosim.radio.medium import Payload
 from cosim.schemes import measure_evaluation
 from cosim.schemes.uploads import AdapterUploads
@@ -92,8 +93,8 @@ class FederatedRounds:
         scheme, federation = self.scheme, self.federation
         first = (round_ - 1) * scheme.local_steps
         count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
-        learned = self.training.local_round(
-            client, federation.sides[client], range(first, first + count), scheme.regularizer
+        learned = local_round(
+            self.training, client, federation.sides[client], range(first, first + count), scheme.regularizer
         )
         federation.sides[client] = learned.after
         return learned
@@ -164,7 +165,7 @@ class FederatedRounds:
 
     def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
         """One client's local steps, one span each, then its reports; returns what its upload waits for."""
-        world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
+        world, amounts = self.world, self.training.amounts.whole(learned.client, moment.round)
         name, ready = world.client_names[learned.client], self.ready
         for number, step in enumerate(learned.steps, start=1):
             at = Moment(moment.round, number)

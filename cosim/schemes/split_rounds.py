@@ -11,6 +11,7 @@ from cosim.learning.amounts import download_bits
 from cosim.learning.cuts_apart import FederationApart
 from cosim.learning.federation import Federation
 from cosim.learning.sides import Exchange
+from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.training import Training
 from cosim.schemes import (
     measure_evaluation,
@@ -59,18 +60,23 @@ class SplitRounds:
         """One local step of everybody who takes part, with the barriers of the paper."""
         number = (moment.round - 1) * self.scheme.local_steps + moment.local_step - 1
         exchanges = [
-            self.training.exchange(
-                client, self.federation.sides[client], self.server, number, self._memories[client]
+            split_step(
+                self.training,
+                client,
+                self.federation.sides[client],
+                self.server,
+                number,
+                self._memories[client],
             )
             for client in self.taking_part
         ]
         if self.scheme.server_batch == "per_client":
-            self.server = self.training.server_update(self.server, exchanges, number)
+            self.server = server_update(self.training, self.server, exchanges, number)
             steps = [self._exchange(moment, exchange) for exchange in exchanges]
             self.ready = yield from self.world.together(steps, "exchange of client")
         else:
             exchanges, arrived = yield from self._arrivals(moment, exchanges)
-            self.server = self.training.server_update(self.server, exchanges, number)
+            self.server = server_update(self.training, self.server, exchanges, number)
             served = yield from self._serve(moment, self.server.adapter.node, exchanges, arrived)
             steps = [self._backward(moment, exchange, served) for exchange in exchanges]
             ended = yield from self.world.together(steps, "download and backward of client")
@@ -165,7 +171,7 @@ class SplitRounds:
         self, moment: Moment, node: Node, exchanges: Sequence[Exchange], arrived: Sequence[int]
     ) -> Steps:
         """Compute forward and backward of all mini-batches on the main server as one job."""
-        flop = sum(self.training.amounts_of(one.client, moment.round).server_flop for one in exchanges)
+        flop = sum(self.training.amounts.split(one.client, moment.round).server_flop for one in exchanges)
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, node, arrived
         )
@@ -176,7 +182,7 @@ class SplitRounds:
     def _exchange(self, moment: Moment, exchange: Exchange) -> Steps:
         """One mini-batch there and back, served by the main server when it arrives."""
         arrived = yield from self._forward(moment, exchange)
-        flop = self.training.amounts_of(exchange.client, moment.round).server_flop
+        flop = self.training.amounts.split(exchange.client, moment.round).server_flop
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, exchange.server, [arrived]
         )
@@ -186,7 +192,7 @@ class SplitRounds:
     def _forward(self, moment: Moment, exchange: Exchange) -> Steps:
         """Forward pass of one client, then the upload of its activations."""
         client = exchange.client
-        amounts = self.training.amounts_of(client, moment.round)
+        amounts = self.training.amounts.split(client, moment.round)
         ready = self.ready
         if client in self._late:  # it was out, and ends first what nobody waits for any more
             ready = (*ready, (yield self._late.pop(client)))
@@ -204,7 +210,7 @@ class SplitRounds:
         client = exchange.client
         if exchange.backward is None or exchange.download is None:
             return served
-        amounts = self.training.amounts_of(client, moment.round)
+        amounts = self.training.amounts.split(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
         sent = yield from self.world.send(
             "main_downlink", client, "gradient_download", moment, bits, exchange.download.node, [served]

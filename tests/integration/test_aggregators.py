@@ -16,7 +16,10 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.sums import matrices_of
 from cosim.learning.execution import load_model, make_executor
 from cosim.learning.federation import Federation
+from cosim.learning.results import evaluate
+from cosim.learning.split_nodes import split_step
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 from cosim.parts import family, make
 from cosim.record.folder import Record
 from cosim.run import run
@@ -315,9 +318,9 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
         for client, side in enumerate(federation.sides):
             for step in (2 * round_ - 2, 2 * round_ - 1):
                 if part == "whole":
-                    side = training.local_round(client, side, [step]).after
+                    side = local_round(training, client, side, [step]).after
                 else:
-                    side = training.exchange(client, side, server, step).after
+                    side = split_step(training, client, side, server, step).after
             federation.sides[client] = side
         before = list(models(federation.sides))
         federation.average({client: federation.upload(client, round_) for client in range(8)}, round_)
@@ -335,7 +338,7 @@ def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_
     training = Training(lesson, 3, 4)
     federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
     for client, side in enumerate(federation.sides):
-        federation.sides[client] = training.local_round(client, side, range(2)).after
+        federation.sides[client] = local_round(training, client, side, range(2)).after
     (before,) = executor.materialise((), [federation.reference(0, 1)])
     executor.materialise(list(federation.refs()), ())
     (after, sent) = executor.materialise((), [federation.reference(0, 1), federation.upload(0, 1)])
@@ -348,11 +351,11 @@ def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     training = Training(lesson, 3, 4)
     federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
     for client, side in enumerate(federation.sides):
-        federation.sides[client] = training.local_round(client, side, range(3)).after
+        federation.sides[client] = local_round(training, client, side, range(3)).after
     federation.average({client: federation.upload(client, 1) for client in range(3)}, 1)
     federation.hand_out(2)
     mean = federation.evaluate()
-    each = [training.evaluate(side.adapter) for side in federation.sides]
+    each = [evaluate(training, side.adapter) for side in federation.sides]
     names = ("loss", "accuracy", "perplexity")
     wanted = [one.ref(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
     (loss, accuracy, perplexity, *others) = executor.materialise((), wanted)

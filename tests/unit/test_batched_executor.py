@@ -27,10 +27,13 @@ from cosim.learning.operations.split_step import client_forward
 from cosim.learning.operations.start import start
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.optimizer.sgd import Sgd
+from cosim.learning.results import evaluate
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.stacks import StackedLearner
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import whole_step
 from cosim.rng import stream
 
 # peft asks transformers a question under a name that newer releases have renamed
@@ -114,8 +117,10 @@ class Played:
         server = training.start("server")
         self.outputs, self.exchanges = [], []
         for step in range(NUM_STEPS):
-            exchanges = [training.exchange(client, side, server, step) for client, side in enumerate(clients)]
-            server = training.server_update(server, exchanges, step)
+            exchanges = [
+                split_step(training, client, side, server, step) for client, side in enumerate(clients)
+            ]
+            server = server_update(training, server, exchanges, step)
             clients = [one.after for one in exchanges]
             self.exchanges += exchanges
             for one in exchanges:
@@ -219,9 +224,9 @@ def test_clients_that_took_different_numbers_of_steps_go_together(lesson):
     sequential, batched = executors(told)
     training = Training(told, 1, RANK)
     server, fresh = training.start("server"), training.start("client")
-    ahead = training.exchange(0, fresh, server, 0).after
+    ahead = split_step(training, 0, fresh, server, 0).after
     exchanges = [
-        training.exchange(client, side, server, 1) for client, side in enumerate([ahead, fresh, fresh])
+        split_step(training, client, side, server, 1) for client, side in enumerate([ahead, fresh, fresh])
     ]
     read = [output for one in exchanges for output in (one.after.adapter, one.after.optimizer)]
     (*_, left), (*_, right) = ([executor.materialise((), read)] for executor in (sequential, batched))
@@ -234,7 +239,7 @@ def test_a_client_whose_step_nobody_asks_for_changes_no_other(lesson):
     sequential, batched = executors(told)
     training = Training(told, 1, RANK)
     server, fresh = training.start("server"), training.start("client")
-    exchanges = [training.exchange(client, fresh, server, 0) for client in range(NUM_CLIENTS)]
+    exchanges = [split_step(training, client, fresh, server, 0) for client in range(NUM_CLIENTS)]
     read = [one.loss for one in exchanges]
     read += [one.after.adapter for one in exchanges if one.client != 2]
     assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
@@ -247,8 +252,8 @@ def test_clients_that_come_back_one_by_one_are_right_too(lesson):
     training = Training(told, 1, RANK)
     server, fresh, read = training.start("server"), training.start("client"), []
     for client in range(NUM_CLIENTS):
-        exchange = training.exchange(client, fresh, server, client)
-        server = training.server_update(server, [exchange], client)
+        exchange = split_step(training, client, fresh, server, client)
+        server = server_update(training, server, [exchange], client)
         read += [exchange.after.adapter, server.adapter]
     assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
 
@@ -260,9 +265,9 @@ def test_gradients_of_the_whole_model_are_those_of_one_by_one(lesson, family):
     training = Training(told, 1, RANK)
     whole, read = training.start("whole"), []
     for step in range(NUM_STEPS):
-        whole, losses = training.whole_step(whole, step)
+        whole, losses = whole_step(training, whole, step)
         read += [*losses, whole.adapter, whole.optimizer]
-    read.append(training.evaluate(whole.adapter).ref("loss"))
+    read.append(evaluate(training, whole.adapter).ref("loss"))
     assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
     assert batched.fallback_reason is None
 
@@ -273,8 +278,8 @@ def rounds(lesson, executor, count):
     clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
     learned = []
     for step in range(count):
-        exchanges = [training.exchange(client, side, server, step) for client, side in enumerate(clients)]
-        server = training.server_update(server, exchanges, step)
+        exchanges = [split_step(training, client, side, server, step) for client, side in enumerate(clients)]
+        server = server_update(training, server, exchanges, step)
         clients = [one.after for one in exchanges]
         learned += executor.materialise(server_and(server, clients), [one.loss for one in exchanges])
     return [*learned, *executor.materialise((), server_and(server, clients))]
@@ -308,7 +313,7 @@ def test_a_round_of_which_the_store_has_a_part_is_completed(lesson, tmp_path):
     store, expected = Store(tmp_path / "store"), rounds(told, executors(told)[0], 1)
     training = Training(told, 1, RANK)
     fresh, server = training.start("client"), training.start("server")
-    some = [training.exchange(client, fresh, server, 0).after.adapter for client in (1, 3)]
+    some = [split_step(training, client, fresh, server, 0).after.adapter for client in (1, 3)]
     make_executor(told, RANK, store).materialise(some, ())
     completed = make_executor(told, RANK, store)
     assert furthest(expected[:NUM_CLIENTS], rounds(told, completed, 1)[:NUM_CLIENTS]) <= 1e-12
@@ -478,11 +483,11 @@ def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(lesson, family):
     training, chance = Training(told, 1, RANK), stream(5, "groupings", family).generator()
     clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
     before = make_executor(told, RANK)
-    exchanges = [training.exchange(client, side, server, 0) for client, side in enumerate(clients)]
-    sides = [training.server_update(server, exchanges, 0), *(one.after for one in exchanges)]
+    exchanges = [split_step(training, client, side, server, 0) for client, side in enumerate(clients)]
+    sides = [server_update(training, server, exchanges, 0), *(one.after for one in exchanges)]
     before.materialise(server_and(sides[0], sides[1:]), ())
     server, *clients = sides
-    exchanges = [training.exchange(client, side, server, 1) for client, side in enumerate(clients)]
+    exchanges = [split_step(training, client, side, server, 1) for client, side in enumerate(clients)]
     read = {
         client: [one.loss, one.server.ref("gradient"), one.server.ref("adapter_gradient"), one.after.adapter]
         for client, one in enumerate(exchanges)
@@ -518,8 +523,8 @@ def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(lesson):
     told = lesson(dtype="float32", executor="batched", optimizer=AdamW())
     training, executor = Training(told, 1, RANK), make_executor(told, RANK)
     client, server = training.start("client"), training.start("server")
-    exchanges = [training.exchange(number, client, server, 0) for number in range(NUM_CLIENTS)]
-    update = training.server_update(server, exchanges, 0)
+    exchanges = [split_step(training, number, client, server, 0) for number in range(NUM_CLIENTS)]
+    update = server_update(training, server, exchanges, 0)
     average = training.mean({one.client: one.after.adapter for one in exchanges}).ref("adapter")
     fresh = executor.materialise((), [average, update.adapter])
     for several in (exchanges[1:3], exchanges):

@@ -12,13 +12,13 @@ import cosim
 from cosim.graph import code_identity
 from cosim.graph.code_identity import code_key, code_of, distributions_of
 from cosim.graph.operation import registered
+from cosim.learning import results, split_nodes, whole_nodes  # noqa: F401  they register the operations
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.base import Base
 from cosim.learning.codec import Codec
 from cosim.learning.optimizer import Optimizer
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.trainable.lora import Lora
-from cosim.learning.training import Training  # noqa: F401  registers the operations of a training
 from cosim.parts import family
 
 OPERATIONS = {n: o for n, o in registered().items() if o.module.startswith("cosim.")}
