@@ -13,9 +13,9 @@ from bench.ratio import Ratio
 from cosim.graph.executor import Executor
 from cosim.learning.data import embedded
 from cosim.learning.execution import make_executor
-from cosim.learning.lesson import Lesson
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.split_nodes import server_update, split_step
+from cosim.learning.task import Task
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 
@@ -63,7 +63,7 @@ class Rounds:
         batch_size: int,
         executor: Literal["sequential", "batched"],
     ) -> None:
-        lesson = Lesson.prepare(
+        task = Task.prepare(
             Model(device=device),
             Lora(rank=RANK),
             Data(source=embedded.Embedded(num_train=20 * num_clients, num_test=8)),
@@ -72,8 +72,8 @@ class Rounds:
             num_steps=1000,
             seed=0,
         )
-        self._executor: Executor = make_executor(lesson, RANK)
-        self._training = Training(lesson, CUT_LAYER, RANK)
+        self._executor: Executor = make_executor(task, RANK)
+        self._training = Training(task, CUT_LAYER, RANK)
         self._clients = [self._training.start("client")] * num_clients
         self._server = self._training.start("server")
         self._step = 0

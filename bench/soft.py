@@ -9,11 +9,11 @@ from bench.ratio import Ratio
 from cosim.learning.base.folder import FolderBase
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.execution import make_executor
-from cosim.learning.lesson import Lesson
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.task import Task
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
@@ -90,7 +90,7 @@ class Steps:
     """One client's local steps, added and computed, with a regulariser."""
 
     def __init__(self, regularizer: Regularizer) -> None:
-        lesson = Lesson.prepare(
+        task = Task.prepare(
             Model(base=FolderBase(path=STORIES)),
             Lora(rank=4),
             Data(source=Embedded(num_train=40, num_test=8)),
@@ -100,8 +100,8 @@ class Steps:
             seed=0,
         )
         self._regularizer = regularizer
-        self._executor = make_executor(lesson, 4)
-        self._training = Training(lesson, lesson.shape.num_layers, 4)
+        self._executor = make_executor(task, 4)
+        self._training = Training(task, task.shape.num_layers, 4)
         self._side = self._training.start("whole")
         self._step = 0
         self.play_s()  # loads the model, and pays for whatever is only paid once

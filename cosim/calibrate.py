@@ -114,10 +114,10 @@ def calibrate(
     target = loss_target(together[ranks[0]])
     rounds = {rank: _rounds_to(target, rank, seeds, together[rank]) for rank in ranks}
     round_s = _round_s(scenario, ranks)
-    lesson = prepare(change(scenario, {"allocator": {"kind": "in_turn"}})).lesson
+    task = prepare(change(scenario, {"allocator": {"kind": "in_turn"}})).task
     table = RoundsTable(
-        model=lesson.model_hash,
-        data=lesson.tokens.content_key,
+        model=task.model_hash,
+        data=task.tokens.content_key,
         ranks={
             rank: MeasuredRounds(
                 rounds=float(found.mean()), std=float(found.std(ddof=1)) if num_seeds > 1 else 0.0

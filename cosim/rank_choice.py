@@ -203,7 +203,7 @@ def run_pilot(
     prepared = prepare(change(scenario, changes, seed, source="calibrate"))
     while True:
         try:
-            return _play(prepared, make_executor(prepared.lesson, rank, store), rank)
+            return _play(prepared, make_executor(prepared.task, rank, store), rank)
         except NotFiniteError as found:
             place = f"rank {rank}, seed {seed}"
             raise DivergedError(f"{place}: {_told(found, scenario.scheme.local_steps)}") from None
@@ -223,9 +223,9 @@ def _told(found: NotFiniteError, local_steps: int) -> str:
 
 
 def _play(prepared: Prepared, executor: Executor, rank: int) -> Pilot:
-    scheme, lesson = prepared.scenario.scheme, prepared.lesson
+    scheme, task = prepared.scenario.scheme, prepared.task
     assert isinstance(scheme, Federated)
-    training = Training(lesson, lesson.shape.num_layers, rank)
+    training = Training(task, task.shape.num_layers, rank)
     federation = Federation(training, "whole")
     found: list[Pilot] = []
     for round_ in range(1, scheme.num_rounds + 1):
@@ -234,7 +234,7 @@ def _play(prepared: Prepared, executor: Executor, rank: int) -> Pilot:
             after = local_round(training, client, side, steps, scheme.regularizer).after
             federation.sides[client] = after
         before = federation.adapter
-        uploads = {client: federation.upload(client, round_) for client in range(lesson.num_clients)}
+        uploads = {client: federation.upload(client, round_) for client in range(task.num_clients)}
         federation.average(uploads, round_)
         weights = training.weights(uploads)
         update = rank_pairs.ideal_update(training.graph, before, [*uploads.values()], weights)
@@ -297,7 +297,7 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
 def _state(prepared: Prepared, rank: int) -> CellState:
     """Return the snapshot an allocator would see at a rank."""
     state = prepared.decisions().state(0, round_=1)
-    return replace(state, sparsity=prepared.scenario.scheme.sparsity(prepared.lesson, rank))
+    return replace(state, sparsity=prepared.scenario.scheme.sparsity(prepared.task, rank))
 
 
 def _at(state: CellState, gains: Floats) -> CellState:

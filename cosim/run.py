@@ -113,8 +113,8 @@ def _made_of(prepared: Prepared) -> dict[str, Any]:
     """Return what a record says of code and inputs, and what its reader must know of them."""
     scenario = prepared.scenario
     told: dict[str, Any] = {"notes": list(prepared.notes)}
-    if prepared.lesson.labels:
-        told["labels"] = list(prepared.lesson.labels)
+    if prepared.task.labels:
+        told["labels"] = list(prepared.task.labels)
     made = origin([scenario, *(stage.scenario for stage in prepared.stages)])
     return {**made, **told, "inputs": digests(scenario) | fetched(scenario)}
 
@@ -239,7 +239,7 @@ def _play(
     """Play a run to its end and write its record; whatever stops it leaves the record marked failed."""
     began = time.monotonic()
     bits = "exact"
-    if timing_only and not bits_are_known(prepared.lesson, prepared.num_blocks):
+    if timing_only and not bits_are_known(prepared.task, prepared.num_blocks):
         bits = "at most"
         _log.warning("bits that depend on values are charged as the most they can be")
     if timing_only and any(one.name == "energies" for one in prepared.scenario.allocator.reports):
@@ -251,7 +251,7 @@ def _play(
         record.mark("running")
 
     def executor(lora_rank: int) -> Executor:
-        return TimingOnly() if timing_only else make_executor(prepared.lesson, lora_rank, store)
+        return TimingOnly() if timing_only else make_executor(prepared.task, lora_rank, store)
 
     def keep_up(progress: Progress) -> None:
         with record.writing():
@@ -264,7 +264,7 @@ def _play(
             scheme = prepared.scenario.scheme
             world.play(scheme.run(world))
             with record.writing():
-                world.save_adapter(record.path / prepared.lesson.trainable.folder)
+                world.save_adapter(record.path / prepared.task.trainable.folder)
                 plan = world.plan()
                 outcome = _outcome(world, store, began)
                 record.finish(world.log, "complete", plan=plan, bits=bits, **outcome)

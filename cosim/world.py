@@ -17,7 +17,7 @@ from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.job import NEVER_NS
 from cosim.kernel.queue import Queue
-from cosim.learning.lesson import Lesson
+from cosim.learning.task import Task
 from cosim.learning.training import Training
 from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
@@ -76,7 +76,7 @@ class World:
         Who is asked what is granted, and the channel as it is now.
     medium, links
         What the air does with a transmission, and what the scheme sends over.
-    lesson
+    task
         What is learned.
     executor
         Who computes values at the rank the allocator decided on.
@@ -95,14 +95,14 @@ class World:
         decisions: Decisions,
         medium: Medium,
         links: Collection[Link],
-        lesson: Lesson,
+        task: Task,
         executor: Callable[[int], Executor],
         watch: Callable[[Progress], None],
         turns: Sequence[Turn] = (),
     ) -> None:
         self.clock = Clock()
         self.log = Log()
-        self.lesson = lesson
+        self.task = task
         self.devices = {device.name: device for device in (*clients, main_server, federated_server)}
         self.adapter: Ref | None = None
         self.client_names = tuple(device.name for device in clients)
@@ -143,7 +143,7 @@ class World:
         else:
             self._put_in_force(allocation)
         self._measuring.executor = self._make_executor(allocation.lora_rank)
-        told = {"lora_rank": float(allocation.lora_rank)} if self.lesson.trainable.has_factors else {}
+        told = {"lora_rank": float(allocation.lora_rank)} if self.task.trainable.has_factors else {}
         told["cut_layer"] = float(allocation.cut_layer)
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
             told["predicted_total_s"] = allocation.plan.total_s
@@ -151,7 +151,7 @@ class World:
             self.log.metrics.add(self.clock.now, 0, 0, MAIN_SERVER, name, value)
         for name, cut in zip(self.client_names, allocation.client_cut_layers or (), strict=False):
             self.log.metrics.add(self.clock.now, 0, 0, name, "cut_layer", float(cut))
-        return Training(self.lesson, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers)
+        return Training(self.task, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers)
 
     def _put_in_force(self, allocation: Allocation) -> None:
         self.decisions.put_in_force(allocation, self.clock.now, self._round)
@@ -247,7 +247,7 @@ class World:
         round_, local_step = divmod(node.params["step"], self.decisions.terms.local_steps)
         batches = (one.node.params["batch"] for one in node.inputs if "batch" in one.node.params)
         rows = {row for batch in batches for row in batch["rows"]}
-        shares = zip(self.client_names, self.lesson.shares, strict=True)
+        shares = zip(self.client_names, self.task.shares, strict=True)
         whose = [name for name, share in shares if rows and rows <= set(share)]
         return Moment(round_ + 1, local_step + 1), whose[0] if whose else MAIN_SERVER
 

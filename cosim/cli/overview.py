@@ -19,9 +19,9 @@ _MOST_CLIENTS_PLAYED, _MOST_DRAWS_PLAYED = 1_000, 2e7
 
 def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     """Return what would run, line by line, warnings last; ``switched`` is what other kinds kept and lost."""
-    scenario, lesson = prepared.scenario, prepared.lesson
-    shape, scheme = lesson.shape, scenario.scheme
-    shares = [len(share) for share in lesson.shares]
+    scenario, task = prepared.scenario, prepared.task
+    shape, scheme = task.shape, scenario.scheme
+    shares = [len(share) for share in task.shares]
     yield f"{scenario.name}: fine, seed {scenario.seed}"
     yield (
         f"  model      {scenario.model.base.describe()}: {shape.num_layers} blocks of width "
@@ -30,7 +30,7 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     )
     yield (
         f"  data       {count(sum(shares))} training examples, {min(shares)} to {max(shares)} a client "
-        f"({scenario.data.partition.kind}), {count(len(lesson.tokens.corpus.test))} held out"
+        f"({scenario.data.partition.kind}), {count(len(task.tokens.corpus.test))} held out"
     )
     yield f"  clients    {scenario.num_clients}, {_range(prepared)}"
     yield from _air(scenario)
@@ -93,7 +93,7 @@ def _trained(scenario: Scenario) -> str:
 
 def _codecs(prepared: Prepared) -> Iterator[str]:
     """Tell what payloads travel as, where they do not as they are."""
-    for name, (codec, layout) in payloads(prepared.lesson, prepared.num_blocks).items():
+    for name, (codec, layout) in payloads(prepared.task, prepared.num_blocks).items():
         if not codec.is_transparent:
             exact = "" if codec.bits(layout) is not None else "at most "
             bits, dense = (amount(one, "bit") for one in (codec.max_bits(layout), layout.dense_bits))
@@ -166,7 +166,7 @@ def num_spans(prepared: Prepared) -> int | None:
     """
     scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
     reports = prepared.scenario.allocator.reports
-    round_ = scheme.phases(prepared.lesson, 1, decision.setting, reports)
+    round_ = scheme.phases(prepared.task, 1, decision.setting, reports)
     return scheme.num_rounds * stages.num_spans(round_) if round_ else None
 
 

@@ -15,7 +15,7 @@ from cosim.rng import stream
 
 
 class Federation:
-    """Clients whose adapters are averaged by the aggregator of the lesson.
+    """Clients whose adapters are averaged by the aggregator of the task.
 
     A round goes ``upload`` of each client that sends, ``average``, ``hand_out``;
     ``refs`` are then to be kept.
@@ -42,12 +42,12 @@ class Federation:
 
     def __init__(self, training: Training, part: str) -> None:
         self.training = training
-        self.aggregator = training.lesson.aggregator
+        self.aggregator = training.task.aggregator
         start = training.start(part)
         self.adapter = start.adapter
         self.residual: Ref | None = None
         self._weights: dict[int, float] = {}
-        self.sides = [start] * training.lesson.num_clients
+        self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
         self.starts = [side.adapter for side in self.sides]
@@ -86,7 +86,7 @@ class Federation:
                 aggregator=self._told,
                 scaling=self._scaling,
                 round=round_,
-                seed=stream(self.training.lesson.seed, "aggregate", round_).torch_seed(),
+                seed=stream(self.training.task.seed, "aggregate", round_).torch_seed(),
                 masked=masks is not None,
             )
             if self.aggregator.has_residual:
@@ -117,7 +117,7 @@ class Federation:
         before
             The global adapter the round began from.
         """
-        if self.aggregator.is_personal or not self.training.lesson.trainable.has_factors:
+        if self.aggregator.is_personal or not self.training.task.trainable.has_factors:
             return {}
         graph, weights = self.training.graph, self.weights(uploads)
         return {
@@ -215,13 +215,13 @@ class Federation:
 
     @property
     def _scaling(self) -> float:
-        return self.training.lesson.trainable.of_rank(self.training.lora_rank).scaling
+        return self.training.task.trainable.of_rank(self.training.lora_rank).scaling
 
     @cached_property
     def _ranks(self) -> list[int]:
         return [
             self.aggregator.rank(client, self.training.lora_rank)
-            for client in range(self.training.lesson.num_clients)
+            for client in range(self.training.task.num_clients)
         ]
 
     @cached_property

@@ -20,8 +20,8 @@ def evaluate(training: Training, *adapters: Ref, residual: Ref | None = None) ->
     return training.graph.add(
         operations.evaluate,
         _joined(adapters, residual),
-        data=training.lesson.tokens.key,
-        batch_size=training.lesson.training.evaluation_batch_size,
+        data=training.task.tokens.key,
+        batch_size=training.task.training.evaluation_batch_size,
         **_has(residual),
     )
 
@@ -31,9 +31,9 @@ def export(training: Training, *adapters: Ref, residual: Ref | None = None) -> R
     node = training.graph.add(
         operations.export,
         _joined(adapters, residual),
-        base=training.lesson.model.base.name_or_path,
-        **({"labels": list(training.lesson.labels)} if training.lesson.labels else {}),
-        **({} if training.lesson.trainable.is_added else {"tokenizer": training.lesson.tokens.tokenizer.key}),
+        base=training.task.model.base.name_or_path,
+        **({"labels": list(training.task.labels)} if training.task.labels else {}),
+        **({} if training.task.trainable.is_added else {"tokenizer": training.task.tokens.tokenizer.key}),
         **_has(residual),
     )
     return node.ref("files")

@@ -28,7 +28,7 @@ def split_step(
     memories
         :attr:`Exchange.memories` of this client's exchange before.
     """
-    codecs = training.lesson.codecs
+    codecs = training.task.codecs
     batch, cut_layer = training.batch(client, step), training.cuts[client]
     dropout = training.dropout(client, step)
     if training.trains(client):

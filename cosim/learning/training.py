@@ -13,7 +13,6 @@ from cosim.graph.node import Graph, Node, Params, Ref
 from cosim.learning.amounts import Amounts
 from cosim.learning.codec import Codec
 from cosim.learning.data.draws import BatchDraws
-from cosim.learning.lesson import Lesson
 from cosim.learning.operations.average import mean
 from cosim.learning.operations.start import start
 from cosim.learning.operations.superpose import superpose
@@ -22,6 +21,7 @@ from cosim.learning.operations.whole_step import update
 from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.sides import Side
+from cosim.learning.task import Task
 from cosim.rng import stream
 
 
@@ -30,10 +30,10 @@ class Training:
 
     Parameters
     ----------
-    lesson
+    task
         What is learned.
     cut_layer, lora_rank
-        As decided; the lesson's own rank is not used.
+        As decided; the task's own rank is not used.
     client_cut_layers
         The cut of each client, where they differ; ``cut_layer`` is then the smallest.
 
@@ -51,23 +51,23 @@ class Training:
 
     def __init__(
         self,
-        lesson: Lesson,
+        task: Task,
         cut_layer: int,
         lora_rank: int,
         client_cut_layers: tuple[int, ...] | None = None,
     ) -> None:
-        self.lesson = lesson
+        self.task = task
         self.cut_layer = cut_layer
-        self.cuts = client_cut_layers or (cut_layer,) * lesson.num_clients
+        self.cuts = client_cut_layers or (cut_layer,) * task.num_clients
         self.lora_rank = lora_rank
         self.graph = Graph("cosim.learning.learner")
-        self._trains = tuple(lesson.client_trains(cut) for cut in self.cuts)
-        self.amounts = Amounts(lesson, lora_rank, self.cuts)
+        self._trains = tuple(task.client_trains(cut) for cut in self.cuts)
+        self.amounts = Amounts(task, lora_rank, self.cuts)
         self.params_of = cache(Params.of)
-        self.optimizer = self.params_of(lesson.training.optimizer)
+        self.optimizer = self.params_of(task.training.optimizer)
         self._draws = [
-            BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
-            for client, share in enumerate(lesson.shares)
+            BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", client))
+            for client, share in enumerate(task.shares)
         ]
 
     def trains(self, client: int) -> bool:
@@ -77,43 +77,43 @@ class Training:
     @cached_property
     def base(self) -> Params:
         """What decides numbers that no adapter does."""
-        lesson = self.lesson
+        task = self.task
         settings = {
-            "base": lesson.model_hash,
-            "dtype": lesson.model.dtype,
-            "device": lesson.model.torch_device,
+            "base": task.model_hash,
+            "dtype": task.model.dtype,
+            "device": task.model.torch_device,
             "torch": _version("torch"),
             "transformers": _version("transformers"),
         }
-        return Params(settings | lesson.executor_settings, code_of(lesson.model.base))
+        return Params(settings | task.executor_settings, code_of(task.model.base))
 
     def start(self, part: str, cut_layer: int | None = None) -> Side:
         """Return the initial adapter and optimiser of ``part``: client, server or whole.
 
         Without ``cut_layer`` at the cut of the training, the smallest where they differ.
         """
-        lesson = self.lesson
+        task = self.task
         node = self.graph.add(
             start,
             (),
             part=part,
-            base=lesson.model_hash,
-            base_code=code_of(lesson.model.base),
-            task=lesson.shape.task,
-            num_labels=lesson.shape.num_labels,
-            dtype=lesson.model.dtype,
-            device=lesson.model.torch_device,
+            base=task.model_hash,
+            base_code=code_of(task.model.base),
+            task=task.shape.task,
+            num_labels=task.shape.num_labels,
+            dtype=task.model.dtype,
+            device=task.model.torch_device,
             trainable=Params(
-                {"kind": lesson.trainable.kind, **lesson.trainable.deciding(self.lora_rank)},
-                code_of(lesson.trainable),
+                {"kind": task.trainable.kind, **task.trainable.deciding(self.lora_rank)},
+                code_of(task.trainable),
             ),
             cut_layer=None if part == "whole" else cut_layer or self.cut_layer,
             optimizer=self.optimizer,
-            seed=stream(lesson.seed, "adapter").torch_seed(),
+            seed=stream(task.seed, "adapter").torch_seed(),
             torch=_version("torch"),
             transformers=_version("transformers"),
             peft=_version("peft"),
-            **lesson.executor_settings,
+            **task.executor_settings,
         )
         return Side(node.ref("adapter"), node.ref("optimizer"))
 
@@ -147,7 +147,7 @@ class Training:
             return Transmission(tensors.node, tensors)
         told = {"reference": reference, "memory": memory if codec.keeps_memory else None}
         given = {name: output for name, output in told.items() if output is not None}
-        chance = stream(self.lesson.seed, "codec", link, client, step)
+        chance = stream(self.task.seed, "codec", link, client, step)
         node = self.graph.add(
             transmit,
             (tensors, *given.values()),
@@ -193,7 +193,7 @@ class Training:
             weights=list(weights),
             noise_std=noise_std,
             max_rms=max_rms,
-            seed=stream(self.lesson.seed, *chance).torch_seed() if noise_std > 0.0 else None,
+            seed=stream(self.task.seed, *chance).torch_seed() if noise_std > 0.0 else None,
         )
         return node.ref("adapter")
 
@@ -220,30 +220,30 @@ class Training:
 
     def weights(self, clients: Collection[int]) -> list[float]:
         """Return the clients' shares in the data of those who take part, adding up to one."""
-        total = sum(len(self.lesson.shares[client]) for client in clients)
-        return [len(self.lesson.shares[client]) / total for client in clients]
+        total = sum(len(self.task.shares[client]) for client in clients)
+        return [len(self.task.shares[client]) / total for client in clients]
 
     def optimizer_step(self, step: int) -> dict[str, object]:
         """Return what a node that takes the optimiser's step number ``step`` is told of it."""
         # a run that goes on for longer is the same so far, unless the rate has fallen with the end in sight
-        knows_the_end = self.lesson.training.optimizer.knows_the_end
+        knows_the_end = self.task.training.optimizer.knows_the_end
         return {
             "optimizer": self.optimizer,
             "step": step,
-            "num_steps": self.lesson.num_steps if knows_the_end else 0,
+            "num_steps": self.task.num_steps if knows_the_end else 0,
         }
 
     def batch(self, client: int, step: int) -> Params:
         """Name a mini-batch by its content: the data and the rows drawn."""
-        share = self.lesson.shares[client]
+        share = self.task.shares[client]
         rows = [share[row] for row in self._draws[client].rows(step).tolist()]
-        return Params({"data": self.lesson.tokens.key, "rows": rows})
+        return Params({"data": self.task.tokens.key, "rows": rows})
 
     def dropout(self, client: int, step: int) -> int | None:
         """Return the seed of a mini-batch's dropout, None where nothing is dropped."""
-        if not self.lesson.trainable.drops:
+        if not self.task.trainable.drops:
             return None
-        return stream(self.lesson.seed, "dropout", client, step).torch_seed()
+        return stream(self.task.seed, "dropout", client, step).torch_seed()
 
 
 @cache

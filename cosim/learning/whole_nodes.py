@@ -23,7 +23,7 @@ def local_round(
 
 def whole_step(training: Training, whole: Side, step: int) -> tuple[Side, list[Ref]]:
     """Return the uncut model's side after a step on the clients' mini-batches, and their losses."""
-    clients = range(training.lesson.num_clients)
+    clients = range(training.task.num_clients)
     gradients = [_whole_gradient(training, client, whole, step) for client in clients]
     side = training.update(whole, [one.ref("adapter_gradient") for one in gradients], clients, step)
     return side, [one.ref("loss") for one in gradients]

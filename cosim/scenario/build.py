@@ -12,9 +12,9 @@ from cosim.control.decisions import Decisions
 from cosim.control.terms import Terms
 from cosim.errors import CosimError, ScenarioError
 from cosim.graph.executor import Executor
-from cosim.learning.lesson import Lesson
 from cosim.learning.payload import refuse_payloads
 from cosim.learning.shape import ModelShape
+from cosim.learning.task import Task
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
 from cosim.radio.channel import Channel
@@ -43,7 +43,7 @@ class Prepared:
     main_server: Device
     federated_server: Device
     channel: Channel
-    lesson: Lesson
+    task: Task
     stages: tuple["Prepared", ...] = ()
     at_s: float = 0.0
     allocation: Allocation | None = None
@@ -52,14 +52,14 @@ class Prepared:
     @property
     def num_blocks(self) -> int:
         """How many blocks a client has, as the scenario says."""
-        return _num_blocks(self.scenario, self.lesson)
+        return _num_blocks(self.scenario, self.task)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
         told = None if self.fading is None else self.fading.note
         medium = self.scenario.radio.medium
-        return (*self.lesson.notes, *medium.notes, *(() if told is None else (told,)))
+        return (*self.task.notes, *medium.notes, *(() if told is None else (told,)))
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -70,24 +70,24 @@ class Prepared:
     @cached_property
     def terms(self) -> Terms:
         """What decisions are about."""
-        scenario, lesson, scheme = self.scenario, self.lesson, self.scenario.scheme
-        cut_layers, client_cut_layers = _cuts(scenario, lesson.shape)
+        scenario, task, scheme = self.scenario, self.task, self.scenario.scheme
+        cut_layers, client_cut_layers = _cuts(scenario, task.shape)
         return Terms(
-            phases=partial(scheme.phases, lesson),
-            sparsity=partial(scheme.sparsity, lesson),
+            phases=partial(scheme.phases, task),
+            sparsity=partial(scheme.sparsity, task),
             links=frozenset(link.name for link in scheme.links),
             cut_layer=scenario.model.cut_layer,
             lora_rank=scenario.trained.lora_rank,
             cut_layers=cut_layers,
             local_steps=scheme.local_steps,
-            weights=lesson.weights,
-            knobs=scheme.knobs(lesson),
+            weights=task.weights,
+            knobs=scheme.knobs(task),
             reportable=scheme.reportable,
             client_cut_layers=client_cut_layers,
             may_cut_apart=scheme.may_cut_apart,
             is_closed_form=scheme.is_closed_form and scenario.radio.medium.is_closed_form,
-            model_hash=lesson.model_hash,
-            data_hash=lesson.tokens.content_key,
+            model_hash=task.model_hash,
+            data_hash=task.tokens.content_key,
         )
 
     def decisions(self) -> Decisions:
@@ -126,7 +126,7 @@ class Prepared:
             decisions=self.decisions(),
             medium=self.scenario.radio.medium,
             links=self.scenario.scheme.links,
-            lesson=self.lesson,
+            task=self.task,
             executor=executor,
             watch=watch,
             turns=turns,
@@ -180,16 +180,16 @@ def _attempt(scenario: Scenario) -> tuple[Prepared | None, list[CosimError]]:
         return None, found.faults
     for fault in parts_of_factors(scenario):
         found.add(fault)
-    # with parts that do not fit what is trained, the lesson would say the same in other words
-    lesson = None if found.faults else found.attempt(lambda: _lesson(scenario))
-    if lesson is None:
-        _probe_lesson(scenario, found)
+    # with parts that do not fit what is trained, the task would say the same in other words
+    task = None if found.faults else found.attempt(lambda: _task(scenario))
+    if task is None:
+        _probe_task(scenario, found)
     channel = found.attempt(lambda: Channel.build(scenario.radio, scenario.num_clients, scenario.seed))
     for fault in (*_too_few_subchannels(scenario), *_carved_and_lent(scenario), *unfit_medium(scenario)):
         found.add(fault)
-    if lesson is None or channel is None or found.faults:
+    if task is None or channel is None or found.faults:
         return None, found.faults
-    prepared = Prepared(scenario, *draw_devices(scenario), channel, lesson)
+    prepared = Prepared(scenario, *draw_devices(scenario), channel, task)
     allocation = found.attempt(lambda: _decide_and_fit(prepared, found))
     prepared = replace(prepared, allocation=allocation)
     if allocation is not None:
@@ -217,8 +217,8 @@ class _Found:
             return None
 
 
-def _lesson(scenario: Scenario) -> Lesson:
-    lesson = Lesson.prepare(
+def _task(scenario: Scenario) -> Task:
+    task = Task.prepare(
         scenario.model,
         scenario.trained,
         scenario.data,
@@ -230,20 +230,20 @@ def _lesson(scenario: Scenario) -> Lesson:
         aggregator=scenario.scheme.averaging,
         codecs=scenario.scheme.codecs,
     )
-    _refuse_cut(scenario, lesson.shape)
-    if (fault := too_many_cuts(scenario, lesson.shape)) is not None:
+    _refuse_cut(scenario, task.shape)
+    if (fault := too_many_cuts(scenario, task.shape)) is not None:
         raise fault
-    _refuse_unsendable(scenario, lesson)
+    _refuse_unsendable(scenario, task)
     scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
-    _ = lesson.notes  # and so are a tokenizer, and weights that do not fit the model
-    return lesson
+    _ = task.notes  # and so are a tokenizer, and weights that do not fit the model
+    return task
 
 
-def _refuse_unsendable(scenario: Scenario, lesson: Lesson) -> None:
+def _refuse_unsendable(scenario: Scenario, task: Task) -> None:
     """Refuse codecs that send nothing, and an allocator of keep ratios where nobody can keep to them."""
     is_told = scenario.allocator.sets_keep_ratios
-    refuse_payloads(lesson, _num_blocks(scenario, lesson), is_told=is_told)
-    why = scenario.scheme.why_no_sparsity(lesson, lesson.trainable.lora_rank)
+    refuse_payloads(task, _num_blocks(scenario, task), is_told=is_told)
+    why = scenario.scheme.why_no_sparsity(task, task.trainable.lora_rank)
     if is_told and why is not None:
         raise ScenarioError(
             f"allocator.kind: {scenario.allocator.kind!r} says how much of its adapter each client sends, "
@@ -251,12 +251,12 @@ def _refuse_unsendable(scenario: Scenario, lesson: Lesson) -> None:
         )
 
 
-def _num_blocks(scenario: Scenario, lesson: Lesson) -> int:
-    cut_layers = scenario.scheme.cut_layers(lesson.shape)
+def _num_blocks(scenario: Scenario, task: Task) -> int:
+    cut_layers = scenario.scheme.cut_layers(task.shape)
     return scenario.model.cut_layer if scenario.model.cut_layer in cut_layers else cut_layers[-1]
 
 
-def _probe_lesson(scenario: Scenario, found: _Found) -> None:
+def _probe_task(scenario: Scenario, found: _Found) -> None:
     """Find the faults of model and data behind the first one."""
     base, task = scenario.model.base, scenario.model.task
     corpus = found.attempt(scenario.data.source.load)
@@ -350,7 +350,7 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
         if channel is None:
             continue
         stage = replace(prepared, scenario=scenario, channel=channel, at_s=at_s)
-        found.attempt(partial(_refuse_unsendable, scenario, prepared.lesson))
+        found.attempt(partial(_refuse_unsendable, scenario, prepared.task))
         if not found.faults:
             found.attempt(partial(_decide, stage, prepared.allocation))
         yield stage
@@ -380,12 +380,12 @@ def _decide_and_fit(prepared: Prepared, found: _Found) -> Allocation:
     Events change neither, as cut layer and rank stay what it made them.
     """
     allocation = _decide(prepared)
-    lesson, scheme, rank = prepared.lesson, prepared.scenario.scheme, allocation.lora_rank
+    task, scheme, rank = prepared.task, prepared.scenario.scheme, allocation.lora_rank
     if allocation.client_cut_layers is None:
-        needs = scheme.memory_bytes(lesson, allocation.cut_layer, rank)
+        needs = scheme.memory_bytes(task, allocation.cut_layer, rank)
     else:
-        needs = scheme.memory_bytes_apart(lesson, allocation.client_cut_layers, rank)
-    at_rank = f" and rank {rank}" if lesson.trainable.has_factors else ""
+        needs = scheme.memory_bytes_apart(task, allocation.client_cut_layers, rank)
+    at_rank = f" and rank {rank}" if task.trainable.has_factors else ""
     what = f"training with cut_layer {allocation.cut_layer}{at_rank}"
     server = prepared.main_server
     if MAIN_SERVER in needs:

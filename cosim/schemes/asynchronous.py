@@ -11,12 +11,12 @@ from cosim.kernel.clock import Steps
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
-from cosim.learning.lesson import Lesson
 from cosim.learning.operations.average import mean
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.results import evaluate, export
 from cosim.learning.shape import ModelShape
 from cosim.learning.sides import Side
+from cosim.learning.task import Task
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.parts import OneOf
@@ -97,9 +97,9 @@ class Asynchronous(Scheme):
         """Return the number of blocks: all of them stay on the client."""
         return (shape.num_layers,)
 
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": lesson.whole_memory_bytes(lora_rank)}
+        return {"client": task.whole_memory_bytes(lora_rank)}
 
     def mixing_weight(self, staleness: int) -> float:
         """Return the weight of an upload after which so many merges came first.
@@ -169,7 +169,7 @@ class _Play:
         self.adapter, self.version = start.adapter, 0
         self._clients = [_Client(start, start.adapter) for _ in range(world.num_clients)]
         self._begun, self._evaluated = 0, 0
-        layout = upload_layout(world.lesson, world.lesson.shape.num_layers, training.lora_rank, 1)
+        layout = upload_layout(world.task, world.task.shape.num_layers, training.lora_rank, 1)
         self._bits, self._most_bits = scheme.adapter_codec.bits(layout), scheme.adapter_codec.max_bits(layout)
         world.hold(self._refs)
 

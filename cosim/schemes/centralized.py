@@ -8,8 +8,8 @@ from cosim.control.reports import Report
 from cosim.control.stages import Barrier, Compute, Repeat, Round
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import whole_amounts
-from cosim.learning.lesson import Lesson
 from cosim.learning.results import evaluate, export
+from cosim.learning.task import Task
 from cosim.learning.whole_nodes import whole_step
 from cosim.schemes import Scheme, measure_evaluation
 from cosim.world import MAIN_SERVER, Moment, World
@@ -26,14 +26,14 @@ class Centralized(Scheme):
 
     kind: Literal["centralized"] = "centralized"
 
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on the main server, for one client's mini-batch at a time."""
-        return {MAIN_SERVER: lesson.whole_memory_bytes(lora_rank)}
+        return {MAIN_SERVER: task.whole_memory_bytes(lora_rank)}
 
-    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+    def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the steps of the main server."""
-        flop = whole_amounts(lesson, setting.lora_rank).flop * lesson.num_clients
-        step = Barrier(((),) * lesson.num_clients, (Compute("whole_step", MAIN_SERVER, flop),))
+        flop = whole_amounts(task, setting.lora_rank).flop * task.num_clients
+        step = Barrier(((),) * task.num_clients, (Compute("whole_step", MAIN_SERVER, flop),))
         return (Repeat((step,), self.local_steps),)
 
     def run(self, world: World) -> Steps:

@@ -41,7 +41,7 @@ class FederatedRounds:
         self.scheme, self.world, self.training = scheme, world, training
         self.federation = Federation(training, "whole")
         self.uploads = AdapterUploads(
-            world, self.federation, [world.lesson.shape.num_layers] * world.num_clients
+            world, self.federation, [world.task.shape.num_layers] * world.num_clients
         )
         self.ready: Sequence[int] = ()
         self._began_ns = 0
@@ -185,9 +185,9 @@ class FederatedRounds:
         return ready
 
     def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:
-        lesson, lora_rank = self.world.lesson, self.training.lora_rank
-        rank = lesson.aggregator.rank(client, lora_rank)
-        return download_bits(lesson, lesson.shape.num_layers, lora_rank, rank, round_, senders)
+        task, lora_rank = self.world.task, self.training.lora_rank
+        rank = task.aggregator.rank(client, lora_rank)
+        return download_bits(task, task.shape.num_layers, lora_rank, rank, round_, senders)
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""

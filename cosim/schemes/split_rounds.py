@@ -127,9 +127,9 @@ class SplitRounds:
 
     def _download_bits(self, client: int, round_: int) -> int:
         training = self.training
-        rank = training.lesson.aggregator.rank(client, training.lora_rank)
+        rank = training.task.aggregator.rank(client, training.lora_rank)
         return download_bits(
-            training.lesson, training.cuts[client], training.lora_rank, rank, round_, self.taking_part
+            training.task, training.cuts[client], training.lora_rank, rank, round_, self.taking_part
         )
 
     def evaluate(self, round_: int) -> None:

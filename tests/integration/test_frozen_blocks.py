@@ -45,8 +45,8 @@ def test_a_cut_behind_the_first_adapter_leaves_everything_as_it_was(tiny_scenari
     changes = {**FROZEN, "model.cut_layer": 2}
     names = names_of(play(tiny_scenario(changes)))
     assert all(names[name] for name in LATER)
-    training = Training(prepare(tiny_scenario(changes)).lesson, cut_layer=2, lora_rank=4)
-    every = Training(prepare(tiny_scenario({"model.cut_layer": 2})).lesson, cut_layer=2, lora_rank=4)
+    training = Training(prepare(tiny_scenario(changes)).task, cut_layer=2, lora_rank=4)
+    every = Training(prepare(tiny_scenario({"model.cut_layer": 2})).task, cut_layer=2, lora_rank=4)
     assert 2 * training.amounts.most_split.adapter_bits == every.amounts.most_split.adapter_bits
     assert (
         0 < training.amounts.most_split.client_backward_flop < every.amounts.most_split.client_backward_flop
@@ -131,8 +131,8 @@ def test_what_is_computed_once_is_what_would_be_computed_again(
 
 def test_the_base_s_activations_hang_on_rows_and_base_alone(tiny_scenario):
     def key(changes):
-        lesson = prepare(tiny_scenario({**FROZEN, **changes})).lesson
-        training = Training(lesson, lesson.model.cut_layer, lesson.trainable.lora_rank)
+        task = prepare(tiny_scenario({**FROZEN, **changes})).task
+        training = Training(task, task.model.cut_layer, task.trainable.lora_rank)
         return split_step(training, 0, training.start("client"), training.start("server"), 1).forward.key
 
     same = ({"lora.rank": 2}, {"training.optimizer.learning_rate": 0.1}, {"lora.dropout": 0.2})
@@ -151,9 +151,9 @@ def test_evaluations_run_frozen_blocks_once(tiny_scenario, monkeypatch):
         return run_block(self, block, hidden, mask)
 
     monkeypatch.setattr(GPT2Body, "run_block", counted)
-    lesson = prepare(tiny_scenario({**FROZEN, "training.evaluation_batch_size": 4})).lesson
-    training = Training(lesson, 1, 2)
-    executor = make_executor(lesson, 2)
+    task = prepare(tiny_scenario({**FROZEN, "training.evaluation_batch_size": 4})).task
+    training = Training(task, 1, 2)
+    executor = make_executor(task, 2)
     client, server = training.start("client"), training.start("server")
     for step in range(3):
         exchange = split_step(training, 0, client, server, step)

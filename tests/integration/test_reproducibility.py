@@ -180,10 +180,10 @@ def peft_loss(scenario, record):
 
     from cosim.scenario.build import prepare
 
-    lesson = prepare(scenario).lesson
-    base = scenario.model.base.load(scenario.model.task, lesson.shape.num_labels, scenario.model.dtype)
+    task = prepare(scenario).task
+    base = scenario.model.base.load(scenario.model.task, task.shape.num_labels, scenario.model.dtype)
     model = PeftModel.from_pretrained(base, record.path / "adapter").eval()
-    batch = lesson.tokens.test.batch(list(range(len(lesson.tokens.test))))
+    batch = task.tokens.test.batch(list(range(len(task.tokens.test))))
     given = {
         "input_ids": torch.tensor(batch.input_ids),
         "attention_mask": torch.tensor(batch.attention_mask, dtype=torch.long),

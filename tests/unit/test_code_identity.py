@@ -171,7 +171,7 @@ def plugin(request, tmp_path, monkeypatch):
         ),
         ("learning/aggregator/sums.py", '    """Return', '    """It is said to return', False),
         ("learning/aggregator/sums.py", "\n\n\ndef ", "\n\n\n# what follows is a function\ndef ", False),
-        ("learning/lesson.py", "_MAX_GROUP = 64", "_MAX_GROUP = 65", False),
+        ("learning/task.py", "_MAX_GROUP = 64", "_MAX_GROUP = 65", False),
         ("learning/aggregator/product_svd.py", "return ", "return 0 or ", False),
         ("radio/medium/draining.py", "return ", "return 0 or ", False),
         ("control/allocators/exact.py", "return ", "return 0 or ", False),
@@ -206,7 +206,7 @@ def test_no_key_holds_what_only_decides_times(module):
     rooms = {file.partition("/")[0] for file in modules_of(module)}
     basic = {"errors.py", "parts.py", "rng.py", "units.py"}
     assert rooms <= {"graph", "learning", "__init__.py", *basic}
-    assert not {"learning/flop.py", "graph/store.py", "learning/lesson.py"} & modules_of(module)
+    assert not {"learning/flop.py", "graph/store.py", "learning/task.py"} & modules_of(module)
 
 
 def test_an_installed_package_and_an_edited_checkout_have_one_key(tree, monkeypatch):

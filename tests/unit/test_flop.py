@@ -12,7 +12,7 @@ from cosim.learning.architectures import FAMILIES
 from cosim.learning.flop import SplitFlop, WholeFlop, activation_numbers
 from cosim.learning.learner import leaves_of
 from cosim.learning.model import SplitModel
-from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape, Task
+from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape, ModelTask
 from cosim.learning.trainable.lora import Lora
 
 
@@ -82,7 +82,7 @@ CASES = [(family, task, targets) for family, task in USES for targets in TARGETS
 
 
 @cache
-def model_of(family: str, task: Task, lora: Lora) -> SplitModel:
+def model_of(family: str, task: ModelTask, lora: Lora) -> SplitModel:
     """Return a model; to count what it does changes nothing in it."""
     return tiny_model(family, task, lora, dtype="float32")
 
@@ -122,7 +122,7 @@ def measured_whole(model: SplitModel, batch_size: int, length: int) -> WholeFlop
 
 @pytest.mark.parametrize(("family", "task", "targets"), CASES)
 def test_flop_is_what_torch_counts_at_every_cut(
-    family: str, task: Task, targets: tuple[str, ...] | None
+    family: str, task: ModelTask, targets: tuple[str, ...] | None
 ) -> None:
     for rank in (1, 3):
         lora = Lora(rank=rank, target_modules=targets)
@@ -138,7 +138,7 @@ def test_flop_is_what_torch_counts_at_every_cut(
 @pytest.mark.parametrize("trained", ["A", "B"])
 @pytest.mark.parametrize(("family", "task", "targets"), CASES)
 def test_flop_is_what_torch_counts_where_one_factor_is_frozen(
-    family: str, task: Task, targets: tuple[str, ...] | None, trained: Factor
+    family: str, task: ModelTask, targets: tuple[str, ...] | None, trained: Factor
 ) -> None:
     lora = Lora(rank=3, target_modules=targets)
     model = model_of(family, task, lora)
@@ -174,7 +174,7 @@ BLOCKS: tuple[tuple[int, ...], ...] = ((1,), (2,), (3,), (1, 3), (2, 3), (1, 2, 
 @pytest.mark.parametrize("blocks", BLOCKS)
 @pytest.mark.parametrize(("family", "task"), USES)
 def test_flop_is_what_torch_counts_wherever_the_adapters_are(
-    family: str, task: Task, blocks: tuple[int, ...]
+    family: str, task: ModelTask, blocks: tuple[int, ...]
 ) -> None:
     for targets in TARGETS[family][:2]:
         lora = Lora(rank=2, target_modules=targets, blocks=blocks)
@@ -193,7 +193,7 @@ def test_flop_is_what_torch_counts_wherever_the_adapters_are(
 @pytest.mark.parametrize("blocks", BLOCKS)
 @pytest.mark.parametrize(("family", "task"), USES)
 def test_adapter_numbers_are_those_of_the_tensors_wherever_the_adapters_are(
-    family: str, task: Task, blocks: tuple[int, ...]
+    family: str, task: ModelTask, blocks: tuple[int, ...]
 ) -> None:
     lora = Lora(rank=2, blocks=blocks)
     model = tiny_model(family, task, lora)
@@ -237,7 +237,7 @@ def test_flop_is_what_torch_counts_for_every_variant(family: str, changes: dict[
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_the_two_sides_of_any_cut_add_up_to_the_whole(family: str, task: Task) -> None:
+def test_the_two_sides_of_any_cut_add_up_to_the_whole(family: str, task: ModelTask) -> None:
     config = {"model_type": family, "num_hidden_layers": 6, "num_attention_heads": 12, "hidden_size": 96}
     shape = ModelShape.read(config, task, NUM_LABELS if task == "classification" else 0)
     for targets in TARGETS[family]:
@@ -303,7 +303,7 @@ def test_amounts_are_those_of_the_method_card_s_table(
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_adapter_numbers_are_those_of_the_tensors(family: str, task: Task) -> None:
+def test_adapter_numbers_are_those_of_the_tensors(family: str, task: ModelTask) -> None:
     for rank in (1, 5):
         lora = Lora(rank=rank, target_modules=("all-linear",))
         model = tiny_model(family, task, lora)
@@ -317,7 +317,7 @@ def test_adapter_numbers_are_those_of_the_tensors(family: str, task: Task) -> No
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_memory_estimates_lie_within_a_factor_of_two_of_what_is_held(family: str, task: Task) -> None:
+def test_memory_estimates_lie_within_a_factor_of_two_of_what_is_held(family: str, task: ModelTask) -> None:
     wide = {"hidden_size": 64, "intermediate_size": 160, "max_position_embeddings": 80, "vocab_size": 200}
     if family == "gpt2":
         wide = {"n_embd": 64, "n_positions": 80, "vocab_size": 200}

@@ -180,7 +180,7 @@ def test_the_data_of_one_client_moves_nobody_else_before_the_first_exchange(work
 
 def test_evaluations_have_keys_of_their_own(tiny_scenario):
     def evaluation(changes):
-        training = Training(prepare(tiny_scenario(changes)).lesson, cut_layer=1, lora_rank=2)
+        training = Training(prepare(tiny_scenario(changes)).task, cut_layer=1, lora_rank=2)
         client, server = training.start("client"), training.start("server")
         return evaluate(training, client.adapter, server.adapter).key
 

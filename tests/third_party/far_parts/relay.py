@@ -3,9 +3,9 @@
 from typing import ClassVar, Literal
 
 from cosim.kernel.clock import Steps
-from cosim.learning.lesson import Lesson
 from cosim.learning.results import evaluate, export
 from cosim.learning.shape import ModelShape
+from cosim.learning.task import Task
 from cosim.learning.whole_nodes import local_round
 from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
@@ -34,9 +34,9 @@ class Relay(Scheme):
         """Return the steps of all clients, which one adapter takes."""
         return self.num_rounds * self.local_steps
 
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": lesson.whole_memory_bytes(lora_rank)}
+        return {"client": task.whole_memory_bytes(lora_rank)}
 
     def run(self, world: World) -> Steps:
         """Play all rounds, one client after the other."""

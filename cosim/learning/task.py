@@ -1,4 +1,4 @@
-"""The lesson: everything that decides what is learned, apart from who acts when."""
+"""The task: everything that decides what is learned, apart from who acts when."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ _MAX_GROUP = 64
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Task:
     """What is learned; torch-free, and nothing is tokenised before it is needed.
 
     Attributes
@@ -73,7 +73,7 @@ class Lesson:
         is_cut: bool = False,
         aggregator: Aggregator = FEDAVG,
         codecs: Codecs = NO_CODECS,
-    ) -> "Lesson":
+    ) -> "Task":
         """Read the config and the texts, and deal them out.
 
         Raises
