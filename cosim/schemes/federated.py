@@ -223,7 +223,9 @@ class Federated(Scheme):
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.task.seed, world.num_clients, round_)
             world.start_round(round_, drawn)
-            yield from play.round(Moment(round_), list(filter(world.decisions.takes_part, drawn)))
+            chosen = list(filter(world.decisions.takes_part, drawn))
+            average = yield from play.collect(Moment(round_), chosen)
+            yield from play.broadcast(Moment(round_), average)
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             world.end_round(round_)

@@ -176,8 +176,12 @@ class SplitFederated(Scheme):
             world.start_round(round_)
             play.choose()
             for local_step in range(1, self.local_steps + 1):
-                yield from play.step(Moment(round_, local_step))
-            yield from play.average(Moment(round_))
+                yield from play.split_step(Moment(round_, local_step))
+            if play.averages:
+                average = yield from play.collect(Moment(round_))
+                yield from play.broadcast(Moment(round_), average)
+            if self.deadline_s is not None:
+                world.note(Moment(round_), "num_clients_in_time", len(play.taking_part))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             world.end_round(round_)
