@@ -94,8 +94,8 @@ def _parts_in(value: Any) -> Iterator[Part]:
             yield value
         for name in type(value).model_fields:
             yield from _parts_in(getattr(value, name))
-    elif isinstance(value, tuple):
-        for item in value:
+    elif isinstance(value, tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _parts_in(item)
 
 

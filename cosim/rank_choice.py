@@ -30,8 +30,9 @@ from cosim.learning.federation import Federation
 from cosim.learning.operations import rank_pairs
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
-from cosim.scenario.build import Prepared, prepare
+from cosim.scenario.build import prepare
 from cosim.scenario.load import change
+from cosim.scenario.prepared import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.schemes.federated import Federated
 from cosim.units import Floats

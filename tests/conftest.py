@@ -16,8 +16,9 @@ from cosim.graph.executor import TimingOnly
 from cosim.kernel.clock import Clock
 from cosim.learning.embedded import grammar
 from cosim.record.log import Log
-from cosim.scenario.build import prepare
+from cosim.scenario.build import prepare_tasks
 from cosim.scenario.load import change
+from cosim.scenario.prepared import worlds
 from cosim.scenario.settings import Scenario
 from cosim.world import World
 
@@ -107,11 +108,13 @@ def tiny_scenario(tokenizer_path) -> Callable[..., Scenario]:
 
 @pytest.fixture(scope="session")
 def play() -> Callable[[Scenario], World]:
-    """Return what plays a scenario from beginning to end without a tensor, and hands back its world."""
+    """Return what plays a scenario from beginning to end without a tensor, and hands back its first world."""
 
     def played(scenario: Scenario) -> World:
-        world = prepare(scenario).world(lambda rank: TimingOnly())
-        world.play(scenario.scheme.run(world))
-        return world
+        prepared = prepare_tasks(scenario)
+        playing = worlds(prepared, lambda one: lambda rank: TimingOnly())
+        schemes = (one.scenario.scheme for one in prepared)
+        playing[0].site.play([scheme.run(world) for scheme, world in zip(schemes, playing, strict=True)])
+        return playing[0]
 
     return played

@@ -45,6 +45,8 @@ class Task:
         What clients train and send, and what they start a round from.
     codecs
         What payloads travel as.
+    name
+        What it is called beside others; empty for the only one. It decides nothing by itself.
     """
 
     model: Model
@@ -58,6 +60,7 @@ class Task:
     seed: int
     aggregator: Aggregator = FEDAVG
     codecs: Codecs = NO_CODECS
+    name: str = ""
 
     @classmethod
     def prepare(
@@ -73,6 +76,7 @@ class Task:
         is_cut: bool = False,
         aggregator: Aggregator = FEDAVG,
         codecs: Codecs = NO_CODECS,
+        name: str = "",
     ) -> "Task":
         """Read the config and the texts, and deal them out.
 
@@ -115,13 +119,18 @@ class Task:
         )
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
         return cls(
-            model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs
+            *(model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs),
+            name,
         )
 
     @property
     def num_clients(self) -> int:
         """How many clients hold a share."""
         return len(self.shares)
+
+    def share(self, client: int, step: int) -> tuple[int, ...]:
+        """Return the rows a client draws from at a step of its own, which count from 0: always the same."""
+        return self.shares[client]
 
     def client_trains(self, cut_layer: int) -> bool:
         """Return whether anything is trained in what is kept on a client."""

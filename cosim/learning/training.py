@@ -235,7 +235,7 @@ class Training:
 
     def batch(self, client: int, step: int) -> Params:
         """Name a mini-batch by its content: the data and the rows drawn."""
-        share = self.task.shares[client]
+        share = self.task.share(client, step)
         rows = [share[row] for row in self._draws[client].rows(step).tolist()]
         return Params({"data": self.task.tokens.key, "rows": rows})
 

@@ -48,6 +48,11 @@ _SPARE_COLOURS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00")
 _SPARE_HATCHES = ("++++", "oooo", "----", "||||", "****")
 
 
+def _keeps_look(name: str, before: Sequence[str]) -> bool:
+    """Return whether a name is drawn as always: it has a look, which none of those before it has."""
+    return name in _LOOKS and _LOOKS[name] not in [_LOOKS[one] for one in before if one in _LOOKS]
+
+
 def look(name: str, is_transfer: bool, names: Sequence[str]) -> Look:
     """Return how spans of a name are drawn; ``names`` are all that one picture shows.
 
@@ -58,9 +63,10 @@ def look(name: str, is_transfer: bool, names: Sequence[str]) -> Look:
     >>> look("sensing", True, ["client_forward", "sensing"])
     Look(colour='#009E73', hatch='++++', dark='')
     """
-    if name in _LOOKS:
+    spare = [one for at, one in enumerate(names) if not _keeps_look(one, names[:at])]
+    if name not in spare:
         return _LOOKS[name]
-    number = [one for one in names if one not in _LOOKS].index(name)
+    number = spare.index(name)
     hatch = _SPARE_HATCHES[number % len(_SPARE_HATCHES)] if is_transfer else ""
     return Look(_SPARE_COLOURS[number % len(_SPARE_COLOURS)], hatch)
 

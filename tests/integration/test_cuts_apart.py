@@ -341,5 +341,5 @@ def test_memory_is_held_against_each_client_s_own_cut_and_the_server_s_smallest(
 
 
 def test_an_overview_tells_the_cut_of_each_client(scenario):
-    text = "\n".join(overview(prepare(scenario())))
+    text = "\n".join(overview(scenario()))
     assert "cut after block 1, 3, 2 client by client" in text

@@ -18,6 +18,7 @@ class InTurn(Allocator):
 
     kind: Literal["in_turn"] = "in_turn"
     shares_in_time: ClassVar[bool] = True
+    serves_tasks: ClassVar[bool] = True
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the whole band for everybody."""
