@@ -14,7 +14,6 @@ from pydantic_core import PydanticUndefined, core_schema
 
 from cosim.parts import OneOf, Part, Table, family
 from cosim.scenario.settings import Scenario
-from cosim.scenario.tasks import TaskTables
 
 _UNITS = (
     ("_bit_per_s_per_hz", "bit/s/Hz"),
@@ -65,15 +64,7 @@ class Family:
 
 def families() -> tuple[Family, ...]:
     """Return every family a scenario chooses from, by its place in the file."""
-    return tuple(
-        Family(one.place, one.base, (f"tasks.NAME.{one.place}",) if _is_of_a_task(one.place) else ())
-        for one in _families(Scenario, "")
-    )
-
-
-def _is_of_a_task(place: str) -> bool:
-    """Return whether each task of a scenario may have a setting of its own."""
-    return place.partition(".")[0] in TaskTables.model_fields
+    return tuple(_families(Scenario, ""))
 
 
 def inner_families() -> tuple[Family, ...]:
