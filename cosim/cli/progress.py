@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -68,7 +68,7 @@ def watching(scenario: Scenario) -> Iterator[Watch]:
     tasks = {name: one.scheme.num_rounds for name, one in scenario.by_task.items()}
     num_rounds = sum(tasks.values())
     if not sys.stderr.isatty():
-        yield lambda progress: print(f"{_words(progress, tasks)}", file=sys.stderr, flush=True)
+        yield lambda progress: print(f"{_words(progress, tasks[progress.task])}", file=sys.stderr, flush=True)
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -84,37 +84,36 @@ def watching(scenario: Scenario) -> Iterator[Watch]:
     with Bar(*columns, console=PlainConsole(stderr=True)) as bar:
         task = bar.add_task(f"round 0/{num_rounds}: loading the model", total=num_rounds)
         yield lambda progress: bar.update(
-            task, completed=progress.num_ended, description=_few_words(progress, tasks)
+            task, completed=progress.num_ended, description=_few_words(progress, tasks[progress.task])
         )
 
 
-def _few_words(progress: Progress, tasks: Mapping[str, int]) -> str:
+def _few_words(progress: Progress, num_rounds: int) -> str:
     """Tell what fits beside a bar on a narrow terminal."""
     losses = [
         f"{progress.measured[name]:.3f}" for name in ("train_loss", "eval_loss") if name in progress.measured
     ]
     loss = f", loss {' / '.join(losses)}" if losses else ""
     spans = f"{count(progress.num_spans)} spans"
-    return f"{_which(progress, tasks)}: {duration(progress.simulated_ns)}, {spans}{loss}"
+    return f"{_which(progress, num_rounds)}: {duration(progress.simulated_ns)}, {spans}{loss}"
 
 
-def _which(progress: Progress, tasks: Mapping[str, int]) -> str:
+def _which(progress: Progress, num_rounds: int) -> str:
     """Return which round has ended, and how many have where they do not end in their order."""
-    num_rounds = tasks[progress.task]
-    if len(tasks) > 1:
+    if progress.task:
         return f"{progress.round}/{num_rounds} of {progress.task}"
     if progress.num_ended in (0, progress.round):
         return f"{progress.round}/{num_rounds}"
     return f"{progress.round}, {progress.num_ended}/{num_rounds} over"
 
 
-def _words(progress: Progress, tasks: Mapping[str, int]) -> str:
+def _words(progress: Progress, num_rounds: int) -> str:
     losses = "".join(
         f", {what} {progress.measured[name]:.4g}"
         for what, name in (("training loss", "train_loss"), ("held-out loss", "eval_loss"))
         if name in progress.measured
     )
     return (
-        f"round {_which(progress, tasks)}: {duration(progress.simulated_ns)} simulated, "
+        f"round {_which(progress, num_rounds)}: {duration(progress.simulated_ns)} simulated, "
         f"{count(progress.num_spans)} spans{losses}"
     )

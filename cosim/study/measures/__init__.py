@@ -54,7 +54,7 @@ class MeasureOfTask(Measure):
     Attributes
     ----------
     task
-        Its name; none where the scenario has a single task without a name.
+        Its name; without one it is of all tasks, so a scenario with several must say it.
     """
 
     task: str = ""
@@ -63,6 +63,10 @@ class MeasureOfTask(Measure):
     def of_task(self) -> str:
         """The end of its name in results."""
         return f" of {self.task}" if self.task else ""
+
+    def is_of(self, task: str) -> bool:
+        """Return whether what was measured of a task counts."""
+        return self.task in ("", task)
 
     def misfit(self, tasks: Collection[str]) -> str | None:
         """Return that it is of none of these tasks, or does not say of which."""

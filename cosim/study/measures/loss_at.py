@@ -32,5 +32,5 @@ class LossAt(MeasureOfTask):
         return True
 
     def of(self, record: "Record") -> float:
-        known = [loss for at_s, _, loss, task in losses(record) if task == self.task and at_s <= self.time_s]
+        known = [loss for at_s, _, loss, task in losses(record) if self.is_of(task) and at_s <= self.time_s]
         return known[-1] if known else float("nan")

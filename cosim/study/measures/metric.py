@@ -48,7 +48,7 @@ class Metric(MeasureOfTask):
         from math import fsum
 
         metrics = record.columns("metrics", ("time_ns", "round", "local_step", "task", "name", "value"))
-        rows = [row for row in metrics.to_pylist() if (row["name"], row["task"]) == (self.metric, self.task)]
+        rows = [row for row in metrics.to_pylist() if row["name"] == self.metric and self.is_of(row["task"])]
         if not rows:
             return float("nan")
         last = _moment(max(rows, key=itemgetter("time_ns", "round", "local_step")))
@@ -56,6 +56,7 @@ class Metric(MeasureOfTask):
         return fsum(values) / len(values)
 
 
-def _moment(row: dict[str, Any]) -> tuple[int, int, int]:
-    """Return what values of one moment share: round and step, or else the instant."""
-    return row["round"], row["local_step"], 0 if row["round"] else row["time_ns"]
+def _moment(row: dict[str, Any]) -> tuple[str, int, int, int]:
+    """Return what values of one moment share: the task, and round and step, or else the instant."""
+    instant = 0 if row["round"] else row["time_ns"]
+    return row["task"], row["round"], row["local_step"], instant

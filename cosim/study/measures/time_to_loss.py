@@ -35,5 +35,5 @@ class TimeToLoss(MeasureOfTask):
     def of(self, record: "Record") -> float:
         rows = losses(record)
         return next(
-            (at_s for at_s, _, loss, task in rows if task == self.task and loss <= self.level), float("nan")
+            (at_s for at_s, _, loss, task in rows if self.is_of(task) and loss <= self.level), float("nan")
         )
