@@ -82,7 +82,7 @@ class Measuring:
         if self.computes:
             self._waiting.append((time_ns, moment, actor, name, ref))
 
-    def ask(self, read: Sequence[Ref], keep: Iterable[Ref]) -> list[Any]:
+    def ask(self, read: Sequence[Ref], keep: Iterable[Ref] = ()) -> list[Any]:
         """Return values, none where nothing is computed, and record what was to be measured by now.
 
         What is held and ``keep`` are computed with them, so that nothing below is computed twice.

@@ -1,6 +1,6 @@
 """What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery
 from cosim.site import Site
-from cosim.transmissions import Outgoing, Transmissions
+from cosim.transmissions import Transmissions
 from cosim.units import NS_PER_S
 
 MAIN_SERVER = "main-server"
@@ -73,6 +72,17 @@ class World:
         Who computes values at the rank the allocator decided on.
     watch
         Called at the end of each round.
+
+    Attributes
+    ----------
+    send, send_at_once, is_counted, loses, sums
+        Of :class:`cosim.transmissions.Transmissions`: what is sent over a link, and what comes of it.
+    hold, ask
+        Of :class:`cosim.measuring.Measuring`: what is kept of values, and values in the middle of a round.
+    together
+        Of the site: processes side by side.
+    adapter
+        What the scheme leaves in the end.
     """
 
     def __init__(
@@ -88,11 +98,14 @@ class World:
         self.site, self.task, self.decisions = site, task, decisions
         self.clock, self.log, self.client_names = site.clock, site.log, site.client_names
         self.adapter: Ref | None = None
-        self._transmissions = Transmissions(site, decisions, links, task.name)
         self._make_executor = executor
-        self._measuring = Measuring(
+        self._measuring = values = Measuring(
             self.log, task.name, self._place_of_step, lambda: (Moment(self._round), MAIN_SERVER)
         )
+        sending = Transmissions(site, decisions, links, task.name)
+        self.send, self.send_at_once = sending.send, sending.send_at_once
+        self.is_counted, self.loses, self.sums = sending.is_counted, sending.loses, sending.sums
+        self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self._watch = watch
         self._round = 1
         site.join(self._follow)
@@ -204,17 +217,6 @@ class World:
         """Whether there are values at all."""
         return self._measuring.computes
 
-    def hold(self, refs: Callable[[], Iterable[Ref]]) -> None:
-        """Keep these fields whenever values are computed: what later rounds build on, as it is then."""
-        self._measuring.hold(refs)
-
-    def ask(self, read: Sequence[Ref], keep: Iterable[Ref] = ()) -> list[Any]:
-        """Return values in the middle of a round, none where nothing is computed; no simulated time passes.
-
-        See :meth:`cosim.measuring.Measuring.ask`.
-        """
-        return self._measuring.ask(read, keep)
-
     def _place_of_step(self, node: Node) -> Place | None:
         """Return when and whose an optimiser's step is, from the node's parameters; None of other nodes."""
         if "step" not in node.params:
@@ -274,45 +276,6 @@ class World:
         )
         queue.leave(span)
         return span
-
-    def is_counted(self, link: str) -> bool:
-        """Return whether what a link carries takes time."""
-        return self._transmissions.is_counted(link)
-
-    def loses(self, link: str) -> bool:
-        """Return whether what is sent over a link may be lost."""
-        return self._transmissions.loses(link)
-
-    def sums(self, link: str) -> bool:
-        """Return whether what clients send over a link at once arrives as a sum."""
-        return self._transmissions.sums(link)
-
-    def send(
-        self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
-    ) -> Steps:
-        """Send over the air, or at once over a link that is free; returns what was sent.
-
-        See :meth:`cosim.transmissions.Transmissions.send`.
-        """
-        return self._transmissions.send(link, client, name, moment, bits, node, after)
-
-    def send_at_once(
-        self,
-        link: str,
-        name: str,
-        moment: Moment,
-        outgoing: Mapping[int, Outgoing],
-        arriving: Callable[[Delivery], Node | None] = lambda _: None,
-    ) -> Steps:
-        """Send from several clients, or to several, in one transmission; returns what was sent.
-
-        See :meth:`cosim.transmissions.Transmissions.send_at_once`.
-        """
-        return self._transmissions.send_at_once(link, name, moment, outgoing, arriving)
-
-    def together(self, processes: Sequence[Steps], name: str) -> Steps:
-        """Let processes run side by side and return their results, in their order, when all have ended."""
-        return self.site.together(processes, name)
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
         """Record a learned value at this instant; it is computed when the round ends."""
