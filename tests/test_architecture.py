@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "cosim"
 
 LINES = (
     ("errors", "units", "leaves", "words", "visible"),
-    ("files",),
+    ("files", "locks"),
     ("rng", "parts"),
     ("plugins",),
     ("distributions", "statistics"),
