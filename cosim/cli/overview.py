@@ -183,7 +183,7 @@ def _air(scenario: Scenario) -> Iterator[str]:
     used = {link.name for link in scenario.scheme.links}
     for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
-        if not link.is_counted:
+        if not link.is_modelled:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
             yield (

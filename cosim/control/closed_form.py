@@ -61,18 +61,18 @@ class Phase:
         """How many subchannels there are."""
         return int(self.gains.shape[1])
 
-    def rates(self, owners: Ints, tx_power_w: Floats) -> Floats:
+    def rates(self, assignment: Ints, tx_power_w: Floats) -> Floats:
         """Return each client's rate, bit/s, shape (num_clients,).
 
         Parameters
         ----------
-        owners, tx_power_w
+        assignment, tx_power_w
             The client that owns each subchannel and its power there, W, both of
             shape (num_subchannels,).
         """
-        gain = self.gains[owners, np.arange(self.num_subchannels)]
+        gain = self.gains[assignment, np.arange(self.num_subchannels)]
         each = self.bandwidths_hz * np.log1p(tx_power_w / self.bandwidths_hz * gain) / np.log(2.0)
-        return np.bincount(owners, weights=each, minlength=self.num_clients).astype(float)
+        return np.bincount(assignment, weights=each, minlength=self.num_clients).astype(float)
 
     def finish_s(self, rates_bit_per_s: Floats) -> Floats:
         """Return when each client is done, s, shape (..., num_clients); a rate of zero never ends."""

@@ -184,28 +184,28 @@ def _check_link(
 ) -> None:
     if len(grants) != link.num_clients:
         raise AllocationError(f"{link.name}: {len(grants)} grants are given for {link.num_clients} clients.")
-    owners = np.full(link.num_subchannels, -1)
+    assignment = np.full(link.num_subchannels, -1)
     for client, grant in enumerate(grants):
         if len(grant.subchannels) == 0:
             if client not in served:
                 continue
             raise AllocationError(
                 f"{link.name}: client {client} has no subchannel; {link.num_clients} clients share "
-                f"{link.num_subchannels} subchannels; an allocator that shares in time, such as 'in_turn', "
-                "can serve more clients than subchannels."
+                f"{link.num_subchannels} subchannels; an allocator that shares in time, such as "
+                "'time_shared', can serve more clients than subchannels."
             )
         if not 0 <= int(grant.subchannels.min()) <= int(grant.subchannels.max()) < link.num_subchannels:
             raise AllocationError(
                 f"{link.name}: client {client} is granted subchannels {grant.subchannels.tolist()}; "
                 f"there are 0 to {link.num_subchannels - 1}."
             )
-        taken = grant.subchannels[owners[grant.subchannels] >= 0]
+        taken = grant.subchannels[assignment[grant.subchannels] >= 0]
         if len(taken) and not shares_in_time:
-            other = owners[taken[0]]
+            other = assignment[taken[0]]
             raise AllocationError(
                 f"{link.name}: subchannel {taken[0]} is granted to client {other} and to client {client}."
             )
-        owners[grant.subchannels] = client
+        assignment[grant.subchannels] = client
         if grant.bandwidths_hz is not None:
             _check_widths(link, client, grant)
         if not np.isfinite(grant.tx_power_w).all() or (grant.tx_power_w < 0).any():

@@ -118,7 +118,10 @@ ONE_FAULT = {
         {"data.partition": {"kind": "dirichlet", "alpha": 1e-4, "by": "label"}, "clients.count": 12},
         "partition dirichlet: client-",
     ),
-    "fewer examples than clients": ({"clients.count": 60, "allocator.kind": "in_turn"}, "partition iid: 60"),
+    "fewer examples than clients": (
+        {"clients.count": 60, "allocator.kind": "time_shared"},
+        "partition iid: 60",
+    ),
     "a missing file": (
         {"data.source": {"kind": "file", "train_path": "gone.csv", "test_fraction": 0.5}},
         "gone.csv: no such file",

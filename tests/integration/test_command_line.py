@@ -32,7 +32,7 @@ def _process_as_before(monkeypatch):
 @pytest.fixture
 def file(tmp_path, tiny_scenario):
     path = tmp_path / "tiny.toml"
-    path.write_text(to_toml(tiny_scenario({"radio.main_downlink.counted": True})))
+    path.write_text(to_toml(tiny_scenario({"radio.main_downlink.modelled": True})))
     return path
 
 

@@ -3,7 +3,7 @@
 Source
 ------
 Method card 2 (soft_tsfa), section 8.4: pairs are rounded down. Using what that
-leaves of the band for further pairs, and dealing subchannels, are ours.
+leaves of the band for further pairs, and assigning subchannels, are ours.
 """
 
 import numpy as np
@@ -80,7 +80,7 @@ class WholePairs:
         return bits
 
 
-def deal_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) -> Ints:
+def assign_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) -> Ints:
     """Return the owner of each subchannel, shape (num_subchannels,), each client having at least one.
 
     First everybody picks one, those who want least first; then, again and again,
@@ -95,13 +95,13 @@ def deal_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) ->
     gains
         Of each client on each subchannel, shape (num_clients, num_subchannels).
     """
-    owners = np.full(len(bandwidths_hz), -1, dtype=np.int64)
+    assignment = np.full(len(bandwidths_hz), -1, dtype=np.int64)
     missing = np.array(wanted_hz, dtype=float)
     left = np.where(np.isfinite(gains), gains, 0.0)
 
     def pick(client: int) -> None:
         number = int(left[client].argmax())
-        owners[number] = client
+        assignment[number] = client
         left[:, number] = -np.inf
         missing[client] -= bandwidths_hz[number]
 
@@ -109,4 +109,4 @@ def deal_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) ->
         pick(client)
     for _ in range(len(bandwidths_hz) - len(missing)):
         pick(int(missing.argmax()))
-    return owners
+    return assignment

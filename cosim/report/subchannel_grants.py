@@ -9,7 +9,7 @@ from cosim.units import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
-class Holdings:
+class SubchannelGrants:
     """Stretches over which one client held one subchannel; arrays are of shape (num_holdings,).
 
     Attributes
@@ -42,8 +42,8 @@ class Holdings:
     carved_hz: Floats
 
     @classmethod
-    def of(cls, record: Record, end_ns: int) -> "Holdings":
-        """Return the holdings of a run that lasted until ``end_ns``.
+    def of(cls, record: Record, end_ns: int) -> "SubchannelGrants":
+        """Return the grants of a run that lasted until ``end_ns``.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The agenda: in which order runs are made, so that no two train the same at once; and what is left of it."""
+"""The queue of runs: the order in which they begin, so that no two train the same at once."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ class Run:
     training: str
 
 
-class Agenda:
+class RunQueue:
     """Runs still to be made.
 
     Of the runs that share a training one goes first, before all that train nothing
@@ -49,7 +49,7 @@ class Agenda:
 
 
 class Pace:
-    """How long what is left of an agenda takes, by what has ended of it.
+    """How long what is left of a queue takes, by what has ended of it.
 
     Runs that train are told apart from those that recall what they learned: they
     come first, and may take a hundred times as long.
