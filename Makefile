@@ -18,7 +18,7 @@ demo: install
 	rm -rf demo
 	$(BIN)/cosim run scenarios/quickstart.toml --out demo
 	$(BIN)/cosim timeline demo --png demo/timeline.png
-	@echo "SpanStyle at demo/timeline.png, or ask: $(BIN)/cosim explain demo 5"
+	@echo "Look at demo/timeline.png, or ask: $(BIN)/cosim explain demo 5"
 
 test: install
 	$(BIN)/pytest -n 2 --dist worksteal
