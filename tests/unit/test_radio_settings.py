@@ -31,7 +31,7 @@ def test_uplinks_share_600_mw_and_downlinks_are_free_unless_told_otherwise():
     assert radio.main_uplink.max_total_tx_power_w == pytest.approx(0.6, rel=0.01)
     assert not radio.main_downlink.modelled
     assert not radio.federated_downlink.modelled
-    assert DownlinkSettings(counted=True, tx_power_dbm=40.0).tx_power_w == pytest.approx(10.0)
+    assert DownlinkSettings(modelled=True, tx_power_dbm=40.0).tx_power_w == pytest.approx(10.0)
 
 
 def test_a_link_without_a_limit_has_none():
