@@ -1,7 +1,7 @@
 """Why one span took as long as it did: the link budget of a transfer, or the device of a computation.
 
 The channel and the devices are drawn again from the scenario in the run folder; they
-are pure functions of it, so what is told here is what the run met.
+are pure functions of it, so what is said here is what the run met.
 """
 
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ def _make_exact(schema: Any) -> None:
         if schema.get("type") in ("int", "float", "bool"):
             schema["strict"] = True
         for name, inner in schema.items():
-            if name != "keys_schema":  # a key of a TOML table is a text, also where it stands for a number
+            if name != "keys_schema":  # a key of a TOML table is a text, also where it means a number
                 _make_exact(inner)
     elif isinstance(schema, list | tuple):
         for inner in schema:
@@ -79,7 +79,7 @@ class Table(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Hand pydantic the table's schema with exact numbers; a list may still stand for a tuple."""
+        """Hand pydantic the table's schema with exact numbers; a list is still taken for a tuple."""
         schema = handler(source)
         _make_exact(schema)
         return schema

@@ -154,7 +154,7 @@ def _listed(cuts: Sequence[int]) -> str:
 
 
 def warnings(scenario: Scenario) -> list[str]:
-    """Return what the user must be told loudly before a run."""
+    """Return the warnings for the user before a run."""
     told = [scenario.model.base.warning]
     return [f"{line}." for line in told if line is not None]
 

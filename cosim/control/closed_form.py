@@ -136,7 +136,7 @@ def predict(state: CellState, allocation: Allocation) -> Forecast:
     """Return how long a round lasts under an allocation, for any allocator and rate model.
 
     Every client is taken to have its grant for itself: grants that take turns
-    on a subchannel, or are lent while their owner is silent, are not foreseen.
+    on a subchannel, or are used by others while their owner is silent, are not predicted.
     """
     rates = {name: link_rates(link, allocation.grants[name]) for name, link in state.links.items()}
     round_ = state.phases(allocation.setting)

@@ -54,7 +54,7 @@ class Allocation:
     cut_layer, lora_rank
         Blocks kept on the clients; rank of every adapter.
     plan
-        What the allocator expects of it, where it foresees anything.
+        What the allocator expects of it, where it predicts anything.
     client_cut_layers
         Blocks kept on each client where they differ, ``cut_layer`` being the fewest; None where all
         keep as many.
@@ -103,7 +103,7 @@ class Allocation:
         Raises
         ------
         AllocationError
-            Naming the client or link, what it was told, and its limit.
+            Naming the client or link, what was decided for it, and its limit.
         """
         if self.cut_layer not in state.cut_layers:
             raise AllocationError(
@@ -210,12 +210,12 @@ def _check_link(
             _check_widths(link, client, grant)
         if not np.isfinite(grant.tx_power_w).all() or (grant.tx_power_w < 0).any():
             raise AllocationError(
-                f"{link.name}: client {client} is told to send {grant.tx_power_w.tolist()} W; "
+                f"{link.name}: client {client} is to send with {grant.tx_power_w.tolist()} W; "
                 "powers must be finite and not negative."
             )
         if grant.total_tx_power_w > link.max_tx_power_w[client] * _SLACK:
             raise AllocationError(
-                f"{link.name}: client {client} is told to send {grant.total_tx_power_w:.6g} W; "
+                f"{link.name}: client {client} is to send with {grant.total_tx_power_w:.6g} W; "
                 f"its limit is {link.max_tx_power_w[client]:.6g} W."
             )
     if any(grant.bandwidths_hz is not None for grant in grants):
@@ -224,7 +224,7 @@ def _check_link(
     total = max(powers) if shares_in_time else sum(powers)
     if total > link.max_total_tx_power_w * _SLACK:
         raise AllocationError(
-            f"{link.name}: {total:.6g} W are told in all; "
+            f"{link.name}: {total:.6g} W are granted in all; "
             f"the limit of the link is {link.max_total_tx_power_w:.6g} W."
         )
 

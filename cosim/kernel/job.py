@@ -200,7 +200,7 @@ class Job:
 
     def drain(self, rate: Rate) -> None:
         """Drain at ``rate`` from now on; a job that has ended stays ended."""
-        if self.done.triggered:  # whoever waits for it may not have been told yet at this instant
+        if self.done.triggered:  # those who wait for it may not have heard of it yet at this instant
             return
         now_ns = self._clock.now
         if self._rate is not None and now_ns > self._since_ns:

@@ -137,7 +137,7 @@ class RunFolder:
             yield
         except BaseException as fault:
             if self._manifest["status"] == "running":
-                with suppress(OSError):  # the disk may be full; why the run stopped is what must be told
+                with suppress(OSError):  # the disk may be full; why the run stopped is what matters
                     self.mark("failed", reason=reason_of(fault))
             raise
 
@@ -210,7 +210,7 @@ class RunFolder:
         status: Status = "diverged" if isinstance(fault, DivergedError) else "failed"
         try:
             self.finish(log, status, reason=reason, **entries)
-        except Exception:  # a full disk, or numbers no table can hold: the reason above is what must be told
+        except Exception:  # a full disk, or numbers no table can hold: the reason above is what matters
             with suppress(OSError):
                 self.mark(status, reason=reason, **entries)
 

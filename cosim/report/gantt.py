@@ -172,7 +172,7 @@ def _figure(shown: Chart) -> "Figure":
 
 
 def _lane(spans: Spans, actor: int, shown: Chosen) -> Lane:
-    """Return one lane; a server's has only what it computes, as transfers stand in the clients' lanes."""
+    """Return one lane; a server's has only what it computes, as transfers are in the clients' lanes."""
     if is_client(spans.actors[actor]):
         rows, clients = spans.of_clients
         mine = np.zeros(len(spans), dtype=np.bool_)

@@ -29,7 +29,7 @@ class LatencyLimit:
     clients
         Names of those who ever sent.
     keep_ratios
-        What each was told to send, as a share, shape (num_rounds, num_clients); nan
+        What each was to send, as a share, shape (num_rounds, num_clients); nan
         for who did not take part.
     """
 

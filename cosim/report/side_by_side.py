@@ -179,7 +179,7 @@ def _lines(comparison: Comparison) -> list[str]:
     if comparison.computed or comparison.recalled:
         lines.append(
             f"training: {count(comparison.recalled)} work(s) recalled from the store, "
-            f"{count(comparison.computed)} computed anew"
+            f"{count(comparison.computed)} computed again"
         )
     return lines
 

@@ -156,7 +156,7 @@ class Summary:
     slowest
         None with fewer than two clients.
     prediction
-        None where no closed form foresees the rounds.
+        None where no closed form predicts the rounds.
     latency_limit
         None where no allocator keeps a limit on latency by leaving something out.
     notes

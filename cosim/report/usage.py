@@ -53,7 +53,7 @@ class SubchannelUse:
     Attributes
     ----------
     held_ns, used_ns
-        Somebody held it; whoever held it sent.
+        Somebody held it; its holder sent.
     num_holders
         Clients that held it at some time.
     """
@@ -173,7 +173,7 @@ def _rows_of(spans: Spans) -> Iterator[Ints]:
 
 
 def _used_ns(spans: Spans, grants: SubchannelGrants) -> Ints:
-    """Return for how long whoever held a subchannel sent on its link meanwhile, shape (num_holdings,)."""
+    """Return for how long the holder of a subchannel sent on its link meanwhile, shape (num_holdings,)."""
     used_ns = np.zeros(len(grants), dtype=np.int64)
     number = {name: index for index, name in enumerate(spans.actors)}
     of_clients, whose = spans.of_clients

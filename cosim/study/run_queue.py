@@ -51,7 +51,7 @@ class RunQueue:
 class Pace:
     """How long what is left of a queue takes, by what has ended of it.
 
-    Runs that train are told apart from those that recall what they learned: they
+    Runs that train are kept apart from those that recall what they learned: they
     come first, and may take a hundred times as long.
     """
 
@@ -73,7 +73,7 @@ class Pace:
         self._ended_s[trains].append(wall_s)
 
     def left_s(self, num_workers: int) -> float:
-        """Return how long the rest takes so many workers, s; nan before it can be told.
+        """Return how long the rest takes so many workers, s; nan before it is known.
 
         As long as no run has shown what recalling takes, that is not in it.
         """

@@ -50,7 +50,7 @@ class Tally:
     elapsed_s
         Since the first run began.
     left_s
-        What is left of this batch takes about so long; nan before it can be told.
+        What is left of this batch takes about so long; nan before it is known.
     """
 
     num_runs: int
@@ -116,7 +116,7 @@ def run_study(
     plan = study if isinstance(study, Plan) else make_plan(study, seed=seed, yes=True)
     place = StudyFolder.of(Path(folder or default_folder(plan.study)).absolute(), plan)
     values = Path(store or default_store()).absolute() if keep_values and not plan.study.timing_only else None
-    engine = _engine(place, workers, scheduler)  # a scheduler that does not answer is told before anything
+    engine = _engine(place, workers, scheduler)  # first, as a scheduler may not answer
     with closing(engine):
         if values is not None:
             Store(values)  # and so is a store that is none
@@ -172,7 +172,7 @@ class _StudyRun:
                     break
                 replications = min(study.max_replications, replications + max(1, replications // 2))
         except BaseException:
-            with suppress(Exception):  # a full disk, or anything else: why it stopped is what must be told
+            with suppress(Exception):  # a full disk, or anything else: why it stopped is what matters
                 self._write(replications, None, "stopped")
             raise
         self._write(replications, not wide if study.target is not None else None, "complete")

@@ -80,7 +80,7 @@ def _current(given: Any) -> Any:
 
 
 Changes = Annotated[Settings, BeforeValidator(_settings)]
-"""New values by path; a table without a ``kind`` stands for the paths in it."""
+"""New values by path; a table without a ``kind`` means the paths in it."""
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -100,7 +100,7 @@ Axis = Annotated[
 
 
 class NamedCase(Table):
-    """One case of its own: ``name`` stands in the results, ``set`` are its settings by path."""
+    """One case of its own: ``name`` is in the results, ``set`` are its settings by path."""
 
     name: str = Field(min_length=1)
     set: Changes = Field(default={})
@@ -114,7 +114,7 @@ class Sampled(Table):
     samples
         Points of the design; a power of two for ``sobol``, where each costs as
         many cases as there are ranges and two more, so that indices of
-        sensitivity can be told.
+        sensitivity can be found.
     ranges
         The range of each factor, by path.
     """

@@ -1,6 +1,6 @@
 """A worker of a study: reads requests from stdin and writes outcomes to stdout, a line of JSON each.
 
-It ends at once when stdin does, which is when whoever started it is gone: what
+It ends at once when stdin does, which is when the process that started it is gone: what
 it was at is left as a run that was killed.
 """
 

@@ -104,7 +104,7 @@ ONE_FAULT = {
                 },
             }
         },
-        "main_uplink: client 0 is told to send 5 W; its limit is 0.199526 W.",
+        "main_uplink: client 0 is to send with 5 W; its limit is 0.199526 W.",
     ),
     "a server stronger than its link allows": (
         {"radio.main_downlink": {"tx_power_dbm": 46.0, "max_total_tx_power_dbm": 40.0}},

@@ -24,7 +24,7 @@ class Fedsllm2024(Allocator):
 
     Its band may be divided at will. Here each share is rounded to subchannels:
     every client is owed its share of the width, and the widest free subchannel
-    goes to whoever is owed most, a client with none coming first when there are
+    goes to the client that is owed most, a client with none coming first when there are
     only enough left. Powers stay at the limits, scaled to the limit on the sum
     and spread evenly. A client's gain is its mean over the subchannels; the paper
     knows no frequency selectivity.

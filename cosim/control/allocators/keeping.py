@@ -134,7 +134,7 @@ class KeepRatios(Allocator):
     latency_limit_s
         How long a round may last, s; what that means is the allocator's own affair.
     bandwidth
-        ``continuous`` carves the band anew into a channel of any width for each
+        ``continuous`` splits the band into a channel of any width for each
         client. ``subchannels`` assigns whole subchannels, at least one to each client,
         as near to those widths as can be; what is sent is then fitted to their rates.
     """
@@ -147,7 +147,7 @@ class KeepRatios(Allocator):
 
     @property
     def carves_bands(self) -> bool:
-        """Whether it carves a link's band anew into channels of any width."""
+        """Whether it splits a link's band into channels of any width."""
         return self.bandwidth == "continuous"
 
     def allocate(self, state: CellState) -> Allocation:
@@ -215,7 +215,7 @@ class KeepRatios(Allocator):
         bandwidth_hz: Floats | None = None,
         memory: Mapping[str, float] | None = None,
     ) -> Allocation:
-        """Return the decision to send these bits by a deadline, rounded to what can be told.
+        """Return the decision to send these bits by a deadline, rounded to what can be sent.
 
         Parameters
         ----------
@@ -268,7 +268,7 @@ class KeepRatios(Allocator):
 def curves_of(upload: Upload, curve: Curve, scale: float = 1.0) -> tuple[Curves, WholePairs]:
     """Return what each client loses by sending less, over ``scale``, and how payloads are rounded.
 
-    The generic curve stands in where energies are not known, and, in the place of
+    The generic curve is taken where energies are not known, and, in the place of
     an energy, as one.
     """
     sparsity, dense = upload.sparsity, upload.now.dense_bits

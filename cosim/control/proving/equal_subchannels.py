@@ -22,7 +22,7 @@ def prove_by_counting(phase: Phase, assignment: Ints) -> Proof:
 
     At a given deadline a client's least power falls with each further subchannel
     by less than with the one before. So assigning first the fewest that keep each
-    client's limit, then one by one to whoever saves most, leaves the least power
+    client's limit, then one by one to the client that saves most, leaves the least power
     in all, and tells whether the deadline can be met.
 
     Source

@@ -159,7 +159,7 @@ def _refuse(phase: Phase, client: int, filling: WaterFilling, deadline_s: float)
     if np.isfinite(needed):
         missing = f"needs {needed:.6g} W; its limit is {limit:.6g} W, so {needed - limit:.6g} W are missing"
     elif (phase.gains[client] > 0.0).any():
-        missing = f"would need more power than can be told; its limit is {limit:.6g} W"
+        missing = f"would need more power than a float holds; its limit is {limit:.6g} W"
     else:
         missing = f"hears nothing, its gain is 0; its limit is {limit:.6g} W and inf W are missing"
     raise AllocationError(

@@ -229,7 +229,7 @@ def _links(columns: Columns, grants: SubchannelGrants, air: Air | None) -> list[
 
 
 def _snr_range(snr_db: Any) -> tuple[float, float]:
-    """Return the SNR the palest and the strongest shade stand for, dB, leaving out the outermost 1 %."""
+    """Return the SNR the palest and the strongest shade mean, dB, leaving out the outermost 1 %."""
     seen = snr_db[np.isfinite(snr_db)]
     if not len(seen):
         return 0.0, 1.0

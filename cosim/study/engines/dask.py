@@ -99,7 +99,7 @@ class Dask:
         import dask
 
         _refuse_unsafe(self._address)
-        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what matters is told here
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what matters is said here
         # a request that was at work on several dead workers killed them
         dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS})
         try:

@@ -3,7 +3,7 @@
 For curves without kinks. At the best round every client's last hertz is worth the
 price, the band is used up, and one more second saves what it costs. Each client
 meets the others in two sums only, so a step costs as much as looking at each once.
-The steps find a lowest place near by, if they settle at all; whoever asks looks
+The steps find a lowest place near by, if they converge at all; the caller looks
 elsewhere too.
 
 Source
@@ -340,7 +340,7 @@ class Descent:
         self._efficiencies, self._pieces, self._held = us.copy(), pieces.copy(), held.copy()
 
     def spot(self) -> Spot:
-        """Return the round as it stands."""
+        """Return the round as it is now."""
         widths, unsent, freed, reach = [], 0.0, 0.0, 0.0
         for (snr, start, ends, rests, worth, falls, last), u, piece, held in zip(
             self._rows, self._efficiencies, self._pieces, self._held, strict=True

@@ -20,7 +20,7 @@ class WholePairs:
 
     With exact curves a client's next pair is the next piece of its curve. Without
     them the order is not known here; then pairs that are all equally large are
-    counted, and others are left to the client, who sends no more than it is told.
+    counted, and others are left to the client, which sends no more than it is granted.
     """
 
     def __init__(self, curves: Curves, pair_bits: Ints, pieces: Stepped | None) -> None:
@@ -58,7 +58,7 @@ class WholePairs:
     def fit(self, uplink: Uplink, bits: Floats, deadline_s: float) -> Floats:
         """Return payloads of whole pairs that get through a band by a deadline.
 
-        Rounded down, and then, while the band has room, one pair more for whoever
+        Rounded down, and then, while the band has room, one pair more for the client that
         saves most energy per Hz with it.
         """
         bits = self.down(bits)
@@ -84,7 +84,7 @@ def assign_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) 
     """Return the owner of each subchannel, shape (num_subchannels,), each client having at least one.
 
     First everybody picks one, those who want least first; then, again and again,
-    whoever misses most. A pick is the best that is left.
+    the client that misses most. A pick is the best that is left.
 
     Parameters
     ----------
