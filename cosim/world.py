@@ -75,7 +75,7 @@ class World:
 
     Attributes
     ----------
-    send, send_at_once, is_counted, loses, sums
+    send, send_at_once, is_modelled, loses, sums
         Of :class:`cosim.transmissions.Transmissions`: what is sent over a link, and what comes of it.
     hold, ask
         Of :class:`cosim.measuring.Measuring`: what is kept of values, and values in the middle of a round.
@@ -104,7 +104,7 @@ class World:
         )
         sending = Transmissions(site, decisions, links, task.name)
         self.send, self.send_at_once = sending.send, sending.send_at_once
-        self.is_counted, self.loses, self.sums = sending.is_counted, sending.loses, sending.sums
+        self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self._watch = watch
         self._round = 1

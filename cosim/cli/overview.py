@@ -180,7 +180,7 @@ def _listed(cuts: Sequence[int]) -> str:
 
 
 def warnings(scenario: Scenario) -> list[str]:
-    """Return what the user must be told loudly before a run."""
+    """Return the warnings for the user before a run."""
     told = dict.fromkeys(one.model.base.warning for one in scenario.by_task.values())
     return [f"{line}." for line in told if line is not None]
 
@@ -209,7 +209,7 @@ def _air(scenario: Scenario) -> Iterator[str]:
     used = {link.name for one in scenario.by_task.values() for link in one.scheme.links}
     for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
-        if not link.is_counted:
+        if not link.is_modelled:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
             yield (

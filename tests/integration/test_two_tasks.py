@@ -182,7 +182,7 @@ def test_an_allocator_that_plans_the_rounds_of_one_task_is_refused(pair, kind):
     (told,) = check(change(pair, {"allocator": {"kind": kind}}))
     assert told == (
         f"allocator.kind: {kind!r} decides about the rounds of one task, and names and speech share what is "
-        "granted; take one that looks at links alone: 'equal', 'given', 'in_turn', 'random'."
+        "granted; take one that looks at links alone: 'equal', 'given', 'random', 'time_shared'."
     )
     assert check(without(change(pair, {"allocator": {"kind": kind}}), "names")) == []
 
