@@ -19,7 +19,7 @@ from cosim.errors import CosimError, DivergedError, ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
-from cosim.scenario.build import prepare
+from cosim.scenario.build import prepare, refuse_tasks
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 from cosim.schemes.split_federated import SplitFederated
@@ -220,6 +220,7 @@ def _is_above(excess: Floats) -> bool:
 
 
 def _refuse(scenario: Scenario, ranks: Sequence[int], num_seeds: int) -> None:
+    refuse_tasks(scenario)
     if not ranks or ranks[0] < 1:
         raise ScenarioError(f"--ranks: must be positive numbers, such as 1,2,4, not {list(ranks)}.")
     if num_seeds < 1:

@@ -30,7 +30,7 @@ from cosim.learning.federation import Federation
 from cosim.learning.operations import rank_pairs
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
-from cosim.scenario.build import prepare
+from cosim.scenario.build import prepare, refuse_tasks
 from cosim.scenario.load import change
 from cosim.scenario.prepared import Prepared
 from cosim.scenario.settings import Scenario
@@ -306,6 +306,7 @@ def _at(state: CellState, gains: Floats) -> CellState:
 
 
 def _refuse(scenario: Scenario, ranks: Sequence[int]) -> None:
+    refuse_tasks(scenario)
     if not ranks or ranks[0] < 1:
         raise ScenarioError(f"--ranks: must be positive numbers, such as 2,4,8, not {list(ranks)}.")
     if len(ranks) < 2:

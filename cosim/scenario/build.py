@@ -37,11 +37,23 @@ def prepare(scenario: Scenario) -> Prepared:
         As :func:`prepare_tasks`, or if there are several.
     """
     if len(scenario.tasks) > 1:
+        refuse_tasks(scenario)
+    return prepare_tasks(scenario)[0]
+
+
+def refuse_tasks(scenario: Scenario) -> None:
+    """Refuse named tasks where a scenario is asked for that is one task itself.
+
+    Raises
+    ------
+    ScenarioError
+        With their names.
+    """
+    if scenario.tasks:
         raise ScenarioError(
             f"{scenario.name}: has the tasks {' and '.join(scenario.tasks)}, and this is about one; "
             "give a scenario with the tables of one task at its top."
         )
-    return prepare_tasks(scenario)[0]
 
 
 def prepare_tasks(scenario: Scenario) -> tuple[Prepared, ...]:
