@@ -6,6 +6,7 @@ A fresh interpreter takes seconds to import torch, transformers and PEFT.
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -51,6 +52,11 @@ class Program:
         self._process.join(timeout)
         assert self.returncode is not None, f"still runs after {timeout} s"
         return self.returncode
+
+    def wait_for(self, beginning: str) -> None:
+        """Wait until a line on stderr begins so, or the process has ended."""
+        while f"\n{beginning}" not in f"\n{self.stderr()}" and self.poll() is None:
+            time.sleep(0.005)
 
     def communicate(self, timeout: float = 120.0) -> tuple[str, str]:
         """Return what it has printed when it has ended."""
