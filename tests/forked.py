@@ -85,6 +85,11 @@ def dask() -> None:
     main()
 
 
+def python() -> None:
+    """Run a script that is the only argument."""
+    exec(sys.argv[1], {"__name__": "__main__"})
+
+
 def _run(
     program: Callable[[], Any], arguments: list[str], printed: list[Path], environment: dict[str, str]
 ) -> None:
