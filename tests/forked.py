@@ -5,15 +5,20 @@ A fresh interpreter takes seconds to import torch, transformers and PEFT.
 
 import multiprocessing
 import os
+import selectors
 import sys
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from cosim.study.engines.processes import Processes, _Worker
+from cosim.study.worker import main as work
 
 
 def server() -> ForkServerContext:
@@ -71,6 +76,50 @@ class Program:
 
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
+
+
+class Workers(Processes):
+    """Workers of a study that are forked, and the same in all else."""
+
+    def _start(self) -> _Worker:
+        worker = _Worker(_Piped(self._log))
+        self._workers.append(worker)
+        self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+        return worker
+
+
+class _Piped:
+    """A forked worker with pipes to its stdin and from its stdout, like :class:`subprocess.Popen`."""
+
+    def __init__(self, log: Path) -> None:
+        context = server()
+        tasks, given = context.Pipe(duplex=False)
+        answers, made = context.Pipe(duplex=False)
+        self._process = context.Process(target=_work, args=(tasks, made, log))
+        self._process.start()
+        self.stdin, self.stdout = (
+            os.fdopen(os.dup(one.fileno()), mode, buffering=0)
+            for one, mode in ((given, "wb"), (answers, "rb"))
+        )
+        for one in (tasks, given, answers, made):
+            one.close()
+        self.kill = self._process.kill
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> None:
+        self._process.join()
+
+
+def _work(tasks: Connection, made: Connection, log: Path) -> None:
+    for number, pipe in enumerate((tasks, made)):
+        os.dup2(pipe.fileno(), number)
+        pipe.close()
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    work()
 
 
 def cosim() -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from forked import Program, cosim
+from forked import Program, Workers, cosim
 from here import Here
 
 from cosim.cli import answer
@@ -167,7 +167,8 @@ def test_a_study_given_more_cases_makes_only_those(unbroken, place, tmp_path):
     assert results.manifest["runs"] == {"kept": 12, "made": 4}
 
 
-def test_cases_that_differ_in_the_channel_train_once(place, tmp_path):
+def test_cases_that_differ_in_the_channel_train_once(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("cosim.study.conduct.Processes", Workers)
     (single,) = {
         Record.open(run(load(place / "tiny.toml"), tmp_path / "single")).manifest["works"]["computed"]
     }

@@ -110,7 +110,7 @@ _models = {}
 
 
 def model_of(lesson, *key):
-    """Return a model of these settings, loaded once for all tests: to compute with it changes nothing in it."""
+    """Return a model of these settings, loaded once: to compute with it changes nothing in it."""
     if key not in _models:
         _models[key] = load_model(lesson, RANK)
     return _models[key]
