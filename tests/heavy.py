@@ -11,7 +11,7 @@ from cosim.graph.code_identity import code_key
 
 _MODULES = (
     *("peft", "pyarrow.parquet", "rich.progress", "scipy.optimize", "transformers.models.gpt2.modeling_gpt2"),
-    *("cosim.cli.progress", "cosim.cli.studying", "cosim.run", "cosim.study.conduct"),
+    *("cosim.cli.progress", "cosim.cli.studying", "cosim.run", "cosim.study.run_study"),
 )
 _OPTIONAL = ("distributed.cli.dask_scheduler", "distributed.cli.dask_worker")
 

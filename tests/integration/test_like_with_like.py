@@ -42,7 +42,7 @@ def place(tiny_scenario, tmp_path_factory):
 def study(place):
     """Return the folder of the study, made on the command line."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cosim.study.conduct.Processes", Here)
+        patch.setattr("cosim.study.run_study.Processes", Here)
         out = str(place / "study")
         assert answer(["study", str(place / "kinds.toml"), "--out", out, "--workers", "1"]) == 0
     return place / "study"
