@@ -122,7 +122,7 @@ def measured_whole(model: SplitModel, batch_size: int, length: int) -> WholeFlop
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_the_quick_counter_counts_what_torch_s_own_does(family: str, task: Task) -> None:
+def test_the_quick_counter_counts_what_torch_s_own_does(family: str, task: ModelTask) -> None:
     model = model_of(family, task, Lora(rank=3, target_modules=("all-linear",)))
     batch, adapter = tiny_batch(model.shape, 2, 6), moved_adapter(model)
     with TorchFlop() as quick, FlopCounterMode(display=False) as own:
