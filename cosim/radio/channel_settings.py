@@ -1,5 +1,6 @@
 """The settings of the channel and its links, checked and frozen; nothing is drawn here."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from cosim.radio.base_stations import BaseStations
 from cosim.radio.base_stations.single import Single
 from cosim.radio.fading import Fading
 from cosim.radio.fading.none import NoFading
+from cosim.radio.geometry import DEFAULT_CARRIER_HZ
 from cosim.radio.interference import Interference
 from cosim.radio.interference.none import NoInterference
 from cosim.radio.mobility import Mobility
@@ -129,10 +131,13 @@ class ChannelSettings(Table):
     """Everything that decides what arrives, and at which rate.
 
     The defaults are a macro cell without fast fading, in which split training is
-    bound by its uploads.
+    bound by its uploads. All that depends on frequency reads ``carrier_frequency_hz``;
+    left out, it is 2 GHz, and a part may name a carrier of its own. ``antenna_gain_db`` is
+    what antennas gain in all directions; base stations that have a pattern add it.
     """
 
     plane: ClassVar[Plane] = "time"
+    carrier_frequency_hz: float | None = Field(default=None, gt=0.0)
     base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single()
     placement: Annotated[Placement, OneOf(Placement)] = Annulus(
         inner_m=50.0, outer_m=300.0, uniform_in="distance"
@@ -151,6 +156,28 @@ class ChannelSettings(Table):
     federated_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
     main_downlink: DownlinkSettings = DownlinkSettings()
     federated_downlink: DownlinkSettings = DownlinkSettings()
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> Self:
+        for fault in misfits(self):
+            raise ValueError(fault)
+        return self
+
+    @property
+    def carrier_hz(self) -> float:
+        """The carrier, Hz."""
+        return DEFAULT_CARRIER_HZ if self.carrier_frequency_hz is None else self.carrier_frequency_hz
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of the channel, in sentences."""
+        peak_db = self.base_stations.peak_gain_db
+        if peak_db is None or not self.antenna_gain_db:
+            return ()
+        return (
+            f"radio.antenna_gain_db of {self.antenna_gain_db:g} dB is added to the pattern of the base "
+            f"stations, which has up to {peak_db:.1f} dBi; set it to the gain of the clients' antennas.",
+        )
 
     @property
     def noise_psd_w_per_hz(self) -> float:
@@ -177,3 +204,38 @@ LINKS = tuple(
     if isinstance(field.annotation, type) and issubclass(field.annotation, LinkSettings)
 )
 """The links the radio describes, each with spectrum of its own."""
+
+
+def misfits(radio: ChannelSettings) -> Iterator[str]:
+    """Return what does not go together, each in one line."""
+    path_loss, carrier_hz = radio.path_loss, radio.carrier_hz
+    for name, part in (("path_loss", path_loss), ("fading", radio.fading)):
+        own_hz, common_hz = getattr(part, "carrier_hz", None), radio.carrier_frequency_hz
+        if own_hz is not None and common_hz is not None and own_hz != common_hz:
+            yield (
+                f"{name}.carrier_hz {own_hz:g} is not carrier_frequency_hz {common_hz:g}; leave the "
+                "former out, the carrier is the same everywhere"
+            )
+    if path_loss.carrier_range_hz is not None:
+        low_hz, high_hz = path_loss.carrier_range_hz
+        if not low_hz <= carrier_hz <= high_hz:
+            yield (
+                f"path_loss {path_loss.kind!r} holds from {low_hz / 1e9:g} to {high_hz / 1e9:g} GHz "
+                f"({path_loss.source}), and carrier_frequency_hz is {carrier_hz / 1e9:g} GHz; choose one "
+                "within the range"
+            )
+    if radio.fading.follows_mobility and radio.mobility.block_ns is None:
+        yield (
+            f"fading {radio.fading.kind!r} follows the clients, and mobility {radio.mobility.kind!r} moves "
+            "none; choose another mobility, or give doppler_hz"
+        )
+    if radio.interference.places_users and radio.placement.num_places is not None:
+        yield (
+            f"interference {radio.interference.kind!r} places users of other cells as clients are placed, "
+            f"and placement {radio.placement.kind!r} is a list; choose a placement that draws"
+        )
+    if radio.shadowing.needs_states and not path_loss.has_states:
+        yield (
+            f"shadowing {radio.shadowing.kind!r} depends on the line of sight, which path_loss "
+            f"{path_loss.kind!r} does not know; choose a path loss that does, or another shadowing"
+        )

@@ -59,7 +59,12 @@ class Prepared:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
         told = None if self.fading is None else self.fading.note
         medium = self.scenario.radio.medium
-        return (*self.lesson.notes, *medium.notes, *(() if told is None else (told,)))
+        return (
+            *self.lesson.notes,
+            *self.scenario.radio.notes,
+            *medium.notes,
+            *(() if told is None else (told,)),
+        )
 
     @property
     def max_tx_power_w(self) -> list[float]:

@@ -21,7 +21,10 @@ class Jakes(Fading):
     the second moment of the power gain is 2 - 3 / (4 num_sinusoids) instead of 2.
     Sampled at the start of each ``sample_time_s`` and held until the next.
 
-    Say how fast it moves with ``doppler_hz``, or with ``speed_m_per_s`` and ``carrier_hz``.
+    Say how fast it moves with ``doppler_hz``, or with ``speed_m_per_s`` and ``carrier_hz``. With
+    ``follow_mobility`` it is as fast as each client is: the phases turn with the way it has
+    gone in wavelengths of ``radio.carrier_frequency_hz``, so that the Doppler shift is
+    always speed over wavelength, and a client that rests meets one gain.
 
     Source
     ------
@@ -35,6 +38,7 @@ class Jakes(Fading):
     doppler_hz: float | None = Field(default=None, gt=0.0)
     speed_m_per_s: float | None = Field(default=None, gt=0.0)
     carrier_hz: float | None = Field(default=None, gt=0.0)
+    follow_mobility: bool = False
     sample_time_s: float = Field(default=1e-3, ge=1e-9, le=LONGEST_S)
     num_sinusoids: int = Field(default=16, ge=4)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -48,7 +52,12 @@ class Jakes(Fading):
         given = [
             name for name in ("doppler_hz", "speed_m_per_s", "carrier_hz") if getattr(self, name) is not None
         ]
-        if given not in (["doppler_hz"], ["speed_m_per_s", "carrier_hz"]):
+        if self.follow_mobility:
+            if given:
+                raise ValueError(
+                    f"follow_mobility takes the speed from radio.mobility; leave {' and '.join(given)} out"
+                )
+        elif given not in (["doppler_hz"], ["speed_m_per_s", "carrier_hz"]):
             raise ValueError(
                 f"got {' and '.join(given) or 'no speed'}; give doppler_hz alone, "
                 "or speed_m_per_s together with carrier_hz"
@@ -68,18 +77,33 @@ class Jakes(Fading):
     def block_ns(self) -> int:
         return seconds_to_ns(self.sample_time_s)
 
+    @property
+    def follows_mobility(self) -> bool:
+        """As the setting says."""
+        return self.follow_mobility
+
+    def gains_along(self, stream: Stream, gone: Floats, num_subchannels: int) -> Floats:
+        width = 1 if self.selectivity == "flat" else num_subchannels
+        amplitude = self._turned(stream, 2.0 * np.pi * gone, width)
+        gains = amplitude.real**2 + amplitude.imag**2
+        return np.broadcast_to(gains, (len(gone), num_subchannels))
+
     def draw(self, stream: Stream, first: int, count: int, width: int) -> Floats:
         amplitude = self.amplitudes(stream, first, count, width)
         return np.asarray(amplitude.real**2 + amplitude.imag**2)
 
     def amplitudes(self, stream: Stream, first: int, count: int, width: int) -> NDArray[np.complex128]:
         """Return independent complex amplitudes of mean power one, shape (count, width)."""
+        time_s = np.arange(first, first + count) * self.block_ns / NS_PER_S
+        return self._turned(stream, 2.0 * np.pi * self.max_doppler_hz * time_s, width)
+
+    def _turned(self, stream: Stream, swept: Floats, width: int) -> NDArray[np.complex128]:
+        """Return the amplitudes after the largest Doppler shift has turned by ``swept``, rad."""
         num = self.num_sinusoids
         # One row for each waveform: the turn of its angles, then the phases of both quadratures.
         phase = 2.0 * np.pi * stream.uniforms(0, width, 1 + 2 * num)
         angle = (2.0 * np.pi * np.arange(1, num + 1) - 2.0 * np.pi + phase[:, :1]) / (4.0 * num)
-        time_s = np.arange(first, first + count) * self.block_ns / NS_PER_S
-        swept = (2.0 * np.pi * self.max_doppler_hz * time_s)[:, None, None]
+        swept = swept[:, None, None]
         in_phase = np.cos(swept * np.cos(angle) + phase[:, 1 : 1 + num]).sum(axis=-1)
         quadrature = np.cos(swept * np.sin(angle) + phase[:, 1 + num :]).sum(axis=-1)
         return np.asarray((in_phase + 1j * quadrature) / np.sqrt(num))

@@ -15,6 +15,8 @@ class Interference(Part):
     """
 
     plane: ClassVar[Plane] = "time"
+    places_users: ClassVar[bool] = False
+    """Whether it asks a path's network for users of other cells."""
 
     @property
     def block_ns(self) -> int | None:
