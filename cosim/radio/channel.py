@@ -12,6 +12,7 @@ from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.large_scale import LargeScale
+from cosim.radio.misfits import misfits
 from cosim.radio.mobility.static import Static
 from cosim.radio.path import Network, Path, Users
 from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
@@ -72,13 +73,15 @@ class Channel:
         Raises
         ------
         ScenarioError
-            If the placement cannot place that many clients, a client begins outside of
-            the layout, or parts change at instants that do not fit each other.
+            If parts do not go together or change at instants that do not fit each other,
+            the placement cannot place that many clients, or one begins outside of the layout.
         ValueError
             If there is no client.
         """
         if num_clients < 1:
             raise ValueError(f"a channel needs at least one client, got {num_clients}")
+        for fault in misfits(radio):
+            raise ScenarioError(fault)
         root = stream(seed, "radio")
         bandwidths_hz = {link: np.array(radio.link(link).widths_hz) for link in LINKS}
         for widths in bandwidths_hz.values():

@@ -1,6 +1,5 @@
 """The settings of the channel and its links, checked and frozen; nothing is drawn here."""
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -157,12 +156,6 @@ class ChannelSettings(Table):
     main_downlink: DownlinkSettings = DownlinkSettings()
     federated_downlink: DownlinkSettings = DownlinkSettings()
 
-    @model_validator(mode="after")
-    def _parts_go_together(self) -> Self:
-        for fault in misfits(self):
-            raise ValueError(fault)
-        return self
-
     @property
     def carrier_hz(self) -> float:
         """The carrier, Hz."""
@@ -204,38 +197,3 @@ LINKS = tuple(
     if isinstance(field.annotation, type) and issubclass(field.annotation, LinkSettings)
 )
 """The links the radio describes, each with spectrum of its own."""
-
-
-def misfits(radio: ChannelSettings) -> Iterator[str]:
-    """Return what does not go together, each in one line."""
-    path_loss, carrier_hz = radio.path_loss, radio.carrier_hz
-    for name, part in (("path_loss", path_loss), ("fading", radio.fading)):
-        own_hz, common_hz = getattr(part, "carrier_hz", None), radio.carrier_frequency_hz
-        if own_hz is not None and common_hz is not None and own_hz != common_hz:
-            yield (
-                f"{name}.carrier_hz {own_hz:g} is not carrier_frequency_hz {common_hz:g}; leave the "
-                "former out, the carrier is the same everywhere"
-            )
-    if path_loss.carrier_range_hz is not None:
-        low_hz, high_hz = path_loss.carrier_range_hz
-        if not low_hz <= carrier_hz <= high_hz:
-            yield (
-                f"path_loss {path_loss.kind!r} holds from {low_hz / 1e9:g} to {high_hz / 1e9:g} GHz "
-                f"({path_loss.source}), and carrier_frequency_hz is {carrier_hz / 1e9:g} GHz; choose one "
-                "within the range"
-            )
-    if radio.fading.follows_mobility and radio.mobility.block_ns is None:
-        yield (
-            f"fading {radio.fading.kind!r} follows the clients, and mobility {radio.mobility.kind!r} moves "
-            "none; choose another mobility, or give doppler_hz"
-        )
-    if radio.interference.places_users and radio.placement.num_places is not None:
-        yield (
-            f"interference {radio.interference.kind!r} places users of other cells as clients are placed, "
-            f"and placement {radio.placement.kind!r} is a list; choose a placement that draws"
-        )
-    if radio.shadowing.needs_states and not path_loss.has_states:
-        yield (
-            f"shadowing {radio.shadowing.kind!r} depends on the line of sight, which path_loss "
-            f"{path_loss.kind!r} does not know; choose a path loss that does, or another shadowing"
-        )

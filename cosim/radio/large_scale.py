@@ -19,8 +19,8 @@ class LargeScale:
     Attributes
     ----------
     positions_m, station_m
-        Where each client is, and the base station that serves it, m, shape
-        (num_instants, num_clients, 2).
+        Where each client is, and the base station that serves it or its nearest image,
+        m, shape (num_instants, num_clients, 2).
     serving
         Number of that base station.
     distances_m, path_loss_db, shadowing_db, antenna_gain_db
@@ -92,7 +92,7 @@ class LargeScale:
 
         return cls(
             positions_m=_frozen(np.array(positions_m)),
-            station_m=_frozen(stations.positions_m()[serving]),
+            station_m=_frozen(_stations_m(stations, between_m - away_m, serving)),
             serving=serving,
             distances_m=of_serving(geometry.distances_m[..., site]),
             path_loss_db=of_serving(path_loss_db),
@@ -101,6 +101,13 @@ class LargeScale:
             mean_gains=of_serving(gains),
             station_gains=_frozen(gains),
         )
+
+
+def _stations_m(stations: BaseStations, shifts_m: Floats, serving: Ints) -> Floats:
+    """Return where the serving stations are: of each, the image that is shifted by what wraps around."""
+    site = stations.site_of_station()[serving][..., np.newaxis, np.newaxis]
+    shift_m = np.take_along_axis(shifts_m, np.broadcast_to(site, (*serving.shape, 1, 2)), axis=2)[:, :, 0]
+    return np.asarray(stations.positions_m()[serving] + shift_m)
 
 
 def _serving(stations: BaseStations, gains: Floats, before: Ints | None) -> Ints:

@@ -30,7 +30,7 @@ class GivenPath(Mobility):
     file: Path
     max_gap_s: float | None = Field(default=None, gt=0.0, le=LONGEST_S)
     update_s: float = Field(default=0.1, ge=1e-6, le=LONGEST_S)
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ()
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({"file": "path.csv"},)
 
     @property
     def block_ns(self) -> int:
