@@ -446,17 +446,17 @@ class Channel:
     def _fading(self, link: str, client: int, time_ns: Ints) -> Floats:
         """Return the fading over some blocks, shape (count, num_subchannels)."""
         fading, chance = self.radio.fading, self._fading_streams[link, client]
-        width = len(self._bandwidths_hz[link])
+        widths_hz = self._bandwidths_hz[link]
         if fading.follows_mobility:
             sampled_ns = time_ns // (fading.block_ns or 1) * (fading.block_ns or 1)
             wavelength_m = SPEED_OF_LIGHT_M_PER_S / self.radio.carrier_hz
-            return fading.gains_along(chance, self._gone_m(sampled_ns)[:, client] / wavelength_m, width)
+            return fading.gains_along(chance, self._gone_m(sampled_ns)[:, client] / wavelength_m, widths_hz)
         if fading.block_ns is None or fading.block_ns == self.block_ns:
             first = int(time_ns[0]) // (self.block_ns or 1)
-            return fading.gains(chance, first, len(time_ns), width)
+            return fading.gains_over(chance, first, len(time_ns), widths_hz)
         numbers = time_ns // fading.block_ns
         first, last = int(numbers[0]), int(numbers[-1])
-        return fading.gains(chance, first, last - first + 1, width)[numbers - first]
+        return fading.gains_over(chance, first, last - first + 1, widths_hz)[numbers - first]
 
 
 def _check_places(radio: ChannelSettings, begin_m: Floats) -> None:

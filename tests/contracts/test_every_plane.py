@@ -51,12 +51,14 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
 }
 """Settings of parts whose examples fit another scenario than the tiny one."""
 
+WALK = {"radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 3.0}}
+"""Clients that move."""
+
 BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
-    "radio.fading.jakes.follow_mobility": {
-        "radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 3.0}
-    },
+    "radio.fading.jakes.follow_mobility": WALK,
+    "radio.fading.tdl.follow_mobility": WALK,
     "radio.shadowing.tr_38901": {"radio.path_loss": {"kind": "tr_38901_umi"}},
     "trainable.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "training.max_group": {"training.executor": "batched"},
@@ -104,7 +106,7 @@ OTHERS: dict[str, list[Any]] = {
 ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
-    "jakes.follow_mobility": {"doppler_hz": None, "speed_m_per_s": None, "carrier_hz": None},
+    "follow_mobility": {"doppler_hz": None, "speed_m_per_s": None, "carrier_hz": None},
     "subchannel_bandwidths_hz": {"num_subchannels": None, "bandwidth_hz": None},
 }
 """What changes with a setting, by the end of the setting's name."""

@@ -4,15 +4,20 @@ Sionna draws from a generator of its own, and importing it resets torch's: what 
 undone here, and nothing that it draws is compared.
 """
 
+import json
 import warnings
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cosim.parts import make
+from cosim.radio.fading.tdl import TappedDelayLine
 from cosim.radio.path_loss import PathLoss
 from cosim.radio.path_loss.tr_38901 import Way
 from cosim.radio.path_loss.tr_38901_outdoors import wall_loss_db
+from cosim.rng import stream
 
 pytestmark = pytest.mark.slow  # importing it takes ten seconds and more
 
@@ -158,3 +163,18 @@ def test_walls_lose_what_those_of_sionna_do(sionna, loss, edition):
         np.testing.assert_allclose(
             beyond_db[0, 0].numpy(), wall_loss_db(carrier_hz / 1e9, loss, edition), rtol=0.0, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("profile", ["A", "B", "C", "D", "E"])
+def test_tapped_delay_lines_have_the_tables_of_sionna(profile):
+    found = find_spec("sionna")
+    if found is None:
+        pytest.skip("sionna-no-rt is not installed (extra 'radio')")
+    (folder,) = found.submodule_search_locations
+    table = json.loads(next(Path(folder).rglob(f"v19_2/TDL-{profile}.json")).read_text())
+    line = TappedDelayLine(profile=profile, delay_spread_s=1e-6, doppler_hz=1.0)
+    delays_s, _ = line.taps(stream(1, "line"), np.zeros(1))
+    np.testing.assert_allclose(delays_s * 1e6, table["delays"])
+    drawn = np.stack([line.taps(stream(n, "line"), np.zeros(1))[1][0] for n in range(3000)])
+    powers = 10.0 ** (np.array(table["powers"]) / 10.0)
+    np.testing.assert_allclose((np.abs(drawn) ** 2).mean(axis=0), powers / powers.sum(), rtol=0.1)

@@ -37,13 +37,19 @@ class Fading(Part):
         """Whether it changes with how far a client has gone (:meth:`gains_along`) instead of with time."""
         return False
 
-    def gains_along(self, stream: Stream, gone: Floats, num_subchannels: int) -> Floats:
+    def gains_over(self, stream: Stream, first: int, count: int, widths_hz: Floats) -> Floats:
+        """Return what :meth:`gains` does, of subchannels of these widths side by side, Hz."""
+        return self.gains(stream, first, count, len(widths_hz))
+
+    def gains_along(self, stream: Stream, gone: Floats, widths_hz: Floats) -> Floats:
         """Return linear power gains after so many wavelengths of way, shape (count, num_subchannels).
 
         Parameters
         ----------
         gone
             How far the client has gone, in wavelengths, shape (count,).
+        widths_hz
+            Width of each subchannel, Hz.
         """
         raise NotImplementedError(f"{self.kind!r} does not follow clients")
 
