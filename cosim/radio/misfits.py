@@ -14,7 +14,7 @@ def misfits(radio: ChannelSettings) -> Iterator[str]:
             f"radio.fading: {radio.fading.kind!r} follows the clients, and radio.mobility "
             f"{radio.mobility.kind!r} moves none; choose another mobility, or give doppler_hz."
         )
-    if radio.interference.places_users and place.num_places is not None:
+    if radio.interference.users_of_each and place.num_places is not None:
         yield (
             f"radio.interference: {radio.interference.kind!r} places users of other cells as clients are "
             f"placed, and radio.placement {place.kind!r} is a list; choose a placement that draws."

@@ -15,8 +15,11 @@ class Interference(Part):
     """
 
     plane: ClassVar[Plane] = "time"
-    places_users: ClassVar[bool] = False
-    """Whether it asks a path's network for users of other cells."""
+
+    @property
+    def users_of_each(self) -> int:
+        """How many users of other cells it asks a path's network for, for each base station."""
+        return 0
 
     @property
     def block_ns(self) -> int | None:

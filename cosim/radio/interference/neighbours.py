@@ -40,7 +40,6 @@ class Neighbours(Interference):
     """
 
     kind: Literal["neighbours"] = "neighbours"
-    places_users: ClassVar[bool] = True
     load: float = Field(default=1.0, ge=0.0, le=1.0)
     station_tx_power_dbm: Decibels = 46.0
     user_max_tx_power_dbm: Decibels = 23.0
@@ -58,6 +57,11 @@ class Neighbours(Interference):
     def block_ns(self) -> int | None:
         return None if self.update_s is None else seconds_to_ns(self.update_s)
 
+    @property
+    def users_of_each(self) -> int:
+        """As the setting says."""
+        return self.users_per_station
+
     def psd_w_per_hz(self, path: Path, bandwidths_hz: Floats) -> Floats:
         network = path.network
         if network is None or network.station_gains.shape[1] == 1 or not self.load:
@@ -68,7 +72,7 @@ class Neighbours(Interference):
             is_other = np.arange(network.station_gains.shape[1]) != network.serving[:, np.newaxis]
             heard = psd * np.where(is_other, network.station_gains, 0.0)  # (count, num_stations)
             return self._over_subchannels(path, heard, len(bandwidths_hz))
-        users = network.users(self.users_per_station * network.station_gains.shape[1])
+        users = network.users(self.users_of_each * network.station_gains.shape[1])
         received = self._user_psd(users, width_hz)[:, np.newaxis] * users.station_gains
         if self.block_ns is None:
             means = np.array([self._mean(received, users, int(station)) for station in network.serving])

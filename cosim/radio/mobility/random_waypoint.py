@@ -42,11 +42,16 @@ class RandomWaypoint(Mobility):
     )
 
     @model_validator(mode="after")
-    def _speeds_in_order(self) -> Self:
+    def _speeds_in_order_and_room(self) -> Self:
         if self.min_speed_m_per_s > self.max_speed_m_per_s:
             raise ValueError(
                 f"min_speed_m_per_s {self.min_speed_m_per_s:g} is above max_speed_m_per_s "
                 f"{self.max_speed_m_per_s:g}; make it at most that"
+            )
+        if self.radius_m < self.max_speed_m_per_s * self.update_s:
+            raise ValueError(
+                f"radius_m {self.radius_m:g} is gone within one update_s {self.update_s:g}; make it larger, "
+                "or the update shorter"
             )
         return self
 
