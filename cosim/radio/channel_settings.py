@@ -132,7 +132,9 @@ class ChannelSettings(Table):
     The defaults are a macro cell without fast fading, in which split training is
     bound by its uploads. All that depends on frequency reads ``carrier_frequency_hz``;
     left out, it is 2 GHz, and a part may name a carrier of its own. ``antenna_gain_db`` is
-    what antennas gain in all directions; base stations that have a pattern add it.
+    what antennas gain in all directions; base stations that have a pattern add it. With
+    ``uplink_p0_dbm`` clients keep to open-loop power control: whatever they are granted,
+    they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block.
     """
 
     plane: ClassVar[Plane] = "time"
@@ -148,6 +150,8 @@ class ChannelSettings(Table):
     surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
     interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    uplink_p0_dbm: Decibels | None = None
+    uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
     noise_psd_dbm_per_hz: Decibels = -174.0
     noise_figure_db: float = Field(default=9.0, ge=0.0, le=400.0)
     antenna_gain_db: Decibels = 10.0

@@ -50,7 +50,9 @@ airs = st.sampled_from(
         | {
             "radio.mobility": {"kind": "random_waypoint", "radius_m": 100.0, "max_speed_m_per_s": 20.0},
             "radio.interference": {"kind": "neighbours", "load": 0.5, "update_s": 0.01, "p0_dbm": -80.0},
-            "radio.fading": {"kind": "jakes", "follow_mobility": True, "sample_time_s": 0.005},
+            "radio.fading": {"kind": "tdl", "follow_mobility": True, "sample_time_s": 0.005},
+            "radio.uplink_p0_dbm": -85.0,
+            "radio.uplink_alpha": 0.8,
         },
     ]
 )

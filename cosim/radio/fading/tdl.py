@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cosim.radio.fading.moving import MovingFading
+from cosim.radio.power_control import BLOCK_HZ
 from cosim.rng import Stream
 from cosim.units import Floats
 
-_BLOCK_HZ = 180e3
 _LOS_DOPPLER = 0.7  # of the largest shift: where the line of sight peaks
 _TAPS = {
     "A": (
@@ -72,7 +72,7 @@ class TappedDelayLine(MovingFading):
 
     def draw(self, stream: Stream, first: int, count: int, width: int) -> Floats:
         """Return the gains of subchannels of 180 kHz side by side, which are alike, shape (count, width)."""
-        return self._gains(stream, self.swept(first, count), np.full(width, _BLOCK_HZ))
+        return self._gains(stream, self.swept(first, count), np.full(width, BLOCK_HZ))
 
     def gains_over(self, stream: Stream, first: int, count: int, widths_hz: Floats) -> Floats:
         return self._gains(stream, self.swept(first, count), widths_hz)

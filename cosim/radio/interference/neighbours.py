@@ -8,10 +8,9 @@ from pydantic import Field
 from cosim.parts import LONGEST_S, Decibels
 from cosim.radio.interference import Interference
 from cosim.radio.path import Network, Path, Users
+from cosim.radio.power_control import open_loop_psd_w_per_hz
 from cosim.rng import Stream
-from cosim.units import Floats, Ints, dbm_to_w, linear_to_db, seconds_to_ns
-
-_BLOCK_HZ = 180e3  # of a resource block, to which ``p0_dbm`` refers
+from cosim.units import Floats, Ints, dbm_to_w, seconds_to_ns
 
 
 class Neighbours(Interference):
@@ -35,8 +34,8 @@ class Neighbours(Interference):
 
     Source
     ------
-    Power control: 3GPP TS 38.213, clause 7.1.1, without its closed loop. Ten users for each
-    base station: 3GPP TR 38.901, Table 7.8-1 (570 for 57 sectors).
+    Power control: 3GPP TS 38.213, clause 7.1.1. Ten users for each base station: 3GPP TR
+    38.901, Table 7.8-1 (570 for 57 sectors).
     """
 
     kind: Literal["neighbours"] = "neighbours"
@@ -81,12 +80,11 @@ class Neighbours(Interference):
 
     def _user_psd(self, users: Users, width_hz: float) -> Floats:
         """Return what each user sends, W/Hz, shape (num_users,)."""
-        most_dbm = np.full(len(users.serving), self.user_max_tx_power_dbm)
-        if self.p0_dbm is not None:
-            own = np.take_along_axis(users.station_gains, users.serving[:, np.newaxis], axis=1)[:, 0]
-            asked_dbm = self.p0_dbm + 10.0 * np.log10(width_hz / _BLOCK_HZ) - self.alpha * linear_to_db(own)
-            most_dbm = np.minimum(most_dbm, asked_dbm)
-        return np.asarray(10.0 ** ((most_dbm - 30.0) / 10.0) / width_hz)
+        most = dbm_to_w(self.user_max_tx_power_dbm) / width_hz
+        if self.p0_dbm is None:
+            return np.full(len(users.serving), most)
+        own = np.take_along_axis(users.station_gains, users.serving[:, np.newaxis], axis=1)[:, 0]
+        return np.minimum(open_loop_psd_w_per_hz(self.p0_dbm, self.alpha, own), most)
 
     def _mean(self, received: Floats, users: Users, station: int) -> Floats:
         """Return what a station hears on average of each neighbour's users, W/Hz, shape (num_stations,)."""
