@@ -67,7 +67,7 @@ class TappedDelayLine(MovingFading):
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"doppler_hz": 50.0},
         {"profile": "C", "delay_spread_s": 300e-9, "doppler_hz": 5.0, "sample_time_s": 0.02},
-        {"profile": "D", "doppler_hz": 20.0, "selectivity": "flat"},
+        {"profile": "D", "speed_m_per_s": 3.0, "carrier_hz": 2e9, "selectivity": "flat"},
     )
 
     def draw(self, stream: Stream, first: int, count: int, width: int) -> Floats:

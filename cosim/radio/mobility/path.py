@@ -69,7 +69,8 @@ class GivenPath(Mobility):
             stamp = self.file.stat()
             ways = _read(self.file, (stamp.st_mtime_ns, stamp.st_size), self.max_gap_s)
         except (OSError, UnicodeDecodeError) as fault:
-            raise ScenarioError(f"radio.mobility.file: {self.file} cannot be read: {fault}.") from None
+            why = getattr(fault, "strerror", None) or "it is no text in UTF-8"
+            raise ScenarioError(f"radio.mobility.file: {self.file} cannot be read: {why}.") from None
         unknown = sorted(client for client in ways if num_clients is not None and client >= num_clients)
         if unknown:
             raise ScenarioError(
