@@ -71,6 +71,7 @@ SHORT = {"trainable.lora"}
 OTHERS: dict[str, list[Any]] = {
     "adamw.betas": [[0.8, 0.999]],
     "aggregator.*.client_ranks": [[2, 4], [4]],
+    "capacitance_f": [1e-9],
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
     "deadline_s": [1e3, 1e-9],
@@ -99,6 +100,7 @@ OTHERS: dict[str, list[Any]] = {
     "random.config_path": ["config.json"],
     "random.tokenizer_path": ["tokenizer.json"],
     "size.fractions": [[0.4, 0.3, 0.2]],
+    "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
 }
 """Other values of texts, lists and paths, by the end of the setting's name."""
@@ -106,6 +108,8 @@ OTHERS: dict[str, list[Any]] = {
 ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
+    "capacitance_f": {"voltages": [[1e6, 0.6], [1e12, 1.1]]},
+    "voltages": {"capacitance_f": 1e-9},
     "follow_mobility": {"doppler_hz": None, "speed_m_per_s": None, "carrier_hz": None},
     "subchannel_bandwidths_hz": {"num_subchannels": None, "bandwidth_hz": None},
 }
