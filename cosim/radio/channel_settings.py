@@ -24,6 +24,7 @@ from cosim.radio.shadowing import Shadowing
 from cosim.radio.shadowing.log_normal import LogNormal
 from cosim.radio.surface import Surface
 from cosim.radio.surface.none import NoSurface
+from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.units import dbm_to_w
 
 
@@ -152,6 +153,7 @@ class ChannelSettings(Table):
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
     uplink_p0_dbm: Decibels | None = None
     uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
+    uplink_energy: UplinkEnergy = UplinkEnergy()
     noise_psd_dbm_per_hz: Decibels = -174.0
     noise_figure_db: float = Field(default=9.0, ge=0.0, le=400.0)
     antenna_gain_db: Decibels = 10.0
