@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from cosim.compute.settings import Hardware
 from cosim.distributions import LEAST, MOST, Value
 from cosim.errors import ScenarioError
@@ -27,6 +29,7 @@ class Device:
     queue_capacity: int
     memory_bytes: float | None
     energy_coefficient: float
+    cycle_j: float | None = None
 
     @classmethod
     def draw(cls, name: str, hardware: Hardware, stream: Stream) -> "Device":
@@ -35,16 +38,19 @@ class Device:
         Raises
         ------
         ScenarioError
-            If a distribution without an end draws what no device has.
+            If a distribution without an end draws what no device has, or a clock for
+            which there is no voltage.
         """
         memory = hardware.memory_bytes
+        clock_hz = _drawn(name, "clock_hz", hardware.clock_hz, stream)
         return cls(
             name=name,
-            clock_hz=_drawn(name, "clock_hz", hardware.clock_hz, stream),
+            clock_hz=clock_hz,
             flop_per_cycle=_drawn(name, "flop_per_cycle", hardware.flop_per_cycle, stream),
             queue_capacity=hardware.queue_capacity,
             memory_bytes=None if memory is None else _drawn(name, "memory_bytes", memory, stream),
             energy_coefficient=hardware.energy_coefficient,
+            cycle_j=_cycle_j(name, clock_hz, hardware),
         )
 
     @property
@@ -57,13 +63,15 @@ class Device:
         return drain_ns(flop, self.flop_per_s)
 
     def energy_j(self, flop: int) -> float:
-        """Return the dynamic energy of ``flop``, J: kappa f^2 a cycle.
+        """Return the dynamic energy of ``flop``, J: kappa f^2 a cycle, or C V^2 where voltages are given.
 
         Source
         ------
         T. D. Burd and R. W. Brodersen, "Processor design for portable systems",
         J. VLSI Signal Processing, 1996; as used throughout wireless federated learning.
         """
+        if self.cycle_j is not None:
+            return self.cycle_j * flop / self.flop_per_cycle
         return self.energy_coefficient * self.clock_hz**2 * flop / self.flop_per_cycle
 
     def refuse_what_does_not_fit(self, needed_bytes: int, what: str) -> None:
@@ -90,3 +98,16 @@ def _drawn(name: str, setting: str, value: Value, stream: Stream) -> float:
             "narrow the distribution."
         )
     return drawn
+
+
+def _cycle_j(name: str, clock_hz: float, hardware: Hardware) -> float | None:
+    """Return what a cycle costs at the voltage of a clock, J; None where there are no voltages."""
+    if hardware.capacitance_f is None or hardware.voltages is None:
+        return None
+    clocks_hz, volts = zip(*hardware.voltages, strict=True)
+    if not clocks_hz[0] <= clock_hz <= clocks_hz[-1]:
+        raise ScenarioError(
+            f"{name}: its clock of {clock_hz:g} Hz is outside of voltages, which go from {clocks_hz[0]:g} to "
+            f"{clocks_hz[-1]:g} Hz; add a pair, or narrow clock_hz."
+        )
+    return float(hardware.capacitance_f * np.interp(clock_hz, clocks_hz, volts) ** 2)

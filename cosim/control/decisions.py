@@ -22,6 +22,7 @@ from cosim.errors import AllocationError
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.radio.grant import Grant
+from cosim.radio.power_control import open_loop_psd_w_per_hz
 from cosim.rng import stream
 from cosim.units import NS_PER_S, Floats
 
@@ -140,8 +141,32 @@ class Decisions:
         lora_rank = allocation.lora_rank if kept is None else kept.lora_rank
         if (cut, lora_rank) != (allocation.cut, allocation.lora_rank):
             allocation = replace(allocation.cut_at(cut), lora_rank=lora_rank, plan=None)
+        if self.cell.radio.uplink_p0_dbm is not None:
+            grants = self._power_controlled(allocation.grants, time_ns)
+            allocation = replace(allocation, grants=grants, plan=None)
         allocation.check(state, shares_in_time=self._allocator.shares_in_time)
         return allocation
+
+    def _power_controlled(
+        self, grants: Mapping[str, tuple[Grant, ...]], time_ns: int
+    ) -> Mapping[str, tuple[Grant, ...]]:
+        """Return grants with the powers on uplinks that power control leaves of them."""
+        radio = self.cell.radio
+        if radio.uplink_p0_dbm is None:
+            return grants
+        gains = self.cell.large_scale_at(time_ns).mean_gains[0]
+        most = open_loop_psd_w_per_hz(radio.uplink_p0_dbm, radio.uplink_alpha, gains).tolist()
+        return {
+            name: tuple(self._limited(name, *one) for one in zip(granted, most, strict=True))
+            if radio.link(name).is_uplink
+            else granted
+            for name, granted in grants.items()
+        }
+
+    def _limited(self, link: str, grant: Grant, psd_w_per_hz: float) -> Grant:
+        own_hz = self.cell.bandwidths_hz(link)[grant.subchannels]
+        most_w = psd_w_per_hz * (own_hz if grant.bandwidths_hz is None else grant.bandwidths_hz)
+        return replace(grant, tx_power_w=np.minimum(grant.tx_power_w, most_w))
 
     def put_in_force(self, allocation: Allocation, time_ns: int, round_: int) -> None:
         """Remember a decision, and the cell it was taken for."""
@@ -184,7 +209,7 @@ class Decisions:
             whole = np.arange(link.num_subchannels)
             one_by_one = tuple(Grant.spread(whole, power) for power in link.max_tx_power_w.tolist())
             found[name] = equal_shares(link) if link.num_clients <= link.num_subchannels else one_by_one
-        return found
+        return dict(self._power_controlled(found, time_ns))
 
     def takes_part(self, client: int) -> bool:
         """Return whether the decision in force lets a client take part."""

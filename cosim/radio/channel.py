@@ -7,17 +7,22 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cosim.errors import ScenarioError
 from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.large_scale import LargeScale
-from cosim.radio.path import Path
+from cosim.radio.misfits import misfits
+from cosim.radio.mobility.static import Static
+from cosim.radio.path import Network, Path, Users
+from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
 from cosim.rng import Stream, stream
 from cosim.units import Floats, Ints, linear_to_db
 
 _CHUNK_BLOCKS = 64  # a snapshot of smooth fading costs one chunk per client, a long transfer many
 _MIN_CACHED_CHUNKS = 1024
 _MOST_LARGE_SCALES = 16
+_HANDOVER_BLOCKS = 64  # from one instant whose serving stations are kept to the next
 
 
 class _Chunk(NamedTuple):
@@ -56,7 +61,10 @@ class Channel:
     _bandwidths_hz: dict[str, Floats] = field(repr=False)
     _fading_streams: dict[tuple[str, int], Stream] = field(repr=False)
     _chunks: OrderedDict[tuple[str, int, int], _Chunk] = field(default_factory=OrderedDict, repr=False)
-    _large_scales: OrderedDict[int, LargeScale] = field(default_factory=OrderedDict, repr=False)
+    _large_scales: OrderedDict[tuple[int, int], LargeScale] = field(default_factory=OrderedDict, repr=False)
+    _handovers: dict[int, Ints] = field(default_factory=dict, repr=False)
+    _travelled: OrderedDict[tuple[int, int], Floats] = field(default_factory=OrderedDict, repr=False)
+    _users: dict[int, Users] = field(default_factory=dict, repr=False)
 
     @classmethod
     def build(cls, radio: ChannelSettings, num_clients: int, seed: int) -> Self:
@@ -65,24 +73,28 @@ class Channel:
         Raises
         ------
         ScenarioError
-            If the placement cannot place that many clients, or parts change at
-            instants that do not fit each other.
+            If parts do not go together or change at instants that do not fit each other,
+            the placement cannot place that many clients, or one begins outside of the layout.
         ValueError
             If there is no client.
         """
         if num_clients < 1:
             raise ValueError(f"a channel needs at least one client, got {num_clients}")
+        for fault in misfits(radio):
+            raise ScenarioError(fault)
         root = stream(seed, "radio")
         bandwidths_hz = {link: np.array(radio.link(link).widths_hz) for link in LINKS}
         for widths in bandwidths_hz.values():
             widths.flags.writeable = False
+        begin_m = radio.mobility.begin_m(radio.placement.place(root.child("placement"), num_clients))
+        _check_places(radio, begin_m)
         return cls(
             radio=radio,
             num_clients=num_clients,
             seed=seed,
             noise_psd_w_per_hz=radio.noise_psd_w_per_hz,
             block_ns=shortest_block_ns(radio),
-            _begin_m=radio.placement.place(root.child("placement"), num_clients),
+            _begin_m=begin_m,
             _bandwidths_hz=bandwidths_hz,
             _fading_streams={
                 (link, client): root.child("fading", link, client)
@@ -120,16 +132,39 @@ class Channel:
         """Return what holds at an instant before fading, for one instant."""
         holds_ns = self.radio.mobility.block_ns
         number = 0 if holds_ns is None else time_ns // holds_ns
-        kept = self._large_scales.get(number)
+        return self._large_scale(number, number + 1)
+
+    def _large_scale(self, first: int, beyond: int) -> LargeScale:
+        """Return what holds over some blocks of the mobility, kept while in use."""
+        kept = self._large_scales.get((first, beyond))
         if kept is None:
-            begins_ns = np.array([0 if holds_ns is None else number * holds_ns])
-            kept = self._large_scales[number] = self._large_scale(begins_ns)
+            kept = self._large_scales[first, beyond] = self._drawn_large_scale(first, beyond)
             if len(self._large_scales) > _MOST_LARGE_SCALES:
                 self._large_scales.popitem(last=False)
         return kept
 
-    def _large_scale(self, time_ns: Ints) -> LargeScale:
-        return LargeScale.at(self.radio, self._begin_m, stream(self.seed, "radio"), time_ns)
+    def _drawn_large_scale(self, first: int, beyond: int) -> LargeScale:
+        time_ns = np.arange(first, beyond) * (self.radio.mobility.block_ns or 0)
+        root = stream(self.seed, "radio")
+        return LargeScale.at(self.radio, self._begin_m, root, time_ns, before=self._served_before(first))
+
+    def _served_before(self, number: int) -> Ints | None:
+        """Return which base station served each client before a block, where a handover depends on it.
+
+        Worked out from the beginning on, so that it is the same whatever was asked for before.
+        """
+        if number == 0 or not self.radio.base_stations.hysteresis_db:
+            return None
+        first = max((known for known in self._handovers if known <= number), default=0)
+        while first < number:
+            beyond = min(first - first % _HANDOVER_BLOCKS + _HANDOVER_BLOCKS, number)
+            served: Ints = self._drawn_large_scale(first, beyond).serving[-1]
+            if beyond % _HANDOVER_BLOCKS == 0:
+                self._handovers[beyond] = served
+            elif beyond == number:
+                return served
+            first = beyond
+        return self._handovers[number]
 
     def bandwidths_hz(self, link: str) -> Floats:
         """Return the width of each subchannel of a link, Hz, shape (num_subchannels,)."""
@@ -309,7 +344,7 @@ class Channel:
             distance_m=float(large.distances_m[0, client]),
             path_loss_db=float(large.path_loss_db[0, client]),
             shadowing_db=float(large.shadowing_db[0, client]),
-            antenna_gain_db=self.radio.antenna_gain_db,
+            antenna_gain_db=float(large.antenna_gain_db[0, client]),
             fading_db=float(linear_to_db(direct / large.mean_gains[0, client])),
             surface_db=float(linear_to_db(gain / direct)) if gain != direct else 0.0,
             gain_db=gain_db,
@@ -360,6 +395,12 @@ class Channel:
             client_m=scale.positions_m[of_block, client],
             station_m=scale.station_m[of_block, client],
             stream=stream(self.seed, "radio", "surface", link, client),
+            network=Network(
+                serving=scale.serving[of_block, client],
+                station_gains=scale.station_gains[of_block, client],
+                users=self._other_users,
+                stream=stream(self.seed, "radio", "neighbours"),
+            ),
         )
         direct = np.asarray(mean_gains[:, np.newaxis] * fading)
         gains = np.asarray(radio.surface.gains(path, direct))
@@ -375,19 +416,58 @@ class Channel:
         holds_ns = self.radio.mobility.block_ns
         if holds_ns is None:
             return self.large_scale_at(0), np.zeros(len(time_ns), dtype=np.int64)
-        numbers, of_block = np.unique(time_ns // holds_ns, return_inverse=True)
-        return self._large_scale(numbers * holds_ns), of_block
+        first = int(time_ns[0]) // holds_ns
+        return self._large_scale(first, int(time_ns[-1]) // holds_ns + 1), time_ns // holds_ns - first
+
+    def _other_users(self, count: int) -> Users:
+        """Return so many users of other cells, placed as clients are; they do not move."""
+        kept = self._users.get(count)
+        if kept is None:
+            chance = stream(self.seed, "radio", "other users")
+            resting = self.radio.model_copy(update={"mobility": Static()})
+            begin_m = self.radio.placement.place(chance.child("placement"), count)
+            root, start_ns = stream(self.seed, "radio"), np.array([0])
+            scale = LargeScale.at(resting, begin_m, root, start_ns, of_clients=chance)
+            kept = self._users[count] = Users(scale.serving[0], scale.station_gains[0])
+        return kept
+
+    def _gone_m(self, time_ns: Ints) -> Floats:
+        """Return how far every client has gone, m, shape (num_instants, num_clients), kept while in use."""
+        key = int(time_ns[0]), len(time_ns)
+        kept = self._travelled.get(key)
+        if kept is None:
+            chance = stream(self.seed, "radio", "mobility")
+            kept = self.radio.mobility.travelled_m(self._begin_m, chance, time_ns)
+            self._travelled[key] = kept
+            if len(self._travelled) > _MOST_LARGE_SCALES:
+                self._travelled.popitem(last=False)
+        return kept
 
     def _fading(self, link: str, client: int, time_ns: Ints) -> Floats:
         """Return the fading over some blocks, shape (count, num_subchannels)."""
         fading, chance = self.radio.fading, self._fading_streams[link, client]
-        width = len(self._bandwidths_hz[link])
+        widths_hz = self._bandwidths_hz[link]
+        if fading.follows_mobility:
+            sampled_ns = time_ns // (fading.block_ns or 1) * (fading.block_ns or 1)
+            wavelength_m = SPEED_OF_LIGHT_M_PER_S / self.radio.carrier_hz
+            return fading.gains_along(chance, self._gone_m(sampled_ns)[:, client] / wavelength_m, widths_hz)
         if fading.block_ns is None or fading.block_ns == self.block_ns:
             first = int(time_ns[0]) // (self.block_ns or 1)
-            return fading.gains(chance, first, len(time_ns), width)
+            return fading.gains_over(chance, first, len(time_ns), widths_hz)
         numbers = time_ns // fading.block_ns
         first, last = int(numbers[0]), int(numbers[-1])
-        return fading.gains(chance, first, last - first + 1, width)[numbers - first]
+        return fading.gains_over(chance, first, last - first + 1, widths_hz)[numbers - first]
+
+
+def _check_places(radio: ChannelSettings, begin_m: Floats) -> None:
+    """Refuse clients that begin outside of the layout of base stations."""
+    outside = np.flatnonzero(~radio.base_stations.covers(begin_m))
+    if len(outside):
+        x, y = begin_m[outside[0]]
+        raise ScenarioError(
+            f"radio.placement: client {outside[0]} begins at [{x:.4g}, {y:.4g}] m, outside of the layout of "
+            f"radio.base_stations {radio.base_stations.kind!r}; place clients within, or lay out more sites."
+        )
 
 
 def _of_channels(values: Floats, subchannels: Ints, is_carved: bool | NDArray[np.bool_]) -> Floats:

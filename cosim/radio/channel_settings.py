@@ -10,6 +10,7 @@ from cosim.radio.base_stations import BaseStations
 from cosim.radio.base_stations.single import Single
 from cosim.radio.fading import Fading
 from cosim.radio.fading.none import NoFading
+from cosim.radio.geometry import DEFAULT_CARRIER_HZ
 from cosim.radio.interference import Interference
 from cosim.radio.interference.none import NoInterference
 from cosim.radio.mobility import Mobility
@@ -24,6 +25,7 @@ from cosim.radio.shadowing import Shadowing
 from cosim.radio.shadowing.log_normal import LogNormal
 from cosim.radio.surface import Surface
 from cosim.radio.surface.none import NoSurface
+from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.units import dbm_to_w
 
 
@@ -131,10 +133,15 @@ class ChannelSettings(Table):
     """Everything that decides what arrives, and at which rate.
 
     The defaults are a macro cell without fast fading, in which split training is
-    bound by its uploads.
+    bound by its uploads. All that depends on frequency reads ``carrier_frequency_hz``;
+    left out, it is 2 GHz, and a part may name a carrier of its own. ``antenna_gain_db`` is
+    what antennas gain in all directions; base stations that have a pattern add it. With
+    ``uplink_p0_dbm`` clients keep to open-loop power control: whatever they are granted,
+    they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block.
     """
 
     plane: ClassVar[Plane] = "time"
+    carrier_frequency_hz: float | None = Field(default=None, gt=0.0)
     base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single()
     placement: Annotated[Placement, OneOf(Placement)] = Annulus(
         inner_m=50.0, outer_m=300.0, uniform_in="distance"
@@ -146,6 +153,9 @@ class ChannelSettings(Table):
     surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
     interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    uplink_p0_dbm: Decibels | None = None
+    uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
+    uplink_energy: UplinkEnergy = UplinkEnergy()
     noise_psd_dbm_per_hz: Decibels = -174.0
     noise_figure_db: float = Field(default=9.0, ge=0.0, le=400.0)
     antenna_gain_db: Decibels = 10.0
@@ -153,6 +163,22 @@ class ChannelSettings(Table):
     federated_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
     main_downlink: DownlinkSettings = DownlinkSettings()
     federated_downlink: DownlinkSettings = DownlinkSettings()
+
+    @property
+    def carrier_hz(self) -> float:
+        """The carrier, Hz."""
+        return DEFAULT_CARRIER_HZ if self.carrier_frequency_hz is None else self.carrier_frequency_hz
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of the channel, in sentences."""
+        peak_db = self.base_stations.peak_gain_db
+        if peak_db is None or not self.antenna_gain_db:
+            return ()
+        return (
+            f"radio.antenna_gain_db of {self.antenna_gain_db:g} dB is added to the pattern of the base "
+            f"stations, which has up to {peak_db:.1f} dBi; set it to the gain of the clients' antennas.",
+        )
 
     @property
     def noise_psd_w_per_hz(self) -> float:

@@ -10,6 +10,7 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec
 from cosim.parts import Part, family
 from cosim.radio.channel_settings import LINKS
+from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.scenario.settings import Scenario
 from cosim.schemes import Scheme
 
@@ -46,6 +47,11 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"needs what each of them sends; take the medium 'fluid', or {_able('takes_sums')}."
         )
         return
+    if scenario.radio.uplink_energy != UplinkEnergy():
+        yield ScenarioError(
+            f"radio.uplink_energy: it is of transfers that carry bits, and the medium {medium.kind!r} sums "
+            "what clients send; leave it out, or take the medium 'fluid'."
+        )
     if scenario.allocator.shares_in_time:
         yield ScenarioError(
             f"allocator.kind: {scenario.allocator.kind!r} lets clients send in turn, each with all the power "

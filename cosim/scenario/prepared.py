@@ -59,8 +59,9 @@ class Prepared:
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
         told = None if self.fading is None else self.fading.note
-        medium = self.scenario.radio.medium
-        return (*self.task.notes, *medium.notes, *(() if told is None else (told,)))
+        radio = self.scenario.radio
+        of_air = (*radio.notes, *radio.medium.notes, *(() if told is None else (told,)))
+        return (*self.task.notes, *of_air)
 
     @property
     def max_tx_power_w(self) -> list[float]:

@@ -24,6 +24,9 @@ MOST_GAINS = 50_000_000
 MOST_PAIRS_SEARCHED = 50_000
 """Clients times subchannels of a link; a search over more takes minutes for each decision."""
 
+MOST_PATHS = 5_000_000
+"""Paths between clients and base stations whose large scale is in memory together."""
+
 MOST_CUTS_SEARCHED = 256
 MOST_DRAWS = 10**12
 """Gains drawn in a run; about a day of nothing else."""
@@ -47,6 +50,7 @@ def too_large(scenario: Scenario) -> Iterator[ScenarioError]:
             f"step(s) with {_count(clients)} client(s) are {_count(batches)} mini-batches; a run has "
             f"{_count(MOST_MINI_BATCHES)} at most."
         )
+    yield from _paths(scenario)
     rows = 1 if scenario.radio.fading.block_ns is None else _BLOCKS_AT_ONCE
     for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
@@ -62,6 +66,23 @@ def too_large(scenario: Scenario) -> Iterator[ScenarioError]:
             yield ScenarioError(
                 f"{told}; the allocator {scenario.allocator.kind!r} searches "
                 f"{_count(MOST_PAIRS_SEARCHED)} at most."
+            )
+
+
+def _paths(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Return a fault if there are too many paths to base stations, of clients or of users of other cells."""
+    radio, clients = scenario.radio, scenario.num_clients
+    stations = len(radio.base_stations.site_of_station())
+    instants = 1 if radio.mobility.block_ns is None else _BLOCKS_AT_ONCE
+    users = stations * radio.interference.users_of_each
+    for who, number in (
+        (f"{_count(clients)} client(s) at {instants} instant(s)", clients * instants),
+        (f"{_count(users)} users of other cells", users),
+    ):
+        if stations > 1 and number * stations > MOST_PATHS:
+            yield ScenarioError(
+                f"radio.base_stations: {_count(stations)} of them and {who} are {_count(number * stations)} "
+                f"paths; a run has {_count(MOST_PATHS)} at most."
             )
 
 

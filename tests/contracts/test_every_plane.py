@@ -39,6 +39,7 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
     "model.base.folder": [{"path": "model"}],
     "model.base.random": [],  # it is the tiny scenario's
     "data.partition.group": [{"by": "name"}],
+    "radio.mobility.path": [{"file": "path.csv"}],
     "allocator.given": [
         {
             "links": {
@@ -50,9 +51,15 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
 }
 """Settings of parts whose examples fit another scenario than the tiny one."""
 
+WALK = {"radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 3.0}}
+"""Clients that move."""
+
 BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
+    "radio.fading.jakes.follow_mobility": WALK,
+    "radio.fading.tdl.follow_mobility": WALK,
+    "radio.shadowing.tr_38901": {"radio.path_loss": {"kind": "tr_38901_umi"}},
     "trainable.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "training.max_group": {"training.executor": "batched"},
 }
@@ -64,6 +71,7 @@ SHORT = {"trainable.lora"}
 OTHERS: dict[str, list[Any]] = {
     "adamw.betas": [[0.8, 0.999]],
     "aggregator.*.client_ranks": [[2, 4], [4]],
+    "capacitance_f": [1e-9],
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
     "deadline_s": [1e3, 1e-9],
@@ -79,6 +87,9 @@ OTHERS: dict[str, list[Any]] = {
     "file.test_path": ["train.csv"],
     "file.train_path": ["test.csv"],
     "folder.path": ["other model"],
+    "path.file": ["other path.csv"],
+    "path.max_gap_s": [20.0],
+    "given.site_positions_m": [[[10.0, 0.0], [200.0, 0.0]]],
     "given.positions_m": [[[10.0, 0.0], [20.0, 0.0], [30.0, 40.0]]],
     "lora_ranks": [[2]],
     "name": ["other"],
@@ -89,6 +100,7 @@ OTHERS: dict[str, list[Any]] = {
     "random.config_path": ["config.json"],
     "random.tokenizer_path": ["tokenizer.json"],
     "size.fractions": [[0.4, 0.3, 0.2]],
+    "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
     "tasks": [{"other": {}}],
 }
@@ -97,6 +109,9 @@ OTHERS: dict[str, list[Any]] = {
 ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
+    "capacitance_f": {"voltages": [[1e6, 0.6], [1e12, 1.1]]},
+    "voltages": {"capacitance_f": 1e-9},
+    "follow_mobility": {"doppler_hz": None, "speed_m_per_s": None, "carrier_hz": None},
     "subchannel_bandwidths_hz": {"num_subchannels": None, "bandwidth_hz": None},
 }
 """What changes with a setting, by the end of the setting's name."""
@@ -187,6 +202,8 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
             csv.writer(file).writerows([names, *some])
     (folder / "semicolon.csv").write_text("\n".join(["text", *(row[0] for row in rows)]))
     (folder / "lines.txt").write_text("\n".join(row[0] for row in rows))
+    for name, far_m in (("path", 100), ("other path", 200)):
+        (folder / f"{name}.csv").write_text(f"client,time_s,x_m,y_m\n0,0,50,0\n0,9,{far_m},0\n")
     base = tiny_scenario().model.base
     (folder / "config.json").write_text(json.dumps(base.config | {"n_embd": 32}))
     other = json.loads(tokenizer_path.read_text())

@@ -32,3 +32,30 @@ def test_an_analysis_draws_what_it_says(name, tmp_path):
             heading, *rows = csv.reader(file)
         assert rows
         assert all(len(row) == len(heading) for row in rows)
+
+
+PUBLISHED_DB = {
+    "UMa-6GHz": ((-150.4, -120.3, -86.0), (-9.48, 5.83, 24.7)),
+    "UMi-6GHz": ((-142.3, -112.2, -74.8), (-6.97, 5.54, 23.9)),
+    "Indoor-6GHz": ((-71.1, -59.3, -45.0), (-4.39, 3.02, 17.9)),
+}
+"""Coupling gain and SINR at 5, 50 and 95 %: means over 21 companies, 3GPP R1-165974."""
+
+
+@pytest.mark.slow
+def test_the_calibration_meets_the_percentiles_of_the_companies(tmp_path):
+    command = [sys.executable, "-m", "analysis.calibration_38901", "--quick", "--out", tmp_path]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "cdf.png").is_file()
+    with (tmp_path / "cdf.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9 * 101
+    found = {
+        (row["scenario"], int(row["cdf_percent"])): (float(row["coupling_gain_db"]), float(row["sinr_db"]))
+        for row in rows
+    }
+    for name, published in PUBLISHED_DB.items():
+        for percent, allowed_db, *both in zip((5, 50, 95), (2.0, 1.0, 2.0), *published, strict=True):
+            # six drops have the median within half a decibel
+            assert found[name, percent] == pytest.approx(both, abs=allowed_db + 0.5)

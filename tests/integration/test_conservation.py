@@ -26,6 +26,38 @@ fadings = st.sampled_from(
     ]
 )
 
+CELLS = {
+    "radio.base_stations": {"kind": "hexagonal", "inter_site_distance_m": 120.0, "num_rings": 1},
+    "radio.placement": {
+        "kind": "hexagonal",
+        "inter_site_distance_m": 120.0,
+        "num_rings": 1,
+        "min_distance_m": 10.0,
+    },
+    "radio.path_loss": {"kind": "tr_38901_umi", "indoor_share": 0.2},
+    "radio.shadowing": {"kind": "tr_38901"},
+}
+airs = st.sampled_from(
+    [
+        {},
+        CELLS,
+        {
+            "radio.base_stations": {"kind": "given", "site_positions_m": [[0.0, 0.0], [80.0, 0.0]]},
+            "radio.base_stations.handover_hysteresis_db": 2.0,
+            "radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 30.0, "update_s": 0.01},
+            "radio.shadowing": {"kind": "correlated", "std_db": 6.0, "correlation_m": 30.0},
+        },
+        CELLS
+        | {
+            "radio.mobility": {"kind": "random_waypoint", "radius_m": 100.0, "max_speed_m_per_s": 20.0},
+            "radio.interference": {"kind": "neighbours", "load": 0.5, "update_s": 0.01, "p0_dbm": -80.0},
+            "radio.fading": {"kind": "tdl", "follow_mobility": True, "sample_time_s": 0.005},
+            "radio.uplink_p0_dbm": -85.0,
+            "radio.uplink_alpha": 0.8,
+        },
+    ]
+)
+
 
 @st.composite
 def changes(draw, with_events=True):
@@ -46,6 +78,7 @@ def changes(draw, with_events=True):
         "radio.access": {"kind": draw(st.sampled_from(["orthogonal", "reassign"]))},
         "radio.fading": draw(fadings),
     }
+    chosen |= draw(airs)
     for link in LINKS:
         table = {
             "num_subchannels": draw(st.integers(fewest, 9)),

@@ -64,6 +64,21 @@ TOO_LARGE = {
         ["radio.main_uplink.num_subchannels=20000", "allocator.kind=fedsllm"],
         r"num_subchannels: 20 000 .* pairs; the allocator 'fedsllm' searches 50 000 at most",
     ),
+    "paths of clients": (
+        [
+            *(
+                "clients.count=9000",
+                "radio.base_stations.kind=hexagonal",
+                "radio.main_uplink.num_subchannels=1",
+            ),
+            "radio.mobility={kind='constant_velocity', speed_m_per_s=1.0}",
+        ],
+        r"radio\.base_stations: 57 of them and 9 000 client\(s\) at 64 .* are 32 832 000 paths; a run has",
+    ),
+    "paths of others": (
+        ["radio.base_stations={kind='hexagonal', num_rings=19}", "radio.interference.kind=neighbours"],
+        r"radio\.base_stations: 3 423 of them and 34 230 users of other cells are 117 169 290 paths",
+    ),
     "cuts of a search": (
         ["model.base.config.n_layer=3000", "allocator.kind=fedsllm"],
         rf"allocator\.cut_layers: 'fedsllm' would try 2 999 .* it tries {MOST_CUTS_SEARCHED} at most",

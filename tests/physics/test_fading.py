@@ -10,6 +10,7 @@ from scipy import special, stats
 from cosim.parts import make
 from cosim.radio.fading import Fading
 from cosim.radio.fading.jakes import Jakes
+from cosim.radio.fading.tdl import TappedDelayLine
 from cosim.rng import stream
 
 SIGNIFICANCE = 1e-3
@@ -127,3 +128,43 @@ def test_a_slower_client_walks_through_the_same_air_more_slowly():
     slow = Jakes(doppler_hz=10.0).gains(stream(1, "link"), 0, 61, 3)
     fast = Jakes(doppler_hz=30.0).gains(stream(1, "link"), 0, 21, 3)
     np.testing.assert_allclose(slow[::3], fast, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("profile", ["A", "C", "D"])
+def test_a_tapped_delay_line_has_its_delay_profile_and_delay_spread(profile):
+    line = TappedDelayLine(profile=profile, delay_spread_s=300e-9, doppler_hz=50.0)
+    drawn = [line.taps(stream(n, "line"), np.zeros(1)) for n in range(1500)]
+    delays_s, powers = drawn[0][0], np.mean([np.abs(taps[0]) ** 2 for _, taps in drawn], axis=0)
+    assert powers.sum() == pytest.approx(1.0, abs=0.06)
+    mean_s = (powers * delays_s).sum() / powers.sum()
+    spread_s = np.sqrt((powers * (delays_s - mean_s) ** 2).sum() / powers.sum())
+    assert spread_s == pytest.approx(300e-9, rel=0.08)
+    # the frequency correlation of amplitudes is the Fourier transform of that profile
+    apart_hz = 500e3
+    here, there = (
+        np.array([(taps[0] * np.exp(-2j * np.pi * at_hz * delays_s)).sum() for _, taps in drawn])
+        for at_hz in (0.0, apart_hz)
+    )
+    expected = powers @ np.exp(-2j * np.pi * apart_hz * delays_s)
+    assert abs(np.mean(here.conj() * there) - expected) < 5.0 / np.sqrt(len(drawn))
+
+
+def test_taps_have_the_doppler_spectrum_of_jakes_and_the_line_of_sight_its_own_shift():
+    line = TappedDelayLine(profile="D", doppler_hz=50.0, sample_time_s=1e-3)
+    lags_s = np.arange(12) * 1e-3
+    amplitudes = np.stack([line.taps(stream(n, "line"), line.swept(0, 12))[1] for n in range(1500)])
+    correlation = (amplitudes[:, :1].conj() * amplitudes).mean(axis=0)
+    correlation /= correlation[0]
+    expected = special.j0(2.0 * np.pi * 50.0 * lags_s)
+    np.testing.assert_allclose(correlation[:, 1], expected, atol=5.0 / np.sqrt(1500))
+    np.testing.assert_allclose(correlation[:, 0], np.exp(2j * np.pi * 0.7 * 50.0 * lags_s), atol=1e-9)
+
+
+def test_neighbouring_subchannels_fade_together_as_far_as_the_coherence_bandwidth():
+    line = TappedDelayLine(profile="A", delay_spread_s=100e-9, doppler_hz=50.0)
+    widths_hz = np.full(60, 180e3)
+    gains = np.stack([line.gains_over(stream(n, "line"), 0, 1, widths_hz)[0] for n in range(1500)])
+    correlation = np.corrcoef(gains.T)[0]
+    assert correlation[1] > 0.98
+    assert correlation[-1] < 0.35
+    np.testing.assert_allclose(gains.mean(axis=0), 1.0, atol=0.13)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cosim.radio.rate.constant_bandwidth import ConstantBandwidth
 from cosim.radio.rate.shannon import Shannon
+from cosim.radio.rate.truncated_shannon import TruncatedShannon
 
 
 def test_shannon_rate_is_the_sum_of_b_log2_one_plus_snr():
@@ -42,3 +43,13 @@ def test_constant_bandwidth_is_the_formula_of_other_simulators(num_bytes, mbit_p
 def test_constant_spectral_efficiency_grows_with_the_width_owned():
     model = ConstantBandwidth(spectral_efficiency_bit_per_s_per_hz=2.5)
     assert model.rates(np.zeros(2), np.array([1e5, 3e5])) == 1e6
+
+
+def test_truncated_capacity_is_shannons_in_between_and_ends_at_both_sides():
+    model = TruncatedShannon(attenuation=0.6, max_bit_per_s_per_hz=4.0, min_snr_db=-10.0)
+    snr = 10.0 ** (np.array([-10.1, -9.9, 0.0, 12.0, 40.0]) / 10.0)
+    rates = model.per_subchannel(snr, np.full(5, 1e6))
+    expected = 0.6e6 * np.log2(1.0 + snr)
+    np.testing.assert_allclose(rates[1:4], expected[1:4])
+    assert rates[0] == 0.0
+    assert rates[4] == 4e6 < expected[4]

@@ -32,6 +32,27 @@ class Fading(Part):
     def block_ns(self) -> int | None:
         """How long a gain holds, ns; None where it holds for the whole run."""
 
+    @property
+    def follows_mobility(self) -> bool:
+        """Whether it changes with how far a client has gone (:meth:`gains_along`) instead of with time."""
+        return False
+
+    def gains_over(self, stream: Stream, first: int, count: int, widths_hz: Floats) -> Floats:
+        """Return what :meth:`gains` does, of subchannels of these widths side by side, Hz."""
+        return self.gains(stream, first, count, len(widths_hz))
+
+    def gains_along(self, stream: Stream, gone: Floats, widths_hz: Floats) -> Floats:
+        """Return linear power gains after so many wavelengths of way, shape (count, num_subchannels).
+
+        Parameters
+        ----------
+        gone
+            How far the client has gone, in wavelengths, shape (count,).
+        widths_hz
+            Width of each subchannel, Hz.
+        """
+        raise NotImplementedError(f"{self.kind!r} does not follow clients")
+
     @abstractmethod
     def draw(self, stream: Stream, first: int, count: int, width: int) -> Floats:
         """Return independent series of linear power gains, mean one, shape (count, width).

@@ -1,27 +1,22 @@
 """Fading that moves smoothly, as a client's speed tells it to."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
-from cosim.parts import LONGEST_S
-from cosim.radio.fading import Fading
-from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
+from cosim.radio.fading.moving import MovingFading
 from cosim.rng import Stream
-from cosim.units import NS_PER_S, Floats, seconds_to_ns
+from cosim.units import Floats
 
 
-class Jakes(Fading):
+class Jakes(MovingFading):
     """Rayleigh fading with the Doppler spectrum of isotropic scattering, as a sum of sinusoids.
 
     The complex amplitude has autocorrelation J0(2 pi doppler tau), exactly and for
     any ``num_sinusoids``; the distribution is Rayleigh in the limit of many, and
     the second moment of the power gain is 2 - 3 / (4 num_sinusoids) instead of 2.
-    Sampled at the start of each ``sample_time_s`` and held until the next.
-
-    Say how fast it moves with ``doppler_hz``, or with ``speed_m_per_s`` and ``carrier_hz``.
+    Subchannels fade independently of each other.
 
     Source
     ------
@@ -32,41 +27,11 @@ class Jakes(Fading):
     """
 
     kind: Literal["jakes"] = "jakes"
-    doppler_hz: float | None = Field(default=None, gt=0.0)
-    speed_m_per_s: float | None = Field(default=None, gt=0.0)
-    carrier_hz: float | None = Field(default=None, gt=0.0)
-    sample_time_s: float = Field(default=1e-3, ge=1e-9, le=LONGEST_S)
-    num_sinusoids: int = Field(default=16, ge=4)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"doppler_hz": 50.0},
         {"speed_m_per_s": 1.4, "carrier_hz": 2e9, "sample_time_s": 0.01},
         {"doppler_hz": 5.0, "sample_time_s": 0.02, "selectivity": "flat"},
     )
-
-    @model_validator(mode="after")
-    def _one_way_to_say_how_fast(self) -> Self:
-        given = [
-            name for name in ("doppler_hz", "speed_m_per_s", "carrier_hz") if getattr(self, name) is not None
-        ]
-        if given not in (["doppler_hz"], ["speed_m_per_s", "carrier_hz"]):
-            raise ValueError(
-                f"got {' and '.join(given) or 'no speed'}; give doppler_hz alone, "
-                "or speed_m_per_s together with carrier_hz"
-            )
-        return self
-
-    @property
-    def max_doppler_hz(self) -> float:
-        """The largest Doppler shift, Hz: speed over wavelength."""
-        if self.doppler_hz is not None:
-            return self.doppler_hz
-        assert self.speed_m_per_s is not None
-        assert self.carrier_hz is not None
-        return self.speed_m_per_s * self.carrier_hz / SPEED_OF_LIGHT_M_PER_S
-
-    @property
-    def block_ns(self) -> int:
-        return seconds_to_ns(self.sample_time_s)
 
     def draw(self, stream: Stream, first: int, count: int, width: int) -> Floats:
         amplitude = self.amplitudes(stream, first, count, width)
@@ -74,12 +39,10 @@ class Jakes(Fading):
 
     def amplitudes(self, stream: Stream, first: int, count: int, width: int) -> NDArray[np.complex128]:
         """Return independent complex amplitudes of mean power one, shape (count, width)."""
-        num = self.num_sinusoids
-        # One row for each waveform: the turn of its angles, then the phases of both quadratures.
-        phase = 2.0 * np.pi * stream.uniforms(0, width, 1 + 2 * num)
-        angle = (2.0 * np.pi * np.arange(1, num + 1) - 2.0 * np.pi + phase[:, :1]) / (4.0 * num)
-        time_s = np.arange(first, first + count) * self.block_ns / NS_PER_S
-        swept = (2.0 * np.pi * self.max_doppler_hz * time_s)[:, None, None]
-        in_phase = np.cos(swept * np.cos(angle) + phase[:, 1 : 1 + num]).sum(axis=-1)
-        quadrature = np.cos(swept * np.sin(angle) + phase[:, 1 + num :]).sum(axis=-1)
-        return np.asarray((in_phase + 1j * quadrature) / np.sqrt(num))
+        return self.turned(stream, self.swept(first, count), width)
+
+    def gains_along(self, stream: Stream, gone: Floats, widths_hz: Floats) -> Floats:
+        width = 1 if self.selectivity == "flat" else len(widths_hz)
+        amplitude = self.turned(stream, 2.0 * np.pi * gone, width)
+        gains = amplitude.real**2 + amplitude.imag**2
+        return np.broadcast_to(gains, (len(gone), len(widths_hz)))

@@ -17,6 +17,11 @@ class Interference(Part):
     plane: ClassVar[Plane] = "time"
 
     @property
+    def users_of_each(self) -> int:
+        """How many users of other cells it asks a path's network for, for each base station."""
+        return 0
+
+    @property
     def block_ns(self) -> int | None:
         """How long it holds, ns; None where it never changes."""
         return None

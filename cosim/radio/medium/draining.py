@@ -123,6 +123,7 @@ class Draining(Network):
         self._medium = medium
         self._links = {link.name: _Link(link) for link in links}
         self._round = 0
+        self._sent_until_ns: dict[int, int] = {}
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
         """Let a decision take effect now; transfers in flight go on under their new grant.
@@ -192,7 +193,7 @@ class Draining(Network):
             asked_ns,
             start_ns,
             clock.now,
-            dict.fromkeys(payloads, transfer.energy_j / len(payloads)),
+            dict.fromkeys(payloads, self._energy_j(state, client, transfer, bits, start_ns) / len(payloads)),
             dict.fromkeys(payloads, not transfer.is_lost),
             after_span,
         )
@@ -278,6 +279,15 @@ class Draining(Network):
             asked = state.link, client, grant, first, last - first + 1
             sent, possible = (rates(self._channel, *asked) for rates in (self._medium.rates, capacity))
             transfer.is_lost |= bool((possible < sent).any())
+
+    def _energy_j(self, state: _Link, client: int, transfer: _Transfer, bits: int, start_ns: int) -> float:
+        """Return what a transfer that ends now has cost, J."""
+        if not state.link.is_uplink:
+            return transfer.energy_j
+        until_ns, self._sent_until_ns[client] = self._sent_until_ns.get(client), self._clock.now
+        idle_ns = None if until_ns is None else start_ns - until_ns
+        costs = self._channel.radio.uplink_energy
+        return costs.total_j(transfer.energy_j, bits, self._clock.now - start_ns, idle_ns)
 
     def _rate(self, state: _Link, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""

@@ -1,4 +1,4 @@
-"""How much of the power is lost on the way, from distance alone."""
+"""How much of the power is lost on the way: from distance alone, or also from what is in between."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -7,6 +7,8 @@ import numpy as np
 from pydantic import Field
 
 from cosim.parts import Part, Plane
+from cosim.radio.geometry import Geometry
+from cosim.radio.propagation import Propagation
 from cosim.units import Floats
 
 
@@ -19,6 +21,15 @@ class PathLoss(Part):
     """
 
     plane: ClassVar[Plane] = "time"
+    carrier_range_hz: ClassVar[tuple[float, float] | None] = None
+    """Lowest and highest carrier that it holds for, Hz; None where it does not say."""
+
+    source: ClassVar[str] = ""
+    """Which standard says so, in a few words."""
+
+    has_states: ClassVar[bool] = False
+    """Whether it says of each path in which state of shadowing it is."""
+
     min_distance_m: float = Field(default=1.0, gt=0.0)
 
     @abstractmethod
@@ -39,3 +50,7 @@ class PathLoss(Part):
         if not np.all(distance_m >= 0.0):
             raise ValueError(f"a distance must not be negative, got {distance_m.min()} m")
         return np.maximum(self.formula_db(np.maximum(distance_m, self.min_distance_m)), 0.0)
+
+    def propagation(self, geometry: Geometry) -> Propagation:
+        """Return what the way from each site to each client does; by default, a loss over the distance."""
+        return Propagation(self.loss_db(geometry.distances_m))

@@ -5,7 +5,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from cosim.radio.geometry import DEFAULT_CARRIER_HZ, Geometry
 from cosim.radio.path_loss import PathLoss
+from cosim.radio.propagation import Propagation
 from cosim.units import Floats
 
 SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
@@ -13,6 +15,8 @@ SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 
 class FreeSpace(PathLoss):
     """Free-space path loss, 20 log10(4 pi d f / c).
+
+    Without ``carrier_hz`` at ``radio.carrier_frequency_hz``.
 
     Source
     ------
@@ -25,9 +29,15 @@ class FreeSpace(PathLoss):
     """
 
     kind: Literal["free_space"] = "free_space"
-    carrier_hz: float = Field(default=2e9, gt=0.0)
+    carrier_hz: float | None = Field(default=None, gt=0.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"carrier_hz": 28e9})
 
     def formula_db(self, distance_m: Floats) -> Floats:
-        wavelengths = distance_m * (self.carrier_hz / SPEED_OF_LIGHT_M_PER_S)
+        carrier_hz = DEFAULT_CARRIER_HZ if self.carrier_hz is None else self.carrier_hz
+        wavelengths = distance_m * (carrier_hz / SPEED_OF_LIGHT_M_PER_S)
         return np.asarray(20.0 * np.log10(4.0 * np.pi * wavelengths))
+
+    def propagation(self, geometry: Geometry) -> Propagation:
+        if self.carrier_hz is not None:
+            return super().propagation(geometry)
+        return self.model_copy(update={"carrier_hz": geometry.carrier_hz}).propagation(geometry)

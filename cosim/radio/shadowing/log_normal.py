@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from cosim.radio.random_field import normals
 from cosim.radio.shadowing import Shadowing
 from cosim.rng import Stream
 from cosim.units import Floats
@@ -26,6 +27,4 @@ class LogNormal(Shadowing):
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({"std_db": 8.0}, {"std_db": 0.0})
 
     def draw_db(self, stream: Stream, num_clients: int) -> Floats:
-        table = stream.uniforms(0, num_clients, 2)  # Box-Muller: two uniforms for each client
-        normal = np.sqrt(-2.0 * np.log(table[:, 0])) * np.cos(2.0 * np.pi * table[:, 1])
-        return np.asarray(self.std_db * normal)
+        return np.asarray(self.std_db * normals(stream, num_clients))

@@ -1,0 +1,45 @@
+"""Parts of a channel that do not go together."""
+
+from collections.abc import Iterator
+
+from cosim.radio.channel_settings import ChannelSettings
+
+
+def misfits(radio: ChannelSettings) -> Iterator[str]:
+    """Return what does not go together, each in one line."""
+    yield from _carriers(radio)
+    loss, shadowing, place = radio.path_loss, radio.shadowing, radio.placement
+    if radio.fading.follows_mobility and radio.mobility.block_ns is None:
+        yield (
+            f"radio.fading: {radio.fading.kind!r} follows the clients, and radio.mobility "
+            f"{radio.mobility.kind!r} moves none; choose another mobility, or give doppler_hz."
+        )
+    if radio.interference.users_of_each and place.num_places is not None:
+        yield (
+            f"radio.interference: {radio.interference.kind!r} places users of other cells as clients are "
+            f"placed, and radio.placement {place.kind!r} is a list; choose a placement that draws."
+        )
+    if shadowing.needs_states and not loss.has_states:
+        yield (
+            f"radio.shadowing: {shadowing.kind!r} depends on the line of sight, which radio.path_loss "
+            f"{loss.kind!r} does not know; choose a path loss that does, or another shadowing."
+        )
+
+
+def _carriers(radio: ChannelSettings) -> Iterator[str]:
+    loss, common_hz = radio.path_loss, radio.carrier_frequency_hz
+    for name in ("path_loss", "fading", "surface", "interference"):
+        own_hz = getattr(getattr(radio, name), "carrier_hz", None)
+        if own_hz is not None and common_hz is not None and own_hz != common_hz:
+            yield (
+                f"radio.{name}.carrier_hz {own_hz:g} is not radio.carrier_frequency_hz {common_hz:g}; leave "
+                "the former out, the carrier is the same everywhere."
+            )
+    if loss.carrier_range_hz is not None:
+        low_hz, high_hz = loss.carrier_range_hz
+        if not low_hz <= radio.carrier_hz <= high_hz:
+            yield (
+                f"radio.path_loss: {loss.kind!r} holds from {low_hz / 1e9:g} to {high_hz / 1e9:g} GHz "
+                f"({loss.source}), and radio.carrier_frequency_hz is {radio.carrier_hz / 1e9:g} GHz; choose "
+                "one within the range."
+            )
