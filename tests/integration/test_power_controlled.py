@@ -9,7 +9,7 @@ FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 1}}
 CONTROL = {"radio.uplink_p0_dbm": -95.0, "radio.uplink_alpha": 0.8}
 
 
-@pytest.mark.parametrize("allocator", ["equal", "random", "in_turn"])
+@pytest.mark.parametrize("allocator", ["equal", "random", "time_shared"])
 def test_clients_send_what_power_control_leaves_of_their_grants(allocator, tiny_scenario, play):
     chosen = {**FEDERATED, "allocator.kind": allocator, "clients.count": 3}
     free, controlled = (play(tiny_scenario({**chosen, **more})) for more in ({}, CONTROL))
@@ -33,7 +33,7 @@ def test_clients_send_what_power_control_leaves_of_their_grants(allocator, tiny_
 
 
 def test_downlinks_are_not_controlled(tiny_scenario, play):
-    counted = {**FEDERATED, "radio.federated_downlink.counted": True}
+    counted = {**FEDERATED, "radio.federated_downlink.modelled": True}
     free, controlled = (play(tiny_scenario({**counted, **more})) for more in ({}, CONTROL))
     powers = [
         [p for link, p in zip(log.link, log.tx_power_w, strict=True) if link == "federated_downlink"]
