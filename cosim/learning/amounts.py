@@ -23,6 +23,8 @@ class SplitAmounts:
     gradient_bits: int
     adapter_bits: int
     adapter_download_bits: int
+    encode_flop: int = 0
+    decode_flop: int = 0
 
 
 def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmounts:
@@ -31,8 +33,8 @@ def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmount
     A number travels as its codec has it, without one in the precision it is
     computed in; bits that depend on values are the most there can be. No gradient
     comes back where the client has no adapter to train, and averaged adapters
-    come back as they are. Labels, coding, the averaging of adapters and the
-    optimiser's own arithmetic are neglected, as in FedsLLM.
+    come back as they are. Steps on an update are charged what they declare; labels, codecs,
+    the averaging of adapters and the optimiser's own arithmetic are neglected, as in FedsLLM.
     """
     each = [
         asdict(split_amounts_of(lesson, cut_layer, lora_rank, rank, round_))
@@ -58,6 +60,7 @@ def split_amounts_of(
         gradient_bits=codecs.gradient.max_bits(activations) if lesson.client_trains(cut_layer) else 0,
         adapter_bits=upload_bits(lesson, cut_layer, client_rank, round_),
         adapter_download_bits=download_bits(lesson, cut_layer, lora_rank, client_rank, round_),
+        **coding_flop(lesson, cut_layer, client_rank, round_),
     )
 
 
@@ -69,6 +72,8 @@ class WholeAmounts:
     backward_flop: int
     adapter_bits: int
     adapter_download_bits: int
+    encode_flop: int = 0
+    decode_flop: int = 0
 
     @property
     def flop(self) -> int:
@@ -103,6 +108,7 @@ def whole_amounts_of(lesson: Lesson, lora_rank: int, client_rank: int, round_: i
         flop.backward,
         upload_bits(lesson, num_blocks, client_rank, round_),
         download_bits(lesson, num_blocks, lora_rank, client_rank, round_),
+        **coding_flop(lesson, num_blocks, client_rank, round_),
     )
 
 
@@ -110,6 +116,14 @@ def upload_bits(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) 
     """Return the most bits a client of a rank that adapts the first blocks sends after a round."""
     layout = upload_layout(lesson, num_blocks, client_rank, round_)
     return lesson.codecs.adapter.max_bits(layout) if layout.shapes else 0
+
+
+def coding_flop(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) -> dict[str, int]:
+    """Return the FLOP of a client to encode its upload, and of the server to decode it."""
+    layout, adapter = upload_layout(lesson, num_blocks, client_rank, round_), lesson.codecs.adapter
+    if not layout.shapes:
+        return {}
+    return {"encode_flop": adapter.encode_flop(layout), "decode_flop": adapter.decode_flop(layout)}
 
 
 def download_bits(

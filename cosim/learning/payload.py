@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 from cosim.errors import ScenarioError
 from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
-from cosim.learning.codec import Codec, Layout
+from cosim.learning.chain import codec_of
+from cosim.learning.codec import Encoding, Layout
 from cosim.learning.lesson import Lesson
 from cosim.learning.shape import BOTH_FACTORS, Factor
 from cosim.parts import family
 from cosim.units import rounded_up
 
 _NOTHING: Mapping[str, Ref] = MappingProxyType({})
+_NO_FIGURES = ("bits", "memory", "mask", "numbers")
 
 
 class Transmission(NamedTuple):
@@ -27,7 +29,7 @@ class Transmission(NamedTuple):
         What the receiver has.
     others
         By name what else comes of it: ``bits``, and where the codec has them
-        ``memory``, ``mask`` and its figures; nothing where nothing is encoded.
+        ``memory``, ``mask``, ``numbers`` and its figures; nothing where nothing is encoded.
     """
 
     node: Node
@@ -45,9 +47,14 @@ class Transmission(NamedTuple):
         return self.others.get("mask")
 
     @property
+    def numbers(self) -> Ref:
+        """What goes over a medium that adds: the numbers that steps made of it, or it itself."""
+        return self.others.get("numbers", self.tensors)
+
+    @property
     def figures(self) -> dict[str, Ref]:
         """What the sender measured."""
-        return {name: one for name, one in self.others.items() if name not in ("bits", "memory", "mask")}
+        return {name: one for name, one in self.others.items() if name not in _NO_FIGURES}
 
 
 def activation_layout(lesson: Lesson) -> Layout:
@@ -80,7 +87,18 @@ def upload_layout(lesson: Lesson, num_blocks: int, client_rank: int, round_: int
     return adapter_layout(lesson, num_blocks, client_rank, lesson.aggregator.sent(round_))
 
 
-def payloads(lesson: Lesson, num_blocks: int, round_: int = 1) -> dict[str, tuple[Codec, Layout]]:
+def held_back_bytes(lesson: Lesson, num_blocks: int, lora_rank: int) -> int:
+    """Return what steps on a client's updates hold back from round to round, bytes.
+
+    What they work on meanwhile fits where the activations were.
+    """
+    adapter, trained = lesson.codecs.adapter, lesson.model.bits_per_trained_number // 8
+    rounds = range(1, lesson.aggregator.period + 1)
+    layouts = [upload_layout(lesson, num_blocks, lora_rank, round_) for round_ in rounds]
+    return trained * max(adapter.held_numbers(one) for one in layouts)
+
+
+def payloads(lesson: Lesson, num_blocks: int, round_: int = 1) -> dict[str, tuple[Encoding, Layout]]:
     """Return what goes through which codec, by the name of the setting.
 
     Parameters
@@ -124,9 +142,10 @@ def refuse_payloads(lesson: Lesson, num_blocks: int, *, is_told: bool = False) -
     """
     codecs, aggregator = lesson.codecs, lesson.aggregator
     for round_ in range(1, aggregator.period + 1):
-        for name, (codec, layout) in payloads(lesson, num_blocks, round_).items():
+        for name, (encoding, layout) in payloads(lesson, num_blocks, round_).items():
+            codec = codec_of(encoding)
             try:
-                least = codec.least_ratio(layout) if layout.shapes else 0.0
+                least = encoding.least_ratio(layout) if layout.shapes else 0.0
             except ValueError:
                 alone = " and ".join(sorted(aggregator.sent(round_)))
                 raise ScenarioError(
@@ -140,22 +159,25 @@ def refuse_payloads(lesson: Lesson, num_blocks: int, *, is_told: bool = False) -
                     f"scheme.{name}: {codec.kind!r} sends nothing with keep_ratio {ratio:g}: that is less "
                     f"than the smallest thing it can send; give it {rounded_up(least):g} or more."
                 )
-    if codecs.adapter.has_mask and not aggregator.takes_masks:
+    codec = codec_of(codecs.adapter)
+    if codec.has_mask and not aggregator.takes_masks:
         raise ScenarioError(
-            f"scheme.adapter_codec: {codecs.adapter.kind!r} says what it did not send, and the aggregator "
+            f"scheme.adapter_codec: {codec.kind!r} says what it did not send, and the aggregator "
             f"{aggregator.kind!r} cannot leave that out of its average; set unsent to 'update', "
             "or take the aggregator 'fedavg'."
         )
     if codecs.adapter.keeps_memory and not aggregator.keeps_factors:
+        who, way_out = f"adapter_codec: {codec.kind!r}", "set error_feedback to false"
+        if not codec.keeps_memory:
+            who, way_out = "update: 'residual'", "leave it out"
         raise ScenarioError(
-            f"scheme.adapter_codec: {codecs.adapter.kind!r} holds back what it did not send of an update, "
-            f"and under the aggregator {aggregator.kind!r} the next one is of other factors; "
-            "set error_feedback to false."
+            f"scheme.{who} holds back what it did not send of an update, "
+            f"and under the aggregator {aggregator.kind!r} the next one is of other factors; {way_out}."
         )
-    if codecs.adapter.turns_factors and not aggregator.averages_products:
+    if codec.turns_factors and not aggregator.averages_products:
         able = ", ".join(repr(kind) for kind, part in family(Aggregator).items() if _averages_products(part))
         raise ScenarioError(
-            f"scheme.adapter_codec: {codecs.adapter.kind!r} sends factors of a client's own making, and the "
+            f"scheme.adapter_codec: {codec.kind!r} sends factors of a client's own making, and the "
             f"aggregator {aggregator.kind!r} would average those of one number; take one of {able}."
         )
 

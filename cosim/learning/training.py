@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property, lru_cache, partial
 from importlib import metadata
+from typing import Any
 
 from cosim.graph.code_identity import code_of
 from cosim.graph.node import Graph, Node, Params, Ref
@@ -14,14 +15,15 @@ from cosim.learning.amounts import (
     whole_amounts,
     whole_amounts_of,
 )
-from cosim.learning.codec import Codec
+from cosim.learning.codec import Encoding
+from cosim.learning.codecs import NO_CODECS
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.lesson import Lesson
 from cosim.learning.operations.average import mean
 from cosim.learning.operations.evaluate import evaluate, export
 from cosim.learning.operations.split_step import client_backward, client_forward, server_step
 from cosim.learning.operations.start import start
-from cosim.learning.operations.superpose import superpose
+from cosim.learning.operations.superpose import superpose, superpose_numbers
 from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update, whole_gradient
 from cosim.learning.payload import Transmission
@@ -219,7 +221,7 @@ class Training:
 
     def transmit(
         self,
-        codec: Codec,
+        codec: Encoding,
         tensors: Ref,
         link: str,
         client: int,
@@ -255,10 +257,18 @@ class Training:
             given=tuple(given),
             keep_ratio=keep_ratio if codec.keeps_ratio else None,
             seed=chance.torch_seed() if codec.needs_chance else None,
+            **self.common_chance(codec, link, step),
         )
         names = ["bits", *codec.figure_names]
-        names += [name for name, has in (("memory", codec.keeps_memory), ("mask", codec.has_mask)) if has]
+        also = {"memory": codec.keeps_memory, "mask": codec.has_mask, "numbers": codec.is_summable}
+        names += [name for name, has in also.items() if has]
         return Transmission(node, node.ref("tensors"), {name: node.ref(name) for name in names})
+
+    def common_chance(self, codec: Encoding, link: str, step: int) -> dict[str, Any]:
+        """Return the seed that all who send over a link at a step draw from alike, for a codec that does."""
+        if not codec.needs_common_chance:
+            return {}
+        return {"common_seed": stream(self.lesson.seed, "codec", link, step).torch_seed()}
 
     def server_update(self, server: Side, exchanges: Sequence[Exchange], step: int) -> Side:
         """Return the server's side after one step on the weighted sum of the clients' losses."""
@@ -278,6 +288,8 @@ class Training:
         noise_std: float,
         max_rms: float,
         chance: Sequence[str | int],
+        codec: Encoding = NO_CODECS.adapter,
+        step: int = 0,
     ) -> Ref:
         """Return what a server has after updates were sent at once over a medium that adds.
 
@@ -291,14 +303,20 @@ class Training:
             Noise on each number of the sum; largest root mean square an update is sent with.
         chance
             Names of the stream of the noise.
+        codec, step
+            What they are encoded by and at which step; behind a chain ``senders`` are its numbers.
         """
+        also = self.common_chance(codec, "federated_uplink", step)
+        if not codec.is_transparent:
+            also |= {"encoding": self.params_of(codec)}
         node = self.graph.add(
-            superpose,
+            superpose if codec.is_transparent else superpose_numbers,
             [reference, *senders],
             weights=list(weights),
             noise_std=noise_std,
             max_rms=max_rms,
             seed=stream(self.lesson.seed, *chance).torch_seed() if noise_std > 0.0 else None,
+            **also,
         )
         return node.ref("adapter")
 

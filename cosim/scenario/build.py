@@ -95,6 +95,7 @@ class Prepared:
         return Decisions(
             clients=self.clients,
             main_server=self.main_server,
+            federated_server=self.federated_server,
             cell=self.channel,
             access=self.scenario.radio.access,
             max_tx_power_w=self.max_tx_power_w,

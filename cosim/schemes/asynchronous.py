@@ -2,28 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.learning.codec import Codec
-from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
 from cosim.learning.lesson import Lesson
 from cosim.learning.operations.average import mean
-from cosim.learning.payload import Transmission, upload_layout
+from cosim.learning.payload import Transmission, held_back_bytes, upload_layout
 from cosim.learning.shape import ModelShape
 from cosim.learning.sides import Side
 from cosim.learning.training import Training
-from cosim.parts import OneOf
 from cosim.radio.link import Link
-from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, measure_evaluation
+from cosim.schemes.updates import SendsUpdates
 from cosim.world import FEDERATED_SERVER, Moment, World
 
 
-class Asynchronous(Scheme):
+class Asynchronous(SendsUpdates):
     """Clients train, upload and go on by themselves; the server merges what arrives, in order of arrival.
 
     A client takes ``local_steps`` steps on its own mini-batches from the global adapter it
@@ -33,7 +31,8 @@ class Asynchronous(Scheme):
     an upload counts the merges since its client's download. There is no barrier anywhere: a round is
     one local update, numbered in the order in which they begin; rounds overlap, and may end in
     another order. A run begins ``num_rounds`` of them, and ends when all are merged. Merging and
-    the optimiser's own arithmetic are charged nothing.
+    the optimiser's own arithmetic are charged nothing; what steps on an update declare is, before
+    the upload and before the merge.
 
     Mini-batches and the learning rate's schedule go by a client's own steps, so what a client
     draws does not depend on the others. Which uploads meet which global adapter does depend on
@@ -76,7 +75,6 @@ class Asynchronous(Scheme):
     staleness: Literal["constant", "polynomial", "hinge"] = "polynomial"
     exponent: float = Field(default=0.5, ge=0.0, le=100.0)
     hinge_after: int = Field(default=4, ge=0)
-    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"staleness": "hinge", "hinge_after": 1, "adapter_codec": {"kind": "top_k"}},
@@ -85,7 +83,7 @@ class Asynchronous(Scheme):
     @property
     def codecs(self) -> Codecs:
         """The adapter's; nothing else travels."""
-        return Codecs(adapter=self.adapter_codec)
+        return Codecs(adapter=self.adapter_encoding)
 
     def num_client_steps(self, num_clients: int) -> int:
         """Return the local steps of a client if all take as many local updates."""
@@ -97,7 +95,8 @@ class Asynchronous(Scheme):
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": lesson.whole_memory_bytes(lora_rank)}
+        held = held_back_bytes(lesson, lesson.shape.num_layers, lora_rank)
+        return {"client": lesson.whole_memory_bytes(lora_rank) + held}
 
     def mixing_weight(self, staleness: int) -> float:
         """Return the weight of an upload after which so many merges came first.
@@ -168,7 +167,9 @@ class _Play:
         self._clients = [_Client(start, start.adapter) for _ in range(world.num_clients)]
         self._begun, self._evaluated = 0, 0
         layout = upload_layout(world.lesson, world.lesson.shape.num_layers, training.lora_rank, 1)
-        self._bits, self._most_bits = scheme.adapter_codec.bits(layout), scheme.adapter_codec.max_bits(layout)
+        self.codec = scheme.adapter_encoding
+        self._bits, self._most_bits = self.codec.bits(layout), self.codec.max_bits(layout)
+        self._encode_flop, self._decode_flop = self.codec.encode_flop(layout), self.codec.decode_flop(layout)
         world.hold(self._refs)
 
     def _refs(self) -> Iterator[Ref]:
@@ -206,11 +207,20 @@ class _Play:
         sent = self._encode(number)
         for figure, value in sent.figures.items():
             world.measure(moment, name, figure, value)
+        if self._encode_flop:
+            encoding = world.compute(name, "encode_update", moment, self._encode_flop, sent.node, ready)
+            ready = [(yield from encoding)]
         arrived = yield from world.send(
             "federated_uplink", number, "adapter_upload", moment, self._bits_of(sent), sent.node, ready
         )
+        ready = [arrived.span]
+        if self._decode_flop:  # before it can be merged: another may be merged meanwhile
+            decoding = world.compute(
+                FEDERATED_SERVER, "decode_update", moment, self._decode_flop, sent.node, ready
+            )
+            ready = [(yield from decoding)]
         merge = self._merge(moment, sent.tensors, client)
-        merged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, merge, [arrived.span])
+        merged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, merge, ready)
         self._evaluate_if_due()
         client.start, client.version = self.adapter, self.version
         client.side = client.side._replace(adapter=self.adapter)
@@ -224,7 +234,7 @@ class _Play:
         """Return what a client sends of its adapter; what it holds back waits for its next upload."""
         client = self._clients[number]
         sent = self.training.transmit(
-            self.scheme.adapter_codec,
+            self.codec,
             client.side.adapter,
             "federated_uplink",
             number,

@@ -16,27 +16,26 @@ from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import WholeAmounts, whole_amounts
-from cosim.learning.codec import Codec
-from cosim.learning.codec.none import Plain
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.codec.soft import Soft
 from cosim.learning.codec.top_k import TopK
 from cosim.learning.codecs import Codecs
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import bits_are_known, upload_layout
+from cosim.learning.payload import bits_are_known, held_back_bytes, upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
 from cosim.rng import stream
-from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.federated_rounds import FederatedRounds
 from cosim.schemes.stages import whole_round
+from cosim.schemes.updates import SendsUpdates
 from cosim.world import Moment, World
 
 
-class Federated(Scheme):
+class Federated(SendsUpdates):
     """Local steps on the whole model, upload of the adapters, their average, and its download.
 
     In a round each client that takes part starts from the global adapter, takes
@@ -98,7 +97,6 @@ class Federated(Scheme):
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
-    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -132,7 +130,7 @@ class Federated(Scheme):
     @property
     def codecs(self) -> Codecs:
         """The adapter's; nothing else travels."""
-        return Codecs(adapter=self.adapter_codec)
+        return Codecs(adapter=self.adapter_encoding)
 
     def multicasts(self, link: str) -> bool:
         """Return whether it is the downlink and set so."""
@@ -149,7 +147,7 @@ class Federated(Scheme):
     def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
         clients, num_blocks = range(lesson.num_clients), lesson.shape.num_layers
-        one, codec = whole_amounts(lesson, setting.lora_rank), self.adapter_codec
+        one, codec = whole_amounts(lesson, setting.lora_rank), self.adapter_encoding
         drawn = self.taking_part(lesson.seed, lesson.num_clients, round_)
         each: list[WholeAmounts | None] = [None] * lesson.num_clients
         for client in filter(setting.takes_part, drawn):
@@ -175,6 +173,11 @@ class Federated(Scheme):
     def why_no_sparsity(self, lesson: Lesson, lora_rank: int) -> str | None:
         """Return what about codec or ranks keeps an allocator from saying how much is left out."""
         codec, ranks = self.adapter_codec, self._client_ranks(lesson, lora_rank)
+        if self.update:
+            return (
+                f"scheme.update changes what is left out once {self.update[0].kind!r} has worked on it; "
+                "leave scheme.update out, or take the allocator 'equal'"
+            )
         if len(ranks) > 1:
             return (
                 f"one share is not the same bits of clients whose ranks are {', '.join(map(str, ranks))}; "
@@ -205,7 +208,8 @@ class Federated(Scheme):
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": lesson.whole_memory_bytes(lora_rank)}
+        held = held_back_bytes(lesson, lesson.shape.num_layers, lora_rank)
+        return {"client": lesson.whole_memory_bytes(lora_rank) + held}
 
     def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
         """Return the clients of a round, ascending."""

@@ -77,8 +77,9 @@ class FederatedRounds:
             ]
             sent = yield from world.together(steps, "local round of client")
         average, figures = self._average(moment, sent)
+        decoded = self.uploads.decode_flop(moment.round)
         arrived = [one.span for one in sent]
-        averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
+        averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, decoded, average, arrived)
         for name, figure in figures.items():
             world.measure(moment, FEDERATED_SERVER, name, figure)
         received = yield from self._download(moment, average, averaged, list(self.uploads.sent))

@@ -16,7 +16,7 @@ from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import bits_are_known
+from cosim.learning.payload import bits_are_known, held_back_bytes
 from cosim.parts import OfPlane, OneOf, Part, family
 from cosim.radio.link import Link
 from cosim.schemes import (
@@ -24,14 +24,14 @@ from cosim.schemes import (
     FEDERATED_UPLINK,
     MAIN_DOWNLINK,
     MAIN_UPLINK,
-    Scheme,
 )
 from cosim.schemes.split_rounds import SplitRounds
 from cosim.schemes.stages import split_round
+from cosim.schemes.updates import SendsUpdates
 from cosim.world import MAIN_SERVER, Moment, World
 
 
-class SplitFederated(Scheme):
+class SplitFederated(SendsUpdates):
     """The workflow of FedsLLM: split steps behind barriers, then one averaging of the client adapters.
 
     Each local step is three phases, each a barrier: all clients forward and
@@ -94,7 +94,6 @@ class SplitFederated(Scheme):
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     activation_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     gradient_codec: Annotated[Codec, OneOf(Codec)] = Plain()
-    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"aggregator": {"kind": "flora"}})
 
     @model_validator(mode="after")
@@ -124,7 +123,7 @@ class SplitFederated(Scheme):
     @property
     def codecs(self) -> Codecs:
         """As the settings say."""
-        return Codecs(self.activation_codec, self.gradient_codec, self.adapter_codec)
+        return Codecs(self.activation_codec, self.gradient_codec, self.adapter_encoding)
 
     @property
     def may_cut_apart(self) -> bool:
@@ -152,7 +151,8 @@ class SplitFederated(Scheme):
         """Return the needs of both sides; a joint batch is held whole by the main server."""
         batches = lesson.num_clients if self.server_batch == "joint" else 1
         return {
-            "client": lesson.client_memory_bytes(cut_layer, lora_rank),
+            "client": lesson.client_memory_bytes(cut_layer, lora_rank)
+            + held_back_bytes(lesson, cut_layer, lora_rank),
             MAIN_SERVER: lesson.server_memory_bytes(cut_layer, lora_rank, batches),
         }
 
@@ -161,7 +161,10 @@ class SplitFederated(Scheme):
     ) -> dict[str, int]:
         """Return the need of each client, and of a main server that holds all behind the smallest cut."""
         names = (f"client-{client}" for client in range(lesson.num_clients))
-        needs = [lesson.client_memory_bytes(cut, lora_rank) for cut in client_cut_layers]
+        needs = [
+            lesson.client_memory_bytes(cut, lora_rank) + held_back_bytes(lesson, cut, lora_rank)
+            for cut in client_cut_layers
+        ]
         batches = [lesson.server_batch_bytes(cut, lora_rank) for cut in client_cut_layers]
         at_once = sum(batches) if self.server_batch == "joint" else max(batches)
         idle = lesson.server_memory_bytes(min(client_cut_layers), lora_rank, 0)

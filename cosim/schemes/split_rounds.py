@@ -97,8 +97,9 @@ class SplitRounds:
         sending = [self.uploads.send(client, moment, self.ready) for client in self.uploads.sent]
         sent = yield from self.world.together(sending, "adapter upload of client")
         arrived = [one.span for one in sent]
+        decoded = self.uploads.decode_flop(round_)
         averaged = yield from self.world.compute(
-            FEDERATED_SERVER, "aggregate", moment, 0, average, arrived or self.ready
+            FEDERATED_SERVER, "aggregate", moment, decoded, average, arrived or self.ready
         )
         downloads = [
             send(

@@ -53,6 +53,10 @@ rate = {{ kind = "far_truncated" }}
 shadowing = {{ kind = "far_indoor" }}
 surface = {{ kind = "far_mirror" }}
 """
+STEPS = (
+    *("--set", "scheme.adapter_codec.kind=none"),
+    *("--set", "scheme.update=[{ kind = 'far_rounded' }]"),
+)
 STUDY = """
 base = "far.toml"
 timing_only = true
@@ -113,6 +117,7 @@ def found(tmp_path_factory, tokenizer_path):
             "check": ["check", str(file)],
             "run": ["run", str(file), "--out", str(folder / "run")],
             "relay": ["run", str(file), "--set", relay, "--timing-only", "--out", str(folder / "relay")],
+            "steps": ["run", str(file), *STEPS, "--out", str(folder / "steps")],
             "tail": ["run", str(file), "--set", relay, "--set", tail, "--out", str(folder / "tail")],
             "study": ["check", str(folder / "study.toml")],
         },
