@@ -144,6 +144,8 @@ def download_bits(
     numbers = aggregator.download_numbers(matrices, client_rank, ranks, round_)
     held = lesson.trainable.held(lesson.shape, num_blocks)
     numbers += sum(one.numbers for one in held if one.factor is None)  # sent and averaged as they are
+    if lesson.rule.has_variates:
+        numbers += sum(one.numbers for one in held)  # the common variate
     return lesson.model.bits_per_trained_number * numbers
 
 

@@ -8,8 +8,9 @@ from cosim.errors import ScenarioError
 from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.chain import codec_of
-from cosim.learning.codec import Encoding, Layout
+from cosim.learning.codec import Codec, Encoding, Layout
 from cosim.learning.lesson import Lesson
+from cosim.learning.operations.control_variates import VARIATE
 from cosim.learning.shape import BOTH_FACTORS, Factor
 from cosim.parts import family
 from cosim.units import rounded_up
@@ -84,18 +85,23 @@ def adapter_layout(
 
 def upload_layout(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) -> Layout:
     """Return the layout of what a client of a rank sends after a round, not encoded."""
-    return adapter_layout(lesson, num_blocks, client_rank, lesson.aggregator.sent(round_))
+    layout = adapter_layout(lesson, num_blocks, client_rank, lesson.aggregator.sent(round_))
+    if not lesson.rule.has_variates:
+        return layout
+    variates = {VARIATE + name: shape for name, shape in layout.shapes.items()}
+    return Layout({**layout.shapes, **variates}, layout.bits_per_number)
 
 
-def held_back_bytes(lesson: Lesson, num_blocks: int, lora_rank: int) -> int:
-    """Return what steps on a client's updates hold back from round to round, bytes.
+def held_bytes(lesson: Lesson, num_blocks: int, lora_rank: int) -> int:
+    """Return what a client holds for its local rule, and steps on its updates hold back, bytes.
 
-    What they work on meanwhile fits where the activations were.
+    What steps work on meanwhile fits where the activations were.
     """
     adapter, trained = lesson.codecs.adapter, lesson.model.bits_per_trained_number // 8
     rounds = range(1, lesson.aggregator.period + 1)
     layouts = [upload_layout(lesson, num_blocks, lora_rank, round_) for round_ in rounds]
-    return trained * max(adapter.held_numbers(one) for one in layouts)
+    ruled = lesson.rule.num_held * adapter_layout(lesson, num_blocks, lora_rank).num_numbers
+    return trained * (ruled + max(adapter.held_numbers(one) for one in layouts))
 
 
 def payloads(lesson: Lesson, num_blocks: int, round_: int = 1) -> dict[str, tuple[Encoding, Layout]]:
@@ -160,6 +166,8 @@ def refuse_payloads(lesson: Lesson, num_blocks: int, *, is_told: bool = False) -
                     f"than the smallest thing it can send; give it {rounded_up(least):g} or more."
                 )
     codec = codec_of(codecs.adapter)
+    if (why := _why_no_rule(lesson, codec)) is not None:
+        raise ScenarioError(f"scheme.local_rule: {why}.")
     if codec.has_mask and not aggregator.takes_masks:
         raise ScenarioError(
             f"scheme.adapter_codec: {codec.kind!r} says what it did not send, and the aggregator "
@@ -180,6 +188,22 @@ def refuse_payloads(lesson: Lesson, num_blocks: int, *, is_told: bool = False) -
             f"scheme.adapter_codec: {codec.kind!r} sends factors of a client's own making, and the "
             f"aggregator {aggregator.kind!r} would average those of one number; take one of {able}."
         )
+
+
+def _why_no_rule(lesson: Lesson, codec: Codec) -> str | None:
+    """Return why clients cannot go by the local rule, with a way out; None if they can."""
+    rule, aggregator = lesson.rule, lesson.aggregator
+    if rule.has_variates and not aggregator.is_plain:
+        return (
+            f"{rule.kind!r} sends control variates beside the update, and the aggregator {aggregator.kind!r} "
+            "is about adapters alone; take the aggregator 'fedavg'"
+        )
+    if rule.has_variates and codec.needs_factors:
+        return (
+            f"{rule.kind!r} sends control variates beside the update, and the adapter_codec {codec.kind!r} "
+            "sends pairs of factors; take a codec such as 'none' or 'float16'"
+        )
+    return rule.why_unfit(lesson.training.optimizer)
 
 
 def _averages_products(part: Any) -> bool:

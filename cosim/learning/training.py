@@ -20,6 +20,11 @@ from cosim.learning.codecs import NO_CODECS
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.lesson import Lesson
 from cosim.learning.operations.average import mean
+from cosim.learning.operations.by_example import (
+    client_backward_by_example,
+    server_step_by_example,
+    whole_gradient_by_example,
+)
 from cosim.learning.operations.evaluate import evaluate, export
 from cosim.learning.operations.split_step import client_backward, client_forward, server_step
 from cosim.learning.operations.start import start
@@ -28,7 +33,7 @@ from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update, whole_gradient
 from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
-from cosim.learning.sides import Exchange, LocalRound, LocalStep, Side
+from cosim.learning.sides import Exchange, Guidance, LocalRound, LocalStep, Side
 from cosim.rng import stream
 
 
@@ -72,6 +77,8 @@ class Training:
         self._whole = cache(partial(whole_amounts_of, lesson, lora_rank))
         self.params_of = cache(Params.of)
         self.optimizer = self.params_of(lesson.training.optimizer)
+        self._is_mean = lesson.training.gradients.is_mean
+        self._taken = {} if self._is_mean else {"gradients": self.params_of(lesson.training.gradients)}
         self._draws = [
             BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
             for client, share in enumerate(lesson.shares)
@@ -195,19 +202,21 @@ class Training:
             codecs.activation, forward.ref("activations"), "main_uplink", client, step, memory=memories[0]
         )
         at_server = self.graph.add(
-            server_step,
+            server_step if self._is_mean else server_step_by_example,
             (server.adapter, upload.tensors),
             batch=batch,
             cut_layer=cut_layer,
             dropout=dropout,
+            **self._taken,
         )
         if not self.trains(client):
             return Exchange(client, mine, forward, upload, at_server, None, None)
         download = self.transmit(
             codecs.gradient, at_server.ref("gradient"), "main_downlink", client, step, memory=memories[1]
         )
+        examples = {} if self._is_mean else {"batch": batch, "dropout": None, **self._taken}
         backward = self.graph.add(
-            client_backward,
+            client_backward if self._is_mean else client_backward_by_example,
             (
                 mine.adapter,
                 mine.optimizer,
@@ -216,6 +225,7 @@ class Training:
                 download.tensors,
             ),
             **self._optimizer_step(step),
+            **examples,
         )
         return Exchange(client, mine, forward, upload, at_server, download, backward)
 
@@ -321,13 +331,18 @@ class Training:
         return node.ref("adapter")
 
     def local_round(
-        self, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None
+        self,
+        client: int,
+        whole: Side,
+        steps: Sequence[int],
+        regularizer: Regularizer | None = None,
+        guidance: Guidance | None = None,
     ) -> LocalRound:
         """Return the nodes of one client's mini-batches; ``steps`` count from 0 over the whole run."""
         done = []
         for step in steps:
             one = self._whole_gradient(client, whole, step)
-            whole = self._update(whole, [one.ref("adapter_gradient")], [client], step, regularizer)
+            whole = self._update(whole, [one.ref("adapter_gradient")], [client], step, regularizer, guidance)
             done.append(LocalStep(whole.adapter.node, one.ref("loss")))
         return LocalRound(client, tuple(done), whole)
 
@@ -370,10 +385,11 @@ class Training:
 
     def _whole_gradient(self, client: int, side: Side, step: int) -> Node:
         return self.graph.add(
-            whole_gradient,
+            whole_gradient if self._is_mean else whole_gradient_by_example,
             side.model,
             batch=self._batch(client, step),
             dropout=self._dropout(client, step),
+            **self._taken,
             **side.told,
         )
 
@@ -384,13 +400,18 @@ class Training:
         clients: Sequence[int],
         step: int,
         regularizer: Regularizer | None = None,
+        guidance: Guidance | None = None,
     ) -> Side:
-        told = {}
+        told: dict[str, Any] = {}
         if regularizer is not None and not regularizer.is_none:
             told["regularizer"] = self.params_of(regularizer)
+        known: Mapping[str, Ref] = {}
+        if guidance is not None and not guidance.rule.is_none:
+            known = guidance.known
+            told |= {"rule": self.params_of(guidance.rule), "given": tuple(known)}
         node = self.graph.add(
             update,
-            (side.adapter, side.optimizer, *gradients),
+            (side.adapter, side.optimizer, *gradients, *known.values()),
             weights=self.weights(clients),
             **self._optimizer_step(step),
             **told,

@@ -230,6 +230,7 @@ def _lesson(scenario: Scenario) -> Lesson:
         is_cut=scenario.scheme.is_cut,
         aggregator=scenario.scheme.averaging,
         codecs=scenario.scheme.codecs,
+        rule=scenario.scheme.rule,
     )
     _refuse_cut(scenario, lesson.shape)
     if (fault := too_many_cuts(scenario, lesson.shape)) is not None:

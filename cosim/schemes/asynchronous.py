@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.codecs import Codecs
 from cosim.learning.lesson import Lesson
+from cosim.learning.local_rule import LocalRule
+from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.operations.average import mean
-from cosim.learning.payload import Transmission, held_back_bytes, upload_layout
+from cosim.learning.payload import Transmission, held_bytes, upload_layout
 from cosim.learning.shape import ModelShape
-from cosim.learning.sides import Side
+from cosim.learning.sides import Guidance, Side
 from cosim.learning.training import Training
+from cosim.parts import OneOf
 from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, measure_evaluation
 from cosim.schemes.updates import SendsUpdates
@@ -56,6 +59,8 @@ class Asynchronous(SendsUpdates):
         How fast the weight falls.
     hinge_after
         Merges that may pass before the weight falls.
+    local_rule
+        What corrects the gradients of local steps by where the update began.
     adapter_codec
         What adapters go up as; both ends have the one the client downloaded, and what a codec
         leaves out counts as unchanged since. Global adapters go down as they are.
@@ -63,9 +68,10 @@ class Asynchronous(SendsUpdates):
     Source
     ------
     C. Xie, S. Koyejo, I. Gupta, "Asynchronous federated optimization", arXiv 1903.03934
-    (FedAsync), from the abstract and our knowledge of the method; the paper itself was not at hand. We
-    leave out its proximal term and its limit on the staleness, and train without pauses
-    where its server triggers clients at random times. Optimiser moments stay with the client.
+    (FedAsync), from the abstract and our knowledge of the method; the paper itself was not at hand. Its
+    proximal term is ``local_rule = { kind = "proximal" }``. We leave out its limit on the staleness, and
+    train without pauses where its server triggers clients at random times. Optimiser moments stay with
+    the client.
     """
 
     kind: Literal["asynchronous"] = "asynchronous"
@@ -75,10 +81,26 @@ class Asynchronous(SendsUpdates):
     staleness: Literal["constant", "polynomial", "hinge"] = "polynomial"
     exponent: float = Field(default=0.5, ge=0.0, le=100.0)
     hinge_after: int = Field(default=4, ge=0)
+    local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"staleness": "hinge", "hinge_after": 1, "adapter_codec": {"kind": "top_k"}},
     )
+
+    @field_validator("local_rule")
+    @classmethod
+    def _has_no_variates(cls, rule: LocalRule) -> LocalRule:
+        if rule.has_variates:
+            raise ValueError(
+                f"{rule.kind!r} moves a common control variate by the mean over a round, and nothing is "
+                "averaged here; take 'proximal', or the scheme 'federated'"
+            )
+        return rule
+
+    @property
+    def rule(self) -> LocalRule:
+        """The local rule."""
+        return self.local_rule
 
     @property
     def codecs(self) -> Codecs:
@@ -95,7 +117,7 @@ class Asynchronous(SendsUpdates):
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        held = held_back_bytes(lesson, lesson.shape.num_layers, lora_rank)
+        held = held_bytes(lesson, lesson.shape.num_layers, lora_rank)
         return {"client": lesson.whole_memory_bytes(lora_rank) + held}
 
     def mixing_weight(self, staleness: int) -> float:
@@ -195,7 +217,8 @@ class _Play:
         world, amounts = self.world, self.training.whole_of(number, moment.round)
         name, client = world.client_names[number], self._clients[number]
         steps = range(client.num_steps, client.num_steps + self.scheme.local_steps)
-        learned = self.training.local_round(number, client.side, steps)
+        guidance = Guidance(self.scheme.local_rule, {"start": client.start})
+        learned = self.training.local_round(number, client.side, steps, guidance=guidance)
         client.side, client.num_steps = learned.after, steps.stop
         for local_step, step in enumerate(learned.steps, start=1):
             at = Moment(moment.round, local_step)

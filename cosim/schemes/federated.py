@@ -13,15 +13,15 @@ from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
 from cosim.kernel.clock import Steps
-from cosim.learning.aggregator import Aggregator
-from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import WholeAmounts, whole_amounts
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.codec.soft import Soft
 from cosim.learning.codec.top_k import TopK
 from cosim.learning.codecs import Codecs
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import bits_are_known, held_back_bytes, upload_layout
+from cosim.learning.local_rule import LocalRule
+from cosim.learning.local_rule.none import NO_RULE
+from cosim.learning.payload import bits_are_known, held_bytes, upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
@@ -31,11 +31,11 @@ from cosim.rng import stream
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.federated_rounds import FederatedRounds
 from cosim.schemes.stages import whole_round
-from cosim.schemes.updates import SendsUpdates
+from cosim.schemes.updates import Averages
 from cosim.world import Moment, World
 
 
-class Federated(SendsUpdates):
+class Federated(Averages):
     """Local steps on the whole model, upload of the adapters, their average, and its download.
 
     In a round each client that takes part starts from the global adapter, takes
@@ -68,8 +68,8 @@ class Federated(SendsUpdates):
         Share of the clients drawn for a round, rounded up; each set is as likely as any other.
     regularizer
         What is added to the loss of every mini-batch; recorded losses are without it.
-    aggregator
-        What is trained and sent, and how the adapters of a round are averaged.
+    local_rule
+        What corrects the gradients of local steps by where the round began and by control variates.
     adapter_codec
         What adapters go up as; both ends have the one the round began from. What a
         client holds back waits for its next round. Averages come
@@ -96,13 +96,14 @@ class Federated(SendsUpdates):
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
-    aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
+    local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},
         {"participation": 0.6, "aggregator": {"kind": "fedex"}},
         {"regularizer": {"kind": "orthogonality"}},
+        {"participation": 0.6, "local_rule": {"kind": "proximal"}, "server_optimizer": {"kind": "fedadam"}},
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
         {"downlink": "multicast"},
     )
@@ -123,9 +124,9 @@ class Federated(SendsUpdates):
         return self.participation == 1.0 and self.aggregator.is_steady
 
     @property
-    def averaging(self) -> Aggregator:
-        """The aggregator."""
-        return self.aggregator
+    def rule(self) -> LocalRule:
+        """The local rule."""
+        return self.local_rule
 
     @property
     def codecs(self) -> Codecs:
@@ -208,7 +209,7 @@ class Federated(SendsUpdates):
 
     def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        held = held_back_bytes(lesson, lesson.shape.num_layers, lora_rank)
+        held = held_bytes(lesson, lesson.shape.num_layers, lora_rank)
         return {"client": lesson.whole_memory_bytes(lora_rank) + held}
 
     def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:

@@ -38,7 +38,7 @@ class FederatedRounds:
 
     def __init__(self, scheme: "Federated", world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
-        self.federation = Federation(training, "whole")
+        self.federation = Federation(training, "whole", scheme.weights, scheme.server_optimizer)
         self.uploads = AdapterUploads(
             world, self.federation, [world.lesson.shape.num_layers] * world.num_clients
         )
@@ -93,10 +93,13 @@ class FederatedRounds:
         scheme, federation = self.scheme, self.federation
         first = (round_ - 1) * scheme.local_steps
         count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
+        steps, guidance = range(first, first + count), federation.guidance(client)
         learned = self.training.local_round(
-            client, federation.sides[client], range(first, first + count), scheme.regularizer
+            client, federation.sides[client], steps, scheme.regularizer, guidance
         )
         federation.sides[client] = learned.after
+        if federation.variates is not None:
+            federation.variates.end(client, guidance, learned.after.adapter, steps)
         return learned
 
     def _encode(self, moment: Moment, senders: Sequence[int]) -> None:

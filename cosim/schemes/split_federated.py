@@ -9,14 +9,12 @@ from cosim.control.knobs import PARTICIPATION, Knob, Setting
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.kernel.clock import Steps
-from cosim.learning.aggregator import Aggregator
-from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import split_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
 from cosim.learning.lesson import Lesson
-from cosim.learning.payload import bits_are_known, held_back_bytes
+from cosim.learning.payload import bits_are_known, held_bytes
 from cosim.parts import OfPlane, OneOf, Part, family
 from cosim.radio.link import Link
 from cosim.schemes import (
@@ -27,11 +25,11 @@ from cosim.schemes import (
 )
 from cosim.schemes.split_rounds import SplitRounds
 from cosim.schemes.stages import split_round
-from cosim.schemes.updates import SendsUpdates
+from cosim.schemes.updates import Averages
 from cosim.world import MAIN_SERVER, Moment, World
 
 
-class SplitFederated(SendsUpdates):
+class SplitFederated(Averages):
     """The workflow of FedsLLM: split steps behind barriers, then one averaging of the client adapters.
 
     Each local step is three phases, each a barrier: all clients forward and
@@ -91,7 +89,6 @@ class SplitFederated(SendsUpdates):
     links: ClassVar[tuple[Link, ...]] = (MAIN_UPLINK, FEDERATED_UPLINK, MAIN_DOWNLINK, FEDERATED_DOWNLINK)
     server_batch: Annotated[Literal["joint", "per_client"], OfPlane("time")] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
-    aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     activation_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     gradient_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"aggregator": {"kind": "flora"}})
@@ -128,12 +125,8 @@ class SplitFederated(SendsUpdates):
     @property
     def may_cut_apart(self) -> bool:
         """Clients may be cut at different blocks if what arrives of their adapters is simply averaged."""
-        return self.aggregator.is_plain and not self.adapter_codec.has_mask
-
-    @property
-    def averaging(self) -> Aggregator:
-        """The aggregator."""
-        return self.aggregator
+        is_plain = self.aggregator.is_plain and self.weights.is_by_data and self.server_optimizer.is_none
+        return is_plain and not self.adapter_codec.has_mask
 
     def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
         """Who takes part in a round; cut layers and rank are a decision's own."""
@@ -152,7 +145,7 @@ class SplitFederated(SendsUpdates):
         batches = lesson.num_clients if self.server_batch == "joint" else 1
         return {
             "client": lesson.client_memory_bytes(cut_layer, lora_rank)
-            + held_back_bytes(lesson, cut_layer, lora_rank),
+            + held_bytes(lesson, cut_layer, lora_rank),
             MAIN_SERVER: lesson.server_memory_bytes(cut_layer, lora_rank, batches),
         }
 
@@ -162,7 +155,7 @@ class SplitFederated(SendsUpdates):
         """Return the need of each client, and of a main server that holds all behind the smallest cut."""
         names = (f"client-{client}" for client in range(lesson.num_clients))
         needs = [
-            lesson.client_memory_bytes(cut, lora_rank) + held_back_bytes(lesson, cut, lora_rank)
+            lesson.client_memory_bytes(cut, lora_rank) + held_bytes(lesson, cut, lora_rank)
             for cut in client_cut_layers
         ]
         batches = [lesson.server_batch_bytes(cut, lora_rank) for cut in client_cut_layers]

@@ -41,7 +41,9 @@ class SplitRounds:
     def __init__(self, scheme: "SplitFederated", world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
         self.apart = FederationApart(training) if len(set(training.cuts)) > 1 else None
-        self.federation = self.apart or Federation(training, "client")
+        self.federation = self.apart or Federation(
+            training, "client", scheme.weights, scheme.server_optimizer
+        )
         self.server = training.start("server")
         self.taking_part: list[int] = []
         self.ready: Sequence[int] = ()

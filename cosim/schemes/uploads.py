@@ -112,7 +112,7 @@ class AdapterUploads:
         """Return the node of the federated server on what arrived, each by itself or as a sum."""
         summed, self._summed = self._summed, None
         if summed is not None:  # of one, so with a weight of one
-            return self.federation.average({next(iter(self.sent)): summed}, round_)
+            return self.federation.average({next(iter(self.sent)): summed}, round_, senders=self.sent)
         masks = {client: one.mask for client, one in self.sent.items() if one.mask is not None}
         return self.federation.average(self.received, round_, masks or None)
 

@@ -28,6 +28,14 @@ CHAIN = [
     {"kind": "quantise", "bits": 6},
 ]
 STEPS = {**FEDERATED, "scheme.update": CHAIN}
+RULES = {
+    **FEDERATED,
+    "scheme.participation": 0.6,
+    "scheme.local_rule": {"kind": "scaffold"},
+    "scheme.server_optimizer": {"kind": "fedadam"},
+    "scheme.update": CHAIN[:3],
+    "training.optimizer": {"kind": "sgd", "learning_rate": 0.1},
+}
 SPANS = {"activation": "activation_upload", "gradient": "gradient_download", "adapter": "adapter_upload"}
 FILES = ("spans.parquet", "metrics.parquet", "grants.parquet", "adapter/adapter_model.safetensors")
 COUNTED = {"radio.main_downlink.counted": True, "radio.federated_downlink.counted": True}
@@ -160,7 +168,9 @@ def test_what_is_held_back_is_sent_later(played):
 
 
 @pytest.mark.parametrize(
-    "changes", [MEMORIES, {**FEDERATED, **UNEVEN}, UNEVEN, STEPS], ids=["split", "soft", "both", "chain"]
+    "changes",
+    [MEMORIES, {**FEDERATED, **UNEVEN}, UNEVEN, STEPS, RULES],
+    ids=["split", "soft", "both", "chain", "rules"],
 )
 class TestMemories:
     def test_a_store_changes_nothing(self, changes, tiny_scenario, played, tmp_path):

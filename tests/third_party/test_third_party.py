@@ -39,6 +39,8 @@ local_steps = 2
 aggregator = {{ kind = "far_median" }}
 adapter_codec = {{ kind = "far_sign" }}
 regularizer = {{ kind = "far_shrink" }}
+local_rule = {{ kind = "far_tether" }}
+weights = {{ kind = "far_rooted" }}
 
 [radio]
 access = {{ kind = "far_alone" }}
@@ -55,7 +57,9 @@ surface = {{ kind = "far_mirror" }}
 """
 STEPS = (
     *("--set", "scheme.adapter_codec.kind=none"),
+    *("--set", "scheme.aggregator.kind=fedavg"),
     *("--set", "scheme.update=[{ kind = 'far_rounded' }]"),
+    *("--set", "scheme.server_optimizer.kind=far_lagging"),
 )
 STUDY = """
 base = "far.toml"
