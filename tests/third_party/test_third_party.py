@@ -30,6 +30,7 @@ allocator = {{ kind = "far_contiguous" }}
 
 [training]
 batch_size = 2
+gradients = {{ kind = "far_unit_length" }}
 optimizer = {{ kind = "far_sign_descent", learning_rate = 1e-2 }}
 
 [scheme]
