@@ -100,7 +100,7 @@ def _codecs(prepared: Prepared) -> Iterator[str]:
             sent = f"{exact}{bits} instead of {dense}"
             if prepared.scenario.allocator.sets_keep_ratios and name == "adapter_codec":
                 sent = f"as much of {dense} as the allocator says, round by round"
-            yield f"  codec      {name} {codec.kind}: {sent}"
+            yield f"  codec      {name} {codec.title}: {sent}"
 
 
 def _averaging(aggregator: Aggregator) -> str:

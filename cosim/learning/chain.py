@@ -29,6 +29,11 @@ class Chain(Table, Encoding):
     codec: Annotated[Codec, OneOf(Codec)]
 
     @property
+    def title(self) -> str:
+        """The steps and the codec, in their order."""
+        return ", ".join([*(step.kind for step in self.steps), self.codec.kind])
+
+    @property
     def keeps_layout(self) -> bool:
         """Whether the codec is given tensors of the names and shapes of the update."""
         return all(step.keeps_layout for step in self.steps)
@@ -219,7 +224,7 @@ class Chain(Table, Encoding):
 def _added(update: Tensors, reference: Tensors | None) -> Tensors:
     if reference is None:
         return update
-    return {name: reference[name].detach() + one for name, one in update.items()}
+    return {name: reference[name].detach() + one.to(reference[name]) for name, one in update.items()}
 
 
 def encoding(steps: tuple[UpdateStep, ...], codec: Codec) -> Encoding:

@@ -41,8 +41,8 @@ class Federated(Averages):
     In a round each client that takes part starts from the global adapter, takes
     ``local_steps`` steps on its own mini-batches and uploads at once, waiting for
     nobody; when all uploads are there the federated server averages them, and
-    everybody downloads the average. Averaging and the
-    optimiser's own arithmetic are charged nothing.
+    everybody downloads the average. Averaging, local rules and the
+    optimisers' own arithmetic are charged nothing, steps on an update what they declare.
 
     With one client this is, bit for bit, what ``centralized`` learns.
 

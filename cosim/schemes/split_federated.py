@@ -38,9 +38,9 @@ class SplitFederated(Averages):
     the gradient of their own loss and step. After ``local_steps`` of them the
     client adapters are averaged; the main server's blocks have one copy, which
     needs no averaging. Labels travel with the
-    activations and are not charged; neither are averaging and the optimiser's
-    own arithmetic. Where clients have no adapter (``lora.blocks``) they only
-    forward and upload: nothing comes back to them and nothing is averaged.
+    activations and are not charged; neither are averaging and the optimisers'
+    own arithmetic; steps on an update are, as they declare. Where clients have no adapter
+    (``lora.blocks``) they only forward and upload: nothing comes back to them and nothing is averaged.
 
     Where clients are cut at different blocks (``clients.cut_layer``, or an allocator with
     ``cut_per_client``; beyond the paper) the main server holds all blocks behind the

@@ -45,7 +45,7 @@ class AdapterUploads:
         # as told when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
         self._num_blocks = num_blocks
-        self._exact_bits = cache(self._bits_of_layout)
+        self._exact_bits, self._flop = cache(self._bits_of_layout), cache(self._flop_of_layout)
 
     def describe(self, round_: int, clients: Iterable[int]) -> None:
         """Describe what these clients send at the end of a round."""
@@ -139,7 +139,7 @@ class AdapterUploads:
 
     def _encode(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
         """Let a client encode what it sends, where that is charged; returns what its upload waits for."""
-        flop = self.codec.encode_flop(self._layout(client, moment.round))
+        flop, _ = self._coding_flop(client, moment.round)
         if not flop:
             return after
         name, node = self.world.client_names[client], self.sent[client].node
@@ -147,8 +147,17 @@ class AdapterUploads:
 
     def decode_flop(self, round_: int) -> int:
         """Return the FLOP of the server to decode what arrived: each upload, or their sum once."""
-        each = [self.codec.decode_flop(self._layout(client, round_)) for client in self.sent]
+        each = [self._coding_flop(client, round_)[1] for client in self.sent]
         return sum(each[:1] if self._was_summed else each)
+
+    def _coding_flop(self, client: int, round_: int) -> tuple[int, int]:
+        """Return the FLOP to encode and to decode what a client sends."""
+        kind = (round_ - 1) % self.federation.aggregator.period + 1
+        return self._flop(self._num_blocks[client], self._rank(client), kind)
+
+    def _flop_of_layout(self, num_blocks: int, client_rank: int, round_: int) -> tuple[int, int]:
+        layout = upload_layout(self.world.lesson, num_blocks, client_rank, round_)
+        return self.codec.encode_flop(layout), self.codec.decode_flop(layout)
 
     def send_at_once(self, moment: Moment, after: Mapping[int, Sequence[int]]) -> Steps:
         """Upload what was described of all clients in one transmission; returns what became of it."""

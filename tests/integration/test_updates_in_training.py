@@ -2,6 +2,7 @@
 
 import pytest
 
+from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
 from cosim.record.folder import Record
 from cosim.run import run
@@ -68,6 +69,13 @@ def test_an_asynchronous_upload_is_encoded_before_it_is_sent_and_decoded_before_
         assert len(found) == 4
         for one in found:
             assert cause in [spans[parent]["name"] for parent in one["parents"]]
+
+
+def test_the_overview_tells_the_steps_and_what_travels(tiny_scenario):
+    prepared = prepare(tiny_scenario({"scheme": {**FEDERATED, "update": [RESIDUAL, {"kind": "sparsify"}]}}))
+    assert "  codec      adapter_codec residual, sparsify, none: 3.19 kbit instead of 24.6 kbit" in overview(
+        prepared
+    )
 
 
 def test_what_is_held_back_needs_memory(tiny_scenario):

@@ -160,6 +160,11 @@ class Encoding(ABC):
         kind: str
 
     @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return self.kind
+
+    @property
     def keeps_ratio(self) -> bool:
         """Whether it obeys the keep ratio of an allocator."""
         return False
