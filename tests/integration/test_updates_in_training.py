@@ -78,6 +78,12 @@ def test_the_overview_tells_the_steps_and_what_travels(tiny_scenario):
     )
 
 
+def test_the_overview_tells_what_is_released(tiny_scenario):
+    for steps, words in (([CLIP, NOISE], "2-norm 0.01 at most"), ([NOISE], "no bounded norm")):
+        lines = list(overview(prepare(tiny_scenario({"scheme": {**FEDERATED, "update": steps}}))))
+        assert f"  released   updates of {words}, with noise of 0.001 on each number" in lines
+
+
 def test_what_is_held_back_needs_memory(tiny_scenario):
     plain, holding = (
         prepare(tiny_scenario({"scheme": {**FEDERATED, "update": update}})) for update in ([], [RESIDUAL])
