@@ -74,13 +74,13 @@ def test_an_asynchronous_upload_is_encoded_before_it_is_sent_and_decoded_before_
 def test_the_overview_tells_the_steps_and_what_travels(tiny_scenario):
     prepared = prepare(tiny_scenario({"scheme": {**FEDERATED, "update": [RESIDUAL, {"kind": "sparsify"}]}}))
     assert "  codec      adapter_codec residual, sparsify, none: 3.19 kbit instead of 24.6 kbit" in overview(
-        prepared
+        prepared.scenario
     )
 
 
 def test_the_overview_tells_what_is_released(tiny_scenario):
     for steps, words in (([CLIP, NOISE], "2-norm 0.01 at most"), ([NOISE], "no bounded norm")):
-        lines = list(overview(prepare(tiny_scenario({"scheme": {**FEDERATED, "update": steps}}))))
+        lines = list(overview(tiny_scenario({"scheme": {**FEDERATED, "update": steps}})))
         assert f"  released   updates of {words}, with noise of 0.001 on each number" in lines
 
 
