@@ -28,10 +28,16 @@ def origin(settings: Iterable[Table]) -> dict[str, Any]:
         What is run; of several, such as those before and after an event, the parts of all are listed.
     """
     return {
-        "versions": {name: metadata.version(name) for name in _VERSIONS},
+        "versions": dict(_versions()),
         "commit": commit(),
         "parts": foreign_parts(settings),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Return the version of each library that decides results; its metadata are read once in a process."""
+    return {name: metadata.version(name) for name in _VERSIONS}
 
 
 def foreign_parts(settings: Iterable[Table]) -> list[dict[str, Any]]:

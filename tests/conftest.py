@@ -1,5 +1,6 @@
 """Fixtures of more than one room: a clock, a log, and a scenario so small that a run takes no time."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
@@ -26,6 +27,17 @@ VOCABULARY_SIZE = 300
 
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")  # same commit, same tests; others: --hypothesis-profile=default
+
+
+def pytest_sessionstart() -> None:
+    """Collect no garbage while tests are collected: what is loaded for them stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what was loaded."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

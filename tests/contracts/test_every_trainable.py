@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from tiny_bases import NUM_LABELS, USES, furthest, gradients, moved_adapter, tiny_base, tiny_batch
-from torch.utils.flop_counter import FlopCounterMode
+from torch_flop import TorchFlop
 
 from cosim.learning import flop
 from cosim.learning.flop import SplitFlop, WholeFlop
@@ -62,9 +62,9 @@ def test_it_counts_the_flop_that_torch_does(trainable: Trainable, model_type: st
     batch, tensors, counts = tiny_batch(model.shape, 2, 5), moved_adapter(model), []
 
     def counted(action: Any) -> Any:
-        with FlopCounterMode(display=False) as counter:
+        with TorchFlop() as counter:
             result = action()
-        counts.append(counter.get_total_flops())
+        counts.append(counter.total)
         return result
 
     whole = flop.whole_flop(model.shape, trainable, 2, 5)

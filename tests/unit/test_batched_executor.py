@@ -39,8 +39,8 @@ from cosim.rng import stream
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
-NUM_CLIENTS, NUM_STEPS, RANK = 5, 3, 2
-# numbers are below ten, and sums of some hundred terms are taken one after the other over three steps
+NUM_CLIENTS, NUM_STEPS, RANK = 5, 2, 2  # a momentum acts in the second step
+# numbers are below ten, and sums of some hundred terms are taken one after the other over a few steps
 CLOSE = {"float32": 1e-5, "float64": 1e-12}
 ADAM = 1e-10  # a rounding of a small gradient, over Adam's 1e-8, times a rate of 1e-3
 FAMILIES = ("gpt2", "llama", "bert")
@@ -102,10 +102,21 @@ def task(tokenizer_path, labelled):
 
 def executors(task, max_group=64):
     """Return both ways of computing a task."""
+    settings = task.model.model_dump_json(), task.trainable.model_dump_json()
     return (
-        Sequential(lambda: Learner(task, load_model(task, RANK))),
-        Batched(lambda: StackedLearner(task, load_model(task, RANK)), max_group),
+        Sequential(lambda: Learner(task, model_of(task, "sequential", *settings))),
+        Batched(lambda: StackedLearner(task, model_of(task, "batched", *settings)), max_group),
     )
+
+
+_models = {}
+
+
+def model_of(task, *key):
+    """Return a model of these settings, loaded once: to compute with it changes nothing in it."""
+    if key not in _models:
+        _models[key] = load_model(task, RANK)
+    return _models[key]
 
 
 class Played:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_bases import NUM_LABELS, USES, moved_adapter, tiny_batch, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
+from torch_flop import TorchFlop
 
 from cosim.learning import flop
 from cosim.learning.architectures import FAMILIES
@@ -94,9 +95,9 @@ class Counting:
         self.counts: list[int] = []
 
     def __call__(self, action: Any) -> Any:
-        with FlopCounterMode(display=False) as counter:
+        with TorchFlop() as counter:
             result = action()
-        self.counts.append(counter.get_total_flops())
+        self.counts.append(counter.total)
         return result
 
 
@@ -118,6 +119,15 @@ def measured_whole(model: SplitModel, batch_size: int, length: int) -> WholeFlop
     outputs = counted(lambda: model.whole_outputs(adapter, batch))
     counted(lambda: outputs.loss_sum.sum().backward())
     return WholeFlop(*counted.counts)
+
+
+@pytest.mark.parametrize(("family", "task"), USES)
+def test_the_quick_counter_counts_what_torch_s_own_does(family: str, task: ModelTask) -> None:
+    model = model_of(family, task, Lora(rank=3, target_modules=("all-linear",)))
+    batch, adapter = tiny_batch(model.shape, 2, 6), moved_adapter(model)
+    with TorchFlop() as quick, FlopCounterMode(display=False) as own:
+        model.whole_outputs(adapter, batch).loss_sum.sum().backward()
+    assert quick.total == own.get_total_flops() > 0
 
 
 @pytest.mark.parametrize(("family", "task", "targets"), CASES)
@@ -144,15 +154,15 @@ def test_flop_is_what_torch_counts_where_one_factor_is_frozen(
     model = model_of(family, task, lora)
     names, batch = lora.targets(model.shape), tiny_batch(model.shape, 2, 5)
     leaves = leaves_of(moved_adapter(model), frozen="B" if trained == "A" else "A")
-    with FlopCounterMode(display=False) as counter:
+    with TorchFlop() as counter:
         activations = model.client_forward(leaves, batch, 2)
         activations.backward(torch.ones_like(activations))
     split = split_flop(model.shape, names, 3, 2, 2, 5, None, {trained})
-    assert counter.get_total_flops() == split.client_forward + split.client_backward
-    with FlopCounterMode(display=False) as counter:
+    assert counter.total == split.client_forward + split.client_backward
+    with TorchFlop() as counter:
         model.whole_outputs(leaves, batch).loss_sum.sum().backward()
     whole = whole_flop(model.shape, names, 3, 2, 5, None, {trained})
-    assert counter.get_total_flops() == whole.forward + whole.backward
+    assert counter.total == whole.forward + whole.backward
     both = split_flop(model.shape, names, 3, 2, 2, 5)
     assert (split.server_forward, split.server_backward) == (both.server_forward, both.server_backward)
     assert split.client_backward < both.client_backward
@@ -196,7 +206,7 @@ def test_adapter_numbers_are_those_of_the_tensors_wherever_the_adapters_are(
     family: str, task: ModelTask, blocks: tuple[int, ...]
 ) -> None:
     lora = Lora(rank=2, blocks=blocks)
-    model = tiny_model(family, task, lora)
+    model = model_of(family, task, lora)
     shape, adapter, names = model.shape, model.initial_adapter(), lora.targets(model.shape)
     for cut_layer in (1, 2):
         client = sum(adapter[name].numel() for name in model.client_names(cut_layer))
@@ -306,7 +316,7 @@ def test_amounts_are_those_of_the_method_card_s_table(
 def test_adapter_numbers_are_those_of_the_tensors(family: str, task: ModelTask) -> None:
     for rank in (1, 5):
         lora = Lora(rank=rank, target_modules=("all-linear",))
-        model = tiny_model(family, task, lora)
+        model = model_of(family, task, lora)
         adapter, names = model.initial_adapter(), lora.targets(model.shape)
         for cut_layer in range(1, model.shape.num_layers):
             client = sum(adapter[name].numel() for name in model.client_names(cut_layer))

@@ -1,13 +1,12 @@
 """What a trainable lists, counts and writes is what the real model has, for every architecture and task."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Program, python
 from tiny_bases import NUM_LABELS, USES, gradients, moved_adapter, tiny_base, tiny_batch
 from ulps import ulps_apart
 
@@ -146,10 +145,12 @@ def test_the_trainable_of_the_readme_keeps_the_contract_and_runs(tmp_path: Path)
     blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S)
     (block,) = [one for one in blocks if "class Biases" in one]
     script = f"""{block}
+import os
 import sys
 import warnings
 from pathlib import Path
 
+os.chdir({str(root)!r})
 warnings.simplefilter("ignore")
 sys.path[:0] = ["tests", "tests/contracts"]
 import test_every_trainable as contract
@@ -166,5 +167,5 @@ changes = {{"trainable.kind": "biases", "scheme": scheme, "clients.count": 2, "d
 folder = run(change(load("scenarios/quickstart.toml"), changes), Path({str(tmp_path / "run")!r}))
 print(sorted(path.name for path in (folder / "model").iterdir()))
 """
-    found = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
-    assert found.stdout.strip() == "['biases.safetensors']", found.stderr[-2000:]
+    out, err = Program(python, [script], tmp_path / "printed").communicate()
+    assert out.strip() == "['biases.safetensors']", err[-2000:]
