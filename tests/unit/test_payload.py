@@ -10,6 +10,7 @@ from cosim.learning.amounts import download_bits, upload_bits
 from cosim.learning.architectures import FAMILIES
 from cosim.learning.codec import Layout
 from cosim.learning.codecs import NO_CODECS
+from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.payload import adapter_layout
 from cosim.learning.settings import Model
 from cosim.learning.shape import ModelShape
@@ -28,6 +29,7 @@ def task(family, task, lora, dtype="float64"):
         model=Model(dtype=dtype),
         aggregator=FEDAVG,
         codecs=NO_CODECS,
+        rule=NO_RULE,
         num_clients=2,
     )
 

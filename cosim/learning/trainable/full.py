@@ -78,12 +78,12 @@ class Full(Trainable):
 
     def parameters(self, shape: ModelShape) -> tuple[Parameter, ...]:
         """Return the parameters of the chosen roles by their names in transformers."""
-        found, inside = parameters_of(shape), range(1, shape.num_layers + 1)
         if self.only is None:
-            return found
+            return parameters_of(shape)
+        inside = range(1, shape.num_layers + 1)
         return tuple(
             one
-            for one in found
+            for one in parameters_of(shape)
             if one.role == "classifier" or (one.role in self.only and one.block in inside)
         )
 
