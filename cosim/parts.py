@@ -15,12 +15,23 @@ from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
-from pydantic_core.core_schema import nullable_schema
+from pydantic_core.core_schema import nullable_schema, tuple_variable_schema
 
 P = TypeVar("P", bound="Part")
 
@@ -243,17 +254,19 @@ def _works(part: type[Part]) -> bool:
 
 
 class OneOf:
-    """Marks a field that takes any part of a family, told apart by ``kind``."""
+    """Marks a field that takes any part of a family, told apart by ``kind``, or as a tuple several."""
 
     def __init__(self, base: type[Part]) -> None:
         self.base = base
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Hand pydantic the union of the family, discovered now, and None where the field takes it."""
+        """Hand pydantic the union of the family, discovered now; None or a list where the field takes it."""
         parts = tuple(family(self.base).values())
         union: Any = Union[parts]  # noqa: UP007 -- built at run time
         one: Any = parts[0] if len(parts) == 1 else Annotated[union, Field(discriminator="kind")]
         schema = handler.generate_schema(one)
+        if get_origin(source) is tuple:
+            return tuple_variable_schema(schema)
         return nullable_schema(schema) if type(None) in get_args(source) else schema
 
 

@@ -105,6 +105,7 @@ def random_cell(
         links=links,
         client_flop_per_s=client_speed,
         main_server_flop_per_s=server_speed,
+        federated_server_flop_per_s=server_speed,
         phases=Gpt2Rounds(num_clients, local_steps, num_layers=num_layers),
         cut_layer=num_layers // 2,
         cut_layers=tuple(range(1, num_layers)),

@@ -1,12 +1,15 @@
 """What a scenario would run, in a few lines."""
 
 from collections.abc import Iterator, Sequence
+from math import isinf
 
 from cosim.control import stages
 from cosim.control.allocators.keeping import KeepRatios
 from cosim.graph.executor import TimingOnly
 from cosim.learning.aggregator import Aggregator
+from cosim.learning.chain import Chain
 from cosim.learning.payload import payloads
+from cosim.learning.update import release_of
 from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import prepare_tasks
@@ -126,7 +129,13 @@ def _codecs(prepared: Prepared) -> Iterator[str]:
             sent = f"{exact}{bits} instead of {dense}"
             if prepared.scenario.allocator.sets_keep_ratios and name == "adapter_codec":
                 sent = f"as much of {dense} as the allocator says, round by round"
-            yield f"  codec      {name} {codec.kind}: {sent}"
+            yield f"  codec      {name} {codec.title}: {sent}"
+        release = release_of(codec.steps) if isinstance(codec, Chain) else None
+        if release is not None:
+            norm = (
+                "no bounded norm" if isinf(release.sensitivity) else f"2-norm {release.sensitivity:g} at most"
+            )
+            yield f"  released   updates of {norm}, with noise of {release.noise_std:g} on each number"
 
 
 def _averaging(aggregator: Aggregator) -> str:

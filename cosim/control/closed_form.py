@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.control.decision import Allocation
-from cosim.control.stages import CLIENT, MAIN_SERVER, Compute, Duration, Round, Stage, lasts
+from cosim.control.stages import CLIENT, FEDERATED_SERVER, MAIN_SERVER, Compute, Duration, Round, Stage, lasts
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
@@ -203,6 +203,6 @@ def speed_of(state: CellState, actor: str, client: int | None) -> float:
         return float(state.client_flop_per_s[client])
     if actor == MAIN_SERVER:
         return state.main_server_flop_per_s
-    raise AllocationError(
-        f"nobody says how fast the {actor} is; give work to clients or to the {MAIN_SERVER}."
-    )
+    if actor == FEDERATED_SERVER:
+        return state.federated_server_flop_per_s
+    raise AllocationError(f"nobody says how fast the {actor} is; give work to clients or to a server.")

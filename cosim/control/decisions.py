@@ -32,7 +32,7 @@ class Decisions:
 
     Parameters
     ----------
-    clients, main_server
+    clients, main_server, federated_server
         The devices.
     conditions
         The air, and who shares it out.
@@ -52,6 +52,7 @@ class Decisions:
         *,
         clients: Sequence[Device],
         main_server: Device,
+        federated_server: Device,
         conditions: Conditions,
         terms: Terms,
         first: Allocation | None = None,
@@ -59,7 +60,7 @@ class Decisions:
         self.current: Allocation | None = None
         self.terms = terms
         self._clients = clients
-        self._main_server = main_server
+        self._main_server, self._federated_server = main_server, federated_server
         self._first = first
         self._begun: tuple[CellState, Allocation, Allocator] | None = None
         self._seen: CellState | None = None
@@ -299,6 +300,7 @@ class Decisions:
             links={name: self._link_state(name, time_ns) for name in LINKS if self._is_allocated(name)},
             client_flop_per_s=np.array([device.flop_per_s for device in self._clients]),
             main_server_flop_per_s=self._main_server.flop_per_s,
+            federated_server_flop_per_s=self._federated_server.flop_per_s,
             phases=self._phases(max(round_, 1)),
             cut_layer=cut_layer,
             cut_layers=cut_layers,

@@ -86,8 +86,8 @@ class CellState:
     ----------
     links
         The links whose airtime counts, by name.
-    client_flop_per_s, main_server_flop_per_s
-        Speeds, FLOP/s, shape (num_clients,) and a number.
+    client_flop_per_s, main_server_flop_per_s, federated_server_flop_per_s
+        Speeds, FLOP/s, shape (num_clients,) and two numbers.
     phases
         ``phases(setting)`` gives the stages of the round, or of what is left of it; empty
         where the scheme says none.
@@ -132,6 +132,7 @@ class CellState:
     links: Mapping[str, LinkState]
     client_flop_per_s: Floats
     main_server_flop_per_s: float
+    federated_server_flop_per_s: float
     phases: Callable[[Setting], Round]
     cut_layer: int
     cut_layers: tuple[int, ...]

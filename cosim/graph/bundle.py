@@ -32,8 +32,12 @@ def bundled(values: Mapping[Key, Any]) -> bytes:
         if isinstance(value, dict)
         for name, one in value.items()
     }
-    fields = [list(key) for key, value in values.items() if isinstance(value, dict)]
-    contents = {"numbers": [[*key, _written(value)] for key, value in numbers.items()], "tensors": fields}
+    fields = {key: list(value) for key, value in values.items() if isinstance(value, dict)}
+    contents = {
+        "numbers": [[*key, _written(value)] for key, value in numbers.items()],
+        "tensors": [list(key) for key in fields],
+        "names": list(fields.values()),  # in their order, which safetensors does not keep
+    }
     said = digest(json.dumps(contents).encode())
     return _serialised(tensors, {**contents, "digest": said})
 
@@ -68,9 +72,15 @@ def contents_of(content: bytes) -> tuple[dict[Key, float], list[Key]]:
 
 
 def tensors_of(content: bytes, key: Key, device: str | None) -> dict[str, Any]:
-    """Return a value of a bundle by name: tensors on a device, or without one arrays and raw bytes."""
+    """Return a value of a bundle by name: tensors on a device, or without one arrays and raw bytes.
+
+    Names are in the order in which they were put in: sums and draws go by it.
+    """
     prefix = f"{key[0]}/{key[1]}/"
-    return {name.removeprefix(prefix): one for name, one in _tensors(_part(content, prefix), device)}
+    found = {name.removeprefix(prefix): one for name, one in _tensors(_part(content, prefix), device)}
+    contents = json.loads(_header(content)["__metadata__"]["contents"])
+    names = dict(zip(map(tuple, contents["tensors"]), contents.get("names", ()), strict=False))
+    return {name: found[name] for name in names.get(key, found)}
 
 
 def _written(value: float) -> float | str:

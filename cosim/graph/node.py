@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from cosim.graph.code_identity import code_key, code_of
 from cosim.graph.operation import Operation
-from cosim.parts import Part
+from cosim.parts import Table
 
 
 class Values(dict[str, Any]):
@@ -81,7 +81,7 @@ class Params:
         self._repr = repr(self.entries if code is None else (self.entries, code))
 
     @classmethod
-    def of(cls, part: Part, exclude: frozenset[str] = frozenset()) -> "Params":
+    def of(cls, part: Table, exclude: frozenset[str] = frozenset()) -> "Params":
         """Return the settings of a part, and the code they are settings of."""
         return cls(part.model_dump(mode="json", exclude=set(exclude)), code_of(part))
 

@@ -24,6 +24,8 @@ class SplitAmounts:
     gradient_bits: int
     adapter_bits: int
     adapter_download_bits: int
+    encode_flop: int = 0
+    decode_flop: int = 0
 
 
 def split_amounts(task: Task, cut_layer: int, lora_rank: int) -> SplitAmounts:
@@ -32,8 +34,8 @@ def split_amounts(task: Task, cut_layer: int, lora_rank: int) -> SplitAmounts:
     A number travels as its codec has it, without one in the precision it is
     computed in; bits that depend on values are the most there can be. No gradient
     comes back where the client has no adapter to train, and averaged adapters
-    come back as they are. Labels, coding, the averaging of adapters and the
-    optimiser's own arithmetic are neglected, as in FedsLLM.
+    come back as they are. Steps on an update are charged what they declare; labels, codecs,
+    the averaging of adapters and the optimiser's own arithmetic are neglected, as in FedsLLM.
     """
     each = [
         asdict(split_amounts_of(task, cut_layer, lora_rank, rank, round_))
@@ -59,6 +61,7 @@ def split_amounts_of(
         gradient_bits=codecs.gradient.max_bits(activations) if task.client_trains(cut_layer) else 0,
         adapter_bits=upload_bits(task, cut_layer, client_rank, round_),
         adapter_download_bits=download_bits(task, cut_layer, lora_rank, client_rank, round_),
+        **coding_flop(task, cut_layer, client_rank, round_),
     )
 
 
@@ -70,6 +73,8 @@ class WholeAmounts:
     backward_flop: int
     adapter_bits: int
     adapter_download_bits: int
+    encode_flop: int = 0
+    decode_flop: int = 0
 
     @property
     def flop(self) -> int:
@@ -104,6 +109,7 @@ def whole_amounts_of(task: Task, lora_rank: int, client_rank: int, round_: int) 
         flop.backward,
         upload_bits(task, num_blocks, client_rank, round_),
         download_bits(task, num_blocks, lora_rank, client_rank, round_),
+        **coding_flop(task, num_blocks, client_rank, round_),
     )
 
 
@@ -111,6 +117,14 @@ def upload_bits(task: Task, num_blocks: int, client_rank: int, round_: int) -> i
     """Return the most bits a client of a rank that adapts the first blocks sends after a round."""
     layout = upload_layout(task, num_blocks, client_rank, round_)
     return task.codecs.adapter.max_bits(layout) if layout.shapes else 0
+
+
+def coding_flop(task: Task, num_blocks: int, client_rank: int, round_: int) -> dict[str, int]:
+    """Return the FLOP of a client to encode its upload, and of the server to decode it."""
+    layout, adapter = upload_layout(task, num_blocks, client_rank, round_), task.codecs.adapter
+    if not layout.shapes:
+        return {}
+    return {"encode_flop": adapter.encode_flop(layout), "decode_flop": adapter.decode_flop(layout)}
 
 
 def download_bits(
@@ -131,6 +145,8 @@ def download_bits(
     numbers = aggregator.download_numbers(matrices, client_rank, ranks, round_)
     held = task.trainable.held(task.shape, num_blocks)
     numbers += sum(one.numbers for one in held if one.factor is None)  # sent and averaged as they are
+    if task.rule.has_variates:
+        numbers += sum(one.numbers for one in held)  # the common variate
     return task.model.bits_per_trained_number * numbers
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cosim.learning.codec import Codec
+from cosim.learning.codec import Codec, Encoding
 from cosim.learning.codec.none import Plain
 
 _PLAIN = Plain()
@@ -14,7 +14,7 @@ class Codecs:
 
     activation: Codec = _PLAIN
     gradient: Codec = _PLAIN
-    adapter: Codec = _PLAIN
+    adapter: Encoding = _PLAIN
 
 
 NO_CODECS = Codecs()

@@ -5,7 +5,7 @@ client's mini-batch from that client's own cut on. A block in between is thus
 trained by some clients themselves and by the server for the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from cosim.graph.node import Node, Ref
 from cosim.learning.federation import Federation
@@ -41,7 +41,11 @@ class FederationApart(Federation):
         return self._part("server", min(self.training.cuts))
 
     def average(
-        self, uploads: Mapping[int, Ref], round_: int, masks: Mapping[int, Ref] | None = None
+        self,
+        uploads: Mapping[int, Ref],
+        round_: int,
+        masks: Mapping[int, Ref] | None = None,
+        senders: Collection[int] | None = None,
     ) -> Node:
         """Return the node that makes one adapter of what clients sent and the main server has."""
         if masks is not None:

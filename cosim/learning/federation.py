@@ -4,13 +4,19 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 
 from cosim.graph.node import Node, Params, Ref
+from cosim.learning.control_variates import ControlVariates
 from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select
 from cosim.learning.operations.evaluate import mean_evaluation
+from cosim.learning.operations.server_step import follow_average
 from cosim.learning.results import evaluate, export
+from cosim.learning.server_optimizer import ServerOptimizer
+from cosim.learning.server_optimizer.none import AVERAGE
 from cosim.learning.shape import BOTH_FACTORS
-from cosim.learning.sides import Side
+from cosim.learning.sides import Guidance, Side
 from cosim.learning.training import Training
+from cosim.learning.weighting import Sender, Weighting
+from cosim.learning.weighting.data import BY_DATA
 from cosim.rng import stream
 
 
@@ -26,6 +32,8 @@ class Federation:
         Adds the nodes.
     part
         What clients train: ``client``, the blocks before the cut, or ``whole``.
+    weighting, server_optimizer
+        How senders count, and how the global adapter follows their average.
 
     Attributes
     ----------
@@ -38,10 +46,21 @@ class Federation:
         The global adapter.
     residual
         What is merged into the base; None before anything is.
+    variates
+        The control variates; None where the local rule has none.
     """
 
-    def __init__(self, training: Training, part: str) -> None:
+    def __init__(
+        self,
+        training: Training,
+        part: str,
+        weighting: Weighting = BY_DATA,
+        server_optimizer: ServerOptimizer = AVERAGE,
+    ) -> None:
         self.training = training
+        self._weighting, self._server_optimizer = weighting, server_optimizer
+        self._server_state: Ref | None = None
+        self.variates = ControlVariates(training) if training.task.rule.has_variates else None
         self.aggregator = training.task.aggregator
         start = training.start(part)
         self.adapter = start.adapter
@@ -52,16 +71,29 @@ class Federation:
             self.sides = self._distributed(1, begins_anew=True)
         self.starts = [side.adapter for side in self.sides]
 
+    def guidance(self, client: int) -> Guidance:
+        """Return what corrects the gradients of a client's round."""
+        variates = {} if self.variates is None else self.variates.known(client)
+        return Guidance(self.training.task.rule, {"start": self.starts[client], **variates})
+
     def upload(self, client: int, round_: int) -> Ref:
         """Return what a client sends at the end of a round, as it is before any encoding."""
+        if self.variates is not None:
+            return self.variates.bundles[client]
         return self._sent(self.sides[client].adapter, round_)
 
     def reference(self, client: int, round_: int) -> Ref:
         """Return what server and client both knew of it when the round began."""
+        if self.variates is not None:
+            return self.variates.beside(self.starts[client])
         return self._sent(self.starts[client], round_)
 
     def average(
-        self, uploads: Mapping[int, Ref], round_: int, masks: Mapping[int, Ref] | None = None
+        self,
+        uploads: Mapping[int, Ref],
+        round_: int,
+        masks: Mapping[int, Ref] | None = None,
+        senders: Collection[int] | None = None,
     ) -> Node:
         """Return the node of the federated server on what it received from clients, by their numbers.
 
@@ -73,6 +105,8 @@ class Federation:
             The round that ends.
         masks
             What of it was really sent, where a codec says so.
+        senders
+            Who sent, where what arrived is their sum.
         """
         if self.aggregator.is_plain and masks is None:
             node = self.training.mean(uploads, self.weights(uploads))
@@ -91,17 +125,34 @@ class Federation:
             )
             if self.aggregator.has_residual:
                 self.residual = node.ref("residual")
+        if self.variates is not None:
+            node = self.variates.take_in(node, uploads if senders is None else senders)
+        if not self._server_optimizer.is_none:
+            node = self._followed(node, round_)
         self.adapter = node.ref("adapter")
         return node
 
+    def _followed(self, average: Node, round_: int) -> Node:
+        """Return the node of the server's own step along an average."""
+        state = () if self._server_state is None else (self._server_state,)
+        node = self.training.graph.add(
+            follow_average,
+            (self.adapter, average.ref("adapter"), *state),
+            optimizer=self.training.params_of(self._server_optimizer),
+            factors=sorted(self.aggregator.sent(round_)),
+        )
+        self._server_state = node.ref("state")
+        return node
+
     def weigh(self, weights: Mapping[int, float]) -> None:
-        """Let clients weigh this much in averages from now on; by their data where none weighs anything."""
+        """Let clients weigh this much in averages from now on; as set where none weighs anything."""
         self._weights = dict(weights) if any(weight > 0.0 for weight in weights.values()) else {}
 
     def weights(self, clients: Collection[int]) -> list[float]:
         """Return the weights of those who sent, adding up to one."""
         if not self._weights:
-            return self.training.weights(clients)
+            shares = self.training.task.shares
+            return self._weighting.weights([Sender(len(shares[client])) for client in clients])
         total = sum(self._weights[client] for client in clients)
         return [self._weights[client] / total for client in clients]
 
@@ -156,8 +207,8 @@ class Federation:
     def refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""
         yield self.adapter
-        if self.residual is not None:
-            yield self.residual
+        yield from (ref for ref in (self.residual, self._server_state) if ref is not None)
+        yield from () if self.variates is None else self.variates.refs()
         for side in self.sides:
             yield side.adapter
             yield side.optimizer

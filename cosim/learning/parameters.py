@@ -6,10 +6,10 @@ from math import prod
 from typing import Literal
 
 from cosim.learning.architectures import FAMILIES
-from cosim.learning.shape import Factor, ModelShape
+from cosim.learning.shape import Factor, Linear, ModelShape
 
-Role = Literal["embedding", "norm", "linear", "head", "classifier", "A", "B"]
-"""What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter."""
+Role = Literal["embedding", "norm", "attention", "mlp", "head", "classifier", "A", "B"]
+"""What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter. A pooler is of the head."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
     if names.final_norm:
         found += _norm(shape, f"{inner}.{names.final_norm}", last)
     if names.pooler:
-        found += _dense(shape, f"{inner}.{names.pooler}", shape.hidden_size, "linear")
+        found += _dense(shape, f"{inner}.{names.pooler}", shape.hidden_size, "head")
     if shape.task == "causal_lm" and not shape.has_tied_head:
         found.append(Parameter("lm_head.weight", (shape.vocab_size, shape.hidden_size), last, "head"))
     return (*found, *classifier_of(shape))
@@ -85,15 +85,21 @@ def classifier_of(shape: ModelShape) -> tuple[Parameter, ...]:
     )
 
 
+def role_of(shape: ModelShape, linear: Linear) -> Literal["attention", "mlp"]:
+    """Return what a linear layer of a block is for."""
+    return "mlp" if linear in (*shape.mlp_inputs, shape.mlp_output) else "attention"
+
+
 def _block(shape: ModelShape, block: int) -> Iterator[Parameter]:
     place, names = shape.block_name(block), FAMILIES[shape.family]
     for linear in shape.linears:
+        role = role_of(shape, linear)
         for name in (norm for norm, behind in names.norms if behind == linear.name):
             yield from _norm(shape, f"{place}.{name}", block)
         sizes = (linear.d_in, linear.d_out) if names.stores_inputs_first else (linear.d_out, linear.d_in)
-        yield Parameter(f"{place}.{linear.name}.weight", sizes, block, "linear")
+        yield Parameter(f"{place}.{linear.name}.weight", sizes, block, role)
         if linear.has_bias:
-            yield Parameter(f"{place}.{linear.name}.bias", (linear.d_out,), block, "linear")
+            yield Parameter(f"{place}.{linear.name}.bias", (linear.d_out,), block, role)
     for name in (norm for norm, behind in names.norms if not behind):
         yield from _norm(shape, f"{place}.{name}", block)
 

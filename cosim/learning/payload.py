@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 from cosim.errors import ScenarioError
 from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
-from cosim.learning.codec import Codec, Layout
+from cosim.learning.chain import codec_of
+from cosim.learning.codec import Codec, Encoding, Layout
+from cosim.learning.operations.control_variates import VARIATE
 from cosim.learning.shape import BOTH_FACTORS, Factor
 from cosim.learning.task import Task
 from cosim.parts import family
 from cosim.units import rounded_up
 
 _NOTHING: Mapping[str, Ref] = MappingProxyType({})
+_NO_FIGURES = ("bits", "memory", "mask", "numbers")
 
 
 class Transmission(NamedTuple):
@@ -27,7 +30,7 @@ class Transmission(NamedTuple):
         What the receiver has.
     others
         By name what else comes of it: ``bits``, and where the codec has them
-        ``memory``, ``mask`` and its figures; nothing where nothing is encoded.
+        ``memory``, ``mask``, ``numbers`` and its figures; nothing where nothing is encoded.
     """
 
     node: Node
@@ -45,9 +48,14 @@ class Transmission(NamedTuple):
         return self.others.get("mask")
 
     @property
+    def numbers(self) -> Ref:
+        """What goes over a medium that adds: the numbers that steps made of it, or it itself."""
+        return self.others.get("numbers", self.tensors)
+
+    @property
     def figures(self) -> dict[str, Ref]:
         """What the sender measured."""
-        return {name: one for name, one in self.others.items() if name not in ("bits", "memory", "mask")}
+        return {name: one for name, one in self.others.items() if name not in _NO_FIGURES}
 
 
 def activation_layout(task: Task) -> Layout:
@@ -77,10 +85,26 @@ def adapter_layout(
 
 def upload_layout(task: Task, num_blocks: int, client_rank: int, round_: int) -> Layout:
     """Return the layout of what a client of a rank sends after a round, not encoded."""
-    return adapter_layout(task, num_blocks, client_rank, task.aggregator.sent(round_))
+    layout = adapter_layout(task, num_blocks, client_rank, task.aggregator.sent(round_))
+    if not task.rule.has_variates:
+        return layout
+    variates = {VARIATE + name: shape for name, shape in layout.shapes.items()}
+    return Layout({**layout.shapes, **variates}, layout.bits_per_number)
 
 
-def payloads(task: Task, num_blocks: int, round_: int = 1) -> dict[str, tuple[Codec, Layout]]:
+def held_bytes(task: Task, num_blocks: int, lora_rank: int) -> int:
+    """Return what a client holds for its local rule, and steps on its updates hold back, bytes.
+
+    What steps work on meanwhile fits where the activations were.
+    """
+    adapter, trained = task.codecs.adapter, task.model.bits_per_trained_number // 8
+    rounds = range(1, task.aggregator.period + 1)
+    layouts = [upload_layout(task, num_blocks, lora_rank, round_) for round_ in rounds]
+    ruled = task.rule.num_held * adapter_layout(task, num_blocks, lora_rank).num_numbers
+    return trained * (ruled + max(adapter.held_numbers(one) for one in layouts))
+
+
+def payloads(task: Task, num_blocks: int, round_: int = 1) -> dict[str, tuple[Encoding, Layout]]:
     """Return what goes through which codec, by the name of the setting.
 
     Parameters
@@ -124,9 +148,10 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
     """
     codecs, aggregator = task.codecs, task.aggregator
     for round_ in range(1, aggregator.period + 1):
-        for name, (codec, layout) in payloads(task, num_blocks, round_).items():
+        for name, (encoding, layout) in payloads(task, num_blocks, round_).items():
+            codec = codec_of(encoding)
             try:
-                least = codec.least_ratio(layout) if layout.shapes else 0.0
+                least = encoding.least_ratio(layout) if layout.shapes else 0.0
             except ValueError:
                 alone = " and ".join(sorted(aggregator.sent(round_)))
                 raise ScenarioError(
@@ -140,24 +165,45 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
                     f"scheme.{name}: {codec.kind!r} sends nothing with keep_ratio {ratio:g}: that is less "
                     f"than the smallest thing it can send; give it {rounded_up(least):g} or more."
                 )
-    if codecs.adapter.has_mask and not aggregator.takes_masks:
+    codec = codec_of(codecs.adapter)
+    if (why := _why_no_rule(task, codec)) is not None:
+        raise ScenarioError(f"scheme.local_rule: {why}.")
+    if codec.has_mask and not aggregator.takes_masks:
         raise ScenarioError(
-            f"scheme.adapter_codec: {codecs.adapter.kind!r} says what it did not send, and the aggregator "
+            f"scheme.adapter_codec: {codec.kind!r} says what it did not send, and the aggregator "
             f"{aggregator.kind!r} cannot leave that out of its average; set unsent to 'update', "
             "or take the aggregator 'fedavg'."
         )
     if codecs.adapter.keeps_memory and not aggregator.keeps_factors:
+        who, way_out = f"adapter_codec: {codec.kind!r}", "set error_feedback to false"
+        if not codec.keeps_memory:
+            who, way_out = "update: 'residual'", "leave it out"
         raise ScenarioError(
-            f"scheme.adapter_codec: {codecs.adapter.kind!r} holds back what it did not send of an update, "
-            f"and under the aggregator {aggregator.kind!r} the next one is of other factors; "
-            "set error_feedback to false."
+            f"scheme.{who} holds back what it did not send of an update, "
+            f"and under the aggregator {aggregator.kind!r} the next one is of other factors; {way_out}."
         )
-    if codecs.adapter.turns_factors and not aggregator.averages_products:
+    if codec.turns_factors and not aggregator.averages_products:
         able = ", ".join(repr(kind) for kind, part in family(Aggregator).items() if _averages_products(part))
         raise ScenarioError(
-            f"scheme.adapter_codec: {codecs.adapter.kind!r} sends factors of a client's own making, and the "
+            f"scheme.adapter_codec: {codec.kind!r} sends factors of a client's own making, and the "
             f"aggregator {aggregator.kind!r} would average those of one number; take one of {able}."
         )
+
+
+def _why_no_rule(task: Task, codec: Codec) -> str | None:
+    """Return why clients cannot go by the local rule, with a way out; None if they can."""
+    rule, aggregator = task.rule, task.aggregator
+    if rule.has_variates and not aggregator.is_plain:
+        return (
+            f"{rule.kind!r} sends control variates beside the update, and the aggregator {aggregator.kind!r} "
+            "is about adapters alone; take the aggregator 'fedavg'"
+        )
+    if rule.has_variates and codec.needs_factors:
+        return (
+            f"{rule.kind!r} sends control variates beside the update, and the adapter_codec {codec.kind!r} "
+            "sends pairs of factors; take a codec such as 'none' or 'float16'"
+        )
+    return rule.why_unfit(task.training.optimizer)
 
 
 def _averages_products(part: Any) -> bool:

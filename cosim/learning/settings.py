@@ -1,14 +1,16 @@
 """The tables of a scenario that decide what is learned."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.embedded import EmbeddedBase
 from cosim.learning.data import DataSource
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.data.tokens import LossOn
+from cosim.learning.gradients import Gradients
+from cosim.learning.gradients.mean import Mean
 from cosim.learning.optimizer import Optimizer
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.partition import Partition
@@ -97,6 +99,8 @@ class TrainingSettings(Table):
         Examples a client draws for one local step.
     optimizer
         The same on clients and main server, each with a memory of its own.
+    gradients
+        What becomes of each example's gradient before the mean of a mini-batch is taken.
     evaluation_batch_size
         Held-out examples computed at one time.
     executor
@@ -114,7 +118,17 @@ class TrainingSettings(Table):
 
     batch_size: int = Field(default=8, gt=0, le=65_536)
     optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
+    gradients: Annotated[Gradients, OneOf(Gradients)] = Mean()
     evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
     on_divergence: Annotated[Literal["stop", "continue"], OfPlane("time")] = "stop"
+
+    @model_validator(mode="after")
+    def _examples_are_told_apart_one_by_one(self) -> Self:
+        if self.executor == "batched" and not self.gradients.is_mean:
+            raise ValueError(
+                f"gradients: {self.gradients.kind!r} computes examples one by one, and executor = 'batched' "
+                "mini-batches of several clients in one call; take executor = 'sequential'"
+            )
+        return self

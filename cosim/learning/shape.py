@@ -194,6 +194,12 @@ class ModelShape:
         return tuple(dict.fromkeys(layers))
 
     @property
+    def behind_norms(self) -> tuple[Linear, ...]:
+        """The linear layers of a block whose input is the output of one of its norms."""
+        begins_with_norm = bool(FAMILIES[self.family].final_norm)  # such blocks need one behind the last
+        return (*(self.queries_keys_values if begins_with_norm else ()), *self.mlp_inputs)
+
+    @property
     def inner_name(self) -> str:
         """The module of the model, as transformers calls it, that has all but the head."""
         return FAMILIES[self.family].blocks.partition(".")[0]

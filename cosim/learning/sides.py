@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cosim.graph.node import Node, Ref
+from cosim.learning.local_rule import LocalRule
 from cosim.learning.payload import Transmission
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -38,6 +39,16 @@ class Side(NamedTuple):
     def stepped(self, node: Node) -> "Side":
         """Return the side after a node that took a step."""
         return Side(node.ref("adapter"), node.ref("optimizer"), self.residual, self.told)
+
+
+class Guidance(NamedTuple):
+    """What corrects the gradients of a client's round, and what it knows for that by name.
+
+    ``start`` is what the round began from; ``common`` and ``own`` are control variates, once there are any.
+    """
+
+    rule: LocalRule
+    known: Mapping[str, Ref]
 
 
 class Exchange(NamedTuple):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cosim.graph.node import Ref
+from cosim.learning.operations.by_example import client_backward_by_example, server_step_by_example
 from cosim.learning.operations.split_step import client_backward, client_forward, server_step
 from cosim.learning.sides import Exchange, Side
 from cosim.learning.training import Training
@@ -48,19 +49,21 @@ def split_step(
         codecs.activation, forward.ref("activations"), "main_uplink", client, step, memory=memories[0]
     )
     at_server = training.graph.add(
-        server_step,
+        server_step if training.is_mean else server_step_by_example,
         (server.adapter, upload.tensors),
         batch=batch,
         cut_layer=cut_layer,
         dropout=dropout,
+        **training.taken,
     )
     if not training.trains(client):
         return Exchange(client, mine, forward, upload, at_server, None, None)
     download = training.transmit(
         codecs.gradient, at_server.ref("gradient"), "main_downlink", client, step, memory=memories[1]
     )
+    examples = {} if training.is_mean else {"batch": batch, "dropout": None, **training.taken}
     backward = training.graph.add(
-        client_backward,
+        client_backward if training.is_mean else client_backward_by_example,
         (
             mine.adapter,
             mine.optimizer,
@@ -69,6 +72,7 @@ def split_step(
             download.tensors,
         ),
         **training.optimizer_step(step),
+        **examples,
     )
     return Exchange(client, mine, forward, upload, at_server, download, backward)
 

@@ -13,6 +13,8 @@ from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
+from cosim.learning.local_rule import LocalRule
+from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
 from cosim.learning.trainable import Trainable
@@ -45,6 +47,8 @@ class Task:
         What clients train and send, and what they start a round from.
     codecs
         What payloads travel as.
+    rule
+        What corrects the gradients of local steps.
     name
         What it is called beside others; empty for the only one. It decides nothing by itself.
     """
@@ -60,6 +64,7 @@ class Task:
     seed: int
     aggregator: Aggregator = FEDAVG
     codecs: Codecs = NO_CODECS
+    rule: LocalRule = NO_RULE
     name: str = ""
 
     @classmethod
@@ -76,6 +81,7 @@ class Task:
         is_cut: bool = False,
         aggregator: Aggregator = FEDAVG,
         codecs: Codecs = NO_CODECS,
+        rule: LocalRule = NO_RULE,
         name: str = "",
     ) -> "Task":
         """Read the config and the texts, and deal them out.
@@ -120,7 +126,7 @@ class Task:
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
         return cls(
             *(model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs),
-            name,
+            *(rule, name),
         )
 
     @property

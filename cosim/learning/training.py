@@ -7,20 +7,22 @@ in ``split_nodes``, those of a whole one in ``whole_nodes``, evaluation and expo
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property
 from importlib import metadata
+from typing import Any
 
 from cosim.graph.code_identity import code_of
 from cosim.graph.node import Graph, Node, Params, Ref
 from cosim.learning.amounts import Amounts
-from cosim.learning.codec import Codec
+from cosim.learning.codec import Encoding
+from cosim.learning.codecs import NO_CODECS
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.operations.average import mean
 from cosim.learning.operations.start import start
-from cosim.learning.operations.superpose import superpose
+from cosim.learning.operations.superpose import superpose, superpose_numbers
 from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update
 from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
-from cosim.learning.sides import Side
+from cosim.learning.sides import Guidance, Side
 from cosim.learning.task import Task
 from cosim.rng import stream
 
@@ -45,6 +47,8 @@ class Training:
         What each client computes and sends.
     cuts
         Blocks each client keeps.
+    is_mean, taken
+        Whether gradients are means over mini-batches, and else how they are taken, as parameters of a node.
     params_of
         Returns a part as parameters of a node.
     """
@@ -65,6 +69,8 @@ class Training:
         self.amounts = Amounts(task, lora_rank, self.cuts)
         self.params_of = cache(Params.of)
         self.optimizer = self.params_of(task.training.optimizer)
+        self.is_mean = task.training.gradients.is_mean
+        self.taken = {} if self.is_mean else {"gradients": self.params_of(task.training.gradients)}
         self._draws = [
             BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", client))
             for client, share in enumerate(task.shares)
@@ -119,7 +125,7 @@ class Training:
 
     def transmit(
         self,
-        codec: Codec,
+        codec: Encoding,
         tensors: Ref,
         link: str,
         client: int,
@@ -155,10 +161,18 @@ class Training:
             given=tuple(given),
             keep_ratio=keep_ratio if codec.keeps_ratio else None,
             seed=chance.torch_seed() if codec.needs_chance else None,
+            **self.common_chance(codec, link, step),
         )
         names = ["bits", *codec.figure_names]
-        names += [name for name, has in (("memory", codec.keeps_memory), ("mask", codec.has_mask)) if has]
+        also = {"memory": codec.keeps_memory, "mask": codec.has_mask, "numbers": codec.is_summable}
+        names += [name for name, has in also.items() if has]
         return Transmission(node, node.ref("tensors"), {name: node.ref(name) for name in names})
+
+    def common_chance(self, codec: Encoding, link: str, step: int) -> dict[str, Any]:
+        """Return the seed that all who send over a link at a step draw from alike, for a codec that does."""
+        if not codec.needs_common_chance:
+            return {}
+        return {"common_seed": stream(self.task.seed, "codec", link, step).torch_seed()}
 
     def mean(self, adapters: Mapping[int, Ref], weights: Sequence[float] | None = None) -> Node:
         """Return the mean of what clients have, factor by factor, by their data without weights."""
@@ -173,6 +187,8 @@ class Training:
         noise_std: float,
         max_rms: float,
         chance: Sequence[str | int],
+        codec: Encoding = NO_CODECS.adapter,
+        step: int = 0,
     ) -> Ref:
         """Return what a server has after updates were sent at once over a medium that adds.
 
@@ -186,14 +202,20 @@ class Training:
             Noise on each number of the sum; largest root mean square an update is sent with.
         chance
             Names of the stream of the noise.
+        codec, step
+            What they are encoded by and at which step; behind a chain ``senders`` are its numbers.
         """
+        also = self.common_chance(codec, "federated_uplink", step)
+        if not codec.is_transparent:
+            also |= {"encoding": self.params_of(codec)}
         node = self.graph.add(
-            superpose,
+            superpose if codec.is_transparent else superpose_numbers,
             [reference, *senders],
             weights=list(weights),
             noise_std=noise_std,
             max_rms=max_rms,
             seed=stream(self.task.seed, *chance).torch_seed() if noise_std > 0.0 else None,
+            **also,
         )
         return node.ref("adapter")
 
@@ -204,14 +226,19 @@ class Training:
         clients: Sequence[int],
         step: int,
         regularizer: Regularizer | None = None,
+        guidance: Guidance | None = None,
     ) -> Side:
         """Return a side after a step along the weighted sum of these clients' gradients."""
-        told = {}
+        told: dict[str, Any] = {}
         if regularizer is not None and not regularizer.is_none:
             told["regularizer"] = self.params_of(regularizer)
+        known: Mapping[str, Ref] = {}
+        if guidance is not None and not guidance.rule.is_none:
+            known = guidance.known
+            told |= {"rule": self.params_of(guidance.rule), "given": tuple(known)}
         node = self.graph.add(
             update,
-            (side.adapter, side.optimizer, *gradients),
+            (side.adapter, side.optimizer, *gradients, *known.values()),
             weights=self.weights(clients),
             **self.optimizer_step(step),
             **told,

@@ -3,20 +3,26 @@
 from collections.abc import Sequence
 
 from cosim.graph.node import Node, Ref
+from cosim.learning.operations.by_example import whole_gradient_by_example
 from cosim.learning.operations.whole_step import whole_gradient
 from cosim.learning.regularizer import Regularizer
-from cosim.learning.sides import LocalRound, LocalStep, Side
+from cosim.learning.sides import Guidance, LocalRound, LocalStep, Side
 from cosim.learning.training import Training
 
 
 def local_round(
-    training: Training, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None
+    training: Training,
+    client: int,
+    whole: Side,
+    steps: Sequence[int],
+    regularizer: Regularizer | None = None,
+    guidance: Guidance | None = None,
 ) -> LocalRound:
     """Return the nodes of one client's mini-batches; ``steps`` count from 0 over the whole run."""
     done = []
     for step in steps:
         one = _whole_gradient(training, client, whole, step)
-        whole = training.update(whole, [one.ref("adapter_gradient")], [client], step, regularizer)
+        whole = training.update(whole, [one.ref("adapter_gradient")], [client], step, regularizer, guidance)
         done.append(LocalStep(whole.adapter.node, one.ref("loss")))
     return LocalRound(client, tuple(done), whole)
 
@@ -31,9 +37,10 @@ def whole_step(training: Training, whole: Side, step: int) -> tuple[Side, list[R
 
 def _whole_gradient(training: Training, client: int, side: Side, step: int) -> Node:
     return training.graph.add(
-        whole_gradient,
+        whole_gradient if training.is_mean else whole_gradient_by_example,
         side.model,
         batch=training.batch(client, step),
         dropout=training.dropout(client, step),
+        **training.taken,
         **side.told,
     )

@@ -184,6 +184,7 @@ def _task(name: str, scenario: Scenario) -> Task:
         is_cut=scenario.scheme.is_cut,
         aggregator=scenario.scheme.averaging,
         codecs=scenario.scheme.codecs,
+        rule=scenario.scheme.rule,
         name=name,
     )
     refuse_cut(scenario, task.shape)

@@ -1,13 +1,15 @@
 """What a scheme and a medium ask of each other, and of the radio's links."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
+from cosim.learning.chain import Chain, codec_of
 from cosim.learning.codec import Codec
+from cosim.learning.update import UpdateStep
 from cosim.parts import Part, family
 from cosim.radio.channel_settings import LINKS
 from cosim.radio.uplink_energy import UplinkEnergy
@@ -69,12 +71,21 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"scheme.aggregator.client_ranks: ranks differ, and the medium {medium.kind!r} sums what clients "
             "send number by number; give all clients one rank, or take the medium 'fluid'."
         )
-    if not scheme.codecs.adapter.is_transparent:
+    adapter = scheme.codecs.adapter
+    steps, codec = adapter.steps if isinstance(adapter, Chain) else (), codec_of(adapter)
+    if not codec.is_summable:
         yield ScenarioError(
-            f"scheme.adapter_codec: {scheme.codecs.adapter.kind!r} encodes the update of each client, and "
+            f"scheme.adapter_codec: {codec.kind!r} encodes the update of each client, and "
             f"the medium {medium.kind!r} sums numbers as they are; take the medium 'fluid', or "
             f"{_transparent_codecs()}."
         )
+    for number, step in enumerate(steps):
+        if not step.is_summable:
+            yield ScenarioError(
+                f"scheme.update.{number}: {step.kind!r} as it is set makes numbers whose sum means nothing, "
+                f"and the medium {medium.kind!r} sums what clients send; take the medium 'fluid', or one "
+                f"of {_summable_steps()}."
+            )
 
 
 def _able(what: str) -> str:
@@ -95,6 +106,12 @@ def _linear_aggregators() -> str:
 def _transparent_codecs() -> str:
     able = [kind for kind, part in family(Codec).items() if _default(part).is_transparent]
     return f"the codec {', '.join(map(repr, able))}"
+
+
+def _summable_steps() -> str:
+    parts = [(kind, cast(type[UpdateStep], part)) for kind, part in family(UpdateStep).items()]
+    able = [kind for kind, part in parts if any(part(**given).is_summable for given in part.examples)]
+    return ", ".join(map(repr, able))
 
 
 def _default(part: type[Part]) -> Any:

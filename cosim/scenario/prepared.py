@@ -103,6 +103,7 @@ class Prepared:
         return Decisions(
             clients=self.clients,
             main_server=self.main_server,
+            federated_server=self.federated_server,
             conditions=self.conditions,
             terms=self.terms,
             first=self.allocation,

@@ -15,6 +15,8 @@ from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.codecs import NO_CODECS, Codecs
+from cosim.learning.local_rule import LocalRule
+from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.shape import ModelShape
 from cosim.learning.task import Task
 from cosim.parts import OfPlane, Part
@@ -77,6 +79,11 @@ class Scheme(Part):
     def averaging(self) -> Aggregator:
         """How adapters of clients are averaged, where they are."""
         return FEDAVG
+
+    @property
+    def rule(self) -> LocalRule:
+        """What corrects the gradients of local steps."""
+        return NO_RULE
 
     @property
     def codecs(self) -> Codecs:

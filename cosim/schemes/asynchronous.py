@@ -3,23 +3,25 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cosim.kernel.clock import Steps
-from cosim.learning.codec import Codec
-from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
+from cosim.learning.local_rule import LocalRule
+from cosim.learning.local_rule.none import NO_RULE
+from cosim.learning.payload import held_bytes
 from cosim.learning.results import export
 from cosim.learning.shape import ModelShape
 from cosim.learning.task import Task
 from cosim.parts import OneOf
 from cosim.radio.link import Link
-from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.asynchronous_updates import AsynchronousUpdates
+from cosim.schemes.updates import SendsUpdates
 from cosim.world import World
 
 
-class Asynchronous(Scheme):
+class Asynchronous(SendsUpdates):
     """Clients train, upload and go on by themselves; the server merges what arrives, in order of arrival.
 
     A client takes ``local_steps`` steps on its own mini-batches from the global adapter it
@@ -29,7 +31,8 @@ class Asynchronous(Scheme):
     an upload counts the merges since its client's download. There is no barrier anywhere: a round is
     one local update, numbered in the order in which they begin; rounds overlap, and may end in
     another order. A run begins ``num_rounds`` of them, and ends when all are merged. Merging and
-    the optimiser's own arithmetic are charged nothing.
+    the optimiser's own arithmetic are charged nothing; what steps on an update declare is, before
+    the upload and before the merge.
 
     Mini-batches and the learning rate's schedule go by a client's own steps, so what a client
     draws does not depend on the others. Which uploads meet which global adapter does depend on
@@ -53,6 +56,8 @@ class Asynchronous(Scheme):
         How fast the weight falls.
     hinge_after
         Merges that may pass before the weight falls.
+    local_rule
+        What corrects the gradients of local steps by where the update began.
     adapter_codec
         What adapters go up as; both ends have the one the client downloaded, and what a codec
         leaves out counts as unchanged since. Global adapters go down as they are.
@@ -60,9 +65,10 @@ class Asynchronous(Scheme):
     Source
     ------
     C. Xie, S. Koyejo, I. Gupta, "Asynchronous federated optimization", arXiv 1903.03934
-    (FedAsync), from the abstract and our knowledge of the method; the paper itself was not at hand. We
-    leave out its proximal term and its limit on the staleness, and train without pauses
-    where its server triggers clients at random times. Optimiser moments stay with the client.
+    (FedAsync), from the abstract and our knowledge of the method; the paper itself was not at hand. Its
+    proximal term is ``local_rule = { kind = "proximal" }``. We leave out its limit on the staleness, and
+    train without pauses where its server triggers clients at random times. Optimiser moments stay with
+    the client.
     """
 
     kind: Literal["asynchronous"] = "asynchronous"
@@ -72,16 +78,31 @@ class Asynchronous(Scheme):
     staleness: Literal["constant", "polynomial", "hinge"] = "polynomial"
     exponent: float = Field(default=0.5, ge=0.0, le=100.0)
     hinge_after: int = Field(default=4, ge=0)
-    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"staleness": "hinge", "hinge_after": 1, "adapter_codec": {"kind": "top_k"}},
     )
 
+    @field_validator("local_rule")
+    @classmethod
+    def _has_no_variates(cls, rule: LocalRule) -> LocalRule:
+        if rule.has_variates:
+            raise ValueError(
+                f"{rule.kind!r} moves a common control variate by the mean over a round, and nothing is "
+                "averaged here; take 'proximal', or the scheme 'federated'"
+            )
+        return rule
+
+    @property
+    def rule(self) -> LocalRule:
+        """The local rule."""
+        return self.local_rule
+
     @property
     def codecs(self) -> Codecs:
         """The adapter's; nothing else travels."""
-        return Codecs(adapter=self.adapter_codec)
+        return Codecs(adapter=self.adapter_encoding)
 
     def num_client_steps(self, num_clients: int) -> int:
         """Return the local steps of a client if all take as many local updates."""
@@ -93,7 +114,8 @@ class Asynchronous(Scheme):
 
     def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": task.whole_memory_bytes(lora_rank)}
+        held = held_bytes(task, task.shape.num_layers, lora_rank)
+        return {"client": task.whole_memory_bytes(lora_rank) + held}
 
     def mixing_weight(self, staleness: int) -> float:
         """Return the weight of an upload after which so many merges came first.

@@ -9,12 +9,11 @@ from cosim.kernel.clock import Steps
 from cosim.learning.operations.average import mean
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.results import evaluate
-from cosim.learning.sides import Side
+from cosim.learning.sides import Guidance, Side
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.schemes import measure_evaluation
 from cosim.schemes.vocabulary import local_update
-from cosim.transmissions import Sent
 from cosim.world import FEDERATED_SERVER, Moment, World
 
 if TYPE_CHECKING:
@@ -65,7 +64,9 @@ class AsynchronousUpdates:
         self._clients = [_Client(start, start.adapter) for _ in range(world.num_clients)]
         self._begun, self._evaluated = 0, 0
         layout = upload_layout(world.task, world.task.shape.num_layers, training.lora_rank, 1)
-        self._bits, self._most_bits = scheme.adapter_codec.bits(layout), scheme.adapter_codec.max_bits(layout)
+        self.codec = scheme.adapter_encoding
+        self._bits, self._most_bits = self.codec.bits(layout), self.codec.max_bits(layout)
+        self._encode_flop, self._decode_flop = self.codec.encode_flop(layout), self.codec.decode_flop(layout)
         world.hold(self._refs)
 
     def _refs(self) -> Iterator[Ref]:
@@ -88,25 +89,34 @@ class AsynchronousUpdates:
         """Local steps from the global adapter downloaded last; the learning rate goes by its own steps."""
         client, flop = self._clients[number], self.training.amounts.whole(number, moment.round).flop
         steps = range(client.num_steps, client.num_steps + self.scheme.local_steps)
-        learned = local_round(self.training, number, client.side, steps)
+        guidance = Guidance(self.scheme.local_rule, {"start": client.start})
+        learned = local_round(self.training, number, client.side, steps, guidance=guidance)
         client.side, client.num_steps = learned.after, steps.stop
         return (yield from local_update(self.world, learned, moment.round, flop, ready))
 
     def upload(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
         """Upload of its adapter; what a codec holds back waits for its next one."""
-        world, client, codec = self.world, self._clients[number], self.scheme.adapter_codec
+        world, client, name = self.world, self._clients[number], self.world.client_names[number]
         sent = self.training.transmit(
-            *(codec, client.side.adapter, "federated_uplink", number, client.num_steps),
+            *(self.codec, client.side.adapter, "federated_uplink", number, client.num_steps),
             reference=client.start,
             memory=client.memory,
         )
         client.memory, client.in_flight = sent.memory or client.memory, sent.tensors
         for figure, value in sent.figures.items():
-            world.measure(moment, world.client_names[number], figure, value)
+            world.measure(moment, name, figure, value)
+        if self._encode_flop:
+            encoding = world.compute(name, "encode_update", moment, self._encode_flop, sent.node, ready)
+            ready = [(yield from encoding)]
         upload = (self._bits_of(sent), sent.node, ready)
-        return (yield from world.send("federated_uplink", number, "adapter_upload", moment, *upload))
+        arrived = yield from world.send("federated_uplink", number, "adapter_upload", moment, *upload)
+        if not self._decode_flop:
+            return arrived.span
+        # before it can be merged: another may be merged meanwhile
+        decoding = self._decode_flop, sent.node, [arrived.span]
+        return (yield from world.compute(FEDERATED_SERVER, "decode_update", moment, *decoding))
 
-    def merge(self, number: int, moment: Moment, arrived: Sent) -> Steps:
+    def merge(self, number: int, moment: Moment, arrived: int) -> Steps:
         """Merge an upload that arrives now into the global adapter."""
         world, client = self.world, self._clients[number]
         received, client.in_flight = client.in_flight, None
@@ -119,7 +129,7 @@ class AsynchronousUpdates:
         shares = {ref: share for ref, share in terms.items() if share > 0.0}
         node = self.training.graph.add(mean, list(shares), weights=list(shares.values()))
         self.adapter, self.version = node.ref("adapter"), self.version + 1
-        return (yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, node, [arrived.span]))
+        return (yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, node, [arrived]))
 
     def download(self, number: int, moment: Moment, merged: int) -> Steps:
         """Download of the global adapter as it is now; everything that follows starts from it."""

@@ -13,16 +13,14 @@ from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
 from cosim.kernel.clock import Steps
-from cosim.learning.aggregator import Aggregator
-from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import WholeAmounts, whole_amounts
-from cosim.learning.codec import Codec
-from cosim.learning.codec.none import Plain
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.codec.soft import Soft
 from cosim.learning.codec.top_k import TopK
 from cosim.learning.codecs import Codecs
-from cosim.learning.payload import bits_are_known, upload_layout
+from cosim.learning.local_rule import LocalRule
+from cosim.learning.local_rule.none import NO_RULE
+from cosim.learning.payload import bits_are_known, held_bytes, upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
@@ -30,20 +28,21 @@ from cosim.learning.task import Task
 from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
 from cosim.rng import stream
-from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.federated_rounds import FederatedRounds
 from cosim.schemes.stages import whole_round
+from cosim.schemes.updates import Averages
 from cosim.world import Moment, World
 
 
-class Federated(Scheme):
+class Federated(Averages):
     """Local steps on the whole model, upload of the adapters, their average, and its download.
 
     In a round each client that takes part starts from the global adapter, takes
     ``local_steps`` steps on its own mini-batches and uploads at once, waiting for
     nobody; when all uploads are there the federated server averages them, and
-    everybody downloads the average. Averaging and the
-    optimiser's own arithmetic are charged nothing.
+    everybody downloads the average. Averaging, local rules and the
+    optimisers' own arithmetic are charged nothing, steps on an update what they declare.
 
     With one client this is, bit for bit, what ``centralized`` learns.
 
@@ -69,8 +68,8 @@ class Federated(Scheme):
         Share of the clients drawn for a round, rounded up; each set is as likely as any other.
     regularizer
         What is added to the loss of every mini-batch; recorded losses are without it.
-    aggregator
-        What is trained and sent, and how the adapters of a round are averaged.
+    local_rule
+        What corrects the gradients of local steps by where the round began and by control variates.
     adapter_codec
         What adapters go up as; both ends have the one the round began from. What a
         client holds back waits for its next round. Averages come
@@ -97,14 +96,14 @@ class Federated(Scheme):
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
-    aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
-    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"participation": 0.6},
         {"participation": 0.6, "aggregator": {"kind": "fedex"}},
         {"regularizer": {"kind": "orthogonality"}},
+        {"participation": 0.6, "local_rule": {"kind": "proximal"}, "server_optimizer": {"kind": "fedadam"}},
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
         {"downlink": "multicast"},
     )
@@ -125,14 +124,14 @@ class Federated(Scheme):
         return self.participation == 1.0 and self.aggregator.is_steady
 
     @property
-    def averaging(self) -> Aggregator:
-        """The aggregator."""
-        return self.aggregator
+    def rule(self) -> LocalRule:
+        """The local rule."""
+        return self.local_rule
 
     @property
     def codecs(self) -> Codecs:
         """The adapter's; nothing else travels."""
-        return Codecs(adapter=self.adapter_codec)
+        return Codecs(adapter=self.adapter_encoding)
 
     def multicasts(self, link: str) -> bool:
         """Return whether it is the downlink and set so."""
@@ -149,7 +148,7 @@ class Federated(Scheme):
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
         clients, num_blocks = range(task.num_clients), task.shape.num_layers
-        one, codec = whole_amounts(task, setting.lora_rank), self.adapter_codec
+        one, codec = whole_amounts(task, setting.lora_rank), self.adapter_encoding
         drawn = self.taking_part(task.seed, task.num_clients, round_)
         each: list[WholeAmounts | None] = [None] * task.num_clients
         for client in filter(setting.takes_part, drawn):
@@ -175,6 +174,11 @@ class Federated(Scheme):
     def why_no_sparsity(self, task: Task, lora_rank: int) -> str | None:
         """Return what about codec or ranks keeps an allocator from saying how much is left out."""
         codec, ranks = self.adapter_codec, self._client_ranks(task, lora_rank)
+        if self.update:
+            return (
+                f"scheme.update changes what is left out once {self.update[0].kind!r} has worked on it; "
+                "leave scheme.update out, or take the allocator 'equal'"
+            )
         if len(ranks) > 1:
             return (
                 f"one share is not the same bits of clients whose ranks are {', '.join(map(str, ranks))}; "
@@ -205,7 +209,8 @@ class Federated(Scheme):
 
     def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": task.whole_memory_bytes(lora_rank)}
+        held = held_bytes(task, task.shape.num_layers, lora_rank)
+        return {"client": task.whole_memory_bytes(lora_rank) + held}
 
     def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
         """Return the clients of a round, ascending."""

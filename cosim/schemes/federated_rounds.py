@@ -38,7 +38,7 @@ class FederatedRounds:
 
     def __init__(self, scheme: "Federated", world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
-        self.federation = Federation(training, "whole")
+        self.federation = Federation(training, "whole", scheme.weights, scheme.server_optimizer)
         num_blocks = world.task.shape.num_layers
         self.uploads = AdapterUploads(world, self.federation, [num_blocks] * world.num_clients)
         self.ready: Sequence[int] = ()
@@ -58,10 +58,10 @@ class FederatedRounds:
         learned = [self._learn(client, moment.round) for client in senders]
         before, figures = self.federation.adapter, dict[str, Ref]()
 
-        def average(sent: Sequence[Sent]) -> Node:
+        def average(sent: Sequence[Sent]) -> tuple[Node, int]:
             node, found = self._average(moment, sent, before)
             figures.update(found)
-            return node
+            return node, self.uploads.decode_flop(moment.round)
 
         averaged = yield from collect(self.world, moment, self._updates(moment, learned), average, self.ready)
         for name, figure in figures.items():
@@ -84,9 +84,12 @@ class FederatedRounds:
         scheme, federation = self.scheme, self.federation
         first = (round_ - 1) * scheme.local_steps
         count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
-        steps = range(first, first + count)
-        learned = local_round(self.training, client, federation.sides[client], steps, scheme.regularizer)
+        steps, guidance = range(first, first + count), federation.guidance(client)
+        begin = federation.sides[client]
+        learned = local_round(self.training, client, begin, steps, scheme.regularizer, guidance)
         federation.sides[client] = learned.after
+        if federation.variates is not None:
+            federation.variates.end(client, guidance, learned.after.adapter, steps)
         return learned
 
     def _updates(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:

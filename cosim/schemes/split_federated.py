@@ -9,13 +9,11 @@ from cosim.control.knobs import PARTICIPATION, Knob, Setting
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.kernel.clock import Steps
-from cosim.learning.aggregator import Aggregator
-from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import split_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
-from cosim.learning.payload import bits_are_known
+from cosim.learning.payload import bits_are_known, held_bytes
 from cosim.learning.task import Task
 from cosim.parts import OfPlane, OneOf, Part, family
 from cosim.radio.link import Link
@@ -24,14 +22,14 @@ from cosim.schemes import (
     FEDERATED_UPLINK,
     MAIN_DOWNLINK,
     MAIN_UPLINK,
-    Scheme,
 )
 from cosim.schemes.split_rounds import SplitRounds
 from cosim.schemes.stages import split_round
+from cosim.schemes.updates import Averages
 from cosim.world import MAIN_SERVER, Moment, World
 
 
-class SplitFederated(Scheme):
+class SplitFederated(Averages):
     """The workflow of FedsLLM: split steps behind barriers, then one averaging of the client adapters.
 
     Each local step is three phases, each a barrier: all clients forward and
@@ -40,9 +38,9 @@ class SplitFederated(Scheme):
     the gradient of their own loss and step. After ``local_steps`` of them the
     client adapters are averaged; the main server's blocks have one copy, which
     needs no averaging. Labels travel with the
-    activations and are not charged; neither are averaging and the optimiser's
-    own arithmetic. Where clients have no adapter (``lora.blocks``) they only
-    forward and upload: nothing comes back to them and nothing is averaged.
+    activations and are not charged; neither are averaging and the optimisers'
+    own arithmetic; steps on an update are, as they declare. Where clients have no adapter
+    (``lora.blocks``) they only forward and upload: nothing comes back to them and nothing is averaged.
 
     Where clients are cut at different blocks (``clients.cut_layer``, or an allocator with
     ``cut_per_client``; beyond the paper) the main server holds all blocks behind the
@@ -91,10 +89,8 @@ class SplitFederated(Scheme):
     links: ClassVar[tuple[Link, ...]] = (MAIN_UPLINK, FEDERATED_UPLINK, MAIN_DOWNLINK, FEDERATED_DOWNLINK)
     server_batch: Annotated[Literal["joint", "per_client"], OfPlane("time")] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
-    aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     activation_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     gradient_codec: Annotated[Codec, OneOf(Codec)] = Plain()
-    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"aggregator": {"kind": "flora"}})
 
     @model_validator(mode="after")
@@ -124,17 +120,13 @@ class SplitFederated(Scheme):
     @property
     def codecs(self) -> Codecs:
         """As the settings say."""
-        return Codecs(self.activation_codec, self.gradient_codec, self.adapter_codec)
+        return Codecs(self.activation_codec, self.gradient_codec, self.adapter_encoding)
 
     @property
     def may_cut_apart(self) -> bool:
         """Clients may be cut at different blocks if what arrives of their adapters is simply averaged."""
-        return self.aggregator.is_plain and not self.adapter_codec.has_mask
-
-    @property
-    def averaging(self) -> Aggregator:
-        """The aggregator."""
-        return self.aggregator
+        is_plain = self.aggregator.is_plain and self.weights.is_by_data and self.server_optimizer.is_none
+        return is_plain and not self.adapter_codec.has_mask
 
     def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Who takes part in a round; cut layers and rank are a decision's own."""
@@ -152,7 +144,7 @@ class SplitFederated(Scheme):
         """Return the needs of both sides; a joint batch is held whole by the main server."""
         batches = task.num_clients if self.server_batch == "joint" else 1
         return {
-            "client": task.client_memory_bytes(cut_layer, lora_rank),
+            "client": task.client_memory_bytes(cut_layer, lora_rank) + held_bytes(task, cut_layer, lora_rank),
             MAIN_SERVER: task.server_memory_bytes(cut_layer, lora_rank, batches),
         }
 
@@ -161,7 +153,10 @@ class SplitFederated(Scheme):
     ) -> dict[str, int]:
         """Return the need of each client, and of a main server that holds all behind the smallest cut."""
         names = (f"client-{client}" for client in range(task.num_clients))
-        needs = [task.client_memory_bytes(cut, lora_rank) for cut in client_cut_layers]
+        needs = [
+            task.client_memory_bytes(cut, lora_rank) + held_bytes(task, cut, lora_rank)
+            for cut in client_cut_layers
+        ]
         batches = [task.server_batch_bytes(cut, lora_rank) for cut in client_cut_layers]
         at_once = sum(batches) if self.server_batch == "joint" else max(batches)
         idle = task.server_memory_bytes(min(client_cut_layers), lora_rank, 0)

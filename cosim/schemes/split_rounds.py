@@ -40,7 +40,9 @@ class SplitRounds:
     def __init__(self, scheme: "SplitFederated", world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
         self.apart = FederationApart(training) if len(set(training.cuts)) > 1 else None
-        self.federation = self.apart or Federation(training, "client")
+        self.federation = self.apart or Federation(
+            training, "client", scheme.weights, scheme.server_optimizer
+        )
         self.server = training.start("server")
         self.taking_part: list[int] = []
         self.ready: Sequence[int] = ()
@@ -99,7 +101,8 @@ class SplitRounds:
         average = self.uploads.average(round_)
         sending = [self.uploads.send(client, moment, self.ready) for client in self.uploads.sent]
         uploads = self.world.together(sending, "adapter upload of client")
-        return (yield from collect(self.world, moment, uploads, lambda _: average, self.ready))
+        decoded = self.uploads.decode_flop(round_)
+        return (yield from collect(self.world, moment, uploads, lambda _: (average, decoded), self.ready))
 
     def broadcast(self, moment: Moment, average: Averaged) -> Steps:
         """Let everybody, those too who are out, download the average and begin the next round from it."""

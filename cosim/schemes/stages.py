@@ -18,9 +18,6 @@ from cosim.control.stages import (
 )
 from cosim.learning.amounts import SplitAmounts, WholeAmounts
 
-AVERAGE = Compute("aggregate", FEDERATED_SERVER, 0)
-"""The averaging, which is charged nothing."""
-
 
 def upload(name: str, link: str, bits: int, *, is_bound: bool = False) -> Transfer:
     """Return a transfer of a client to a server."""
@@ -129,7 +126,10 @@ def whole_round(
 
 
 def averaged(each: Sequence[SplitAmounts | WholeAmounts | None], *, is_bound: bool = False) -> Round:
-    """Return the upload of adapters, and the download of their average, where there are any."""
+    """Return the upload of adapters, and the download of their average, where there are any.
+
+    Averaging is charged what it takes to decode the uploads, and no more.
+    """
     if not any(one is not None and one.adapter_bits for one in each):
         return ()
     back = max(one.adapter_download_bits for one in each if one is not None)
@@ -138,14 +138,17 @@ def averaged(each: Sequence[SplitAmounts | WholeAmounts | None], *, is_bound: bo
     def up(one: SplitAmounts | WholeAmounts | None) -> Chain:
         if one is None:
             return ()
-        return _if_any(upload("adapter_upload", _UP, one.adapter_bits, is_bound=is_bound))
+        encoded = (Compute("encode_update", CLIENT, one.encode_flop),) if one.encode_flop else ()
+        return (*encoded, *_if_any(upload("adapter_upload", _UP, one.adapter_bits, is_bound=is_bound)))
 
     @cache
     def down(one: SplitAmounts | WholeAmounts | None) -> Chain:
         bits = back if one is None else one.adapter_download_bits
         return _if_any(download("adapter_download", _DOWN, bits))
 
-    return Barrier(tuple(map(up, each)), (AVERAGE,)), Barrier(tuple(map(down, each)))
+    decoded = sum(one.decode_flop for one in each if one is not None)
+    average = Compute("aggregate", FEDERATED_SERVER, decoded)
+    return Barrier(tuple(map(up, each)), (average,)), Barrier(tuple(map(down, each)))
 
 
 _UP, _DOWN = "federated_uplink", "federated_downlink"

@@ -41,16 +41,18 @@ class AdapterUploads:
         self._memories: dict[tuple[int, frozenset[Factor]], Ref] = {}
         self._found: dict[int, int] = {}
         self._summed: Ref | None = None
+        self._was_summed = False
         # as told when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
         self._num_blocks = num_blocks
-        self._exact_bits = cache(self._bits_of_layout)
+        self._exact_bits, self._flop = cache(self._bits_of_layout), cache(self._flop_of_layout)
 
     def describe(self, round_: int, clients: Iterable[int]) -> None:
         """Describe what these clients send at the end of a round."""
         federation, aggregator = self.federation, self.federation.aggregator
         factors = aggregator.sent(round_)
         self._found, self.sent, self._ratios, self._summed = {}, {}, {}, None
+        self._was_summed = False
         for client in clients:
             self._ratios[client] = self._decided_ratio(client)
             self.sent[client] = one = federation.training.transmit(
@@ -110,7 +112,7 @@ class AdapterUploads:
         """Return the node of the federated server on what arrived, each by itself or as a sum."""
         summed, self._summed = self._summed, None
         if summed is not None:  # of one, so with a weight of one
-            return self.federation.average({next(iter(self.sent)): summed}, round_)
+            return self.federation.average({next(iter(self.sent)): summed}, round_, senders=self.sent)
         masks = {client: one.mask for client, one in self.sent.items() if one.mask is not None}
         return self.federation.average(self.received, round_, masks or None)
 
@@ -128,22 +130,49 @@ class AdapterUploads:
         """Upload what was described; returns what became of it."""
         self._measure(client, moment)
         bits = self._bits(client, moment.round)
+        ready = yield from self._encode(client, moment, after)
         return (
             yield from self.world.send(
-                "federated_uplink", client, "adapter_upload", moment, bits, self.sent[client].node, after
+                "federated_uplink", client, "adapter_upload", moment, bits, self.sent[client].node, ready
             )
         )
+
+    def _encode(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
+        """Let a client encode what it sends, where that is charged; returns what its upload waits for."""
+        flop, _ = self._coding_flop(client, moment.round)
+        if not flop:
+            return after
+        name, node = self.world.client_names[client], self.sent[client].node
+        return [(yield from self.world.compute(name, "encode_update", moment, flop, node, after))]
+
+    def decode_flop(self, round_: int) -> int:
+        """Return the FLOP of the server to decode what arrived: each upload, or their sum once."""
+        each = [self._coding_flop(client, round_)[1] for client in self.sent]
+        return sum(each[:1] if self._was_summed else each)
+
+    def _coding_flop(self, client: int, round_: int) -> tuple[int, int]:
+        """Return the FLOP to encode and to decode what a client sends."""
+        kind = (round_ - 1) % self.federation.aggregator.period + 1
+        return self._flop(self._num_blocks[client], self._rank(client), kind)
+
+    def _flop_of_layout(self, num_blocks: int, client_rank: int, round_: int) -> tuple[int, int]:
+        layout = upload_layout(self.world.task, num_blocks, client_rank, round_)
+        return self.codec.encode_flop(layout), self.codec.decode_flop(layout)
 
     def send_at_once(self, moment: Moment, after: Mapping[int, Sequence[int]]) -> Steps:
         """Upload what was described of all clients in one transmission; returns what became of it."""
         clients = list(self.sent)
+        encoding = [self._encode(client, moment, after[client]) for client in clients]
+        encoded = yield from self.world.together(encoding, "encoding of client")
+        ready = dict(zip(clients, encoded, strict=True))
         weights = dict(zip(clients, self.federation.weights(clients), strict=True))
         outgoing = {}
         for client, one in self.sent.items():
             self._measure(client, moment)
             layout = self._layout(client, moment.round)
-            payload = Payload(self._bits(client, moment.round), layout.num_numbers, weights[client])
-            outgoing[client] = Outgoing(payload, one.node, after[client])
+            num_numbers = self.codec.air_layout(layout).num_numbers
+            payload = Payload(self._bits(client, moment.round), num_numbers, weights[client])
+            outgoing[client] = Outgoing(payload, one.node, ready[client])
         arriving = partial(self._arriving, moment.round)
         return (
             yield from self.world.send_at_once(
@@ -156,13 +185,16 @@ class AdapterUploads:
         distortion = delivery.distortion
         if distortion is None or not distortion.weights:
             return None
+        self._was_summed = True
         self._summed = self.federation.training.superpose(
             self.federation.reference(next(iter(distortion.weights)), round_),
-            [self.sent[client].tensors for client in distortion.weights],
+            [self.sent[client].numbers for client in distortion.weights],
             list(distortion.weights.values()),
             distortion.noise_std,
             distortion.max_rms,
             distortion.stream,
+            self.codec,
+            round_,
         )
         return self._summed.node
 

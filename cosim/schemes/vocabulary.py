@@ -33,7 +33,7 @@ def collect(
     world: World,
     moment: Moment,
     uploads: Steps,
-    average: Callable[[Sequence[Sent]], Node],
+    average: Callable[[Sequence[Sent]], tuple[Node, int]],
     ready: Sequence[int],
 ) -> Steps:
     """Let uploads arrive, and the federated server make one value of them; returns what it :class:`Averaged`.
@@ -43,13 +43,15 @@ def collect(
     uploads
         Returns what was sent, once all of it has arrived.
     average
-        Returns the node of what arrived; averaging is charged nothing.
+        Returns the node of what arrived, and the FLOP to decode it; averaging itself is charged nothing.
     ready
         What the server waits for where nobody sends anything.
     """
     sent: Sequence[Sent] = yield from uploads
-    node, causes = average(sent), [one.span for one in sent] or ready
-    return Averaged(node, (yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, node, causes)))
+    node, decode_flop = average(sent)
+    causes = [one.span for one in sent] or ready
+    span = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, decode_flop, node, causes)
+    return Averaged(node, span)
 
 
 def broadcast(

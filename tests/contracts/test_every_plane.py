@@ -60,10 +60,14 @@ BESIDE: dict[str, dict[str, Any]] = {
     "radio.fading.jakes.follow_mobility": WALK,
     "radio.fading.tdl.follow_mobility": WALK,
     "radio.shadowing.tr_38901": {"radio.path_loss": {"kind": "tr_38901_umi"}},
+    "scheme.federated.local_rule.scaffold": {"training.optimizer": {"kind": "sgd"}},
     "trainable.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "training.max_group": {"training.executor": "batched"},
 }
 """What must be so for a setting to matter."""
+
+FIRST = "scheme.federated."
+"""Where lists of parts are tried with all their settings; at other places with each kind alone."""
 
 SHORT = {"trainable.lora"}
 """What another table is short for, and becomes when it is read."""
@@ -139,15 +143,19 @@ def settings_of(table: type[Table], label: str = "", path: str = "", given=({},)
         if name == "kind" or here == "events":
             continue
         if mark is not None:
+            is_list = get_origin(info.annotation) is tuple
             for kind, part in family(mark.base).items():
                 below = f"{label}{name}.{kind}"
                 if (
                     not getattr(part, "is_fetched", False) and below not in SHORT
                 ):  # what is fetched is not here
                     found = tries(below, kind, part)
-                    within = tuple(put(one, here, tried, part) for one in given for tried in found) or given
+                    filled = [[tried] for tried in found] if is_list else found
+                    within = tuple(put(one, here, tried, part) for one in given for tried in filled) or given
                     yield Setting(f"{below} itself", part, here, None, within)
-                    yield from settings_of(part, f"{below}.", f"{here}.", within)
+                    if not is_list or label == FIRST:  # the same steps for all
+                        inside = f"{here}.0." if is_list else f"{here}."
+                        yield from settings_of(part, f"{below}.", inside, within)
         elif isinstance(inner, type) and issubclass(inner, Table):
             yield from settings_of(inner, f"{label}{name}.", f"{here}.", given)
         else:
@@ -165,7 +173,7 @@ def tries(label: str, kind: str, part: type[Table]) -> list[dict[str, Any]]:
     return [given, *found] if issubclass(part, Scheme) else found
 
 
-def put(given: dict[str, Any], path: str, table: dict[str, Any], part: type[Table]) -> dict[str, Any]:
+def put(given: dict[str, Any], path: str, table: Any, part: type[Table]) -> dict[str, Any]:
     """Return what is given with a part at a place."""
     if not path.startswith("scheme."):
         return {**given, path: table}
@@ -332,7 +340,11 @@ def value_at(scenario: Scenario, path: str) -> Any:
     """Return the value of a setting."""
     here: Any = scenario
     for step in path.split("."):
-        here = getattr(here[0] if isinstance(here, tuple) else here, step)
+        here = (
+            here[int(step)]
+            if step.isdecimal()
+            else getattr(here[0] if isinstance(here, tuple) else here, step)
+        )
     return here
 
 

@@ -20,6 +20,22 @@ QSGD = {"kind": "qsgd", "levels": 7}
 TOP_K = {"kind": "top_k", "keep_ratio": 0.25}
 MEMORIES = {f"scheme.{payload}_codec": TOP_K for payload in SPLIT}
 UNEVEN = {"lora.target_modules": ["c_attn", "c_fc"], "scheme.adapter_codec": {"kind": "soft"}}
+CHAIN = [
+    {"kind": "clip", "max_norm": 0.05},
+    {"kind": "noise", "std": 1e-4},
+    {"kind": "residual"},
+    {"kind": "project", "num_directions": 200, "unbiased": False},
+    {"kind": "quantise", "bits": 6},
+]
+STEPS = {**FEDERATED, "scheme.update": CHAIN}
+RULES = {
+    **FEDERATED,
+    "scheme.participation": 0.6,
+    "scheme.local_rule": {"kind": "scaffold"},
+    "scheme.server_optimizer": {"kind": "fedadam"},
+    "scheme.update": CHAIN[:3],
+    "training.optimizer": {"kind": "sgd", "learning_rate": 0.1},
+}
 SPANS = {"activation": "activation_upload", "gradient": "gradient_download", "adapter": "adapter_upload"}
 FILES = ("spans.parquet", "metrics.parquet", "grants.parquet", "adapter/adapter_model.safetensors")
 COUNTED = {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True}
@@ -152,7 +168,9 @@ def test_what_is_held_back_is_sent_later(played):
 
 
 @pytest.mark.parametrize(
-    "changes", [MEMORIES, {**FEDERATED, **UNEVEN}, UNEVEN], ids=["split", "soft", "both"]
+    "changes",
+    [MEMORIES, {**FEDERATED, **UNEVEN}, UNEVEN, STEPS, RULES],
+    ids=["split", "soft", "both", "chain", "rules"],
 )
 class TestMemories:
     def test_a_store_changes_nothing(self, changes, tiny_scenario, played, tmp_path):

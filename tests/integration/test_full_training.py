@@ -210,3 +210,16 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(full, tmp_path):
     one, other = (Record.open(folder).manifest["fingerprints"] for folder in (whole, stopped))
     assert one == other
     assert weights_of(whole).keys() == weights_of(stopped).keys()
+
+
+def test_some_roles_alone_are_trained_behind_a_cut_too_and_the_checkpoint_has_the_rest(
+    tiny_scenario, tmp_path
+):
+    """The head is tied to the token embedding: neither is trained, so the cut between them is no matter."""
+    scenario = tiny_scenario({"trainable": {"kind": "full", "only": ["attention"]}})
+    assert scenario.scheme.is_cut
+    folder = run(scenario, tmp_path / "run")
+    saved = AutoModelForCausalLM.from_pretrained(folder / "model")
+    base = scenario.model.base.load("causal_lm", 0, "float32")
+    for (name, trained), before in zip(saved.named_parameters(), base.parameters(), strict=True):
+        assert torch.equal(trained, before) == ("attn" not in name), name

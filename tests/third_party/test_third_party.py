@@ -30,6 +30,7 @@ allocator = {{ kind = "far_contiguous" }}
 
 [training]
 batch_size = 2
+gradients = {{ kind = "far_unit_length" }}
 optimizer = {{ kind = "far_sign_descent", learning_rate = 1e-2 }}
 
 [scheme]
@@ -39,6 +40,8 @@ local_steps = 2
 aggregator = {{ kind = "far_median" }}
 adapter_codec = {{ kind = "far_sign" }}
 regularizer = {{ kind = "far_shrink" }}
+local_rule = {{ kind = "far_tether" }}
+weights = {{ kind = "far_rooted" }}
 
 [radio]
 access = {{ kind = "far_alone" }}
@@ -53,6 +56,12 @@ rate = {{ kind = "far_truncated" }}
 shadowing = {{ kind = "far_indoor" }}
 surface = {{ kind = "far_mirror" }}
 """
+STEPS = (
+    *("--set", "scheme.adapter_codec.kind=none"),
+    *("--set", "scheme.aggregator.kind=fedavg"),
+    *("--set", "scheme.update=[{ kind = 'far_rounded' }]"),
+    *("--set", "scheme.server_optimizer.kind=far_lagging"),
+)
 STUDY = """
 base = "far.toml"
 timing_only = true
@@ -114,6 +123,7 @@ def found(tmp_path_factory, tokenizer_path):
             "check": ["check", str(file)],
             "run": ["run", str(file), "--out", str(folder / "run")],
             "relay": ["run", str(file), "--set", relay, "--timing-only", "--out", str(folder / "relay")],
+            "steps": ["run", str(file), *STEPS, "--out", str(folder / "steps")],
             "tail": ["run", str(file), "--set", relay, "--set", tail, "--out", str(folder / "tail")],
             "study": ["check", str(folder / "study.toml")],
         },

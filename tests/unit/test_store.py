@@ -475,3 +475,10 @@ def test_pruning_without_limits_removes_nothing_and_to_nothing_everything(store,
     assert store.prune() == (0, 0)
     assert store.prune(max_bytes=0)[0] == 5
     assert list(store.bundles()) == []
+
+
+def test_tensors_come_back_in_the_order_in_which_they_were_put_in(tmp_path):
+    """Sums and draws go by it, and a resumed run must have the bytes of one that was never killed."""
+    value = {name: torch.zeros(1) for name in ("later", "b", "a", "c")}
+    Store(tmp_path).namespace("names").put({("key", "field"): value})
+    assert list(Store(tmp_path).namespace("names").get(("key", "field"), "cpu")) == list(value)

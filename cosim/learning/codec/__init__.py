@@ -7,7 +7,7 @@ error feedback holds back stays with the sender and is added before the next
 sending. Names hold no torch until something is sent.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -95,6 +95,8 @@ class Sending:
         where none did, and the codec's own settings hold. Masks and indices come on top.
     seed
         Of this sending's own chance, for a codec that draws.
+    common_seed
+        Of what all senders of a round draw alike.
     """
 
     tensors: Tensors
@@ -102,6 +104,7 @@ class Sending:
     memory: Tensors | None = None
     keep_ratio: float | None = None
     seed: int | None = None
+    common_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,8 @@ class Received:
         Where ``tensors`` was sent (1) and where the receiver keeps what it had
         (0), for aggregators that average over senders only; None if all was sent,
         or the difference is of no account.
+    numbers
+        What a chain of steps made of the update; None for a codec alone.
     """
 
     tensors: Tensors
@@ -140,39 +145,54 @@ class Received:
     memory: Tensors | None = None
     figures: dict[str, float] = field(default_factory=dict)
     mask: Tensors | None = None
+    numbers: Tensors | None = None
 
 
-class Codec(Part):
-    """How tensors travel.
+class Encoding(ABC):
+    """What tensors travel as: a codec, or steps on an update with a codec behind them.
 
-    A part says how numbers become bytes (``encode``), how the receiver reads
-    them (``decode``), and how many bits that takes. Both directions are pure:
-    they write into nothing they are given and draw from ``Sending.seed`` alone.
-
-    Attributes
-    ----------
-    keeps_ratio
-        Whether it obeys the keep ratio of an allocator.
-    needs_chance
-        Whether it draws, and so needs a seed.
-    needs_reference
-        Whether it works on the difference to something both ends have, and so is
-        of no use for activations and gradients.
-    needs_factors
-        Whether it is about the factors of LoRA adapters, and sends nothing sensible of other tensors.
-    turns_factors
-        Whether the receiver has other factors than the sender, of nearly the same
-        products: they do not go with those of another sender.
-    figure_names
-        What its sender measures.
+    It says how many bits that takes, exactly where no value decides them, and what the
+    receiver has in the end. Sending is pure: it writes into nothing it is given and draws
+    from the seeds of a :class:`Sending` alone.
     """
 
-    keeps_ratio: ClassVar[bool] = False
-    needs_chance: ClassVar[bool] = False
-    needs_reference: ClassVar[bool] = False
-    needs_factors: ClassVar[bool] = False
-    turns_factors: ClassVar[bool] = False
-    figure_names: ClassVar[tuple[str, ...]] = ()
+    if TYPE_CHECKING:
+        kind: str
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        return self.kind
+
+    @property
+    def keeps_ratio(self) -> bool:
+        """Whether it obeys the keep ratio of an allocator."""
+        return False
+
+    @property
+    def needs_chance(self) -> bool:
+        """Whether it draws, and so needs a seed."""
+        return False
+
+    @property
+    def needs_common_chance(self) -> bool:
+        """Whether it draws what all senders of a round draw alike, and so needs a common seed."""
+        return False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether it works on the difference to something both ends have: of no use for activations."""
+        return False
+
+    @property
+    def turns_factors(self) -> bool:
+        """Whether the receiver has other factors than the sender, which do not go with another's."""
+        return False
+
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """What its sender measures."""
+        return ()
 
     @property
     def keeps_memory(self) -> bool:
@@ -204,6 +224,81 @@ class Codec(Part):
         """Return the least keep ratio with which anything of a layout is sent; zero without a ratio."""
         return 0.0
 
+    def encode_flop(self, layout: Layout) -> int:
+        """Return the FLOP of the sender to encode once; a codec is charged none, as in its sources."""
+        return 0
+
+    def decode_flop(self, layout: Layout) -> int:
+        """Return the FLOP of the receiver to decode once."""
+        return 0
+
+    def held_numbers(self, layout: Layout) -> int:
+        """Return how many numbers the sender holds back from one sending to the next, where charged."""
+        return 0
+
+    def air_layout(self, layout: Layout) -> Layout:
+        """Return the layout of the numbers that go over the air, where a medium adds them up."""
+        return layout
+
+    def of_sum(self, numbers: Tensors, reference: Tensors, common_seed: int | None) -> Tensors:
+        """Return what the receiver has of a sum of :attr:`Received.numbers`, beside what all began from."""
+        raise NotImplementedError(f"{type(self).__name__} goes over the air as it is")
+
+    @property
+    def is_summable(self) -> bool:
+        """Whether what several send may be added up on its way, and read as the sum of what they meant."""
+        return self.is_transparent
+
+    @abstractmethod
+    def transmit(self, sending: Sending) -> Received:
+        """Return what the receiver has in the end, and what stays with the sender.
+
+        Raises
+        ------
+        ValueError
+            If it draws and no seed is given, needs a reference and there is none, or the
+            tensors are of several number formats.
+        """
+
+    def _refuse(self, sending: Sending) -> None:
+        if self.needs_chance and sending.seed is None:
+            raise ValueError(f"codec {self.kind!r} draws: it needs a seed")
+        if self.needs_reference and sending.reference is None:
+            raise ValueError(f"codec {self.kind!r} sends differences: it needs a reference")
+
+
+class Codec(Part, Encoding):
+    """How tensors travel.
+
+    A part says how numbers become bytes (``encode``), how the receiver reads
+    them (``decode``), and how many bits that takes. Both directions are pure:
+    they write into nothing they are given and draw from ``Sending.seed`` alone.
+
+    Attributes
+    ----------
+    keeps_ratio
+        Whether it obeys the keep ratio of an allocator.
+    needs_chance
+        Whether it draws, and so needs a seed.
+    needs_reference
+        Whether it works on the difference to something both ends have, and so is
+        of no use for activations and gradients.
+    needs_factors
+        Whether it is about the factors of LoRA adapters, and sends nothing sensible of other tensors.
+    turns_factors
+        Whether the receiver has other factors than the sender, of nearly the same
+        products: they do not go with those of another sender.
+    figure_names
+        What its sender measures.
+    """
+
+    keeps_ratio: ClassVar[bool] = False
+    needs_chance: ClassVar[bool] = False
+    needs_reference: ClassVar[bool] = False
+    needs_factors: ClassVar[bool] = False
+    turns_factors: ClassVar[bool] = False
+    figure_names: ClassVar[tuple[str, ...]] = ()
+
     @abstractmethod
     def encode(self, sending: Sending) -> Encoded:
         """Return what travels for ``sending.tensors``, to which a memory is already added."""
@@ -230,10 +325,7 @@ class Codec(Part):
             If the codec draws and no seed is given, needs a reference and there is
             none, or the tensors are of several number formats.
         """
-        if self.needs_chance and sending.seed is None:
-            raise ValueError(f"codec {self.kind!r} draws: it needs a seed")
-        if self.needs_reference and sending.reference is None:
-            raise ValueError(f"codec {self.kind!r} sends differences: it needs a reference")
+        self._refuse(sending)
         wanted = {name: tensor.detach() for name, tensor in sending.tensors.items()}
         layout = Layout.of(wanted)
         if self.keeps_memory and sending.memory is not None:

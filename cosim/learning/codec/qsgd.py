@@ -6,8 +6,8 @@ import numpy as np
 from pydantic import Field
 
 from cosim.learning.codec import Codec, Encoded, Layout, Sending, Tensors, added, difference
+from cosim.learning.codec.levels import norm_format, num_buckets, quantised, signed_levels, steps
 from cosim.learning.codec.packing import packed, unpacked
-from cosim.units import Floats
 
 
 class Qsgd(Codec):
@@ -60,8 +60,8 @@ class Qsgd(Codec):
 
     def bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
         """Return the bits of all norms, signs and levels."""
-        norms = sum(self._num_buckets(size) for size in layout.sizes.values())
-        return 8 * _norm_format(layout).itemsize * norms + self.width * layout.num_numbers
+        norms = sum(num_buckets(size, self.bucket_size) for size in layout.sizes.values())
+        return 8 * norm_format(layout).itemsize * norms + self.width * layout.num_numbers
 
     def encode(self, sending: Sending) -> Encoded:
         """Return all norms, then sign and level of every number."""
@@ -69,7 +69,9 @@ class Qsgd(Codec):
         rng = np.random.Generator(np.random.Philox(key=sending.seed))
         norms, codes = [], []
         for tensor in difference(sending).values():
-            found = self._quantised(tensor.double().cpu().numpy().reshape(-1), _norm_format(layout), rng)
+            values = tensor.double().cpu().numpy().reshape(-1)
+            draws = rng.random(len(values))
+            found = quantised(values, draws, self.levels, self.bucket_size, self.norm, norm_format(layout))
             norms.append(found[0])
             codes.append(found[1])
         content = [norm.tobytes() for norm in norms]
@@ -85,44 +87,16 @@ class Qsgd(Codec):
         """Return norm times sign times level over the number of levels."""
         import torch
 
-        norm_format, sizes = _norm_format(layout), layout.sizes
-        num_norms = sum(self._num_buckets(size) for size in sizes.values())
-        norms = np.frombuffer(payload, dtype=norm_format, count=num_norms).astype(float)
-        codes = unpacked(payload[num_norms * norm_format.itemsize :], layout.num_numbers, self.width)
-        sign_bit = 1 << (self.width - 1)
-        signed = np.where(codes & sign_bit, -1.0, 1.0) * (codes & (sign_bit - 1))
+        format_, sizes = norm_format(layout), layout.sizes
+        num_norms = sum(num_buckets(size, self.bucket_size) for size in sizes.values())
+        norms = np.frombuffer(payload, dtype=format_, count=num_norms).astype(float)
+        codes = unpacked(payload[num_norms * format_.itemsize :], layout.num_numbers, self.width)
+        signed = signed_levels(codes, self.width)
         tensors, begin, first = {}, 0, 0
         for name, size in sizes.items():
-            last = first + self._num_buckets(size)
-            scale = np.repeat(norms[first:last] / self.levels, self.bucket_size or size)[:size]
+            last = first + num_buckets(size, self.bucket_size)
+            scale = steps(norms[first:last], self.levels, self.bucket_size, size)
             values = torch.from_numpy(signed[begin : begin + size]) * torch.from_numpy(scale)
             tensors[name] = values.to(layout.dtype).reshape(layout.shapes[name])
             begin, first = begin + size, last
         return added(tensors, reference)
-
-    def _num_buckets(self, size: int) -> int:
-        return -(-size // (self.bucket_size or max(size, 1)))
-
-    def _quantised(
-        self, values: Floats, norm_format: np.dtype[np.floating], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the norms of a tensor's buckets, as they travel, and the codes of its numbers."""
-        num_buckets = self._num_buckets(len(values))
-        padded = np.zeros(num_buckets * (self.bucket_size or len(values)))
-        padded[: len(values)] = np.abs(values)
-        buckets = padded.reshape(num_buckets, -1)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            exact = np.linalg.norm(buckets, axis=1) if self.norm == "l2" else buckets.max(axis=1, initial=0.0)
-            norms = exact.astype(norm_format)
-            # never below the largest number: the levels must reach it, or the draw is biased
-            norms = np.where(norms < exact, np.nextafter(norms, norm_format.type(np.inf)), norms)
-            scaled = buckets / norms.astype(float)[:, None] * self.levels
-        scaled = np.where(np.isfinite(scaled), scaled, 0.0).reshape(-1)[: len(values)]
-        below = np.floor(scaled)
-        levels = np.minimum(below + (rng.random(len(values)) < scaled - below), self.levels).astype(np.int64)
-        return norms.astype(norm_format), levels | np.signbit(values).astype(np.int64) << (self.width - 1)
-
-
-def _norm_format(layout: Layout) -> np.dtype[np.floating]:
-    """Return the format a norm travels in: single precision, but for double precision numbers."""
-    return np.dtype("<f8" if layout.bits_per_number == 64 else "<f4")

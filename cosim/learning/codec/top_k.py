@@ -2,18 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from cosim.learning.codec import Codec, Encoded, Layout, Sending, Tensors, difference
+from cosim.learning.codec.entries import flat, in_shapes, largest, magnitudes, place_bits, whole
 from cosim.learning.codec.packing import packed_rows, tensor_bytes, tensor_of, unpacked_rows
-from cosim.units import Ints
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class TopK(Codec):
@@ -88,11 +84,8 @@ class TopK(Codec):
         layout = Layout.of(sending.tensors)
         lacking, numbers, rows = difference(sending), [], []
         for one in self._groups(layout, sending.keep_ratio):
-            magnitudes = _flat(lacking, one.names).abs()
-            if magnitudes.dtype == torch.bfloat16:  # numpy has none
-                magnitudes = magnitudes.float()
-            places = _largest(magnitudes.cpu().numpy(), one.count)
-            kept = _flat(sending.tensors, one.names)[torch.from_numpy(places)]
+            places = largest(magnitudes(flat(lacking, one.names)), one.count)
+            kept = flat(sending.tensors, one.names)[torch.from_numpy(places)]
             numbers.append(tensor_bytes(kept))
             rows.append((places, one.place_bits))
         return Encoded(b"".join((*numbers, packed_rows(rows))), self.bits(layout, sending.keep_ratio))
@@ -111,18 +104,17 @@ class TopK(Codec):
         num_bytes = layout.bits_per_number // 8
         end = num_bytes * sum(one.count for one in groups)
         rows = unpacked_rows(payload[end:], [(one.count, one.place_bits) for one in groups])
-        tensors, begin = {}, 0
+        tensors: Tensors = {}
+        begin = 0
         for one, places in zip(groups, rows, strict=True):
             until = begin + num_bytes * one.count
             kept = tensor_of(payload[begin:until], (one.count,), layout.dtype)
             begin = until
-            flat = torch.zeros(one.size, dtype=layout.dtype)
+            numbers = torch.zeros(one.size, dtype=layout.dtype)
             if reference is not None:
-                flat = _flat(reference, one.names).detach().cpu().clone()
-            flat[torch.from_numpy(places if one.place_bits else np.arange(one.count))] = kept
-            parts = torch.split(flat, [layout.sizes[name] for name in one.names])
-            for name, part in zip(one.names, parts, strict=True):
-                tensors[name] = part.reshape(layout.shapes[name]).clone()
+                numbers = flat(reference, one.names).detach().cpu().clone()
+            numbers[torch.from_numpy(places if one.place_bits else np.arange(one.count))] = kept
+            tensors |= in_shapes(numbers, {name: layout.shapes[name] for name in one.names})
         return tensors
 
     def _groups(self, layout: Layout, keep_ratio: float | None) -> Iterator["_Group"]:
@@ -132,12 +124,12 @@ class TopK(Codec):
         together = [tuple(sizes)] if self.scope == "global" else [(name,) for name in sizes]
         for names in together:
             size = sum(sizes[name] for name in names)
-            count = _whole(ratio * size)
-            place_bits = max(size - 1, 0).bit_length() if count < size else 0
+            count = whole(ratio * size)
+            width_of_place = place_bits(size, count)
             if self.ratio_of == "bits" and count < size:
                 width = layout.bits_per_number
-                count = _whole(ratio * size * width / (width + place_bits))
-            yield _Group(names, size, count, place_bits)
+                count = whole(ratio * size * width / (width + width_of_place))
+            yield _Group(names, size, count, width_of_place)
 
 
 @dataclass(frozen=True)
@@ -148,28 +140,3 @@ class _Group:
     size: int
     count: int
     place_bits: int
-
-
-def _whole(number: float) -> int:
-    """Round down, but for what is a whole number up to rounding: 0.29 of 100 is 29."""
-    return int(number + 1e-9)
-
-
-def _flat(tensors: Tensors, names: tuple[str, ...]) -> "Tensor":
-    """Return the numbers of these tensors in a row."""
-    import torch
-
-    return torch.cat([tensors[name].reshape(-1) for name in names])
-
-
-def _largest(magnitudes: NDArray[np.floating], count: int) -> Ints:
-    """Return the places of the largest numbers, rising; of equal ones the first, and NaN before all."""
-    size = len(magnitudes)
-    if count in (0, size):
-        return np.arange(count)
-    known = np.where(np.isnan(magnitudes), magnitudes.dtype.type(np.inf), magnitudes)
-    least = np.partition(known, size - count)[size - count]
-    chosen = known > least
-    equal = np.flatnonzero(known == least)
-    chosen[equal[: count - int(chosen.sum())]] = True
-    return np.flatnonzero(chosen)

@@ -126,6 +126,8 @@ def ideal_update(graph: Graph, reference: Ref, received: Sequence[Ref], weights:
 def _filled_up(adapter: "Adapter", like: "Adapter") -> "Adapter":
     filled = {}
     for name, tensor in adapter.items():
+        if name not in like:  # a control variate
+            continue
         if tensor.shape != like[name].shape:
             whole = tensor.new_zeros(like[name].shape)
             whole[: tensor.shape[0], : tensor.shape[1]] = tensor

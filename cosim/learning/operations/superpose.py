@@ -43,6 +43,19 @@ def superpose(
     return {"adapter": received}
 
 
+@operation("superpose_numbers", state=("adapter",))
+def superpose_numbers(
+    learner: "Learner", params: Mapping[str, Any], reference: "Adapter", *senders: "Adapter"
+) -> Fields:
+    """Return what the server restores from the noisy sum of what steps made of the updates."""
+    from cosim.learning.operations.transmit import encoding_of
+
+    nothing = {name: tensor.new_zeros(tensor.shape) for name, tensor in senders[0].items()}
+    numbers = superpose.body(learner, params, nothing, *senders)["adapter"]
+    encoding = encoding_of(learner, params["encoding"])
+    return {"adapter": encoding.of_sum(numbers, reference, params.get("common_seed"))}
+
+
 def _scale(reference: "Adapter", sender: "Adapter", max_rms: float) -> float:
     """Return the factor that keeps an update's root mean square at the limit or below."""
     updates: list[Tensor] = [(sender[name] - begin).double() for name, begin in reference.items()]

@@ -3,9 +3,10 @@
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cosim.graph.node import Node
+from cosim.graph.node import Node, Params
 from cosim.graph.operation import Fields, operation
-from cosim.learning.codec import Codec, Sending
+from cosim.learning.chain import Chain
+from cosim.learning.codec import Codec, Encoding, Sending
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from cosim.learning.model import Adapter
 
 _SINGLE = "activations"  # activations and their gradient travel alone, under one name
+
+
+def encoding_of(learner: "Learner", params: Params) -> Encoding:
+    """Return the codec that these parameters describe, or the chain of steps with a codec behind them."""
+    if params["kind"] == "chain":
+        return Chain.model_validate(params.entries)
+    codec: Codec = learner.made(Codec, params)
+    return codec
 
 
 def _all_alike(node: Node) -> Hashable:
@@ -26,19 +35,21 @@ def transmit(
     learner: "Learner", params: Mapping[str, Any], tensors: "Adapter | Tensor", *given: "Adapter"
 ) -> Fields:
     """Return what is received, and with it what the sender holds back or measures."""
-    codec: Codec = learner.made(Codec, params["codec"])
+    codec = encoding_of(learner, params["codec"])
     is_named = isinstance(tensors, dict)
     received = codec.transmit(
         Sending(
             tensors if isinstance(tensors, dict) else {_SINGLE: tensors},
             keep_ratio=params["keep_ratio"],
             seed=params["seed"],
+            common_seed=params.get("common_seed"),
             **dict(zip(params["given"], given, strict=True)),
         )
     )
     fields: Fields = {**received.figures, "bits": received.bits}
     fields["tensors"] = received.tensors if is_named else received.tensors[_SINGLE]
-    for name, kept in (("memory", received.memory), ("mask", received.mask)):
+    for name in ("memory", "mask", "numbers"):
+        kept = getattr(received, name)
         if kept is not None:
             fields[name] = learner.keep(kept)
     return fields

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosim.graph.node import Node
 from cosim.graph.operation import Fields, operation
+from cosim.learning.local_rule import LocalRule
 from cosim.learning.operations.split_step import by_shape
 from cosim.learning.regularizer import Regularizer
 
@@ -50,13 +51,21 @@ def update(
     params: Mapping[str, Any],
     adapter: "Adapter",
     optimizer: "dict[str, Tensor]",
-    *gradients: "Adapter",
+    *given: "Adapter",
 ) -> Fields:
-    """Return adapter and optimiser after a step along the weighted mean of some gradients."""
+    """Return adapter and optimiser after a step along the weighted mean of some gradients.
+
+    Behind the gradients is given what the local rule knows, by ``params["given"]``.
+    """
     from cosim.learning.aggregator.sums import mean_of_given
 
-    gradient = mean_of_given(gradients, params["weights"])
+    count = len(params["weights"])
+    gradient = mean_of_given(given[:count], params["weights"])
     if "regularizer" in params:
         regularizer: Regularizer = learner.made(Regularizer, params["regularizer"])
         gradient = regularizer.added(adapter, gradient)
+    if "rule" in params:
+        rule: LocalRule = learner.made(LocalRule, params["rule"])
+        known = {"common": {}, "own": {}, **dict(zip(params["given"], given[count:], strict=True))}
+        gradient = rule.corrected(adapter, gradient, **known)
     return learner.step(params, adapter, optimizer, gradient)

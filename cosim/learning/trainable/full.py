@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import Field
+
 from cosim.errors import ScenarioError
-from cosim.learning.parameters import Parameter, parameters_of
+from cosim.learning.parameters import Parameter, parameters_of, role_of
 from cosim.learning.shape import Factor, Linear, ModelShape
 from cosim.learning.tape import Tape
 from cosim.learning.trainable import Trainable
@@ -26,7 +28,7 @@ _TOKENIZER_FILES = (
 
 
 class Full(Trainable):
-    """Every parameter is trained, sent and averaged: embeddings, norms, linear layers and head.
+    """The model's own parameters are trained, sent and averaged: embeddings, norms, linear layers and head.
 
     A head that is tied to the token embedding is one tensor with it; it is trained and sent once.
     Where the model is cut, the two ends of that tensor would be on two sides, so a
@@ -34,14 +36,24 @@ class Full(Trainable):
 
     Attributes
     ----------
+    only
+        Roles that are trained, in the blocks alone: ``attention`` and ``mlp``, linear layers, and ``norm``. A
+        classifier, which no base has, always is. Without it every parameter is trained.
     untie_head
         Make a tied head a tensor of its own before training; it starts as a copy of the
         token embedding. Without effect on a model whose head is not tied.
     """
 
     kind: Literal["full"] = "full"
+    only: tuple[Literal["attention", "mlp", "norm"], ...] | None = Field(default=None, min_length=1)
     untie_head: bool = False
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"untie_head": True})
+    examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"untie_head": True},
+        {"only": ["attention"]},
+        {"only": ["norm"]},
+        {"only": ["mlp", "norm"]},
+    )
 
     def fitted(self, shape: ModelShape) -> ModelShape:
         """Return the shape with a head of its own, where it is to be untied."""
@@ -57,7 +69,7 @@ class Full(Trainable):
                 "model.dtype: 'bfloat16' rounds an optimiser's steps away, and trainable.kind = 'full' steps "
                 "the weights themselves; take 'float32', or train [lora] beside them."
             )
-        if is_cut and shape.has_tied_head:
+        if is_cut and shape.has_tied_head and self.only is None:
             raise ScenarioError(
                 "trainable.kind: 'full' cannot train a head that is tied to the token embedding where the "
                 "model is cut between the two; set trainable.untie_head = true, or take a scheme that cuts "
@@ -65,16 +77,19 @@ class Full(Trainable):
             )
 
     def parameters(self, shape: ModelShape) -> tuple[Parameter, ...]:
-        """Return all parameters by their names in transformers."""
-        return parameters_of(shape)
-
-    def first_block(self, shape: ModelShape) -> int:
-        """Return 0: the embedding is trained."""
-        return 0
+        """Return the parameters of the chosen roles by their names in transformers."""
+        if self.only is None:
+            return parameters_of(shape)
+        inside = range(1, shape.num_layers + 1)
+        return tuple(
+            one
+            for one in parameters_of(shape)
+            if one.role == "classifier" or (one.role in self.only and one.block in inside)
+        )
 
     def trains(self, role: Literal["embedding", "head"]) -> bool:
-        """Both."""
-        return True
+        """Both, where not only some roles in the blocks are trained."""
+        return self.only is None
 
     def play_linear(
         self,
@@ -86,8 +101,13 @@ class Full(Trainable):
         x: bool,
         factors: Collection[Factor],
     ) -> bool:
-        """Charge the layer, and the gradient of its weights with it."""
-        return tape.dense(rows, linear.d_in, linear.d_out, x, is_trained=True)
+        """Charge the layer, and the gradient of its weights where they are trained.
+
+        A gradient flows into what a trained norm hands on.
+        """
+        is_trained = self.only is None or role_of(shape, linear) in self.only
+        x = x or (self.only is not None and "norm" in self.only and linear in shape.behind_norms)
+        return tape.dense(rows, linear.d_in, linear.d_out, x, is_trained)
 
     def kept_numbers(self, shape: ModelShape) -> int:
         """Return the inputs of the layers whose inputs are the output of no other layer and no norm."""
@@ -115,7 +135,9 @@ class Full(Trainable):
         """Return a checkpoint as transformers loads it: config, weights, and the base's tokenizer."""
         from cosim.learning.adapter_files import packed
 
-        files = {"config.json": _config(model, labels), "model.safetensors": packed(tensors)}
+        frozen = {name: one for name, one in model.named_parameters() if name not in tensors}
+        weights = packed({**frozen, **tensors})
+        files = {"config.json": _config(model, labels), "model.safetensors": weights}
         for path in (tokenizer / name for name in _TOKENIZER_FILES) if tokenizer is not None else ():
             if path.is_file():
                 files[path.name] = path.read_bytes()

@@ -29,7 +29,7 @@ class Tail(Trainable):
         """Return the linear layers of these blocks, and the classifier."""
         blocks = range(self._first(shape), shape.num_layers + 1)
         found = parameters_of(shape)
-        inside = [one for one in found if one.role == "linear" and one.block in blocks]
+        inside = [one for one in found if one.role in ("attention", "mlp") and one.block in blocks]
         return (*inside, *(one for one in found if one.role == "classifier"))
 
     def trains(self, role: Literal["embedding", "head"]) -> bool:

@@ -1,0 +1,80 @@
+"""What schemes have in common whose clients send updates of what they trained."""
+
+from typing import Annotated, Self
+
+from pydantic import model_validator
+
+from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.fedavg import FEDAVG
+from cosim.learning.chain import encoding, why_unfit
+from cosim.learning.codec import Codec, Encoding
+from cosim.learning.codec.none import Plain
+from cosim.learning.server_optimizer import ServerOptimizer
+from cosim.learning.server_optimizer.none import AVERAGE
+from cosim.learning.update import UpdateStep
+from cosim.learning.weighting import Weighting
+from cosim.learning.weighting.data import BY_DATA
+from cosim.parts import OneOf
+from cosim.schemes import Scheme
+
+
+class SendsUpdates(Scheme):
+    """A scheme whose clients send what they trained.
+
+    Attributes
+    ----------
+    update
+        What happens to a client's update before it leaves, in this order, ahead of the codec. What
+        comes after a step that changes the layout works on that layout's numbers.
+    adapter_codec
+        What adapters go up as.
+    """
+
+    update: Annotated[tuple[UpdateStep, ...], OneOf(UpdateStep)] = ()
+    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+
+    @model_validator(mode="after")
+    def _steps_and_codec_go_together(self) -> Self:
+        why = why_unfit(self.update, self.adapter_codec)
+        if why is not None:
+            raise ValueError(f"update: {why}")
+        return self
+
+    @property
+    def adapter_encoding(self) -> Encoding:
+        """What adapters go up as: the codec, with what happens before it."""
+        return encoding(self.update, self.adapter_codec)
+
+
+class Averages(SendsUpdates):
+    """A scheme whose federated server averages what clients send, round by round.
+
+    Attributes
+    ----------
+    aggregator
+        What is trained and sent, and how the adapters of a round are averaged.
+    weights
+        How much each sender counts, where no decision says so.
+    server_optimizer
+        How the global adapter follows the average of a round. Not with an aggregator after which
+        factors are others, or something joins the base.
+    """
+
+    aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
+    weights: Annotated[Weighting, OneOf(Weighting)] = BY_DATA
+    server_optimizer: Annotated[ServerOptimizer, OneOf(ServerOptimizer)] = AVERAGE
+
+    @model_validator(mode="after")
+    def _server_can_follow(self) -> Self:
+        one = self.aggregator
+        if not self.server_optimizer.is_none and (one.has_residual or not one.keeps_factors):
+            raise ValueError(
+                f"server_optimizer: {self.server_optimizer.kind!r} follows the mean of what was trained, and "
+                f"the aggregator {one.kind!r} makes something else of it; take an aggregator such as 'fedavg'"
+            )
+        return self
+
+    @property
+    def averaging(self) -> Aggregator:
+        """The aggregator."""
+        return self.aggregator
