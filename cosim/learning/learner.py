@@ -101,11 +101,11 @@ class Learner:
         A device of the scenario computes the padding too, and is charged for it; no number
         that counts depends on it.
         """
-        return self._lesson.tokens.train.batch(params["batch"]["rows"]).trimmed()
+        return self._task.tokens.train.batch(params["batch"]["rows"]).trimmed()
 
     def sent(self, activations: Tensor, batch: Batch) -> Tensor:
         """Return activations as they are sent: of full length, and zero where there is padding."""
-        missing = self._lesson.data.sequence_length - activations.shape[1]
+        missing = self._task.data.sequence_length - activations.shape[1]
         if not batch.attention_mask.all():
             padding = torch.from_numpy(~batch.attention_mask).to(activations.device)
             activations = activations.masked_fill(padding[..., None], 0.0)

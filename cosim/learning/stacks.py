@@ -49,13 +49,13 @@ class StackedLearner(Learner):
     that labels and padding of one client alone would let go.
     """
 
-    def __init__(self, lesson: "Lesson", model: SplitModel) -> None:
+    def __init__(self, task: "Task", model: SplitModel) -> None:
         model.attend_stepwise()
-        super().__init__(lesson, model)
+        super().__init__(task, model)
 
     def batch(self, params: Mapping[str, Any]) -> Batch:
         """Return the mini-batch that a node names by its rows, of full length as all of a group."""
-        return self._lesson.tokens.train.batch(params["batch"]["rows"])
+        return self._task.tokens.train.batch(params["batch"]["rows"])
 
     def compute_together(self, nodes: Sequence[Node], inputs: Sequence[list[Any]]) -> list[dict[str, Any]]:
         """Return the fields of each node's value; nodes differ in clients and batches only."""

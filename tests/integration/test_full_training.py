@@ -53,16 +53,16 @@ def losses_of(folder):
     }
 
 
-def by_hand(lesson, make_optimizer):
+def by_hand(task, make_optimizer):
     """Return weights and losses of a loop over a model of transformers, by the kernels cosim has for it."""
-    model = lesson.model.base.load("causal_lm", 0, "float64").train(False)
-    body = take_apart(model, lesson.shape)
+    model = task.model.base.load("causal_lm", 0, "float64").train(False)
+    body = take_apart(model, task.shape)
     optimizer = make_optimizer(list(model.parameters()))
     (share,) = task.shares
     draws = BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", 0))
     losses = []
     for step in range(NUM_STEPS):
-        batch = lesson.tokens.train.batch([share[row] for row in draws.rows(step)]).trimmed()
+        batch = task.tokens.train.batch([share[row] for row in draws.rows(step)]).trimmed()
         scored = scored_of(batch, "causal_lm", is_causal=True)
         hidden = body.embed(torch.tensor(batch.input_ids))
         for block in body.blocks[:-1]:
@@ -107,7 +107,7 @@ def test_a_checkpoint_gives_transformers_the_model_that_was_trained(full, tmp_pa
     ids, mask = torch.tensor(batch.input_ids).long(), torch.tensor(batch.attention_mask).long()
     loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype="auto").eval()
     assert loaded.dtype == torch.float64
-    ours = load_model(lesson, 1).whole_outputs(weights_of(tmp_path / "run"), batch)
+    ours = load_model(task, 1).whole_outputs(weights_of(tmp_path / "run"), batch)
     logits = scored_logits(batch, loaded(input_ids=ids, attention_mask=mask).logits)
     assert ulps_apart(ours.logits, logits) <= 64  # transformers has other kernels
     text = "a text"

@@ -39,8 +39,8 @@ from cosim.rng import stream
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
-NUM_CLIENTS, NUM_STEPS, RANK = 5, 3, 2
-# numbers are below ten, and sums of some hundred terms are taken one after the other over three steps;
+NUM_CLIENTS, NUM_STEPS, RANK = 5, 2, 2  # a momentum acts in the second step
+# numbers are below ten, and sums of some hundred terms are taken one after the other over a few steps;
 # one by one, attention is another kernel, whose exponentials in float32 have other last bits
 CLOSE = {"float32": 4e-5, "float64": 1e-12}
 ADAM = 1e-10  # a rounding of a small gradient, over Adam's 1e-8, times a rate of 1e-3
@@ -375,14 +375,14 @@ def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(task, monkeypa
     assert [record.args[0] for record in caplog.records] == [batched.fallback_reason]
 
 
-def test_where_only_the_head_cannot_be_stacked_the_clients_still_go_together(lesson, monkeypatch):
+def test_where_only_the_head_cannot_be_stacked_the_clients_still_go_together(task, monkeypatch):
     scores = GPT2Body.scores
 
     def nosy(self, rows):
         return scores(self, rows if bool(rows.sum() > -1e9) else -rows)
 
     monkeypatch.setattr(GPT2Body, "scores", nosy)
-    told = lesson()
+    told = task()
     sequential, batched = executors(told)
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= 1e-12

@@ -274,7 +274,7 @@ def test_a_fresh_head_is_drawn_too() -> None:
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_names_are_those_peft_saves(family: str, task: Task) -> None:
+def test_names_are_those_peft_saves(family: str, task: ModelTask) -> None:
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
     lora = Lora(rank=2, target_modules=("all-linear",))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import Program, python
 from tiny_bases import (
     NUM_LABELS,
     USES,
@@ -101,7 +102,7 @@ def test_memory_of_full_training_lies_within_a_factor_of_two_of_what_is_held(
 
 @pytest.mark.parametrize(("family", "task", "changes"), VARIANTS)
 def test_gradients_are_those_of_the_whole_model_of_transformers(
-    family: str, task: Task, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    family: str, task: ModelTask, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_float64(monkeypatch)
     model = model_of(family, task, Full(), **changes)

@@ -173,7 +173,7 @@ def load_folder(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "
     return model.eval()
 
 
-def load_pieces(folder: Path, task: Task, num_labels: int, dtype: str) -> "nn.Module":
+def load_pieces(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "nn.Module":
     """Return the model of a folder without transformers, where we know all its config asks for.
 
     See :meth:`cosim.learning.base.Base.pieces`.
@@ -201,7 +201,7 @@ def load_pieces(folder: Path, task: Task, num_labels: int, dtype: str) -> "nn.Mo
         raise ScenarioError(f"model: {folder} cannot be loaded: {one_line(fault)}") from None
 
 
-def _model_class(config: "PretrainedConfig", task: Task) -> Any:
+def _model_class(config: "PretrainedConfig", task: ModelTask) -> Any:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     classes = (

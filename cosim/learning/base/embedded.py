@@ -51,5 +51,5 @@ class EmbeddedBase(Base):
     def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(FOLDER, task, num_labels, dtype)
 
-    def pieces(self, task: Task, num_labels: int, dtype: Dtype) -> "nn.Module":
+    def pieces(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "nn.Module":
         return load_pieces(FOLDER, task, num_labels, dtype)

@@ -71,7 +71,7 @@ class HubBase(Base):
     def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(self._folder, task, num_labels, dtype)
 
-    def pieces(self, task: Task, num_labels: int, dtype: Dtype) -> "nn.Module":
+    def pieces(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "nn.Module":
         return load_pieces(self._folder, task, num_labels, dtype)
 
     @property
