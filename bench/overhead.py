@@ -1,120 +1,175 @@
-"""A full run against the bare PyTorch loop that does the same arithmetic with no simulator."""
+"""Rounds of a run against the loop a PyTorch user would write: ``python -m bench.overhead --job small``."""
 
+import argparse
+import os
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
-from time import perf_counter
-from warnings import catch_warnings, simplefilter
+from time import perf_counter, process_time
+from typing import Any, NamedTuple
 
-from bench.ratio import Ratio
+from bench.ratio import Ratio, paired
+from cosim.learning.embedded import FOLDER
+from cosim.record.folder import Record
 from cosim.run import run
-from cosim.scenario.build import prepare
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 from cosim.world import Progress
 
-NUM_CLIENTS, CUT_LAYER, NUM_ROUNDS, LOCAL_STEPS, REPEATS = 8, 1, 3, 4, 3
+PADDINGS = {"full": "rows padded to one length", "longest": "batches trimmed on both sides"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A federated training that both sides play.
+
+    Attributes
+    ----------
+    about
+        Its size in words.
+    changes
+        Of a scenario with the defaults.
+    num_pairs
+        Rounds that are compared; one more comes before them, and one after.
+    """
+
+    about: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    num_pairs: int = 12
+
+    def scenario(self) -> Scenario:
+        """Return what cosim plays."""
+        num_rounds = self.num_pairs + 2
+        fading = {"kind": "rayleigh_block", "coherence_time_s": 0.05}
+        scheme = {"kind": "federated", "num_rounds": num_rounds, "evaluate_every": num_rounds}
+        common = {"data.source.num_test": 8, "radio.fading": fading, "lora.rank": 4}
+        steps = {"local_steps": self.changes.get("scheme.local_steps", 5)}
+        others = {name: one for name, one in self.changes.items() if name != "scheme.local_steps"}
+        return change(Scenario(name="overhead"), common | {"scheme": scheme | steps} | others)
+
+
+_SMOLLM2 = {
+    "model_type": "llama",
+    "num_hidden_layers": 30,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "max_position_embeddings": 8192,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+}
+JOBS = {
+    "gpt2": Job(
+        "8 clients, 5 steps, 16 x 64 tokens, 4x128 GPT-2", {"clients.count": 8, "training.batch_size": 16}
+    ),
+    "small": Job(
+        "2 clients, 2 steps, 8 x 64 tokens, 4x128 GPT-2", {"clients.count": 2, "scheme.local_steps": 2}
+    ),
+    "smollm2": Job(
+        "2 clients, 1 step, 4 x 64 tokens, SmolLM2-135M with random weights",
+        {
+            "clients.count": 2,
+            "scheme.local_steps": 1,
+            "training.batch_size": 4,
+            "model.base": {"kind": "random", "config": _SMOLLM2, "tokenizer_path": str(FOLDER)},
+        },
+    ),
+}
+
+
+class Seconds(NamedTuple):
+    """What a round took."""
+
+    wall: float
+    cpu: float
 
 
 def measure() -> list[Ratio]:
-    """Return wall time of the rounds of a run over that of the bare loop, the least of several of each."""
-    scenario = change(
-        Scenario(name="overhead"),
-        {
-            "scheme.num_rounds": NUM_ROUNDS,
-            "scheme.local_steps": LOCAL_STEPS,
-            "scheme.evaluate_every": NUM_ROUNDS,
-            "model.cut_layer": CUT_LAYER,
-            "data.source.num_test": 8,
-            "clients.count": NUM_CLIENTS,
-            "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.05},
-        },
-    )
-    simulated, bare = [], []
-    for _ in range(REPEATS):
-        simulated.append(_run_s(scenario))
-        bare.append(_bare_s(scenario))
-    note = f"{min(simulated):.2f} s against {min(bare):.2f} s for {NUM_ROUNDS - 1} rounds"
-    name = f"full run / bare PyTorch loop ({NUM_CLIENTS} clients, 4x128 GPT-2, 64 tokens)"
-    return [Ratio(name, min(simulated) / min(bare), 1.10, note=note)]
+    """Return time of rounds over that of the loop, of a small model and of one of 135 million weights."""
+    return [ratio for job in ("gpt2", "smollm2") for ratio in ratios(job)]
 
 
-def _run_s(scenario: Scenario) -> float:
-    """Return the wall time of all rounds but the last, whose evaluation is not in the loop."""
-    at: dict[int, float] = {}
+def ratios(name: str) -> Iterator[Ratio]:
+    """Play a job on both sides, round by round in turns; return ratios of the pairs."""
+    job = JOBS[name]
+    with Rival(name, "full") as full, Rival(name, "longest") as longest:
+        rivals = {"full": full, "longest": longest}
+        ours, losses = _rounds(job, list(rivals.values()))
+        for padding, rival in rivals.items():
+            # the rows are the same, so is the loss, up to rounding
+            assert all(isclose(*pair, rel_tol=1e-3) for pair in zip(losses, rival.losses, strict=True))
+            wall, cpu = (
+                paired(
+                    [getattr(one, kind) for one in ours], [getattr(one, kind) for one in rival.seconds[1:-1]]
+                )
+                for kind in ("wall", "cpu")
+            )
+            note = f"{wall}; of CPU time {cpu}; {min(one.wall for one in ours):.2f} s at least a round"
+            limit = 1.0 if padding == "longest" else None
+            yield Ratio(
+                f"round / user's loop, {PADDINGS[padding]} ({job.about})", wall.median, limit, note=note
+            )
+
+
+def _rounds(job: Job, rivals: Sequence["Rival"]) -> tuple[list[Seconds], list[float]]:
+    """Return what rounds of cosim took, but the first and the last, and the loss of the last step of each."""
+    num_rounds, took = job.num_pairs + 2, []
+    began = Seconds(0.0, 0.0)
 
     def watch(progress: Progress) -> None:
-        at[progress.round] = perf_counter()
+        nonlocal began
+        if progress.round:
+            took.append(Seconds(perf_counter() - began.wall, process_time() - began.cpu))
+            for rival in rivals:
+                rival.play()
+        began = Seconds(perf_counter(), process_time())
 
-    with tempfile.TemporaryDirectory() as folder:
-        run(scenario, Path(folder) / "run", watch=watch)
-    return at[NUM_ROUNDS - 1] - at[0]
+    with tempfile.TemporaryDirectory() as place:
+        record = Record.open(run(job.scenario(), Path(place) / "run", watch=watch))
+        rows = [row for row in record.metrics.to_pylist() if row["name"] == "train_loss"]
+    last = {
+        row["round"]: row["value"] for row in sorted(rows, key=lambda row: (row["local_step"], row["actor"]))
+    }
+    return took[1:-1], [last[number] for number in range(1, num_rounds + 1)]
 
 
-def _bare_s(scenario: Scenario) -> float:
-    """Return the wall time of the same rounds written down as a PyTorch user would, with PEFT alone."""
-    import torch
-    from peft import get_peft_model
-    from torch.nn.functional import cross_entropy
+class Rival:
+    """The user's loop in a process of its own, which plays a round when asked."""
 
-    task = prepare(scenario).task
-    tokens = task.tokens.train
-    base = scenario.model.base.load("causal_lm", 0, "float32")
-    with catch_warnings():
-        simplefilter(
-            "ignore"
-        )  # peft asks transformers a question under a name that newer releases have renamed
-        model = get_peft_model(base, scenario.lora.peft_config(task.shape, "base")).eval()
-    transformer, head = base.transformer, base.lm_head
-    trained = [
-        [weights for weights in block.parameters() if weights.requires_grad] for block in transformer.h
-    ]
-    mine = [weights for block in trained[:CUT_LAYER] for weights in block]
-    server = [weights for block in trained[CUT_LAYER:] for weights in block]
-    clients = [[weights.detach().clone().requires_grad_() for weights in mine] for _ in range(NUM_CLIENTS)]
-    rate = scenario.training.optimizer.learning_rate
-    optimizers = [torch.optim.AdamW(one, lr=rate) for one in clients]
-    server_optimizer = torch.optim.AdamW(server, lr=rate)
-    size, length = scenario.training.batch_size, scenario.data.sequence_length
-    lowest = torch.finfo(torch.float32).min
-    causal = torch.full((length, length), lowest).triu(1)[None, None]
-    del model
-    begin = perf_counter()
-    for round_ in range(NUM_ROUNDS - 1):
-        for step in range(LOCAL_STEPS):
-            server_optimizer.zero_grad()
-            for client in range(NUM_CLIENTS):
-                first = (round_ * LOCAL_STEPS + step) * size
-                share = task.shares[client]
-                rows = [share[row % len(share)] for row in range(first, first + size)]
-                batch = tokens.batch(rows)
-                ids, labels = torch.tensor(batch.input_ids), torch.tensor(batch.labels)
-                padding = torch.where(torch.tensor(batch.attention_mask), 0.0, lowest)[:, None, None, :]
-                mask = torch.minimum(padding, causal)
-                with torch.no_grad():
-                    for weights, own in zip(mine, clients[client], strict=True):
-                        weights.copy_(own)
-                hidden = transformer.wte(ids) + transformer.wpe(torch.arange(length))
-                for block in transformer.h[:CUT_LAYER]:
-                    hidden = block(hidden, attention_mask=mask)
-                sent = hidden.detach().requires_grad_()
-                hidden_at_server = sent
-                for block in transformer.h[CUT_LAYER:]:
-                    hidden_at_server = block(hidden_at_server, attention_mask=mask)
-                logits = head(transformer.ln_f(hidden_at_server))
-                loss = cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-                gradients = torch.autograd.grad(loss, [sent, *server])
-                for weights, gradient in zip(server, gradients[1:], strict=True):
-                    scaled = gradient / NUM_CLIENTS
-                    weights.grad = scaled if weights.grad is None else weights.grad + scaled
-                for own, gradient in zip(
-                    clients[client], torch.autograd.grad(hidden, mine, gradients[0]), strict=True
-                ):
-                    own.grad = gradient
-                optimizers[client].step()
-            server_optimizer.step()
-        with torch.no_grad():
-            for together in zip(*clients, strict=True):
-                average = torch.stack([one.detach() for one in together]).mean(0)
-                for one in together:
-                    one.copy_(average)
-    return perf_counter() - begin
+    def __init__(self, job: str, padding: str) -> None:
+        environment = {name: one for name, one in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        command = [sys.executable, "-m", "bench.rival", job, padding]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.seconds: list[Seconds] = []
+        self.losses: list[float] = []
+
+    def play(self) -> None:
+        """Play a round and wait for it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print("go", file=self._process.stdin, flush=True)
+        wall, cpu, loss = map(float, self._process.stdout.readline().split())
+        self.seconds.append(Seconds(wall, cpu))
+        self.losses.append(loss)
+
+    def __enter__(self) -> "Rival":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser("python -m bench.overhead", description=__doc__)
+    parser.add_argument("--job", choices=JOBS, default="small")
+    for one in ratios(parser.parse_args().job):
+        print(one)

@@ -3,6 +3,8 @@
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from torch import Tensor
 
 from cosim.learning.base.random import RandomBase
@@ -110,3 +112,54 @@ def furthest(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
     """Return the largest difference between two sets of tensors of the same names."""
     assert left.keys() == right.keys()
     return max(float((left[name] - right[name]).abs().max()) for name in left)
+
+
+def scored_logits(batch: Batch, logits: Tensor) -> Tensor:
+    """Return what transformers says of the positions with a target, example by example."""
+    if batch.labels.ndim == 1:
+        return logits
+    return logits[:, :-1][torch.tensor(batch.labels[:, 1:] != IGNORED)]
+
+
+def keep_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the Llama of transformers, which narrows its softmax to float32, stay in float64."""
+    from transformers.models.llama import modeling_llama
+
+    softmax = torch.nn.functional.softmax
+
+    class Functional:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(torch.nn.functional, name)
+
+        def softmax(self, scores: Tensor, dim: int, dtype: Any = None) -> Tensor:
+            return softmax(scores, dim=dim, dtype=None if scores.dtype == torch.float64 else dtype)
+
+    class Nn:
+        functional = Functional()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(torch.nn, name)
+
+    monkeypatch.setattr(modeling_llama, "nn", Nn())
+
+
+def as_charged(model: SplitModel) -> SplitModel:
+    """Let a model compute what FLOP are charged for: attention in steps, and every position to the end."""
+    body: Any = model._body
+    run_block, scores, asked = body.run_block, body.scores, [torch.zeros(0)]
+
+    def every_place(block: Any, hidden: Tensor, mask: Any, places: Tensor | None = None) -> Tensor:
+        out: Tensor = run_block(block, hidden, mask)
+        if places is None:
+            return out
+        asked[0] = places
+        return out.flatten(0, 1)
+
+    def every_score(rows: Tensor) -> Tensor:
+        if body.is_causal:  # transformers scores every position, and reads some
+            return scores(rows).index_select(0, asked[0])
+        return scores(rows.index_select(0, asked[0]))
+
+    model.attend_stepwise()
+    body.run_block, body.scores = every_place, every_score
+    return model

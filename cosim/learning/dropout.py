@@ -24,13 +24,12 @@ class LoraDropouts:
         self._device = device
         self._of_block = [list(_active(block)) for block in blocks]
 
-    def any_in(self, blocks: Iterable[int]) -> bool:
-        """Return whether one of these blocks, counted from 0, drops anything."""
-        return any(self._of_block[index] for index in blocks)
-
     @contextmanager
-    def on(self, index: int, seed: int) -> Iterator[None]:
-        """Let a block, counted from 0, drop what is drawn under a seed."""
+    def on(self, index: int, seed: int | None) -> Iterator[None]:
+        """Let a block, counted from 0, drop what is drawn under a seed; without one, nothing."""
+        if seed is None or not self._of_block[index]:
+            yield
+            return
         cuda = cuda_devices(self._device)
         with torch.random.fork_rng(devices=cuda):
             # torch.manual_seed would seed every device, and those of others are none of our business.

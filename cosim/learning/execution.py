@@ -41,13 +41,17 @@ def make_executor(task: Task, lora_rank: int, store: Store | None = None) -> Exe
 def load_model(task: Task, lora_rank: int) -> "SplitModel":
     """Return the base with slots for what is trained, at this rank.
 
+    The process keeps its memory from now on; see :func:`cosim.learning.allocator.keep_memory`.
+
     Raises
     ------
     ScenarioError
         If the model cannot be loaded, or its weights were replaced meanwhile.
     """
+    from cosim.learning.allocator import keep_memory
     from cosim.learning.model import SplitModel
 
+    keep_memory()
     model = SplitModel.load(
         task.model.base,
         task.trainable.of_rank(lora_rank),

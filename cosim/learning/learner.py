@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cosim.graph.node import Node, Params
 from cosim.learning.aggregator import Aggregator
@@ -95,8 +96,20 @@ class Learner:
         return self._parts[key]
 
     def batch(self, params: Mapping[str, Any]) -> Batch:
-        """Return the mini-batch that a node names by its rows."""
-        return self._task.tokens.train.batch(params["batch"]["rows"])
+        """Return the mini-batch that a node names by its rows, as long as its longest row.
+
+        A device of the scenario computes the padding too, and is charged for it; no number
+        that counts depends on it.
+        """
+        return self._task.tokens.train.batch(params["batch"]["rows"]).trimmed()
+
+    def sent(self, activations: Tensor, batch: Batch) -> Tensor:
+        """Return activations as they are sent: of full length, and zero where there is padding."""
+        missing = self._task.data.sequence_length - activations.shape[1]
+        if not batch.attention_mask.all():
+            padding = torch.from_numpy(~batch.attention_mask).to(activations.device)
+            activations = activations.masked_fill(padding[..., None], 0.0)
+        return functional.pad(activations, (0, 0, 0, missing)) if missing else activations
 
     def joint_batch(self, nodes: Sequence[Node]) -> Batch:
         """Return the mini-batches of several nodes as one, node by node."""
@@ -106,7 +119,7 @@ class Learner:
         """Return all held-out examples in mini-batches, each with what the frozen blocks make of it."""
         test, depth = self._task.tokens.test, self.model.shape.num_layers
         for first in range(0, len(test), batch_size):
-            batch = test.batch(list(range(first, min(first + batch_size, len(test)))))
+            batch = test.batch(list(range(first, min(first + batch_size, len(test))))).trimmed()
             yield batch, self._prefix(self._test_prefixes, (first, batch_size), batch, depth)
 
     def prefix(self, params: Mapping[str, Any], last_block: int) -> Tensor | None:

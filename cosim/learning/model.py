@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
-from cosim.learning.outputs import Outputs, last_positions_of, losses_of, targets_of
+from cosim.learning.families.kernels import attend_stepwise, causal_mask
+from cosim.learning.outputs import Outputs, Scored, losses_of, scored_of
 from cosim.learning.shape import ModelShape, ModelTask, check_cut
 from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge, refuse_unannounced
 from cosim.learning.trainable import Trainable
@@ -82,7 +83,6 @@ class SplitModel:
         self._merged: set[int] = set()
         self._dropouts = LoraDropouts(self._body.blocks, self._device)
         self.names = self._names(0, shape.num_layers + 1)
-        self._causal_masks: dict[int, Tensor] = {}
 
     @classmethod
     def load(
@@ -121,20 +121,16 @@ class SplitModel:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         shape = trainable.fitted(base.shape(task, num_labels))
         trainable.check(shape, dtype, is_cut=False)
-        model = base.load(task, num_labels, dtype).to(device)
+        load = base.load if trainable.takes_transformers else base.pieces
+        model: Any = load(task, num_labels, dtype).to(device)
         model.name_or_path = base.name_or_path
         attached, inner = trainable.attach(model, shape, base.name_or_path)
         refuse_unannounced(attached, [one.name for one in trainable.parameters(shape)])
         return cls(attached.eval(), inner, shape, trainable, seed, base.tokenizer_folder())
 
-    def fuse_activations(self) -> None:
-        """Compute the GELU of GPT-2 by one kernel rather than eight: faster, and other last bits."""
-        from transformers.activations import NewGELUActivation
-
-        for module in list(self._model.modules()):
-            for name, child in module.named_children():
-                if type(child) is NewGELUActivation:
-                    setattr(module, name, nn.GELU(approximate="tanh"))
+    def attend_stepwise(self) -> None:
+        """Compute attention in steps that ``torch.func.vmap`` can stack; other last bits."""
+        self._body.attend = attend_stepwise
 
     def initial_adapter(self) -> Adapter:
         """Return what is trained as it is before training.
@@ -214,7 +210,9 @@ class SplitModel:
             If the cut leaves a side without a block, or the sequence is too long for the model.
         """
         check_cut(self.shape, cut_layer)
-        return self._blocks_to(cut_layer, adapter, batch, dropout_seed, prefix, residual)
+        hidden, first_block = self._begin(batch, cut_layer, prefix)
+        mask = self.attention_mask(batch)
+        return self.run_blocks(adapter, hidden, mask, first_block, cut_layer, dropout_seed, residual)
 
     def server_outputs(
         self,
@@ -243,9 +241,7 @@ class SplitModel:
         """
         check_cut(self.shape, cut_layer)
         hidden = activations.to(device=self._device, dtype=self._dtype)
-        mask = self.attention_mask(batch)
-        hidden = self.run_blocks(adapter, hidden, mask, cut_layer + 1, self.shape.num_layers, dropout_seed)
-        return self._head(adapter, hidden, batch)
+        return self._outputs(adapter, hidden, batch, cut_layer + 1, dropout_seed)
 
     def whole_outputs(
         self,
@@ -256,25 +252,36 @@ class SplitModel:
         residual: Adapter | None = None,
     ) -> Outputs:
         """Return losses and scores of the model without a cut; evaluate under ``torch.no_grad()``."""
-        hidden = self._blocks_to(self.shape.num_layers, adapter, batch, dropout_seed, prefix, residual)
-        return self._head(adapter, hidden, batch)
+        hidden, first_block = self._begin(batch, self.shape.num_layers, prefix)
+        return self._outputs(adapter, hidden, batch, first_block, dropout_seed, residual)
 
-    def _blocks_to(
+    def _outputs(
         self,
-        last_block: int,
         adapter: Adapter,
+        hidden: Tensor,
         batch: Batch,
-        dropout_seed: int | None,
-        prefix: Tensor | None,
-        residual: Adapter | None,
-    ) -> Tensor:
-        mask = self.attention_mask(batch)
+        first_block: int,
+        dropout_seed: int | None = None,
+        residual: Adapter | None = None,
+    ) -> Outputs:
+        """Return losses and scores from what block ``first_block`` sees; scored are targets alone."""
+        scored, last = (
+            scored_of(batch, self.shape.task, is_causal=self._body.is_causal),
+            self.shape.num_layers,
+        )
+        mask, places = self.attention_mask(batch), self.tensor(scored.places)
+        rows = self.run_blocks(adapter, hidden, mask, first_block, last, dropout_seed, residual, places)
+        logits, targets = self.logits(adapter, rows), self.tensor(scored.targets)
+        examples, losses = self.tensor(scored.examples), losses_of(logits, targets)
+        loss_sum = losses.new_zeros(len(batch.input_ids)).index_add(0, examples, losses)
+        return Outputs(loss_sum, self.tensor(batch.num_targets), logits, targets, examples)
+
+    def _begin(self, batch: Batch, last_block: int, prefix: Tensor | None) -> tuple[Tensor, int]:
+        """Return what the first block with something trained sees, and its number."""
         if self.trains_embedding:
-            hidden = self.token_ids(batch)
-            return self.run_blocks(adapter, hidden, mask, 0, last_block, dropout_seed, residual)
+            return self.token_ids(batch), 0
         hidden = self.frozen_prefix(batch, last_block) if prefix is None else prefix
-        first_block = min(self.num_frozen, last_block) + 1
-        return self.run_blocks(adapter, hidden, mask, first_block, last_block, dropout_seed, residual)
+        return hidden, min(self.num_frozen, last_block) + 1
 
     def embed(self, batch: Batch) -> Tensor:
         """Return what the first block sees, shape (batch_size, sequence_length, hidden_size)."""
@@ -285,30 +292,23 @@ class SplitModel:
         length = batch.input_ids.shape[1]
         if length > self.shape.max_positions:
             raise ValueError(f"a sequence of {length} tokens is too long; limit {self.shape.max_positions}")
-        return self._tensor(batch.input_ids)
+        return self.tensor(batch.input_ids)
 
     def attention_mask(self, batch: Batch) -> Tensor | None:
         """Return what is added to attention scores, broadcast to (batch_size, heads, length, length).
 
-        Always spelled out for a causal model: without it eager attention would
-        look into the future, silently. The lowest finite number rather than minus
+        None where nothing has to be: a causal model hides what is later by itself, and padding
+        on the right is later than all that counts. The lowest finite number rather than minus
         infinity, as transformers has it, keeps an example of padding alone finite.
         """
-        causal = self._causal_mask(batch.input_ids.shape[1]) if self._body.is_causal else None
-        if batch.attention_mask.all():
-            return causal
-        lowest = torch.finfo(self._dtype).min
-        padding = np.where(batch.attention_mask, 0.0, lowest)[:, None, None, :]
+        seen = batch.attention_mask
+        if seen.all() or (self._body.is_causal and bool((seen[:, :-1] >= seen[:, 1:]).all())):
+            return None
+        padding = np.where(seen, 0.0, torch.finfo(self._dtype).min)[:, None, None, :]
         added = torch.from_numpy(padding).to(device=self._device, dtype=self._dtype)
-        return added if causal is None else torch.minimum(added, causal)
-
-    def _causal_mask(self, length: int) -> Tensor:
-        mask = self._causal_masks.get(length)
-        if mask is None:
-            lowest = torch.finfo(self._dtype).min
-            mask = torch.full((length, length), lowest, dtype=self._dtype, device=self._device)
-            mask = self._causal_masks[length] = mask.triu(diagonal=1)[None, None]
-        return mask
+        if not self._body.is_causal:
+            return added
+        return torch.minimum(added, causal_mask(seen.shape[1], self._dtype, self._device))
 
     def run_blocks(
         self,
@@ -319,9 +319,11 @@ class SplitModel:
         last_block: int,
         dropout_seed: int | None = None,
         residual: Adapter | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Return what blocks ``first_block`` to ``last_block``, counted from 1, make of ``hidden``.
 
+        With ``places`` only these positions, counted through all examples, shape (count, hidden_size).
         Block 0 is the embedding, where that is trained: ``hidden`` are then :meth:`token_ids`.
         Pure in its tensors, with no control flow that depends on their values, so
         ``torch.func.vmap`` may stack the adapters and batches of several clients.
@@ -332,13 +334,10 @@ class SplitModel:
         if first_block == 0:
             hidden = self._body.embed(hidden)
         blocks = range(max(first_block, 1) - 1, last_block)
-        if dropout_seed is None or not self._dropouts.any_in(blocks):
-            for index in blocks:
-                hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
-            return hidden
         for index in blocks:
+            wanted = places if index == blocks[-1] else None
             with self._dropouts.on(index, dropout_seed):
-                hidden = self._body.run_block(self._body.blocks[index], hidden, mask)
+                hidden = self._body.run_block(self._body.blocks[index], hidden, mask, wanted)
         return hidden
 
     def _merge(self, block: int, residual: Adapter | None) -> None:
@@ -347,32 +346,23 @@ class SplitModel:
             merge(self._base_slots[block], residual)
             (self._merged.add if residual else self._merged.discard)(block)
 
-    def _head(self, adapter: Adapter, hidden: Tensor, batch: Batch) -> Outputs:
-        """Return losses and scores from what the last block gave."""
-        targets = self.targets(batch)
-        logits = self.logits(adapter, hidden, self.last_positions(batch))
-        return Outputs(losses_of(logits, targets), self.num_targets(batch), logits, targets)
+    def logits(self, adapter: Adapter, rows: Tensor) -> Tensor:
+        """Return the scores of some positions behind the last block; ``vmap`` may stack them.
 
-    def logits(self, adapter: Adapter, hidden: Tensor, last: Tensor | None) -> Tensor:
-        """Return the scores from what the last block gave; ``vmap`` may stack it as :meth:`run_blocks`."""
+        Parameters
+        ----------
+        rows
+            Shape (count, hidden_size).
+        """
         fill(self._slots[-1], adapter)
-        return self._body.logits(hidden, last)
+        return self._body.scores(rows)
 
-    def last_positions(self, batch: Batch) -> Tensor | None:
-        """Return where each example ends, shape (batch_size,); None for a causal model, which needs none."""
-        if self.shape.task == "causal_lm":
-            return None
-        return self._tensor(last_positions_of(batch))
+    def all_scored(self, batch: Batch) -> Scored:
+        """Return what the head looks at where its shape must not depend on labels: every position."""
+        return scored_of(batch, self.shape.task, is_causal=self._body.is_causal, every=True)
 
-    def targets(self, batch: Batch) -> Tensor:
-        """Return what should win: :attr:`Outputs.targets`."""
-        return self._tensor(targets_of(batch, self.shape.task))
-
-    def num_targets(self, batch: Batch) -> Tensor:
-        """Return how many losses each example carries, shape (batch_size,)."""
-        return self._tensor(batch.num_targets)
-
-    def _tensor(self, numbers: NDArray[np.int64]) -> Tensor:
+    def tensor(self, numbers: NDArray[np.int64]) -> Tensor:
+        """Return numbers where the model computes."""
         return torch.tensor(numbers, device=self._device)  # a copy: the array may be read-only
 
     def adapter_files(

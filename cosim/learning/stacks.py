@@ -5,7 +5,7 @@ hands on stays a stack, known by its rows, so that the next group of the same
 clients takes it as it is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,12 +45,17 @@ class Row:
 class StackedLearner(Learner):
     """Computes nodes one by one as :class:`Learner` does, and groups of them with stacked adapters.
 
-    The activations of its model are fused.
+    A value must not depend on who shares the call, so nothing is left out of a group's tensors
+    that labels and padding of one client alone would let go.
     """
 
     def __init__(self, task: "Task", model: SplitModel) -> None:
-        model.fuse_activations()  # what is wide enough for a group is bound by memory, not by arithmetic
+        model.attend_stepwise()
         super().__init__(task, model)
+
+    def batch(self, params: Mapping[str, Any]) -> Batch:
+        """Return the mini-batch that a node names by its rows, of full length as all of a group."""
+        return self._task.tokens.train.batch(params["batch"]["rows"])
 
     def compute_together(self, nodes: Sequence[Node], inputs: Sequence[list[Any]]) -> list[dict[str, Any]]:
         """Return the fields of each node's value; nodes differ in clients and batches only."""
@@ -112,18 +117,20 @@ class StackedLearner(Learner):
         model, num_nodes, batch = self.model, len(nodes), self.joint_batch(nodes)
         leaves = leaves_of(adapter, nodes[0].params.get("frozen"))
         hidden = self.blocks(leaves, hidden, batch, first_block, model.shape.num_layers, residual)
-        last = model.last_positions(batch)
-        last = None if last is None else _by_node(last, num_nodes)
-        logits = vmap(model.logits, in_dims=(0, 0, None if last is None else 0))(leaves, hidden, last)
-        sums = losses_of(logits.flatten(0, 1), model.targets(batch)).view(num_nodes, -1).sum(dim=1)
-        losses = sums / model.num_targets(batch).view(num_nodes, -1).sum(dim=1).clamp(min=1)
+        scored = model.all_scored(batch)
+        if model.shape.task == "classification":
+            hidden = hidden.flatten(0, 2).index_select(0, model.tensor(scored.places))
+        logits = vmap(model.logits)(leaves, hidden.reshape(num_nodes, -1, model.shape.hidden_size))
+        each = losses_of(logits.flatten(0, 1), model.tensor(scored.targets))
+        sums = each.view(num_nodes, -1).sum(dim=1)
+        losses = sums / model.tensor(batch.num_targets).view(num_nodes, -1).sum(dim=1).clamp(min=1)
         # No loss knows another client's numbers, so the gradient of their sum is each one's own.
         trained = trained_of(leaves)
         found = torch.autograd.grad(losses.sum(), [*wanted.values(), *trained.values()])
         gradients = dict(zip(wanted, found, strict=False))
         adapter_gradient = dict(zip(trained, found[len(wanted) :], strict=True))
-        each = rows(num_nodes, **gradients, adapter_gradient=adapter_gradient)
-        return [{"loss": loss, **row} for loss, row in zip(losses.tolist(), each, strict=True)]
+        given = rows(num_nodes, **gradients, adapter_gradient=adapter_gradient)
+        return [{"loss": loss, **row} for loss, row in zip(losses.tolist(), given, strict=True)]
 
     def steps(
         self, nodes: Sequence[Node], adapter: Adapter, optimizer: dict[str, Tensor], gradients: Adapter

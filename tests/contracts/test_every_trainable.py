@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_bases import NUM_LABELS, USES, furthest, gradients, moved_adapter, tiny_base, tiny_batch
+from tiny_bases import NUM_LABELS, USES, as_charged, furthest, gradients, moved_adapter, tiny_base, tiny_batch
 from torch_flop import TorchFlop
 
 from cosim.learning import flop
@@ -58,7 +58,7 @@ def test_it_trains_what_it_lists_in_the_order_of_the_list(
 @on_every_model
 @every
 def test_it_counts_the_flop_that_torch_does(trainable: Trainable, model_type: str, task: ModelTask) -> None:
-    model = model_of(model_type, task, trainable, "float32")
+    model = as_charged(model_of(model_type, task, trainable, "float32"))
     batch, tensors, counts = tiny_batch(model.shape, 2, 5), moved_adapter(model), []
 
     def counted(action: Any) -> Any:

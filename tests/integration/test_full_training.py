@@ -3,10 +3,15 @@
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_bases import scored_logits
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from ulps import ulps_apart
 
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.execution import load_model
+from cosim.learning.families import take_apart
+from cosim.learning.outputs import losses_of as cross_entropies
+from cosim.learning.outputs import scored_of
 from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.run import resume, run
@@ -49,22 +54,24 @@ def losses_of(folder):
 
 
 def by_hand(task, make_optimizer):
-    """Return weights and losses of a loop over the model of transformers as it is."""
+    """Return weights and losses of a loop over a model of transformers, by the kernels cosim has for it."""
     model = task.model.base.load("causal_lm", 0, "float64").train(False)
+    body = take_apart(model, task.shape)
     optimizer = make_optimizer(list(model.parameters()))
     (share,) = task.shares
     draws = BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", 0))
     losses = []
     for step in range(NUM_STEPS):
-        batch = task.tokens.train.batch([share[row] for row in draws.rows(step)])
-        ids, mask = torch.tensor(batch.input_ids).long(), torch.tensor(batch.attention_mask).long()
-        logits = model(input_ids=ids, attention_mask=mask).logits
-        # Targets are shifted, not scores, and summed example by example: other orders of the same sum
-        # differ in the last bit.
-        targets = torch.tensor(batch.labels).long().roll(-1, dims=1)
-        targets[:, -1] = -100
-        each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        loss = each.view(targets.shape).sum(dim=1).sum() / (targets != -100).sum()
+        batch = task.tokens.train.batch([share[row] for row in draws.rows(step)]).trimmed()
+        scored = scored_of(batch, "causal_lm", is_causal=True)
+        hidden = body.embed(torch.tensor(batch.input_ids))
+        for block in body.blocks[:-1]:
+            hidden = body.run_block(block, hidden, None)
+        rows = body.run_block(body.blocks[-1], hidden, None, torch.tensor(scored.places))
+        each = cross_entropies(body.scores(rows), torch.tensor(scored.targets))
+        # Summed example by example first: another order of the same sum differs in the last bit.
+        sums = each.new_zeros(len(batch.input_ids)).index_add(0, torch.tensor(scored.examples), each)
+        loss = sums.sum() / len(each)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -101,7 +108,8 @@ def test_a_checkpoint_gives_transformers_the_model_that_was_trained(full, tmp_pa
     loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype="auto").eval()
     assert loaded.dtype == torch.float64
     ours = load_model(task, 1).whole_outputs(weights_of(tmp_path / "run"), batch)
-    assert torch.equal(loaded(input_ids=ids, attention_mask=mask).logits, ours.logits.detach())
+    logits = scored_logits(batch, loaded(input_ids=ids, attention_mask=mask).logits)
+    assert ulps_apart(ours.logits, logits) <= 64  # transformers has other kernels
     text = "a text"
     assert AutoTokenizer.from_pretrained(folder).encode(text) == task.tokens.tokenizer.encode([text])[0]
     files = Record.open(tmp_path / "run").manifest["files"]

@@ -40,8 +40,9 @@ from cosim.rng import stream
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
 NUM_CLIENTS, NUM_STEPS, RANK = 5, 2, 2  # a momentum acts in the second step
-# numbers are below ten, and sums of some hundred terms are taken one after the other over a few steps
-CLOSE = {"float32": 1e-5, "float64": 1e-12}
+# numbers are below ten, and sums of some hundred terms are taken one after the other over a few steps;
+# one by one, attention is another kernel, whose exponentials in float32 have other last bits
+CLOSE = {"float32": 4e-5, "float64": 1e-12}
 ADAM = 1e-10  # a rounding of a small gradient, over Adam's 1e-8, times a rate of 1e-3
 FAMILIES = ("gpt2", "llama", "bert")
 SGD = Sgd(learning_rate=0.1, momentum=0.9)
@@ -360,8 +361,8 @@ def test_bfloat16_goes_together_too(task):
 def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(task, monkeypatch, caplog):
     run_block = GPT2Body.run_block
 
-    def nosy(self, block, hidden, mask):
-        return run_block(self, block, hidden if bool(hidden.sum() > -1e9) else -hidden, mask)
+    def nosy(self, block, hidden, mask, places=None):
+        return run_block(self, block, hidden if bool(hidden.sum() > -1e9) else -hidden, mask, places)
 
     monkeypatch.setattr(GPT2Body, "run_block", nosy)
     told = task()
@@ -375,12 +376,12 @@ def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(task, monkeypa
 
 
 def test_where_only_the_head_cannot_be_stacked_the_clients_still_go_together(task, monkeypatch):
-    logits = GPT2Body.logits
+    scores = GPT2Body.scores
 
-    def nosy(self, hidden, last):
-        return logits(self, hidden if bool(hidden.sum() > -1e9) else -hidden, last)
+    def nosy(self, rows):
+        return scores(self, rows if bool(rows.sum() > -1e9) else -rows)
 
-    monkeypatch.setattr(GPT2Body, "logits", nosy)
+    monkeypatch.setattr(GPT2Body, "scores", nosy)
     told = task()
     sequential, batched = executors(told)
     played = Played(told)

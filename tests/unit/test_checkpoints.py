@@ -162,7 +162,9 @@ def test_a_model_that_trains_more_or_less_than_announced_is_refused() -> None:
     lora, base = Lora(rank=2), tiny_base("gpt2")
     shape = base.shape()
     with warnings.catch_warnings(action="ignore"):
-        model = get_peft_model(base.load("causal_lm", 0, "float32"), lora.peft_config(shape, "x"))
+        model = get_peft_model(
+            base.load("causal_lm", 0, "float32"), LoraConfig(**lora.peft_settings(shape, "x"))
+        )
     announced = {one.name for one in lora.parameters(shape)}
     refuse_unannounced(model, announced)
     with pytest.raises(

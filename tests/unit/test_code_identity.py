@@ -249,7 +249,7 @@ def test_a_part_moves_with_the_code_of_cosim_that_it_imports(tree, edit, tmp_pat
 
 @pytest.mark.parametrize(
     ("package", "key"),
-    [("transformers", lambda: code_key(*TRAINING)), ("peft", lambda: code_of(Lora()))],
+    [("transformers", lambda: code_key(*TRAINING)), ("torch", lambda: code_of(Lora()))],
     ids=["of operations", "of what is trained"],
 )
 def test_another_version_of_what_is_used_is_another_key(package, key, monkeypatch):

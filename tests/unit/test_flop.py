@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_bases import NUM_LABELS, USES, moved_adapter, tiny_batch, tiny_model
+from tiny_bases import NUM_LABELS, USES, as_charged, moved_adapter, tiny_batch, tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 from torch_flop import TorchFlop
 
@@ -85,7 +85,7 @@ CASES = [(family, task, targets) for family, task in USES for targets in TARGETS
 @cache
 def model_of(family: str, task: ModelTask, lora: Lora) -> SplitModel:
     """Return a model; to count what it does changes nothing in it."""
-    return tiny_model(family, task, lora, dtype="float32")
+    return as_charged(tiny_model(family, task, lora, dtype="float32"))
 
 
 class Counting:
@@ -239,7 +239,7 @@ def test_without_an_adapter_a_client_needs_no_memory_for_a_way_back() -> None:
     ],
 )
 def test_flop_is_what_torch_counts_for_every_variant(family: str, changes: dict[str, Any]) -> None:
-    model = tiny_model(family, "causal_lm", Lora(rank=2), dtype="float32", **changes)
+    model = as_charged(tiny_model(family, "causal_lm", Lora(rank=2), dtype="float32", **changes))
     names = Lora(rank=2).targets(model.shape)
     assert whole_flop(model.shape, names, 2, 2, 4) == measured_whole(model, 2, 4)
     for cut_layer in range(1, model.shape.num_layers):
@@ -332,7 +332,7 @@ def test_memory_estimates_lie_within_a_factor_of_two_of_what_is_held(family: str
     if family == "gpt2":
         wide = {"n_embd": 64, "n_positions": 80, "vocab_size": 200}
     lora = Lora(rank=4)
-    model = tiny_model(family, task, lora, dtype="float32", **wide)
+    model = as_charged(tiny_model(family, task, lora, dtype="float32", **wide))
     shape, names, cut_layer = model.shape, lora.targets(model.shape), 2
     batch, adapter = tiny_batch(model.shape, 4, 64), moved_adapter(model)
     weights = {w.untyped_storage().data_ptr() for w in (*model._model.parameters(), *adapter.values())}

@@ -72,6 +72,7 @@ def test_published_models_have_their_published_size() -> None:
 def test_targets_follow_peft_s_rule_for_names(
     family_and_task: tuple[str, ModelTask], rank: int, data: st.DataObject
 ) -> None:
+    from peft import LoraConfig
     from peft.tuners.tuners_utils import check_target_module_exists
 
     family, task = family_and_task
@@ -79,7 +80,7 @@ def test_targets_follow_peft_s_rule_for_names(
     tails = [".".join(linear.name.split(".")[-k:]) for linear in shape.linears for k in (1, 2)]
     names = tuple(data.draw(st.lists(st.sampled_from(sorted(set(tails))), min_size=1, unique=True)))
     lora = Lora(rank=rank, target_modules=names)
-    peft = lora.peft_config(shape, "base")
+    peft = LoraConfig(**lora.peft_settings(shape, "base"))
     matched = [x.name for x in shape.linears if check_target_module_exists(peft, f"model.layer.0.{x.name}")]
     assert list(lora.targets(shape)) == matched
     assert set(names) <= {name for name in tails if any(x.endswith(name) for x in matched)}
@@ -102,8 +103,8 @@ def test_default_targets_are_known(family: str, task: ModelTask) -> None:
 
 
 def test_alpha_is_eight_times_the_rank_unless_given() -> None:
-    assert Lora(rank=3).peft_config(GPT2, "base").lora_alpha == 24
-    assert Lora(rank=3, alpha=5).peft_config(GPT2, "base").lora_alpha == 5
+    assert Lora(rank=3).peft_settings(GPT2, "base")["lora_alpha"] == 24
+    assert Lora(rank=3, alpha=5).peft_settings(GPT2, "base")["lora_alpha"] == 5
 
 
 def test_an_unknown_target_is_named_with_what_there_is() -> None:

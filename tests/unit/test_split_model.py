@@ -10,7 +10,9 @@ from tiny_bases import (
     USES,
     furthest,
     gradients,
+    keep_float64,
     moved_adapter,
+    scored_logits,
     tiny_base,
     tiny_batch,
     tiny_model,
@@ -29,7 +31,13 @@ from cosim.learning.trainable.lora import Lora
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
 CUTS = (1, 2)
-FEW = 16  # ulps: a dozen tokens are summed, and PEFT's model divides by their number before we do
+FEW = 128  # ulps: kernels sum in other orders than transformers, in three blocks there and back; measured: 32
+
+
+@pytest.fixture(autouse=True)
+def in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let transformers compute in the format it is given."""
+    keep_float64(monkeypatch)
 
 
 def leaves(adapter: Adapter) -> Adapter:
@@ -58,7 +66,7 @@ def split_step(
 def reference(
     model: SplitModel, adapter: Adapter, batch: Batch, folder: Path, family: str, task: ModelTask, dtype: Any
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Return loss, logits and gradients of PEFT's own model, which knows nothing of a cut."""
+    """Return loss, logits at targets and gradients of PEFT's own model, which knows nothing of a cut."""
     from peft import PeftModel
 
     save_adapter(model, folder, adapter)
@@ -80,7 +88,7 @@ def reference(
     for name, weights in whole.named_parameters():
         if weights.grad is not None:
             found[name.replace(".modules_to_save.default", "").replace(".default", "")] = weights.grad
-    return loss.detach(), result.logits.detach(), found
+    return loss.detach(), scored_logits(batch, result.logits.detach()), found
 
 
 def assert_near(
@@ -267,11 +275,17 @@ def test_a_fresh_head_is_drawn_too() -> None:
 
 @pytest.mark.parametrize(("family", "task"), USES)
 def test_names_are_those_peft_saves(family: str, task: ModelTask) -> None:
-    from peft import get_peft_model_state_dict
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-    model = tiny_model(family, task, Lora(rank=2, target_modules=("all-linear",)))
-    saved = get_peft_model_state_dict(model._model, save_embedding_layers=False)
-    assert set(model.names) == set(saved)
+    lora = Lora(rank=2, target_modules=("all-linear",))
+    model = tiny_model(family, task, lora)
+    base = tiny_base(family).load(task, NUM_LABELS if task == "classification" else 0, "float64")
+    base.name_or_path = "base"
+    peft_model = get_peft_model(base, LoraConfig(**lora.peft_settings(model.shape, "base")))
+    saved = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
+    assert {name: one.shape for name, one in model.initial_adapter().items()} == {
+        name: one.shape for name, one in saved.items()
+    }
     for cut_layer in CUTS:
         assert (*model.client_names(cut_layer), *model.server_names(cut_layer)) == model.names
 
@@ -290,9 +304,9 @@ def test_counts_are_those_of_the_targets() -> None:
     batch = tiny_batch(model.shape, 3, 6)
     outputs = model.whole_outputs(moved_adapter(model), batch)
     assert outputs.num_targets.tolist() == batch.num_targets.tolist() == [5, 4, 3]
-    guesses = outputs.logits.argmax(-1)[:, :-1].numpy()
-    hits = (guesses == batch.labels[:, 1:]).sum(axis=1)
-    assert outputs.num_correct.tolist() == hits.tolist()
+    assert outputs.examples.tolist() == [0] * 5 + [1] * 4 + [2] * 3
+    hits = (outputs.logits.argmax(-1) == outputs.targets).split([5, 4, 3])
+    assert outputs.num_correct.tolist() == [int(one.sum()) for one in hits]
 
 
 def test_a_classifier_counts_its_labels() -> None:
@@ -320,15 +334,13 @@ def test_blocks_can_be_run_for_several_clients_at_once(family: str) -> None:
     batches = [tiny_batch(model.shape, 2, 5, seed=seed) for seed in (1, 2)]
     names = model.client_names(2)
     stacked = {name: torch.stack([adapter[name].detach() for adapter in adapters]) for name in names}
-    masks = [model.attention_mask(batch) for batch in batches]
-    together = torch.func.vmap(lambda a, h, m: model.run_blocks(a, h, m, 1, 2))(
-        stacked,
-        torch.stack([model.embed(batch) for batch in batches]),
-        torch.stack([mask for mask in masks if mask is not None]),
+    assert all(model.attention_mask(batch) is None for batch in batches)  # padding is on the right
+    expected = [model.client_forward(*one, 2).detach() for one in zip(adapters, batches, strict=True)]
+    model.attend_stepwise()
+    together = torch.func.vmap(lambda a, h: model.run_blocks(a, h, None, 1, 2))(
+        stacked, torch.stack([model.embed(batch) for batch in batches])
     )
-    for result, adapter, batch in zip(together, adapters, batches, strict=True):
-        alone = model.client_forward(adapter, batch, 2)
-        torch.testing.assert_close(result, alone.detach(), rtol=1e-6, atol=1e-6)
+    assert ulps_apart(list(together), expected) <= FEW
 
 
 def test_read_only_batches_will_do() -> None:

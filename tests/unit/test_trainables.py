@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 import torch
 from forked import Program, python
-from tiny_bases import NUM_LABELS, USES, gradients, moved_adapter, tiny_base, tiny_batch
+from tiny_bases import (
+    NUM_LABELS,
+    USES,
+    as_charged,
+    gradients,
+    keep_float64,
+    moved_adapter,
+    scored_logits,
+    tiny_base,
+    tiny_batch,
+)
 from ulps import ulps_apart
 
 from cosim.errors import ScenarioError
@@ -22,7 +32,7 @@ from cosim.learning.trainable.full import Full
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
-FEW = 16  # ulps
+FEW = 128  # ulps: kernels sum in other orders than transformers, in three blocks there and back
 WIDE = {"hidden_size": 64, "intermediate_size": 160, "max_position_embeddings": 80, "vocab_size": 200}
 VARIANTS: tuple[tuple[str, ModelTask, dict[str, Any]], ...] = (
     *((family, task, {}) for family, task in USES),
@@ -63,7 +73,7 @@ def test_memory_of_full_training_lies_within_a_factor_of_two_of_what_is_held(
 ) -> None:
     changes = {"n_embd": 64, "n_positions": 80, "vocab_size": 200} if family == "gpt2" else WIDE
     trainable = Full(untie_head=True)
-    model = model_of(family, task, trainable, "float32", **changes)
+    model = as_charged(model_of(family, task, trainable, "float32", **changes))
     shape, batch, tensors = model.shape, tiny_batch(model.shape, 4, 64), moved_adapter(model)
     weights = {one.untyped_storage().data_ptr() for one in tensors.values()}
 
@@ -92,8 +102,9 @@ def test_memory_of_full_training_lies_within_a_factor_of_two_of_what_is_held(
 
 @pytest.mark.parametrize(("family", "task", "changes"), VARIANTS)
 def test_gradients_are_those_of_the_whole_model_of_transformers(
-    family: str, task: ModelTask, changes: dict[str, Any]
+    family: str, task: ModelTask, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    keep_float64(monkeypatch)
     model = model_of(family, task, Full(), **changes)
     labels = NUM_LABELS if task == "classification" else 0
     real = tiny_base(family, **changes).load(task, labels, "float64")
@@ -106,7 +117,7 @@ def test_gradients_are_those_of_the_whole_model_of_transformers(
     logits = real(
         input_ids=torch.tensor(batch.input_ids), attention_mask=torch.tensor(batch.attention_mask).long()
     ).logits
-    assert torch.equal(logits, outputs.logits)
+    assert ulps_apart(outputs.logits, scored_logits(batch, logits)) <= FEW
     targets = torch.tensor(batch.labels)
     if task == "causal_lm":
         logits, targets = logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten()

@@ -8,6 +8,7 @@ from cosim.learning.shape import ModelShape, ModelTask
 from cosim.parts import Part
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 Dtype = Literal["float32", "float64", "bfloat16"]
@@ -89,6 +90,20 @@ class Base(Part, ABC):
         ScenarioError
             If the weights cannot be loaded, or some are missing.
         """
+
+    def pieces(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "nn.Module":
+        """Return the same model for kernels that call its modules one by one.
+
+        It has the modules, parameters and ``config`` values of :meth:`load`, under their names, but need
+        not be a model of transformers, whose classes take seconds to import.
+
+        Raises
+        ------
+        ScenarioError
+            As :meth:`load`.
+        """
+        loaded: nn.Module = self.load(task, num_labels, dtype)
+        return loaded
 
     def shape(self, task: ModelTask = "causal_lm", num_labels: int = 0) -> ModelShape:
         """Return the sizes of the model when it is used for this task."""

@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cosim.errors import ScenarioError
-from cosim.learning.base.weights import compare, refuse_unfit, stored_tensors, unused_note
+from cosim.learning.base.weights import compare, read_tensor, refuse_unfit, stored_tensors, unused_note
 from cosim.learning.config_values import deciding, shown
 from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel
 
 _WEIGHTS = "model.safetensors"
@@ -171,6 +171,34 @@ def load_folder(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "
             f"shape, the first {min(wrong)}; use a {shape.family} checkpoint that is whole"
         )
     return model.eval()
+
+
+def load_pieces(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "nn.Module":
+    """Return the model of a folder without transformers, where we know all its config asks for.
+
+    See :meth:`cosim.learning.base.Base.pieces`.
+
+    Raises
+    ------
+    ScenarioError
+        As :func:`load_folder`.
+    """
+    import torch
+
+    from cosim.learning.families.modules import build, can_build
+
+    config = read_json(folder / "config.json")
+    shape = ModelShape.read(config, task, num_labels)
+    if not can_build(config):
+        loaded: nn.Module = load_folder(folder, task, num_labels, dtype)
+        return loaded
+    fit = compare(stored_tensors(weight_files(folder)), shape)
+    refuse_unfit(folder, fit, shape)
+    wanted = getattr(torch, dtype)
+    try:
+        return build(config, shape, {name: read_tensor(one).to(wanted) for name, one in fit.used.items()})
+    except Exception as fault:  # building a model raises errors of many unrelated classes
+        raise ScenarioError(f"model: {folder} cannot be loaded: {one_line(fault)}") from None
 
 
 def _model_class(config: "PretrainedConfig", task: ModelTask) -> Any:

@@ -4,11 +4,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files, weight_notes
+from cosim.learning.base.checkpoint import (
+    hash_files,
+    load_folder,
+    load_pieces,
+    read_json,
+    weight_files,
+    weight_notes,
+)
 from cosim.learning.embedded import FOLDER
 from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -42,3 +50,6 @@ class EmbeddedBase(Base):
 
     def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(FOLDER, task, num_labels, dtype)
+
+    def pieces(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "nn.Module":
+        return load_pieces(FOLDER, task, num_labels, dtype)

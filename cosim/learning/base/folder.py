@@ -9,6 +9,7 @@ from cosim.learning.base.checkpoint import (
     files_read,
     hash_files,
     load_folder,
+    load_pieces,
     read_json,
     weight_files,
     weight_notes,
@@ -16,6 +17,7 @@ from cosim.learning.base.checkpoint import (
 from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -54,6 +56,9 @@ class FolderBase(Base):
 
     def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(self._folder, task, num_labels, dtype)
+
+    def pieces(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "nn.Module":
+        return load_pieces(self._folder, task, num_labels, dtype)
 
     @property
     def _folder(self) -> Path:

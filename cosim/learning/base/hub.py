@@ -11,6 +11,7 @@ from cosim.learning.base import Base, Dtype
 from cosim.learning.base.checkpoint import (
     hash_files,
     load_folder,
+    load_pieces,
     one_line,
     read_json,
     weight_files,
@@ -19,6 +20,7 @@ from cosim.learning.base.checkpoint import (
 from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 _WANTED = (
@@ -68,6 +70,9 @@ class HubBase(Base):
 
     def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(self._folder, task, num_labels, dtype)
+
+    def pieces(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "nn.Module":
+        return load_pieces(self._folder, task, num_labels, dtype)
 
     @property
     def _folder(self) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from cosim.errors import ScenarioError
 from cosim.learning.parameters import parameters_of
 from cosim.learning.shape import ModelShape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CHUNK_BYTES = 1 << 22
@@ -100,6 +104,17 @@ def _header(file: Path) -> dict[str, Stored]:
         for name, told in header.items()
         if name != "__metadata__"
     }
+
+
+def read_tensor(stored: Stored) -> "Tensor":
+    """Return a tensor of a file, in memory of its own: a file may be replaced while a run goes on."""
+    import torch
+
+    with stored.file.open("rb") as opened:
+        opened.seek(stored.begin)
+        numbers = bytearray(opened.read(stored.end - stored.begin))
+    flat = torch.frombuffer(numbers, dtype=getattr(torch, _FLOATS[stored.dtype]))
+    return flat.reshape(stored.shape)
 
 
 def compare(stored: Mapping[str, Stored], shape: ModelShape) -> Fit:

@@ -34,3 +34,11 @@ class Batch:
         if self.labels.ndim == 1:
             return np.ones(len(self.labels), dtype=np.int64)
         return np.asarray((self.labels[:, 1:] != IGNORED).sum(axis=1))
+
+    def trimmed(self) -> "Batch":
+        """Return the same examples without what is padding in all of them."""
+        length = max(1, int(self.attention_mask.sum(axis=1).max(initial=1)))
+        if length == self.input_ids.shape[1]:
+            return self
+        labels = self.labels if self.labels.ndim == 1 else self.labels[:, :length]
+        return Batch(self.input_ids[:, :length], self.attention_mask[:, :length], labels)

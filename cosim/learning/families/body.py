@@ -2,16 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from cosim.learning.families.kernels import Attend, attend_fused
 from cosim.learning.shape import ModelShape
 
 
 class Body(ABC):
     """One model in pieces; the pieces are those of the model, not copies.
+
+    Modules are called, so whatever a trainable puts in the place of a linear layer or a norm has its
+    say; what lies between them is computed here.
 
     Parameters
     ----------
@@ -19,58 +23,90 @@ class Body(ABC):
         The Hugging Face model, adapters already on it.
     shape
         Its shape for the task it is used for.
+
+    Attributes
+    ----------
+    attend
+        The kernel of attention.
     """
 
     is_causal: ClassVar[bool] = True
     blocks: Sequence[nn.Module]
+    attend: Attend
 
     def __init__(self, model: nn.Module, shape: ModelShape) -> None:
         self.shape = shape
+        self.attend = attend_fused
 
     @abstractmethod
     def embed(self, input_ids: Tensor) -> Tensor:
         """Return what the first block sees, shape (batch_size, sequence_length, hidden_size)."""
 
     @abstractmethod
-    def run_block(self, block: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        """Return what a block makes of ``hidden``; ``mask`` is added to the attention scores."""
-
-    @abstractmethod
-    def logits(self, hidden: Tensor, last: Tensor | None) -> Tensor:
-        """Return the scores of the head.
+    def run_block(
+        self, block: nn.Module, hidden: Tensor, mask: Tensor | None, places: Tensor | None = None
+    ) -> Tensor:
+        """Return what a block makes of ``hidden``.
 
         Parameters
         ----------
         hidden
-            What the last block gave, shape (batch_size, sequence_length, hidden_size).
-        last
-            Position of each example's last token, shape (batch_size,); needed
-            where a causal model classifies.
+            Shape (batch_size, sequence_length, hidden_size).
+        mask
+            Added to the attention scores; without it a causal model hides what is later, and
+            another sees everything.
+        places
+            Positions, counted through all examples, that anybody asks for, as only the last block
+            may leave others out: the result has shape (len(places), hidden_size).
+        """
+
+    @abstractmethod
+    def scores(self, rows: Tensor) -> Tensor:
+        """Return what the head says of some positions behind the last block.
+
+        Parameters
+        ----------
+        rows
+            Shape (count, hidden_size).
 
         Returns
         -------
         Tensor
-            Shape (batch_size, sequence_length, vocab_size) for a causal model,
-            (batch_size, num_labels) for a classifier.
+            Shape (count, vocab_size), or (count, num_labels) for a classifier.
         """
+
+    def mixed(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
+    ) -> Tensor:
+        """Return what attention makes of projections, each of shape (batch_size, length, hidden_size)."""
+        queries, keys, values = (self.heads(one) for one in (queries, keys, values))
+        return self.joined(self.attend(queries, keys, values, mask, self.is_causal, scale))
+
+    def heads(self, projected: Tensor) -> Tensor:
+        """Return a projection head by head, shape (batch_size, heads, length, head_dim)."""
+        return projected.view(*projected.shape[:-1], -1, self.shape.head_dim).transpose(1, 2)
+
+    @staticmethod
+    def joined(mixed: Tensor) -> Tensor:
+        """Return heads side by side again, shape (batch_size, length, heads * head_dim)."""
+        return mixed.transpose(1, 2).flatten(2)
 
 
 class CausalBody(Body):
-    """A body whose classifier, if it has one, reads the last token."""
+    """A body with a norm in front of its head, which is a classifier's too."""
 
-    final_norm: nn.Module
-    head: nn.Module
+    final_norm: Any
+    head: Any
 
-    def logits(self, hidden: Tensor, last: Tensor | None) -> Tensor:
-        hidden = self.final_norm(hidden)
-        if self.shape.task == "causal_lm":
-            return self._scores(hidden)
-        scores = self._scores(as_trained(hidden))  # at every position, as transformers has it
-        return scores[torch.arange(len(scores), device=scores.device), last]
+    def scores(self, rows: Tensor) -> Tensor:
+        rows = self.final_norm(rows)
+        found: Tensor = self.head(rows if self.shape.task == "causal_lm" else as_trained(rows))
+        return found
 
-    def _scores(self, hidden: Tensor) -> Tensor:
-        scores: Tensor = self.head(hidden)
-        return scores
+
+def chosen(tensor: Tensor, places: Tensor | None) -> Tensor:
+    """Return some positions of a tensor of shape (batch_size, length, width), or all as they are."""
+    return tensor if places is None else tensor.flatten(0, 1).index_select(0, places)
 
 
 def as_trained(hidden: Tensor) -> Tensor:

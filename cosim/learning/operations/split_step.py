@@ -40,11 +40,9 @@ def client_forward(
     from cosim.learning.learner import leaves_of
 
     leaves, cut_layer = leaves_of(adapter or {}, params.get("frozen")), params["cut_layer"]
-    prefix = learner.prefix(params, cut_layer)
-    activations = learner.model.client_forward(
-        leaves, learner.batch(params), cut_layer, params["dropout"], prefix, residual
-    )
-    return {"activations": activations, "leaves": leaves}
+    batch, prefix = learner.batch(params), learner.prefix(params, cut_layer)
+    activations = learner.model.client_forward(leaves, batch, cut_layer, params["dropout"], prefix, residual)
+    return {"activations": learner.sent(activations, batch), "leaves": leaves}
 
 
 @client_forward.together
@@ -62,7 +60,8 @@ def client_forwards(
     cut_layer, batch = nodes[0].params["cut_layer"], learner.joint_batch(nodes)
     hidden, first_block = learner.begin(nodes, cut_layer)
     activations = learner.blocks(leaves, hidden, batch, first_block, cut_layer, shared(residuals))
-    return rows(len(nodes), activations=activations, leaves=leaves)
+    sent = learner.sent(activations.flatten(0, 1), batch).view_as(activations)
+    return rows(len(nodes), activations=sent, leaves=leaves)
 
 
 @operation("server_step", group=by_shape, state=("adapter_gradient",))
@@ -77,9 +76,9 @@ def server_step(
     leaves = leaves_of(learner.behind_cut(adapter, params["cut_layer"]))
     arrived = activations.detach()
     wanted = {"gradient": arrived.requires_grad_()} if learner.client_trains(params["cut_layer"]) else {}
-    outputs = learner.model.server_outputs(
-        leaves, arrived, learner.batch(params), params["cut_layer"], params["dropout"]
-    )
+    batch = learner.batch(params)
+    within = arrived[:, : batch.input_ids.shape[1]]
+    outputs = learner.model.server_outputs(leaves, within, batch, params["cut_layer"], params["dropout"])
     loss = mean_loss(outputs)
     found = torch.autograd.grad(loss, [*wanted.values(), *leaves.values()])
     adapter_gradient = dict(zip(leaves, found[len(wanted) :], strict=True))

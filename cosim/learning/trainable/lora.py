@@ -1,4 +1,4 @@
-"""Low-rank adapters, by PEFT."""
+"""Low-rank adapters, in PEFT's names and files."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +16,6 @@ from cosim.learning.trainable import Trainable
 
 if TYPE_CHECKING:
     import torch
-    from peft import LoraConfig
     from torch import Tensor
 
 _ALPHA_PER_RANK = 8.0  # a constant alpha / rank keeps the learning rate comparable across ranks
@@ -25,7 +24,7 @@ _PEFT = "base_model.model"
 
 
 class Lora(Trainable):
-    """Low-rank adapters on linear layers of the blocks, by PEFT.
+    """Low-rank adapters on linear layers of the blocks.
 
     Attributes
     ----------
@@ -52,6 +51,7 @@ class Lora(Trainable):
     has_factors: ClassVar[bool] = True
     is_added: ClassVar[bool] = True
     folder: ClassVar[Literal["adapter", "model"]] = "adapter"
+    takes_transformers: ClassVar[bool] = False
 
     # not written out: ``[lora]`` is this table
     kind: Literal["lora"] = Field(default="lora", exclude=True)
@@ -168,46 +168,51 @@ class Lora(Trainable):
             del settings["blocks"]
         return settings
 
-    def peft_config(self, shape: ModelShape, base_name: str) -> "LoraConfig":
-        """Return PEFT's settings for these adapters on a model called ``base_name``.
+    def peft_settings(self, shape: ModelShape, base_name: str) -> dict[str, Any]:
+        """Return what PEFT's ``LoraConfig`` takes for these adapters on a model called ``base_name``.
 
         Layers are handed over by their whole path in a block: the tail
         ``dense`` alone would also catch BERT's pooler, which no block holds.
         """
-        from peft import LoraConfig
-
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM" if shape.task == "causal_lm" else "SEQ_CLS",
+            "base_model_name_or_path": base_name,
+            "r": self.rank,
+            "lora_alpha": self.scaling_alpha,
+            "lora_dropout": self.dropout,
+            "target_modules": list(self.targets(shape)),
+            "fan_in_fan_out": shape.family == "gpt2",  # GPT-2 stores its linear layers transposed
+            "bias": "none",
+        }
         if self.blocks is not None:
             settings["layers_to_transform"] = [block - 1 for block in sorted(self.adapted_blocks(shape))]
         if shape.task == "classification":
             settings["modules_to_save"] = ["classifier" if shape.family in ("bert", "roberta") else "score"]
-        return LoraConfig(
-            task_type="CAUSAL_LM" if shape.task == "causal_lm" else "SEQ_CLS",
-            base_model_name_or_path=base_name,
-            r=self.rank,
-            lora_alpha=self.scaling_alpha,
-            lora_dropout=self.dropout,
-            target_modules=list(self.targets(shape)),
-            fan_in_fan_out=shape.family == "gpt2",  # GPT-2 stores its linear layers transposed
-            bias="none",
-            **settings,
-        )
+        return settings
 
     def attach(self, model: Any, shape: ModelShape, base_name: str) -> tuple[Any, Any]:
-        """Return PEFT's model around the given one."""
-        import warnings
+        """Return the model under PEFT's names, with adapters of our own; PEFT takes seconds to load."""
+        from cosim.learning.lora_layer import add_lora
 
-        import torch
-        from peft import get_peft_model
-
-        from cosim.learning.dropout import cuda_devices
-
-        # PEFT draws initial factors from torch's global state; they are never used.
-        with torch.random.fork_rng(devices=cuda_devices(model.device)), warnings.catch_warnings():
-            # PEFT asks transformers a question under a name that newer releases have renamed.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
-            peft_model = get_peft_model(model, self.peft_config(shape, base_name))
-        return peft_model, peft_model.base_model.model
+        layers = [
+            f"{shape.block_name(block)}.{linear.name}"
+            for block in sorted(self.adapted_blocks(shape))
+            for linear in shape.targets(self.targets(shape))
+        ]
+        heads = {one.name for one in classifier_of(shape)}
+        settings = self.peft_settings(shape, base_name)
+        wrapped = add_lora(
+            model,
+            layers,
+            heads,
+            rank=self.rank,
+            scaling=self.scaling,
+            dropout=self.dropout,
+            fan_in_fan_out=settings["fan_in_fan_out"],
+        )
+        wrapped.peft_settings = settings
+        return wrapped, model
 
     def initial(self, name: str, weights: "Tensor", generator: "torch.Generator") -> "Tensor":
         """Return A uniform as PEFT draws it, and B zero, float32 on the CPU."""
@@ -230,4 +235,4 @@ class Lora(Trainable):
         """Return PEFT's own files; what is merged into the base is one beside them, with a text."""
         from cosim.learning.adapter_files import adapter_files
 
-        return adapter_files(model.peft_config["default"].to_dict(), tensors, merged, labels)
+        return adapter_files(model.peft_settings, tensors, merged, labels)
