@@ -95,7 +95,7 @@ def _made(one: Parameter, name: str, settings: SimpleNamespace, shape: ModelShap
         pads |= name == "position_embeddings" and shape.family == "roberta"
         padding = settings.pad_token_id if pads else None
         return Embedding(padding)
-    if one.role == "linear" and shape.family == "gpt2":
+    if one.role in ("attention", "mlp") and shape.family == "gpt2":
         return InputsFirst()
     return Linear()
 
