@@ -16,8 +16,8 @@ from warnings import simplefilter
 
 from cosim.learning.data.batch import Batch
 from cosim.learning.data.draws import BatchDraws
-from cosim.learning.lesson import Lesson
 from cosim.learning.model import SplitModel
+from cosim.learning.task import Task
 from cosim.rng import stream
 from cosim.scenario.build import prepare
 from cosim.scenario.settings import Scenario
@@ -33,20 +33,20 @@ class Loop:
 
         transformers.logging.set_verbosity_error()
         simplefilter("ignore")  # peft asks transformers under a name that newer releases have renamed
-        self._lesson, self._trims = prepare(scenario).lesson, trims
+        self._task, self._trims = prepare(scenario).task, trims
         self._steps = scenario.scheme.local_steps
         base = scenario.model.base.load("causal_lm", 0, "float32")
         base.set_attn_implementation("sdpa")  # the default, which cosim's own loading does not take
-        settings = scenario.lora.peft_settings(self._lesson.shape, base.name_or_path)
+        settings = scenario.lora.peft_settings(self._task.shape, base.name_or_path)
         self._model = get_peft_model(base, LoraConfig(**settings)).eval()  # as cosim: no dropout
-        seed = stream(self._lesson.seed, "adapter").torch_seed()
+        seed = stream(self._task.seed, "adapter").torch_seed()
         start = SplitModel.load(scenario.model.base, scenario.lora, seed=seed).initial_adapter()
         trained = {name: one for name, one in self._model.named_parameters() if one.requires_grad}
         self._mine = list(trained.values())
         self._global = [start[name.replace(".default.", ".")] for name in trained]
         rate = scenario.training.optimizer.learning_rate
-        self._optimizers = [torch.optim.AdamW(self._mine, lr=rate) for _ in self._lesson.shares]
-        self._draws = [_draws(self._lesson, client) for client in range(self._lesson.num_clients)]
+        self._optimizers = [torch.optim.AdamW(self._mine, lr=rate) for _ in self._task.shares]
+        self._draws = [_draws(self._task, client) for client in range(self._task.num_clients)]
         self._round = 0
 
     def round(self) -> float:
@@ -69,22 +69,22 @@ class Loop:
                 optimizer.step()
             with torch.no_grad():
                 for total, mine in zip(sums, self._mine, strict=True):
-                    total.add_(mine, alpha=self._lesson.weights[client])
+                    total.add_(mine, alpha=self._task.weights[client])
         self._global = sums
         self._round += 1
         return float(loss.item())
 
     def _batches(self, client: int) -> Iterator[Batch]:
-        share = self._lesson.shares[client]
+        share = self._task.shares[client]
         for step in range(self._round * self._steps, (self._round + 1) * self._steps):
             rows = [share[row] for row in self._draws[client].rows(step).tolist()]
-            batch = self._lesson.tokens.train.batch(rows)
+            batch = self._task.tokens.train.batch(rows)
             yield batch.trimmed() if self._trims else batch
 
 
-def _draws(lesson: Lesson, client: int) -> BatchDraws:
-    size = lesson.training.batch_size
-    return BatchDraws(len(lesson.shares[client]), size, stream(lesson.seed, "batches", client))
+def _draws(task: Task, client: int) -> BatchDraws:
+    size = task.training.batch_size
+    return BatchDraws(len(task.shares[client]), size, stream(task.seed, "batches", client))
 
 
 def main(arguments: list[str]) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, bfloat16
 from torch.nn import functional
 
 from cosim.learning.data.batch import IGNORED, Batch
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelTask
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Scored:
     examples: NDArray[np.int64]
 
 
-def scored_of(batch: Batch, task: Task, *, is_causal: bool, every: bool = False) -> Scored:
+def scored_of(batch: Batch, task: ModelTask, *, is_causal: bool, every: bool = False) -> Scored:
     """Return the positions with a target: a classifier reads one of each example.
 
     A causal one reads the last that is no padding, another one the first.

@@ -21,7 +21,7 @@ from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import losses_of
 
 if TYPE_CHECKING:
-    from cosim.learning.lesson import Lesson
+    from cosim.learning.task import Task
 
 Value = TypeVar("Value", Tensor, dict[str, Tensor])
 
@@ -49,20 +49,20 @@ class StackedLearner(Learner):
     that labels and padding of one client alone would let go.
     """
 
-    def __init__(self, lesson: "Lesson", model: SplitModel) -> None:
+    def __init__(self, task: "Task", model: SplitModel) -> None:
         model.attend_stepwise()
-        super().__init__(lesson, model)
+        super().__init__(task, model)
 
     def batch(self, params: Mapping[str, Any]) -> Batch:
         """Return the mini-batch that a node names by its rows, of full length as all of a group."""
-        return self._lesson.tokens.train.batch(params["batch"]["rows"])
+        return self._task.tokens.train.batch(params["batch"]["rows"])
 
     def compute_together(self, nodes: Sequence[Node], inputs: Sequence[list[Any]]) -> list[dict[str, Any]]:
         """Return the fields of each node's value; nodes differ in clients and batches only."""
         body = nodes[0].operation.batch_body
         if body is None:
             raise ValueError(f"{nodes[0].operation} is not computed in groups")
-        with deterministic(self._lesson.model.torch_device):
+        with deterministic(self._task.model.torch_device):
             return body(self, nodes, *zip(*inputs, strict=True))
 
     def compute(self, node: Node, inputs: list[Any]) -> dict[str, Any]:

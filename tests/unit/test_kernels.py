@@ -28,10 +28,10 @@ from cosim.learning.families import take_apart
 from cosim.learning.families.kernels import activation, attend_fused, attend_stepwise, causal_mask
 from cosim.learning.families.modules import can_build
 from cosim.learning.learner import mean_loss
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelTask
 
 FEW = 128  # ulps, as in test_split_model
-VARIANTS: tuple[tuple[str, Task, dict[str, Any]], ...] = (
+VARIANTS: tuple[tuple[str, ModelTask, dict[str, Any]], ...] = (
     *((family, task, {}) for family, task in USES),
     ("gpt2", "causal_lm", {"tie_word_embeddings": False, "scale_attn_by_inverse_layer_idx": True}),
     ("gpt2", "causal_lm", {"scale_attn_weights": False, "activation_function": "relu", "n_inner": 20}),
@@ -55,7 +55,7 @@ def test_an_activation_is_that_of_transformers(name: str) -> None:
 
 @pytest.mark.parametrize(("family", "task", "changes"), VARIANTS)
 def test_plain_modules_are_the_model_of_transformers_bit_for_bit(
-    family: str, task: Task, changes: dict[str, Any], tmp_path: Path
+    family: str, task: ModelTask, changes: dict[str, Any], tmp_path: Path
 ) -> None:
     labels = NUM_LABELS if task == "classification" else 0
     tiny_base(family, **changes).load(task, labels, "float32").save_pretrained(tmp_path)
@@ -97,7 +97,7 @@ def test_both_kernels_of_attention_agree(mask: str, heads: int) -> None:
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_what_stands_in_the_padding_changes_nothing(family: str, task: Task) -> None:
+def test_what_stands_in_the_padding_changes_nothing(family: str, task: ModelTask) -> None:
     """Losses, scores, gradients and activations are the same bits, whatever tokens the padding has."""
     model, found = tiny_model(family, task), []
     plain = tiny_batch(model.shape, 3, 6)
@@ -115,7 +115,7 @@ def test_what_stands_in_the_padding_changes_nothing(family: str, task: Task) -> 
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_a_trimmed_batch_gives_the_same(family: str, task: Task) -> None:
+def test_a_trimmed_batch_gives_the_same(family: str, task: ModelTask) -> None:
     model, found = tiny_model(family, task), []
     short = tiny_batch(model.shape, 3, 6)
     pad = 1 if family == "roberta" else 0

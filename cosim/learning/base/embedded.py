@@ -13,7 +13,7 @@ from cosim.learning.base.checkpoint import (
     weight_notes,
 )
 from cosim.learning.embedded import FOLDER
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,8 +48,8 @@ class EmbeddedBase(Base):
     def name_or_path(self) -> str:
         return "cosim-embedded"  # not the path of an installation: an adapter's bytes depend on no machine
 
-    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+    def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(FOLDER, task, num_labels, dtype)
 
-    def pieces(self, task: Task, num_labels: int, dtype: Dtype) -> "nn.Module":
+    def pieces(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "nn.Module":
         return load_pieces(FOLDER, task, num_labels, dtype)
