@@ -1,6 +1,8 @@
 """The kernels of the blocks give what transformers gives, and padding has no say in anything that counts."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,3 +176,28 @@ def test_where_there_is_no_such_switch_nothing_happens(monkeypatch: pytest.Monke
     assert not allocator.keep_memory()
     monkeypatch.setattr(allocator.sys, "platform", "darwin")
     assert not allocator.keep_memory()
+
+
+@pytest.mark.slow
+def test_a_step_of_a_base_of_files_loads_no_model_class_and_no_compiler() -> None:
+    """In an interpreter of its own, as others have loaded everything by now."""
+    program = """
+import sys
+from cosim.learning.base.embedded import EmbeddedBase
+from cosim.learning.learner import mean_loss
+from cosim.learning.model import SplitModel
+from cosim.learning.optimizer.adamw import AdamW
+from cosim.learning.trainable.lora import Lora
+from tiny_bases import gradients, moved_adapter, tiny_batch
+model = SplitModel.load(EmbeddedBase(), Lora(rank=2))
+adapter, rule = moved_adapter(model), AdamW()
+mean_loss(model.whole_outputs(adapter, tiny_batch(model.shape, 2, 8))).backward()
+rule.step(adapter, gradients(adapter), rule.start(adapter), 0, 1)
+assert model.adapter_files(adapter).keys() == {"adapter_config.json", "adapter_model.safetensors"}
+print({"transformers", "peft", "torch._dynamo", "sympy", "torch.distributed.tensor"} & set(sys.modules))
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.stdout.strip() == "set()", done.stderr

@@ -1,7 +1,7 @@
-"""Running a Hugging Face model piece by piece: embedding, one block after the other, head.
+"""Running a model piece by piece: embedding, one block after the other, head.
 
-Each family says how its own modules are called; nothing of the transformers
-wrappers around the blocks is used, so a cut costs nothing extra.
+Each family says how the modules of its blocks are called and what lies between them; nothing of
+the wrappers of transformers is used, so a cut costs nothing extra.
 """
 
 from collections.abc import Callable

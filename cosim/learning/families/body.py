@@ -20,7 +20,8 @@ class Body(ABC):
     Parameters
     ----------
     model
-        The Hugging Face model, adapters already on it.
+        A model under the names of transformers, adapters already on it; see
+        :meth:`cosim.learning.base.Base.pieces`.
     shape
         Its shape for the task it is used for.
 

@@ -141,7 +141,9 @@ class Trainable(Part, ABC):
         return self.model_dump(mode="json")
 
     def attach(self, model: Any, shape: ModelShape, base_name: str) -> tuple[Any, Any]:
-        """Make trainable what is trained; return what holds all parameters, and the model of transformers.
+        """Make trainable what is trained; return what holds all parameters, and the model itself.
+
+        The model is one of transformers, or plain modules under the same names; see ``takes_transformers``.
 
         A parameter requires a gradient exactly if it is trained. No global random state is changed.
         """
