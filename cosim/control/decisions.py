@@ -10,6 +10,7 @@ from cosim.compute.device import Device
 from cosim.control.allocators import Allocator, GainChange
 from cosim.control.allocators.equal import equal_shares
 from cosim.control.closed_form import predict
+from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation, Plan
 from cosim.control.foresight import foresee, with_bound
 from cosim.control.knobs import PARTICIPATION, Setting
@@ -18,9 +19,7 @@ from cosim.control.stages import Round, after, is_closed
 from cosim.control.state import CellState, LinkState, Sparsity
 from cosim.control.terms import Terms
 from cosim.errors import AllocationError
-from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
-from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.radio.grant import Grant
 from cosim.radio.power_control import open_loop_psd_w_per_hz
@@ -35,12 +34,8 @@ class Decisions:
     ----------
     clients, main_server
         The devices.
-    cell, access
-        The channel, and how senders share grants.
-    max_tx_power_w
-        Power limit of each client, W.
-    allocator
-        Decides who gets what.
+    conditions
+        The air, and who shares it out.
     terms
         What it decides about.
     first
@@ -57,10 +52,7 @@ class Decisions:
         *,
         clients: Sequence[Device],
         main_server: Device,
-        cell: Channel,
-        access: Access,
-        max_tx_power_w: Sequence[float],
-        allocator: Allocator,
+        conditions: Conditions,
         terms: Terms,
         first: Allocation | None = None,
     ) -> None:
@@ -78,20 +70,19 @@ class Decisions:
         self._has_reported = False
         self._under_way = [0] * len(clients)
         self._outcomes = [Outcome()] * len(clients)
-        self.change(cell, access, max_tx_power_w, allocator)
+        self.change(conditions)
 
-    def change(
-        self, cell: Channel, access: Access, max_tx_power_w: Sequence[float], allocator: Allocator
-    ) -> None:
-        """Let another air, or another allocator, hold from the next decision on.
+    def change(self, conditions: Conditions) -> None:
+        """Let other conditions hold from the next decision on.
 
         Raises
         ------
         AllocationError
             If the allocator wants to know what no client can report.
         """
-        self.cell, self.access, self._allocator = cell, access, allocator
-        self._max_tx_power_w = np.array(max_tx_power_w)
+        self.cell, self.access = conditions.channel, conditions.access
+        self._allocator = allocator = conditions.allocator
+        self._max_tx_power_w = np.array(conditions.max_tx_power_w)
         missing = [one.name for one in allocator.reports if one.name not in self.terms.reportable]
         if missing:
             known = ", ".join(sorted(self.terms.reportable)) or "nothing"
@@ -216,8 +207,8 @@ class Decisions:
         for name in filter(self._is_allocated, LINKS):
             link = self._link_state(name, time_ns)
             whole = np.arange(link.num_subchannels)
-            in_turn = tuple(Grant.spread(whole, power) for power in link.max_tx_power_w.tolist())
-            found[name] = equal_shares(link) if link.num_clients <= link.num_subchannels else in_turn
+            one_by_one = tuple(Grant.spread(whole, power) for power in link.max_tx_power_w.tolist())
+            found[name] = equal_shares(link) if link.num_clients <= link.num_subchannels else one_by_one
         return dict(self._power_controlled(found, time_ns))
 
     def takes_part(self, client: int) -> bool:
@@ -366,13 +357,13 @@ class Decisions:
             weights /= weights.sum()
         return weights
 
-    def is_counted(self, link: str) -> bool:
+    def is_modelled(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
         settings = self.cell.radio.link(link)
-        return settings.counted if isinstance(settings, DownlinkSettings) else True
+        return settings.modelled if isinstance(settings, DownlinkSettings) else True
 
     def _is_allocated(self, link: str) -> bool:
-        return link in self.terms.links and self.is_counted(link)
+        return link in self.terms.links and self.is_modelled(link)
 
     def _link_state(self, name: str, time_ns: int) -> LinkState:
         settings = self.cell.radio.link(name)

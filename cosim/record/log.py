@@ -194,7 +194,7 @@ class GrantLog:
         """Add one change of hands.
 
         ``gain`` is the linear power gain at that instant; ``bandwidth_hz`` the width
-        of a channel the band was carved anew into, None for the link's own subchannel.
+        of a channel the band was split into, None for the link's own subchannel.
         """
         self.time_ns.append(time_ns)
         self.round.append(round_)
@@ -240,6 +240,10 @@ class RoundLog:
         self.start_ns.append(time_ns)
         self.end_ns.append(-1)
         self.participants.append(tuple(participants))
+
+    def goes_on(self, round_: int, *, task: str = "") -> bool:
+        """Return whether a round of that number has begun and not ended."""
+        return (task, round_) in self._going_on
 
     def end(self, time_ns: int, round_: int, *, task: str = "") -> None:
         """End a round that goes on.

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cosim.report.limited import Limited
+from cosim.report.latency_limit import LatencyLimit
+from cosim.report.learning import Learning, of_task
 from cosim.report.prediction import Prediction
 from cosim.report.quantities import amount, count, duration, percent
-from cosim.report.summary import ActorTime, Delivery, Learning, PhaseTotal, Slowest, Summary
+from cosim.report.summary import ActorTime, Delivery, PhaseTotal, Slowest, Summary
 from cosim.units import NS_PER_S
 from cosim.visible import visible
 
@@ -47,11 +48,11 @@ def show(summary: Summary, console: Console) -> None:
     )
     if summary.status == "diverged":
         say(console, f"diverged: {summary.reason}")
-    if summary.learning is not None:
-        _show_learning(summary.learning, console)
-        if summary.learning.not_finite and summary.status != "diverged":
-            told = f"{count(summary.learning.not_finite)} held-out loss(es) are not finite"
-            say(console, f"diverged: the training went on, and {told}")
+    for learning in summary.learning:
+        _show_learning(learning, console)
+        if learning.not_finite and summary.status != "diverged":
+            told = of_task(f"{count(learning.not_finite)} held-out loss(es)", learning.task)
+            say(console, f"diverged: the training went on, and {told} are not finite")
     if summary.actors:
         _show_actors(summary, console)
         _show_phases(summary, console)
@@ -66,8 +67,8 @@ def show(summary: Summary, console: Console) -> None:
         say(console, _slowest(summary.slowest))
     if summary.prediction is not None:
         say(console, _prediction(summary.prediction))
-    if summary.limited is not None:
-        for line in _limited(summary.limited):
+    if summary.latency_limit is not None:
+        for line in _latency_limit(summary.latency_limit):
             say(console, line)
     for line in summary.notes:
         say(console, f"note: {line}")
@@ -89,10 +90,11 @@ def _show_learning(learning: Learning, console: Console) -> None:
     lowest = ""
     if best is not None and best.loss != learning.last_loss:
         lowest = f", lowest {best.loss:.4g} after round {best.round}"
-    say(console, f"held-out loss: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
+    what = of_task("held-out loss", learning.task)
+    say(console, f"{what}: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
     if best is None:
         return
-    table = table_of(("held-out loss", "right"), ("reached after", "right"), ("round", "right"))
+    table = table_of((what, "right"), ("reached after", "right"), ("round", "right"))
     for level in learning.levels:
         table.add_row(f"{level.loss:g}", duration(level.time_ns), str(level.round))
     table.add_row(f"{best.loss:.4g}", duration(best.time_ns), str(best.round))
@@ -171,21 +173,19 @@ def _prediction(prediction: Prediction) -> str:
     return told
 
 
-def _limited(limited: Limited) -> Iterator[str]:
+def _latency_limit(limit: LatencyLimit) -> Iterator[str]:
     """Tell latencies against the limit, the virtual queue, and how much was sent."""
-    latency_s, limit_s = limited.latency_s, float(limited.limit_s.mean())
+    latency_s, limit_s = limit.latency_s, float(limit.limit_s.mean())
     told = (
         f"latency: {_seconds(latency_s.mean())} a round on average, the limit is {_seconds(limit_s)} "
         f"({latency_s.mean() / limit_s - 1.0:+.2%}); longest {_seconds(latency_s.max())}"
     )
-    if limited.queue_s is not None:
-        told += (
-            f"; virtual queue {_seconds(limited.queue_s[0])} at first, {_seconds(limited.queue_s[-1])} now"
-        )
+    if limit.queue_s is not None:
+        told += f"; virtual queue {_seconds(limit.queue_s[0])} at first, {_seconds(limit.queue_s[-1])} now"
     yield told
-    low, high = limited.extremes
+    low, high = limit.extremes
     yield (
-        f"kept of the adapters: {percent(limited.mean_ratio)} on average, from {percent(low[0])} of {low[1]} "
+        f"kept of the adapters: {percent(limit.mean_ratio)} on average, from {percent(low[0])} of {low[1]} "
         f"in round {low[2]} to {percent(high[0])} of {high[1]} in round {high[2]}"
     )
 

@@ -10,9 +10,9 @@ from cosim.files import remove_leftovers, write_whole
 from cosim.locks import lock_file
 from cosim.record.digests import FileDigest, digest_of, files_there, replacing_files, sealed
 from cosim.record.folder import FORMAT as RUN_FORMAT
+from cosim.study.execute import own_version
 from cosim.study.load import study_toml
 from cosim.study.plan import Plan
-from cosim.study.play import own_version
 from cosim.study.results import FORMAT, Results, Status
 
 

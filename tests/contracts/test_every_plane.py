@@ -102,6 +102,7 @@ OTHERS: dict[str, list[Any]] = {
     "size.fractions": [[0.4, 0.3, 0.2]],
     "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
+    "tasks": [{"other": {}}],
 }
 """Other values of texts, lists and paths, by the end of the setting's name."""
 

@@ -22,7 +22,7 @@ MEMORIES = {f"scheme.{payload}_codec": TOP_K for payload in SPLIT}
 UNEVEN = {"lora.target_modules": ["c_attn", "c_fc"], "scheme.adapter_codec": {"kind": "soft"}}
 SPANS = {"activation": "activation_upload", "gradient": "gradient_download", "adapter": "adapter_upload"}
 FILES = ("spans.parquet", "metrics.parquet", "grants.parquet", "adapter/adapter_model.safetensors")
-COUNTED = {"radio.main_downlink.counted": True, "radio.federated_downlink.counted": True}
+COUNTED = {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True}
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +300,7 @@ class TestBitsThatHangOnValues:
 
 def test_the_overview_tells_what_travels(tiny_scenario):
     changes = {"scheme.activation_codec": QSGD, **UNEVEN}
-    lines = [line for line in overview(prepare(tiny_scenario(changes))) if line.startswith("  codec")]
+    lines = [line for line in overview(tiny_scenario(changes)) if line.startswith("  codec")]
     assert lines == [
         "  codec      activation_codec qsgd: 6.24 kbit instead of 49.2 kbit",
         "  codec      adapter_codec soft: at most 9.22 kbit instead of 18.4 kbit",

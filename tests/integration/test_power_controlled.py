@@ -9,7 +9,7 @@ FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 1}}
 CONTROL = {"radio.uplink_p0_dbm": -95.0, "radio.uplink_alpha": 0.8}
 
 
-@pytest.mark.parametrize("allocator", ["equal", "random", "in_turn"])
+@pytest.mark.parametrize("allocator", ["equal", "random", "time_shared"])
 def test_clients_send_what_power_control_leaves_of_their_grants(allocator, tiny_scenario, play):
     chosen = {**FEDERATED, "allocator.kind": allocator, "clients.count": 3}
     free, controlled = (play(tiny_scenario({**chosen, **more})) for more in ({}, CONTROL))

@@ -12,7 +12,7 @@ from cosim.run import run
 @pytest.fixture(scope="module")
 def record(tiny_scenario, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return Record.open(run(tiny_scenario({"radio.main_downlink.counted": True}), folder, timing_only=True))
+    return Record.open(run(tiny_scenario({"radio.main_downlink.modelled": True}), folder, timing_only=True))
 
 
 def test_the_first_round_is_shown_if_none_is_named(record):
@@ -64,12 +64,12 @@ def test_rounds_that_are_not_there_are_told_with_those_that_are(record):
 
 def test_losses_of_clients_at_one_instant_are_averaged(tiny_scenario, tmp_path):
     real = Record.open(run(tiny_scenario(), tmp_path / "run"))
-    times, values = chart(real).losses["train_loss"]
+    times, values = chart(real).losses["train_loss", ""]
     metrics = real.metrics.to_pandas()
     losses = metrics[metrics.name == "train_loss"].groupby("time_ns").value.mean()
     assert times.tolist() == losses.index.tolist()
     assert np.allclose(values, losses.to_numpy())
-    assert len(chart(real).losses["eval_loss"][0]) == 3
+    assert len(chart(real).losses["eval_loss", ""][0]) == 3
 
 
 @pytest.mark.parametrize("rounds", [(None, None), (1, 2)])
@@ -83,7 +83,7 @@ def test_fifty_clients_fit_in_a_picture(tiny_scenario, tmp_path):
         {
             "clients.count": 50,
             "data.source.num_train": 60,
-            "allocator.kind": "in_turn",
+            "allocator.kind": "time_shared",
             "scheme.num_rounds": 1,
         }
     )

@@ -13,6 +13,7 @@ from cosim.learning.data import tokens
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.regularizer.orthogonality import Orthogonality
+from cosim.learning.results import evaluate
 from cosim.learning.training import Training
 from cosim.scenario.build import prepare
 
@@ -35,7 +36,7 @@ TIME_PLANE = {
     "noise": {"radio.noise_figure_db": 3.0},
     "rate": {"radio.rate": {"kind": "shannon", "snr_gap_db": 3.0}},
     "access": {"radio.access.kind": "reassign"},
-    "downlinks": {"radio.main_downlink.counted": True},
+    "downlinks": {"radio.main_downlink.modelled": True},
     "link power": {"radio.main_uplink.max_total_tx_power_dbm": 20.0},
     "client power": {"clients.max_tx_power_dbm": 20.0},
     "clock": {"clients.clock_hz": 1e6, "clients.flop_per_cycle": 3.0},
@@ -43,7 +44,7 @@ TIME_PLANE = {
     "memory": {"clients.memory_bytes": 1e9},
     "energy": {"clients.energy_coefficient": 1e-27},
     "random": {"allocator.kind": "random"},
-    "in turn": {"allocator.kind": "in_turn"},
+    "in turn": {"allocator.kind": "time_shared"},
     "given": {"allocator": GIVEN},
     "evaluation": {"scheme.evaluate_every": 2, "training.evaluation_batch_size": 3},
     "auto device": {"model.device": "auto"},
@@ -179,9 +180,9 @@ def test_the_data_of_one_client_moves_nobody_else_before_the_first_exchange(work
 
 def test_evaluations_have_keys_of_their_own(tiny_scenario):
     def evaluation(changes):
-        training = Training(prepare(tiny_scenario(changes)).lesson, cut_layer=1, lora_rank=2)
+        training = Training(prepare(tiny_scenario(changes)).task, cut_layer=1, lora_rank=2)
         client, server = training.start("client"), training.start("server")
-        return training.evaluate(client.adapter, server.adapter).key
+        return evaluate(training, client.adapter, server.adapter).key
 
     assert evaluation({}) == evaluation({"radio.noise_figure_db": 1.0})
     assert evaluation({}) != evaluation({"data.source.num_test": 7})

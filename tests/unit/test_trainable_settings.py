@@ -77,14 +77,14 @@ def test_what_does_not_go_with_full_is_one_clear_line(changes, told, tiny_scenar
     assert line.endswith(".")
 
 
-@pytest.mark.parametrize("allocator", ["equal", "in_turn", "fedsllm", "nested", "random"])
+@pytest.mark.parametrize("allocator", ["equal", "time_shared", "fedsllm", "nested", "random"])
 def test_an_allocator_that_leaves_the_rank_alone_serves_full(allocator, tiny_scenario):
     scheme = {"kind": "split_federated", "num_rounds": 1}
     prepared = prepare(
         tiny_scenario({**FULL, "scheme": scheme, "trainable.untie_head": True, "allocator.kind": allocator})
     )
     assert prepared.allocation is not None
-    assert prepared.allocation.lora_rank == prepared.lesson.trainable.lora_rank
+    assert prepared.allocation.lora_rank == prepared.task.trainable.lora_rank
 
 
 def test_a_device_too_small_for_every_parameter_is_told_so_without_a_rank(tiny_scenario):

@@ -39,6 +39,9 @@ class Allocator(Part):
     shares_in_time: ClassVar[bool] = False
     """Whether clients may be granted the same subchannel and take turns on it."""
 
+    serves_tasks: ClassVar[bool] = False
+    """Whether what it grants depends on links alone, so that several tasks of the clients can share it."""
+
     sets_keep_ratios: ClassVar[bool] = False
     """Whether it says how much of an adapter each client sends; it is then asked at every round."""
 
@@ -67,7 +70,7 @@ class Allocator(Part):
 
     @property
     def carves_bands(self) -> bool:
-        """Whether it carves a link's band anew into channels of any width."""
+        """Whether it splits a link's band into channels of any width."""
         return False
 
     @abstractmethod

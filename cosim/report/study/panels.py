@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosim.report.learning import of_task
 from cosim.report.lettering import legend_label
 from cosim.report.study.labels import axis_label, scale_of
 from cosim.units import Floats
@@ -265,20 +266,20 @@ def draw_convergence(axes: "Axes", content: dict[str, Any]) -> None:
             color=drawn["color"],
             linestyle=drawn["linestyle"],
             linewidth=1.0,
-            label=legend_label(content["cases"][one["case"]]["label"]),
+            label=of_task(legend_label(content["cases"][one["case"]]["label"]), one["task"]),
         )
         low, high = _floats(one["low"]), _floats(one["high"])
         if np.isfinite(low).all():
             axes.fill_between(time, low, high, color=drawn["color"], alpha=0.14, linewidth=0)
     axes.set_xlabel(axis_label("simulated time", unit), labelpad=1.5)
     axes.set_ylabel("held-out loss, nats", labelpad=1.5)
-    left_out = course["of"] - len(shown)
+    num_shown = len({one["case"] for one in shown})
     axes.legend(
         frameon=False,
         fontsize=5.6,
         handlelength=2.6,
         labelspacing=0.25,
-        title=f"{len(shown)} of {course['of']} cases" if left_out else None,
+        title=f"{num_shown} of {course['of']} cases" if num_shown < course["of"] else None,
         title_fontsize=5.6,
     )
     axes.grid(**_GRID)
@@ -323,7 +324,7 @@ def draw_indices(axes: "Axes", content: dict[str, Any], measures: Sequence[dict[
 
 
 def _places(axes: "Axes", factor: dict[str, Any]) -> tuple[Floats, float]:
-    """Return where the levels of a factor stand, and how far apart; and set the scale."""
+    """Return where the levels of a factor are, and how far apart; and set the scale."""
     if not factor["numeric"]:
         places = np.arange(len(factor["levels"]), dtype=np.float64)
         axes.set_xticks(places, factor["levels"], fontsize=6, rotation=_turn(factor["levels"]))
