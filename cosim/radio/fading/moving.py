@@ -49,7 +49,7 @@ class MovingFading(Fading):
 
     @property
     def max_doppler_hz(self) -> float:
-        """The largest Doppler shift, Hz: speed over wavelength; 0 where it follows clients, for one at rest."""
+        """The largest Doppler shift, Hz: speed over wavelength; 0 where clients are followed."""
         if self.follow_mobility:
             return 0.0
         if self.doppler_hz is not None:
