@@ -60,8 +60,7 @@ class Prepared:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
         told = None if self.fading is None else self.fading.note
         radio = self.scenario.radio
-        of_air = (*radio.notes, *radio.medium.notes, *(() if told is None else (told,)))
-        return (*self.task.notes, *of_air)
+        return (*self.task.notes, *radio.notes, *radio.medium.notes, *(() if told is None else (told,)))
 
     @property
     def max_tx_power_w(self) -> list[float]:

@@ -72,8 +72,8 @@ ONE_FAULT = {
     ),
     "a kind nobody knows": (
         {"radio.fading": {"kind": "rayleigh_blok"}},
-        "radio.fading: no kind 'rayleigh_blok'; known: jakes, nakagami, none, rayleigh_block, rician; "
-        "did you mean 'rayleigh_block'?",
+        "radio.fading: no kind 'rayleigh_blok'; known: jakes, nakagami, none, rayleigh_block, rician, "
+        "tdl; did you mean 'rayleigh_block'?",
     ),
     "a text for a number": ({"lora.rank": "four"}, "lora.rank: should be a valid integer"),
     "a value out of its range": ({"lora.dropout": 1.5}, "lora.dropout: should be less than 1, got 1.5"),

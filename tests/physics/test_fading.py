@@ -168,3 +168,12 @@ def test_neighbouring_subchannels_fade_together_as_far_as_the_coherence_bandwidt
     assert correlation[1] > 0.98
     assert correlation[-1] < 0.35
     np.testing.assert_allclose(gains.mean(axis=0), 1.0, atol=0.13)
+
+
+@pytest.mark.parametrize("kind", ["jakes", "tdl"])
+def test_what_follows_clients_is_without_them_the_gain_of_one_at_rest(kind):
+    fading = make(Fading, {"kind": kind, "follow_mobility": True})
+    gains = fading.gains_over(stream(1, "link"), 0, 5, np.full(4, 180e3))
+    assert (gains == gains[0]).all()
+    resting = fading.gains_along(stream(1, "link"), np.zeros(1), np.full(4, 180e3))
+    np.testing.assert_array_equal(gains[:1], resting)

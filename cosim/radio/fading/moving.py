@@ -49,7 +49,9 @@ class MovingFading(Fading):
 
     @property
     def max_doppler_hz(self) -> float:
-        """The largest Doppler shift, Hz: speed over wavelength."""
+        """The largest Doppler shift, Hz: speed over wavelength; 0 where clients are followed."""
+        if self.follow_mobility:
+            return 0.0
         if self.doppler_hz is not None:
             return self.doppler_hz
         assert self.speed_m_per_s is not None

@@ -82,9 +82,9 @@ class Tr38901(PathLoss):
 
     Source
     ------
-    3GPP TR 38.901 V19.2, clauses 7.4.1 to 7.4.4 and 7.6.3. Where line of sight is
-    a matter of place, it is so by clause 7.6.3.3's first way: a Gaussian field, through
-    its distribution function, is compared with the probability.
+    3GPP TR 38.901 V19.2, clauses 7.4.1 to 7.4.4 and 7.6.3. Where line of sight belongs to
+    the place, a Gaussian field becomes a uniform draw and is compared with the
+    probability (clause 7.6.3.3, without its soft states).
     """
 
     has_states: ClassVar[bool] = True
