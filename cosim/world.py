@@ -24,9 +24,9 @@ from cosim.measuring import Moment as Moment
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium
+from cosim.radio.medium import Medium
 from cosim.record.log import Log
-from cosim.transmissions import Outgoing, Transmissions
+from cosim.transmissions import Arriving, Outgoing, Transmissions, nothing_known
 from cosim.units import NS_PER_S
 
 MAIN_SERVER = "main-server"
@@ -339,7 +339,7 @@ class World:
         name: str,
         moment: Moment,
         outgoing: Mapping[int, Outgoing],
-        arriving: Callable[[Delivery], Node | None] = lambda _: None,
+        arriving: Arriving = nothing_known,
     ) -> Steps:
         """Send from several clients, or to several, in one transmission; returns what was sent.
 
@@ -357,9 +357,9 @@ class World:
         """Record a learned value at this instant; it is computed when the round ends."""
         self._measuring.measure(self.clock.now, moment, actor, name, ref)
 
-    def note(self, moment: Moment, name: str, value: float) -> None:
+    def note(self, moment: Moment, name: str, value: float, actor: str = MAIN_SERVER) -> None:
         """Record a number of the time plane at this instant."""
-        self.log.metrics.add(self.clock.now, moment.round, moment.local_step, MAIN_SERVER, name, value)
+        self.log.metrics.add(self.clock.now, moment.round, moment.local_step, actor, name, value)
 
     def end_round(self, round_: int) -> None:
         """Record that a round ends, and compute what was learned until then.

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property, lru_cache, partial
 from importlib import metadata
+from typing import Any
 
 from cosim.graph.code_identity import code_of
 from cosim.graph.node import Graph, Node, Params, Ref
@@ -21,7 +22,7 @@ from cosim.learning.operations.average import mean
 from cosim.learning.operations.evaluate import evaluate, export
 from cosim.learning.operations.split_step import client_backward, client_forward, server_step
 from cosim.learning.operations.start import start
-from cosim.learning.operations.superpose import superpose
+from cosim.learning.operations.superpose import sent_power, superpose
 from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update, whole_gradient
 from cosim.learning.payload import Transmission
@@ -278,6 +279,7 @@ class Training:
         noise_std: float,
         max_rms: float,
         chance: Sequence[str | int],
+        uneven: Mapping[str, Any] | None = None,
     ) -> Ref:
         """Return what a server has after updates were sent at once over a medium that adds.
 
@@ -291,16 +293,28 @@ class Training:
             Noise on each number of the sum; largest root mean square an update is sent with.
         chance
             Names of the stream of the noise.
+        uneven
+            What differs between the numbers, as the medium says it.
         """
+        chances = stream(self.lesson.seed, *chance)
         node = self.graph.add(
             superpose,
             [reference, *senders],
             weights=list(weights),
             noise_std=noise_std,
             max_rms=max_rms,
-            seed=stream(self.lesson.seed, *chance).torch_seed() if noise_std > 0.0 else None,
+            seed=chances.torch_seed() if noise_std > 0.0 else None,
+            **(
+                {}
+                if uneven is None
+                else {"uneven": uneven, "order_seed": chances.child("order").torch_seed()}
+            ),
         )
         return node.ref("adapter")
+
+    def sent_power(self, reference: Ref, sender: Ref, max_rms: float) -> Ref:
+        """Return the power of an update as it is sent over such a medium, as a share of the most."""
+        return self.graph.add(sent_power, [reference, sender], max_rms=max_rms).ref("share")
 
     def local_round(
         self, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None

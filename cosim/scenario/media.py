@@ -35,7 +35,10 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
                 f"{_able('takes_losses')}."
             )
             return
-        misfit = medium.misfit(link, np.array(scenario.radio.link(link.name).widths_hz))
+        widths_hz = np.array(scenario.radio.link(link.name).widths_hz)
+        misfit = medium.misfit(link, widths_hz) or medium.silences(
+            link, scenario.radio.fading, len(widths_hz)
+        )
         if misfit is not None:
             yield ScenarioError(f"radio.medium: {misfit}")
     if not medium.sums_any or not scheme.links:

@@ -52,7 +52,7 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
 
 BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
-    "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
+    "radio.medium.over_the_air.truncation": {"radio.fading": {"kind": "rayleigh_block"}},
     "trainable.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "training.max_group": {"training.executor": "batched"},
 }
