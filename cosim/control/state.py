@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cosim.control.knobs import Knob, Setting
 from cosim.control.reports import Outcome, Reported
 from cosim.control.stages import Round
 from cosim.radio.rate import RateModel
+from cosim.radio.surface import Complexes
 from cosim.rng import Stream
 from cosim.units import Floats, Ints
 
@@ -56,6 +59,8 @@ class LinkState:
         Limit of the sum over all subchannels, W; infinite where there is none.
     rate
         Turns SNR into bit/s.
+    data_share
+        Share of that rate that is left for data.
     """
 
     name: str
@@ -66,6 +71,7 @@ class LinkState:
     max_tx_power_w: Floats
     max_total_tx_power_w: float
     rate: RateModel
+    data_share: float = 1.0
 
     @property
     def num_clients(self) -> int:
@@ -76,6 +82,31 @@ class LinkState:
     def num_subchannels(self) -> int:
         """How many subchannels there are."""
         return int(self.gains.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceState:
+    """A surface whose phases a decision may set.
+
+    Attributes
+    ----------
+    num_elements, num_levels
+        How many elements, and how many phases each can have, evenly around the circle.
+    direct, reflected
+        For each link the amplitudes of every client's direct path, shape (num_clients,
+        num_subchannels), and of its paths over each element at phase zero, shape
+        (num_clients, num_elements), scaled as the gains of the link are.
+    """
+
+    num_elements: int
+    num_levels: int
+    direct: Mapping[str, Complexes]
+    reflected: Mapping[str, Complexes]
+
+    def gains(self, link: str, levels: Ints) -> Floats:
+        """Return the gains of a link under phases, shape (num_clients, num_subchannels)."""
+        turned = self.reflected[link] @ np.exp(2j * np.pi / self.num_levels * levels)
+        return np.asarray(np.abs(self.direct[link] + turned[:, np.newaxis]) ** 2)
 
 
 @dataclass(frozen=True)
@@ -122,6 +153,8 @@ class CellState:
         The scalars the allocator asked for, as they last arrived.
     outcomes
         What came of the last decision, client by client; empty before there is one.
+    surface
+        The surface whose phases may be set; None without one.
     model_hash, data_hash
         What is trained, to be held against a table of measured rounds; empty
         where nobody says.
@@ -149,6 +182,7 @@ class CellState:
     knobs: tuple[Knob, ...] = ()
     reported: Reported = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
+    surface: SurfaceState | None = None
     model_hash: str = ""
     data_hash: str = ""
 

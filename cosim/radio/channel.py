@@ -12,6 +12,7 @@ from cosim.radio.budget import LinkBudget
 from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.large_scale import LargeScale
 from cosim.radio.path import Path
+from cosim.radio.surface import Complexes
 from cosim.rng import Stream, stream
 from cosim.units import Floats, Ints, linear_to_db
 
@@ -239,7 +240,8 @@ class Channel:
         gains, _, noises = self._rows(link, client, first_block, count)
         snr = (tx_power_w / bandwidth_hz) * _of_channels(gains, subchannels, is_carved)
         snr /= self.noise_psd_w_per_hz if noises is None else _of_channels(noises, subchannels, is_carved)
-        return self.radio.rate.rates(snr, bandwidth_hz)
+        rates, share = self.radio.rate.rates(snr, bandwidth_hz), self.radio.surface.data_share
+        return rates if share == 1.0 else share * rates
 
     def channel_gains(
         self,
@@ -298,6 +300,7 @@ class Channel:
             noise_psd = float(_of_channels(noises, numbers, is_carved)[0, 0])
         snr = (tx_power_w / bandwidth_hz) * gain / noise_psd
         rate = float(self.radio.rate.rates(np.array([snr]), np.array([bandwidth_hz])))
+        rate *= self.radio.surface.data_share
         tx_power_dbm = float(linear_to_db(tx_power_w)) + 30.0
         gain_db = float(linear_to_db(gain))
         large = self.large_scale_at(time_ns)
@@ -352,15 +355,7 @@ class Channel:
         scale, of_block = self._large_scale_over(time_ns)
         mean_gains = scale.mean_gains[of_block, client]
         fading = self._fading(link, client, time_ns)
-        path = Path(
-            link=link,
-            client=client,
-            is_uplink=radio.link(link).is_uplink,
-            time_ns=time_ns,
-            client_m=scale.positions_m[of_block, client],
-            station_m=scale.station_m[of_block, client],
-            stream=stream(self.seed, "radio", "surface", link, client),
-        )
+        path = self._path(link, client, time_ns)
         direct = np.asarray(mean_gains[:, np.newaxis] * fading)
         gains = np.asarray(radio.surface.gains(path, direct))
         path = replace(path, stream=stream(self.seed, "radio", "interference", link, client))
@@ -369,6 +364,40 @@ class Channel:
         for shared in (gains, direct) if noise is None else (gains, direct, noise):
             shared.flags.writeable = False
         return _Chunk(gains, direct, noise)
+
+    def _path(self, link: str, client: int, time_ns: Ints) -> Path:
+        """Return a client's path over some blocks, with the chance of the surface."""
+        scale, of_block = self._large_scale_over(time_ns)
+        return Path(
+            link=link,
+            client=client,
+            is_uplink=self.radio.link(link).is_uplink,
+            time_ns=time_ns,
+            client_m=scale.positions_m[of_block, client],
+            station_m=scale.station_m[of_block, client],
+            stream=stream(self.seed, "radio", "surface", link, client),
+        )
+
+    def under(self, phases: tuple[int, ...]) -> Self:
+        """Return the channel with these phases of the surface; all else is as it was."""
+        radio = self.radio.model_copy(update={"surface": self.radio.surface.under(phases)})
+        return replace(self, radio=radio, _chunks=OrderedDict())
+
+    def surface_amplitudes(self, link: str, time_ns: int) -> tuple[Complexes, Complexes]:
+        """Return the amplitudes of every client's direct path, and of its paths over each element.
+
+        At phase zero, of shapes (num_clients, num_subchannels) and (num_clients, num_elements).
+        """
+        block = self.block_at(time_ns)
+        begins_ns = np.array([block * (self.block_ns or 0)])
+        each = [
+            self.radio.surface.amplitudes(
+                self._path(link, client, begins_ns), self._rows(link, client, block, 1)[1]
+            )
+            for client in range(self.num_clients)
+        ]
+        direct, reflected = zip(*each, strict=True)
+        return np.concatenate(direct), np.concatenate(reflected)
 
     def _large_scale_over(self, time_ns: Ints) -> tuple[LargeScale, Ints]:
         """Return the large scale over some blocks, and which of its instants each block has."""

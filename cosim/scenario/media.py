@@ -49,6 +49,12 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"needs what each of them sends; take the medium 'fluid', or {_able('takes_sums')}."
         )
         return
+    if scenario.radio.surface.data_share < 1.0:
+        yield ScenarioError(
+            f"radio.surface: the estimation of {scenario.radio.surface.kind!r} takes a share of all rates, "
+            f"and a sum over the medium {medium.kind!r} has no rate; set counted_estimation = false, or take "
+            "the medium 'fluid'."
+        )
     if scenario.allocator.shares_in_time:
         yield ScenarioError(
             f"allocator.kind: {scenario.allocator.kind!r} lets clients send in turn, each with all the power "

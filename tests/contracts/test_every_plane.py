@@ -85,6 +85,8 @@ OTHERS: dict[str, list[Any]] = {
     "lora.blocks": [[1, 2]],
     "lora.target_modules": [["c_attn", "c_fc"]],
     "partition.*.by": ["name", "label"],
+    "reflecting.phases": [[1, 0, 1, 1, 0, 1, 0, 0], [1, 1, 1, 1]],
+    "reflecting.position_m": [[60.0, 20.0]],
     "random.config": [lambda config: config | {"n_embd": 32}],
     "random.config_path": ["config.json"],
     "random.tokenizer_path": ["tokenizer.json"],

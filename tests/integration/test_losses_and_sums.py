@@ -178,8 +178,12 @@ def test_a_sum_is_scaled_down_noisy_and_reproducible():
             {"radio.medium": {**AIR, "truncation_db": 0.0}, "radio.fading": {"kind": "nakagami", "m": 0.5}},
             "truncation_db 0 silences everybody: under the fading 'nakagami' the gains of a client on feder",
         ),
+        (
+            {"radio.surface": {"kind": "reflecting", "num_elements": 4}},
+            "radio.surface: the estimation of 'reflecting' takes a share of all rates, and a sum over",
+        ),
     ],
-    ids=["aggregator", "allocator", "codec", "ranks", "scheme", "losses", "numerology", "silence"],
+    ids=["aggregator", "allocator", "codec", "ranks", "scheme", "losses", "numerology", "silence", "surface"],
 )
 def test_what_a_medium_cannot_carry_is_one_clear_line(changes, message, tiny_scenario):
     scenario = tiny_scenario({"scheme": FEDERATED, "radio.medium": AIR, **changes})
