@@ -13,7 +13,7 @@ from cosim.control.allocators.exact import Exact
 from cosim.control.allocators.fedsllm import Fedsllm
 from cosim.control.allocators.refined import Refined
 from cosim.control.closed_form import Phase
-from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from tests.convex import ConvexPower
 from tests.strategies import random_cell, random_phase
@@ -32,7 +32,7 @@ def _power_control() -> list[Ratio]:
     ours, fresh, again = [], [], []
     for seed in range(REPEATS):
         phase = random_phase(seed, NUM_CLIENTS, NUM_SUBCHANNELS)
-        owners = greedy_owners(phase)
+        owners = greedy_assignment(phase)
         # The first solve of a parametrised problem compiles it; only later ones are what it saves.
         kept = ConvexPower(phase, owners, is_parametrised=True)
         kept.solve()
@@ -73,7 +73,7 @@ def _everything() -> Ratio:
     for seed in range(REPEATS):
         state = random_cell(seed, NUM_CLIENTS, NUM_SUBCHANNELS, num_layers=12)
         phase = allocator.choices(state).phase("main_uplink", 0)
-        owners = greedy_owners(phase)
+        owners = greedy_assignment(phase)
         ours.append(_timed(lambda state=state: allocator.allocate(state))[0])
         rival.append(_timed(lambda phase=phase, owners=owners: _ten_solves(phase, owners))[0])
     name = f"fedsllm, {NUM_CLIENTS} x {NUM_SUBCHANNELS} x 11 cuts x {len(ROUNDS)} ranks / 10 cvxpy problems"

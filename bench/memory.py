@@ -20,7 +20,7 @@ from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 scenario = change(Scenario(name="memory"), {{
     "scheme.num_rounds": 2, "scheme.local_steps": {steps},
-    "clients.count": {count}, "allocator.kind": "in_turn",
+    "clients.count": {count}, "allocator.kind": "time_shared",
     "data.source.num_train": 2000, "data.source.num_test": 8, "training.batch_size": 4,
     "model.cut_layer": 2, "lora.rank": 8,
 }})

@@ -64,7 +64,7 @@ CELLS = {
     "5 clients": {"scheme.num_rounds": 100, "scheme.local_steps": 96},
     "100 clients through a queue": {
         "clients.count": 100,
-        "allocator.kind": "in_turn",
+        "allocator.kind": "time_shared",
         "scheme.server_batch": "per_client",
         "scheme.num_rounds": 20,
         "scheme.local_steps": 20,

@@ -17,7 +17,7 @@ NUM_TIMEOUTS, REPEATS = 200_000, 9
 AIRS = {
     "static channel": {},
     "block fading": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.05}},
-    "in turn, every grant recorded": {"allocator.kind": "in_turn"},
+    "in turn, every grant recorded": {"allocator.kind": "time_shared"},
 }
 
 

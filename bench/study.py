@@ -9,7 +9,7 @@ from bench.ratio import Ratio
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.load import change, load
-from cosim.study.conduct import Tally, conduct
+from cosim.study.run_study import Tally, run_study
 from cosim.study.settings import Study
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "quickstart.toml"
@@ -65,7 +65,7 @@ def _channels(place: Path) -> Ratio:
     run(scenario, place / "fresh")
     full_s = perf_counter() - begin
     begin = perf_counter()
-    results = conduct(
+    results = run_study(
         _study("channels", NUM_CHANNELS, timing_only=False),
         place / "channels",
         workers=2,
@@ -111,7 +111,7 @@ def _case_s(folder: Path, workers: int) -> float:
         if tally.latest is not None:
             at.append(perf_counter())
 
-    conduct(_study("timed", NUM_TIMED), folder, workers=workers, watch=watch)
+    run_study(_study("timed", NUM_TIMED), folder, workers=workers, watch=watch)
     return (at[-1] - at[workers]) / (len(at) - 1 - workers)
 
 

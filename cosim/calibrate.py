@@ -114,7 +114,7 @@ def calibrate(
     target = loss_target(together[ranks[0]])
     rounds = {rank: _rounds_to(target, rank, seeds, together[rank]) for rank in ranks}
     round_s = _round_s(scenario, ranks)
-    lesson = prepare(change(scenario, {"allocator": {"kind": "in_turn"}})).lesson
+    lesson = prepare(change(scenario, {"allocator": {"kind": "time_shared"}})).lesson
     table = RoundsTable(
         model=lesson.model_hash,
         data=lesson.tokens.content_key,
@@ -245,7 +245,7 @@ def _train(scenario: Scenario, rank: int, seed: int, num_rounds: int | None, sto
         "scheme.num_rounds": scenario.scheme.num_rounds if num_rounds is None else num_rounds,
         "scheme.evaluate_every": 1,
         "training.on_divergence": "stop",
-        "allocator": {"kind": "in_turn"},
+        "allocator": {"kind": "time_shared"},
         "events": [],
     }
     changed = change(scenario, changes, seed, source="calibrate")

@@ -4,7 +4,7 @@
 
     CosimError
     ├── ScenarioError     the file, a setting or a path the user gave is at fault
-    ├── AllocationError   an allocator was told, or decided, something the cell cannot do
+    ├── AllocationError   an allocator was asked for, or decided, what the cell cannot do
     ├── RecordError       a folder is no run, or a run that cannot be read
     ├── StoreError        a folder is no store of values, or one that cannot be used
     ├── DivergedError     a training no longer has finite numbers

@@ -1,7 +1,7 @@
 """Why one span took as long as it did: the link budget of a transfer, or the device of a computation.
 
 The channel and the devices are drawn again from the scenario in the run folder; they
-are pure functions of it, so what is told here is what the run met.
+are pure functions of it, so what is said here is what the run met.
 """
 
 from collections.abc import Sequence
@@ -116,7 +116,7 @@ class TransferExplanation:
         The transfer, and what it waited for.
     link
         Which link it went over.
-    is_counted
+    is_modelled
         Whether the link takes time; if not there is no stretch.
     stretches
         One for as long as grant and air stayed the same; none of a transfer with several
@@ -133,7 +133,7 @@ class TransferExplanation:
     span: Span
     parents: tuple[Span, ...]
     link: str
-    is_counted: bool
+    is_modelled: bool
     stretches: tuple[Stretch, ...]
     expected_end_ns: int
     is_summed: bool = False
@@ -200,7 +200,7 @@ def _transfer(
         one for one, after in zip(stages, [*stages[1:], None], strict=True) if not after or after[0] > ends[0]
     ]
     settings = met[0][1].radio.link(link)
-    if not settings.is_counted:
+    if not settings.is_modelled:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
     if medium.sums(declared):
         return _summed(scenario, met[0][1], span, parents, declared)

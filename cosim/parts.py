@@ -9,7 +9,7 @@ field takes any part of a family with ``Annotated[Fading, OneOf(Fading)]``.
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
@@ -18,6 +18,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import nullable_schema
 
@@ -42,7 +43,7 @@ def _make_exact(schema: Any) -> None:
         if schema.get("type") in ("int", "float", "bool"):
             schema["strict"] = True
         for name, inner in schema.items():
-            if name != "keys_schema":  # a key of a TOML table is a text, also where it stands for a number
+            if name != "keys_schema":  # a key of a TOML table is a text, also where it means a number
                 _make_exact(inner)
     elif isinstance(schema, list | tuple):
         for inner in schema:
@@ -67,6 +68,9 @@ class Table(BaseModel):
     plane: ClassVar[Plane] = "value"
     """Of its settings, but for those that are marked with :class:`OfPlane`."""
 
+    former_names: ClassVar[Mapping[str, str]] = {}
+    """What settings were called before, with what they are called now."""
+
     @classmethod
     def plane_of(cls, name: str) -> Plane:
         """Return the plane of a setting."""
@@ -75,7 +79,7 @@ class Table(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Hand pydantic the table's schema with exact numbers; a list may still stand for a tuple."""
+        """Hand pydantic the table's schema with exact numbers; a list is still taken for a tuple."""
         schema = handler(source)
         _make_exact(schema)
         return schema
@@ -88,6 +92,9 @@ class Part(Table):
         kind: str
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     """Settings the contract tests run the part on."""
+
+    former_kinds: ClassVar[tuple[str, ...]] = ()
+    """What its ``kind`` was before."""
 
     def files_in(self, folder: Path) -> Iterable[Path]:
         """Return the files that decide something of a folder its settings name: all but hidden ones.
@@ -248,6 +255,11 @@ class OneOf:
         one: Any = parts[0] if len(parts) == 1 else Annotated[union, Field(discriminator="kind")]
         schema = handler.generate_schema(one)
         return nullable_schema(schema) if type(None) in get_args(source) else schema
+
+
+def base_of(field: FieldInfo) -> type[Part] | None:
+    """Return the family a field takes a part of; None where it takes none."""
+    return next((mark.base for mark in field.metadata if isinstance(mark, OneOf)), None)
 
 
 def make(base: type[P], settings: dict[str, Any]) -> P:

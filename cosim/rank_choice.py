@@ -196,7 +196,7 @@ def run_pilot(
         "scheme.adapter_codec": {"kind": "none"},
         "scheme.aggregator": {"kind": "fedavg"},
         "training.on_divergence": "stop",
-        "allocator": {"kind": "in_turn"},
+        "allocator": {"kind": "time_shared"},
         "events": [],
     }
     prepared = prepare(change(scenario, changes, seed, source="calibrate"))
@@ -264,7 +264,7 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
     """
     allocator = scenario.allocator
     assert isinstance(allocator, KeepRatios)
-    changes: dict[str, Any] = {"lora.rank": rank, "allocator": {"kind": "in_turn"}, "events": []}
+    changes: dict[str, Any] = {"lora.rank": rank, "allocator": {"kind": "time_shared"}, "events": []}
     if scenario.scheme.codecs.adapter.keeps_ratio:
         changes["scheme.adapter_codec.keep_ratio"] = 1.0  # its own has no say under an allocator's
     prepared = prepare(change(scenario, changes, source="calibrate"))

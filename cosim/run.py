@@ -236,7 +236,7 @@ def _play(
     store: Store | None,
     watch: Callable[[Progress], None],
 ) -> Path:
-    """Play a run to its end and write its record; whatever stops it leaves the record marked failed."""
+    """Play a run to its end and write its record; a fault leaves the record marked failed."""
     began = time.monotonic()
     bits = "exact"
     if timing_only and not bits_are_known(prepared.lesson, prepared.num_blocks):

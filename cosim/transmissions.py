@@ -85,9 +85,9 @@ class Transmissions:
         self._medium = medium
         self._links = {link.name: link for link in links}
 
-    def is_counted(self, link: str) -> bool:
+    def is_modelled(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
-        return self.decisions.is_counted(link)
+        return self.decisions.is_modelled(link)
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""
@@ -101,9 +101,9 @@ class Transmissions:
         self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
-        is_counted, now_ns = self.is_counted(link), self.clock.now
+        is_modelled, now_ns = self.is_modelled(link), self.clock.now
         self._begin_sending(link, [client])
-        if is_counted:
+        if is_modelled:
             delivery: Delivery = yield from self.network.send(link, {client: Payload(bits)})
         else:
             delivery = Delivery.at_once(now_ns, [client])
@@ -113,7 +113,7 @@ class Transmissions:
             delivery.energy_j[client],
             is_delivered=delivery.delivered[client],
         )
-        if is_counted:
+        if is_modelled:
             self.network.leave(link, [client], span)
         return Sent(span, delivery)
 
@@ -157,9 +157,9 @@ class Transmissions:
         sizes = {one.payload.bits for one in outgoing.values()}
         if len(sizes) != 1:
             raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
-        (bits,), is_counted = sizes, self.is_counted(link)
+        (bits,), is_modelled = sizes, self.is_modelled(link)
         self._begin_sending(link, outgoing)
-        if is_counted:
+        if is_modelled:
             payloads = {client: one.payload for client, one in outgoing.items()}
             delivery: Delivery = yield from self.network.send(link, payloads)
         else:
@@ -182,7 +182,7 @@ class Transmissions:
             is_delivered=any(fates) if is_uplink else all(fates),
             participants=names,
         )
-        if is_counted:
+        if is_modelled:
             self.network.leave(link, list(outgoing), span)
         return Sent(span, delivery)
 

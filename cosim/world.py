@@ -347,9 +347,9 @@ class World:
         queue.leave(span)
         return span
 
-    def is_counted(self, link: str) -> bool:
+    def is_modelled(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
-        return self._transmissions.is_counted(link)
+        return self._transmissions.is_modelled(link)
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""

@@ -38,7 +38,7 @@ def _store_of_the_tests(tmp_path_factory) -> Iterator[None]:
 @pytest.fixture
 def here(monkeypatch) -> None:
     """Let the runs of studies be made in this process."""
-    monkeypatch.setattr("cosim.study.conduct.Processes", Here)
+    monkeypatch.setattr("cosim.study.run_study.Processes", Here)
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ class ConvexPower:
     without being built again.
     """
 
-    def __init__(self, phase: Phase, owners: Ints, *, is_parametrised: bool = False) -> None:
+    def __init__(self, phase: Phase, assignment: Ints, *, is_parametrised: bool = False) -> None:
         """Build the problem of a barrier with the client that owns each subchannel given."""
         import cvxpy as cp
 
         clients = range(phase.num_clients)
         width = float(phase.bandwidths_hz.mean())
         widths = phase.bandwidths_hz / width
-        gains = phase.gains[owners, np.arange(phase.num_subchannels)]
+        gains = phase.gains[assignment, np.arange(phase.num_subchannels)]
         limits = phase.max_tx_power_w
         self._width = width
         self.deadline = cp.Variable()
@@ -32,9 +32,9 @@ class ConvexPower:
         self.loads = cp.Parameter(phase.num_clients, nonneg=True) if is_parametrised else phase.bits / width
         self.starts = cp.Parameter(phase.num_clients, nonneg=True) if is_parametrised else phase.compute_s
         self.load(phase)
-        mine = np.array([owners == client for client in clients], dtype=float)
+        mine = np.array([assignment == client for client in clients], dtype=float)
         # log(1 + snr p) as log(1 / snr + p) + log(snr): the cone then holds numbers near one.
-        snr = gains * limits[owners] / phase.bandwidths_hz
+        snr = gains * limits[assignment] / phase.bandwidths_hz
         rates = (mine * widths / np.log(2.0)) @ (cp.log(1.0 / snr + self.powers) + np.log(snr))
         used = mine @ self.powers
         left = self.deadline - self.starts

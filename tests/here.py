@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cosim.study.engines import Agenda
-from cosim.study.play import Outcome, perform
+from cosim.study.engines import RequestQueue
+from cosim.study.execute import RunOutcome, perform
 
 
 class Here:
@@ -15,10 +15,10 @@ class Here:
     def __init__(self, num_workers: int, log: Path) -> None:
         """Take what :class:`~cosim.study.engines.processes.Processes` takes."""
 
-    def perform(self, agenda: Agenda) -> Iterator[Outcome]:
-        """Return the outcome of every task, one after the other."""
-        while (task := agenda.take()) is not None:
-            yield perform(task)
+    def perform(self, requests: RequestQueue) -> Iterator[RunOutcome]:
+        """Return the outcome of every request, one after the other."""
+        while (request := requests.take()) is not None:
+            yield perform(request)
 
     def close(self) -> None:
         """Nothing goes on that could be stopped."""

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "cosim"
 
 LINES = (
     ("errors", "units", "leaves", "words", "visible"),
-    ("files",),
+    ("files", "locks"),
     ("rng", "parts"),
     ("plugins",),
     ("distributions", "statistics"),
@@ -27,13 +27,13 @@ LINES = (
     ("scenario",),
     ("origin",),
     ("run",),
-    ("calibrate", "explain", "rank_choice", "sounding", "study"),
+    ("calibrate", "explain", "rank_choice", "channel_replay", "study"),
     ("cli",),
 )
 """A room imports only from lines above its own; rooms on one line do not know each other."""
 
 REPORT_KNOWS = {"errors", "files", "units", "leaves", "words", "visible", "record", "statistics"}
-KNOW_REPORT = {"sounding", "cli"}
+KNOW_REPORT = {"channel_replay", "cli"}
 
 LINE = {room: number for number, rooms in enumerate(LINES) for room in rooms}
 FILES = sorted(PACKAGE.rglob("*.py"))

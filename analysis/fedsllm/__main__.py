@@ -22,7 +22,7 @@ from cosim.calibrate import smoothed
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.looks import OWNER_COLOURS
+from cosim.report.span_style import OWNER_COLOURS
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats

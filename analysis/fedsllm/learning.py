@@ -39,7 +39,7 @@ def centralized_losses(
                 "local_steps": scenario.scheme.local_steps,
             },
             "lora.rank": rank,
-            "allocator": {"kind": "in_turn"},
+            "allocator": {"kind": "time_shared"},
         }
         with TemporaryDirectory() as folder:
             record = Record.open(run(change(scenario, changes, seed), Path(folder) / "run", store=store))

@@ -19,7 +19,7 @@ from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
-from cosim.report.looks import OWNER_COLOURS
+from cosim.report.span_style import OWNER_COLOURS
 from cosim.run import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load, run_hash
@@ -30,7 +30,7 @@ from cosim.units import Floats
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "reflecting_surface.toml"
 METHODS = (
     Method("no surface", {"radio.surface.kind": "none", "allocator.method": "none"}),
-    Method("random phases", {"allocator.method": "random", "radio.surface.counted_estimation": False}),
+    Method("random phases", {"allocator.method": "random", "radio.surface.estimation": "free"}),
     Method("model-free", {"allocator.method": "model_free"}),
     Method("optimised", {}),
 )
@@ -129,13 +129,12 @@ def _searched_s(scenario: Scenario, method: str, count: int, seed: int, progress
 
 
 def _latencies(scenario: Scenario, plan: Plan, out: Path, progress: Progress) -> None:
-    """Mean latency of a round on the clock against the number of elements, estimation free or counted."""
+    """Mean latency of a round on the clock against the number of elements, estimation free or modelled."""
     rounds = {"scheme.num_rounds": plan.rounds}
     none = np.array([_round_s(scenario, METHODS[0], rounds, seed, out, progress) for seed in plan.seeds])
     figure, both = plt.subplots(1, 2, figsize=(8.5, 3.4), sharey=True)
     rows = [("no surface", "", 0, seed, one) for seed, one in zip(plan.seeds, none.tolist(), strict=True)]
-    for axes, counted in zip(both, (False, True), strict=True):
-        word = "counted" if counted else "free"
+    for axes, word in zip(both, ("free", "modelled"), strict=True):
         _curve(axes, 0, plan.elements, np.repeat(none[:, None], len(plan.elements), axis=1), METHODS[0].name)
         for number, method in enumerate(METHODS[1:], start=1):
             found = np.array(
@@ -147,7 +146,7 @@ def _latencies(scenario: Scenario, plan: Plan, out: Path, progress: Progress) ->
                             {
                                 **rounds,
                                 "radio.surface.num_elements": count,
-                                "radio.surface.counted_estimation": counted,
+                                "radio.surface.estimation": word,
                             },
                             seed,
                             out,
@@ -184,7 +183,7 @@ def _round_s(
     scenario: Scenario, method: Method, changes: Mapping[str, Any], seed: int, out: Path, progress: Progress
 ) -> float:
     """Return the mean latency of a round of a run that computes nothing, s."""
-    changed = change(scenario, {**changes, **method.changes, **_counted(changes, method)}, seed)
+    changed = change(scenario, {**changes, **method.changes, **_estimation(changes, method)}, seed)
     folder = out / "runs" / f"timing-{run_hash(changed)[:12]}"
     if not (folder / "manifest.json").is_file():
         run(changed, folder, timing_only=True)
@@ -192,9 +191,9 @@ def _round_s(
     return float(Record.open(folder).manifest["simulated_s"]) / changed.scheme.num_rounds
 
 
-def _counted(changes: Mapping[str, Any], method: Method) -> Mapping[str, Any]:
+def _estimation(changes: Mapping[str, Any], method: Method) -> Mapping[str, Any]:
     """Return what is asked about estimation where there is any."""
-    name = "radio.surface.counted_estimation"
+    name = "radio.surface.estimation"
     return {name: changes[name]} if name in changes and name not in method.changes else {}
 
 

@@ -18,7 +18,7 @@ from analysis.soft_tsfa.methods import EQUAL_BITS, KEEP_RATIO, SELECTIONS, onlin
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.looks import OWNER_COLOURS
+from cosim.report.span_style import OWNER_COLOURS
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
 from cosim.statistics.interval import Interval, student_t

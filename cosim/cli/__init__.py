@@ -33,7 +33,7 @@ def answer(arguments: Sequence[str]) -> int:
 
     0 for success, 2 for a fault in what the user gave or in what the system allows,
     1 for anything else.
-    A fault is told on stderr in one line, several in one each.
+    A fault is reported on stderr in one line, several in one each.
     """
     from cosim.cli.app import command
 
@@ -48,7 +48,7 @@ def answer(arguments: Sequence[str]) -> int:
         _tell(str(fault))
         return fault.exit_status
     except BrokenPipeError:
-        # Whoever read stdout has seen enough; what Python still flushes at exit goes nowhere.
+        # The reader of stdout has seen enough; what Python still flushes at exit goes nowhere.
         lead_nowhere(sys.stdout.fileno())
         return 1
     except OSError as fault:

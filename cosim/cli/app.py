@@ -245,7 +245,7 @@ def study(
 ) -> None:
     """Run a scenario under many conditions, with replications; given again, it goes on where it stopped."""
     from cosim.cli.studying import carry_out, overview, pilot, plan_of
-    from cosim.study.conduct import default_folder
+    from cosim.study.run_study import default_folder
 
     plan = plan_of(file, seed, yes)
     if dry_run:

@@ -68,7 +68,7 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         names = ", ".join(span.participants[:_MOST_NAMED])
         more = len(span.participants) - _MOST_NAMED
         _say(console, "participants", names + (f" and {count(more)} more" if more > 0 else ""))
-    if not explanation.is_counted:
+    if not explanation.is_modelled:
         _say(console, "rate", "the link is free in this scenario: what it carries arrives at once")
     if explanation.is_summed:
         _say(console, "sum", "sent at once on all subcarriers, as amplitudes and not as bits")
@@ -85,7 +85,7 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         _say(console, "rate", "under phases of the surface that decisions set; a record does not have these")
         _say(console, "measured", _instant(span.duration_ns))
         return
-    if span.participants and explanation.is_counted and not (explanation.is_summed or explanation.stretches):
+    if span.participants and explanation.is_modelled and not (explanation.is_summed or explanation.stretches):
         _say(console, "rate", "of several clients at once: there is no link budget of one of them")
         _say(console, "measured", _instant(span.duration_ns))
         return

@@ -154,7 +154,7 @@ def _listed(cuts: Sequence[int]) -> str:
 
 
 def warnings(scenario: Scenario) -> list[str]:
-    """Return what the user must be told loudly before a run."""
+    """Return the warnings for the user before a run."""
     told = [scenario.model.base.warning]
     return [f"{line}." for line in told if line is not None]
 
@@ -183,7 +183,7 @@ def _air(scenario: Scenario) -> Iterator[str]:
     used = {link.name for link in scenario.scheme.links}
     for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
-        if not link.is_counted:
+        if not link.is_modelled:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
             yield (

@@ -11,7 +11,6 @@ from cosim.errors import CosimError, ScenarioError
 from cosim.report.quantities import count
 from cosim.scenario.build import prepare
 from cosim.scenario.differences import event_switches
-from cosim.study.conduct import Tally, conduct
 from cosim.study.design import num_points
 from cosim.study.engines.processes import cores
 from cosim.study.load import load_study
@@ -20,6 +19,7 @@ from cosim.study.pilot import estimate
 from cosim.study.plan import MOST_RUNS, Plan, make_plan
 from cosim.study.ranges import Steps
 from cosim.study.results import Results
+from cosim.study.run_study import Tally, run_study
 from cosim.study.settings import Vary
 from cosim.visible import show_line as print  # names may come from anybody
 from cosim.words import shown
@@ -161,7 +161,7 @@ def carry_out(
     from cosim.report.study import write_report
 
     with interruptible(folder), watching_study() as watch:
-        results = conduct(
+        results = run_study(
             plan,
             folder,
             workers=workers,

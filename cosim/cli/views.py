@@ -20,7 +20,7 @@ def write_views(
     force: bool,
 ) -> None:
     """Write the views that were asked for; nothing is written if one of them would replace a file."""
-    from cosim.sounding import sound
+    from cosim.channel_replay import replay_channel
 
     check_outputs((png, pdf, html, perfetto), force=force)
     if png is not None:
@@ -33,7 +33,7 @@ def write_views(
         write_figure(record, pdf, first_round=first_round, last_round=last_round, force=force)
     if html is None and perfetto is None:
         return
-    air = sound(record)
+    air = replay_channel(record)
     if html is not None:
         from cosim.report.page.run_page import write_page
 

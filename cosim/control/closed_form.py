@@ -61,18 +61,18 @@ class Phase:
         """How many subchannels there are."""
         return int(self.gains.shape[1])
 
-    def rates(self, owners: Ints, tx_power_w: Floats) -> Floats:
+    def rates(self, assignment: Ints, tx_power_w: Floats) -> Floats:
         """Return each client's rate, bit/s, shape (num_clients,).
 
         Parameters
         ----------
-        owners, tx_power_w
+        assignment, tx_power_w
             The client that owns each subchannel and its power there, W, both of
             shape (num_subchannels,).
         """
-        gain = self.gains[owners, np.arange(self.num_subchannels)]
+        gain = self.gains[assignment, np.arange(self.num_subchannels)]
         each = self.bandwidths_hz * np.log1p(tx_power_w / self.bandwidths_hz * gain) / np.log(2.0)
-        return np.bincount(owners, weights=each, minlength=self.num_clients).astype(float)
+        return np.bincount(assignment, weights=each, minlength=self.num_clients).astype(float)
 
     def finish_s(self, rates_bit_per_s: Floats) -> Floats:
         """Return when each client is done, s, shape (..., num_clients); a rate of zero never ends."""
@@ -136,7 +136,7 @@ def predict(state: CellState, allocation: Allocation) -> Forecast:
     """Return how long a round lasts under an allocation, for any allocator and rate model.
 
     Every client is taken to have its grant for itself: grants that take turns
-    on a subchannel, or are lent while their owner is silent, are not foreseen.
+    on a subchannel, or are used by others while their owner is silent, are not predicted.
     """
     rates = {name: link_rates(link, allocation.grants[name]) for name, link in state.links.items()}
     round_ = state.phases(allocation.setting)

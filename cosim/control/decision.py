@@ -54,7 +54,7 @@ class Allocation:
     cut_layer, lora_rank
         Blocks kept on the clients; rank of every adapter.
     plan
-        What the allocator expects of it, where it foresees anything.
+        What the allocator expects of it, where it predicts anything.
     client_cut_layers
         Blocks kept on each client where they differ, ``cut_layer`` being the fewest; None where all
         keep as many.
@@ -103,7 +103,7 @@ class Allocation:
         Raises
         ------
         AllocationError
-            Naming the client or link, what it was told, and its limit.
+            Naming the client or link, what was decided for it, and its limit.
         """
         if self.cut_layer not in state.cut_layers:
             raise AllocationError(
@@ -184,38 +184,38 @@ def _check_link(
 ) -> None:
     if len(grants) != link.num_clients:
         raise AllocationError(f"{link.name}: {len(grants)} grants are given for {link.num_clients} clients.")
-    owners = np.full(link.num_subchannels, -1)
+    assignment = np.full(link.num_subchannels, -1)
     for client, grant in enumerate(grants):
         if len(grant.subchannels) == 0:
             if client not in served:
                 continue
             raise AllocationError(
                 f"{link.name}: client {client} has no subchannel; {link.num_clients} clients share "
-                f"{link.num_subchannels} subchannels; an allocator that shares in time, such as 'in_turn', "
-                "can serve more clients than subchannels."
+                f"{link.num_subchannels} subchannels; an allocator that shares in time, such as "
+                "'time_shared', can serve more clients than subchannels."
             )
         if not 0 <= int(grant.subchannels.min()) <= int(grant.subchannels.max()) < link.num_subchannels:
             raise AllocationError(
                 f"{link.name}: client {client} is granted subchannels {grant.subchannels.tolist()}; "
                 f"there are 0 to {link.num_subchannels - 1}."
             )
-        taken = grant.subchannels[owners[grant.subchannels] >= 0]
+        taken = grant.subchannels[assignment[grant.subchannels] >= 0]
         if len(taken) and not shares_in_time:
-            other = owners[taken[0]]
+            other = assignment[taken[0]]
             raise AllocationError(
                 f"{link.name}: subchannel {taken[0]} is granted to client {other} and to client {client}."
             )
-        owners[grant.subchannels] = client
+        assignment[grant.subchannels] = client
         if grant.bandwidths_hz is not None:
             _check_widths(link, client, grant)
         if not np.isfinite(grant.tx_power_w).all() or (grant.tx_power_w < 0).any():
             raise AllocationError(
-                f"{link.name}: client {client} is told to send {grant.tx_power_w.tolist()} W; "
+                f"{link.name}: client {client} is to send with {grant.tx_power_w.tolist()} W; "
                 "powers must be finite and not negative."
             )
         if grant.total_tx_power_w > link.max_tx_power_w[client] * _SLACK:
             raise AllocationError(
-                f"{link.name}: client {client} is told to send {grant.total_tx_power_w:.6g} W; "
+                f"{link.name}: client {client} is to send with {grant.total_tx_power_w:.6g} W; "
                 f"its limit is {link.max_tx_power_w[client]:.6g} W."
             )
     if any(grant.bandwidths_hz is not None for grant in grants):
@@ -224,7 +224,7 @@ def _check_link(
     total = max(powers) if shares_in_time else sum(powers)
     if total > link.max_total_tx_power_w * _SLACK:
         raise AllocationError(
-            f"{link.name}: {total:.6g} W are told in all; "
+            f"{link.name}: {total:.6g} W are granted in all; "
             f"the limit of the link is {link.max_total_tx_power_w:.6g} W."
         )
 

@@ -202,8 +202,8 @@ class Decisions:
         for name in filter(self._is_allocated, LINKS):
             link = self._link_state(name, time_ns)
             whole = np.arange(link.num_subchannels)
-            in_turn = tuple(Grant.spread(whole, power) for power in link.max_tx_power_w.tolist())
-            found[name] = equal_shares(link) if link.num_clients <= link.num_subchannels else in_turn
+            one_by_one = tuple(Grant.spread(whole, power) for power in link.max_tx_power_w.tolist())
+            found[name] = equal_shares(link) if link.num_clients <= link.num_subchannels else one_by_one
         return found
 
     def takes_part(self, client: int) -> bool:
@@ -369,13 +369,13 @@ class Decisions:
             weights /= weights.sum()
         return weights
 
-    def is_counted(self, link: str) -> bool:
+    def is_modelled(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
         settings = self.cell.radio.link(link)
-        return settings.counted if isinstance(settings, DownlinkSettings) else True
+        return settings.modelled if isinstance(settings, DownlinkSettings) else True
 
     def _is_allocated(self, link: str) -> bool:
-        return link in self.terms.links and self.is_counted(link)
+        return link in self.terms.links and self.is_modelled(link)
 
     def _link_state(self, name: str, time_ns: int) -> LinkState:
         settings = self.cell.radio.link(name)

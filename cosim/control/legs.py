@@ -120,5 +120,5 @@ def _joint_flop(stage: Compute | Transfer) -> int:
 def _refused(why: str) -> str:
     return (
         f"this allocator searches rounds of barriers in each of which every client sends once, and {why}; "
-        "take one that looks at links alone, such as 'equal' or 'in_turn'."
+        "take one that looks at links alone, such as 'equal' or 'time_shared'."
     )

@@ -1,4 +1,4 @@
-"""The clock: SimPy in integer nanoseconds, with names for whoever waits."""
+"""The clock: SimPy in integer nanoseconds, with names for those who wait."""
 
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, cast
@@ -93,7 +93,7 @@ class Clock:
     def _ended(self, process: Event) -> None:
         """Forget a process; one that failed ends the run with the very exception it raised.
 
-        Left alone, SimPy would hand whoever waits a copy made from the
+        Left alone, SimPy would hand those who wait a copy made from the
         exception's ``args``, which not every class can be made from.
         """
         self._alive.pop(cast(Process, process))

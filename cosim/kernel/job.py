@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from math import ceil
 from typing import Protocol
 
 import numpy as np
@@ -10,8 +11,9 @@ from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
 
 _WINDOW_BLOCKS = 16  # looked at together: a transfer usually ends in the window it began in
-_ROUNDING = 2.0**-36  # of an amount, more than a sum of floats loses: nearer than that sums are exact
-_TINY = np.longdouble(np.finfo(float).tiny)
+_ROUNDING = 2.0**-52  # of an amount, times blocks: more than a sum of floats over them loses
+_TINY = float(np.finfo(float).tiny)
+_SPARE = 16  # blocks' worth of rounding in what is worked out besides
 _MOST_BLOCKS = 1 << 16  # at one time, or the gains of wide grants would fill the memory
 NEVER_NS = 1 << 63
 """What would end later, in 292 years, never ends: instants are recorded as 64-bit integers."""
@@ -48,9 +50,10 @@ class ConstantRate:
 class BlockRate:
     """A rate that is constant within each block of the clock, as under block fading.
 
-    The finishing time is found block by block to the end of a window, whose rates
-    are kept for the next job, and beyond it in vectorised steps over as many blocks
-    as it takes: cumulative amount, then a binary search.
+    A job ends at the first whole nanosecond by which the exact sum of rate times
+    time reaches its amount. That is found in floats, block by block in a window whose
+    rates are kept for the next job and in vectorised steps beyond it, and in
+    fractions where rounding leaves a doubt.
 
     Parameters
     ----------
@@ -75,50 +78,58 @@ class BlockRate:
             return start_ns
         begin_ns, first = start_ns, start_ns // self._block_ns
         left = float(amount)
-        rounding = left * _ROUNDING
+        rounding = left * _ROUNDING * (_WINDOW_BLOCKS + _SPARE)
         for rate in self._window(first):
             first += 1
             next_ns = first * self._block_ns
             drains = rate * (next_ns - start_ns) / NS_PER_S
-            if drains > left + rounding:
-                return start_ns + drain_ns(left, rate)
+            if drains >= left - rounding and rate:
+                end_ns = self._end_ns(amount, begin_ns, start_ns, rate, left, rounding)
+                if end_ns <= next_ns:
+                    return end_ns
             left -= drains
-            if left <= rounding:
-                exactly = amount - self.drained(begin_ns, next_ns)
-                if exactly <= 0:
-                    return min(start_ns + drain_ns(left + drains, rate), next_ns)
-                left = float(exactly)
             start_ns = next_ns
-        return self._finish_beyond(amount, begin_ns, first, left, rounding)
+        return self._finish_beyond(amount, begin_ns, first, left)
 
-    def _finish_beyond(
-        self, amount: Fraction | int, begin_ns: int, first: int, rest: float, rounding: float
-    ) -> int | None:
-        """Return the instant by which the rest at the beginning of a block has drained."""
-        left = np.longdouble(rest)  # sums over many blocks are kept wider than what is summed
+    def _finish_beyond(self, amount: Fraction | int, begin_ns: int, first: int, left: float) -> int | None:
+        """Return the instant by which what is left at the beginning of a block has drained."""
+        begin = begin_ns // self._block_ns
         count = _WINDOW_BLOCKS
         while True:
             rates = self._rates(first, count)
-            drained = (rates.astype(np.longdouble) * self._block_ns / NS_PER_S).cumsum()
+            drained = (rates * self._block_ns / NS_PER_S).cumsum()
+            rounding = float(amount) * _ROUNDING * (first + count - begin + _SPARE)
             last = int(np.searchsorted(drained, max(left - rounding, _TINY)))  # never a block of rate 0
-            if last < count:
-                start_ns, next_ns = (first + last) * self._block_ns, (first + last + 1) * self._block_ns
-                before = left - drained[last - 1] if last else left
-                end_ns = start_ns + drain_ns(max(float(before), 0.0), float(rates[last]))
-                if drained[last] > left + rounding:
+            if last < count:  # it ends in this block, or barely not
+                start_ns, rate = (first + last) * self._block_ns, float(rates[last])
+                before = left - float(drained[last - 1]) if last else left
+                end_ns = self._end_ns(amount, begin_ns, start_ns, rate, before, rounding)
+                if end_ns <= start_ns + self._block_ns:
                     return end_ns
-                exactly = amount - self.drained(begin_ns, next_ns)
-                if exactly <= 0:
-                    return min(end_ns, next_ns)
-                left, first = np.longdouble(float(exactly)), first + last + 1
+                left, first = left - float(drained[last]), first + last + 1
                 continue
-            left -= drained[-1]
+            left -= float(drained[-1])
             first += count
-            blocks_left = float(left) / max(float(drained[-1]) / count, 1e-300)
+            blocks_left = left / max(float(drained[-1]) / count, 1e-300)
             if count == _MOST_BLOCKS and (first + blocks_left) * self._block_ns >= NEVER_NS:
                 return None
             most = min(2 * count * _WINDOW_BLOCKS, _MOST_BLOCKS)
             count = int(min(max(blocks_left * 1.1 + 2, _WINDOW_BLOCKS), most))
+
+    def _end_ns(
+        self, amount: Fraction | int, begin_ns: int, start_ns: int, rate: float, left: float, rounding: float
+    ) -> int:
+        """Return the instant by which what is left, give or take a rounding, has drained at a rate.
+
+        Exact where it matters: where the rounding decides the nanosecond, or the block.
+        """
+        time_ns = left / rate * NS_PER_S
+        doubt_ns = rounding / rate * NS_PER_S + time_ns * _ROUNDING
+        end_ns = start_ns + ceil(time_ns + doubt_ns)
+        block_ns = (start_ns // self._block_ns + 1) * self._block_ns
+        if end_ns == start_ns + ceil(time_ns - doubt_ns) and end_ns != block_ns and end_ns != block_ns + 1:
+            return end_ns
+        return start_ns + drain_ns(amount - self.drained(begin_ns, start_ns), rate)
 
     def _window(self, first: int) -> list[float]:
         """Return the rates from a block on to the end of its window, computed once for all in it."""
@@ -189,7 +200,7 @@ class Job:
 
     def drain(self, rate: Rate) -> None:
         """Drain at ``rate`` from now on; a job that has ended stays ended."""
-        if self.done.triggered:  # whoever waits for it may not have been told yet at this instant
+        if self.done.triggered:  # those who wait for it may not have heard of it yet at this instant
             return
         now_ns = self._clock.now
         if self._rate is not None and now_ns > self._since_ns:

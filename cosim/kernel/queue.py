@@ -10,7 +10,7 @@ from cosim.kernel.clock import Clock
 class Queue:
     """``capacity`` places; who finds none waits, first come first served.
 
-    Unlike :class:`simpy.Resource` it tells whoever waited which span made room,
+    Unlike :class:`simpy.Resource` it tells those who waited which span made room,
     so that the wait has a cause in the record.
     """
 

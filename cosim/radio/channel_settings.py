@@ -1,5 +1,6 @@
 """The settings of the channel and its links, checked and frozen; nothing is drawn here."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -76,7 +77,7 @@ class LinkSettings(Table):
     """Whether clients send."""
 
     @property
-    def is_counted(self) -> bool:
+    def is_modelled(self) -> bool:
         """Whether what it carries takes time."""
         return True
 
@@ -97,18 +98,19 @@ class LinkSettings(Table):
 class DownlinkSettings(LinkSettings):
     """The spectrum of a downlink and the power its server sends with, summed over all clients.
 
-    A downlink that is not ``counted`` is free: what it carries arrives at once,
+    A downlink that is not ``modelled`` is free: what it carries arrives at once,
     as papers assume of a server with ample power and spectrum.
     """
 
     is_uplink: ClassVar[bool] = False
-    counted: bool = False
+    former_names: ClassVar[Mapping[str, str]] = {"counted": "modelled"}
+    modelled: bool = False
     tx_power_dbm: Decibels = 46.0
 
     @property
-    def is_counted(self) -> bool:
+    def is_modelled(self) -> bool:
         """As the setting says."""
-        return self.counted
+        return self.modelled
 
     @model_validator(mode="after")
     def _server_keeps_the_limit(self) -> Self:

@@ -4,8 +4,6 @@ Its files and columns are a contract with other programs; ``FORMAT`` counts
 their versions.
 """
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cosim.errors import DivergedError, RecordError
 from cosim.files import remove_leftovers, temporary_beside, write_whole
+from cosim.locks import lock_file
 from cosim.record.digests import (
     damaged_file,
     digest_of,
@@ -121,21 +120,15 @@ class RunFolder:
         RecordError
             If another process holds it.
         """
-        path = self.path / ".lock"
-        with self.writing():
-            lock = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RecordError(f"{self.path}: the run is still going on in another process.") from None
-            try:
-                with self.writing():
-                    remove_leftovers(self.path)
-                with self._ended():
-                    yield
-            finally:
-                path.unlink(missing_ok=True)
+        with ExitStack() as lock:
+            with self.writing():
+                try:
+                    lock.enter_context(lock_file(self.path / ".lock", waits=False))
+                except BlockingIOError:
+                    raise RecordError(f"{self.path}: the run is still going on in another process.") from None
+                remove_leftovers(self.path)
+            with self._ended():
+                yield
 
     @contextmanager
     def _ended(self) -> Iterator[None]:
@@ -144,7 +137,7 @@ class RunFolder:
             yield
         except BaseException as fault:
             if self._manifest["status"] == "running":
-                with suppress(OSError):  # the disk may be full; why the run stopped is what must be told
+                with suppress(OSError):  # the disk may be full; why the run stopped is what matters
                     self.mark("failed", reason=reason_of(fault))
             raise
 
@@ -217,7 +210,7 @@ class RunFolder:
         status: Status = "diverged" if isinstance(fault, DivergedError) else "failed"
         try:
             self.finish(log, status, reason=reason, **entries)
-        except Exception:  # a full disk, or numbers no table can hold: the reason above is what must be told
+        except Exception:  # a full disk, or numbers no table can hold: the reason above is what matters
             with suppress(OSError):
                 self.mark(status, reason=reason, **entries)
 

@@ -194,7 +194,7 @@ class GrantLog:
         """Add one change of hands.
 
         ``gain`` is the linear power gain at that instant; ``bandwidth_hz`` the width
-        of a channel the band was carved anew into, None for the link's own subchannel.
+        of a channel the band was split into, None for the link's own subchannel.
         """
         self.time_ns.append(time_ns)
         self.round.append(round_)

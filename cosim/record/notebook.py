@@ -35,7 +35,7 @@ def as_html(path: Path, manifest: Mapping[str, Any]) -> str:
 
 
 def _num_rows(path: Path) -> str:
-    """Return how many rows a table has, without reading it; nothing if it cannot be told."""
+    """Return how many rows a table has, without reading it; nothing if that cannot be read."""
     from pyarrow import ArrowException, parquet
 
     try:

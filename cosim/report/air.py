@@ -1,4 +1,4 @@
-"""What is known of the air beyond the record: plain numbers, drawn again from the scenario by whoever can."""
+"""What is known of the air beyond the record: plain numbers, drawn again from the scenario by the caller."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class LinkAir:
         Begins of equal stretches of time, in the middle of which the SNR was
         looked at, shape (num_instants,).
     snr_db
-        SNR of whoever held the subchannel then, dB, shape (num_subchannels,
+        SNR of the client that held the subchannel then, dB, shape (num_subchannels,
         num_instants); NaN where nobody did.
     """
 

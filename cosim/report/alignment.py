@@ -1,4 +1,4 @@
-"""Two runs span by span and round by round: what stands for what, and where they part."""
+"""Two runs span by span and round by round: what corresponds to what, and where they differ."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from cosim.units import Ints
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Which span of one run stands for which of another.
+    """Which span of one run corresponds to which of another.
 
     Spans are the same piece of work if task, round, local step, name, actor and peer are
-    the same; of several such, the first asked for stands for the first.
+    the same; of several such, the first asked for corresponds to the first.
 
     Attributes
     ----------
     before, after
-        Rows of both runs that stand for each other, in the order of the first; shape (num_pairs,).
+        Rows of both runs that correspond to each other, in the order of the first; shape (num_pairs,).
     only_before, only_after
         Rows for which the other run has nothing.
     """
@@ -89,7 +89,7 @@ class RoundPair:
 
 
 def align(before: Spans, after: Spans) -> Pairs:
-    """Return which spans of two runs stand for each other."""
+    """Return which spans of two runs correspond to each other."""
     known = tuple(
         _common(getattr(before, what), getattr(after, what)) for what in ("names", "actors", "tasks")
     )
@@ -116,7 +116,7 @@ def part(before: Spans, after: Spans, pairs: Pairs | None = None) -> Parting | N
     for amounts in ("bits", "flop"):
         differs = getattr(before, amounts)[pairs.before] != getattr(after, amounts)[pairs.after]
         parts_ns[differs] = before.asked_ns[pairs.before][differs]
-    for times in ("end_ns", "start_ns", "asked_ns"):  # the earliest one that differs stands
+    for times in ("end_ns", "start_ns", "asked_ns"):  # the earliest one that differs counts
         one, other = getattr(before, times)[pairs.before], getattr(after, times)[pairs.after]
         differs = one != other
         parts_ns[differs] = np.minimum(parts_ns, np.minimum(one, other))[differs]
@@ -189,5 +189,5 @@ def _keys(spans: Spans, names: tuple[str, ...], actors: tuple[str, ...], tasks: 
 
 
 def _first(times_ns: Ints) -> list[int]:
-    """Return where the smallest of some instants stands; nothing if there is none."""
+    """Return where the smallest of some instants is; nothing if there is none."""
     return [int(times_ns.argmin())] if len(times_ns) else []

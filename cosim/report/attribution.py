@@ -162,7 +162,7 @@ def _stretches(spans: Spans, total_ns: int) -> list[Stretch]:
     if ends[last] < total_ns:
         nothing = Cause("waiting", "", "", "")
         found.append(Stretch(ends[last], total_ns, rounds[last], nothing, -1, -1))
-    waiter, since_ns = last, total_ns  # who on the path stands in a queue now, and since when
+    waiter, since_ns = last, total_ns  # who on the path is in a queue now, and since when
     for step in range(last, -1, -1):
         ready_ns = ends[step - 1] if step else 0
         pieces: tuple[tuple[int, int, int, Activity], ...] = (

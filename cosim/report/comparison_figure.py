@@ -12,10 +12,10 @@ from cosim.record.folder import Record
 from cosim.report.attribution import Attribution, attribute
 from cosim.report.gantt import HATCH_COLOUR, time_unit
 from cosim.report.lettering import legend_label, lettered
-from cosim.report.looks import look
 from cosim.report.page.comparison_page import run_titles
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
 from cosim.report.rounds import Rounds
+from cosim.report.span_style import span_style
 from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import held_out_losses
 from cosim.units import Floats, Ints
@@ -169,7 +169,7 @@ def _draw_crowd(
         chosen = chosen[(spans.end_ns[chosen] > from_ns) & (spans.start_ns[chosen] < to_ns)]
         if not len(chosen):
             continue
-        drawn = look(name, bool(spans.is_transfer[chosen][0]), names)
+        drawn = span_style(name, bool(spans.is_transfer[chosen][0]), names)
         top = base + occupancy(
             spans.start_ns[chosen] - from_ns, np.minimum(spans.end_ns[chosen], to_ns) - from_ns, edges_ns
         )
@@ -199,7 +199,7 @@ def _draw_path(
         box = ((start_ns - window_ns[0]) / scale, (end_ns - start_ns) / scale)
         by_phase.setdefault(phase, []).append(box)
     for phase, boxes in by_phase.items():
-        drawn = look(phase, on_air[phase], names) if phase else None
+        drawn = span_style(phase, on_air[phase], names) if phase else None
         axes.broken_barh(
             boxes,
             (0.0, 1.0),
@@ -244,7 +244,7 @@ def _draw_legend(figure: "Figure", names: tuple[str, ...], on_air: dict[str, boo
             linewidth=0,
             label=name.replace("_", " "),
         )
-        for name, drawn in ((name, look(name, on_air[name], names)) for name in names)
+        for name, drawn in ((name, span_style(name, on_air[name], names)) for name in names)
     ]
     pause = Patch(
         facecolor=_PAUSE, hatch="-----", edgecolor=HATCH_COLOUR, linewidth=0, label="queueing, waiting"

@@ -11,10 +11,10 @@ import numpy as np
 from cosim.errors import RecordError
 from cosim.files import write_output
 from cosim.record.folder import Record
+from cosim.report.latency_limit import LatencyLimit, latency_limit
 from cosim.report.lettering import lettered
-from cosim.report.limited import Limited, limited
-from cosim.report.looks import look
 from cosim.report.rounds import RoundKey, Rounds, range_label, span_keys
+from cosim.report.span_style import span_style
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
 from cosim.units import Floats, Ints
 
@@ -69,7 +69,7 @@ class Chart:
         What begins when, ns, of the rounds shown; those that begin at one instant are together.
     losses
         For each kind of loss its instants, ns, and values.
-    limited
+    latency_limit
         Latencies against their limit, where there is one.
     """
 
@@ -81,7 +81,7 @@ class Chart:
     lanes: tuple[Lane, ...]
     rounds: tuple[tuple[str, int], ...]
     losses: dict[str, tuple[Ints, Floats]]
-    limited: Limited | None = None
+    latency_limit: LatencyLimit | None = None
 
 
 def chart(record: Record, first_round: int | None = None, last_round: int | None = None) -> Chart:
@@ -122,7 +122,7 @@ def chart(record: Record, first_round: int | None = None, last_round: int | None
         lanes=tuple(_lane(spans, actor, shown) for actor in range(len(spans.actors))),
         rounds=tuple(rounds.begins(rows)),
         losses=_losses(record),
-        limited=limited(record, spans),
+        latency_limit=latency_limit(record, spans),
     )
 
 
@@ -159,7 +159,7 @@ def _figure(shown: Chart) -> "Figure":
     panels: list[tuple[float, Callable[[Axes, Chart], None]]] = [(height, _draw_lanes)]
     if shown.losses:
         panels.append((1.7, _draw_losses))
-    if shown.limited is not None:
+    if shown.latency_limit is not None:
         panels.append((1.7, _draw_limited))
     heights = [of_panel for of_panel, _ in panels]
     figure = Figure(figsize=(11.0, sum(heights) + 1.0), dpi=160, layout="constrained")
@@ -172,7 +172,7 @@ def _figure(shown: Chart) -> "Figure":
 
 
 def _lane(spans: Spans, actor: int, shown: Chosen) -> Lane:
-    """Return one lane; a server's has only what it computes, as transfers stand in the clients' lanes."""
+    """Return one lane; a server's has only what it computes, as transfers are in the clients' lanes."""
     if is_client(spans.actors[actor]):
         rows, clients = spans.of_clients
         mine = np.zeros(len(spans), dtype=np.bool_)
@@ -242,7 +242,7 @@ def draw_bars(axes: "Axes", shown: Chart, scale: float, shortest_ns: float, line
         ]
         if not found:
             continue
-        drawn = look(name, found[0][1].is_transfer, shown.names)
+        drawn = span_style(name, found[0][1].is_transfer, shown.names)
         row = np.concatenate([np.full(len(bars.start_ns), row) for row, bars in found])
         asked_ns, start_ns, end_ns = (
             np.concatenate([getattr(bars, what) for _, bars in found])
@@ -315,7 +315,7 @@ def _draw_legend(figure: "Figure", shown: Chart) -> None:
     is_transfer = {bars.name: bars.is_transfer for lane in shown.lanes for bars in lane.bars}
     patches: list[Patch | Line2D] = []
     for name in shown.names:
-        drawn = look(name, is_transfer[name], shown.names)
+        drawn = span_style(name, is_transfer[name], shown.names)
         label = name.replace("_", " ")
         patches.append(
             Patch(facecolor=drawn.colour, hatch=drawn.hatch, edgecolor=HATCH_COLOUR, linewidth=0, label=label)
@@ -337,7 +337,7 @@ def _draw_legend(figure: "Figure", shown: Chart) -> None:
 
 def _draw_losses(axes: "Axes", shown: Chart) -> None:
     unit, scale = time_unit(shown.length_ns)
-    looks: dict[str, dict[str, Any]] = {
+    styles: dict[str, dict[str, Any]] = {
         "train_loss": {"color": "#56B4E9", "linewidth": 1.0, "label": "training"},
         "eval_loss": {
             "color": "#000000",
@@ -348,7 +348,7 @@ def _draw_losses(axes: "Axes", shown: Chart) -> None:
         },
     }
     for name, (times_ns, values) in shown.losses.items():
-        axes.plot(times_ns / scale, values, **looks[name])
+        axes.plot(times_ns / scale, values, **styles[name])
     if shown.to_ns - shown.from_ns < 0.95 * shown.length_ns:
         axes.axvspan(
             shown.from_ns / scale, shown.to_ns / scale, color="#E4E4E4", zorder=0, label="lanes above"
@@ -363,7 +363,7 @@ def _draw_losses(axes: "Axes", shown: Chart) -> None:
 
 def _draw_limited(axes: "Axes", shown: Chart) -> None:
     """Draw the latency of each round against its limit, the virtual queue, and the mean of what was kept."""
-    told = shown.limited
+    told = shown.latency_limit
     assert told is not None
     unit, scale = time_unit(shown.length_ns)
     ends = told.ends_ns / scale

@@ -53,7 +53,7 @@ _OF_NO_USE = (r"Glyph .* missing from", r"constrained_layout not applied", r".*[
 
 @contextmanager
 def lettered(style: dict[str, Any]) -> Iterator[None]:
-    """Make and save figures in a style; every text in them stands for itself, ``$`` and all.
+    """Make and save figures in a style; every text in them is shown as it is, ``$`` and all.
 
     A letter that no installed font has is drawn as an empty box.
     """

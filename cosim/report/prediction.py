@@ -40,7 +40,7 @@ class Prediction:
 
 
 def predicted(record: Record, spans: Spans) -> Prediction | None:
-    """Return the rounds of a run, foreseen and measured; None where nothing was foreseen."""
+    """Return the rounds of a run, predicted and measured; None where nothing was predicted."""
     metrics = record.metrics.to_pydict()
     told = sorted(
         (time_ns, value)

@@ -11,10 +11,10 @@ from cosim.errors import RecordError
 from cosim.files import check_output, write_output
 from cosim.record.folder import Record
 from cosim.report.gantt import HATCH_COLOUR, Chart, chart, draw_bars, labelled_rows, time_unit
-from cosim.report.holdings import Holdings
 from cosim.report.lettering import lettered
-from cosim.report.looks import OWNER_COLOURS, look
+from cosim.report.span_style import OWNER_COLOURS, span_style
 from cosim.report.spans import is_client
+from cosim.report.subchannel_grants import SubchannelGrants
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,7 +132,7 @@ def save(figure: "Figure", path: Path, kind: str, *, force: bool) -> None:
 
 def grids(record: Record, shown: Chart) -> tuple[Grid, ...]:
     """Return who held which subchannels while a chart's lanes go on; free links have none."""
-    held = Holdings.of(record, shown.length_ns)
+    held = SubchannelGrants.of(record, shown.length_ns)
     within = (held.start_ns < shown.to_ns) & (held.end_ns > shown.from_ns)
     found = []
     for index, link in enumerate(held.links):
@@ -262,7 +262,7 @@ def _phases(shown: Chart) -> "list[Patch]":
     from matplotlib.patches import Patch
 
     is_transfer = {bars.name: bars.is_transfer for lane in shown.lanes for bars in lane.bars}
-    looks = {name: look(name, is_transfer[name], shown.names) for name in shown.names}
+    styles = {name: span_style(name, is_transfer[name], shown.names) for name in shown.names}
     return [
         Patch(
             facecolor=drawn.colour,
@@ -271,7 +271,7 @@ def _phases(shown: Chart) -> "list[Patch]":
             linewidth=0,
             label=name.replace("_", " "),
         )
-        for name, drawn in looks.items()
+        for name, drawn in styles.items()
     ]
 
 

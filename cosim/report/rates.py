@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.report.air import Budgets
-from cosim.report.holdings import Holdings
 from cosim.report.spans import Spans
+from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.report.usage import shared_ns
 from cosim.units import NS_PER_S, Floats, Ints
 
@@ -44,7 +44,7 @@ class Rates:
         return self.bit_per_s / self.granted_bit_per_s
 
 
-def rates(spans: Spans, holdings: Holdings, budgets: Budgets | None = None) -> Rates:
+def rates(spans: Spans, grants: SubchannelGrants, budgets: Budgets | None = None) -> Rates:
     """Return the rate of every transfer that took time; what grants gave is known from ``budgets``.
 
     What several clients send or receive at once has no client whose grant it uses, and is left out.
@@ -58,12 +58,12 @@ def rates(spans: Spans, holdings: Holdings, budgets: Budgets | None = None) -> R
         spans=rows,
         bit_per_s=spans.bits[rows] * NS_PER_S / lasts_ns,
         with_queue_bit_per_s=spans.bits[rows] * NS_PER_S / (spans.end_ns - spans.asked_ns)[rows],
-        num_subchannels=_held_ns(spans, holdings, rows) / lasts_ns,
+        num_subchannels=_held_ns(spans, grants, rows) / lasts_ns,
         granted_bit_per_s=granted[rows],
     )
 
 
-def _held_ns(spans: Spans, holdings: Holdings, rows: Ints) -> Ints:
+def _held_ns(spans: Spans, grants: SubchannelGrants, rows: Ints) -> Ints:
     """Return for how long its client held each subchannel during a transfer, summed over them, ns."""
     held_ns = np.zeros(len(rows), dtype=np.int64)
     key = spans.link[rows] * len(spans.actors) + spans.client[rows]
@@ -72,8 +72,8 @@ def _held_ns(spans: Spans, holdings: Holdings, rows: Ints) -> Ints:
     for which, mine in zip(different.tolist(), np.split(order, begins[1:]), strict=False):
         link, client = divmod(which, len(spans.actors))
         name, number = spans.links[link], int(spans.actors[client].rpartition("-")[2])
-        if name in holdings.links:
-            held = (holdings.link == holdings.links.index(name)) & (holdings.client == number)
+        if name in grants.links:
+            held = (grants.link == grants.links.index(name)) & (grants.client == number)
             windows = spans.start_ns[rows[mine]], spans.end_ns[rows[mine]]
-            held_ns[mine] = shared_ns(holdings.start_ns[held], holdings.end_ns[held], *windows)
+            held_ns[mine] = shared_ns(grants.start_ns[held], grants.end_ns[held], *windows)
     return held_ns

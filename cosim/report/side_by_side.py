@@ -42,10 +42,10 @@ def show(comparison: Comparison, console: Console, asked: Mapping[str, Any] | No
     if comparison.other_rounds:
         losses = _last_loss(before), _last_loss(after)
         table.add_row("last held-out loss", *losses, "same" if losses[0] == losses[1] else "another")
-    if before.limited is not None or after.limited is not None:
+    if before.latency_limit is not None or after.latency_limit is not None:
         change = "another allocator"
-        if before.limited is not None and after.limited is not None:
-            change = f"{100 * (after.limited.mean_ratio - before.limited.mean_ratio):+.1f} points"
+        if before.latency_limit is not None and after.latency_limit is not None:
+            change = f"{100 * (after.latency_limit.mean_ratio - before.latency_limit.mean_ratio):+.1f} points"
         table.add_row("kept of the adapters", _kept(before), _kept(after), change)
     slowest = [run.slowest.client if run.slowest is not None else "none" for run in (before, after)]
     paths = [_longest(comparison, side) for side in (0, 1)]
@@ -87,7 +87,7 @@ def show_all(comparisons: Sequence[Comparison], labels: Sequence[str], console: 
         table.add_row(f"clients {what}", *(percent(run.all_clients.shares[number]) for run in runs))
     table.add_row("energy", *(amount(sum(run.energy_j.values()), "J") for run in runs))
     table.add_row("last held-out loss", *map(_last_loss, runs))
-    if any(run.limited is not None for run in runs):
+    if any(run.latency_limit is not None for run in runs):
         table.add_row("kept of the adapters", *map(_kept, runs))
     table.add_row("slowest client", *(run.slowest.client if run.slowest else "none" for run in runs))
     console.print(table)
@@ -111,7 +111,7 @@ def _last_loss(run: Summary) -> str:
 
 def _kept(run: Summary) -> str:
     """Return what an allocator let be sent; nothing where the codec had its own way."""
-    return "" if run.limited is None else percent(run.limited.mean_ratio)
+    return "" if run.latency_limit is None else percent(run.latency_limit.mean_ratio)
 
 
 def _show_rounds(rounds: Sequence[RoundPair], console: Console) -> None:
@@ -179,7 +179,7 @@ def _lines(comparison: Comparison) -> list[str]:
     if comparison.computed or comparison.recalled:
         lines.append(
             f"training: {count(comparison.recalled)} work(s) recalled from the store, "
-            f"{count(comparison.computed)} computed anew"
+            f"{count(comparison.computed)} computed again"
         )
     return lines
 

@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 import numpy as np
 
 from cosim.record.folder import Record
-from cosim.report.limited import Limited, limited
+from cosim.report.latency_limit import LatencyLimit, latency_limit
 from cosim.report.prediction import Prediction, predicted
 from cosim.report.quantities import count
 from cosim.report.rounds import Rounds
@@ -156,8 +156,8 @@ class Summary:
     slowest
         None with fewer than two clients.
     prediction
-        None where no closed form foresees the rounds.
-    limited
+        None where no closed form predicts the rounds.
+    latency_limit
         None where no allocator keeps a limit on latency by leaving something out.
     notes
         What a reader must know of model and texts, and what cannot be shown, in sentences.
@@ -175,7 +175,7 @@ class Summary:
     energy_j: dict[str, float]
     slowest: Slowest | None
     prediction: Prediction | None = None
-    limited: Limited | None = None
+    latency_limit: LatencyLimit | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
     most_at_once: int = 1
@@ -230,7 +230,7 @@ def summarise(record: Record) -> Summary:
         energy_j=_energy(spans),
         slowest=_slowest(spans),
         prediction=predicted(record, spans),
-        limited=limited(record, spans),
+        latency_limit=latency_limit(record, spans),
         reason=str(record.manifest.get("reason", "")),
         notes=(*record.manifest.get("notes", ()), *_not_shown(record, rounds)),
         most_at_once=rounds.most_at_once,

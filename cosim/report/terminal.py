@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cosim.report.limited import Limited
+from cosim.report.latency_limit import LatencyLimit
 from cosim.report.prediction import Prediction
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.summary import ActorTime, Delivery, Learning, PhaseTotal, Slowest, Summary
@@ -66,8 +66,8 @@ def show(summary: Summary, console: Console) -> None:
         say(console, _slowest(summary.slowest))
     if summary.prediction is not None:
         say(console, _prediction(summary.prediction))
-    if summary.limited is not None:
-        for line in _limited(summary.limited):
+    if summary.latency_limit is not None:
+        for line in _latency_limit(summary.latency_limit):
             say(console, line)
     for line in summary.notes:
         say(console, f"note: {line}")
@@ -171,21 +171,19 @@ def _prediction(prediction: Prediction) -> str:
     return told
 
 
-def _limited(limited: Limited) -> Iterator[str]:
+def _latency_limit(limit: LatencyLimit) -> Iterator[str]:
     """Tell latencies against the limit, the virtual queue, and how much was sent."""
-    latency_s, limit_s = limited.latency_s, float(limited.limit_s.mean())
+    latency_s, limit_s = limit.latency_s, float(limit.limit_s.mean())
     told = (
         f"latency: {_seconds(latency_s.mean())} a round on average, the limit is {_seconds(limit_s)} "
         f"({latency_s.mean() / limit_s - 1.0:+.2%}); longest {_seconds(latency_s.max())}"
     )
-    if limited.queue_s is not None:
-        told += (
-            f"; virtual queue {_seconds(limited.queue_s[0])} at first, {_seconds(limited.queue_s[-1])} now"
-        )
+    if limit.queue_s is not None:
+        told += f"; virtual queue {_seconds(limit.queue_s[0])} at first, {_seconds(limit.queue_s[-1])} now"
     yield told
-    low, high = limited.extremes
+    low, high = limit.extremes
     yield (
-        f"kept of the adapters: {percent(limited.mean_ratio)} on average, from {percent(low[0])} of {low[1]} "
+        f"kept of the adapters: {percent(limit.mean_ratio)} on average, from {percent(low[0])} of {low[1]} "
         f"in round {low[2]} to {percent(high[0])} of {high[1]} in round {high[2]}"
     )
 

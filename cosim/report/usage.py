@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.report.holdings import Holdings
 from cosim.report.spans import Spans, covered_ns, is_client
+from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.units import Ints
 
 
@@ -53,7 +53,7 @@ class SubchannelUse:
     Attributes
     ----------
     held_ns, used_ns
-        Somebody held it; whoever held it sent.
+        Somebody held it; its holder sent.
     num_holders
         Clients that held it at some time.
     """
@@ -85,21 +85,21 @@ def actor_use(spans: Spans, total_ns: int) -> tuple[ActorUse, ...]:
     return tuple(_actor_use(spans, actor, rows, total_ns) for actor, rows in enumerate(_rows_of(spans)))
 
 
-def subchannel_use(spans: Spans, holdings: Holdings, total_ns: int) -> tuple[SubchannelUse, ...]:
+def subchannel_use(spans: Spans, grants: SubchannelGrants, total_ns: int) -> tuple[SubchannelUse, ...]:
     """Return how each subchannel that was ever held spent the time from 0 to ``total_ns``."""
-    used_ns = _used_ns(spans, holdings)
-    held_ns = holdings.end_ns - holdings.start_ns
+    used_ns = _used_ns(spans, grants)
+    held_ns = grants.end_ns - grants.start_ns
     return tuple(
         SubchannelUse(
             link=link,
             subchannel=number,
             held_ns=int(held_ns[rows].sum()),
             used_ns=int(used_ns[rows].sum()),
-            num_holders=len(np.unique(holdings.client[rows])),
+            num_holders=len(np.unique(grants.client[rows])),
             length_ns=total_ns,
         )
-        for index, link in enumerate(holdings.links)
-        for number, rows in _by_subchannel(holdings, index)
+        for index, link in enumerate(grants.links)
+        for number, rows in _by_subchannel(grants, index)
     )
 
 
@@ -172,30 +172,30 @@ def _rows_of(spans: Spans) -> Iterator[Ints]:
         yield rows[order[begin:end]]
 
 
-def _used_ns(spans: Spans, holdings: Holdings) -> Ints:
-    """Return for how long whoever held a subchannel sent on its link meanwhile, shape (num_holdings,)."""
-    used_ns = np.zeros(len(holdings), dtype=np.int64)
+def _used_ns(spans: Spans, grants: SubchannelGrants) -> Ints:
+    """Return for how long the holder of a subchannel sent on its link meanwhile, shape (num_holdings,)."""
+    used_ns = np.zeros(len(grants), dtype=np.int64)
     number = {name: index for index, name in enumerate(spans.actors)}
     of_clients, whose = spans.of_clients
-    for index, link in enumerate(holdings.links):
+    for index, link in enumerate(grants.links):
         if link not in spans.links:
             continue
         on_link = spans.link[of_clients] == spans.links.index(link)
         sent, sender = of_clients[on_link], whose[on_link]
-        held = np.flatnonzero(holdings.link == index)
-        for client in np.unique(holdings.client[held]).tolist():
-            rows = held[holdings.client[held] == client]
+        held = np.flatnonzero(grants.link == index)
+        for client in np.unique(grants.client[held]).tolist():
+            rows = held[grants.client[held] == client]
             sending = sent[sender == number.get(f"client-{client}", -2)]
-            windows = holdings.start_ns[rows], holdings.end_ns[rows]
+            windows = grants.start_ns[rows], grants.end_ns[rows]
             used_ns[rows] = shared_ns(spans.start_ns[sending], spans.end_ns[sending], *windows)
     return used_ns
 
 
-def _by_subchannel(holdings: Holdings, link: int) -> Iterator[tuple[int, Ints]]:
-    """Return each subchannel of a link that was ever held, with its holdings."""
-    rows = np.flatnonzero(holdings.link == link)
-    rows = rows[np.argsort(holdings.subchannel[rows], kind="stable")]
-    numbers, begins = np.unique(holdings.subchannel[rows], return_index=True)
+def _by_subchannel(grants: SubchannelGrants, link: int) -> Iterator[tuple[int, Ints]]:
+    """Return each subchannel of a link that was ever held, with its grants."""
+    rows = np.flatnonzero(grants.link == link)
+    rows = rows[np.argsort(grants.subchannel[rows], kind="stable")]
+    numbers, begins = np.unique(grants.subchannel[rows], return_index=True)
     yield from zip(
         numbers.tolist(), np.split(rows, begins[1:]), strict=False
     )  # no parts of nothing is one part

@@ -318,7 +318,7 @@ def _too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
     )
     for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
-        if link.is_counted and link.num_subchannels < scenario.num_clients:
+        if link.is_modelled and link.num_subchannels < scenario.num_clients:
             yield ScenarioError(
                 f"radio.{name}.num_subchannels: {link.num_subchannels} cannot serve {scenario.num_clients} "
                 f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from cosim.errors import ScenarioError
 from cosim.parts import Table
+from cosim.scenario.former_names import current_kind, current_path
 from cosim.scenario.kinds import faults_of, is_default, table_of
 from cosim.scenario.settings import Scenario
 from cosim.words import clipped, short
@@ -143,6 +144,8 @@ class _Application:
             some.settle(self._touched)
 
     def _push(self, path: str, value: Any, is_own: bool, origin_depth: int) -> None:
+        path = current_path(path)
+        value = current_kind(path, value)
         heappush(self._open, _Change.of(path, is_own, origin_depth, len(self._values)))
         self._values.append(value)
 
@@ -192,7 +195,7 @@ class _Application:
         last = one.path.rpartition(".")[2]
         field, before = place.inner(last), place.here.get(last)
         old = before if isinstance(before, dict) else {}
-        kind = value.get("kind", old.get("kind"))
+        kind = current_kind(f"{one.path}.kind", value.get("kind", old.get("kind")))
         if table_of(field, {"kind": kind}) is None:
             return False
         place.here[last] = old

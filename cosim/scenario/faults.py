@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from cosim.parts import OneOf, Part, family
+from cosim.parts import Part, base_of, family
 from cosim.words import clipped, short
 
 _LONGEST_PLACE, _LONGEST_WHAT = 200, 600
@@ -100,7 +100,7 @@ def _known_settings(loc: tuple[int | str, ...], root: type[BaseModel]) -> list[s
             here, base = family(base)[step], None
         elif here is not None and isinstance(step, str) and step in here.model_fields:
             field = here.model_fields[step]
-            base = next((mark.base for mark in field.metadata if isinstance(mark, OneOf)), None)
+            base = base_of(field)
             here = next(iter(_models(field.annotation)), None)
             if base is not None and len(family(base)) == 1:
                 here, base = next(iter(family(base).values())), None

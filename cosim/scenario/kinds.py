@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from cosim.parts import OneOf, Table, family
+from cosim.parts import Table, base_of, family
 
 Faults = frozenset[tuple[tuple[int | str, ...], str]]
 
@@ -21,12 +21,12 @@ def table_of(field: FieldInfo | None, value: Any) -> type[Table] | None:
     if field is None or not isinstance(value, Mapping):
         return None
     kind = value.get("kind")
-    base = next((mark.base for mark in field.metadata if isinstance(mark, OneOf)), None)
+    base = base_of(field)
     if base is not None:
         parts = family(base)
         only = next(iter(parts.values())) if len(parts) == 1 else None
         return parts.get(kind, only) if isinstance(kind, str) else only
-    tables = list(_tables(field.annotation))
+    tables = list(tables_in(field.annotation))
     if len(tables) == 1 and "kind" not in tables[0].model_fields:
         return tables[0]
     return next((one for one in tables if kind in _kinds(one)), None)
@@ -62,9 +62,10 @@ def _kinds(table: type[Table]) -> tuple[Any, ...]:
     return get_args(table.model_fields["kind"].annotation) if "kind" in table.model_fields else ()
 
 
-def _tables(annotation: Any) -> Iterator[type[Table]]:
+def tables_in(annotation: Any) -> Iterator[type[Table]]:
+    """Yield the classes of the tables that an annotation takes."""
     if isinstance(annotation, type) and issubclass(annotation, Table):
         yield annotation
     elif get_origin(annotation) not in (dict, Mapping):
         for inner in get_args(annotation):
-            yield from _tables(inner)
+            yield from tables_in(inner)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from cosim.errors import ScenarioError
 from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
+from cosim.scenario.former_names import with_current_names
 from cosim.scenario.inputs import digests
 from cosim.scenario.limits import DEEPEST, too_long_number, unsayable, unusable_path
 from cosim.scenario.settings import Scenario
@@ -226,6 +227,10 @@ def read_dict(given: dict[str, Any], source: str) -> Scenario:
 
 def _validate(given: dict[str, Any], source: str, folder: Path) -> Scenario:
     _refuse_unsayable(given, f"{source}: ")
+    try:
+        given = with_current_names(given)
+    except ScenarioError as fault:
+        raise ScenarioError(f"{source}: {fault}") from None
     try:
         scenario = Scenario.model_validate(given)
     except ValidationError as error:

@@ -52,7 +52,7 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
     if scenario.radio.surface.data_share < 1.0:
         yield ScenarioError(
             f"radio.surface: the estimation of {scenario.radio.surface.kind!r} takes a share of all rates, "
-            f"and a sum over the medium {medium.kind!r} has no rate; set counted_estimation = false, or take "
+            f"and a sum over the medium {medium.kind!r} has no rate; set estimation = 'free', or take "
             "the medium 'fluid'."
         )
     if scenario.allocator.shares_in_time:

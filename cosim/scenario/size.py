@@ -50,7 +50,7 @@ def too_large(scenario: Scenario) -> Iterator[ScenarioError]:
     rows = 1 if scenario.radio.fading.block_ns is None else _BLOCKS_AT_ONCE
     for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
-        if not link.is_counted:
+        if not link.is_modelled:
             continue
         pairs, width = clients * link.num_subchannels, _count(link.num_subchannels)
         told = (

@@ -11,7 +11,7 @@ from cosim.units import Floats, Ints
 
 
 def crossing(levels: list[Ints]) -> Ints | None:
-    """Return which case stands in each cell of a full crossing, or None where there is no such crossing.
+    """Return which case is in each cell of a full crossing, or None where there is no such crossing.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ def pareto_front(costs: Floats) -> NDArray[np.bool_]:
     ----------
     costs
         Less is better, shape (num_rows, num_costs). A row with a nan is on no
-        front and beats nobody; equal rows stand or fall together.
+        front and beats nobody; equal rows are in it together or not.
 
     Examples
     --------

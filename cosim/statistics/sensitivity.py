@@ -27,13 +27,13 @@ class Indices:
     ----------
     first, first_low, first_high
         Share of the variance a factor makes by itself, shape (num_factors,);
-        nan where nothing varies, and the ends nan where they cannot be told.
+        nan where nothing varies, and the ends nan where they cannot be found.
     total, total_low, total_high
         Share it has a hand in, with others or by itself.
     told
         What was computed, in words.
     explained
-        Share of the variance the fit foretells of a case it has not seen; nan
+        Share of the variance the fit predicts of a case it has not seen; nan
         where nothing was fitted. Below about 0.9 the indices are a sketch.
     """
 
@@ -96,7 +96,7 @@ def expansion_indices(
     Works with any cases that fill the ranges (Latin hypercube, Sobol points): the
     result is expanded in products of Legendre polynomials, one variable a
     factor, by least squares; the indices are sums of squared coefficients. The
-    degree is the one that foretells best what it has not seen (leave one case
+    degree is the one that predicts best what it has not seen (leave one case
     out), with at most one term for two cases.
 
     A factor of numbers enters by its rank among the cases, so the indices are

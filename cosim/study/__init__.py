@@ -1,4 +1,4 @@
-"""Studies: one scenario under many conditions, with replications, and what can be told from them."""
+"""Studies: one scenario under many conditions, with replications, and what can be concluded from them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -76,7 +76,7 @@ def _settled(settings: Settings, short: dict[str, str]) -> Point:
 
 
 def _crossed(combination: Sequence[Point]) -> Point:
-    """Return the case that has the settings of all; without any it is the base as it stands."""
+    """Return the case that has the settings of all; without any it is the base as it is."""
     crossed = Point(", ".join(one.name for one in combination) or "base", {})
     for one in combination:
         crossed = replace(crossed, settings=crossed.settings | one.settings)

@@ -1,22 +1,19 @@
 """The folder of a study while it goes on."""
 
-import fcntl
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from cosim.errors import RecordError
 from cosim.files import remove_leftovers, write_whole
+from cosim.locks import lock_file
 from cosim.record.digests import FileDigest, digest_of, files_there, replacing_files, sealed
 from cosim.record.folder import FORMAT as RUN_FORMAT
+from cosim.study.execute import own_version
 from cosim.study.load import study_toml
 from cosim.study.plan import Plan
-from cosim.study.play import own_version
 from cosim.study.results import FORMAT, Results, Status
-
-_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StudyFolder:
@@ -68,15 +65,14 @@ class StudyFolder:
         RecordError
             If another process holds it, or it cannot be written.
         """
-        with self.writing():
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = os.fdopen(os.open(self.path / ".lock", _LOCK, 0o666))
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RecordError(f"{self.path}: the study is still going on in another process.") from None
+        with ExitStack() as lock:
             with self.writing():
+                self.path.mkdir(parents=True, exist_ok=True)
+                try:
+                    lock.enter_context(lock_file(self.path / ".lock", waits=False))
+                except BlockingIOError:
+                    fault = f"{self.path}: the study is still going on in another process."
+                    raise RecordError(fault) from None
                 remove_leftovers(self.path)
             yield
 

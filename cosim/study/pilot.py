@@ -50,7 +50,7 @@ class Estimate:
 def estimate(plan: Plan, num_workers: int) -> Estimate:
     """Play a few cases, evenly chosen, and train some for a round, in a folder that is thrown away.
 
-    Where cases differ in size the mean over the chosen ones stands for all.
+    Where cases differ in size the mean over the chosen ones is taken for all.
 
     Raises
     ------

@@ -156,7 +156,7 @@ def make_plan(study: Study, *, seed: int | None = None, yes: bool = False) -> Pl
     ------
     ScenarioError
         If the base or a case is at fault, a case is named twice, the baseline is
-        none, or there are very many runs. Each fault is told once.
+        none, or there are very many runs. Each fault is reported once.
     """
     num_runs = num_points(study.vary) * study.replications
     if num_runs > MOST_RUNS and not yes:

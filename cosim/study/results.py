@@ -59,7 +59,7 @@ class Measured:
 
 
 def results_table(plan: Plan, runs: Iterable[Measured]) -> "pyarrow.Table":
-    """Return what was measured, sorted by case, replication and measure, whoever ran what when."""
+    """Return what was measured, sorted by case, replication and measure, in whatever order they were run."""
     import pyarrow
 
     ordered = sorted(runs, key=lambda run: (run.case, run.replication))

@@ -16,7 +16,7 @@
 
     [vary.grid]                          # every combination
     "radio.main_uplink.bandwidth_hz" = [5e6, 10e6, 20e6]
-    "allocator.kind" = ["equal", "in_turn"]
+    "allocator.kind" = ["equal", "time_shared"]
 
 Beside ``grid``: ``zip`` takes the first of each list together, then the
 second; ``cases`` are named ones, ``[[vary.cases]]`` with ``name`` and ``set``;
@@ -39,6 +39,7 @@ from pydantic import (
 )
 
 from cosim.parts import OneOf, Table
+from cosim.scenario.former_names import current_kind, current_path
 from cosim.scenario.limits import FolderName
 from cosim.study.measures import Measure, from_text
 from cosim.study.measures.total_s import TotalS
@@ -58,15 +59,28 @@ def _is_axis(table: dict[str, Any]) -> bool:
 
 
 def _settings(given: Any) -> Any:
-    return spelt(given, _has_kind)
+    return _current(spelt(given, _has_kind))
 
 
 def _axes(given: Any) -> Any:
-    return spelt(given, _is_axis)
+    return _current(spelt(given, _is_axis))
+
+
+def _current(given: Any) -> Any:
+    """Return settings by the paths they have now, with the values, or lists of them, they have now."""
+    if not isinstance(given, dict):
+        return given
+    named = {current_path(path): value for path, value in given.items()}
+    return {
+        path: [current_kind(path, one) for one in value]
+        if isinstance(value, list)
+        else current_kind(path, value)
+        for path, value in named.items()
+    }
 
 
 Changes = Annotated[Settings, BeforeValidator(_settings)]
-"""New values by path; a table without a ``kind`` stands for the paths in it."""
+"""New values by path; a table without a ``kind`` means the paths in it."""
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -86,7 +100,7 @@ Axis = Annotated[
 
 
 class NamedCase(Table):
-    """One case of its own: ``name`` stands in the results, ``set`` are its settings by path."""
+    """One case of its own: ``name`` is in the results, ``set`` are its settings by path."""
 
     name: str = Field(min_length=1)
     set: Changes = Field(default={})
@@ -100,7 +114,7 @@ class Sampled(Table):
     samples
         Points of the design; a power of two for ``sobol``, where each costs as
         many cases as there are ranges and two more, so that indices of
-        sensitivity can be told.
+        sensitivity can be found.
     ranges
         The range of each factor, by path.
     """

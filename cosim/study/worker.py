@@ -1,6 +1,6 @@
-"""A worker of a study: reads tasks from stdin and writes outcomes to stdout, a line of JSON each.
+"""A worker of a study: reads requests from stdin and writes outcomes to stdout, a line of JSON each.
 
-It ends at once when stdin does, which is when whoever started it is gone: what
+It ends at once when stdin does, which is when the process that started it is gone: what
 it was at is left as a run that was killed.
 """
 
@@ -15,22 +15,22 @@ from typing import Any, TextIO
 
 
 def main() -> None:
-    """Do tasks until nobody hands them out any more."""
+    """Do requests until nobody hands them out any more."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not come between the replies
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study, which closes stdin
-    tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(sys.stdin, tasks), daemon=True).start()
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
 
-    from cosim.study.play import Task, perform
+    from cosim.study.execute import RunRequest, perform
 
     while True:
-        outcome = perform(Task(**tasks.get()))
+        outcome = perform(RunRequest(**requests.get()))
         replies.write(json.dumps(asdict(outcome)) + "\n")
         replies.flush()
 
 
-def _listen(lines: TextIO, tasks: "queue.SimpleQueue[dict[str, Any]]") -> None:
+def _listen(lines: TextIO, requests: "queue.SimpleQueue[dict[str, Any]]") -> None:
     for line in lines:
-        tasks.put(json.loads(line))
+        requests.put(json.loads(line))
     os._exit(0)

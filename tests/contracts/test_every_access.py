@@ -21,10 +21,10 @@ def cells(draw):
     """Return grants that do not overlap, each client at least one subchannel, and who sends."""
     num_clients = draw(st.integers(1, 5))
     spare = draw(st.lists(st.integers(0, num_clients - 1), max_size=8))
-    owners = np.array(draw(st.permutations([*range(num_clients), *spare])))
+    assignment = np.array(draw(st.permutations([*range(num_clients), *spare])))
     powers = draw(st.lists(st.floats(1e-6, 1.0), min_size=num_clients, max_size=num_clients))
     granted = {
-        client: Grant.spread(np.flatnonzero(owners == client), powers[client])
+        client: Grant.spread(np.flatnonzero(assignment == client), powers[client])
         for client in range(num_clients)
     }
     active = draw(st.lists(st.sampled_from(range(num_clients)), unique=True))

@@ -33,7 +33,7 @@ def airs(draw):
         "seed": draw(st.integers(0, 10**6)),
         "clients.count": num_clients,
         "clients.max_tx_power_dbm": draw(st.floats(10.0, 30.0)),
-        "allocator.kind": draw(st.sampled_from(["equal", "random", "in_turn"])),
+        "allocator.kind": draw(st.sampled_from(["equal", "random", "time_shared"])),
         "radio.access": {"kind": draw(st.sampled_from(["orthogonal", "reassign"]))},
         "radio.fading": draw(
             st.sampled_from(
@@ -44,7 +44,7 @@ def airs(draw):
                 ]
             )
         ),
-        "radio.federated_downlink.counted": True,
+        "radio.federated_downlink.modelled": True,
         "radio.federated_uplink.max_total_tx_power_dbm": draw(st.floats(12.0, 35.0)),
     }
     if draw(st.booleans()):
@@ -55,7 +55,7 @@ def airs(draw):
 @pytest.fixture(scope="module")
 def played(tiny_scenario, play):
     def play_changed(medium, chosen):
-        if medium["kind"] in SUMMING and chosen["allocator.kind"] == "in_turn":
+        if medium["kind"] in SUMMING and chosen["allocator.kind"] == "time_shared":
             chosen = {**chosen, "allocator.kind": "equal"}  # all send at once
         scenario = tiny_scenario({**chosen, "radio.medium": medium})
         world = play(scenario)

@@ -381,8 +381,8 @@ def test_a_round_lasts_as_foreseen_whatever_comes_down(tiny_scenario, play, kind
                 "scheme.aggregator": {"kind": kind},
                 "scheme.num_rounds": 1,
                 "radio.fading.kind": "none",
-                "radio.federated_downlink.counted": True,
-                "radio.main_downlink.counted": True,
+                "radio.federated_downlink.modelled": True,
+                "radio.main_downlink.modelled": True,
             }
         )
     )

@@ -104,7 +104,7 @@ ONE_FAULT = {
                 },
             }
         },
-        "main_uplink: client 0 is told to send 5 W; its limit is 0.199526 W.",
+        "main_uplink: client 0 is to send with 5 W; its limit is 0.199526 W.",
     ),
     "a server stronger than its link allows": (
         {"radio.main_downlink": {"tx_power_dbm": 46.0, "max_total_tx_power_dbm": 40.0}},
@@ -118,7 +118,10 @@ ONE_FAULT = {
         {"data.partition": {"kind": "dirichlet", "alpha": 1e-4, "by": "label"}, "clients.count": 12},
         "partition dirichlet: client-",
     ),
-    "fewer examples than clients": ({"clients.count": 60, "allocator.kind": "in_turn"}, "partition iid: 60"),
+    "fewer examples than clients": (
+        {"clients.count": 60, "allocator.kind": "time_shared"},
+        "partition iid: 60",
+    ),
     "a missing file": (
         {"data.source": {"kind": "file", "train_path": "gone.csv", "test_fraction": 0.5}},
         "gone.csv: no such file",

@@ -47,7 +47,7 @@ def cells(draw):
             "num_subchannels": st.integers(num_clients, 24),
             "bandwidth_hz": st.floats(1e5, 5e7),
             "tx_power_dbm": st.floats(10.0, 46.0),
-            "counted": st.booleans(),
+            "modelled": st.booleans(),
         }
     )
     return {
@@ -154,7 +154,7 @@ def server_flop_of(numbers):
 def rate_of(numbers, link_name, client):
     """Shannon over a round robin share at even power; None where a link is free."""
     link, num_clients = numbers["links"][link_name], numbers["num_clients"]
-    if not link.get("counted", True):
+    if not link.get("modelled", True):
         return None
     if "tx_power_dbm" in link:
         power = 10 ** ((link["tx_power_dbm"] - 30) / 10) / num_clients

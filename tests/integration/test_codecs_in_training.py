@@ -22,7 +22,7 @@ MEMORIES = {f"scheme.{payload}_codec": TOP_K for payload in SPLIT}
 UNEVEN = {"lora.target_modules": ["c_attn", "c_fc"], "scheme.adapter_codec": {"kind": "soft"}}
 SPANS = {"activation": "activation_upload", "gradient": "gradient_download", "adapter": "adapter_upload"}
 FILES = ("spans.parquet", "metrics.parquet", "grants.parquet", "adapter/adapter_model.safetensors")
-COUNTED = {"radio.main_downlink.counted": True, "radio.federated_downlink.counted": True}
+COUNTED = {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True}
 
 
 @pytest.fixture(scope="module")

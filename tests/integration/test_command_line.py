@@ -32,7 +32,7 @@ def _process_as_before(monkeypatch):
 @pytest.fixture
 def file(tmp_path, tiny_scenario):
     path = tmp_path / "tiny.toml"
-    path.write_text(to_toml(tiny_scenario({"radio.main_downlink.counted": True})))
+    path.write_text(to_toml(tiny_scenario({"radio.main_downlink.modelled": True})))
     return path
 
 
@@ -68,7 +68,7 @@ def test_check_says_what_would_run_and_warns_of_random_weights(file, capsys):
 
 @pytest.mark.parametrize("scheme", ["split_federated", "centralized"])
 @pytest.mark.parametrize("server_batch", ["joint", "per_client"])
-def test_check_foretells_how_many_spans_there_will_be(scheme, server_batch, file, tmp_path, capsys):
+def test_check_predicts_how_many_spans_there_will_be(scheme, server_batch, file, tmp_path, capsys):
     changes = ["--set", f"scheme.kind={scheme}", "--set", "scheme.local_steps=3"]
     if scheme == "split_federated":
         changes += ["--set", f"scheme.server_batch={server_batch}"]

@@ -232,7 +232,7 @@ def test_a_whatif_says_what_changed_and_how_much_was_recalled(folder, shell):
     assert "simulated time" in words
     assert "activation_upload" in words
     assert "learning: the same, value for value" in words
-    assert f"training: {works['recalled']} work(s) recalled from the store, 0 computed anew" in words
+    assert f"training: {works['recalled']} work(s) recalled from the store, 0 computed again" in words
     assert out.rstrip().endswith(f"run folder: {after}")
     assert Record.open(after).status == "complete"
 
@@ -243,7 +243,7 @@ def test_a_whatif_with_a_deadline_names_the_rounds_that_were_learned_anew(folder
     assert status == 0
     words = " ".join(out.replace("\u202f", "").split())
     assert "learning: differs in rounds 1 to 2" in words
-    assert f"{Record.open(after).manifest['works']['computed']} computed anew" in words
+    assert f"{Record.open(after).manifest['works']['computed']} computed again" in words
 
 
 def test_a_fork_leaves_a_run_folder_that_runs_again(folder, shell):

@@ -29,9 +29,9 @@ fadings = st.sampled_from(
 @st.composite
 def changes(draw, with_events=True):
     """Return changes of the tiny scenario that make a cell of any kind, with new decisions under way."""
-    allocator = draw(st.sampled_from(["equal", "random", "in_turn"]))
+    allocator = draw(st.sampled_from(["equal", "random", "time_shared"]))
     num_clients = draw(st.integers(1, 5))
-    fewest = 1 if allocator == "in_turn" else num_clients
+    fewest = 1 if allocator == "time_shared" else num_clients
     chosen = {
         "seed": draw(st.integers(0, 10**6)),
         "clients.count": num_clients,
@@ -52,10 +52,10 @@ def changes(draw, with_events=True):
             "max_total_tx_power_dbm": draw(st.floats(12.0, 35.0)),
         }
         if link.endswith("downlink"):
-            table["counted"] = draw(st.booleans())
+            table["modelled"] = draw(st.booleans())
             table["tx_power_dbm"] = table["max_total_tx_power_dbm"]
         chosen[f"radio.{link}"] = table
-    kinds = ["in_turn"] if fewest < num_clients else ["in_turn", "equal", "random"]
+    kinds = ["time_shared"] if fewest < num_clients else ["time_shared", "equal", "random"]
     new_decisions = st.one_of(
         st.builds(lambda kind: {"allocator.kind": kind}, st.sampled_from(kinds)),
         st.builds(lambda kind: {"radio.access.kind": kind}, st.sampled_from(["orthogonal", "reassign"])),
@@ -177,7 +177,7 @@ def test_nobody_serves_more_than_its_capacity(chosen, played):
 def test_who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them(chosen, played):
     """But for who has to pause, because a decision under way lets clients take turns."""
     _, world = played(chosen)
-    may_pause = any(event["set"].get("allocator.kind") == "in_turn" for event in chosen["events"])
+    may_pause = any(event["set"].get("allocator.kind") == "time_shared" for event in chosen["events"])
     held = holdings(world)
     for span in spans_of(world):
         if span["kind"] == "transfer" and span["end_ns"] > span["start_ns"]:
@@ -274,7 +274,7 @@ def test_every_payload_is_as_many_bits_as_its_numbers_need(chosen, played):
 @given(chosen=changes())
 def test_a_free_downlink_takes_no_time_no_energy_and_no_grant(chosen, played):
     scenario, world = played(chosen)
-    counted = {link for link in LINKS if getattr(scenario.radio.link(link), "counted", True)}
+    counted = {link for link in LINKS if getattr(scenario.radio.link(link), "modelled", True)}
     assert set(world.log.grants.link) <= counted
     for span in spans_of(world):
         if span["kind"] == "transfer":

@@ -171,7 +171,7 @@ def test_who_serves_the_clients_and_over_which_air_changes_nothing_that_is_learn
         (
             {"radio.main_uplink.bandwidth_hz": 40e6},
             {"allocator.kind": "random"},
-            {"allocator.kind": "in_turn"},
+            {"allocator.kind": "time_shared"},
         )
     ):
         other = Record.open(whatif(folder, changes, out=tmp_path / f"{number}", store=store))
@@ -206,7 +206,7 @@ def test_a_late_client_s_blocks_are_averaged_without_it(scenario, tmp_path):
 
 def all_counted(scenario):
     radio = scenario().radio.model_dump(mode="json")
-    radio["main_downlink"]["counted"] = radio["federated_downlink"]["counted"] = True
+    radio["main_downlink"]["modelled"] = radio["federated_downlink"]["modelled"] = True
     return radio
 
 

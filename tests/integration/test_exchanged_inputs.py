@@ -11,9 +11,9 @@ from cosim.record.folder import Record
 from cosim.run import resume, run, whatif
 from cosim.scenario.inputs import digests, first_other
 from cosim.scenario.load import run_hash, run_hash_by_names, to_dict, to_toml
+from cosim.study.execute import RunRequest, is_complete, own_version, perform
 from cosim.study.load import load_study
 from cosim.study.plan import make_plan, run_folder
-from cosim.study.play import Task, is_complete, own_version, perform
 
 STUDY = 'name = "exchanged"\nbase = "base.toml"\ntiming_only = true\nmeasures = ["total_s"]\n'
 
@@ -122,18 +122,18 @@ def test_a_study_recognises_that_its_case_is_not_the_one_that_was_run(scenario, 
     def planned():
         (case,) = make_plan(load_study(tmp_path / "study.toml")).cases
         folder = run_folder(tmp_path / "study", case, 0)
-        task = Task(
+        request = RunRequest(
             0, 0, to_dict(case.scenario), str(folder), None, True, [], own_version(), dict(case.inputs)
         )
-        return folder, task
+        return folder, request
 
-    folder, task = planned()
-    assert perform(task).reason == ""
+    folder, request = planned()
+    assert perform(request).reason == ""
     assert is_complete(folder, scenario, True)
     exchange(model, models)
     assert not is_complete(folder, scenario, True)
-    assert f"{model / 'model.safetensors'} has changed since the study began" in perform(task).reason
-    again, task = planned()
+    assert f"{model / 'model.safetensors'} has changed since the study began" in perform(request).reason
+    again, request = planned()
     assert again != folder
-    assert perform(task).reason == ""
+    assert perform(request).reason == ""
     assert is_complete(again, scenario, True)

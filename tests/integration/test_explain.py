@@ -11,11 +11,11 @@ from cosim.record.folder import Record
 from cosim.run import run
 from cosim.units import NS_PER_S
 
-COUNTED = {"radio.main_downlink.counted": True, "radio.federated_downlink.counted": True}
+COUNTED = {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True}
 AIRS = {
     "static": {},
     "block fading": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-4}},
-    "in turn": {"allocator.kind": "in_turn"},
+    "in turn": {"allocator.kind": "time_shared"},
     "reassigned in flight": {"radio.access": {"kind": "reassign"}, "scheme.server_batch": "per_client"},
     "reassigned and fading": {
         "radio.access": {"kind": "reassign"},
@@ -132,7 +132,7 @@ def test_a_free_link_takes_no_time_and_needs_no_grant(tiny_scenario, tmp_path):
     record = Record.open(run(tiny_scenario(), tmp_path / "run", timing_only=True))
     names = record.spans["name"].to_pylist()
     one = explain(record, names.index("gradient_download"))
-    assert (one.is_counted, one.stretches) == (False, ())
+    assert (one.is_modelled, one.stretches) == (False, ())
     assert one.expected_end_ns == one.span.start_ns == one.span.end_ns
 
 

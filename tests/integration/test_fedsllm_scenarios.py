@@ -37,7 +37,7 @@ def grants_of(record):
 def test_the_clock_measures_what_was_predicted_while_the_channel_holds_still(
     scheme, kind, seed, tiny_scenario
 ):
-    both_down = {f"radio.{link}.counted": True for link in ("main_downlink", "federated_downlink")}
+    both_down = {f"radio.{link}.modelled": True for link in ("main_downlink", "federated_downlink")}
     changes = {**BUSY, **both_down, "scheme.kind": scheme, "allocator.kind": kind}
     scenario = change(tiny_scenario(changes), {}, seed)
     prepared = prepare(scenario)
@@ -84,7 +84,7 @@ def test_predicted_and_measured_are_in_the_record(tiny_scenario, tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"allocator.kind": "in_turn"},
+        {"allocator.kind": "time_shared"},
         {"radio.access.kind": "reassign"},
         {"scheme.server_batch": "per_client"},
         {"scheme.kind": "centralized"},

@@ -29,7 +29,7 @@ def names_of(world):
     "changes", [{}, {"scheme.server_batch": "per_client"}, {"scheme.deadline_s": 5.0}], ids=str
 )
 def test_a_client_without_an_adapter_only_forwards_and_uploads(tiny_scenario, play, changes):
-    downlinks = {"radio.main_downlink.counted": True, "radio.federated_downlink.counted": True}
+    downlinks = {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True}
     world = play(tiny_scenario({**FROZEN, **changes, **downlinks}))
     names = names_of(world)
     assert names["client_forward"] == names["activation_upload"] == 3 * 2 * 2
@@ -52,7 +52,7 @@ def test_a_cut_behind_the_first_adapter_leaves_everything_as_it_was(tiny_scenari
 
 def test_a_round_without_a_way_back_lasts_as_long_as_predicted(tiny_scenario, play):
     """Whoever decides, and with a cut among the candidates behind the first adapter too."""
-    counted = {"radio.main_downlink.counted": True, "radio.federated_downlink.counted": True}
+    counted = {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True}
     for kind in ("equal", "random", "fedsllm_2024", "nested", "fedsllm", "refined", "exact"):
         world = play(tiny_scenario({**FROZEN, **counted, "allocator": {"kind": kind}}))
         assert world.plan()["no_bound"] is None

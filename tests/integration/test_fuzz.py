@@ -26,7 +26,7 @@ BASE_STUDY = {
     "timing_only": True,
     "measures": ["total_s"],
     "set": {"scheme.num_rounds": 1},
-    "vary": {"grid": {"radio.noise_figure_db": [5.0, 9.0], "allocator.kind": ["equal", "in_turn"]}},
+    "vary": {"grid": {"radio.noise_figure_db": [5.0, 9.0], "allocator.kind": ["equal", "time_shared"]}},
 }
 
 

@@ -154,8 +154,8 @@ def test_a_sum_is_scaled_down_noisy_and_reproducible():
             "scheme.aggregator: 'flora' needs the update of each client",
         ),
         (
-            {"allocator.kind": "in_turn"},
-            "allocator.kind: 'in_turn' lets clients send in turn, each with all the power",
+            {"allocator.kind": "time_shared"},
+            "allocator.kind: 'time_shared' lets clients send in turn, each with all the power",
         ),
         (
             {"scheme.adapter_codec": {"kind": "top_k"}},

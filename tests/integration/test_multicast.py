@@ -16,14 +16,14 @@ AIRS = {
     "still": {},
     "fading": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-4}},
     "lent": {"radio.access": {"kind": "reassign"}},
-    "in turn": {"allocator.kind": "in_turn"},
+    "in turn": {"allocator.kind": "time_shared"},
     "decided again": {"events": [{"at_s": 0.0033, "set": {"allocator": {"kind": "random"}}}]},
 }
 
 
 @pytest.fixture(scope="module", params=AIRS)
 def played(request, tiny_scenario, tmp_path_factory):
-    scenario = tiny_scenario({"scheme": SCHEME, f"radio.{LINK}.counted": True, **AIRS[request.param]})
+    scenario = tiny_scenario({"scheme": SCHEME, f"radio.{LINK}.modelled": True, **AIRS[request.param]})
     folder = run(scenario, tmp_path_factory.mktemp("runs") / "run", timing_only=True)
     return scenario, Record.open(folder)
 
@@ -55,7 +55,7 @@ def test_the_explanation_ends_when_the_transmission_did(played):
 
 
 def test_it_lasts_as_long_as_the_weakest_client_needs_for_the_whole_band(tiny_scenario, play):
-    scenario = tiny_scenario({"scheme": SCHEME, f"radio.{LINK}.counted": True})
+    scenario = tiny_scenario({"scheme": SCHEME, f"radio.{LINK}.modelled": True})
     world, channel = play(scenario), prepare(scenario).channel
     band = Grant.union(world.decisions.current.grants[LINK])
     assert band.total_tx_power_w == pytest.approx(scenario.radio.link(LINK).tx_power_w)

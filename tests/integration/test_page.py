@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from cosim.channel_replay import replay_channel
 from cosim.record.digests import sealed
 from cosim.record.folder import Record, RunFolder
 from cosim.record.log import Log
 from cosim.report.page import write_comparison_page, write_page
 from cosim.run import run
-from cosim.sounding import sound
 from tests.made_runs import write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -47,7 +47,7 @@ def record(tiny_scenario, tmp_path_factory) -> Record:
     scenario = tiny_scenario(
         {
             "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3},
-            "radio.main_downlink.counted": True,
+            "radio.main_downlink.modelled": True,
         }
     )
     return Record.open(run(scenario, tmp_path_factory.mktemp("page") / "run"))
@@ -107,7 +107,7 @@ class Opened:
 @pytest.fixture
 def opened(browser, record, tmp_path) -> Iterator[Opened]:
     path = tmp_path / "page.html"
-    write_page(record, path, air=sound(record))
+    write_page(record, path, air=replay_channel(record))
     page = Opened(browser, path)
     yield page
     assert page.faults == []
@@ -210,7 +210,7 @@ def test_pointing_at_a_span_tells_what_it_is_and_a_click_tells_all(opened, recor
 
 def test_the_rate_of_a_link_budget_is_the_sum_over_its_subchannels(opened, record):
     """Without another block in between, the effective rate is the rate at the start."""
-    air = sound(record)
+    air = replay_channel(record)
     rows = record.spans.to_pylist()
     for index, span in enumerate(air.budgets.spans.tolist()):
         row = rows[span]
@@ -325,7 +325,7 @@ def test_many_clients_stay_fluid_and_are_drawn(browser, tiny_scenario, tmp_path)
     scenario = tiny_scenario(
         {
             "clients.count": 500,
-            "allocator": {"kind": "in_turn"},
+            "allocator": {"kind": "time_shared"},
             "data.source.num_train": 1000,
             "scheme.num_rounds": 1,
             "scheme.local_steps": 2,
@@ -365,7 +365,7 @@ def test_a_comparison_aligns_runs_by_round_and_finds_where_they_part(
     wide = tiny_scenario(
         {
             "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3},
-            "radio.main_downlink.counted": True,
+            "radio.main_downlink.modelled": True,
             "radio.main_uplink.bandwidth_hz": 20e6,
         }
     )
@@ -390,7 +390,7 @@ def test_a_comparison_aligns_runs_by_round_and_finds_where_they_part(
 @pytest.mark.parametrize("made", ["overlapping", "no rounds", "two tasks", "going on"])
 def test_a_page_shows_rounds_that_overlap_or_are_absent_and_what_the_air_did(made, browser, tmp_path):
     record = write_run(tmp_path / "run", made)
-    write_page(record, tmp_path / "run.html", air=sound(record))
+    write_page(record, tmp_path / "run.html", air=replay_channel(record))
     opened = Opened(browser, tmp_path / "run.html")
     label = "no rounds" if made == "no rounds" else "10 round(s), up to 3 at a time"
     assert label in opened.page.inner_text("#facts")

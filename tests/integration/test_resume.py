@@ -121,7 +121,7 @@ def names_in(folder):
 
 @pytest.fixture(scope="module")
 def num_writes(server, file, tmp_path_factory):
-    place = tmp_path_factory.mktemp("counted")
+    place = tmp_path_factory.mktemp("modelled")
     process = start(server, file, place)
     process.join(120)
     assert process.exitcode == 0

@@ -15,23 +15,23 @@ from cosim.record.log import Log
 from cosim.report.attribution import attribute
 from cosim.report.comparison import compare
 from cosim.report.gantt import chart, draw
-from cosim.report.holdings import Holdings
 from cosim.report.page import write_page
 from cosim.report.page.content import run_content
 from cosim.report.rates import rates
 from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans, length_ns
+from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.report.summary import summarise
 from cosim.report.usage import actor_use, subchannel_use
 from cosim.run import run
 from cosim.scenario.load import to_toml
+from cosim.study.execute import own_version
 from cosim.study.measures import losses
 from cosim.study.measures.bits import Bits
 from cosim.study.measures.energy_j import EnergyJ
 from cosim.study.measures.metric import Metric
 from cosim.study.measures.time_to_loss import TimeToLoss
 from cosim.study.measures.total_s import TotalS
-from cosim.study.play import own_version
 from cosim.world import Progress
 from tests.made_runs import CLIENTS, LAST_ROUND, MS, write_run
 
@@ -156,7 +156,7 @@ def test_what_several_clients_send_at_once_is_in_the_lane_of_each_and_counted_on
     spans = Spans.of(record)
     assert spans.links == ("federated_downlink", "federated_uplink")
     assert [one.air_ns for one in actor_use(spans, 52 * MS)[:3]] == [19 * MS, 23.5 * MS, 28 * MS]
-    held = Holdings.of(record, 52 * MS)
+    held = SubchannelGrants.of(record, 52 * MS)
     used = {one.subchannel: one.used_ns for one in subchannel_use(spans, held, 52 * MS)}
     assert used == {0: 18 * MS, 1: 22.5 * MS, 2: 27 * MS}
     assert len(rates(spans, held).spans) == 9
@@ -241,7 +241,7 @@ def test_latencies_of_rounds_that_overlap_are_not_shown_against_a_limit_and_a_li
         log.rounds.end(10, 1)
         RunFolder.create(tmp_path / name, "", {}).finish(log, "complete", simulated_s=2e-8)
         summary = summarise(Record.open(tmp_path / name))
-        assert (summary.limited is not None) == is_shown
+        assert (summary.latency_limit is not None) == is_shown
         assert any("rounds overlap" in line for line in summary.notes) == (not is_shown)
         assert summary.prediction.measured_s.tolist() == [1e-8, 1e-8]
 

@@ -7,9 +7,9 @@ import pytest
 from cosim.cli import answer
 from cosim.report.study.content import study_content
 from cosim.report.study.record import StudyRecord
-from cosim.study.conduct import conduct
 from cosim.study.load import load_study
 from cosim.study.plan import make_plan
+from cosim.study.run_study import run_study
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -45,7 +45,7 @@ def small(name, tmp_path, changes, cases=None):
     shared = {**study.set, "scheme.num_rounds": 1, "scheme.local_steps": 2}
     measures = tuple(one for one in study.measures if not one.learned and one.name != "eval_loss")
     given = {"set": shared, "timing_only": True, "measures": measures, **changes}
-    results = conduct(study.model_copy(update=given), tmp_path / name, workers=1)
+    results = run_study(study.model_copy(update=given), tmp_path / name, workers=1)
     assert results.manifest["failed"] == []
     return study_content(StudyRecord.open(results.path))
 
@@ -83,7 +83,7 @@ def test_a_blockage_costs_more_the_deeper_and_the_longer_it_is_and_never_more_th
     content = small("blockage", tmp_path, shared)
     for case, row in zip(content["cases"], content["measures"][0]["cases"], strict=True):
         rows[case["label"]] = row["difference"]
-    for allocator in ("equal", "in_turn"):
+    for allocator in ("equal", "time_shared"):
         costs = [rows[f"{allocator}, {depth} dB for {length} s"] for depth in (10, 20) for length in (2, 8)]
         assert 0.0 <= costs[0] <= costs[2] <= 2.0 + 1e-9
         assert costs[0] <= costs[1] <= costs[3] <= 8.0 + 1e-9

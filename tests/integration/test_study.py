@@ -19,12 +19,12 @@ from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.run import run
 from cosim.scenario.load import load, to_toml
-from cosim.study.conduct import conduct
 from cosim.study.engines.processes import threads_each
 from cosim.study.load import load_study
 from cosim.study.measures.metric import LEARNED
 from cosim.study.plan import make_plan, run_folder
 from cosim.study.results import Results
+from cosim.study.run_study import run_study
 
 NOISE = "radio.noise_figure_db"
 TABLES = ("results.parquet", "curves.parquet", "summary.csv")
@@ -44,7 +44,7 @@ def place(tiny_scenario, tmp_path_factory):
         'baseline = { "allocator.kind" = "equal" }',
         "[vary.grid]",
         f'"{NOISE}" = [3.0, 9.0, 15.0]',
-        '"allocator.kind" = ["equal", "in_turn"]',
+        '"allocator.kind" = ["equal", "time_shared"]',
     )
     write(
         folder / "trained.toml",
@@ -64,7 +64,9 @@ def write(path, *lines):
 @pytest.fixture(scope="module")
 def unbroken(place, tmp_path_factory):
     """Return the channel study, made by one worker."""
-    return conduct(load_study(place / "channel.toml"), tmp_path_factory.mktemp("unbroken") / "out", workers=1)
+    return run_study(
+        load_study(place / "channel.toml"), tmp_path_factory.mktemp("unbroken") / "out", workers=1
+    )
 
 
 def assert_same(results, others):
@@ -142,7 +144,7 @@ def test_every_case_meets_the_same_air_devices_and_data(unbroken, place):
 
 
 def test_two_workers_give_the_bytes_of_one(unbroken, place, tmp_path):
-    assert_same(conduct(load_study(place / "channel.toml"), tmp_path / "out", workers=2), unbroken)
+    assert_same(run_study(load_study(place / "channel.toml"), tmp_path / "out", workers=2), unbroken)
 
 
 def test_a_study_in_a_notebook_is_three_lines_and_a_data_frame(unbroken):
@@ -157,7 +159,7 @@ def test_a_study_in_a_notebook_is_three_lines_and_a_data_frame(unbroken):
 def test_what_is_complete_is_not_run_again(unbroken, place):
     before = {path: path.stat().st_mtime_ns for path in unbroken.path.glob("runs/*/*/spans.parquet")}
     tallies = []
-    again = conduct(load_study(place / "channel.toml"), unbroken.path, watch=tallies.append)
+    again = run_study(load_study(place / "channel.toml"), unbroken.path, watch=tallies.append)
     assert len(tallies) == 1  # nobody was started
     assert tallies[0].num_kept == 12
     assert {path: path.stat().st_mtime_ns for path in unbroken.path.glob("runs/*/*/spans.parquet")} == before
@@ -170,7 +172,7 @@ def test_a_study_given_more_cases_makes_only_those(unbroken, place, tmp_path):
     text = (place / "channel.toml").read_text(encoding="utf-8")
     more = place / "more.toml"
     more.write_text('name = "channel"\n' + text.replace("15.0]", "15.0, 12.0]"), encoding="utf-8")
-    results = conduct(load_study(more), tmp_path / "out", workers=1)
+    results = run_study(load_study(more), tmp_path / "out", workers=1)
     assert results.manifest["runs"] == {"kept": 12, "made": 4}
 
 
@@ -179,7 +181,7 @@ def test_cases_that_differ_in_the_channel_train_once(place, tmp_path):
         Record.open(run(load(place / "tiny.toml"), tmp_path / "single")).manifest["works"]["computed"]
     }
     tallies = []
-    results = conduct(
+    results = run_study(
         load_study(place / "trained.toml"),
         tmp_path / "out",
         workers=2,
@@ -230,7 +232,7 @@ def test_replications_are_added_until_intervals_are_narrow(place, tmp_path):
         "[vary.grid]",
         f'"{NOISE}" = [3.0, 9.0]',
     )
-    results = conduct(load_study(file), tmp_path / "out", workers=1)
+    results = run_study(load_study(file), tmp_path / "out", workers=1)
     manifest = results.manifest
     assert 2 < manifest["replications"] <= 5
     assert manifest["seeds"] == [3 + number for number in range(manifest["replications"])]
@@ -321,12 +323,12 @@ def test_a_study_that_is_killed_goes_on_to_the_bytes_of_an_unbroken_one(unbroken
     for num_runs in stream(0, "killed studies").generator().integers(1, 10, 2):
         process = start(place / "channel.toml", out, "--workers", "2")
         kill_when(process, out, num_runs)
-    assert_same(conduct(load_study(place / "channel.toml"), out, workers=2), unbroken)
+    assert_same(run_study(load_study(place / "channel.toml"), out, workers=2), unbroken)
 
 
 @pytest.mark.slow
 def test_a_study_killed_while_it_trains_goes_on_to_the_bytes_of_an_unbroken_one(place, tmp_path):
-    whole = conduct(load_study(place / "trained.toml"), tmp_path / "whole", workers=1, keep_values=False)
+    whole = run_study(load_study(place / "trained.toml"), tmp_path / "whole", workers=1, keep_values=False)
     out, chance = tmp_path / "out", stream(0, "killed trainings").generator()
     for _ in range(4):
         process = start(place / "trained.toml", out, "--workers", "2", "--store", str(tmp_path / "store"))
@@ -334,13 +336,13 @@ def test_a_study_killed_while_it_trains_goes_on_to_the_bytes_of_an_unbroken_one(
         process.kill()
         process.communicate()
     study = load_study(place / "trained.toml")
-    assert_same(conduct(study, out, workers=2, store=tmp_path / "store"), whole)
+    assert_same(run_study(study, out, workers=2, store=tmp_path / "store"), whole)
 
 
 @pytest.mark.slow
 def test_any_number_of_workers_some_of_them_killed_while_they_train_gives_the_same_bytes(place, tmp_path):
     study = load_study(place / "trained.toml")
-    whole = conduct(study, tmp_path / "whole", workers=1, keep_values=False)
+    whole = run_study(study, tmp_path / "whole", workers=1, keep_values=False)
     chance, num_killed = stream(0, "killed trainers").generator(), 0
     for workers in (1, 2, 3, 5):
         out, store = tmp_path / str(workers), tmp_path / f"store-{workers}"
@@ -375,7 +377,7 @@ def test_a_study_killed_at_many_random_instants_goes_on_to_the_bytes_of_an_unbro
             num_killed += 1
         process.communicate(timeout=120)
     assert num_killed > 5
-    assert_same(conduct(load_study(place / "channel.toml"), out, workers=2), unbroken)
+    assert_same(run_study(load_study(place / "channel.toml"), out, workers=2), unbroken)
 
 
 def test_workers_of_a_killed_study_end_at_once(place, tmp_path):
@@ -416,7 +418,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(unbroken, place, tmp_path):
     assert process.returncode == 1
     assert "interrupted; what was recorded is in" in told
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["status"] == "stopped"
-    assert_same(conduct(load_study(place / "channel.toml"), tmp_path / "out", workers=1), unbroken)
+    assert_same(run_study(load_study(place / "channel.toml"), tmp_path / "out", workers=1), unbroken)
 
 
 # The folder, and the command line
@@ -445,14 +447,14 @@ def test_a_folder_of_something_else_is_left_as_it_is(place, made, entries, told)
     spoil(made, **entries)
     before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
     with pytest.raises(RecordError, match=told):
-        conduct(load_study(place / "channel.toml"), made)
+        run_study(load_study(place / "channel.toml"), made)
     assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_that_is_no_study_is_left_as_it_is(place, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(RecordError, match="is there already and is no study"):
-        conduct(load_study(place / "channel.toml"), tmp_path)
+        run_study(load_study(place / "channel.toml"), tmp_path)
 
 
 def test_a_study_that_goes_on_elsewhere_is_not_made_twice(place, made):
@@ -461,14 +463,14 @@ def test_a_study_that_goes_on_elsewhere_is_not_made_twice(place, made):
     with (made / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RecordError, match="still going on in another process"):
-            conduct(load_study(place / "channel.toml"), made)
+            run_study(load_study(place / "channel.toml"), made)
 
 
 def test_check_says_what_a_study_would_do(place, capsys):
     assert answer(["check", str(place / "channel.toml")]) == 0
     told = capsys.readouterr().out
     assert "channel: fine, 6 case(s), 12 runs, seeds 3 to 4" in told
-    assert "allocator.kind: equal, in_turn" in told
+    assert "allocator.kind: equal, time_shared" in told
 
 
 def test_the_measures_and_the_schema_of_studies_are_listed(capsys):

@@ -17,10 +17,10 @@ pytest.importorskip(
 from cosim.errors import ScenarioError
 from cosim.rng import stream
 from cosim.scenario.load import to_toml
-from cosim.study.conduct import conduct
 from cosim.study.engines.dask import Dask
 from cosim.study.load import load_study
 from cosim.study.results import Results
+from cosim.study.run_study import run_study
 
 ROOT = Path(__file__).parents[2]
 TABLES = ("results.parquet", "curves.parquet", "summary.csv")
@@ -40,7 +40,7 @@ def file(tiny_scenario, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(file, tmp_path_factory):
-    return conduct(load_study(file), tmp_path_factory.mktemp("unbroken") / "out", workers=1)
+    return run_study(load_study(file), tmp_path_factory.mktemp("unbroken") / "out", workers=1)
 
 
 def assert_same(results, others):
@@ -137,7 +137,7 @@ def wait_for_runs(process, out, num_runs):
 
 
 def test_workers_of_a_cluster_give_the_bytes_of_this_machine(file, unbroken, cluster, tmp_path):
-    results = conduct(load_study(file), tmp_path / "out", scheduler=cluster.address)
+    results = run_study(load_study(file), tmp_path / "out", scheduler=cluster.address)
     assert results.manifest["workers"] >= 1
     assert_same(results, unbroken)
 
@@ -177,9 +177,9 @@ def test_a_study_whose_scheduler_is_gone_for_good_says_so_and_goes_on_elsewhere(
     from cosim.study.engines.dask import SchedulerLostError
 
     with pytest.raises(SchedulerLostError, match="the same command goes on where this one stopped"):
-        conduct(load_study(file), out, scheduler=cluster.address, watch=kill)
+        run_study(load_study(file), out, scheduler=cluster.address, watch=kill)
     assert Results.open(out).manifest["status"] == "stopped"
-    assert_same(conduct(load_study(file), out, workers=1), unbroken)
+    assert_same(run_study(load_study(file), out, workers=1), unbroken)
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_a_study_on_a_cluster_that_is_killed_goes_on(file, unbroken, cluster, tm
     wait_for_runs(process, out, 3)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    assert_same(conduct(load_study(file), out, scheduler=cluster.address), unbroken)
+    assert_same(run_study(load_study(file), out, scheduler=cluster.address), unbroken)
 
 
 @pytest.mark.slow
@@ -222,7 +222,7 @@ def test_workers_and_schedulers_killed_at_random_instants_leave_the_bytes_of_an_
 def test_a_scheduler_that_does_not_answer_is_told_and_nothing_is_begun(file, tmp_path, monkeypatch):
     monkeypatch.setattr("cosim.study.engines.dask._ANSWER_WITHIN_S", 1.0)
     with pytest.raises(ScenarioError, match=r"--scheduler tcp://127.0.0.1:9: does not answer .*start one by"):
-        conduct(load_study(file), tmp_path / "out", scheduler="tcp://127.0.0.1:9")
+        run_study(load_study(file), tmp_path / "out", scheduler="tcp://127.0.0.1:9")
     assert not (tmp_path / "out").exists()
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from cosim.report.study import write_report
 from cosim.scenario.load import to_toml
-from cosim.study.conduct import conduct
 from cosim.study.load import load_study
+from cosim.study.run_study import run_study
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -20,7 +20,7 @@ measures = ["total_s", "energy_j"]
 baseline = { "allocator.kind" = "equal" }
 [vary.grid]
 "radio.noise_figure_db" = [3.0, 9.0, 15.0]
-"allocator.kind" = ["equal", "in_turn"]
+"allocator.kind" = ["equal", "time_shared"]
 [[vary.cases]]
 name = "as it is"
 set = { "radio.antenna_gain_db" = 0.0 }
@@ -63,7 +63,7 @@ def report(tiny_scenario, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     (folder / "tiny.toml").write_text(to_toml(tiny_scenario()), encoding="utf-8")
     (folder / "small.toml").write_text(STUDY, encoding="utf-8")
-    conduct(load_study(folder / "small.toml"), folder / "out", workers=1)
+    run_study(load_study(folder / "small.toml"), folder / "out", workers=1)
     return write_report(folder / "out")[0]
 
 

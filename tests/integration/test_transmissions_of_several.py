@@ -28,7 +28,7 @@ AIR = {
     "clients.count": 4,
     "radio.medium": {"kind": "over_the_air", "truncation_db": -5.0},
     "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.002},
-    "radio.federated_downlink.counted": True,
+    "radio.federated_downlink.modelled": True,
 }
 
 
@@ -142,7 +142,7 @@ def test_one_transmission_has_one_size_and_says_whether_it_arrived(
 
     with pytest.raises(ValueError, match=r"made_up: one transmission has one size, and payloads have \[8, 9"):
         next(sends((8, 9), node, node))
-    monkeypatch.setattr(Transmissions, "is_counted", lambda self, link: False)
+    monkeypatch.setattr(Transmissions, "is_modelled", lambda self, link: False)
     monkeypatch.setattr(Delivery, "at_once", half_of_it)
     works = []
     for nodes in ((node, node), (node, other), (other, node)):

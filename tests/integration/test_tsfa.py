@@ -197,7 +197,7 @@ def test_another_allocator_may_take_over_during_a_run(scenario, tmp_path):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_summary_knows_limit_latencies_and_ratios(records, name):
-    found = summarise(records[name]).limited
+    found = summarise(records[name]).latency_limit
     assert found.latency_s == pytest.approx(latencies(records[name]))
     assert (found.limit_s == LIMIT_S).all()
     assert found.keep_ratios.ravel() == pytest.approx(values(records[name], "keep_ratio"))
@@ -226,7 +226,7 @@ def test_a_run_without_values_says_that_it_does_not_know_what_is_worth_sending(s
 def test_over_300_rounds_of_a_run_the_mean_latency_is_the_limit(timing_only, scenario, tmp_path):
     """On the event clock, with energies that shrink as the training goes on, or with none known."""
     long = scenario(KINDS["tsfa"], {"scheme.num_rounds": 300, "scheme.evaluate_every": 300})
-    found = summarise(Record.open(run(long, tmp_path / "run", timing_only=timing_only))).limited
+    found = summarise(Record.open(run(long, tmp_path / "run", timing_only=timing_only))).latency_limit
     mean_s, first_s, last_s = float(found.latency_s.mean()), found.queue_s[0], found.queue_s[-1]
     assert len(found.rounds) == 300
     assert first_s == pytest.approx(LIMIT_S)  # the warm start

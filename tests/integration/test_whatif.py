@@ -69,9 +69,9 @@ CHANNELS = {
     "path loss": {"radio.path_loss": {"kind": "free_space", "carrier_hz": 3.5e9}},
     "shadowing": {"radio.shadowing": {"kind": "log_normal", "std_db": 4.0}},
     "allocator": {"allocator.kind": "random"},
-    "in turn": {"allocator.kind": "in_turn"},
+    "in turn": {"allocator.kind": "time_shared"},
     "access": {"radio.access.kind": "reassign"},
-    "counted downlinks": {"radio.main_downlink.counted": True, "radio.federated_downlink.counted": True},
+    "counted downlinks": {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True},
     "devices": {"clients.clock_hz": 3e5, "main_server.clock_hz": 1e6},
     "server batch": {"scheme.server_batch": "per_client"},
 }
@@ -113,9 +113,9 @@ def test_a_longer_run_is_computed_from_where_the_shorter_one_ended(base):
 
 def test_a_whatif_on_a_whatif_still_computes_nothing(base, tmp_path):
     first = base.whatif({"radio.noise_figure_db": 12.0})
-    second = whatif(first.path, {"allocator.kind": "in_turn"}, out=tmp_path / "second", store=base.store)
+    second = whatif(first.path, {"allocator.kind": "time_shared"}, out=tmp_path / "second", store=base.store)
     assert Record.open(second).manifest["works"]["computed"] == 0
-    both = change(base.scenario, {"radio.noise_figure_db": 12.0, "allocator.kind": "in_turn"})
+    both = change(base.scenario, {"radio.noise_figure_db": 12.0, "allocator.kind": "time_shared"})
     assert_same_bytes(Record.open(second), base.fresh(both))
 
 
@@ -164,9 +164,9 @@ FORKS = {
     "noise": {"radio.noise_figure_db": 15.0},
     "fading": {"radio.fading": {"kind": "rician", "k_factor": 3.0, "coherence_time_s": 0.001}},
     "power": {"clients.max_tx_power_dbm": 10.0},
-    "in turn": {"allocator.kind": "in_turn"},
+    "in turn": {"allocator.kind": "time_shared"},
     "access": {"radio.access.kind": "reassign", "allocator.kind": "random"},
-    "downlink counted": {"radio.main_downlink.counted": True, "radio.main_downlink.bandwidth_hz": 2e6},
+    "downlink counted": {"radio.main_downlink.modelled": True, "radio.main_downlink.bandwidth_hz": 2e6},
 }
 
 
@@ -241,7 +241,7 @@ def test_events_happen_in_the_order_of_time_whatever_their_order_in_the_file(bas
     at_s = fork_at(base)
     events = [
         {"at_s": at_s, "set": {"radio.noise_figure_db": 15.0}},
-        {"at_s": 1.1 * at_s, "set": {"radio.noise_figure_db": 3.0, "allocator.kind": "in_turn"}},
+        {"at_s": 1.1 * at_s, "set": {"radio.noise_figure_db": 3.0, "allocator.kind": "time_shared"}},
     ]
     one, other = (
         Record.open(run(timed(tiny_scenario, some), tmp_path / str(number), timing_only=True))
@@ -275,8 +275,8 @@ def test_a_change_back_gives_the_rates_of_before(base, tiny_scenario, tmp_path):
 
 def test_a_link_that_is_free_again_carries_at_once_from_then_on(base, tiny_scenario, tmp_path):
     at_s = fork_at(base)
-    counted = {"radio.main_downlink.counted": True, "radio.main_downlink.bandwidth_hz": 2e6}
-    scenario = timed(tiny_scenario, [{"at_s": at_s, "set": {"radio.main_downlink.counted": False}}], counted)
+    counted = {"radio.main_downlink.modelled": True, "radio.main_downlink.bandwidth_hz": 2e6}
+    scenario = timed(tiny_scenario, [{"at_s": at_s, "set": {"radio.main_downlink.modelled": False}}], counted)
     record = Record.open(run(scenario, tmp_path / "run", timing_only=True))
     downloads = [row for row in rows(record) if row["name"] == "gradient_download"]
     early = [row for row in downloads if row["asked_ns"] < at_s * 1e9]

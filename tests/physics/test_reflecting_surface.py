@@ -125,7 +125,7 @@ def test_pilots_and_phases_take_their_share_of_the_rate():
         channel = Channel.build(Radio.model_validate({"surface": surface}), 2, 1)
         return channel.rates("main_uplink", 0, np.array([3]), np.array([0.1]), 0, 3)
 
-    free = rate(counted_estimation=False)
+    free = rate(estimation="free")
     # 100 symbols of 0.1 ms, and 198 bits at 100 kbit/s
     counted = rate(pilot_symbol_s=1e-4, control_bit_per_s=1e5)
     np.testing.assert_allclose(counted, free * (1.0 - (0.01 + 0.00198) / 0.1))
@@ -161,9 +161,9 @@ def with_surface(tiny_scenario):
 METHODS = ("optimised", "model_free", "random")
 
 
-@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("estimation", ["modelled", "free"])
 @pytest.mark.parametrize("method", METHODS)
-def test_more_elements_make_shorter_rounds(method, counted, with_surface):
+def test_more_elements_make_shorter_rounds(method, estimation, with_surface):
     def latency_s(num_elements, seed):
         scenario = with_surface(
             **{
@@ -171,7 +171,7 @@ def test_more_elements_make_shorter_rounds(method, counted, with_surface):
                 "allocator.method": method,
                 "allocator.num_evaluations": 60,
                 "radio.surface.num_elements": num_elements,
-                "radio.surface.counted_estimation": counted,
+                "radio.surface.estimation": estimation,
             }
         )
         return prepare(scenario).allocation.figures["surface_latency_s"]

@@ -145,5 +145,5 @@ def test_a_copy_of_a_model_moves_only_the_files_that_name_it(
 
 
 def test_events_move_no_key(keys_of):
-    event = {"at_s": 0.01, "set": {"radio.noise_figure_db": 20.0, "allocator.kind": "in_turn"}}
+    event = {"at_s": 0.01, "set": {"radio.noise_figure_db": 20.0, "allocator.kind": "time_shared"}}
     assert keys_of({"events": [event]}) == keys_of({})

@@ -1,4 +1,4 @@
-"""The searching allocators against each other, the bound, and every possible deal."""
+"""The searching allocators against each other, the bound, and every possible assignment."""
 
 from dataclasses import replace
 from itertools import pairwise, product
@@ -23,7 +23,7 @@ from cosim.control.decision import Plan
 from cosim.control.foresight import with_bound
 from cosim.control.proving.bound import gap_to_bound, lower_bound_s
 from cosim.control.solvers.choices import Choices
-from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from cosim.control.solvers.rounds import MeasuredRounds, RoundsFit, RoundsTable
 from cosim.control.state import CellState
@@ -118,7 +118,7 @@ def test_at_fixed_rates_the_total_is_convex_in_the_cut_layer(state, rank):
     rates = {}
     for link in choices.phases:
         phase = choices.phase(link, 0)
-        rates[link] = control_power(phase, greedy_owners(phase)).rates_bit_per_s
+        rates[link] = control_power(phase, greedy_assignment(phase)).rates_bit_per_s
     totals = choices.total_s(choices.deadlines_at(rates))
     assert (np.diff(totals, n=2) >= -1e-12 * totals.max()).all()
 
@@ -141,11 +141,11 @@ def test_a_grid_of_choices_costs_what_each_decision_alone_would(state):
 
 
 def _owners_and_powers(grants, num_subchannels):
-    owners, tx_power_w = np.zeros(num_subchannels, dtype=int), np.zeros(num_subchannels)
+    assignment, tx_power_w = np.zeros(num_subchannels, dtype=int), np.zeros(num_subchannels)
     for client, grant in enumerate(grants):
-        owners[grant.subchannels] = client
+        assignment[grant.subchannels] = client
         tx_power_w[grant.subchannels] = grant.tx_power_w
-    return owners, tx_power_w
+    return assignment, tx_power_w
 
 
 @pytest.mark.parametrize("seed", range(6))

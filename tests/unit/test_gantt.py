@@ -12,7 +12,7 @@ from cosim.run import run
 @pytest.fixture(scope="module")
 def record(tiny_scenario, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return Record.open(run(tiny_scenario({"radio.main_downlink.counted": True}), folder, timing_only=True))
+    return Record.open(run(tiny_scenario({"radio.main_downlink.modelled": True}), folder, timing_only=True))
 
 
 def test_the_first_round_is_shown_if_none_is_named(record):
@@ -83,7 +83,7 @@ def test_fifty_clients_fit_in_a_picture(tiny_scenario, tmp_path):
         {
             "clients.count": 50,
             "data.source.num_train": 60,
-            "allocator.kind": "in_turn",
+            "allocator.kind": "time_shared",
             "scheme.num_rounds": 1,
         }
     )

@@ -187,10 +187,10 @@ def cells(draw):
         "main_server.flop_per_cycle": draw(st.sampled_from([0.001, 1.0])),
         "main_server.queue_capacity": draw(st.integers(1, 2)),
         "scheme.server_batch": batch,
-        "allocator.kind": draw(st.sampled_from(["equal", "in_turn"])),
+        "allocator.kind": draw(st.sampled_from(["equal", "time_shared"])),
         "radio.access.kind": draw(st.sampled_from(["orthogonal", "reassign"])),
         "radio.fading.kind": draw(st.sampled_from(["none", "rayleigh_block"])),
-        "radio.main_downlink.counted": draw(st.booleans()),
+        "radio.main_downlink.modelled": draw(st.booleans()),
     }
     if batch == "joint" and draw(st.booleans()):
         chosen["scheme.deadline_s"] = draw(st.floats(0.001, 0.5))
@@ -217,8 +217,8 @@ def test_attribution_of_any_run_adds_up_to_its_length_to_the_nanosecond(chosen, 
 FIXED = {  # one rate for the whole run, and nobody in anybody's way
     "clients.count": 4,
     "clients.clock_hz": {"kind": "uniform", "low": 1e6, "high": 3e6},
-    "radio.main_downlink.counted": True,
-    "radio.federated_downlink.counted": True,
+    "radio.main_downlink.modelled": True,
+    "radio.federated_downlink.modelled": True,
     "main_server.clock_hz": 1e8,
 }
 

@@ -9,7 +9,7 @@ from cosim.control.allocators import Allocator
 from cosim.control.allocators.keeping import LINK
 from cosim.control.closed_form import link_rates
 from cosim.control.decision import Allocation
-from cosim.control.solvers.sparsity.rounding import deal_subchannels
+from cosim.control.solvers.sparsity.rounding import assign_subchannels
 from cosim.control.state import CellState, Sparsity
 from cosim.errors import AllocationError
 from cosim.learning.amounts import WholeAmounts
@@ -285,7 +285,7 @@ def test_the_latest_end_may_not_lie_before_the_limit():
 def test_dealt_subchannels_come_near_the_widths_wanted():
     rng = np.random.default_rng(3)
     wanted = rng.dirichlet(np.ones(5)) * 5e6
-    owners = deal_subchannels(wanted, np.full(100, 5e4), rng.exponential(size=(5, 100)))
-    dealt = np.bincount(owners, minlength=5) * 5e4
+    assignment = assign_subchannels(wanted, np.full(100, 5e4), rng.exponential(size=(5, 100)))
+    dealt = np.bincount(assignment, minlength=5) * 5e4
     assert (dealt > 0.0).all()
     assert np.abs(dealt - np.maximum(wanted, 5e4)).max() <= 2 * 5e4

@@ -8,7 +8,7 @@ from cosim.record.log import Log
 from cosim.report import side_by_side
 from cosim.report.comparison import compare
 from cosim.report.gantt import chart, draw
-from cosim.report.limited import limited
+from cosim.report.latency_limit import latency_limit
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import curves_content
 from cosim.report.spans import Spans
@@ -47,7 +47,7 @@ def recorded(path, status="complete", has_queue=True) -> Record:
 
 
 def of(record: Record):
-    return limited(record, Spans.of(record))
+    return latency_limit(record, Spans.of(record))
 
 
 def test_latencies_queue_and_ratios_are_those_of_the_rounds(tmp_path):
@@ -104,7 +104,7 @@ def test_the_picture_has_room_for_it(tmp_path, has_queue):
     record = recorded(tmp_path / "run", has_queue=has_queue)
     draw(chart(record), tmp_path / "run.png")
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
-    assert chart(record).limited is not None
+    assert chart(record).latency_limit is not None
 
 
 @pytest.mark.parametrize("has_queue", [True, False])

@@ -1,4 +1,4 @@
-"""What a page or a figure shows, before any browser: rows, holdings, columns, and what is refused."""
+"""What a page or a figure shows, before any browser: rows, grants, columns, and what is refused."""
 
 import base64
 import gzip
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosim.channel_replay import replay_channel
 from cosim.errors import RecordError
 from cosim.record.folder import Record
 from cosim.report.comparison_figure import occupancy, write_comparison_figure
 from cosim.report.gantt import chart
-from cosim.report.holdings import Holdings
 from cosim.report.page import write_comparison_page, write_page
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import run_content
@@ -22,8 +22,8 @@ from cosim.report.page.document import script_json
 from cosim.report.page.rows import Rows
 from cosim.report.publication import grids, write_figure
 from cosim.report.spans import Spans, length_ns
+from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.run import run
-from cosim.sounding import sound
 
 intervals = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda pair: (pair[0], pair[0] + pair[1])),
@@ -38,7 +38,7 @@ def record(tiny_scenario, tmp_path_factory) -> Record:
         {
             "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3},
             "radio.access": {"kind": "reassign"},
-            "radio.main_downlink.counted": True,
+            "radio.main_downlink.modelled": True,
         }
     )
     return Record.open(run(scenario, tmp_path_factory.mktemp("content") / "run", timing_only=True))
@@ -133,7 +133,7 @@ def test_occupancy_adds_up_to_the_time_of_all_intervals(pairs):
 
 
 def test_one_subchannel_is_held_by_one_client_at_a_time(record):
-    held = Holdings.of(record, length_ns(record, Spans.of(record)))
+    held = SubchannelGrants.of(record, length_ns(record, Spans.of(record)))
     assert len(held)
     order = np.lexsort((held.start_ns, held.subchannel, held.link))
     same = (np.diff(held.link[order]) == 0) & (np.diff(held.subchannel[order]) == 0)
@@ -141,10 +141,10 @@ def test_one_subchannel_is_held_by_one_client_at_a_time(record):
     assert (held.end_ns > held.start_ns).all()
 
 
-def test_budgets_of_a_sounding_are_those_of_the_explanation(record):
+def test_budgets_of_a_channel_replay_are_those_of_the_explanation(record):
     from cosim.explain import TransferExplanation, explain
 
-    air = sound(record)
+    air = replay_channel(record)
     for index in range(0, len(air.budgets.spans), max(len(air.budgets.spans) // 5, 1)):
         explanation = explain(record, int(air.budgets.spans[index]))
         assert isinstance(explanation, TransferExplanation)
@@ -157,8 +157,8 @@ def test_budgets_of_a_sounding_are_those_of_the_explanation(record):
 
 
 def test_snr_is_seen_where_a_subchannel_is_held_and_nowhere_else(record):
-    air = sound(record)
-    held = Holdings.of(record, length_ns(record, Spans.of(record)))
+    air = replay_channel(record)
+    held = SubchannelGrants.of(record, length_ns(record, Spans.of(record)))
     link = air.links[0]
     step = int(link.times_ns[1] - link.times_ns[0])
     mine = held.link == held.links.index(link.name)
@@ -235,7 +235,7 @@ def test_a_figure_of_another_kind_or_of_other_rounds_is_refused(record, tmp_path
 
 def test_boxes_of_a_grid_cover_what_was_held_while_the_lanes_go_on(record):
     shown = chart(record, 1, 1)
-    held = Holdings.of(record, shown.length_ns)
+    held = SubchannelGrants.of(record, shown.length_ns)
     for grid in grids(record, shown):
         mine = held.link == held.links.index(grid.link)
         end = np.minimum(held.end_ns[mine], shown.to_ns)

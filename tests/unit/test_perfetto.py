@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
 
+from cosim.channel_replay import replay_channel
 from cosim.errors import RecordError
 from cosim.record.folder import Record, RunFolder
 from cosim.record.log import Log
@@ -19,7 +20,6 @@ from cosim.report.perfetto.packets import Shape
 from cosim.report.perfetto.tracks import Tracks
 from cosim.report.spans import Spans
 from cosim.run import run
-from cosim.sounding import sound
 
 
 def read(path):
@@ -86,10 +86,10 @@ def cells(draw):
         "main_server.flop_per_cycle": draw(st.sampled_from([0.001, 1.0])),
         "main_server.queue_capacity": draw(st.integers(1, 3)),
         "scheme.server_batch": draw(st.sampled_from(["joint", "per_client"])),
-        "allocator.kind": draw(st.sampled_from(["equal", "in_turn"])),
+        "allocator.kind": draw(st.sampled_from(["equal", "time_shared"])),
         "radio.access.kind": draw(st.sampled_from(["orthogonal", "reassign"])),
         "radio.fading.kind": draw(st.sampled_from(["none", "rayleigh_block"])),
-        "radio.main_downlink.counted": draw(st.booleans()),
+        "radio.main_downlink.modelled": draw(st.booleans()),
     }
 
 
@@ -153,7 +153,7 @@ def record(recorded):
 @pytest.fixture(scope="module")
 def trace(record, tmp_path_factory):
     path = tmp_path_factory.mktemp("trace") / "run.pftrace"
-    write_trace(record, path, sound(record))
+    write_trace(record, path, replay_channel(record))
     return read(path)
 
 
@@ -201,7 +201,7 @@ def test_snr_is_that_of_the_air_and_only_told_with_it(record, trace, tmp_path):
     with_air = {name for name in trace.samples if "SNR" in name[1]}
     assert ("client-0", "main uplink SNR") in with_air
     assert ("tiny, seed 3", "main uplink subchannel 0 SNR") in with_air
-    air = sound(record)
+    air = replay_channel(record)
     (link,) = [one for one in air.links if one.name == "main_uplink"]
     told = dict(trace.samples["tiny, seed 3", "main uplink subchannel 0 SNR"])
     for instant, snr_db in zip(link.times_ns.tolist(), link.snr_db[0].tolist(), strict=True):

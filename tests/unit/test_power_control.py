@@ -10,22 +10,22 @@ from hypothesis import strategies as st
 from strategies import phases, random_phase
 
 from cosim.control.closed_form import Phase
-from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from cosim.control.solvers.water_filling import WaterFilling, max_rate, min_power
 from cosim.errors import AllocationError
 from cosim.units import Floats, Ints
 
 
-def _owners(phase: Phase, seed: int) -> Ints:
-    """Return random owners under which every client has at least one subchannel."""
+def _assignment(phase: Phase, seed: int) -> Ints:
+    """Return random assignment under which every client has at least one subchannel."""
     rng = np.random.default_rng(seed)
     spare = rng.integers(phase.num_clients, size=phase.num_subchannels - phase.num_clients)
     return rng.permutation(np.concatenate([np.arange(phase.num_clients), spare]))
 
 
-def _powers(owners: Ints, tx_power_w: Floats, phase: Phase) -> Floats:
-    return np.bincount(owners, weights=tx_power_w, minlength=phase.num_clients)
+def _powers(assignment: Ints, tx_power_w: Floats, phase: Phase) -> Floats:
+    return np.bincount(assignment, weights=tx_power_w, minlength=phase.num_clients)
 
 
 @st.composite
@@ -42,9 +42,9 @@ def subchannels(draw: st.DrawFn) -> tuple[Floats, Floats]:
 def test_the_deadline_is_the_one_a_convex_solver_finds(seed):
     size = [(5, 20), (3, 8), (2, 2), (1, 6)][seed % 4]
     phase = random_phase(seed, *size, decades=3.0, is_flat=seed % 5 == 4)
-    owners = _owners(phase, seed)
-    assert control_power(phase, owners).deadline_s == pytest.approx(
-        ConvexPower(phase, owners).solve(), rel=1e-5
+    assignment = _assignment(phase, seed)
+    assert control_power(phase, assignment).deadline_s == pytest.approx(
+        ConvexPower(phase, assignment).solve(), rel=1e-5
     )
 
 
@@ -79,22 +79,22 @@ def test_no_other_spread_of_a_power_carries_more(band, log_power, seed):
 @settings(deadline=None)
 @given(phases(), st.integers(0, 2**31))
 def test_powers_keep_every_limit_and_give_the_rates_and_the_deadline_they_say(phase, seed):
-    owners = _owners(phase, seed)
-    found = control_power(phase, owners)
+    assignment = _assignment(phase, seed)
+    found = control_power(phase, assignment)
     assert (found.tx_power_w >= 0.0).all()
-    assert (_powers(owners, found.tx_power_w, phase) <= phase.max_tx_power_w * (1.0 + 1e-12)).all()
+    assert (_powers(assignment, found.tx_power_w, phase) <= phase.max_tx_power_w * (1.0 + 1e-12)).all()
     assert found.tx_power_w.sum() <= phase.max_total_tx_power_w * (1.0 + 1e-12)
-    np.testing.assert_array_equal(phase.rates(owners, found.tx_power_w), found.rates_bit_per_s)
+    np.testing.assert_array_equal(phase.rates(assignment, found.tx_power_w), found.rates_bit_per_s)
     assert found.deadline_s == phase.finish_s(found.rates_bit_per_s).max()
 
 
 @settings(deadline=None)
 @given(phases(), st.integers(0, 2**31))
 def test_all_clients_finish_together_and_some_limit_is_met(phase, seed):
-    owners = _owners(phase, seed)
-    found = control_power(phase, owners)
+    assignment = _assignment(phase, seed)
+    found = control_power(phase, assignment)
     np.testing.assert_allclose(phase.finish_s(found.rates_bit_per_s), found.deadline_s, rtol=1e-9)
-    fullest = (_powers(owners, found.tx_power_w, phase) / phase.max_tx_power_w).max()
+    fullest = (_powers(assignment, found.tx_power_w, phase) / phase.max_tx_power_w).max()
     assert max(fullest, found.tx_power_w.sum() / phase.max_total_tx_power_w) == pytest.approx(1.0, rel=1e-9)
 
 
@@ -102,28 +102,28 @@ def test_all_clients_finish_together_and_some_limit_is_met(phase, seed):
 @given(phases(), st.integers(0, 2**31))
 def test_without_a_limit_on_the_sum_the_slowest_client_at_full_power_sets_the_deadline(phase, seed):
     phase = replace(phase, max_total_tx_power_w=np.inf)
-    owners = _owners(phase, seed)
+    assignment = _assignment(phase, seed)
     alone = np.array(
         [
             float(max_rate(np.array(limit), phase.gains[client, mine], phase.bandwidths_hz[mine]))
             for client, limit in enumerate(phase.max_tx_power_w)
-            for mine in [np.flatnonzero(owners == client)]
+            for mine in [np.flatnonzero(assignment == client)]
         ]
     )
-    found = control_power(phase, owners)
+    found = control_power(phase, assignment)
     assert found.deadline_s == pytest.approx(float(phase.finish_s(alone).max()), rel=1e-11)
     slowest = int(phase.finish_s(alone).argmax())
-    spent = _powers(owners, found.tx_power_w, phase)[slowest]
+    spent = _powers(assignment, found.tx_power_w, phase)[slowest]
     assert spent == pytest.approx(phase.max_tx_power_w[slowest], rel=1e-9)
 
 
 @settings(deadline=None)
 @given(phases(), st.integers(0, 2**31), st.floats(0.1, 0.9))
 def test_a_tighter_limit_on_the_sum_is_never_faster(phase, seed, share):
-    owners = _owners(phase, seed)
+    assignment = _assignment(phase, seed)
     limit = min(phase.max_total_tx_power_w, float(phase.max_tx_power_w.sum()))
     tighter = replace(phase, max_total_tx_power_w=share * limit)
-    assert control_power(tighter, owners).deadline_s >= control_power(phase, owners).deadline_s * (
+    assert control_power(tighter, assignment).deadline_s >= control_power(phase, assignment).deadline_s * (
         1.0 - 1e-12
     )
 
@@ -155,6 +155,6 @@ def test_a_sum_of_no_watts_is_refused_by_its_link():
 def test_a_client_with_nothing_to_send_is_given_no_power():
     phase = random_phase(8, 3, 9)
     phase = replace(phase, bits=phase.bits * np.array([1.0, 0.0, 1.0]))
-    found = control_power(phase, greedy_owners(phase))
-    assert found.tx_power_w[greedy_owners(phase) == 1].sum() == 0.0
+    found = control_power(phase, greedy_assignment(phase))
+    assert found.tx_power_w[greedy_assignment(phase) == 1].sum() == 0.0
     assert np.isfinite(found.deadline_s)

@@ -1,4 +1,4 @@
-"""Proofs of the best owners of a barrier: against every possible deal, and what they say when stopped."""
+"""Proofs of the best assignment: against every possible one, and what they say when stopped."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,13 +10,13 @@ import scipy.optimize
 from strategies import random_phase
 
 from cosim.control.closed_form import Phase
-from cosim.control.proving.alike import are_alike, prove_by_counting
 from cosim.control.proving.bound import find_prices
 from cosim.control.proving.branch_and_bound import prove_by_prices
 from cosim.control.proving.effort import Effort
+from cosim.control.proving.equal_subchannels import are_equal, prove_by_counting
 from cosim.control.proving.prove import prove
 from cosim.control.proving.subsets import prove_by_subsets, set_powers
-from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from cosim.control.solvers.water_filling import min_power
 from cosim.errors import AllocationError
@@ -37,31 +37,31 @@ def _optimum_s(phase: Phase) -> float:
     return min(control_power(phase, deal).deadline_s for deal in every)
 
 
-def _by_subsets(phase, owners, gap):
-    return prove_by_subsets(phase, owners, 0.0, np.inf, gap, Effort())
+def _by_subsets(phase, assignment, gap):
+    return prove_by_subsets(phase, assignment, 0.0, np.inf, gap, Effort())
 
 
-def _by_prices(phase, owners, gap):
-    return prove_by_prices(phase, owners, 0.0, np.inf, gap, 10_000, Effort())
+def _by_prices(phase, assignment, gap):
+    return prove_by_prices(phase, assignment, 0.0, np.inf, gap, 10_000, Effort())
 
 
 @pytest.mark.parametrize("way", [_by_subsets, _by_prices])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_closed_proof_holds_against_every_possible_deal(way, seed):
+def test_a_closed_proof_holds_against_every_possible_assignment(way, seed):
     phase = _phase(seed)
     optimum = _optimum_s(phase)
-    proof = way(phase, greedy_owners(phase), GAP)
+    proof = way(phase, greedy_assignment(phase), GAP)
     assert proof.is_closed
     assert optimum * (1.0 - 1e-9) <= proof.powers.deadline_s <= optimum * (1.0 + 1.01 * GAP)
     assert proof.bound_s <= optimum * (1.0 + 1e-9)
-    assert proof.powers.deadline_s == control_power(phase, proof.owners).deadline_s
+    assert proof.powers.deadline_s == control_power(phase, proof.assignment).deadline_s
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_subchannels_that_are_alike_need_no_search(seed):
     phase = _phase(seed, is_alike=True)
-    assert are_alike(phase)
-    proof = prove_by_counting(phase, greedy_owners(phase))
+    assert are_equal(phase)
+    proof = prove_by_counting(phase, greedy_assignment(phase))
     optimum = _optimum_s(phase)
     assert proof.powers.deadline_s == pytest.approx(optimum, rel=1e-9)
     assert optimum * (1.0 - 1e-9) <= proof.bound_s <= optimum
@@ -85,18 +85,18 @@ def test_the_power_of_every_set_is_that_of_water_filling_it(seed):
 def test_nothing_below_a_cutoff_is_proven_where_there_is_nothing(seed):
     phase = _phase(seed)
     optimum = _optimum_s(phase)
-    proof = prove(phase, greedy_owners(phase), cutoff_s=0.95 * optimum, gap=GAP)
+    proof = prove(phase, greedy_assignment(phase), cutoff_s=0.95 * optimum, gap=GAP)
     assert proof.is_closed
     assert proof.bound_s == pytest.approx(0.95 * optimum, rel=1.01 * GAP)
 
 
 def test_five_clients_on_twenty_subchannels_are_proven():
     phase = random_phase(7, 5, 20)
-    proof = prove(phase, greedy_owners(phase), gap=1e-3)
+    proof = prove(phase, greedy_assignment(phase), gap=1e-3)
     assert proof.is_closed
     prices = find_prices(phase)
     assert float(prices.deadline_s(phase.compute_s, phase.bits)) <= proof.powers.deadline_s
-    assert proof.powers.deadline_s <= control_power(phase, greedy_owners(phase)).deadline_s
+    assert proof.powers.deadline_s <= control_power(phase, greedy_assignment(phase)).deadline_s
 
 
 def test_a_solver_that_gives_no_answer_is_told_and_nothing_takes_its_place(monkeypatch):
@@ -107,16 +107,16 @@ def test_a_solver_that_gives_no_answer_is_told_and_nothing_takes_its_place(monke
     with pytest.raises(
         AllocationError, match=r"the solver HiGHS stopped without an answer \(.*use 'refined'"
     ):
-        _by_subsets(phase, greedy_owners(phase), 1e-3)
+        _by_subsets(phase, greedy_assignment(phase), 1e-3)
 
 
 @pytest.mark.parametrize(("num_subchannels", "limits"), [(12, {}), (24, {}), (24, {"max_nodes": 3})])
 def test_a_search_that_is_stopped_says_by_what_and_keeps_its_bound(num_subchannels, limits):
     phase = random_phase(4, 4, num_subchannels, decades=1.0)
-    owners = greedy_owners(phase)
+    assignment = greedy_assignment(phase)
     proof = prove(
-        phase, owners, gap=1e-7, effort=Effort(limit=100 if num_subchannels == 12 else 5000), **limits
+        phase, assignment, gap=1e-7, effort=Effort(limit=100 if num_subchannels == 12 else 5000), **limits
     )
     assert proof.stopped_by == ("node_limit" if limits else "work_limit")
     assert not proof.is_closed
-    assert proof.bound_s <= proof.powers.deadline_s <= control_power(phase, owners).deadline_s
+    assert proof.bound_s <= proof.powers.deadline_s <= control_power(phase, assignment).deadline_s

@@ -29,9 +29,9 @@ def test_the_default_noise_is_thermal_noise_and_a_noise_figure_of_9_db():
 def test_uplinks_share_600_mw_and_downlinks_are_free_unless_told_otherwise():
     radio = Radio()
     assert radio.main_uplink.max_total_tx_power_w == pytest.approx(0.6, rel=0.01)
-    assert not radio.main_downlink.counted
-    assert not radio.federated_downlink.counted
-    assert DownlinkSettings(counted=True, tx_power_dbm=40.0).tx_power_w == pytest.approx(10.0)
+    assert not radio.main_downlink.modelled
+    assert not radio.federated_downlink.modelled
+    assert DownlinkSettings(modelled=True, tx_power_dbm=40.0).tx_power_w == pytest.approx(10.0)
 
 
 def test_a_link_without_a_limit_has_none():

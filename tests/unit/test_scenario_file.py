@@ -108,7 +108,10 @@ def test_every_fault_of_a_file_is_told_at_once_with_place_value_and_way_out(writ
         ("radio.noise_figure_db = true", "radio.noise_figure_db: should be a valid number, got True"),
         ("radio.noise_figure_db = inf", "radio.noise_figure_db: should be a finite number, got inf"),
         ("radio.noise_figure_db = nan", "radio.noise_figure_db: should be a finite number, got nan"),
-        ("radio.main_downlink.counted = 1", "radio.main_downlink.counted: should be a valid boolean, got 1"),
+        (
+            "radio.main_downlink.modelled = 1",
+            "radio.main_downlink.modelled: should be a valid boolean, got 1",
+        ),
         (
             "radio.antenna_gain_db = 1e6",
             "radio.antenna_gain_db: should be less than or equal to 400, got 1000000.0",
@@ -370,7 +373,7 @@ def test_any_scenario_comes_back_from_its_file_as_it_was(changes, tmp_path_facto
 
 def test_the_resolved_file_has_every_setting_that_is_not_left_out(tmp_path):
     resolved = tomllib.loads(to_toml(PLAIN))
-    assert resolved["radio"]["main_downlink"]["counted"] is False
+    assert resolved["radio"]["main_downlink"]["modelled"] is False
     assert resolved["training"]["optimizer"]["kind"] == "adamw"
     assert "alpha" not in resolved["lora"]
 

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosim.control.solvers.sparsity.alternating import alternate, filled
-from cosim.control.solvers.sparsity.bidder import efficiency_for, rate_bend
+from cosim.control.solvers.sparsity.client_demand import efficiency_for, rate_bend
 from cosim.control.solvers.sparsity.curves import Curves, Exponential, Stepped
 from cosim.control.solvers.sparsity.deadline import best_round, next_queue_s, round_by
 from cosim.control.solvers.sparsity.descent import lows

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from cosim.errors import ScenarioError
 from cosim.scenario.load import to_toml
-from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.design import num_points, points
 from cosim.study.load import load_study, study_toml
 from cosim.study.paths import short_names
 from cosim.study.plan import make_plan, training_key
 from cosim.study.ranges import Range, Steps
+from cosim.study.run_queue import Pace, Run, RunQueue
 from cosim.study.settings import Study, Vary
 from cosim.words import shown
 
@@ -42,14 +42,14 @@ def vary(**given):
 
 
 def test_a_grid_has_every_combination_once_in_the_order_of_the_file():
-    found = list(points(vary(grid={NOISE: [3.0, 6.0], "allocator.kind": ["equal", "in_turn"]}), seed=0))
+    found = list(points(vary(grid={NOISE: [3.0, 6.0], "allocator.kind": ["equal", "time_shared"]}), seed=0))
     assert [one.name for one in found] == [
         "noise_figure_db=3, allocator=equal",
-        "noise_figure_db=3, allocator=in_turn",
+        "noise_figure_db=3, allocator=time_shared",
         "noise_figure_db=6, allocator=equal",
-        "noise_figure_db=6, allocator=in_turn",
+        "noise_figure_db=6, allocator=time_shared",
     ]
-    assert found[1].settings == {NOISE: 3.0, "allocator.kind": "in_turn"}
+    assert found[1].settings == {NOISE: 3.0, "allocator.kind": "time_shared"}
 
 
 def test_paths_without_quotes_are_the_same_paths():
@@ -173,7 +173,7 @@ def test_replications_differ_in_their_seed_alone(study):
 
 
 def test_a_baseline_by_settings_is_the_case_that_is_otherwise_the_same(study):
-    grid = {NOISE: [3.0, 6.0], "allocator.kind": ["equal", "in_turn"]}
+    grid = {NOISE: [3.0, 6.0], "allocator.kind": ["equal", "time_shared"]}
     plan = make_plan(study(vary={"grid": grid}, baseline={"allocator.kind": "equal"}))
     assert [case.baseline for case in plan.cases] == [
         "noise_figure_db=3, allocator=equal",
@@ -236,21 +236,21 @@ def test_what_only_the_channel_tells_apart_shares_a_training(study):
     assert len({training_key(plan.cases[0].replication(number), False) for number in range(3)}) == 3
 
 
-# The agenda
+# The queue of runs
 
 
 def test_of_runs_that_share_a_training_one_goes_first_and_the_others_when_it_has_ended():
     runs = [Run(case, replication, str(replication)) for replication in range(2) for case in range(3)]
-    agenda = Agenda(runs)
-    first = [agenda.take(), agenda.take()]
+    queue = RunQueue(runs)
+    first = [queue.take(), queue.take()]
     assert [run.case for run in first] == [0, 0]
-    assert agenda.take() is None
-    agenda.ended(first[1])
-    assert agenda.take() == Run(1, 1, "1")
-    assert agenda.take() == Run(2, 1, "1")
-    assert agenda.take() is None
-    agenda.ended(first[0])
-    assert agenda.take() == Run(1, 0, "0")
+    assert queue.take() is None
+    queue.ended(first[1])
+    assert queue.take() == Run(1, 1, "1")
+    assert queue.take() == Run(2, 1, "1")
+    assert queue.take() is None
+    queue.ended(first[0])
+    assert queue.take() == Run(1, 0, "0")
 
 
 def test_what_is_left_is_told_by_trainings_and_by_runs_that_recall():
@@ -273,14 +273,14 @@ def test_what_is_left_is_told_by_trainings_and_by_runs_that_recall():
 @settings(deadline=None)
 def test_every_run_is_taken_once(numbers, data):
     runs = [Run(number, 0, training) for number, training in numbers]
-    agenda, taken, at_work = Agenda(runs), [], []
+    queue, taken, at_work = RunQueue(runs), [], []
     while True:
-        while (run := agenda.take()) is not None:
+        while (run := queue.take()) is not None:
             taken.append(run)
             at_work.append(run)
         if not at_work:
             break
-        agenda.ended(at_work.pop(data.draw(st.integers(0, len(at_work) - 1))))
+        queue.ended(at_work.pop(data.draw(st.integers(0, len(at_work) - 1))))
     assert sorted(taken, key=repr) == sorted(runs, key=repr)
 
 

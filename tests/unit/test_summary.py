@@ -109,7 +109,7 @@ def test_phases_add_up_to_all_spans(log, record_of):
 
 @pytest.mark.parametrize("server_batch", ["joint", "per_client"])
 def test_the_shares_of_every_actor_add_up_to_the_length_of_a_real_run(server_batch, tiny_scenario, tmp_path):
-    changes = {"radio.main_downlink.counted": True, "scheme.server_batch": server_batch}
+    changes = {"radio.main_downlink.modelled": True, "scheme.server_batch": server_batch}
     record = Record.open(run(tiny_scenario(changes), tmp_path / "run", timing_only=True))
     summary = summarise(record)
     assert summary.length_ns == round(record.manifest["simulated_s"] * SECOND)

@@ -77,7 +77,7 @@ def test_what_does_not_go_with_full_is_one_clear_line(changes, told, tiny_scenar
     assert line.endswith(".")
 
 
-@pytest.mark.parametrize("allocator", ["equal", "in_turn", "fedsllm", "nested", "random"])
+@pytest.mark.parametrize("allocator", ["equal", "time_shared", "fedsllm", "nested", "random"])
 def test_an_allocator_that_leaves_the_rank_alone_serves_full(allocator, tiny_scenario):
     scheme = {"kind": "split_federated", "num_rounds": 1}
     prepared = prepare(

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cosim.channel_replay import replay_channel
 from cosim.record.folder import Record, RunFolder
 from cosim.record.log import Log
-from cosim.report.holdings import Holdings
 from cosim.report.rates import rates
 from cosim.report.spans import Spans, length_ns
+from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.report.usage import actor_use, energy, shared_ns, subchannel_use
 from cosim.run import run
-from cosim.sounding import sound
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_the_time_of_an_actor_is_told_apart(made):
 
 
 def test_a_subchannel_is_used_while_its_holder_sends(made):
-    found = subchannel_use(Spans.of(made), Holdings.of(made, 100), 100)
+    found = subchannel_use(Spans.of(made), SubchannelGrants.of(made, 100), 100)
     assert [(one.link, one.subchannel, one.held_ns, one.used_ns, one.num_holders) for one in found] == [
         ("main_uplink", 0, 100, 50, 2),
         ("main_uplink", 1, 100, 30, 1),
@@ -67,7 +67,7 @@ def test_energy_is_told_by_actor_and_phase(made):
 
 
 def test_the_rate_of_a_transfer_is_its_bits_over_its_time(made):
-    found = rates(Spans.of(made), Holdings.of(made, 100))
+    found = rates(Spans.of(made), SubchannelGrants.of(made, 100))
     assert found.spans.tolist() == [1, 2]
     assert found.bit_per_s.tolist() == pytest.approx([300 / 30e-9, 100 / 20e-9])
     assert found.with_queue_bit_per_s.tolist() == pytest.approx([300 / 30e-9, 100 / 30e-9])
@@ -82,10 +82,10 @@ def test_a_run_of_nothing_has_no_use(part, tmp_path):
         log.spans.add((), "compute", "whole_step", "main-server", "", 1, 1, 0, 0, 5, 0, 1, 0.0, "")
     RunFolder.create(tmp_path / "run", "", {}).finish(log, "complete", simulated_s=5e-9)
     record = Record.open(tmp_path / "run")
-    spans, holdings = Spans.of(record), Holdings.of(record, 5)
-    assert subchannel_use(spans, holdings, 5) == ()
+    spans, grants = Spans.of(record), SubchannelGrants.of(record, 5)
+    assert subchannel_use(spans, grants, 5) == ()
     assert energy(spans) == ()
-    assert len(rates(spans, holdings).spans) == 0
+    assert len(rates(spans, grants).spans) == 0
     assert [one.compute_ns for one in actor_use(spans, 5)] == ([5] if part == "grants" else [])
 
 
@@ -117,17 +117,17 @@ def recorded(tiny_scenario, tmp_path_factory):
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 10**6),
-    allocator=st.sampled_from(["equal", "in_turn"]),
+    allocator=st.sampled_from(["equal", "time_shared"]),
     access=st.sampled_from(["orthogonal", "reassign"]),
 )
 def test_whoever_sends_holds_what_is_used(seed, allocator, access, recorded):
     record = recorded({"seed": seed, "allocator.kind": allocator, "radio.access.kind": access})
     spans = Spans.of(record)
     total = length_ns(record, spans)
-    holdings = Holdings.of(record, total)
-    found = rates(spans, holdings)
+    grants = SubchannelGrants.of(record, total)
+    found = rates(spans, grants)
     by_transfer = found.num_subchannels * spans.duration_ns[found.spans]
-    by_subchannel = sum(one.used_ns for one in subchannel_use(spans, holdings, total))
+    by_subchannel = sum(one.used_ns for one in subchannel_use(spans, grants, total))
     assert by_transfer.sum() == pytest.approx(by_subchannel)
     assert (found.num_subchannels >= 1.0).all()
     for one in actor_use(spans, total):
@@ -139,6 +139,8 @@ def test_whoever_sends_holds_what_is_used(seed, allocator, access, recorded):
 def test_without_fading_a_transfer_is_as_fast_as_its_grant(recorded):
     record = recorded({"radio.fading.kind": "none"})
     spans = Spans.of(record)
-    found = rates(spans, Holdings.of(record, length_ns(record, spans)), sound(record).budgets)
+    found = rates(
+        spans, SubchannelGrants.of(record, length_ns(record, spans)), replay_channel(record).budgets
+    )
     assert found.of_grant == pytest.approx(np.ones(len(found.spans)), rel=1e-5)
     assert (found.of_grant <= 1.0 + 1e-12).all()

@@ -68,7 +68,7 @@ class Allocator(Part):
 
     @property
     def carves_bands(self) -> bool:
-        """Whether it carves a link's band anew into channels of any width."""
+        """Whether it splits a link's band into channels of any width."""
         return False
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Exact: the best owners, power, cut layer and rank there are, with the proof or what is missing of it."""
+"""Exact: the best assignment, power, cut layer and rank, with the proof or what is missing of it."""
 
 import logging
 from typing import Any, ClassVar, Literal
@@ -26,9 +26,9 @@ _TIGHTENING_STEPS = 60
 
 
 class Exact(Searching):
-    """The least total delay over owners, powers, cut layer and rank together, to within ``gap``.
+    """The least total delay over assignment, powers, cut layer and rank together, to within ``gap``.
 
-    Power is exact for every assignment looked at; the best owners are not those
+    Power is exact for every assignment looked at; the best assignment are not those
     of any fixed power. Begins at the answer of ``refined``, so it is never worse.
     Choices whose bound lies above the best total known are not looked at.
 
@@ -138,8 +138,8 @@ class _Search:
         return self.stopped_by == "work_limit"
 
     def _solved(self, link: str, choice: int) -> tuple[Ints, Powers]:
-        owners = self.proven[link, choice]
-        return owners, self.barriers.power(link, choice, owners)
+        assignment = self.proven[link, choice]
+        return assignment, self.barriers.power(link, choice, assignment)
 
     def _tighten(self, choice: int) -> bool:
         """Raise the bounds of a choice by prices, once; return whether that was still to be done."""
@@ -155,10 +155,10 @@ class _Search:
         for link in self.choices.phases:
             if (link, choice) in self.proven:
                 continue
-            candidates = (known[link][0], self.barriers.deal(link, choice))
+            candidates = (known[link][0], self.barriers.assign(link, choice))
             start = min(candidates, key=lambda one: self.barriers.power(link, choice, one).deadline_s)
             phase, alike = self.choices.phase(link, choice), self.choices.alike(link, choice)
-            if not phase.bits.any():  # nothing is sent: any owners will do
+            if not phase.bits.any():  # nothing is sent: any assignment will do
                 self.proven[link, choice] = start
                 continue
             spare = best_total - float(self.choices.total_s(self.bounds)[choice])
@@ -177,5 +177,5 @@ class _Search:
             for other in alike:
                 bits = self.choices.bits[link].max(axis=1)
                 scale = bits[other] / bits[choice]
-                self.proven[link, other] = found.owners
+                self.proven[link, other] = found.assignment
                 self.bounds[link][other] = max(self.bounds[link][other], found.bound_s * scale)

@@ -12,23 +12,23 @@ from cosim.control.allocators.searching import decide
 from cosim.control.closed_form import Phase
 from cosim.control.decision import Allocation
 from cosim.control.knobs import Cut, layers_of
+from cosim.control.solvers.assignment import random_assignment, random_powers, spread_powers
 from cosim.control.solvers.barriers import Barriers, Solution, rates_of
 from cosim.control.solvers.choices import Choices
-from cosim.control.solvers.greedy import greedy_owners
-from cosim.control.solvers.owners import random_owners, random_powers, spread_powers
+from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import Powers, control_power
 from cosim.control.state import CellState
 from cosim.units import Ints
 
 Start = Literal["first", "middle", "last", "scenario"]
-Deal = Callable[[Phase], Ints]
+Assign = Callable[[Phase], Ints]
 Control = Callable[[Phase, Ints], Powers]
 
 
 class Fedsllm(OwnCuts):
     """Block coordinate descent over what the air allows and what the model is cut into.
 
-    One block deals the subchannels greedily and controls the power exactly; the
+    One block assigns the subchannels greedily and controls the power exactly; the
     other tries every cut layer and rank at the rates that gave. After power
     control all clients finish together, so any other cut looks bad at frozen
     rates and the descent can stall where it began; it is therefore begun at
@@ -53,7 +53,7 @@ class Fedsllm(OwnCuts):
     Source
     ------
     FedsLLM, arXiv 2504.14667. Beginning at several cut layers and keeping the
-    dealt subchannels when a new deal would be worse are ours (method card 1,
+    assigned subchannels when a new assignment would be worse are ours (method card 1,
     section 7.5); the second makes the trace fall.
     """
 
@@ -95,19 +95,19 @@ class Fedsllm(OwnCuts):
             lora_ranks = (draw_from(state.stream, "lora_rank", lora_ranks),)
         return Choices.of(state, cut_layers, lora_ranks, table)
 
-    def _blocks(self, state: CellState) -> tuple[Deal, Control]:
-        """Return how subchannels are dealt and power is set: by search, or once by chance."""
-        deal: Deal = greedy_owners
+    def _blocks(self, state: CellState) -> tuple[Assign, Control]:
+        """Return how subchannels are assigned and power is set: by search, or once by chance."""
+        assign: Assign = greedy_assignment
         control: Control = control_power
         chance = state.stream
         if "subchannels" in self.randomise:
-            owners = {
-                name: random_owners(link, chance.child(name, "subchannels").generator())
+            assignment = {
+                name: random_assignment(link, chance.child(name, "subchannels").generator())
                 for name, link in state.links.items()
             }
 
-            def deal(phase: Phase) -> Ints:
-                return owners[phase.link]
+            def assign(phase: Phase) -> Ints:
+                return assignment[phase.link]
 
         if "power" in self.randomise:
             powers = {
@@ -115,12 +115,12 @@ class Fedsllm(OwnCuts):
                 for name, link in state.links.items()
             }
 
-            def control(phase: Phase, owners: Ints) -> Powers:
-                tx_power_w = spread_powers(owners, powers[phase.link])
-                rates = phase.rates(owners, tx_power_w)
+            def control(phase: Phase, assignment: Ints) -> Powers:
+                tx_power_w = spread_powers(assignment, powers[phase.link])
+                rates = phase.rates(assignment, tx_power_w)
                 return Powers(float(phase.finish_s(rates).max()), tx_power_w, rates)
 
-        return deal, control
+        return assign, control
 
     def _begin(self, choices: Choices, state: CellState, start: Start) -> int:
         cuts = np.unique(choices.cut_layers)
@@ -135,11 +135,11 @@ class Fedsllm(OwnCuts):
         before = np.inf
         for _ in range(self.max_iterations):
             for link in choices.phases:
-                owners = barriers.deal(link, choice)
-                new = owners, barriers.power(link, choice, owners)
+                assignment = barriers.assign(link, choice)
+                new = assignment, barriers.power(link, choice, assignment)
                 if link in solution:
-                    owners = solution[link][0]
-                    old = owners, barriers.power(link, choice, owners)
+                    assignment = solution[link][0]
+                    old = assignment, barriers.power(link, choice, assignment)
                     new = min(old, new, key=lambda one: one[1].deadline_s)
                 solution[link] = new
             totals = choices.total_s(choices.deadlines_at(rates_of(solution)))

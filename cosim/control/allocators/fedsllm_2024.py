@@ -11,7 +11,7 @@ from cosim.control.closed_form import normalised_gains, predict
 from cosim.control.decision import Allocation, Plan
 from cosim.control.knobs import Setting
 from cosim.control.legs import legs_of
-from cosim.control.solvers.owners import check_enough, grants_of, scaled, spread_powers
+from cosim.control.solvers.assignment import check_enough, grants_of, scaled, spread_powers
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.units import Floats, Ints
@@ -24,7 +24,7 @@ class Fedsllm2024(Allocator):
 
     Its band may be divided at will. Here each share is rounded to subchannels:
     every client is owed its share of the width, and the widest free subchannel
-    goes to whoever is owed most, a client with none coming first when there are
+    goes to the client that is owed most, a client with none coming first when there are
     only enough left. Powers stay at the limits, scaled to the limit on the sum
     and spread evenly. A client's gain is its mean over the subchannels; the paper
     knows no frequency selectivity.
@@ -72,9 +72,9 @@ class Fedsllm2024(Allocator):
         for name, link in state.links.items():
             compute_s, bits = barriers.get(name, (none, none))
             widths, times[name] = self._widths(link, compute_s, bits)
-            owners = owners_by_width(link, widths)
+            assignment = owners_by_width(link, widths)
             powers = scaled(link.max_tx_power_w, link)
-            grants[name] = grants_of(owners, spread_powers(owners, powers), link.num_clients)
+            grants[name] = grants_of(assignment, spread_powers(assignment, powers), link.num_clients)
         free_s = {name: float(compute_s.max()) for name, (compute_s, _) in barriers.items()}
         server_s = sum(leg.server_flop for leg in steps) / state.main_server_flop_per_s
         step_s = server_s + sum(times.get(leg.name, free_s[leg.name]) for leg in steps)
@@ -184,14 +184,14 @@ def owners_by_width(link: LinkState, widths_hz: Floats) -> Ints:
         If there are fewer subchannels than clients.
     """
     check_enough(link.name, link.num_clients, link.num_subchannels)
-    owners = np.empty(link.num_subchannels, dtype=np.int64)
+    assignment = np.empty(link.num_subchannels, dtype=np.int64)
     owed = widths_hz * (float(link.bandwidths_hz.sum()) / float(widths_hz.sum()))
     counts = np.zeros(link.num_clients, dtype=np.int64)
     for given, subchannel in enumerate(np.argsort(-link.bandwidths_hz, kind="stable").tolist()):
         left = link.num_subchannels - given
         is_short = left == int((counts == 0).sum())
         client = int(np.where(is_short & (counts > 0), -np.inf, owed).argmax())
-        owners[subchannel] = client
+        assignment[subchannel] = client
         owed[client] -= link.bandwidths_hz[subchannel]
         counts[client] += 1
-    return owners
+    return assignment

@@ -15,9 +15,9 @@ from cosim.control.allocators.equal import equal_shares, even_powers
 from cosim.control.closed_form import durations_s, lasts_s, link_rates, normalised_gains
 from cosim.control.decision import Allocation
 from cosim.control.knobs import KEEP_RATIO, Setting
-from cosim.control.solvers.owners import check_enough, grants_of, spread_powers
+from cosim.control.solvers.assignment import check_enough, grants_of, spread_powers
 from cosim.control.solvers.sparsity.curves import Curves, Exponential, Stepped
-from cosim.control.solvers.sparsity.rounding import WholePairs, deal_subchannels
+from cosim.control.solvers.sparsity.rounding import WholePairs, assign_subchannels
 from cosim.control.solvers.sparsity.uplink import Uplink
 from cosim.control.stages import Barrier
 from cosim.control.state import CellState, LinkState, Sparsity
@@ -78,7 +78,7 @@ class Upload:
         if link.data_share != 1.0:
             raise AllocationError(
                 f"{link.name}: pilots of a surface take {1.0 - link.data_share:.2%} of the air, which keep "
-                "ratios do not know of; set radio.surface.counted_estimation = false, or take an allocator "
+                "ratios do not know of; set radio.surface.estimation = 'free', or take an allocator "
                 "such as 'equal'."
             )
         takes_part = state.weights > 0.0
@@ -140,8 +140,8 @@ class KeepRatios(Allocator):
     latency_limit_s
         How long a round may last, s; what that means is the allocator's own affair.
     bandwidth
-        ``continuous`` carves the band anew into a channel of any width for each
-        client. ``subchannels`` deals whole subchannels, at least one to each client,
+        ``continuous`` splits the band into a channel of any width for each
+        client. ``subchannels`` assigns whole subchannels, at least one to each client,
         as near to those widths as can be; what is sent is then fitted to their rates.
     """
 
@@ -153,7 +153,7 @@ class KeepRatios(Allocator):
 
     @property
     def carves_bands(self) -> bool:
-        """Whether it carves a link's band anew into channels of any width."""
+        """Whether it splits a link's band into channels of any width."""
         return self.bandwidth == "continuous"
 
     def allocate(self, state: CellState) -> Allocation:
@@ -221,7 +221,7 @@ class KeepRatios(Allocator):
         bandwidth_hz: Floats | None = None,
         memory: Mapping[str, float] | None = None,
     ) -> Allocation:
-        """Return the decision to send these bits by a deadline, rounded to what can be told.
+        """Return the decision to send these bits by a deadline, rounded to what can be sent.
 
         Parameters
         ----------
@@ -251,8 +251,8 @@ class KeepRatios(Allocator):
                 for client in range(link.num_clients)
             )
         else:
-            owners = deal_subchannels(widths, link.bandwidths_hz, link.gains)
-            grants = grants_of(owners, spread_powers(owners, powers), link.num_clients)
+            assignment = assign_subchannels(widths, link.bandwidths_hz, link.gains)
+            grants = grants_of(assignment, spread_powers(assignment, powers), link.num_clients)
             carried = np.maximum(deadline_s - now.start_s, 0.0) * link_rates(link, grants)
             bits = self.fitted(pairs, bits, np.maximum(carried - now.overhead_bits, 0.0))
         others = {name: equal_shares(other) for name, other in state.links.items() if name != LINK}
@@ -267,14 +267,14 @@ class KeepRatios(Allocator):
         )
 
     def fitted(self, pairs: WholePairs, wanted_bits: Floats, carried_bits: Floats) -> Floats:
-        """Return payloads for the subchannels dealt, given what was wanted and what they carry in time."""
+        """Return payloads for the subchannels assigned, given what was wanted and what they carry in time."""
         return pairs.down(np.minimum(carried_bits, pairs.useful_bits))
 
 
 def curves_of(upload: Upload, curve: Curve, scale: float = 1.0) -> tuple[Curves, WholePairs]:
     """Return what each client loses by sending less, over ``scale``, and how payloads are rounded.
 
-    The generic curve stands in where energies are not known, and, in the place of
+    The generic curve is taken where energies are not known, and, in the place of
     an energy, as one.
     """
     sparsity, dense = upload.sparsity, upload.now.dense_bits

@@ -23,7 +23,7 @@ class OwnCuts(Searching, ABC):
     ----------
     cut_per_client
         Once the best common cut is found, move the cut of one client at a time,
-        subchannels and power solved anew for each, while the total falls; the
+        subchannels and power solved again for each, while the total falls; the
         rank stays. Never worse than the common cut, and beyond the paper. Changes
         nothing where the scheme cuts all at the same, or the scenario says who is cut where.
     max_sweeps

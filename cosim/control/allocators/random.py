@@ -7,7 +7,13 @@ from pydantic import Field
 
 from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
-from cosim.control.solvers.owners import grants_of, random_owners, random_powers, scaled, spread_powers
+from cosim.control.solvers.assignment import (
+    grants_of,
+    random_assignment,
+    random_powers,
+    scaled,
+    spread_powers,
+)
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
@@ -62,13 +68,13 @@ class Random(Allocator):
         return Allocation(grants, cut_layer, lora_rank)
 
     def _share(self, link: LinkState, chance: Stream) -> tuple[Grant, ...]:
-        owners = np.arange(link.num_subchannels) % link.num_clients
+        assignment = np.arange(link.num_subchannels) % link.num_clients
         if "subchannels" in self.randomise:
-            owners = random_owners(link, chance.child(link.name, "subchannels").generator())
+            assignment = random_assignment(link, chance.child(link.name, "subchannels").generator())
         powers = scaled(link.max_tx_power_w, link)
         if "power" in self.randomise:
             powers = random_powers(link, chance.child(link.name, "power").generator())
-        return grants_of(owners, spread_powers(owners, powers), link.num_clients)
+        return grants_of(assignment, spread_powers(assignment, powers), link.num_clients)
 
 
 def draw_from(chance: Stream, name: str, candidates: tuple[int, ...]) -> int:

@@ -15,12 +15,12 @@ from cosim.units import Ints
 
 
 class Refined(Searching):
-    """Local search over the owners, with exact power for each change.
+    """Local search over the assignment, with exact power for each change.
 
-    Where gains differ between subchannels the greedy deal is not optimal: it
+    Where gains differ between subchannels the greedy assignment is not optimal: it
     judges a client at a power spread evenly, and never takes back what it gave.
     Here subchannels are moved and swapped until nothing helps; then all cut
-    layers and ranks are tried with the owners found, and a better one is refined
+    layers and ranks are tried with the assignment found, and a better one is refined
     in turn. Never worse than ``nested``. Beyond the paper.
 
     Attributes
@@ -53,12 +53,12 @@ def refine(choices: Choices, max_passes: int) -> tuple[int, Solution, tuple[floa
     solution: Solution = solutions[best]
     while True:
         solution = {
-            link: improve(choices.phase(link, best), owners, max_passes)
-            for link, (owners, _) in solution.items()
+            link: improve(choices.phase(link, best), assignment, max_passes)
+            for link, (assignment, _) in solution.items()
         }
         trace.append(barriers.total_s(best, solution))
-        owners = {link: owned for link, (owned, _) in solution.items()}
-        others = [_with_owners(barriers, choice, owners) for choice in range(len(choices))]
+        assignment = {link: owned for link, (owned, _) in solution.items()}
+        others = [_with_owners(barriers, choice, assignment) for choice in range(len(choices))]
         totals = np.array([barriers.total_s(at, other) for at, other in enumerate(others)])
         better = int(totals.argmin())
         if better == best or totals[better] >= trace[-1] * (1.0 - 1e-9):
@@ -67,5 +67,5 @@ def refine(choices: Choices, max_passes: int) -> tuple[int, Solution, tuple[floa
         trace.append(float(totals[best]))
 
 
-def _with_owners(barriers: Barriers, choice: int, owners: dict[str, Ints]) -> Solution:
-    return {link: (owned, barriers.power(link, choice, owned)) for link, owned in owners.items()}
+def _with_owners(barriers: Barriers, choice: int, assignment: dict[str, Ints]) -> Solution:
+    return {link: (owned, barriers.power(link, choice, owned)) for link, owned in assignment.items()}

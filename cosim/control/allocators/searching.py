@@ -12,9 +12,9 @@ from cosim.control.allocators import Allocator
 from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation, Plan
 from cosim.control.knobs import Cut
+from cosim.control.solvers.assignment import grants_of
 from cosim.control.solvers.barriers import Solution
 from cosim.control.solvers.choices import Choices
-from cosim.control.solvers.owners import grants_of
 from cosim.control.solvers.rounds import NumRounds, Rank, RoundsTable
 from cosim.control.state import CellState
 from cosim.errors import AllocationError
@@ -133,8 +133,8 @@ def decide(
 ) -> Allocation:
     """Return the decision with the delay to expect of it."""
     grants = {
-        link: grants_of(owners, powers.tx_power_w, state.num_clients)
-        for link, (owners, powers) in solution.items()
+        link: grants_of(assignment, powers.tx_power_w, state.num_clients)
+        for link, (assignment, powers) in solution.items()
     }
     cut, lora_rank = choices.cuts[choice], int(choices.lora_ranks[choice])
     bare = Allocation(grants, 1, lora_rank).cut_at(cut)

@@ -13,7 +13,7 @@ from cosim.control.closed_form import normalised_gains
 from cosim.control.decision import Allocation
 from cosim.control.knobs import SURFACE_PHASES, Setting
 from cosim.control.legs import Leg, legs_of
-from cosim.control.solvers.owners import check_enough
+from cosim.control.solvers.assignment import check_enough
 from cosim.control.solvers.phases import Found, Users, fixed_point, levels_of, search, turns_of
 from cosim.control.solvers.sparsity.uplink import Uplink
 from cosim.control.state import CellState, LinkState, SurfaceState

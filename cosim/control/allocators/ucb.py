@@ -11,7 +11,7 @@ from cosim.control.allocators import Allocator
 from cosim.control.decision import Allocation
 from cosim.control.knobs import PARTICIPATION, WEIGHT, Setting
 from cosim.control.reports import Report
-from cosim.control.solvers.owners import check_enough
+from cosim.control.solvers.assignment import check_enough
 from cosim.control.stages import served
 from cosim.control.state import CellState, LinkState
 from cosim.radio.grant import Grant

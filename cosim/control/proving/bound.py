@@ -1,7 +1,7 @@
 """How good any decision could be: a delay that provably none can beat.
 
 The bound drops one condition only: that a subchannel has a single owner. When
-owners may share each subchannel in any proportion, the problem of a barrier is
+assignment may share each subchannel in any proportion, the problem of a barrier is
 convex, and every set of prices, on rate, on each client's power and on the sum,
 proves a bound: no assignment earns more from a subchannel than its best buyer
 would pay. Prices are sought by a quasi-Newton method on a smoothed form, where
@@ -26,7 +26,7 @@ import numpy as np
 
 from cosim.control.closed_form import Phase, predict
 from cosim.control.decision import Allocation
-from cosim.control.proving.market import Market, earliest_s
+from cosim.control.proving.lagrangian import Lagrangian, earliest_s
 from cosim.control.solvers.choices import Choices
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.control.state import CellState
@@ -70,12 +70,12 @@ def find_prices(phase: Phase) -> Prices:
     """Return prices under which the bound on the barrier's deadline is as tight as the search gets it."""
     from scipy.optimize import minimize
 
-    market = Market.of(phase, merges_equals=True)
-    logs = market.start()
-    scale = 1.0 / max(market.deadline(logs, _NORMS[0])[0], 1e-300)
+    lagrangian = Lagrangian.of(phase, merges_equals=True)
+    logs = lagrangian.start()
+    scale = 1.0 / max(lagrangian.deadline(logs, _NORMS[0])[0], 1e-300)
 
     def loss(at: Floats, norm: float) -> tuple[float, Floats]:
-        bound, slope = market.deadline(at, norm)
+        bound, slope = lagrangian.deadline(at, norm)
         return -scale * bound, -scale * slope
 
     best, best_bound = logs, -np.inf
@@ -90,10 +90,10 @@ def find_prices(phase: Phase) -> Prices:
             options={"maxiter": 60, "ftol": 1e-10, "gtol": 1e-9},
         )
         logs = found.x
-        bound = market.deadline(logs, np.inf)[0]
+        bound = lagrangian.deadline(logs, np.inf)[0]
         if bound > best_bound:
             best, best_bound = logs, bound
-    return Prices(market.split(best)[0], market.ceiling(best, np.inf)[0])
+    return Prices(lagrangian.split(best)[0], lagrangian.ceiling(best, np.inf)[0])
 
 
 def lower_bound_s(choices: Choices) -> tuple[float, dict[str, Floats]]:

@@ -1,7 +1,7 @@
-"""The best owners of a barrier of many subchannels: branch and bound with exact power.
+"""The best assignment of a barrier of many subchannels: branch and bound with exact power.
 
-A node allows each subchannel some owners. Its bound are prices (see
-:mod:`cosim.control.proving.market`) under which even the best of them cannot earn
+A node allows each subchannel some assignment. Its bound are prices (see
+:mod:`cosim.control.proving.lagrangian`) under which even the best of them cannot earn
 what a deadline just below the best one known asks for; the arithmetic is closed
 form, so a node is given up on a proof and not on a solver's word. The same
 prices also say of every single owner whether a subchannel could go there at
@@ -17,7 +17,7 @@ import numpy as np
 
 from cosim.control.closed_form import Phase
 from cosim.control.proving.effort import Effort
-from cosim.control.proving.market import Market, earliest_s
+from cosim.control.proving.lagrangian import Lagrangian, earliest_s
 from cosim.control.proving.proof import Proof
 from cosim.control.solvers.exchange import improve
 from cosim.control.solvers.power_control import control_power
@@ -39,33 +39,33 @@ class _Node:
 
 def prove_by_prices(
     phase: Phase,
-    owners: Ints,
+    assignment: Ints,
     bound_s: float,
     cutoff_s: float,
     gap: float,
     max_nodes: int,
     effort: Effort,
 ) -> Proof:
-    """Return the best owners of a barrier found, and what is proven of them.
+    """Return the best assignment of a barrier found, and what is proven of them.
 
     Parameters
     ----------
     max_nodes
         Nodes looked at before the search ends.
-    phase, owners, bound_s, cutoff_s, gap, effort
+    phase, assignment, bound_s, cutoff_s, gap, effort
         As for :func:`~cosim.control.proving.prove.prove`.
     """
-    return _Search(phase, owners, cutoff_s, gap, effort).run(bound_s, max_nodes)
+    return _Search(phase, assignment, cutoff_s, gap, effort).run(bound_s, max_nodes)
 
 
 class _Search:
     """Best-first search; nodes are opened in the order of their bounds."""
 
-    def __init__(self, phase: Phase, owners: Ints, cutoff_s: float, gap: float, effort: Effort) -> None:
+    def __init__(self, phase: Phase, assignment: Ints, cutoff_s: float, gap: float, effort: Effort) -> None:
         self.phase = phase
-        self.market = Market.of(phase)
-        self.owners = owners
-        self.powers = control_power(phase, owners)
+        self.lagrangian = Lagrangian.of(phase)
+        self.assignment = assignment
+        self.powers = control_power(phase, assignment)
         self.cutoff_s = cutoff_s
         self.gap = gap
         self.effort = effort
@@ -79,37 +79,37 @@ class _Search:
 
     def run(self, bound_s: float, max_nodes: int) -> Proof:
         allowed = self.phase.gains > 0.0
-        heap = [_Node(bound_s, next(self._number), allowed, self.market.start())]
+        heap = [_Node(bound_s, next(self._number), allowed, self.lagrangian.start())]
         num_nodes = 0
         while heap and heap[0].bound_s < self.target_s:
             if num_nodes >= max_nodes or self.effort.is_spent:
                 limit: Literal["node_limit", "work_limit"] = (
                     "node_limit" if num_nodes >= max_nodes else "work_limit"
                 )
-                return Proof(self.owners, self.powers, heap[0].bound_s, num_nodes, limit)
+                return Proof(self.assignment, self.powers, heap[0].bound_s, num_nodes, limit)
             num_nodes += 1
             for child in self._open(heappop(heap)):
                 heappush(heap, child)
-        return Proof(self.owners, self.powers, self.target_s, num_nodes)
+        return Proof(self.assignment, self.powers, self.target_s, num_nodes)
 
     def _open(self, node: _Node) -> list[_Node]:
         """Bound a node, try the decision it suggests, and split what is left of it."""
         logs = self._prices(node.allowed, node.logs, _NODE_STEPS)
         share = self._shares(logs, node.allowed)
         self._try(node.allowed, share)
-        rate, _, _ = self.market.split(logs)
-        ceiling, _, _, value = self.market.ceiling(logs, np.inf, node.allowed)
+        rate, _, _ = self.lagrangian.split(logs)
+        ceiling, _, _, value = self.lagrangian.ceiling(logs, np.inf, node.allowed)
         asked = float((rate * self._needed(self.target_s)).sum())
         worth = np.where(node.allowed, value, 0.0)
         dearest = worth.max(axis=0)
-        kept = node.allowed & (ceiling - (dearest - worth) * self.market.widths_hz >= asked * _ROUNDING)
+        kept = node.allowed & (ceiling - (dearest - worth) * self.lagrangian.widths_hz >= asked * _ROUNDING)
         if ceiling < asked * _ROUNDING or not (kept.any(axis=0).all() and kept.any(axis=1).all()):
             return []
         disputed = np.flatnonzero(kept.sum(axis=0) > 1)
         if not len(disputed):
             self._consider(kept.argmax(axis=0))
             return []
-        split = np.sort(np.where(kept, share, 0.0), axis=0)[-2] * dearest * self.market.widths_hz
+        split = np.sort(np.where(kept, share, 0.0), axis=0)[-2] * dearest * self.lagrangian.widths_hz
         order = disputed[np.argsort(-split[disputed], kind="stable")]
         floor = max(node.bound_s, self._proven_s(logs, node.allowed))
         best: list[_Node] = []
@@ -146,8 +146,8 @@ class _Search:
 
     def _proven_s(self, logs: Floats, allowed: np.ndarray) -> float:
         """Return the bound some prices prove, s."""
-        rate = self.market.split(logs)[0]
-        ceiling = self.market.ceiling(logs, np.inf, allowed)[0]
+        rate = self.lagrangian.split(logs)[0]
+        ceiling = self.lagrangian.ceiling(logs, np.inf, allowed)[0]
         return float(earliest_s(rate * self.phase.bits, self.phase.compute_s, ceiling)) * _ROUNDING
 
     def _needed(self, deadline_s: float) -> Floats:
@@ -155,17 +155,17 @@ class _Search:
         return np.asarray(self.phase.bits / left)
 
     def _prices(self, allowed: np.ndarray, logs: Floats, steps: int) -> Floats:
-        """Return prices that bound the owners allowed well, or well enough to give them up."""
+        """Return prices that bound the assignment allowed well, or well enough to give them up."""
         from scipy.optimize import minimize
 
         needed = self._needed(self.target_s)
 
         def stop_if_proven(intermediate_result: Any) -> None:
-            if self.market.excess(intermediate_result.x, np.inf, needed, allowed)[0] < -1e-9:
+            if self.lagrangian.excess(intermediate_result.x, np.inf, needed, allowed)[0] < -1e-9:
                 raise StopIteration
 
         found = minimize(
-            self.market.excess,
+            self.lagrangian.excess,
             logs,
             args=(_NORM, needed, allowed),
             jac=True,
@@ -179,7 +179,7 @@ class _Search:
 
     def _shares(self, logs: Floats, allowed: np.ndarray) -> Floats:
         """Return which part of each subchannel each client would buy, of the shape of ``allowed``."""
-        value = np.where(allowed, self.market.ceiling(logs, np.inf, allowed)[3], 0.0)
+        value = np.where(allowed, self.lagrangian.ceiling(logs, np.inf, allowed)[3], 0.0)
         ratio = value / np.maximum(value.max(axis=0), 1e-300)
         with np.errstate(under="ignore"):
             powered = ratio**_NORM
@@ -187,26 +187,26 @@ class _Search:
 
     def _try(self, allowed: np.ndarray, share: Floats) -> None:
         """Try the decision in which each subchannel goes to its best buyer."""
-        owners = np.where(allowed, share, -1.0).argmax(axis=0)
-        for client in np.flatnonzero(np.bincount(owners, minlength=len(allowed)) == 0).tolist():
-            rich = np.bincount(owners, minlength=len(allowed))[owners] > 1
+        assignment = np.where(allowed, share, -1.0).argmax(axis=0)
+        for client in np.flatnonzero(np.bincount(assignment, minlength=len(allowed)) == 0).tolist():
+            rich = np.bincount(assignment, minlength=len(allowed))[assignment] > 1
             gains = np.where(rich & allowed[client], self.phase.gains[client], -1.0)
             if gains.max() <= 0.0:
                 return
-            owners[int(gains.argmax())] = client
-        if self._consider(owners) and len(self._tried) > 0:
-            better, powers = improve(self.phase, self.owners, max_passes=50)
+            assignment[int(gains.argmax())] = client
+        if self._consider(assignment) and len(self._tried) > 0:
+            better, powers = improve(self.phase, self.assignment, max_passes=50)
             if powers.deadline_s < self.powers.deadline_s:
-                self.owners, self.powers = better, powers
+                self.assignment, self.powers = better, powers
 
-    def _consider(self, owners: Ints) -> bool:
-        """Take owners if they are better than the best known; each is looked at once."""
-        key = owners.astype(np.int16).tobytes()
+    def _consider(self, assignment: Ints) -> bool:
+        """Take assignment if they are better than the best known; each is looked at once."""
+        key = assignment.astype(np.int16).tobytes()
         if key in self._tried:
             return False
         self._tried.add(key)
-        powers = control_power(self.phase, owners)
+        powers = control_power(self.phase, assignment)
         if powers.deadline_s >= self.powers.deadline_s:
             return False
-        self.owners, self.powers = owners, powers
+        self.assignment, self.powers = assignment, powers
         return True

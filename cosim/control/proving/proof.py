@@ -1,4 +1,4 @@
-"""What a search for the best owners of a barrier ends with."""
+"""What a search for the best assignment of a barrier ends with."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ class Proof:
 
     Attributes
     ----------
-    owners, powers
+    assignment, powers
         The best decision found.
     bound_s
         No decision is done before this, s, unless it is done after the cutoff.
@@ -23,7 +23,7 @@ class Proof:
         The limit that ended the search; empty if decision, or cutoff, and bound have met.
     """
 
-    owners: Ints
+    assignment: Ints
     powers: Powers
     bound_s: float
     num_steps: int

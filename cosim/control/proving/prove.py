@@ -1,4 +1,4 @@
-"""The best owners of a barrier, proven, by whichever way suits its size.
+"""The best assignment of a barrier, proven, by whichever way suits its size.
 
 Where subchannels are all alike, by counting; where they are few, by pricing
 every set of them; else by branch and bound, which ends at a limit more often
@@ -14,9 +14,9 @@ for a proof.
 import numpy as np
 
 from cosim.control.closed_form import Phase
-from cosim.control.proving.alike import are_alike, prove_by_counting
 from cosim.control.proving.branch_and_bound import prove_by_prices
 from cosim.control.proving.effort import Effort
+from cosim.control.proving.equal_subchannels import are_equal, prove_by_counting
 from cosim.control.proving.proof import Proof
 from cosim.control.proving.subsets import MAX_SUBCHANNELS, prove_by_subsets
 from cosim.units import Ints
@@ -24,18 +24,18 @@ from cosim.units import Ints
 
 def prove(
     phase: Phase,
-    owners: Ints,
+    assignment: Ints,
     bound_s: float = 0.0,
     cutoff_s: float = np.inf,
     gap: float = 1e-4,
     max_nodes: int = 10**9,
     effort: Effort | None = None,
 ) -> Proof:
-    """Return the best owners of a barrier, or the proof that none beats a cutoff.
+    """Return the best assignment of a barrier, or the proof that none beats a cutoff.
 
     Parameters
     ----------
-    phase, owners
+    phase, assignment
         The barrier, and a decision to begin with, shape (num_subchannels,).
     bound_s, cutoff_s
         A bound known already, and the deadline above which nobody cares, s.
@@ -46,8 +46,8 @@ def prove(
     """
     effort = effort or Effort()
     bound_s = max(bound_s, float(phase.compute_s.max()))
-    if are_alike(phase):
-        return prove_by_counting(phase, owners)
+    if are_equal(phase):
+        return prove_by_counting(phase, assignment)
     if phase.num_subchannels <= MAX_SUBCHANNELS:
-        return prove_by_subsets(phase, owners, bound_s, cutoff_s, gap, effort)
-    return prove_by_prices(phase, owners, bound_s, cutoff_s, gap, max_nodes, effort)
+        return prove_by_subsets(phase, assignment, bound_s, cutoff_s, gap, effort)
+    return prove_by_prices(phase, assignment, bound_s, cutoff_s, gap, max_nodes, effort)

@@ -1,16 +1,16 @@
-"""The best owners of a barrier of few subchannels, proven by pricing every set of them.
+"""The best assignment of a barrier of few subchannels, proven by pricing every set of them.
 
 To be done by a deadline each client needs some set of subchannels, and has an
 exact least power for each; with up to 20 subchannels all sets can be listed.
 Whether disjoint sets exist whose powers keep the limits is a set-packing
-question. Rents on subchannels bound it from below: clients that each take the
-set cheapest in power and rent can only pay less than any packing. Rents are
+question. Dual prices on subchannels bound it from below: clients that each take the
+set cheapest in power and dual price can only pay less than any packing. Dual prices are
 sought by column generation; then sets too dear to be in any packing within the
 limits are struck, and the few that remain are joined client by client. A better
 deadline found starts this again; when none is found, none exists.
 
 Fractions of a set are never allowed, so the bound is much closer than that of
-shared subchannels. The linear programs only propose rents: what is proven is
+shared subchannels. The linear programs only propose duals: what is proven is
 proven by the listed powers.
 
 Source
@@ -40,34 +40,34 @@ _SLACK = 1e-9  # sets this much too dear are still looked at, against rounding
 
 
 def prove_by_subsets(
-    phase: Phase, owners: Ints, bound_s: float, cutoff_s: float, gap: float, effort: Effort
+    phase: Phase, assignment: Ints, bound_s: float, cutoff_s: float, gap: float, effort: Effort
 ) -> Proof:
-    """Return the best owners of a barrier, or the proof that none beats a cutoff.
+    """Return the best assignment of a barrier, or the proof that none beats a cutoff.
 
     Parameters
     ----------
-    phase, owners
+    phase, assignment
         The barrier, of at most 20 subchannels, and a decision to begin with.
     bound_s
         A bound known already, s.
     cutoff_s, gap, effort
         As for :func:`~cosim.control.proving.prove.prove`.
     """
-    powers = control_power(phase, owners)
+    powers = control_power(phase, assignment)
     num_steps = 0
     while True:
         target = min(cutoff_s, powers.deadline_s) * (1.0 - gap)
         if bound_s >= target:
-            return Proof(owners, powers, bound_s, num_steps)
+            return Proof(assignment, powers, bound_s, num_steps)
         packing = _Packing(phase, target, effort)
         found = packing.solve()
         num_steps += packing.num_steps
         if packing.is_proven:
-            return Proof(owners, powers, target, num_steps)
+            return Proof(assignment, powers, target, num_steps)
         if found is None:
             stopped_by = packing.stopped_by or "too_many_sets"
-            return Proof(owners, powers, bound_s, num_steps, stopped_by)
-        owners, powers = found, control_power(phase, found)
+            return Proof(assignment, powers, bound_s, num_steps, stopped_by)
+        assignment, powers = found, control_power(phase, found)
 
 
 class _Packing:
@@ -92,14 +92,14 @@ class _Packing:
         self.total_w = min(phase.max_total_tx_power_w, float(phase.max_tx_power_w.sum())) * (1.0 + _SLACK)
 
     def solve(self) -> Ints | None:
-        """Return owners with which all are done, or None; ``is_proven`` if there are none."""
+        """Return assignment with which all are done, or None; ``is_proven`` if there are none."""
         if not all(np.isfinite(needed).any() for needed in self.needed_w):
             self.is_proven = True
             return None
         columns: list[dict[int, float]] = [
             {int(needed.argmin()): float(needed.min())} for needed in self.needed_w
         ]
-        best, rents = -np.inf, np.zeros(self.phase.num_subchannels)
+        best, duals = -np.inf, np.zeros(self.phase.num_subchannels)
         for _ in range(_MAX_COLUMNS):
             if self._is_out():
                 return None
@@ -107,7 +107,7 @@ class _Packing:
             master, proposed = self._master(columns)
             _, cheapest, reached = self._price(proposed)
             if reached > best:
-                best, rents = reached, proposed
+                best, duals = reached, proposed
             if best > self.total_w:
                 self.is_proven = True
                 return None
@@ -118,7 +118,7 @@ class _Packing:
                     is_new = True
             if not is_new or master - best <= 1e-7 * self.total_w:
                 break
-        return self._join(rents, best)
+        return self._join(duals, best)
 
     def _is_out(self) -> bool:
         if self.effort.is_spent:
@@ -126,7 +126,7 @@ class _Packing:
         return bool(self.stopped_by)
 
     def _master(self, columns: list[dict[int, float]]) -> tuple[float, Floats]:
-        """Return optimum and rents of the program over the sets known; to go without one is dear."""
+        """Return optimum and duals of the program over the sets known; to go without one is dear."""
         from scipy.optimize import linprog
 
         num_subchannels = self.phase.num_subchannels
@@ -151,24 +151,24 @@ class _Packing:
                 f"({answer.message.rstrip('.')}); use 'refined', whose gap to the bound says what is lost."
             )
         self.effort.spend(packing.size, 10)
-        rents = np.maximum(-answer.ineqlin.marginals, 0.0) * self.total_w
-        return float(answer.fun or 0.0) * self.total_w, rents
+        duals = np.maximum(-answer.ineqlin.marginals, 0.0) * self.total_w
+        return float(answer.fun or 0.0) * self.total_w, duals
 
-    def _price(self, rents: Floats) -> tuple[Floats, list[int], float]:
+    def _price(self, duals: Floats) -> tuple[Floats, list[int], float]:
         """Return what each client pays at least, for which set, and the bound on all powers together, W."""
-        rent = set_sums(rents)
-        self.effort.spend(len(rent), len(self.needed_w))
-        cheapest = [int((needed + rent).argmin()) for needed in self.needed_w]
+        dual = set_sums(duals)
+        self.effort.spend(len(dual), len(self.needed_w))
+        cheapest = [int((needed + dual).argmin()) for needed in self.needed_w]
         paid = np.array(
-            [needed[mark] + rent[mark] for needed, mark in zip(self.needed_w, cheapest, strict=True)]
+            [needed[mark] + dual[mark] for needed, mark in zip(self.needed_w, cheapest, strict=True)]
         )
-        return paid, cheapest, float(paid.sum() - rents.sum())
+        return paid, cheapest, float(paid.sum() - duals.sum())
 
-    def _join(self, rents: Floats, bound_w: float) -> Ints | None:
+    def _join(self, duals: Floats, bound_w: float) -> Ints | None:
         """Try all packings of the sets that could be in one; the answer is final unless they are too many."""
-        rent = set_sums(rents)
-        paid, _, _ = self._price(rents)
-        dearer = [needed + rent - least for needed, least in zip(self.needed_w, paid, strict=True)]
+        dual = set_sums(duals)
+        paid, _, _ = self._price(duals)
+        dearer = [needed + dual - least for needed, least in zip(self.needed_w, paid, strict=True)]
         everything = self.total_w - bound_w + _SLACK * self.total_w
         # A packing of sets that are hardly too dear, if there is one, is found without listing all.
         for share in (1e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4, 0.7, 1.0):
@@ -181,7 +181,7 @@ class _Packing:
         return None
 
     def _join_within(self, dearer: list[Floats], spare: float) -> tuple[Ints | None, bool]:
-        """Return owners from sets dearer by ``spare`` in all at most, and whether all were tried."""
+        """Return assignment from sets dearer by ``spare`` in all at most, and whether all were tried."""
         keep = [np.flatnonzero(one <= spare) for one in dearer]
         taken, used, excess = np.zeros((1, 0), dtype=np.int64), np.zeros(1, dtype=np.int64), np.zeros(1)
         order = np.argsort([len(sets) for sets in keep], kind="stable").tolist()
@@ -212,12 +212,12 @@ class _Packing:
         best = int(np.argmin(powers))
         if powers[best] > self.total_w:
             return None, True
-        owners = np.full(self.phase.num_subchannels, -1)
+        assignment = np.full(self.phase.num_subchannels, -1)
         for at, client in enumerate(order):
-            owners[(taken[best, at] >> np.arange(len(owners))) & 1 == 1] = client
-        spare_ones = owners < 0
-        owners[spare_ones] = self.phase.gains[:, spare_ones].argmax(axis=0)
-        return owners, True
+            assignment[(taken[best, at] >> np.arange(len(assignment))) & 1 == 1] = client
+        spare_ones = assignment < 0
+        assignment[spare_ones] = self.phase.gains[:, spare_ones].argmax(axis=0)
+        return assignment, True
 
 
 def set_sums(values: Floats) -> Floats:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cosim.control.closed_form import Phase
 from cosim.control.solvers.choices import Choices
-from cosim.control.solvers.greedy import greedy_owners
+from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import Powers, control_power
 from cosim.units import Floats, Ints
 
@@ -17,7 +17,7 @@ Solution = Mapping[str, tuple[Ints, Powers]]
 class Barriers:
     """Solves barriers of the choices, each kind once.
 
-    A barrier whose times are all scaled has the same owners and powers, so one
+    A barrier whose times are all scaled has the same assignment and powers, so one
     answer serves every choice that differs in nothing else; adapter uploads of
     all ranks and cut layers are one such barrier.
     """
@@ -25,40 +25,40 @@ class Barriers:
     def __init__(
         self,
         choices: Choices,
-        deal: Callable[[Phase], Ints] = greedy_owners,
+        assign: Callable[[Phase], Ints] = greedy_assignment,
         control: Callable[[Phase, Ints], Powers] = control_power,
     ) -> None:
-        """Take the choices, and how subchannels are dealt and power is controlled for a barrier."""
+        """Take the choices, and how subchannels are assigned and power is controlled for a barrier."""
         self.choices = choices
-        self._deal = deal
+        self._assign = assign
         self._control = control
-        self._dealt: dict[tuple[str, bytes], Ints] = {}
+        self._assigned: dict[tuple[str, bytes], Ints] = {}
         self._solved: dict[tuple[str, bytes, bytes], Powers] = {}
 
-    def deal(self, link: str, choice: int) -> Ints:
+    def assign(self, link: str, choice: int) -> Ints:
         """Return the owner of each subchannel."""
         phase = self.choices.phase(link, choice)
         key = (link, _shape_of(phase))
-        if key not in self._dealt:
-            self._dealt[key] = self._deal(phase)
-        return self._dealt[key]
+        if key not in self._assigned:
+            self._assigned[key] = self._assign(phase)
+        return self._assigned[key]
 
-    def power(self, link: str, choice: int, owners: Ints) -> Powers:
-        """Return the powers for these owners."""
+    def power(self, link: str, choice: int, assignment: Ints) -> Powers:
+        """Return the powers for these assignment."""
         phase = self.choices.phase(link, choice)
-        key = (link, _shape_of(phase), owners.tobytes())
+        key = (link, _shape_of(phase), assignment.tobytes())
         if key not in self._solved:
-            self._solved[key] = self._control(phase, owners)
+            self._solved[key] = self._control(phase, assignment)
         found = self._solved[key]
         finish = float(phase.finish_s(found.rates_bit_per_s).max())
         return Powers(finish, found.tx_power_w, found.rates_bit_per_s)
 
     def solve(self, choice: int) -> dict[str, tuple[Ints, Powers]]:
-        """Return owners and powers on every link."""
+        """Return assignment and powers on every link."""
         solution = {}
         for link in self.choices.phases:
-            owners = self.deal(link, choice)
-            solution[link] = (owners, self.power(link, choice, owners))
+            assignment = self.assign(link, choice)
+            solution[link] = (assignment, self.power(link, choice, assignment))
         return solution
 
     def total_s(self, choice: int, solution: Solution) -> float:

@@ -1,4 +1,4 @@
-"""Better owners by moving one subchannel or swapping two, judged by exact power.
+"""Better assignment by moving one subchannel or swapping two, judged by exact power.
 
 At the deadline reached so far every client needs a rate, hence a least power
 for any set of subchannels. A change that leaves all those powers strictly below
@@ -36,22 +36,22 @@ class _Changes:
     taker_w: Floats
 
 
-def improve(phase: Phase, owners: Ints, max_passes: int) -> tuple[Ints, Powers]:
-    """Return owners that no single move or swap betters, and their powers.
+def improve(phase: Phase, assignment: Ints, max_passes: int) -> tuple[Ints, Powers]:
+    """Return assignment that no single move or swap betters, and their powers.
 
     Parameters
     ----------
-    phase, owners
+    phase, assignment
         The barrier, and the client that owns each subchannel to begin with, shape
         (num_subchannels,).
     max_passes
         Passes after which the search stops even if it could go on.
     """
-    powers = control_power(phase, owners)
+    powers = control_power(phase, assignment)
     for _ in range(max_passes):
         found = None
         for look in (_moves, _swaps):
-            found = _apply_best(phase, owners, powers.deadline_s, look)
+            found = _apply_best(phase, assignment, powers.deadline_s, look)
             if found is not None:
                 break
         if found is None:
@@ -59,14 +59,14 @@ def improve(phase: Phase, owners: Ints, max_passes: int) -> tuple[Ints, Powers]:
         better = control_power(phase, found)
         if better.deadline_s >= powers.deadline_s * (1.0 - _LEAST_GAIN):
             break
-        owners, powers = found, better
-    return owners, powers
+        assignment, powers = found, better
+    return assignment, powers
 
 
-def _apply_best(phase: Phase, owners: Ints, deadline_s: float, look: _Look) -> Ints | None:
-    """Return owners after the best change and all others that go with it; None if there is none."""
+def _apply_best(phase: Phase, assignment: Ints, deadline_s: float, look: _Look) -> Ints | None:
+    """Return assignment after the best change and all others that go with it; None if there is none."""
     rates = np.where(phase.bits > 0.0, phase.bits / np.maximum(deadline_s - phase.compute_s, 1e-300), 0.0)
-    sets = _Sets(phase, owners, rates)
+    sets = _Sets(phase, assignment, rates)
     changes = look(sets)
     limits, total = phase.max_tx_power_w, phase.max_total_tx_power_w
     now = sets.needed_w
@@ -82,7 +82,7 @@ def _apply_best(phase: Phase, owners: Ints, deadline_s: float, look: _Look) -> I
     load = np.maximum(np.maximum(share, untouched), (now.sum() - saved) / total)
     if not len(load) or not load.min() < 1.0 - _LEAST_GAIN:
         return None
-    owners = owners.copy()
+    assignment = assignment.copy()
     used: set[int] = set()
     best = int(load.argmin())
     fits = np.flatnonzero((share < 1.0 - _LEAST_GAIN) & (saved > _LEAST_GAIN * now.sum()))
@@ -91,20 +91,20 @@ def _apply_best(phase: Phase, owners: Ints, deadline_s: float, look: _Look) -> I
         if pair & used:
             continue
         used |= pair
-        owners[changes.first[at]] = changes.taker[at]
+        assignment[changes.first[at]] = changes.taker[at]
         if changes.second[at] >= 0:
-            owners[changes.second[at]] = changes.giver[at]
-    return owners
+            assignment[changes.second[at]] = changes.giver[at]
+    return assignment
 
 
 class _Sets:
     """The sets of subchannels as they are, and what changed ones would need."""
 
-    def __init__(self, phase: Phase, owners: Ints, rates_bit_per_s: Floats) -> None:
+    def __init__(self, phase: Phase, assignment: Ints, rates_bit_per_s: Floats) -> None:
         self.phase = phase
-        self.owners = owners
+        self.assignment = assignment
         self.rates = rates_bit_per_s
-        self.owned = [np.flatnonzero(owners == client) for client in range(phase.num_clients)]
+        self.owned = [np.flatnonzero(assignment == client) for client in range(phase.num_clients)]
         self.needed_w = np.array(
             [float(self.need(client, owned[None])[0]) for client, owned in enumerate(self.owned)]
         )
@@ -132,9 +132,9 @@ def _moves(sets: _Sets) -> _Changes:
             without[owned] = sets.need(client, left)
         adding[client] = sets.need(client, np.column_stack([np.tile(owned, (len(every), 1)), every]))
     movable = np.isfinite(without)
-    taker, first = np.nonzero((np.arange(num_clients)[:, None] != sets.owners) & movable)
+    taker, first = np.nonzero((np.arange(num_clients)[:, None] != sets.assignment) & movable)
     return _Changes(
-        first, np.full(len(first), -1), sets.owners[first], taker, without[first], adding[taker, first]
+        first, np.full(len(first), -1), sets.assignment[first], taker, without[first], adding[taker, first]
     )
 
 
@@ -143,16 +143,16 @@ def _swaps(sets: _Sets) -> _Changes:
     num_subchannels = sets.phase.num_subchannels
     trading = np.full((num_subchannels, num_subchannels), np.inf)  # [given, taken]: what the giver then needs
     for client, owned in enumerate(sets.owned):
-        others = np.flatnonzero(sets.owners != client)
+        others = np.flatnonzero(sets.assignment != client)
         for at, given in enumerate(owned):
             kept = np.tile(np.delete(owned, at), (len(others), 1))
             trading[given, others] = sets.need(client, np.column_stack([kept, others]))
-    first, second = np.nonzero(np.triu(sets.owners[:, None] != sets.owners))
+    first, second = np.nonzero(np.triu(sets.assignment[:, None] != sets.assignment))
     return _Changes(
         first,
         second,
-        sets.owners[first],
-        sets.owners[second],
+        sets.assignment[first],
+        sets.assignment[second],
         trading[first, second],
         trading[second, first],
     )

@@ -9,13 +9,13 @@ reference power are method card 1, section 7.1.
 import numpy as np
 
 from cosim.control.closed_form import Phase
-from cosim.control.solvers.owners import check_enough
+from cosim.control.solvers.assignment import check_enough
 from cosim.units import Floats, Ints
 
 _LN2 = float(np.log(2.0))
 
 
-def greedy_owners(phase: Phase) -> Ints:
+def greedy_assignment(phase: Phase) -> Ints:
     """Return the client that owns each subchannel, shape (num_subchannels,).
 
     First every client gets one subchannel, the slowest choosing first; then the
@@ -36,14 +36,14 @@ def greedy_owners(phase: Phase) -> Ints:
     check_enough(phase.link, num_clients, num_subchannels)
     powers = np.minimum(phase.max_tx_power_w, phase.max_total_tx_power_w / num_clients)
     widths = phase.bandwidths_hz
-    owners = np.full(num_subchannels, -1)
+    assignment = np.full(num_subchannels, -1)
     owned: list[list[int]] = [[] for _ in range(num_clients)]
     free = np.ones(num_subchannels, dtype=bool)
     finish = np.full(num_clients, np.inf)
     width_owned = np.zeros(num_clients)
 
     def give(client: int, subchannel: int) -> None:
-        owners[subchannel] = client
+        assignment[subchannel] = client
         free[subchannel] = False
         owned[client].append(subchannel)
         width_owned[client] += widths[subchannel]
@@ -65,7 +65,7 @@ def greedy_owners(phase: Phase) -> Ints:
     for _ in range(num_subchannels - num_clients):
         last = int(finish.argmax())
         give(last, best_free(last))
-    return owners
+    return assignment
 
 
 def _solo_finish_s(phase: Phase, powers_w: Floats) -> Floats:

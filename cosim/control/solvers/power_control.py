@@ -1,6 +1,6 @@
-"""Power control: the earliest common deadline of a barrier when the subchannels are already dealt.
+"""Power control: the earliest common deadline of a barrier when the subchannels are already assigned.
 
-With the owners fixed the problem is convex. For a deadline every client needs
+With the assignment fixed the problem is convex. For a deadline every client needs
 a rate, hence by water-filling a least power; what all clients need together
 falls as the deadline grows. So the best deadline is the one at which either a
 client's limit or the limit on the sum is just met, and it is found on a line.
@@ -44,7 +44,7 @@ class Powers:
     rates_bit_per_s: Floats
 
 
-def control_power(phase: Phase, owners: Ints) -> Powers:
+def control_power(phase: Phase, assignment: Ints) -> Powers:
     """Return the powers with which the last client is done as early as possible, and no watt more.
 
     The solution of least power: unless a client has nothing to send, all are
@@ -54,7 +54,7 @@ def control_power(phase: Phase, owners: Ints) -> Powers:
     ----------
     phase
         The barrier.
-    owners
+    assignment
         The client that owns each subchannel, shape (num_subchannels,).
 
     Raises
@@ -63,7 +63,7 @@ def control_power(phase: Phase, owners: Ints) -> Powers:
         If a client cannot finish, because it owns nothing, hears nothing or may
         not send; names the client and the watts it lacks.
     """
-    index, owned = _owned(owners, phase.num_clients)
+    index, owned = _owned(assignment, phase.num_clients)
     clients = np.arange(phase.num_clients)[:, None]
     widths = np.where(owned, phase.bandwidths_hz[index], 0.0)
     filling = WaterFilling(np.where(owned, phase.gains[clients, index], 0.0), widths)
@@ -88,15 +88,15 @@ def control_power(phase: Phase, owners: Ints) -> Powers:
     needed = np.where(owned, filling.psd_for_rate(rates) * widths, 0.0)
     tx_power_w = np.zeros(phase.num_subchannels)
     tx_power_w[index[owned]] = needed[owned]
-    tx_power_w = _within_limits(phase, owners, tx_power_w)
-    rates = phase.rates(owners, tx_power_w)
+    tx_power_w = _within_limits(phase, assignment, tx_power_w)
+    rates = phase.rates(assignment, tx_power_w)
     return Powers(float(phase.finish_s(rates).max()), tx_power_w, rates)
 
 
-def _owned(owners: Ints, num_clients: int) -> tuple[Ints, np.ndarray]:
+def _owned(assignment: Ints, num_clients: int) -> tuple[Ints, np.ndarray]:
     """Return the subchannels of each client, padded, and where the padding is not."""
-    counts = np.bincount(owners, minlength=num_clients)
-    order = np.argsort(owners, kind="stable")
+    counts = np.bincount(assignment, minlength=num_clients)
+    order = np.argsort(assignment, kind="stable")
     places = np.arange(max(int(counts.max()), 1))
     owned = places < counts[:, None]
     first = np.cumsum(counts) - counts
@@ -142,12 +142,12 @@ def _meet_sum(phase: Phase, filling: WaterFilling, early: float, late: float) ->
     return late
 
 
-def _within_limits(phase: Phase, owners: Ints, tx_power_w: Floats) -> Floats:
+def _within_limits(phase: Phase, assignment: Ints, tx_power_w: Floats) -> Floats:
     """Take back what rounding put above a limit."""
-    powers = np.bincount(owners, weights=tx_power_w, minlength=phase.num_clients)
+    powers = np.bincount(assignment, weights=tx_power_w, minlength=phase.num_clients)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = np.where(powers > phase.max_tx_power_w, phase.max_tx_power_w / powers, 1.0)
-    tx_power_w = tx_power_w * scale[owners]
+    tx_power_w = tx_power_w * scale[assignment]
     return tx_power_w * min(1.0, phase.max_total_tx_power_w / max(float(tx_power_w.sum()), 1e-300))
 
 
@@ -159,7 +159,7 @@ def _refuse(phase: Phase, client: int, filling: WaterFilling, deadline_s: float)
     if np.isfinite(needed):
         missing = f"needs {needed:.6g} W; its limit is {limit:.6g} W, so {needed - limit:.6g} W are missing"
     elif (phase.gains[client] > 0.0).any():
-        missing = f"would need more power than can be told; its limit is {limit:.6g} W"
+        missing = f"would need more power than a float holds; its limit is {limit:.6g} W"
     else:
         missing = f"hears nothing, its gain is 0; its limit is {limit:.6g} W and inf W are missing"
     raise AllocationError(

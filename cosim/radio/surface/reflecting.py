@@ -46,8 +46,8 @@ class Reflecting(Surface):
         How long gains hold, also of the direct path: its own fading must change in whole multiples.
     phases
         What the phases are before a decision: a level of each element, from 0.
-    counted_estimation
-        Whether pilots and phases take time.
+    estimation
+        Whether pilots and phases take time: ``modelled``, or ``free``.
     pilot_symbol_s, control_bit_per_s
         How long a pilot lasts; the rate at which phases travel to the surface.
 
@@ -69,7 +69,7 @@ class Reflecting(Surface):
     k_factor: float = Field(default=3.0, ge=0.0)
     coherence_time_s: float = Field(default=0.1, ge=1e-9, le=LONGEST_S)
     phases: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    counted_estimation: bool = True
+    estimation: Literal["modelled", "free"] = "modelled"
     pilot_symbol_s: float = Field(default=71.35e-6, ge=0.0, le=LONGEST_S)
     control_bit_per_s: float = Field(default=1e6, gt=0.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -121,7 +121,7 @@ class Reflecting(Surface):
     @property
     def data_share(self) -> float:
         """What they leave."""
-        return 1.0 - self.estimation_s / self.coherence_time_s if self.counted_estimation else 1.0
+        return 1.0 if self.estimation == "free" else 1.0 - self.estimation_s / self.coherence_time_s
 
     def under(self, phases: tuple[int, ...]) -> Self:
         """Return the surface with these phases."""

@@ -10,13 +10,13 @@ from cosim.record.folder import Record
 from cosim.report.air import Air
 from cosim.report.attribution import Attribution, Share, attribution
 from cosim.report.graph import Causes, critical_path, slack_ns
-from cosim.report.holdings import Holdings
-from cosim.report.limited import Limited, limited
-from cosim.report.looks import OWNER_COLOURS, look
+from cosim.report.latency_limit import LatencyLimit, latency_limit
 from cosim.report.page.columns import Columns
 from cosim.report.page.rows import Rows
 from cosim.report.rounds import Rounds, round_label
+from cosim.report.span_style import OWNER_COLOURS, span_style
 from cosim.report.spans import Spans, length_ns
+from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.report.summary import Summary, summarise
 from cosim.units import NS_PER_S, Floats, Ints
 
@@ -56,7 +56,7 @@ def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
     columns.add("path", critical_path(spans), "u4")
     rounds = Rounds.of(record, total_ns)
     add_rounds(columns, rounds)
-    holdings = Holdings.of(record, total_ns)
+    grants = SubchannelGrants.of(record, total_ns)
     on_air = {name: bool(spans.is_transfer[spans.name == at][0]) for at, name in enumerate(spans.names)}
     content = {
         "run": _run(record, summarise(record), total_ns),
@@ -68,7 +68,7 @@ def run_content(record: Record, air: Air | None = None) -> dict[str, Any]:
         "owners": OWNER_COLOURS,
         "rows": [{"actor": actor, "number": number} for actor, number in rows.whose],
         "linkNames": list(spans.links),
-        "links": _links(columns, holdings, air),
+        "links": _links(columns, grants, air),
         "curves": curves_content(columns, record, spans),
         "attribution": _attribution(attribution(spans, total_ns, rounds)),
         "air": _air(columns, air, spans),
@@ -82,7 +82,7 @@ def names_content(names: Sequence[str], on_air: Mapping[str, bool]) -> list[dict
     found = []
     for name in names:
         is_transfer = on_air[name]
-        drawn = look(name, is_transfer, names)
+        drawn = span_style(name, is_transfer, names)
         found.append(
             {
                 "name": name,
@@ -110,14 +110,14 @@ def curves_content(
             instants, which = np.unique(times[chosen], return_inverse=True)
             means = np.bincount(which, weights=values[chosen]) / np.bincount(which)
             found.append((name, label, instants, means))
-    found += _limit_curves(limited(record, spans))
+    found += _limit_curves(latency_limit(record, spans))
     for name, _, instants, values in found:
         columns.add(f"{prefix}.{name}.time", instants, "f8")
         columns.add(f"{prefix}.{name}.value", values, "f8")
     return [{"name": name, "label": label, "column": f"{prefix}.{name}"} for name, label, *_ in found]
 
 
-def _limit_curves(told: Limited | None) -> list[tuple[str, str, Ints, Floats]]:
+def _limit_curves(told: LatencyLimit | None) -> list[tuple[str, str, Ints, Floats]]:
     """Return latencies at the ends of rounds, and at their beginnings what held for them."""
     if told is None:
         return []
@@ -200,14 +200,14 @@ def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
     }
 
 
-def _links(columns: Columns, holdings: Holdings, air: Air | None) -> list[dict[str, Any]]:
+def _links(columns: Columns, grants: SubchannelGrants, air: Air | None) -> list[dict[str, Any]]:
     """Return the links with who held what of them; a link nobody was granted is left out."""
     known = {link.name: link for link in air.links} if air is not None else {}
     found = []
-    for index, name in enumerate(holdings.links):
-        mine = np.flatnonzero(holdings.link == index)
-        mine = mine[np.lexsort((holdings.start_ns[mine], holdings.subchannel[mine]))]
-        num_subchannels = holdings.num_subchannels[index]
+    for index, name in enumerate(grants.links):
+        mine = np.flatnonzero(grants.link == index)
+        mine = mine[np.lexsort((grants.start_ns[mine], grants.subchannel[mine]))]
+        num_subchannels = grants.num_subchannels[index]
         entry: dict[str, Any] = {"name": name, "label": name.replace("_", " ")}
         if name in known:
             link = known[name]
@@ -216,20 +216,20 @@ def _links(columns: Columns, holdings: Holdings, air: Air | None) -> list[dict[s
             columns.add(f"link.{index}.time", link.times_ns, "f8")
             columns.add(f"link.{index}.snr", _quantised(link.snr_db), "u1")
             entry["snrFrom"], entry["snrTo"] = _snr_range(link.snr_db)
-        counts = np.bincount(holdings.subchannel[mine], minlength=num_subchannels)
+        counts = np.bincount(grants.subchannel[mine], minlength=num_subchannels)
         columns.add(f"link.{index}.begins", np.concatenate([[0], np.cumsum(counts)]), "u4")
-        columns.add(f"link.{index}.client", holdings.client[mine], "u4")
-        columns.add(f"link.{index}.start", holdings.start_ns[mine], "f8")
-        columns.add(f"link.{index}.end", holdings.end_ns[mine], "f8")
-        columns.add(f"link.{index}.power", holdings.tx_power_w[mine], "f4")
-        columns.add(f"link.{index}.gain", holdings.gain[mine], "f4")
-        columns.add(f"link.{index}.carved", holdings.carved_hz[mine], "f8")
+        columns.add(f"link.{index}.client", grants.client[mine], "u4")
+        columns.add(f"link.{index}.start", grants.start_ns[mine], "f8")
+        columns.add(f"link.{index}.end", grants.end_ns[mine], "f8")
+        columns.add(f"link.{index}.power", grants.tx_power_w[mine], "f4")
+        columns.add(f"link.{index}.gain", grants.gain[mine], "f4")
+        columns.add(f"link.{index}.carved", grants.carved_hz[mine], "f8")
         found.append(entry | {"numSubchannels": num_subchannels, "column": f"link.{index}"})
     return found
 
 
 def _snr_range(snr_db: Any) -> tuple[float, float]:
-    """Return the SNR the palest and the strongest shade stand for, dB, leaving out the outermost 1 %."""
+    """Return the SNR the palest and the strongest shade mean, dB, leaving out the outermost 1 %."""
     seen = snr_db[np.isfinite(snr_db)]
     if not len(seen):
         return 0.0, 1.0

@@ -35,7 +35,7 @@ def document(template: str, title: str, scripts: list[str], content: dict[str, A
 
 
 def script_json(content: dict[str, Any]) -> str:
-    r"""Return values as JSON that may stand in a script element: no text in it can end the element.
+    r"""Return values as JSON that may be in a script element: no text in it can end the element.
 
     Examples
     --------

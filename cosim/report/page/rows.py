@@ -11,7 +11,7 @@ from cosim.units import Ints
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Which span stands in which row.
+    """Which span is in which row.
 
     Attributes
     ----------

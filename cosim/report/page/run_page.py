@@ -41,7 +41,7 @@ def write_page(record: Record, path: Path, *, air: Air | None = None, force: boo
     path
         The file.
     air
-        The air it met, for SNR and link budgets; see :func:`cosim.sounding.sound`.
+        The air it met, for SNR and link budgets; see :func:`cosim.channel_replay.sound`.
     force
         Replace a file that is there.
 

@@ -111,7 +111,7 @@ def _snr_of_transfers(tracks: Tracks, spans: Spans, air: Air) -> Iterator[Sample
 
 
 def _snr_of_subchannels(tracks: Tracks, air: Air, run: int) -> Iterator[Samples]:
-    """Add the SNR of whoever held each subchannel, whenever it changes."""
+    """Add the SNR of the client that held each subchannel, whenever it changes."""
     for link in air.links:
         for number, snr_db in enumerate(link.snr_db.astype(np.float64)):
             known = np.flatnonzero(np.isfinite(snr_db))

@@ -241,7 +241,7 @@ def _facts_in(has: int) -> list[int]:
 
 
 def _grouped(keys: Ints) -> Iterator[tuple[int, Ints]]:
-    """Return each different key and where it stands."""
+    """Return each different key and where it is."""
     order = np.argsort(keys, kind="stable")
     different, begins = np.unique(keys[order], return_index=True)
     return zip(different.tolist(), np.split(order, begins[1:]), strict=True)

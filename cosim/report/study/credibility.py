@@ -169,7 +169,7 @@ def _assumptions(record: StudyRecord) -> str:
             return "varied"
         return str(here.get("kind", "")).replace("_", " ") if isinstance(here, Mapping) else ""
 
-    free = [name.replace("_", " ") for name in _LINKS if not radio.get(name, {}).get("counted", True)]
+    free = [name.replace("_", " ") for name in _LINKS if not radio.get(name, {}).get("modelled", True)]
     parts = [
         f"scheme {kind('scheme')}",
         f"allocator {kind('allocator')}",

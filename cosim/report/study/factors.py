@@ -1,4 +1,4 @@
-"""What a study varied: factors with their levels, and how cases stand among them."""
+"""What a study varied: factors with their levels, and where cases are among them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ def _known(value: Any) -> Any:
 
 
 def cells_of(factors: Sequence[Factor]) -> Ints | None:
-    """Return which case stands in each cell of the grid, or None where the cases are no full grid."""
+    """Return which case is in each cell of the grid, or None where the cases are no full grid."""
     return crossing([factor.level for factor in factors])
 
 

@@ -141,7 +141,7 @@ def panels_of(content: dict[str, Any]) -> list[Panel]:
 
 
 def head_lines(content: dict[str, Any]) -> list[str]:
-    """Return what stands below the name: the question, and what points and bars are."""
+    """Return what is below the name: the question, and what points and bars are."""
     level = f"{100 * content['confidence']:g} %"
     return [
         *wrap(content["description"], 150),
@@ -171,9 +171,7 @@ def box_lines(content: dict[str, Any]) -> list[str]:
 def _told(indices: dict[str, Any]) -> str:
     if indices["explained"] is None:
         return str(indices["told"])
-    return (
-        f"{indices['told']}; it foretells {percent(indices['explained'])} of the variance of cases left out"
-    )
+    return f"{indices['told']}; it predicts {percent(indices['explained'])} of the variance of cases left out"
 
 
 def _draw_nothing(axes: "Axes") -> None:

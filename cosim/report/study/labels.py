@@ -17,7 +17,7 @@ _UNITS = {
     "s": "s",
     "m": "m",
 }
-"""What a name ends in, and the unit it stands for; the longer endings first."""
+"""What a name ends in, and the unit it means; the longer endings first."""
 
 _PREFIXED = {"Hz", "bit", "bit/s", "J", "W", "s", "m"}
 _WHOLE = {"Hz", "bit", "bit/s", "m"}

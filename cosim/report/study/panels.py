@@ -323,7 +323,7 @@ def draw_indices(axes: "Axes", content: dict[str, Any], measures: Sequence[dict[
 
 
 def _places(axes: "Axes", factor: dict[str, Any]) -> tuple[Floats, float]:
-    """Return where the levels of a factor stand, and how far apart; and set the scale."""
+    """Return where the levels of a factor are, and how far apart; and set the scale."""
     if not factor["numeric"]:
         places = np.arange(len(factor["levels"]), dtype=np.float64)
         axes.set_xticks(places, factor["levels"], fontsize=6, rotation=_turn(factor["levels"]))

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from cosim.study.play import Outcome, Task
+from cosim.study.execute import RunOutcome, RunRequest
 
 
-class Agenda(Protocol):
-    """Hands out tasks; each is asked for when somebody is free to begin it."""
+class RequestQueue(Protocol):
+    """Hands out requests; each is asked for when somebody is free to begin it."""
 
-    def take(self) -> Task | None:
-        """Return the next task; None while there is none that may begin, and for good once all have ended."""
+    def take(self) -> RunRequest | None:
+        """Return the next request; None while none may begin, and for good once all have ended."""
 
 
 class Engine(Protocol):
@@ -20,8 +20,8 @@ class Engine(Protocol):
     def num_workers(self) -> int:
         """How many runs go on at a time."""
 
-    def perform(self, agenda: Agenda) -> Iterator[Outcome]:
-        """Return the outcome of every task of an agenda, in whatever order they end.
+    def perform(self, requests: RequestQueue) -> Iterator[RunOutcome]:
+        """Return the outcome of every request of a queue, in whatever order they end.
 
         Raises
         ------

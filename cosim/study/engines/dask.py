@@ -7,8 +7,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from cosim.errors import CosimError, ScenarioError
-from cosim.study.engines import MOST_DEATHS, Agenda
-from cosim.study.play import Outcome, Task, perform
+from cosim.study.engines import MOST_DEATHS, RequestQueue
+from cosim.study.execute import RunOutcome, RunRequest, perform
 
 _log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ _COMES_BACK_WITHIN_S = 60.0
 _ASK_EVERY_S = 0.02
 _COUNT_EVERY_S = 2.0
 _REMIND_EVERY_S = 60.0
-_AHEAD = 2  # tasks a worker, so that none waits for the next one to arrive
+_AHEAD = 2  # requests a worker, so that none waits for the next one to arrive
 
 
 class SchedulerLostError(CosimError):
@@ -60,14 +60,14 @@ class Dask:
                 self._seen = monotonic(), len(workers)
         return self._seen[1]
 
-    def perform(self, agenda: Agenda) -> Iterator[Outcome]:
-        """Return the outcome of every task, in about the order in which they end."""
+    def perform(self, requests: RequestQueue) -> Iterator[RunOutcome]:
+        """Return the outcome of every request, in about the order in which they end."""
         from distributed import CancelledError
 
-        begun: dict[Any, Task] = {}
+        begun: dict[Any, RunRequest] = {}
         while True:
-            while len(begun) < _AHEAD * max(1, self.num_workers) and (task := agenda.take()) is not None:
-                begun[self._submit(task)] = task
+            while len(begun) < _AHEAD * max(1, self.num_workers) and (request := requests.take()) is not None:
+                begun[self._submit(request)] = request
             if not begun:
                 return
             outcomes = []
@@ -99,8 +99,8 @@ class Dask:
         import dask
 
         _refuse_unsafe(self._address)
-        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what matters is told here
-        # a task that was at work on several dead workers killed them
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what matters is said here
+        # a request that was at work on several dead workers killed them
         dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS})
         try:
             self._client = Client(self._address, timeout=within_s, set_as_default=False)
@@ -125,10 +125,10 @@ class Dask:
     def _is_gone(self) -> bool:
         return bool(self._client.status != "running")
 
-    def _submit(self, task: Task) -> Any:
-        return self._client.submit(perform, task, pure=False, retries=0)
+    def _submit(self, request: RunRequest) -> Any:
+        return self._client.submit(perform, request, pure=False, retries=0)
 
-    def _begin_again(self, tasks: list[Task]) -> dict[Any, Task]:
+    def _begin_again(self, requests: list[RunRequest]) -> dict[Any, RunRequest]:
         """Wait for the scheduler to come back and hand it what had not ended.
 
         Raises
@@ -141,7 +141,7 @@ class Dask:
         while True:
             try:
                 self._connect(max(0.5, min(2.0, until - monotonic())))
-                return {self._submit(task): task for task in tasks}
+                return {self._submit(request): request for request in requests}
             except ScenarioError:
                 if monotonic() > until:
                     raise SchedulerLostError(
@@ -180,11 +180,11 @@ def _refuse_unsafe(address: str) -> None:
         )
 
 
-def _outcome(future: Any, task: Task) -> Outcome:
+def _outcome(future: Any, request: RunRequest) -> RunOutcome:
     """Return what a future that is done holds; raises what a lost connection raises."""
     if future.status == "error":
         fault = future.exception()
         told = " ".join(str(fault).split())
-        return Outcome(task.case, task.replication, reason=f"{type(fault).__name__}: {told}")
-    outcome: Outcome = future.result()
+        return RunOutcome(request.case, request.replication, reason=f"{type(fault).__name__}: {told}")
+    outcome: RunOutcome = future.result()
     return outcome

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from cosim.errors import CosimError
-from cosim.study.engines import MOST_DEATHS, Agenda
-from cosim.study.play import Outcome, Task
+from cosim.study.engines import MOST_DEATHS, RequestQueue
+from cosim.study.execute import RunOutcome, RunRequest
 
 _ROOT = Path(__file__).parents[3]
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from cosim.study.worker import main; main()"
@@ -28,7 +28,7 @@ class NoWorkerError(CosimError):
 @dataclass
 class _Worker:
     process: "subprocess.Popen[bytes]"
-    task: Task | None = None
+    request: RunRequest | None = None
     received: bytearray = field(default_factory=bytearray)
     has_answered: bool = False
 
@@ -56,28 +56,28 @@ class Processes:
         self._deaths: dict[tuple[int, int], int] = {}
         self._num_stillborn = 0
 
-    def perform(self, agenda: Agenda) -> Iterator[Outcome]:
-        """Return the outcome of every task, in the order in which they end."""
-        again: list[Task] = []
+    def perform(self, requests: RequestQueue) -> Iterator[RunOutcome]:
+        """Return the outcome of every request, in the order in which they end."""
+        again: list[RunRequest] = []
 
-        def next_task() -> Task | None:
-            return again.pop() if again else agenda.take()
+        def next_request() -> RunRequest | None:
+            return again.pop() if again else requests.take()
 
         while True:
-            self._hand_out(next_task)
-            if all(worker.task is None for worker in self._workers):
+            self._hand_out(next_request)
+            if all(worker.request is None for worker in self._workers):
                 return
             for key, _ in self._selector.select():
                 worker: _Worker = key.data
                 for outcome in self._read(worker):
-                    self._give(worker, next_task())
+                    self._give(worker, next_request())
                     yield outcome
-                if worker not in self._workers and worker.task is not None:  # it died
-                    outcome_or_task = self._after_death(worker, worker.task)
-                    if isinstance(outcome_or_task, Task):
-                        again.append(outcome_or_task)
+                if worker not in self._workers and worker.request is not None:  # it died
+                    outcome_or_request = self._after_death(worker, worker.request)
+                    if isinstance(outcome_or_request, RunRequest):
+                        again.append(outcome_or_request)
                     else:
-                        yield outcome_or_task
+                        yield outcome_or_request
 
     def close(self) -> None:
         """End every worker, whatever it is at."""
@@ -90,17 +90,17 @@ class Processes:
             if self._log.stat().st_size == 0:
                 self._log.unlink()
 
-    def _hand_out(self, next_task: Any) -> None:
-        """Give everybody idle a task, and start who is missing while there are tasks."""
+    def _hand_out(self, next_request: Any) -> None:
+        """Give everybody idle a request, and start who is missing while there are requests."""
         for worker in self._workers:
-            if worker.task is None:
-                self._give(worker, next_task())
+            if worker.request is None:
+                self._give(worker, next_request())
         while len(self._workers) < self.num_workers:
-            task = next_task()
-            if task is None:
+            request = next_request()
+            if request is None:
                 return
             worker = self._start()
-            self._give(worker, task)
+            self._give(worker, request)
 
     def _start(self) -> _Worker:
         with self._log.open("ab") as log:
@@ -116,16 +116,16 @@ class Processes:
         self._selector.register(_pipe(process.stdout), selectors.EVENT_READ, worker)
         return worker
 
-    def _give(self, worker: _Worker, task: Task | None) -> None:
-        worker.task = task
-        if task is None:
+    def _give(self, worker: _Worker, request: RunRequest | None) -> None:
+        worker.request = request
+        if request is None:
             return
         stdin = _pipe(worker.process.stdin)
         with suppress(BrokenPipeError):  # it has died, and its stdout is about to tell
-            stdin.write(json.dumps(asdict(task)).encode() + b"\n")
+            stdin.write(json.dumps(asdict(request)).encode() + b"\n")
             stdin.flush()
 
-    def _read(self, worker: _Worker) -> list[Outcome]:
+    def _read(self, worker: _Worker) -> list[RunOutcome]:
         """Return what a worker has answered; one that has died is taken out."""
         content = os.read(_pipe(worker.process.stdout).fileno(), 1 << 20)
         if not content:
@@ -138,8 +138,8 @@ class Processes:
         worker.has_answered |= bool(lines)
         return [_outcome(json.loads(line)) for line in lines]
 
-    def _after_death(self, worker: _Worker, task: Task) -> Task | Outcome:
-        """Return a dead worker's task, to be done again, or its failure.
+    def _after_death(self, worker: _Worker, request: RunRequest) -> RunRequest | RunOutcome:
+        """Return a dead worker's request, to be done again, or its failure.
 
         Raises
         ------
@@ -154,13 +154,13 @@ class Processes:
             raise NoWorkerError(
                 f"workers die before they have done anything ({how}){_last_line(self._log)}; see {self._log}."
             )
-        run = (task.case, task.replication)
+        run = (request.case, request.replication)
         self._deaths[run] = self._deaths.get(run, 0) + 1
         if self._deaths[run] < MOST_DEATHS:
-            return task
-        return Outcome(
-            task.case,
-            task.replication,
+            return request
+        return RunOutcome(
+            request.case,
+            request.replication,
             reason=f"{MOST_DEATHS} workers died of it, the last one: {how}",
         )
 
@@ -193,9 +193,9 @@ def _environment(num_workers: int) -> dict[str, str]:
     }
 
 
-def _outcome(given: dict[str, Any]) -> Outcome:
+def _outcome(given: dict[str, Any]) -> RunOutcome:
     losses = tuple((time_s, round_, loss) for time_s, round_, loss in given["losses"])
-    return Outcome(**{**given, "values": tuple(given["values"]), "losses": losses})
+    return RunOutcome(**{**given, "values": tuple(given["values"]), "losses": losses})
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

@@ -23,7 +23,7 @@ class Metric(Measure):
     The last round is the one in which it was taken the latest, of several the largest; in no
     round at all, those of one instant are together.
 
-    Not a number where the run has no such metric: not every allocator foresees a delay.
+    Not a number where the run has no such metric: not every allocator predicts a delay.
 
     Attributes
     ----------

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from cosim.control.solvers.sparsity.bidder import Pieces
+from cosim.control.solvers.sparsity.client_demand import Pieces
 from cosim.units import Floats, Ints
 
 _SMOOTH_PIECES = 16

@@ -112,7 +112,7 @@ def best_round(
     pieces, smooth = curves.pieces(), curves.smooth()
     found: list[Spot] = []
     if smooth and weight > 0.0 and queue_s > 0.0:
-        with suppress(ArithmeticError, ValueError):  # numbers far beyond any cell's: the grid stands them
+        with suppress(ArithmeticError, ValueError):  # numbers far beyond any cell's: the grid takes them
             found = lows(uplink, smooth, queue_s / weight)
     least = min((one.total for one in found), default=0.0)
     found = [one for one in found if one.total <= _MARGIN * least]

@@ -3,7 +3,7 @@
 For curves without kinks. At the best round every client's last hertz is worth the
 price, the band is used up, and one more second saves what it costs. Each client
 meets the others in two sums only, so a step costs as much as looking at each once.
-The steps find a lowest place near by, if they settle at all; whoever asks looks
+The steps find a lowest place near by, if they converge at all; the caller looks
 elsewhere too.
 
 Source
@@ -18,7 +18,15 @@ from itertools import pairwise
 from math import exp, expm1, inf, log, log1p, sqrt
 from typing import NamedTuple
 
-from cosim.control.solvers.sparsity.bidder import LN2, SMALL, Pieces, efficiency_for, plain, rate_bend, saved
+from cosim.control.solvers.sparsity.client_demand import (
+    LN2,
+    SMALL,
+    Pieces,
+    efficiency_for,
+    plain,
+    rate_bend,
+    saved,
+)
 from cosim.control.solvers.sparsity.uplink import Uplink
 
 _MOST_STEPS = 25
@@ -169,7 +177,7 @@ class Descent:
         self.deadline_s, self.log_price = self._even()
 
     def _even(self) -> tuple[float, float]:
-        """Return about the best deadline for even bandwidths, and what the client in the middle bids."""
+        """Return about the best deadline for even bandwidths, and the middle marginal value."""
         even = self._band / len(self._rows)
         self._efficiencies = [log1p(row[0] / even) for row in self._rows]
         self._pieces, self._held = [0] * len(self._rows), [0] * len(self._rows)
@@ -192,7 +200,7 @@ class Descent:
                 break
             deadline += (log(spared) - self._log_slope) * spared / bent
             deadline = min(max(deadline, self.last_s + 1e-3 * (late - self.last_s)), late)
-        bids: list[float] = []
+        values: list[float] = []
         full: list[float] = []
         for (_, start, ends, _, worth, falls, last), u, piece, rate in zip(
             self._rows, self._efficiencies, self._pieces, rates, strict=True
@@ -200,9 +208,9 @@ class Descent:
             if last >= 0:
                 nats = (deadline - start) * rate
                 lost = falls[piece] * (min(max(nats, ends[0]), ends[-1]) - ends[piece])
-                bid = worth[piece] - lost + log((deadline - start) * rate_bend(u))
-                (bids if nats < ends[-1] else full).append(bid)
-        return deadline, sorted(bids)[len(bids) // 2] if bids else min(full, default=0.0)
+                value = worth[piece] - lost + log((deadline - start) * rate_bend(u))
+                (values if nats < ends[-1] else full).append(value)
+        return deadline, sorted(values)[len(values) // 2] if values else min(full, default=0.0)
 
     def settle(self, *, moves: bool, near: float = _NEAR) -> bool:
         """Return whether steps come to an end; the deadline is one of the unknowns, or held.
@@ -256,8 +264,8 @@ class Descent:
                     if last < 0:
                         is_held = True
                     else:
-                        bid = worth[piece] - falls[piece] * (nats - ends[piece]) + log(left * bend)
-                        is_held = bid <= log_price if is_low else bid >= log_price
+                        value = worth[piece] - falls[piece] * (nats - ends[piece]) + log(left * bend)
+                        is_held = value <= log_price if is_low else value >= log_price
                     held[at] = 0 if not is_held else -1 if is_low else 1
                 lost = width / part  # by one more nat per second and Hz
                 gain = rate / (left * bend)  # what a second frees
@@ -332,7 +340,7 @@ class Descent:
         self._efficiencies, self._pieces, self._held = us.copy(), pieces.copy(), held.copy()
 
     def spot(self) -> Spot:
-        """Return the round as it stands."""
+        """Return the round as it is now."""
         widths, unsent, freed, reach = [], 0.0, 0.0, 0.0
         for (snr, start, ends, rests, worth, falls, last), u, piece, held in zip(
             self._rows, self._efficiencies, self._pieces, self._held, strict=True

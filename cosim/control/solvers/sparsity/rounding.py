@@ -3,7 +3,7 @@
 Source
 ------
 Method card 2 (soft_tsfa), section 8.4: pairs are rounded down. Using what that
-leaves of the band for further pairs, and dealing subchannels, are ours.
+leaves of the band for further pairs, and assigning subchannels, are ours.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ class WholePairs:
 
     With exact curves a client's next pair is the next piece of its curve. Without
     them the order is not known here; then pairs that are all equally large are
-    counted, and others are left to the client, who sends no more than it is told.
+    counted, and others are left to the client, which sends no more than it is granted.
     """
 
     def __init__(self, curves: Curves, pair_bits: Ints, pieces: Stepped | None) -> None:
@@ -58,7 +58,7 @@ class WholePairs:
     def fit(self, uplink: Uplink, bits: Floats, deadline_s: float) -> Floats:
         """Return payloads of whole pairs that get through a band by a deadline.
 
-        Rounded down, and then, while the band has room, one pair more for whoever
+        Rounded down, and then, while the band has room, one pair more for the client that
         saves most energy per Hz with it.
         """
         bits = self.down(bits)
@@ -80,11 +80,11 @@ class WholePairs:
         return bits
 
 
-def deal_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) -> Ints:
+def assign_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) -> Ints:
     """Return the owner of each subchannel, shape (num_subchannels,), each client having at least one.
 
     First everybody picks one, those who want least first; then, again and again,
-    whoever misses most. A pick is the best that is left.
+    the client that misses most. A pick is the best that is left.
 
     Parameters
     ----------
@@ -95,13 +95,13 @@ def deal_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) ->
     gains
         Of each client on each subchannel, shape (num_clients, num_subchannels).
     """
-    owners = np.full(len(bandwidths_hz), -1, dtype=np.int64)
+    assignment = np.full(len(bandwidths_hz), -1, dtype=np.int64)
     missing = np.array(wanted_hz, dtype=float)
     left = np.where(np.isfinite(gains), gains, 0.0)
 
     def pick(client: int) -> None:
         number = int(left[client].argmax())
-        owners[number] = client
+        assignment[number] = client
         left[:, number] = -np.inf
         missing[client] -= bandwidths_hz[number]
 
@@ -109,4 +109,4 @@ def deal_subchannels(wanted_hz: Floats, bandwidths_hz: Floats, gains: Floats) ->
         pick(client)
     for _ in range(len(bandwidths_hz) - len(missing)):
         pick(int(missing.argmax()))
-    return owners
+    return assignment

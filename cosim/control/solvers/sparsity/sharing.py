@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cosim.control.solvers.sparsity.bidder import Bidder, Pieces, plain
+from cosim.control.solvers.sparsity.client_demand import ClientDemand, Pieces, plain
 from cosim.control.solvers.sparsity.curves import Curves
 from cosim.control.solvers.sparsity.uplink import Uplink
 from cosim.units import Floats
@@ -71,7 +71,7 @@ class Sale:
         """Take who sends over what, and the curve of each client."""
         self._band = uplink.bandwidth_hz
         self._start_s = float(uplink.start_s.max())
-        self._bidders = [Bidder(*row, self._band) for row in plain(uplink, pieces)]
+        self._demands = [ClientDemand(*row, self._band) for row in plain(uplink, pieces)]
         self._log_price: float | None = None
 
     def by(self, deadline_s: float, tolerance: float = _TOLERANCE) -> Sold:
@@ -84,19 +84,19 @@ class Sale:
         tolerance
             How near to the whole band what is shared comes, as a share of it.
         """
-        bidders, band = self._bidders, self._band
+        demands, band = self._demands, self._band
         if deadline_s <= self._start_s:
-            return Sold(deadline_s, [band / len(bidders)] * len(bidders), inf, 0.0)
-        for one in bidders:
+            return Sold(deadline_s, [band / len(demands)] * len(demands), inf, 0.0)
+        for one in demands:
             one.open(deadline_s - one.start_s)
         log_price = self._log_price
         if log_price is None:
-            bids = [one.bid(band / len(bidders)) for one in bidders]
-            log_price = sorted(bids)[len(bids) // 2]
+            values = [one.marginal_value(band / len(demands)) for one in demands]
+            log_price = sorted(values)[len(values) // 2]
         cheap, dear, reach = -inf, inf, _REACH
         for _ in range(_MOST_STEPS):
             widths, change = [], 0.0
-            for one in bidders:
+            for one in demands:
                 width, moved = one.take(log_price)
                 widths.append(width)
                 change += moved
@@ -104,12 +104,12 @@ class Sale:
             if -tolerance <= excess <= tolerance:
                 break
             if excess < 0.0:
-                if all(one.is_full for one in bidders):
-                    return Sold(deadline_s, widths, sum(one.unsent() for one in bidders), 0.0)
+                if all(one.is_full for one in demands):
+                    return Sold(deadline_s, widths, sum(one.unsent() for one in demands), 0.0)
                 dear, too_few = log_price, widths
             else:
-                if all(one.is_empty for one in bidders):
-                    unsent = sum(one.unsent() for one in bidders) if excess <= _TIGHT else inf
+                if all(one.is_empty for one in demands):
+                    unsent = sum(one.unsent() for one in demands) if excess <= _TIGHT else inf
                     return Sold(deadline_s, [width / (1.0 + excess) for width in widths], unsent, -inf)
                 cheap, too_many = log_price, widths
             if dear - cheap <= _TOLERANCE * max(1.0, abs(log_price)):
@@ -118,9 +118,9 @@ class Sale:
                 # On the logarithm of what is taken, which is straighter than what is taken.
                 following = log_price - log1p(excess) * (1.0 + excess) * band / change
             elif excess < 0.0:
-                following = max(one.next_lower for one in bidders) - 1e-9
+                following = max(one.next_lower for one in demands) - 1e-9
             else:
-                following = min(one.next_higher for one in bidders) + 1e-9
+                following = min(one.next_higher for one in demands) + 1e-9
             if not log_price - reach < following < log_price + reach:
                 following = log_price + (reach if excess > 0.0 else -reach)
                 reach *= 2.0
@@ -130,8 +130,8 @@ class Sale:
             part = (band - sum(too_few)) / (sum(too_many) - sum(too_few))
             widths = [less + part * (more - less) for less, more in zip(too_few, too_many, strict=True)]
         self._log_price = log_price
-        freed = sum(one.freed_hz() for one in bidders)
-        return Sold(deadline_s, widths, sum(one.unsent() for one in bidders), -exp(log_price) * freed)
+        freed = sum(one.freed_hz() for one in demands)
+        return Sold(deadline_s, widths, sum(one.unsent() for one in demands), -exp(log_price) * freed)
 
 
 def share_band(uplink: Uplink, curves: Curves, deadline_s: Floats) -> Shares:

@@ -1,4 +1,4 @@
-// What stands where from top to bottom: groups that fold, and the bands in them.
+// What is where from top to bottom: groups that fold, and the bands in them.
 
 const HEADER_HEIGHT = 22;
 const OCCUPANCY_HEIGHT = 58;
@@ -89,7 +89,7 @@ class Layout {
     return Math.max(band.link.numSubchannels * each * stretch, 24);
   }
 
-  // Where the name of a group stands on the canvas: it stays in sight while its bands do.
+  // Where the name of a group is on the canvas: it stays in sight while its bands do.
   headerOf(group, scrollTop) {
     const pinned = Math.max(group.top - scrollTop, AXIS_HEIGHT);
     return group.top - scrollTop < AXIS_HEIGHT ? Math.min(pinned, group.bottom - scrollTop - HEADER_HEIGHT) : pinned;

@@ -4,7 +4,7 @@ const COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 const DASHES = ["", "7 3", "2 2.5", "9 3 2 3", "5 2", "8 2 2 2 2 2"];
 const MARKS = ["circle", "square", "up", "diamond", "down", "cross"];
 
-const MOST_LETTERS = 24; // of a label that stands askew
+const MOST_LETTERS = 24; // of a label that is set askew
 
 const colourOf = (number) => COLOURS[number % COLOURS.length];
 

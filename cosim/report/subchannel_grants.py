@@ -9,7 +9,7 @@ from cosim.units import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
-class Holdings:
+class SubchannelGrants:
     """Stretches over which one client held one subchannel; arrays are of shape (num_holdings,).
 
     Attributes
@@ -27,7 +27,7 @@ class Holdings:
     tx_power_w, gain
         Power on the subchannel, W, and the linear power gain at ``start_ns``.
     carved_hz
-        Width of a channel the band was carved anew into, Hz; NaN for the link's own subchannel.
+        Width of a channel the band was split into, Hz; NaN for the link's own subchannel.
     """
 
     links: tuple[str, ...]
@@ -42,8 +42,8 @@ class Holdings:
     carved_hz: Floats
 
     @classmethod
-    def of(cls, record: Record, end_ns: int) -> "Holdings":
-        """Return the holdings of a run that lasted until ``end_ns``.
+    def of(cls, record: Record, end_ns: int) -> "SubchannelGrants":
+        """Return the grants of a run that lasted until ``end_ns``.
 
         Raises
         ------
@@ -55,7 +55,7 @@ class Holdings:
         owners, owner = _numbered(table["client"])
         number = np.array([int(name.rpartition("-")[2]) if name else -1 for name in owners], dtype=np.int64)
         columns = {name: table[name].to_numpy() for name in ("time_ns", "subchannel", "tx_power_w", "gain")}
-        # By subchannel, and in the order of the record within one: a later row of an instant stands.
+        # By subchannel, and in the order of the record within one: a later row of an instant counts.
         order = np.lexsort((np.arange(len(link)), columns["subchannel"], link))
         link, owner = link[order], owner[order]
         subchannel, start_ns = columns["subchannel"][order], columns["time_ns"][order]

@@ -117,7 +117,7 @@ def plain(uplink: Uplink, pieces: Sequence[Pieces]) -> Iterator[tuple[float, flo
         yield snr_hz if sends else uplink.bandwidth_hz, start_s, overhead_bits, one
 
 
-class Bidder:
+class ClientDemand:
     """A client that takes bandwidth until one more hertz saves no more energy than it costs.
 
     Along its curve the last hertz is worth less and less. Every piece has two places:
@@ -169,7 +169,7 @@ class Bidder:
         return self.place == self._last_place
 
     def open(self, left_s: float) -> None:
-        """Begin anew with this long to the deadline, s."""
+        """Begin again with this long to the deadline, s."""
         self.left_s = left_s
         self._marks = {}
         self.next_lower = self.next_higher = inf
@@ -190,7 +190,7 @@ class Bidder:
             return self._inside(self.place // 2, log_price)
         return self._held_hz, 0.0
 
-    def bid(self, width_hz: float) -> float:
+    def marginal_value(self, width_hz: float) -> float:
         """Return the logarithm of what the last hertz of a bandwidth is worth, and begin from there."""
         self.efficiency = u = log1p(self.snr_hz / width_hz)
         nats = self.left_s * width_hz * u

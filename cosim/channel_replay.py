@@ -1,4 +1,4 @@
-"""The air a run met, sounded again: SNR over time and the link budget of its transfers.
+"""The channel a run met, replayed: SNR over time and the link budget of its transfers.
 
 A channel is a pure function of the scenario in the run folder, so what is drawn
 here is what the run met. Pictures are drawn from it without knowing a radio.
@@ -11,8 +11,8 @@ import numpy as np
 from cosim.radio.channel import Channel
 from cosim.record.folder import Record
 from cosim.report.air import Air, Budgets, LinkAir
-from cosim.report.holdings import Holdings
 from cosim.report.spans import Spans, length_ns
+from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.scenario.after_events import becomes
 from cosim.scenario.load import load
 from cosim.units import Floats, Ints, linear_to_db, seconds_to_ns
@@ -21,7 +21,7 @@ _DRAWS_PER_SNAPSHOT = 64  # a channel draws a chunk of so many blocks to answer 
 _MOST_DRAWS = 40_000_000  # about two seconds
 
 
-def sound(record: Record, *, most_instants: int = 2048, most_entries: int = 400_000) -> Air:
+def replay_channel(record: Record, *, most_instants: int = 2048, most_entries: int = 400_000) -> Air:
     """Return the air a run met.
 
     Parameters
@@ -50,12 +50,12 @@ def sound(record: Record, *, most_instants: int = 2048, most_entries: int = 400_
     ]
     spans = Spans.of(record)
     end_ns = length_ns(record, spans)
-    holdings = Holdings.of(record, end_ns)
-    counted = [index for index, link in enumerate(holdings.links) if _is_counted(channels[0].channel, link)]
+    grants = SubchannelGrants.of(record, end_ns)
+    counted = [index for index, link in enumerate(grants.links) if _is_modelled(channels[0].channel, link)]
     first = channels[0].channel
     per_instant = sum(
-        len(first.bandwidths_hz(holdings.links[index]))
-        * min(first.num_clients, len(np.unique(holdings.client[holdings.link == index])))
+        len(first.bandwidths_hz(grants.links[index]))
+        * min(first.num_clients, len(np.unique(grants.client[grants.link == index])))
         for index in counted
     ) * (1 if first.block_ns is None else _DRAWS_PER_SNAPSHOT)
     num_instants = int(np.clip(_MOST_DRAWS // max(per_instant, 1), 1, most_instants))
@@ -69,8 +69,8 @@ def sound(record: Record, *, most_instants: int = 2048, most_entries: int = 400_
         antenna_gain_db=first.radio.antenna_gain_db,
         noise_psd_dbm_per_hz=first.radio.noise_psd_dbm_per_hz,
         noise_figure_db=first.radio.noise_figure_db,
-        links=tuple(_link_air(channels, holdings, index, end_ns, step_ns) for index in counted),
-        budgets=_budgets(channels, holdings, spans, most_entries),
+        links=tuple(_link_air(channels, grants, index, end_ns, step_ns) for index in counted),
+        budgets=_budgets(channels, grants, spans, most_entries),
     )
 
 
@@ -86,8 +86,8 @@ def _channel_at(stages: list[_Stage], time_ns: int) -> Channel:
     return next(stage.channel for stage in reversed(stages) if stage.from_ns <= time_ns)
 
 
-def _is_counted(channel: Channel, link: str) -> bool:
-    return channel.radio.link(link).is_counted
+def _is_modelled(channel: Channel, link: str) -> bool:
+    return channel.radio.link(link).is_modelled
 
 
 def _widths_hz(channel: Channel, link: str, subchannels: Ints, carved_hz: Floats) -> Floats:
@@ -98,66 +98,68 @@ def _snr(widths_hz: Floats, tx_power_w: Floats, gain: Floats, noise_psd: Floats 
     return np.asarray(tx_power_w / widths_hz * gain / noise_psd)
 
 
-def _link_air(stages: list[_Stage], holdings: Holdings, index: int, end_ns: int, step_ns: int) -> LinkAir:
+def _link_air(
+    stages: list[_Stage], grants: SubchannelGrants, index: int, end_ns: int, step_ns: int
+) -> LinkAir:
     """Look at a link in the middle of every stretch of ``step_ns``."""
-    link = holdings.links[index]
-    mine = np.flatnonzero(holdings.link == index)
+    link = grants.links[index]
+    mine = np.flatnonzero(grants.link == index)
     widths_hz = stages[0].channel.bandwidths_hz(link)
     begins_ns = np.arange(0, max(end_ns, 1), step_ns)
     times_ns = begins_ns + step_ns // 2
     held = np.full((len(widths_hz), len(times_ns)), -1, dtype=np.int64)
-    begin = np.searchsorted(times_ns, holdings.start_ns[mine], side="left")
-    until = np.searchsorted(times_ns, holdings.end_ns[mine], side="left")
+    begin = np.searchsorted(times_ns, grants.start_ns[mine], side="left")
+    until = np.searchsorted(times_ns, grants.end_ns[mine], side="left")
     for which, first, last in zip(mine.tolist(), begin.tolist(), until.tolist(), strict=True):
-        held[holdings.subchannel[which], first:last] = which
+        held[grants.subchannel[which], first:last] = which
     snr_db = np.full(held.shape, np.nan, dtype=np.float32)
     for column, time_ns in enumerate(times_ns.tolist()):
         channel = _channel_at(stages, time_ns)
         subchannels = np.flatnonzero(held[:, column] >= 0)
         which = held[subchannels, column]
-        for client in np.unique(holdings.client[which]).tolist():
-            own = holdings.client[which] == client
+        for client in np.unique(grants.client[which]).tolist():
+            own = grants.client[which] == client
             numbers = subchannels[own]
-            carved_hz = holdings.carved_hz[which[own]]
+            carved_hz = grants.carved_hz[which[own]]
             block, is_carved = channel.block_at(time_ns), ~np.isnan(carved_hz)
             gain = channel.channel_gains(link, client, numbers, block, 1, is_carved)[0]
             widths = _widths_hz(channel, link, numbers, carved_hz)
             noise_psd = channel.noise_psd(link, client, numbers, block, 1, is_carved)
-            snr = _snr(widths, holdings.tx_power_w[which[own]], gain, noise_psd).reshape(-1)
+            snr = _snr(widths, grants.tx_power_w[which[own]], gain, noise_psd).reshape(-1)
             snr_db[numbers, column] = linear_to_db(snr)
     return LinkAir(link, np.array(widths_hz), begins_ns, snr_db)
 
 
-def _budgets(stages: list[_Stage], holdings: Holdings, spans: Spans, most_entries: int) -> Budgets:
+def _budgets(stages: list[_Stage], grants: SubchannelGrants, spans: Spans, most_entries: int) -> Budgets:
     """Return the link budget of the longest transfers at their start, subchannel by subchannel."""
     transfers = np.flatnonzero(spans.is_transfer & (spans.duration_ns > 0) & (spans.client >= 0))
     by_length = transfers[np.argsort(-spans.duration_ns[transfers], kind="stable")]
     numbers = [int(name.rpartition("-")[2]) for name in spans.clients]
     of_whom: dict[tuple[int, int], Ints] = {}
-    for index in range(len(holdings.links)):
-        mine = np.flatnonzero(holdings.link == index)
-        for client in np.unique(holdings.client[mine]).tolist():
-            of_whom[index, client] = mine[holdings.client[mine] == client]
+    for index in range(len(grants.links)):
+        mine = np.flatnonzero(grants.link == index)
+        for client in np.unique(grants.client[mine]).tolist():
+            of_whom[index, client] = mine[grants.client[mine] == client]
     found: dict[int, tuple[Ints, Floats, Floats, Floats, Floats]] = {}
     entries = draws = 0
     for span in by_length.tolist():
         client = numbers[spans.client[span]]
         link = spans.links[spans.link[span]]
-        if link not in holdings.links:
+        if link not in grants.links:
             continue
-        mine = of_whom.get((holdings.links.index(link), client), np.empty(0, dtype=np.int64))
+        mine = of_whom.get((grants.links.index(link), client), np.empty(0, dtype=np.int64))
         start_ns = int(spans.start_ns[span])
-        mine = mine[(holdings.start_ns[mine] <= start_ns) & (holdings.end_ns[mine] > start_ns)]
+        mine = mine[(grants.start_ns[mine] <= start_ns) & (grants.end_ns[mine] > start_ns)]
         channel = _channel_at(stages, start_ns)
         if not len(mine):
             continue
-        subchannels = holdings.subchannel[mine]
+        subchannels = grants.subchannel[mine]
         draws += len(channel.bandwidths_hz(link)) * _DRAWS_PER_SNAPSHOT
         entries += len(mine)
         if entries > most_entries or draws > _MOST_DRAWS:
             break
-        power_w = holdings.tx_power_w[mine]
-        carved_hz = holdings.carved_hz[mine]
+        power_w = grants.tx_power_w[mine]
+        carved_hz = grants.carved_hz[mine]
         block, is_carved = channel.block_at(start_ns), ~np.isnan(carved_hz)
         gain = channel.channel_gains(link, client, subchannels, block, 1, is_carved)[0]
         widths = _widths_hz(channel, link, subchannels, carved_hz)

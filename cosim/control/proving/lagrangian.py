@@ -1,10 +1,10 @@
-"""A barrier as a market: what all clients together can earn when rate and power have prices.
+"""The Lagrangian bound of a barrier: rates and power limits are relaxed, each with a multiplier.
 
-Each client sells rate at a price, buys power at a price, and pays rent for the
-subchannels it uses. A subchannel brings its owner at most the profit of
-water-filling it, in closed form; nobody can do better than give each subchannel
-to the client to whom it is worth most. Whatever the prices, that sum is a
-ceiling on what any assignment earns, and so a bound on its deadline.
+Given multipliers, a subchannel adds most to the Lagrangian where its power is
+water-filled, in closed form, and with the client for which that is largest.
+The sum over subchannels is an upper bound on the Lagrangian of any assignment,
+and so a lower bound on its deadline, whatever the multipliers. These are called
+prices here: of a client's rate, and of its power.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ _LN2 = float(np.log(2.0))
 
 
 @dataclass(frozen=True, eq=False)
-class Market:
-    """The market of one barrier.
+class Lagrangian:
+    """The Lagrangian of one barrier.
 
     Prices are handled by their logarithms: those of each client's rate first,
     then of each client's power, then, if there is a limit on it, of the sum.
@@ -43,7 +43,7 @@ class Market:
 
     @classmethod
     def of(cls, phase: Phase, *, merges_equals: bool = False) -> Self:
-        """Return the market of a barrier, with subchannels of equal gains merged into one good or not."""
+        """Return the Lagrangian of a barrier; subchannels of equal gains may be merged into one."""
         gains, widths = phase.gains, phase.bandwidths_hz
         if merges_equals:
             gains, good = np.unique(phase.gains, axis=1, return_inverse=True)
@@ -97,7 +97,7 @@ class Market:
     ) -> tuple[float, Floats]:
         """Return how far the ceiling lies above what is needed, as a logarithm, and its slope.
 
-        Below zero the rates cannot be reached by the owners allowed.
+        Below zero the rates cannot be reached by the assignment allowed.
 
         Parameters
         ----------

@@ -15,13 +15,13 @@ from cosim.graph.store import Store, default_store
 from cosim.origin import commit
 from cosim.record.digests import table_bytes
 from cosim.scenario.load import to_dict
-from cosim.study.agenda import Agenda, Pace, Run
 from cosim.study.engines import Engine
 from cosim.study.engines.processes import Processes, cores
+from cosim.study.execute import RunOutcome, RunRequest, is_complete, measure, own_version, why_diverged
 from cosim.study.folder import StudyFolder
 from cosim.study.plan import Plan, make_plan, run_folder, training_key
-from cosim.study.play import Outcome, Task, is_complete, measure, own_version, why_diverged
 from cosim.study.results import Measured, Results, Status, curves_table, results_table
+from cosim.study.run_queue import Pace, Run, RunQueue
 from cosim.study.settings import Study
 from cosim.study.statistics import LEAST_TO_STOP, Wide, summarise, summary_csv, too_wide
 
@@ -50,7 +50,7 @@ class Tally:
     elapsed_s
         Since the first run began.
     left_s
-        What is left of this batch takes about so long; nan before it can be told.
+        What is left of this batch takes about so long; nan before it is known.
     """
 
     num_runs: int
@@ -62,12 +62,12 @@ class Tally:
     num_computed: int = 0
     num_workers: int = 0
     wide: tuple[Wide, ...] = ()
-    latest: Outcome | None = None
+    latest: RunOutcome | None = None
     elapsed_s: float = 0.0
     left_s: float = nan
 
 
-def conduct(
+def run_study(
     study: Study | Plan,
     folder: Path | str | None = None,
     *,
@@ -116,12 +116,12 @@ def conduct(
     plan = study if isinstance(study, Plan) else make_plan(study, seed=seed, yes=True)
     place = StudyFolder.of(Path(folder or default_folder(plan.study)).absolute(), plan)
     values = Path(store or default_store()).absolute() if keep_values and not plan.study.timing_only else None
-    engine = _engine(place, workers, scheduler)  # a scheduler that does not answer is told before anything
+    engine = _engine(place, workers, scheduler)  # first, as a scheduler may not answer
     with closing(engine):
         if values is not None:
             Store(values)  # and so is a store that is none
         with place.held():
-            return _Conducting(plan, place, engine, values, watch).to_the_end()
+            return _StudyRun(plan, place, engine, values, watch).to_the_end()
 
 
 def default_folder(study: Study) -> Path:
@@ -143,7 +143,7 @@ def _engine(place: StudyFolder, workers: int | None, scheduler: str | None) -> E
 
 
 @dataclass
-class _Conducting:
+class _StudyRun:
     """A study under way."""
 
     plan: Plan
@@ -172,7 +172,7 @@ class _Conducting:
                     break
                 replications = min(study.max_replications, replications + max(1, replications // 2))
         except BaseException:
-            with suppress(Exception):  # a full disk, or anything else: why it stopped is what must be told
+            with suppress(Exception):  # a full disk, or anything else: why it stopped is what matters
                 self._write(replications, None, "stopped")
             raise
         self._write(replications, not wide if study.target is not None else None, "complete")
@@ -195,24 +195,24 @@ class _Conducting:
         self.watch(self._tally(replications, wide, None))
         if not missing:
             return
-        agenda, pace = _Tasks(missing, self._task), Pace(missing)
-        for outcome in self.engine.perform(agenda):
-            agenda.ended(outcome)
+        queue, pace = _Requests(missing, self._request), Pace(missing)
+        for outcome in self.engine.perform(queue):
+            queue.ended(outcome)
             pace.ended(outcome.case, outcome.replication, outcome.wall_s)
             self._take(outcome)
             self.num_computed += outcome.num_computed
             left_s = pace.left_s(max(1, self.engine.num_workers))
             self.watch(self._tally(replications, wide, outcome, left_s))
 
-    def _kept(self, index: int, number: int, folder: Path) -> Outcome:
+    def _kept(self, index: int, number: int, folder: Path) -> RunOutcome:
         try:
             values, losses, _ = measure(folder, self.plan.study.measures)
             diverged = why_diverged(folder)
         except RecordError as fault:
-            return Outcome(index, number, reason=str(fault))
-        return Outcome(index, number, values, losses, diverged=diverged)
+            return RunOutcome(index, number, reason=str(fault))
+        return RunOutcome(index, number, values, losses, diverged=diverged)
 
-    def _take(self, outcome: Outcome) -> None:
+    def _take(self, outcome: RunOutcome) -> None:
         run = outcome.case, outcome.replication
         if outcome.reason:
             self.failed[run] = outcome.reason
@@ -222,10 +222,10 @@ class _Conducting:
         seed = self.plan.seed + outcome.replication
         self.measured[run] = Measured(*run, seed, outcome.values, outcome.losses)
 
-    def _task(self, run: Run) -> Task:
+    def _request(self, run: Run) -> RunRequest:
         plan = self.plan
         case = plan.cases[run.case]
-        return Task(
+        return RunRequest(
             case=run.case,
             replication=run.replication,
             scenario=to_dict(case.replication(run.replication)),
@@ -302,7 +302,7 @@ class _Conducting:
         ]
 
     def _tally(
-        self, replications: int, wide: list[Wide], latest: Outcome | None, left_s: float = nan
+        self, replications: int, wide: list[Wide], latest: RunOutcome | None, left_s: float = nan
     ) -> Tally:
         return Tally(
             num_runs=len(self.plan.cases) * replications,
@@ -320,20 +320,20 @@ class _Conducting:
         )
 
 
-class _Tasks:
-    """The agenda as tasks, each made when it is taken."""
+class _Requests:
+    """The queue of runs as requests, each made when it is taken."""
 
-    def __init__(self, runs: list[Run], make: Callable[[Run], Task]) -> None:
-        self._agenda = Agenda(runs)
+    def __init__(self, runs: list[Run], make: Callable[[Run], RunRequest]) -> None:
+        self._runs = RunQueue(runs)
         self._make = make
         self._taken: dict[tuple[int, int], Run] = {}
 
-    def take(self) -> Task | None:
-        run = self._agenda.take()
+    def take(self) -> RunRequest | None:
+        run = self._runs.take()
         if run is None:
             return None
         self._taken[run.case, run.replication] = run
         return self._make(run)
 
-    def ended(self, outcome: Outcome) -> None:
-        self._agenda.ended(self._taken.pop((outcome.case, outcome.replication)))
+    def ended(self, outcome: RunOutcome) -> None:
+        self._runs.ended(self._taken.pop((outcome.case, outcome.replication)))

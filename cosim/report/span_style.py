@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Look:
+class SpanStyle:
     """How the spans of one name are drawn.
 
     Attributes
@@ -33,36 +33,36 @@ class Look:
 
 
 _LOOKS = {
-    "client_forward": Look("#0072B2", "", "#3395D6"),
-    "activation_upload": Look("#E69F00", "////"),
-    "server_forward_backward": Look("#4D4D4D", "", "#B4B4B4"),
-    "gradient_download": Look("#F0E442", "\\\\\\\\"),
-    "client_backward": Look("#56B4E9", ""),
-    "adapter_upload": Look("#D55E00", "xxxx"),
-    "client_forward_backward": Look("#0072B2", "", "#3395D6"),
-    "aggregate": Look("#000000", "", "#FFFFFF"),
-    "adapter_download": Look("#CC79A7", "...."),
-    "whole_step": Look("#4D4D4D", "", "#B4B4B4"),
+    "client_forward": SpanStyle("#0072B2", "", "#3395D6"),
+    "activation_upload": SpanStyle("#E69F00", "////"),
+    "server_forward_backward": SpanStyle("#4D4D4D", "", "#B4B4B4"),
+    "gradient_download": SpanStyle("#F0E442", "\\\\\\\\"),
+    "client_backward": SpanStyle("#56B4E9", ""),
+    "adapter_upload": SpanStyle("#D55E00", "xxxx"),
+    "client_forward_backward": SpanStyle("#0072B2", "", "#3395D6"),
+    "aggregate": SpanStyle("#000000", "", "#FFFFFF"),
+    "adapter_download": SpanStyle("#CC79A7", "...."),
+    "whole_step": SpanStyle("#4D4D4D", "", "#B4B4B4"),
 }
 _SPARE_COLOURS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00")
 _SPARE_HATCHES = ("++++", "oooo", "----", "||||", "****")
 
 
-def look(name: str, is_transfer: bool, names: Sequence[str]) -> Look:
+def span_style(name: str, is_transfer: bool, names: Sequence[str]) -> SpanStyle:
     """Return how spans of a name are drawn; ``names`` are all that one picture shows.
 
     Examples
     --------
-    >>> look("client_forward", False, ["client_forward"]).colour
+    >>> span_style("client_forward", False, ["client_forward"]).colour
     '#0072B2'
-    >>> look("sensing", True, ["client_forward", "sensing"])
-    Look(colour='#009E73', hatch='++++', dark='')
+    >>> span_style("sensing", True, ["client_forward", "sensing"])
+    SpanStyle(colour='#009E73', hatch='++++', dark='')
     """
     if name in _LOOKS:
         return _LOOKS[name]
     number = [one for one in names if one not in _LOOKS].index(name)
     hatch = _SPARE_HATCHES[number % len(_SPARE_HATCHES)] if is_transfer else ""
-    return Look(_SPARE_COLOURS[number % len(_SPARE_COLOURS)], hatch)
+    return SpanStyle(_SPARE_COLOURS[number % len(_SPARE_COLOURS)], hatch)
 
 
 OWNER_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#7F7F7F")

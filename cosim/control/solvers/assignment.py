@@ -13,33 +13,33 @@ def check_enough(link: str, num_clients: int, num_subchannels: int) -> None:
     if num_subchannels < num_clients:
         raise AllocationError(
             f"{link}: {num_clients} clients cannot each have one of {num_subchannels} subchannels; "
-            "use 'in_turn', or give the link more subchannels."
+            "use 'time_shared', or give the link more subchannels."
         )
 
 
-def grants_of(owners: Ints, tx_power_w: Floats, num_clients: int) -> tuple[Grant, ...]:
+def grants_of(assignment: Ints, tx_power_w: Floats, num_clients: int) -> tuple[Grant, ...]:
     """Return the grants of every client from owner and power, W, of each subchannel."""
     return tuple(
         Grant(owned, tx_power_w[owned])
-        for owned in (np.flatnonzero(owners == client) for client in range(num_clients))
+        for owned in (np.flatnonzero(assignment == client) for client in range(num_clients))
     )
 
 
-def spread_powers(owners: Ints, powers_w: Floats) -> Floats:
+def spread_powers(assignment: Ints, powers_w: Floats) -> Floats:
     """Return the power of each subchannel, W, with each client's spread evenly over its own.
 
     Parameters
     ----------
-    owners
+    assignment
         The client that owns each subchannel, shape (num_subchannels,).
     powers_w
         Each client's power, W, shape (num_clients,).
     """
-    counts = np.bincount(owners, minlength=len(powers_w))
-    return np.asarray((powers_w / np.maximum(counts, 1))[owners])
+    counts = np.bincount(assignment, minlength=len(powers_w))
+    return np.asarray((powers_w / np.maximum(counts, 1))[assignment])
 
 
-def random_owners(link: LinkState, rng: np.random.Generator) -> Ints:
+def random_assignment(link: LinkState, rng: np.random.Generator) -> Ints:
     """Return a random owner for each subchannel, every client owning at least one.
 
     Raises
@@ -49,9 +49,9 @@ def random_owners(link: LinkState, rng: np.random.Generator) -> Ints:
     """
     check_enough(link.name, link.num_clients, link.num_subchannels)
     spare = link.num_subchannels - link.num_clients
-    owners = np.concatenate([np.arange(link.num_clients), rng.integers(link.num_clients, size=spare)])
-    rng.shuffle(owners)
-    return owners
+    assignment = np.concatenate([np.arange(link.num_clients), rng.integers(link.num_clients, size=spare)])
+    rng.shuffle(assignment)
+    return assignment
 
 
 def random_powers(link: LinkState, rng: np.random.Generator) -> Floats:

@@ -1,4 +1,4 @@
-"""In turn: the whole band to one client at a time."""
+"""Shared in time: the whole band to one client at a time."""
 
 from typing import ClassVar, Literal
 
@@ -10,13 +10,14 @@ from cosim.control.state import CellState
 from cosim.radio.grant import Grant
 
 
-class InTurn(Allocator):
-    """Whoever asks first has every subchannel at full power; the others wait, first come first served.
+class TimeShared(Allocator):
+    """First come, first served: one client at a time has every subchannel, at full power.
 
     Time division, so any number of clients can be served.
     """
 
-    kind: Literal["in_turn"] = "in_turn"
+    kind: Literal["time_shared"] = "time_shared"
+    former_kinds: ClassVar[tuple[str, ...]] = ("in_turn",)
     shares_in_time: ClassVar[bool] = True
 
     def allocate(self, state: CellState) -> Allocation:

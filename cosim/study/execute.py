@@ -1,4 +1,4 @@
-"""One run of a study: a task in, an outcome out; the same wherever it is played.
+"""One run of a study: a request in, an outcome out; the same wherever it is executed.
 
 Both are plain values, so that they can go to another process as JSON and to
 another machine as they are.
@@ -29,7 +29,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Task:
+class RunRequest:
     """One run to be made.
 
     Attributes
@@ -64,13 +64,13 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a task: values, or the reason why there are none.
+class RunOutcome:
+    """What came of a request: values, or the reason why there are none.
 
     Attributes
     ----------
     case, replication
-        Those of the task.
+        Those of the request.
     values
         The measures in their order.
     losses
@@ -99,7 +99,7 @@ class Outcome:
     diverged: str = ""
 
 
-def perform(task: Task) -> Outcome:
+def perform(request: RunRequest) -> RunOutcome:
     """Make a run and measure it; a fault of the run is an outcome too.
 
     One at a time in a process, however many threads it has.
@@ -107,31 +107,31 @@ def perform(task: Task) -> Outcome:
     with _ONE_AT_A_TIME:
         began = perf_counter()
         try:
-            if task.version != own_version():
+            if request.version != own_version():
                 raise RecordError(
-                    f"the worker has cosim {own_version()}, the study {task.version}; install one version."
+                    f"the worker has cosim {own_version()}, the study {request.version}; install one version."
                 )
-            play(task)
+            execute(request)
             values, learned, num_computed = measure(
-                Path(task.folder), _measures(tuple(map(_frozen, task.measures)))
+                Path(request.folder), _measures(tuple(map(_frozen, request.measures)))
             )
         except Exception as fault:
             reason = _reason(fault)
-            return Outcome(task.case, task.replication, wall_s=perf_counter() - began, reason=reason)
-        return Outcome(
-            task.case,
-            task.replication,
+            return RunOutcome(request.case, request.replication, wall_s=perf_counter() - began, reason=reason)
+        return RunOutcome(
+            request.case,
+            request.replication,
             values,
             learned,
             wall_s=perf_counter() - began,
             num_computed=num_computed,
-            warning=Record.open(Path(task.folder)).manifest.get("store_warning") or "",
-            diverged=why_diverged(Path(task.folder)),
+            warning=Record.open(Path(request.folder)).manifest.get("store_warning") or "",
+            diverged=why_diverged(Path(request.folder)),
         )
 
 
-def play(task: Task) -> None:
-    """Leave the task's run ended in its folder, whatever was there of it before.
+def execute(request: RunRequest) -> None:
+    """Leave the request's run ended in its folder, whatever was there of it before.
 
     A training that diverges ends a run as its last round does.
 
@@ -143,9 +143,9 @@ def play(task: Task) -> None:
     CosimError
         If the scenario cannot run, or the folder holds another run.
     """
-    scenario, folder = read_dict(task.scenario, "scenario"), Path(task.folder)
-    store = None if task.store is None or task.timing_only else _store(task.store)
-    if other := first_other(scenario, task.inputs):
+    scenario, folder = read_dict(request.scenario, "scenario"), Path(request.folder)
+    store = None if request.store is None or request.timing_only else _store(request.store)
+    if other := first_other(scenario, request.inputs):
         raise RecordError(
             f"{folder}: {other} has changed since the study began, or is another file where this worker is; "
             "see that it is the same, and give the same command again."
@@ -153,10 +153,10 @@ def play(task: Task) -> None:
     with locked(folder.parent, [(folder.name, "run")]):
         if not (folder / "manifest.json").exists():
             with suppress(DivergedError):
-                run(scenario, folder, timing_only=task.timing_only, store=store)
+                run(scenario, folder, timing_only=request.timing_only, store=store)
             return
         record = Record.open(folder, is_for_replay=True)
-        if not _is_of(record, scenario, task.timing_only):
+        if not _is_of(record, scenario, request.timing_only):
             raise RecordError(
                 f"{folder}: holds another run than the study's; "
                 "move it away, or name another folder with --out."

@@ -1,4 +1,4 @@
-"""The agenda: in which order runs are made, so that no two train the same at once; and what is left of it."""
+"""The queue of runs: the order in which they begin, so that no two train the same at once."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ class Run:
     training: str
 
 
-class Agenda:
+class RunQueue:
     """Runs still to be made.
 
     Of the runs that share a training one goes first, before all that train nothing
@@ -49,9 +49,9 @@ class Agenda:
 
 
 class Pace:
-    """How long what is left of an agenda takes, by what has ended of it.
+    """How long what is left of a queue takes, by what has ended of it.
 
-    Runs that train are told apart from those that recall what they learned: they
+    Runs that train are kept apart from those that recall what they learned: they
     come first, and may take a hundred times as long.
     """
 
@@ -73,7 +73,7 @@ class Pace:
         self._ended_s[trains].append(wall_s)
 
     def left_s(self, num_workers: int) -> float:
-        """Return how long the rest takes so many workers, s; nan before it can be told.
+        """Return how long the rest takes so many workers, s; nan before it is known.
 
         As long as no run has shown what recalling takes, that is not in it.
         """

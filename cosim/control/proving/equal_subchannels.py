@@ -1,4 +1,4 @@
-"""The best owners of a barrier whose subchannels are all alike: only how many a client owns matters."""
+"""The best assignment of a barrier whose subchannels are all alike: only how many a client owns matters."""
 
 import numpy as np
 
@@ -11,24 +11,24 @@ from cosim.units import Ints
 _ROUNDING = 1.0 - 1e-11
 
 
-def are_alike(phase: Phase) -> bool:
+def are_equal(phase: Phase) -> bool:
     """Return whether no client can tell one subchannel from another."""
     is_flat = bool((phase.gains == phase.gains[:, :1]).all())
     return is_flat and bool((phase.bandwidths_hz == phase.bandwidths_hz[0]).all())
 
 
-def prove_by_counting(phase: Phase, owners: Ints) -> Proof:
-    """Return the best owners, by bisection on the deadline.
+def prove_by_counting(phase: Phase, assignment: Ints) -> Proof:
+    """Return the best assignment, by bisection on the deadline.
 
     At a given deadline a client's least power falls with each further subchannel
-    by less than with the one before. So dealing first the fewest that keep each
-    client's limit, then one by one to whoever saves most, leaves the least power
+    by less than with the one before. So assigning first the fewest that keep each
+    client's limit, then one by one to the client that saves most, leaves the least power
     in all, and tells whether the deadline can be met.
 
     Source
     ------
     O. Gross, "A class of discrete-type minimization problems", RAND, 1956, for the
-    greedy dealing; the convexity is that of the perspective of ``2 ** rate - 1``.
+    greedy assigning; the convexity is that of the perspective of ``2 ** rate - 1``.
     """
     most = phase.num_subchannels - phase.num_clients + 1
     numbers = np.arange(1, most + 1)
@@ -61,7 +61,7 @@ def prove_by_counting(phase: Phase, owners: Ints) -> Proof:
         total = float(power[np.arange(phase.num_clients), counts - 1].sum())
         return counts if total <= phase.max_total_tx_power_w else None
 
-    powers = control_power(phase, owners)
+    powers = control_power(phase, assignment)
     early, late = float(phase.compute_s.max()), powers.deadline_s
     for _ in range(200):
         middle = 0.5 * (early + late)
@@ -74,6 +74,6 @@ def prove_by_counting(phase: Phase, owners: Ints) -> Proof:
         proposed = np.repeat(np.arange(phase.num_clients), counts)
         better = control_power(phase, proposed)
         if better.deadline_s < powers.deadline_s:
-            owners, powers = proposed, better
+            assignment, powers = proposed, better
         late = min(middle, better.deadline_s)
-    return Proof(owners, powers, early * _ROUNDING, 0)
+    return Proof(assignment, powers, early * _ROUNDING, 0)

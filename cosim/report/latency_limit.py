@@ -12,7 +12,7 @@ from cosim.units import NS_PER_S, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
-class Limited:
+class LatencyLimit:
     """Rounds that are over and for which there was a limit.
 
     Attributes
@@ -29,7 +29,7 @@ class Limited:
     clients
         Names of those who ever sent.
     keep_ratios
-        What each was told to send, as a share, shape (num_rounds, num_clients); nan
+        What each was to send, as a share, shape (num_rounds, num_clients); nan
         for who did not take part.
     """
 
@@ -57,7 +57,7 @@ class Limited:
         return found[0], found[1]
 
 
-def limited(record: Record, spans: Spans) -> Limited | None:
+def latency_limit(record: Record, spans: Spans) -> LatencyLimit | None:
     """Return the rounds with a limit; None where there is none, or where rounds overlap.
 
     Raises
@@ -105,4 +105,4 @@ def limited(record: Record, spans: Spans) -> Limited | None:
             for round_ in rounds
         ]
     )
-    return Limited(np.array(rounds), ends_ns[at], latency_s, limit_s, queue_s, clients, ratios)
+    return LatencyLimit(np.array(rounds), ends_ns[at], latency_s, limit_s, queue_s, clients, ratios)

@@ -1,0 +1,124 @@
+"""Settings and kinds under the names they had before: taken, with one line that names the new one."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from pydantic.fields import FieldInfo
+
+from cosim.errors import ScenarioError
+from cosim.parts import Table, base_of, family
+from cosim.scenario.kinds import tables_in
+from cosim.scenario.settings import Scenario
+
+_log = logging.getLogger(__name__)
+
+
+class _Place(NamedTuple):
+    """Where settings are: tables of these classes, whatever the kind, taken for these fields."""
+
+    tables: tuple[type[Table], ...]
+    fields: tuple[FieldInfo, ...] = ()
+
+
+_ROOT = _Place((Scenario,))
+
+
+def current_path(path: str) -> str:
+    """Return a path with the names settings have now.
+
+    Examples
+    --------
+    >>> current_path("radio.main_downlink.counted")
+    'radio.main_downlink.modelled'
+    """
+    place, steps = _ROOT, []
+    for step in path.split("."):
+        if step.isdecimal():
+            steps.append(step)
+            continue
+        name = _current(place, step)
+        if name != step:
+            _tell(path, step, name)
+        steps.append(name)
+        place = _inside(place, name)
+    return ".".join(steps)
+
+
+def current_kind(path: str, value: Any) -> Any:
+    """Return the value of a setting; the kind's name now, if it is a kind's former one."""
+    *steps, last = path.split(".")
+    if last != "kind" or not isinstance(value, str):
+        return value
+    place = _ROOT
+    for step in steps:
+        place = place if step.isdecimal() else _inside(place, step)
+    return _renamed_kind(place, path, value)
+
+
+def with_current_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scenario, as a file has it, with the names its settings and kinds have now.
+
+    Raises
+    ------
+    ScenarioError
+        If a setting is given under both names.
+    """
+    found = _translated(given, _ROOT, "")
+    assert isinstance(found, dict)
+    return found
+
+
+def _translated(value: Any, place: _Place, path: str) -> Any:
+    if isinstance(value, list | tuple):
+        return [_translated(one, place, f"{path}.{number}") for number, one in enumerate(value)]
+    if not isinstance(value, Mapping) or not place.tables:
+        return value
+    made: dict[str, Any] = {}
+    for given_name, inner in value.items():
+        here = f"{path}.{given_name}".lstrip(".")
+        name = _current(place, given_name)
+        if name != given_name:
+            if name in value:
+                raise ScenarioError(
+                    f"{here} is the former name of {name}, and both were given; leave {given_name} out."
+                )
+            _tell(here, given_name, name)
+        if name == "kind" and isinstance(inner, str):
+            made[name] = _renamed_kind(place, here, inner)
+        else:
+            made[name] = _translated(inner, _inside(place, name), here)
+    return made
+
+
+def _current(place: _Place, name: str) -> str:
+    return next((one.former_names[name] for one in place.tables if name in one.former_names), name)
+
+
+def _renamed_kind(place: _Place, path: str, kind: str) -> str:
+    for base in filter(None, map(base_of, place.fields)):
+        for name, part in family(base).items():
+            if kind in part.former_kinds:
+                _tell(path, kind, name)
+                return name
+    return kind
+
+
+@cache
+def _inside(place: _Place, name: str) -> _Place:
+    """Return the place of what a setting holds."""
+    fields = tuple(one.model_fields[name] for one in place.tables if name in one.model_fields)
+    return _Place(tuple(dict.fromkeys(_tables(fields))), fields)
+
+
+def _tables(fields: tuple[FieldInfo, ...]) -> Iterator[type[Table]]:
+    for field in fields:
+        base = base_of(field)
+        yield from tables_in(field.annotation) if base is None else family(base).values()
+
+
+@cache
+def _tell(path: str, former: str, name: str) -> None:
+    """Say, once in a process, what a name is now."""
+    _log.warning("%s: %r is called %r now; the former name still works", path, former, name)

@@ -1,0 +1,114 @@
+"""Names that scenarios had before: taken wherever a setting is named, with one line each."""
+
+import pytest
+
+from cosim.errors import ScenarioError
+from cosim.parts import Part, Table, family
+from cosim.scenario.former_names import current_kind, current_path
+from cosim.scenario.load import change, load, parse_change, to_toml
+from cosim.scenario.settings import Scenario
+from cosim.study.load import load_study
+from cosim.study.plan import make_plan
+
+DOWN = "radio.main_downlink"
+OLD = f"""
+[{DOWN}]
+counted = true
+[allocator]
+kind = "in_turn"
+"""
+
+
+def tables():
+    """Return every class of settings a scenario can have."""
+    classes = [Scenario]
+    for one in classes:
+        classes += [inner for inner in one.__subclasses__() if inner not in classes]
+    seen = list(Table.__subclasses__())
+    for one in seen:
+        seen += [inner for inner in one.__subclasses__() if inner not in seen]
+    return seen
+
+
+@pytest.fixture
+def old(tmp_path):
+    path = tmp_path / "old.toml"
+    path.write_text(OLD)
+    return path
+
+
+def test_a_file_with_former_names_is_the_file_with_the_new_ones(old, tmp_path):
+    new = tmp_path / "new.toml"
+    new.write_text(OLD.replace("counted", "modelled").replace("in_turn", "time_shared"))
+    scenarios = [load(path).model_copy(update={"name": "x"}) for path in (old, new)]
+    assert to_toml(scenarios[0]) == to_toml(scenarios[1])
+    assert "counted" not in to_toml(scenarios[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {f"{DOWN}.counted": True, "allocator.kind": "in_turn"},
+        {DOWN: {"counted": True}, "allocator": {"kind": "in_turn"}},
+        dict(map(parse_change, (f"{DOWN}.counted=true", "allocator={kind='in_turn'}"))),
+    ],
+)
+def test_a_change_by_former_names_is_the_change_by_the_new_ones(changes):
+    changed = change(Scenario(name="x"), changes)
+    assert changed == change(Scenario(name="x"), {f"{DOWN}.modelled": True, "allocator.kind": "time_shared"})
+
+
+def test_a_study_by_former_names_varies_the_settings_of_today(old, tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text(
+        f'base = "old.toml"\nreplications = 1\n[vary.grid]\n"{DOWN}.counted" = [true, false]\n'
+        '"allocator.kind" = ["equal", "in_turn"]\n'
+    )
+    plan = make_plan(load_study(file))
+    assert plan.factors == (f"{DOWN}.modelled", "allocator.kind")
+    assert {case.scenario.allocator.kind for case in plan.cases} == {"equal", "time_shared"}
+    assert plan.unvaried == ()
+
+
+def test_both_names_at_once_are_refused(tmp_path):
+    path = tmp_path / "both.toml"
+    path.write_text(f"[{DOWN}]\ncounted = true\nmodelled = false\n")
+    with pytest.raises(ScenarioError, match=rf"{DOWN}.counted is the former name of modelled"):
+        load(path)
+
+
+def test_one_line_names_the_new_name(old, caplog):
+    from cosim.scenario import former_names
+
+    former_names._tell.cache_clear()
+    load(old)
+    assert [one.getMessage() for one in caplog.records] == [
+        f"{DOWN}.counted: 'counted' is called 'modelled' now; the former name still works",
+        "allocator.kind: 'in_turn' is called 'time_shared' now; the former name still works",
+    ]
+
+
+def test_former_names_lead_to_settings_and_hide_none():
+    for table in tables():
+        for former, name in table.former_names.items():
+            assert name in table.model_fields, table
+            assert former not in table.model_fields, table
+
+
+def test_former_kinds_hide_no_kind():
+    bases = {base for base in tables() if issubclass(base, Part) and "kind" not in base.model_fields}
+    for base in bases - {Part}:
+        try:
+            parts = family(base)
+        except AttributeError:  # not a family of its own
+            continue
+        kinds = [kind for part in parts.values() for kind in part.former_kinds]
+        assert not set(kinds) & set(parts)
+        assert len(kinds) == len(set(kinds))
+
+
+def test_names_of_today_are_left_alone():
+    assert current_path("radio.noise_figure_db") == "radio.noise_figure_db"
+    assert current_path("nothing.such") == "nothing.such"
+    assert current_kind("allocator.kind", "equal") == "equal"
+    assert current_kind("radio.noise_figure_db", 3.0) == 3.0
