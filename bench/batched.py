@@ -13,8 +13,9 @@ from bench.ratio import Ratio
 from cosim.graph.executor import Executor
 from cosim.learning.data import embedded
 from cosim.learning.execution import make_executor
-from cosim.learning.lesson import Lesson
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.split_nodes import server_update, split_step
+from cosim.learning.task import Task
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 
@@ -62,7 +63,7 @@ class Rounds:
         batch_size: int,
         executor: Literal["sequential", "batched"],
     ) -> None:
-        lesson = Lesson.prepare(
+        task = Task.prepare(
             Model(device=device),
             Lora(rank=RANK),
             Data(source=embedded.Embedded(num_train=20 * num_clients, num_test=8)),
@@ -71,8 +72,8 @@ class Rounds:
             num_steps=1000,
             seed=0,
         )
-        self._executor: Executor = make_executor(lesson, RANK)
-        self._training = Training(lesson, CUT_LAYER, RANK)
+        self._executor: Executor = make_executor(task, RANK)
+        self._training = Training(task, CUT_LAYER, RANK)
         self._clients = [self._training.start("client")] * num_clients
         self._server = self._training.start("server")
         self._step = 0
@@ -85,9 +86,9 @@ class Rounds:
         losses = []
         for _ in range(LOCAL_STEPS):
             exchanges = [
-                training.exchange(client, side, server, self._step) for client, side in enumerate(clients)
+                split_step(training, client, side, server, self._step) for client, side in enumerate(clients)
             ]
-            server = training.server_update(server, exchanges, self._step)
+            server = server_update(training, server, exchanges, self._step)
             clients = [one.after for one in exchanges]
             losses += [one.loss for one in exchanges]
             self._step += 1

@@ -26,10 +26,10 @@ scenario = change(Scenario(name="memory"), {{
 }})
 with tempfile.TemporaryDirectory() as folder:
     run(scenario, Path(folder) / "run")
-lesson = prepare(scenario).lesson
+task = prepare(scenario).task
 print(json.dumps([
     resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    lesson.shape.num_weights * 4,
+    task.shape.num_weights * 4,
 ]))
 """
 

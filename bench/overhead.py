@@ -56,14 +56,14 @@ def _bare_s(scenario: Scenario) -> float:
     from peft import get_peft_model
     from torch.nn.functional import cross_entropy
 
-    lesson = prepare(scenario).lesson
-    tokens = lesson.tokens.train
+    task = prepare(scenario).task
+    tokens = task.tokens.train
     base = scenario.model.base.load("causal_lm", 0, "float32")
     with catch_warnings():
         simplefilter(
             "ignore"
         )  # peft asks transformers a question under a name that newer releases have renamed
-        model = get_peft_model(base, scenario.lora.peft_config(lesson.shape, "base")).eval()
+        model = get_peft_model(base, scenario.lora.peft_config(task.shape, "base")).eval()
     transformer, head = base.transformer, base.lm_head
     trained = [
         [weights for weights in block.parameters() if weights.requires_grad] for block in transformer.h
@@ -84,7 +84,7 @@ def _bare_s(scenario: Scenario) -> float:
             server_optimizer.zero_grad()
             for client in range(NUM_CLIENTS):
                 first = (round_ * LOCAL_STEPS + step) * size
-                share = lesson.shares[client]
+                share = task.shares[client]
                 rows = [share[row % len(share)] for row in range(first, first + size)]
                 batch = tokens.batch(rows)
                 ids, labels = torch.tensor(batch.input_ids), torch.tensor(batch.labels)

@@ -9,13 +9,14 @@ from bench.ratio import Ratio
 from cosim.learning.base.folder import FolderBase
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.execution import make_executor
-from cosim.learning.lesson import Lesson
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.task import Task
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 
 STORIES = Path(__file__).parents[2] / "shared" / "models" / "stories260k"
 RANKS = (4, 16)
@@ -89,7 +90,7 @@ class Steps:
     """One client's local steps, added and computed, with a regulariser."""
 
     def __init__(self, regularizer: Regularizer) -> None:
-        lesson = Lesson.prepare(
+        task = Task.prepare(
             Model(base=FolderBase(path=STORIES)),
             Lora(rank=4),
             Data(source=Embedded(num_train=40, num_test=8)),
@@ -99,8 +100,8 @@ class Steps:
             seed=0,
         )
         self._regularizer = regularizer
-        self._executor = make_executor(lesson, 4)
-        self._training = Training(lesson, lesson.shape.num_layers, 4)
+        self._executor = make_executor(task, 4)
+        self._training = Training(task, task.shape.num_layers, 4)
         self._side = self._training.start("whole")
         self._step = 0
         self.play_s()  # loads the model, and pays for whatever is only paid once
@@ -109,7 +110,7 @@ class Steps:
         """Return the wall time of a step, over several of them."""
         begin = perf_counter()
         steps = range(self._step, self._step + STEPS)
-        learned = self._training.local_round(0, self._side, steps, self._regularizer)
+        learned = local_round(self._training, 0, self._side, steps, self._regularizer)
         keep = [learned.after.adapter, learned.after.optimizer]
         self._executor.materialise(keep, [one.loss for one in learned.steps])
         self._side, self._step = learned.after, steps.stop

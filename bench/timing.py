@@ -11,8 +11,9 @@ from bench.spans import timeout_s
 from cosim.graph.executor import TimingOnly
 from cosim.record.log import Log
 from cosim.record.tables import grants_table, metrics_table, spans_table
-from cosim.scenario.build import Prepared, prepare
+from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
+from cosim.scenario.prepared import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.world import Progress, World
 

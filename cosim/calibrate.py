@@ -19,7 +19,7 @@ from cosim.errors import CosimError, DivergedError, ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.run import run
-from cosim.scenario.build import prepare
+from cosim.scenario.build import prepare, refuse_tasks
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 from cosim.schemes.split_federated import SplitFederated
@@ -114,10 +114,10 @@ def calibrate(
     target = loss_target(together[ranks[0]])
     rounds = {rank: _rounds_to(target, rank, seeds, together[rank]) for rank in ranks}
     round_s = _round_s(scenario, ranks)
-    lesson = prepare(change(scenario, {"allocator": {"kind": "time_shared"}})).lesson
+    task = prepare(change(scenario, {"allocator": {"kind": "time_shared"}})).task
     table = RoundsTable(
-        model=lesson.model_hash,
-        data=lesson.tokens.content_key,
+        model=task.model_hash,
+        data=task.tokens.content_key,
         ranks={
             rank: MeasuredRounds(
                 rounds=float(found.mean()), std=float(found.std(ddof=1)) if num_seeds > 1 else 0.0
@@ -220,6 +220,7 @@ def _is_above(excess: Floats) -> bool:
 
 
 def _refuse(scenario: Scenario, ranks: Sequence[int], num_seeds: int) -> None:
+    refuse_tasks(scenario)
     if not ranks or ranks[0] < 1:
         raise ScenarioError(f"--ranks: must be positive numbers, such as 1,2,4, not {list(ranks)}.")
     if num_seeds < 1:

@@ -174,7 +174,7 @@ def explain(record: Record, span: int) -> Explanation:
         clients, *servers = draw_devices(scenario)
         device = next(one for one in (*clients, *servers) if one.name == row.actor)
         return ComputeExplanation(row, parents, device, row.start_ns + device.duration_ns(int(row.flop)))
-    return _transfer(record, scenario, row, parents)
+    return _transfer(record, scenario.by_task[row.task], row, parents)
 
 
 def _span(table: object, number: int) -> Span:

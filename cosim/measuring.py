@@ -41,8 +41,8 @@ class Measuring:
 
     Parameters
     ----------
-    log
-        Takes the metrics; its spans say when a node took its time.
+    log, task
+        Takes the metrics, with the name of the task; its spans say when a node took its time.
     place_of_step
         Returns when and whose an optimiser's step is, by its node; None of other nodes.
     nowhere
@@ -55,10 +55,14 @@ class Measuring:
     """
 
     def __init__(
-        self, log: Log, place_of_step: Callable[[Node], Place | None], nowhere: Callable[[], Place]
+        self,
+        log: Log,
+        task: str,
+        place_of_step: Callable[[Node], Place | None],
+        nowhere: Callable[[], Place],
     ) -> None:
         self.executor: Executor | None = None
-        self._log = log
+        self._log, self._task = log, task
         self._place_of_step, self._nowhere = place_of_step, nowhere
         self._held: Callable[[], Iterable[Ref]] = tuple
         self._waiting: list[tuple[int, Moment, str, str, Ref]] = []
@@ -78,7 +82,7 @@ class Measuring:
         if self.computes:
             self._waiting.append((time_ns, moment, actor, name, ref))
 
-    def ask(self, read: Sequence[Ref], keep: Iterable[Ref]) -> list[Any]:
+    def ask(self, read: Sequence[Ref], keep: Iterable[Ref] = ()) -> list[Any]:
         """Return values, none where nothing is computed, and record what was to be measured by now.
 
         What is held and ``keep`` are computed with them, so that nothing below is computed twice.
@@ -110,7 +114,7 @@ class Measuring:
         return found
 
     def _record(self, time_ns: int, moment: Moment, actor: str, name: str, value: float) -> None:
-        self._log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value)
+        self._log.metrics.add(time_ns, moment.round, moment.local_step, actor, name, value, task=self._task)
 
     def _record_known(self, found: NotFiniteError) -> None:
         """Record what was measured up to the first value that is not finite, that value included."""
@@ -145,7 +149,9 @@ class Measuring:
             way_out = "nothing was trained yet, so look at the weights of the model"
         if not found.fault:
             way_out += '; training.on_divergence = "continue" goes on'
-        return DivergedError(f"round {moment.round}{step}, {actor}: the training diverged: {why}; {way_out}.")
+        of_task = f" of {self._task}" if self._task else ""
+        place = f"round {moment.round}{of_task}{step}, {actor}"
+        return DivergedError(f"{place}: the training diverged: {why}; {way_out}.")
 
     def _places(self) -> dict[str, Place]:
         """Return when in the training, and by whom, each node was measured or took its time, by its key."""

@@ -28,10 +28,16 @@ def origin(settings: Iterable[Table]) -> dict[str, Any]:
         What is run; of several, such as those before and after an event, the parts of all are listed.
     """
     return {
-        "versions": {name: metadata.version(name) for name in _VERSIONS},
+        "versions": dict(_versions()),
         "commit": commit(),
         "parts": foreign_parts(settings),
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Return the version of each library that decides results; its metadata are read once in a process."""
+    return {name: metadata.version(name) for name in _VERSIONS}
 
 
 def foreign_parts(settings: Iterable[Table]) -> list[dict[str, Any]]:
@@ -94,8 +100,8 @@ def _parts_in(value: Any) -> Iterator[Part]:
             yield value
         for name in type(value).model_fields:
             yield from _parts_in(getattr(value, name))
-    elif isinstance(value, tuple):
-        for item in value:
+    elif isinstance(value, tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _parts_in(item)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
-from cosim.scenario.build import Prepared, prepare
+from cosim.scenario.build import prepare_tasks
 from cosim.scenario.inputs import digests, fetched, first_other
 from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_toml
+from cosim.scenario.prepared import Prepared, notes_of, worlds
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -62,7 +63,7 @@ def run(
         If a loss or an adapter is not finite any more; the folder is marked
         ``diverged``, and has no adapter.
     """
-    prepared = prepare(scenario)
+    prepared = prepare_tasks(scenario)
     record = RunFolder.create(
         folder or default_folder(scenario, timing_only=timing_only),
         to_toml(scenario),
@@ -71,7 +72,7 @@ def run(
             "seed": scenario.seed,
             "timing_only": timing_only,
             "scenario": run_hash(scenario),
-            **_made_of(prepared),
+            **_made_of(scenario, prepared),
         },
     )
     with record.held():
@@ -101,21 +102,21 @@ def resume(
     _refuse_complete(record)
     if record.status == "complete":
         _log.warning("%s: is damaged; the run is played again", folder)
-    prepared = prepare(scenario_of(record))
-    resumed = RunFolder.reopen(record, _made_of(prepared))
+    scenario = scenario_of(record)
+    prepared = prepare_tasks(scenario)
+    resumed = RunFolder.reopen(record, _made_of(scenario, prepared))
     with resumed.held():
         again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
         _refuse_complete(again)
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
 
 
-def _made_of(prepared: Prepared) -> dict[str, Any]:
+def _made_of(scenario: Scenario, prepared: Sequence[Prepared]) -> dict[str, Any]:
     """Return what a record says of code and inputs, and what its reader must know of them."""
-    scenario = prepared.scenario
-    told: dict[str, Any] = {"notes": list(prepared.notes)}
-    if prepared.lesson.labels:
-        told["labels"] = list(prepared.lesson.labels)
-    made = origin([scenario, *(stage.scenario for stage in prepared.stages)])
+    told: dict[str, Any] = {"notes": list(notes_of(prepared))}
+    if labels := [label for one in prepared for label in one.task.labels]:
+        told["labels"] = list(dict.fromkeys(labels))
+    made = origin(one.scenario for task in prepared for one in (task, *task.stages))
     return {**made, **told, "inputs": digests(scenario) | fetched(scenario)}
 
 
@@ -230,7 +231,7 @@ def _other_than_begun_with(record: Record, scenario: Scenario) -> str | None:
 
 
 def _play(
-    prepared: Prepared,
+    prepared: Sequence[Prepared],
     record: RunFolder,
     timing_only: bool,
     store: Store | None,
@@ -239,10 +240,10 @@ def _play(
     """Play a run to its end and write its record; a fault leaves the record marked failed."""
     began = time.monotonic()
     bits = "exact"
-    if timing_only and not bits_are_known(prepared.lesson, prepared.num_blocks):
+    if timing_only and not all(bits_are_known(one.task, one.num_blocks) for one in prepared):
         bits = "at most"
         _log.warning("bits that depend on values are charged as the most they can be")
-    if timing_only and any(one.name == "energies" for one in prepared.scenario.allocator.reports):
+    if timing_only and any(one.name == "energies" for one in prepared[0].scenario.allocator.reports):
         _log.warning(
             "without values nobody knows what is worth sending: what a client leaves unsent is taken to fall "
             "in a straight line, the same for all, so keep ratios run to all or nothing, unlike in a training"
@@ -250,28 +251,29 @@ def _play(
     with record.writing():
         record.mark("running")
 
-    def executor(lora_rank: int) -> Executor:
-        return TimingOnly() if timing_only else make_executor(prepared.lesson, lora_rank, store)
+    def executor(one: Prepared) -> Callable[[int], Executor]:
+        return lambda rank: TimingOnly() if timing_only else make_executor(one.task, rank, store)
 
     def keep_up(progress: Progress) -> None:
         with record.writing():
-            record.keep_up(world.log)
+            record.keep_up(site.log)
         watch(progress)
 
     while True:
-        world = prepared.world(executor, keep_up)
+        learning = worlds(prepared, executor, keep_up)
+        site = learning[0].site
         try:
-            scheme = prepared.scenario.scheme
-            world.play(scheme.run(world))
+            site.play([one.scenario.scheme.run(world) for one, world in zip(prepared, learning, strict=True)])
             with record.writing():
-                world.save_adapter(record.path / prepared.lesson.trainable.folder)
-                plan = world.plan()
-                outcome = _outcome(world, store, began)
-                record.finish(world.log, "complete", plan=plan, bits=bits, **outcome)
+                for world in learning:
+                    world.save_adapter(record.path / world.task.trainable.folder / world.task.name)
+                plan = learning[0].plan()
+                outcome = _outcome(learning, store, began)
+                record.finish(site.log, "complete", plan=plan, bits=bits, **outcome)
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:
-            record.fail(world.log, fault, **_outcome(world, store, began))
+            record.fail(site.log, fault, **_outcome(learning, store, began))
             raise
         return record.path
 
@@ -282,12 +284,15 @@ def default_folder(scenario: Scenario, *, timing_only: bool) -> Path:
     return Path("runs") / scenario.name / (run_hash(scenario)[:12] + suffix)
 
 
-def _outcome(world: World, store: Store | None, began: float) -> dict[str, Any]:
-    executor = world.executor or TimingOnly()
+def _outcome(learning: Sequence[World], store: Store | None, began: float) -> dict[str, Any]:
+    executors = [world.executor or TimingOnly() for world in learning]
     return {
-        "simulated_s": world.clock.now / NS_PER_S,
+        "simulated_s": learning[0].clock.now / NS_PER_S,
         "wall_s": round(time.monotonic() - began, 3),
-        "works": {"computed": executor.num_computed, "recalled": executor.num_recalled},
-        "executor_fallback": executor.fallback_reason,
+        "works": {
+            "computed": sum(one.num_computed for one in executors),
+            "recalled": sum(one.num_recalled for one in executors),
+        },
+        "executor_fallback": next((one.fallback_reason for one in executors if one.fallback_reason), None),
         "store_warning": None if store is None else store.warning,
     }

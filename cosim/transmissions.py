@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from cosim.control.decisions import Decisions
 from cosim.graph.node import Node
-from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.clock import Steps
 from cosim.measuring import Moment
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Payload
-from cosim.record.log import Log
+from cosim.radio.medium import Delivery, Payload
+from cosim.site import Site
 
 
 class Outgoing(NamedTuple):
@@ -56,33 +56,26 @@ class Transmissions:
 
     Parameters
     ----------
-    clock, log
-        Simulated time; takes the spans, grants and metrics.
+    site
+        Clock, log and network.
     decisions
         Who is told what came of what was sent, and the channel as it is now.
-    medium, links
-        What the air does with a transmission, and what the scheme sends over.
-    client_names
-        Names of the clients, in their order.
-
-    Attributes
-    ----------
-    network
-        The medium alive.
+    links
+        What the scheme sends over.
+    task
+        The name of the task that is recorded.
     """
 
     def __init__(
         self,
-        clock: Clock,
-        log: Log,
+        site: Site,
         decisions: Decisions,
-        medium: Medium,
         links: Collection[Link],
-        client_names: Sequence[str],
+        task: str,
     ) -> None:
-        self.clock, self.log, self.decisions, self.client_names = clock, log, decisions, client_names
-        self.network = medium.open(clock, decisions.cell, decisions.access, log.grants, links)
-        self._medium = medium
+        self.site, self.decisions, self._task = site, decisions, task
+        self.clock, self.log, self.network = site.clock, site.log, site.network
+        self.client_names = site.client_names
         self._links = {link.name: link for link in links}
 
     def is_modelled(self, link: str) -> bool:
@@ -91,11 +84,11 @@ class Transmissions:
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""
-        return self._medium.loses(self._links[link])
+        return self.site.medium.loses(self._links[link])
 
     def sums(self, link: str) -> bool:
         """Return whether what clients send over a link at once arrives as a sum."""
-        return self._medium.sums(self._links[link])
+        return self.site.medium.sums(self._links[link])
 
     def send(
         self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
@@ -104,7 +97,9 @@ class Transmissions:
         is_modelled, now_ns = self.is_modelled(link), self.clock.now
         self._begin_sending(link, [client])
         if is_modelled:
+            made_room = yield from self.site.take_turns(link, [client])
             delivery: Delivery = yield from self.network.send(link, {client: Payload(bits)})
+            after = (*after, *made_room) if made_room else after
         else:
             delivery = Delivery.at_once(now_ns, [client])
         self._take_in(link, client, bits, delivery)
@@ -115,6 +110,7 @@ class Transmissions:
         )
         if is_modelled:
             self.network.leave(link, [client], span)
+            self.site.give_turns_up(link, [client], span)
         return Sent(span, delivery)
 
     def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
@@ -159,7 +155,9 @@ class Transmissions:
             raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
         (bits,), is_modelled = sizes, self.is_modelled(link)
         self._begin_sending(link, outgoing)
+        asked_ns, made_room = self.clock.now, ()
         if is_modelled:
+            made_room = yield from self.site.take_turns(link, outgoing)
             payloads = {client: one.payload for client, one in outgoing.items()}
             delivery: Delivery = yield from self.network.send(link, payloads)
         else:
@@ -168,22 +166,21 @@ class Transmissions:
         is_uplink, names = self._links[link].is_uplink, [self.client_names[client] for client in outgoing]
         for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
             self._take_in(link, client, bits, delivery)
-            radiated_j = delivery.energy_j[client]
-            self.log.metrics.add(
-                delivery.end_ns, moment.round, moment.local_step, sender, "tx_energy_j", radiated_j
-            )
+            at, radiated_j = (delivery.end_ns, moment.round, moment.local_step), delivery.energy_j[client]
+            self.log.metrics.add(*at, sender, "tx_energy_j", radiated_j, task=self._task)
         fates = delivery.delivered.values()
         span = self._add_transfer(
             *(link, "", name, moment, bits),
             _key_of([one.node for one in outgoing.values()] if arrived is None else [arrived]),
-            tuple(dict.fromkeys(cause for one in outgoing.values() for cause in one.after)),
-            *(delivery.asked_ns, delivery, fsum(delivery.energy_j.values())),
+            tuple(dict.fromkeys((*(cause for one in outgoing.values() for cause in one.after), *made_room))),
+            *(asked_ns, delivery, fsum(delivery.energy_j.values())),
             # of a sum any part of it, what is sent to several to all of them
             is_delivered=any(fates) if is_uplink else all(fates),
             participants=names,
         )
         if is_modelled:
             self.network.leave(link, list(outgoing), span)
+            self.site.give_turns_up(link, outgoing, span)
         return Sent(span, delivery)
 
     def _add_transfer(
@@ -220,6 +217,7 @@ class Transmissions:
             0,
             energy_j,
             work,
+            task=self._task,
             delivered=is_delivered,
             resent_bits=delivery.resent_bits,
             participants=participants,

@@ -1,33 +1,28 @@
-"""One cell, alive: devices with their queues, the air, the training, the clock and the log."""
+"""What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cosim.compute.device import Device
-from cosim.control.allocators import Allocator
+from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
 from cosim.control.knobs import SURFACE_PHASES
-from cosim.errors import ScenarioError, StalledError
+from cosim.errors import ScenarioError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
 from cosim.graph.node import Node, Ref
-from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.clock import Steps
 from cosim.kernel.job import NEVER_NS
-from cosim.kernel.queue import Queue
-from cosim.learning.lesson import Lesson
+from cosim.learning.task import Task
 from cosim.learning.training import Training
 from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
-from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
-from cosim.radio.medium import Medium
-from cosim.record.log import Log
-from cosim.transmissions import Arriving, Outgoing, Transmissions, nothing_known
+from cosim.site import Site
+from cosim.transmissions import Transmissions
 from cosim.units import NS_PER_S
 
 MOST_BLOCKS_WITHOUT_SPAN = 1000
@@ -48,7 +43,9 @@ class Progress:
     measured
         Means of what was measured since another round ended.
     num_ended
-        How many rounds are over.
+        How many rounds of all tasks are over.
+    task
+        Whose round it is; empty where there is one task.
     """
 
     round: int
@@ -56,73 +53,67 @@ class Progress:
     num_spans: int
     measured: dict[str, float]
     num_ended: int = 0
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Another air, or another way to share it, from an instant on."""
-
-    at_ns: int
-    channel: Channel
-    access: Access
-    max_tx_power_w: Sequence[float]
-    allocator: Allocator
+    task: str = ""
 
 
 class World:
-    """What lives during a run; the schemes act through it.
+    """A task's part of a run; its scheme acts through it.
+
+    What tasks share is the site. What is recorded bears the name of the task, and
+    decisions are about its rounds; the grants that any task puts in force hold for all.
 
     Parameters
     ----------
-    clients, main_server, federated_server
-        The devices.
+    site
+        Clock, log, devices and air.
+    task
+        What is learned.
     decisions
         Who is asked what is granted, and the channel as it is now.
-    medium, links
-        What the air does with a transmission, and what the scheme sends over.
-    lesson
-        What is learned.
+    links
+        What the scheme sends over.
     executor
         Who computes values at the rank the allocator decided on.
     watch
         Called at the end of each round.
-    turns
-        Changes of the air at given instants.
+
+    Attributes
+    ----------
+    send, send_at_once, is_modelled, loses, sums
+        Of :class:`cosim.transmissions.Transmissions`: what is sent over a link, and what comes of it.
+    hold, ask
+        Of :class:`cosim.measuring.Measuring`: what is kept of values, and values in the middle of a round.
+    together
+        Of the site: processes side by side.
+    adapter
+        What the scheme leaves in the end.
     """
 
     def __init__(
         self,
         *,
-        clients: Sequence[Device],
-        main_server: Device,
-        federated_server: Device,
+        site: Site,
+        task: Task,
         decisions: Decisions,
-        medium: Medium,
         links: Collection[Link],
-        lesson: Lesson,
         executor: Callable[[int], Executor],
         watch: Callable[[Progress], None],
-        turns: Sequence[Turn] = (),
     ) -> None:
-        self.clock = Clock()
-        self.log = Log()
-        self.lesson = lesson
-        self.devices = {device.name: device for device in (*clients, main_server, federated_server)}
+        self.site, self.task, self.decisions = site, task, decisions
+        self.clock, self.log, self.client_names = site.clock, site.log, site.client_names
         self.adapter: Ref | None = None
-        self.client_names = tuple(device.name for device in clients)
-        self._clients = tuple(clients)
-        self._queues = {
-            name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
-        }
-        self._transmissions = Transmissions(self.clock, self.log, decisions, medium, links, self.client_names)
         self._make_executor = executor
-        self._measuring = Measuring(self.log, self._place_of_step, lambda: (Moment(self._round), MAIN_SERVER))
+        self._measuring = values = Measuring(
+            self.log, task.name, self._place_of_step, lambda: (Moment(self._round), MAIN_SERVER)
+        )
+        sending = Transmissions(site, decisions, links, task.name)
+        self.send, self.send_at_once = sending.send, sending.send_at_once
+        self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
+        self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self._watch = watch
         self._round = 1
         self._next_block_ns, self._spans_seen, self._blocks_without_span = 0, 0, 0
-        self.decisions = decisions
-        for turn in turns:
-            self.clock.after(turn.at_ns, partial(self._turn, turn))
+        site.join(self._follow)
 
     @property
     def channel(self) -> Channel:
@@ -132,7 +123,7 @@ class World:
     @property
     def num_clients(self) -> int:
         """How many clients take part."""
-        return len(self._clients)
+        return len(self.client_names)
 
     def begin(self) -> Training:
         """Decide who gets what, put it in force, and return the training at the decided cut and rank.
@@ -148,28 +139,26 @@ class World:
         else:
             self._put_in_force(allocation)
         self._measuring.executor = self._make_executor(allocation.lora_rank)
-        told = {"lora_rank": float(allocation.lora_rank)} if self.lesson.trainable.has_factors else {}
+        told = {"lora_rank": float(allocation.lora_rank)} if self.task.trainable.has_factors else {}
         told["cut_layer"] = float(allocation.cut_layer)
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
             told["predicted_total_s"] = allocation.plan.total_s
         for name, value in told.items():
-            self.log.metrics.add(self.clock.now, 0, 0, MAIN_SERVER, name, value)
+            self.note(Moment(0), name, value)
         for name, cut in zip(self.client_names, allocation.client_cut_layers or (), strict=False):
-            self.log.metrics.add(self.clock.now, 0, 0, name, "cut_layer", float(cut))
-        return Training(self.lesson, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers)
+            self.note(Moment(0), "cut_layer", float(cut), name)
+        return Training(self.task, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers)
 
     def _put_in_force(self, allocation: Allocation) -> None:
         self.decisions.put_in_force(allocation, self.clock.now, self._round)
         if SURFACE_PHASES in allocation.knobs:
-            self._transmissions.network.change(self.channel, self.decisions.access)
+            self.site.network.change(self.channel, self.decisions.access)
         self._follow_blocks()
         for link, grants in allocation.grants.items():
-            self._transmissions.network.grant(link, dict(enumerate(grants)), self._round)
+            self.site.network.grant(link, dict(enumerate(grants)), self._round)
         predicted_s = self.decisions.predicted_round_s()
         if predicted_s is not None:
-            self.log.metrics.add(
-                self.clock.now, self._round, 0, MAIN_SERVER, "predicted_round_s", predicted_s
-            )
+            self.note(Moment(self._round), "predicted_round_s", predicted_s)
         told = {
             (MAIN_SERVER, name): value for name, value in {**allocation.memory, **allocation.figures}.items()
         }
@@ -180,12 +169,11 @@ class World:
             names = self.client_names if isinstance(value, tuple) else (MAIN_SERVER,)
             told.update(zip(((one, name) for one in names), each, strict=True))
         for (actor, name), value in told.items():
-            self.log.metrics.add(self.clock.now, self._round, 0, actor, name, value)
+            self.note(Moment(self._round), name, value, actor)
 
-    def _turn(self, turn: Turn) -> None:
-        """Let another air take over; who gets what is decided again, cut layer and rank stay."""
-        self.decisions.change(turn.channel, turn.access, turn.max_tx_power_w, turn.allocator)
-        self._transmissions.network.change(turn.channel, turn.access)
+    def _follow(self, conditions: Conditions) -> None:
+        """Let other conditions hold; who gets what is decided again, cut layer and rank stay."""
+        self.decisions.change(conditions)
         if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
             self._share_equally(self._round)
         else:
@@ -225,7 +213,7 @@ class World:
 
     def _share_equally(self, round_: int) -> None:
         for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
-            self._transmissions.network.grant(link, dict(enumerate(grants)), round_)
+            self.site.network.grant(link, dict(enumerate(grants)), round_)
 
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the channel as it is now, checked against its limits."""
@@ -236,7 +224,7 @@ class World:
         names = self.client_names  # one tuple for all rounds of everybody
         if taking_part is not None and len(taking_part) < len(names):
             names = tuple(names[client] for client in taking_part)
-        self.log.rounds.begin(self.clock.now, round_, names)
+        self.log.rounds.begin(self.clock.now, round_, names, task=self.task.name)
 
     def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
         """Begin a round of a scheme whose rounds follow one another; the allocator is asked if it is due.
@@ -264,17 +252,6 @@ class World:
         """Whether there are values at all."""
         return self._measuring.computes
 
-    def hold(self, refs: Callable[[], Iterable[Ref]]) -> None:
-        """Keep these fields whenever values are computed: what later rounds build on, as it is then."""
-        self._measuring.hold(refs)
-
-    def ask(self, read: Sequence[Ref], keep: Iterable[Ref] = ()) -> list[Any]:
-        """Return values in the middle of a round, none where nothing is computed; no simulated time passes.
-
-        See :meth:`cosim.measuring.Measuring.ask`.
-        """
-        return self._measuring.ask(read, keep)
-
     def _place_of_step(self, node: Node) -> Place | None:
         """Return when and whose an optimiser's step is, from the node's parameters; None of other nodes."""
         if "step" not in node.params:
@@ -282,7 +259,7 @@ class World:
         round_, local_step = divmod(node.params["step"], self.decisions.terms.local_steps)
         batches = (one.node.params["batch"] for one in node.inputs if "batch" in one.node.params)
         rows = {row for batch in batches for row in batch["rows"]}
-        shares = zip(self.client_names, self.lesson.shares, strict=True)
+        shares = zip(self.client_names, self.task.shares, strict=True)
         whose = [name for name, share in shares if rows and rows <= set(share)]
         return Moment(round_ + 1, local_step + 1), whose[0] if whose else MAIN_SERVER
 
@@ -290,32 +267,19 @@ class World:
         """Return what was to be expected of the first decision, and record how far it is from the bound."""
         plan = self.decisions.plan()
         if plan is not None and plan["gap_to_bound"] is not None:
-            self.log.metrics.add(0, 0, 0, MAIN_SERVER, "gap_to_bound", plan["gap_to_bound"])
+            name, value = "gap_to_bound", plan["gap_to_bound"]
+            self.log.metrics.add(0, 0, 0, MAIN_SERVER, name, value, task=self.task.name)
         return plan
 
     def play(self, scheme: Steps) -> None:
-        """Let a scheme run to its end.
-
-        Raises
-        ------
-        ScenarioError
-            If it cannot end, as a channel is too weak to carry anything or a device too slow.
-        StalledError
-            If it cannot end for another reason.
-        """
-        try:
-            self.clock.run(self.clock.process(scheme, "the scheme"))
-        except StalledError:
-            why = self._transmissions.network.too_weak()
-            if why is None:
-                raise
-            raise ScenarioError(why) from None
+        """Let a scheme run to its end by itself; see :meth:`cosim.site.Site.play`."""
+        self.site.play([scheme])
 
     def compute(
         self, actor: str, name: str, moment: Moment, flop: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
-        device, queue, clock = self.devices[actor], self._queues[actor], self.clock
+        device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
         asked_ns = clock.now
         turn = queue.enter()
         made_room = None if turn is None else (yield turn)
@@ -343,50 +307,10 @@ class World:
             flop,
             device.energy_j(flop),
             node.key,
+            task=self.task.name,
         )
         queue.leave(span)
         return span
-
-    def is_modelled(self, link: str) -> bool:
-        """Return whether what a link carries takes time."""
-        return self._transmissions.is_modelled(link)
-
-    def loses(self, link: str) -> bool:
-        """Return whether what is sent over a link may be lost."""
-        return self._transmissions.loses(link)
-
-    def sums(self, link: str) -> bool:
-        """Return whether what clients send over a link at once arrives as a sum."""
-        return self._transmissions.sums(link)
-
-    def send(
-        self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
-    ) -> Steps:
-        """Send over the air, or at once over a link that is free; returns what was sent.
-
-        See :meth:`cosim.transmissions.Transmissions.send`.
-        """
-        return self._transmissions.send(link, client, name, moment, bits, node, after)
-
-    def send_at_once(
-        self,
-        link: str,
-        name: str,
-        moment: Moment,
-        outgoing: Mapping[int, Outgoing],
-        arriving: Arriving = nothing_known,
-    ) -> Steps:
-        """Send from several clients, or to several, in one transmission; returns what was sent.
-
-        See :meth:`cosim.transmissions.Transmissions.send_at_once`.
-        """
-        return self._transmissions.send_at_once(link, name, moment, outgoing, arriving)
-
-    def together(self, processes: Sequence[Steps], name: str) -> Steps:
-        """Let processes run side by side and return their results, in their order, when all have ended."""
-        started = [self.clock.process(steps, f"{name} {number}") for number, steps in enumerate(processes)]
-        yield self.clock.all_of(started)
-        return [process.value for process in started]
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
         """Record a learned value at this instant; it is computed when the round ends."""
@@ -394,27 +318,38 @@ class World:
 
     def note(self, moment: Moment, name: str, value: float, actor: str = MAIN_SERVER) -> None:
         """Record a number of the time plane at this instant."""
-        self.log.metrics.add(self.clock.now, moment.round, moment.local_step, actor, name, value)
+        self.log.metrics.add(
+            self.clock.now, moment.round, moment.local_step, actor, name, value, task=self.task.name
+        )
 
     def end_round(self, round_: int) -> None:
-        """Record that a round ends, and compute what was learned until then.
+        """Record that a round ends, if it has begun, and compute what was learned until then.
 
-        Round 0, the evaluation before training, takes no time and is recorded nowhere.
+        Round 0, the evaluation before training, takes no time and is recorded only where
+        a scheme begins it, as one does that sets something up.
         """
-        if round_:
+        if self.log.rounds.goes_on(round_, task=self.task.name) or round_:
             self.close_round(round_)
         self.report(round_)
 
     def close_round(self, round_: int) -> None:
         """Record that a round ends."""
-        self.log.rounds.end(self.clock.now, round_)
+        self.log.rounds.end(self.clock.now, round_, task=self.task.name)
 
     def report(self, round_: int) -> None:
         """Compute what was learned so far, let go of how it came to be, and say how far the run is."""
         self.ask(())
         self._round = max(self._round, round_ + 1)
-        num_ended = self.log.rounds.num_ended
-        self._watch(Progress(round_, self.clock.now, len(self.log.spans), self._measuring.means(), num_ended))
+        self._watch(
+            Progress(
+                round_,
+                self.clock.now,
+                len(self.log.spans),
+                self._measuring.means(),
+                self.log.rounds.num_ended,
+                self.task.name,
+            )
+        )
 
     def save_adapter(self, folder: Path) -> None:
         """Write what was trained in the format of its ecosystem; nothing where nothing was computed."""
@@ -422,7 +357,7 @@ class World:
         if executor is None or not executor.computes or self.adapter is None:
             return
         (files,) = executor.materialise((), [self.adapter])
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             write_whole(folder / name, content)
 

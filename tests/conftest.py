@@ -1,5 +1,6 @@
 """Fixtures of more than one room: a clock, a log, and a scenario so small that a run takes no time."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
@@ -16,8 +17,9 @@ from cosim.graph.executor import TimingOnly
 from cosim.kernel.clock import Clock
 from cosim.learning.embedded import grammar
 from cosim.record.log import Log
-from cosim.scenario.build import prepare
+from cosim.scenario.build import prepare_tasks
 from cosim.scenario.load import change
+from cosim.scenario.prepared import worlds
 from cosim.scenario.settings import Scenario
 from cosim.world import World
 
@@ -25,6 +27,17 @@ VOCABULARY_SIZE = 300
 
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")  # same commit, same tests; others: --hypothesis-profile=default
+
+
+def pytest_sessionstart() -> None:
+    """Collect no garbage while tests are collected: what is loaded for them stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector of garbage pass over what was loaded."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,11 +120,13 @@ def tiny_scenario(tokenizer_path) -> Callable[..., Scenario]:
 
 @pytest.fixture(scope="session")
 def play() -> Callable[[Scenario], World]:
-    """Return what plays a scenario from beginning to end without a tensor, and hands back its world."""
+    """Return what plays a scenario from beginning to end without a tensor, and hands back its first world."""
 
     def played(scenario: Scenario) -> World:
-        world = prepare(scenario).world(lambda rank: TimingOnly())
-        world.play(scenario.scheme.run(world))
-        return world
+        prepared = prepare_tasks(scenario)
+        playing = worlds(prepared, lambda one: lambda rank: TimingOnly())
+        schemes = (one.scenario.scheme for one in prepared)
+        playing[0].site.play([scheme.run(world) for scheme, world in zip(schemes, playing, strict=True)])
+        return playing[0]
 
     return played

@@ -38,7 +38,9 @@ def write_run(folder: Path, made: Made, slower: int = 1) -> Record:
     ends = [run.update(client, number) for number in range(NUM_UPDATES) for client in range(3)]
     end_ns = run.together(max(ends))
     run.play()
-    scenario = change(Scenario(name=made.replace(" ", "_")), {"clients.count": 3, "scheme.kind": "federated"})
+    tasks = {"tasks.speech": {}, "tasks.text": {}} if made == "two tasks" else {}
+    changes = {"clients.count": 3, "scheme.kind": "federated", **tasks}
+    scenario = change(Scenario(name=made.replace(" ", "_")), changes)
     made_of = {"name": scenario.name, "seed": 0, "timing_only": True, "scenario": run_hash(scenario)}
     written = RunFolder.create(folder, to_toml(scenario), {**made_of, "versions": {"cosim": "0.9.9"}})
     status: Literal["complete", "failed"] = "failed" if made == "going on" else "complete"

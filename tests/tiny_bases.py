@@ -8,7 +8,7 @@ from torch import Tensor
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.batch import IGNORED, Batch
 from cosim.learning.model import Adapter, SplitModel
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable.lora import Lora
 from cosim.rng import stream
 
@@ -55,7 +55,7 @@ TINY: dict[str, dict[str, Any]] = {
     },
 }
 NUM_LABELS = 3
-USES: tuple[tuple[str, Task], ...] = (
+USES: tuple[tuple[str, ModelTask], ...] = (
     ("gpt2", "causal_lm"),
     ("llama", "causal_lm"),
     ("gpt2", "classification"),
@@ -71,7 +71,7 @@ def tiny_base(family: str, **changes: Any) -> RandomBase:
 
 
 def tiny_model(
-    family: str, task: Task, lora: Lora | None = None, dtype: Any = "float64", **changes: Any
+    family: str, task: ModelTask, lora: Lora | None = None, dtype: Any = "float64", **changes: Any
 ) -> SplitModel:
     """Return a tiny model that can be cut."""
     labels = NUM_LABELS if task == "classification" else 0

@@ -69,7 +69,6 @@ def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> Non
     """Say what a scenario or a study would run, or all that is wrong with it."""
     be_quick()
     from cosim.cli.overview import overview
-    from cosim.scenario.build import prepare
     from cosim.scenario.load import read_toml
     from cosim.study import is_study
 
@@ -79,7 +78,7 @@ def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> Non
         told = list(check_study(file, changes, seed))
     else:
         scenario, switched = read_scenario(file, changes, seed)
-        told = list(overview(prepare(scenario), switched))
+        told = list(overview(scenario, switched))
     for line in told:  # all of it is known before it is called fine
         print(line)
 

@@ -1,6 +1,7 @@
 """The families of parts, as lines of text."""
 
 from collections.abc import Iterable, Iterator
+from re import sub
 from textwrap import wrap
 
 from cosim.errors import ScenarioError
@@ -15,13 +16,16 @@ _WIDTH = 100
 def listing(name: str | None = None) -> list[str]:
     """Return all families, or those whose place in the file has this name in it.
 
+    What a task has of its own, such as ``tasks.NAME.scheme``, is of the family that a scenario has.
+
     Raises
     ------
     ScenarioError
         If no family has that name.
     """
     every = every_family()
-    chosen = [one for one in every if name is None or name in _names(one.places)]
+    wanted = None if name is None else sub(r"^tasks\.[^.]+\.", "", name)
+    chosen = [one for one in every if wanted is None or wanted in _names(one.places)]
     if not chosen:
         known = [place for one in every for place in one.places]
         hint = did_you_mean(name or "", _names(known))

@@ -9,7 +9,8 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.payload import payloads
 from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
-from cosim.scenario.build import Prepared
+from cosim.scenario.build import prepare_tasks
+from cosim.scenario.prepared import Prepared, notes_of, worlds
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 
@@ -17,12 +18,38 @@ _MOST_CLIENTS_PLAYED, _MOST_DRAWS_PLAYED = 1_000, 2e7
 """Beyond these, playing a local step takes longer than a check may."""
 
 
-def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
-    """Return what would run, line by line, warnings last; ``switched`` is what other kinds kept and lost."""
-    scenario, lesson = prepared.scenario, prepared.lesson
-    shape, scheme = lesson.shape, scenario.scheme
-    shares = [len(share) for share in lesson.shares]
+def overview(scenario: Scenario, switched: Sequence[str] = ()) -> Iterator[str]:
+    """Return what would run, line by line, warnings last; ``switched`` is what other kinds kept and lost.
+
+    Raises
+    ------
+    CosimError
+        If it cannot run.
+    """
+    prepared = prepare_tasks(scenario)
     yield f"{scenario.name}: fine, seed {scenario.seed}"
+    for one in prepared:
+        if one.task.name:
+            yield f"  task       {one.task.name}"
+        yield from _learned(one)
+    yield f"  clients    {scenario.num_clients}, {_range(prepared[0])}"
+    yield from _air(scenario)
+    for one in prepared:
+        yield from _played(one)
+    rehearse(prepared)
+    for line in switched:
+        yield f"  changed    {line}"
+    for line in notes_of(prepared):
+        yield f"  note       {line}"
+    for line in warnings(scenario):
+        yield f"  warning    {line}"
+
+
+def _learned(prepared: Prepared) -> Iterator[str]:
+    """Tell model and data of a task."""
+    scenario, task = prepared.scenario, prepared.task
+    shape = task.shape
+    shares = [len(share) for share in task.shares]
     yield (
         f"  model      {scenario.model.base.describe()}: {shape.num_layers} blocks of width "
         f"{shape.hidden_size}, {amount(shape.num_weights, 'weights')}; {_cut(scenario)}, "
@@ -30,29 +57,25 @@ def overview(prepared: Prepared, switched: Sequence[str] = ()) -> Iterator[str]:
     )
     yield (
         f"  data       {count(sum(shares))} training examples, {min(shares)} to {max(shares)} a client "
-        f"({scenario.data.partition.kind}), {count(len(lesson.tokens.corpus.test))} held out"
+        f"({scenario.data.partition.kind}), {count(len(task.tokens.corpus.test))} held out"
     )
-    yield f"  clients    {scenario.num_clients}, {_range(prepared)}"
-    yield from _air(scenario)
-    yield (
-        f"  scheme     {scheme.kind}: {count(scheme.num_rounds)} rounds of {count(scheme.local_steps)} local "
-        f"step(s), {_spans(prepared)}allocator {scenario.allocator.kind}"
-    )
+
+
+def _played(prepared: Prepared) -> Iterator[str]:
+    """Tell who trains what when, and what is decided of it, for a task."""
+    scenario, scheme = prepared.scenario, prepared.scenario.scheme
+    of_task = f"{prepared.task.name}, " if prepared.task.name else ""
+    steps = f"{count(scheme.num_rounds)} rounds of {count(scheme.local_steps)} local step(s)"
+    allocator = f"{_spans(prepared)}allocator {scenario.allocator.kind}"
+    yield f"  scheme     {of_task}{scheme.kind}: {steps}, {allocator}"
     if any(link.name == "federated_uplink" for link in scheme.links):
         yield f"  averaging  {_averaging(scheme.averaging)}"
     yield from _codecs(prepared)
     yield from _limit(prepared)
     yield from _decision(prepared)
-    rehearse(prepared)
-    for line in switched:
-        yield f"  changed    {line}"
-    for line in prepared.notes:
-        yield f"  note       {line}"
-    for line in warnings(scenario):
-        yield f"  warning    {line}"
 
 
-def rehearse(prepared: Prepared) -> None:
+def rehearse(prepared: Sequence[Prepared]) -> None:
     """Play one local step of everybody without values, where that takes less than seconds.
 
     Raises
@@ -60,16 +83,19 @@ def rehearse(prepared: Prepared) -> None:
     ScenarioError
         If it cannot end, as a channel is too weak to carry anything or a device too slow.
     """
-    scenario, fading = prepared.scenario, prepared.fading
-    draws_of_round = 0.0 if fading is None else fading.draws / scenario.scheme.num_rounds
-    if scenario.num_clients > _MOST_CLIENTS_PLAYED or draws_of_round > _MOST_DRAWS_PLAYED:
-        return
-    num_rounds = (
-        1 if scenario.scheme.is_synchronous else min(scenario.num_clients, scenario.scheme.num_rounds)
+    draws_of_round = sum(
+        one.fading.draws / one.scenario.scheme.num_rounds for one in prepared if one.fading is not None
     )
-    scheme = scenario.scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1})
-    world = prepared.world(lambda _rank: TimingOnly())
-    world.play(scheme.run(world))
+    num_clients = len(prepared[0].clients)
+    if num_clients > _MOST_CLIENTS_PLAYED or draws_of_round > _MOST_DRAWS_PLAYED:
+        return
+    playing = worlds(prepared, lambda _: lambda _rank: TimingOnly())
+    schemes = []
+    for one in prepared:
+        scheme = one.scenario.scheme
+        num_rounds = 1 if scheme.is_synchronous else min(num_clients, scheme.num_rounds)
+        schemes.append(scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1}))
+    playing[0].site.play([scheme.run(world) for scheme, world in zip(schemes, playing, strict=True)])
 
 
 def _spans(prepared: Prepared) -> str:
@@ -93,7 +119,7 @@ def _trained(scenario: Scenario) -> str:
 
 def _codecs(prepared: Prepared) -> Iterator[str]:
     """Tell what payloads travel as, where they do not as they are."""
-    for name, (codec, layout) in payloads(prepared.lesson, prepared.num_blocks).items():
+    for name, (codec, layout) in payloads(prepared.task, prepared.num_blocks).items():
         if not codec.is_transparent:
             exact = "" if codec.bits(layout) is not None else "at most "
             bits, dense = (amount(one, "bit") for one in (codec.max_bits(layout), layout.dense_bits))
@@ -155,7 +181,7 @@ def _listed(cuts: Sequence[int]) -> str:
 
 def warnings(scenario: Scenario) -> list[str]:
     """Return the warnings for the user before a run."""
-    told = [scenario.model.base.warning]
+    told = dict.fromkeys(one.model.base.warning for one in scenario.by_task.values())
     return [f"{line}." for line in told if line is not None]
 
 
@@ -166,7 +192,7 @@ def num_spans(prepared: Prepared) -> int | None:
     """
     scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
     reports = prepared.scenario.allocator.reports
-    round_ = scheme.phases(prepared.lesson, 1, decision.setting, reports)
+    round_ = scheme.phases(prepared.task, 1, decision.setting, reports)
     return scheme.num_rounds * stages.num_spans(round_) if round_ else None
 
 
@@ -180,7 +206,7 @@ def _range(prepared: Prepared) -> str:
 
 def _air(scenario: Scenario) -> Iterator[str]:
     """Tell the spectrum of each link in use, and which are free."""
-    used = {link.name for link in scenario.scheme.links}
+    used = {link.name for one in scenario.by_task.values() for link in one.scheme.links}
     for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
         if not link.is_modelled:

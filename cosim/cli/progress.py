@@ -65,9 +65,10 @@ def watching(scenario: Scenario) -> Iterator[Watch]:
     """Show how far a run is on stderr, after its warnings."""
     for line in warnings(scenario):
         print(f"warning: {line}", file=sys.stderr)
-    num_rounds = scenario.scheme.num_rounds
+    tasks = {name: one.scheme.num_rounds for name, one in scenario.by_task.items()}
+    num_rounds = sum(tasks.values())
     if not sys.stderr.isatty():
-        yield lambda progress: print(f"{_words(progress, num_rounds)}", file=sys.stderr, flush=True)
+        yield lambda progress: print(f"{_words(progress, tasks[progress.task])}", file=sys.stderr, flush=True)
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -83,7 +84,7 @@ def watching(scenario: Scenario) -> Iterator[Watch]:
     with Bar(*columns, console=PlainConsole(stderr=True)) as bar:
         task = bar.add_task(f"round 0/{num_rounds}: loading the model", total=num_rounds)
         yield lambda progress: bar.update(
-            task, completed=progress.num_ended, description=_few_words(progress, num_rounds)
+            task, completed=progress.num_ended, description=_few_words(progress, tasks[progress.task])
         )
 
 
@@ -99,6 +100,8 @@ def _few_words(progress: Progress, num_rounds: int) -> str:
 
 def _which(progress: Progress, num_rounds: int) -> str:
     """Return which round has ended, and how many have where they do not end in their order."""
+    if progress.task:
+        return f"{progress.round}/{num_rounds} of {progress.task}"
     if progress.num_ended in (0, progress.round):
         return f"{progress.round}/{num_rounds}"
     return f"{progress.round}, {progress.num_ended}/{num_rounds} over"

@@ -9,8 +9,9 @@ from cosim.cli.study_progress import seconds, watching_study
 from cosim.cli.study_results import show_results
 from cosim.errors import CosimError, ScenarioError
 from cosim.report.quantities import count
-from cosim.scenario.build import prepare
+from cosim.scenario.build import prepare_tasks
 from cosim.scenario.differences import event_switches
+from cosim.scenario.prepared import notes_of
 from cosim.study.design import num_points
 from cosim.study.engines.processes import cores
 from cosim.study.load import load_study
@@ -119,9 +120,9 @@ def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iter
         raise ScenarioError("--set: changes a scenario; write what differs into the study's own table, set.")
     study = load_study(file)
     plan = make_plan(study, seed=seed, yes=num_points(study.vary) <= MOST_RUNS)
-    prepared = prepare(plan.cases[0].scenario)
+    prepared = prepare_tasks(plan.cases[0].scenario)
     yield from overview(plan)
-    for line in prepared.notes:
+    for line in notes_of(prepared):
         yield f"  note       {line}"
 
 

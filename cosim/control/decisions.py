@@ -10,6 +10,7 @@ from cosim.compute.device import Device
 from cosim.control.allocators import Allocator, GainChange
 from cosim.control.allocators.equal import equal_shares
 from cosim.control.closed_form import predict
+from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation, Plan
 from cosim.control.foresight import foresee, with_bound
 from cosim.control.knobs import PARTICIPATION, SURFACE_PHASES, Knob, Setting, surface_phases
@@ -18,9 +19,7 @@ from cosim.control.stages import Round, after, is_closed
 from cosim.control.state import CellState, LinkState, Sparsity, SurfaceState
 from cosim.control.terms import Terms
 from cosim.errors import AllocationError
-from cosim.radio.access import Access
 from cosim.radio.access.orthogonal import Orthogonal
-from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.radio.grant import Grant
 from cosim.rng import stream
@@ -34,12 +33,8 @@ class Decisions:
     ----------
     clients, main_server
         The devices.
-    cell, access
-        The channel, and how senders share grants.
-    max_tx_power_w
-        Power limit of each client, W.
-    allocator
-        Decides who gets what.
+    conditions
+        The air, and who shares it out.
     terms
         What it decides about.
     first
@@ -56,10 +51,7 @@ class Decisions:
         *,
         clients: Sequence[Device],
         main_server: Device,
-        cell: Channel,
-        access: Access,
-        max_tx_power_w: Sequence[float],
-        allocator: Allocator,
+        conditions: Conditions,
         terms: Terms,
         first: Allocation | None = None,
     ) -> None:
@@ -77,20 +69,19 @@ class Decisions:
         self._has_reported = False
         self._under_way = [0] * len(clients)
         self._outcomes = [Outcome()] * len(clients)
-        self.change(cell, access, max_tx_power_w, allocator)
+        self.change(conditions)
 
-    def change(
-        self, cell: Channel, access: Access, max_tx_power_w: Sequence[float], allocator: Allocator
-    ) -> None:
-        """Let another air, or another allocator, hold from the next decision on.
+    def change(self, conditions: Conditions) -> None:
+        """Let other conditions hold from the next decision on.
 
         Raises
         ------
         AllocationError
             If the allocator wants to know what no client can report.
         """
-        self.cell, self.access, self._allocator = cell, access, allocator
-        self._max_tx_power_w = np.array(max_tx_power_w)
+        self.cell, self.access = conditions.channel, conditions.access
+        self._allocator = allocator = conditions.allocator
+        self._max_tx_power_w = np.array(conditions.max_tx_power_w)
         missing = [one.name for one in allocator.reports if one.name not in self.terms.reportable]
         if missing:
             known = ", ".join(sorted(self.terms.reportable)) or "nothing"

@@ -1,11 +1,12 @@
 """What clients compute and send, from shapes alone: FLOP per mini-batch, bits per round."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, cached_property, lru_cache, partial
 
 from cosim.learning.flop import split_flop, whole_flop
-from cosim.learning.lesson import Lesson
 from cosim.learning.payload import activation_layout, upload_layout
+from cosim.learning.task import Task
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class SplitAmounts:
     adapter_download_bits: int
 
 
-def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmounts:
+def split_amounts(task: Task, cut_layer: int, lora_rank: int) -> SplitAmounts:
     """Return the most that any client computes and sends in any round.
 
     A number travels as its codec has it, without one in the precision it is
@@ -35,29 +36,29 @@ def split_amounts(lesson: Lesson, cut_layer: int, lora_rank: int) -> SplitAmount
     optimiser's own arithmetic are neglected, as in FedsLLM.
     """
     each = [
-        asdict(split_amounts_of(lesson, cut_layer, lora_rank, rank, round_))
-        for rank, round_ in _ranks_and_rounds(lesson, lora_rank)
+        asdict(split_amounts_of(task, cut_layer, lora_rank, rank, round_))
+        for rank, round_ in _ranks_and_rounds(task, lora_rank)
     ]
     return SplitAmounts(**{name: max(one[name] for one in each) for name in each[0]})
 
 
 def split_amounts_of(
-    lesson: Lesson, cut_layer: int, lora_rank: int, client_rank: int, round_: int
+    task: Task, cut_layer: int, lora_rank: int, client_rank: int, round_: int
 ) -> SplitAmounts:
     """Return what a client of a rank computes and sends in a round; the model is of ``lora_rank``."""
-    shape, trainable = lesson.shape, lesson.trainable
-    sizes = (cut_layer, lesson.training.batch_size, lesson.data.sequence_length)
-    client = split_flop(shape, trainable.of_rank(client_rank), *sizes, lesson.aggregator.trained(round_))
+    shape, trainable = task.shape, task.trainable
+    sizes = (cut_layer, task.training.batch_size, task.data.sequence_length)
+    client = split_flop(shape, trainable.of_rank(client_rank), *sizes, task.aggregator.trained(round_))
     server = client if client_rank == lora_rank else split_flop(shape, trainable.of_rank(lora_rank), *sizes)
-    codecs, activations = lesson.codecs, activation_layout(lesson)
+    codecs, activations = task.codecs, activation_layout(task)
     return SplitAmounts(
         client_forward_flop=client.client_forward,
         client_backward_flop=client.client_backward,
         server_flop=server.server_forward + server.server_backward,
         activation_bits=codecs.activation.max_bits(activations),
-        gradient_bits=codecs.gradient.max_bits(activations) if lesson.client_trains(cut_layer) else 0,
-        adapter_bits=upload_bits(lesson, cut_layer, client_rank, round_),
-        adapter_download_bits=download_bits(lesson, cut_layer, lora_rank, client_rank, round_),
+        gradient_bits=codecs.gradient.max_bits(activations) if task.client_trains(cut_layer) else 0,
+        adapter_bits=upload_bits(task, cut_layer, client_rank, round_),
+        adapter_download_bits=download_bits(task, cut_layer, lora_rank, client_rank, round_),
     )
 
 
@@ -76,44 +77,44 @@ class WholeAmounts:
         return self.forward_flop + self.backward_flop
 
 
-def whole_amounts(lesson: Lesson, lora_rank: int) -> WholeAmounts:
+def whole_amounts(task: Task, lora_rank: int) -> WholeAmounts:
     """Return the most that any client computes per mini-batch and sends per round.
 
     The adapter is that of all blocks, and a classifier's head with it.
     """
     each = [
-        asdict(whole_amounts_of(lesson, lora_rank, rank, round_))
-        for rank, round_ in _ranks_and_rounds(lesson, lora_rank)
+        asdict(whole_amounts_of(task, lora_rank, rank, round_))
+        for rank, round_ in _ranks_and_rounds(task, lora_rank)
     ]
     return WholeAmounts(**{name: max(one[name] for one in each) for name in each[0]})
 
 
-def whole_amounts_of(lesson: Lesson, lora_rank: int, client_rank: int, round_: int) -> WholeAmounts:
+def whole_amounts_of(task: Task, lora_rank: int, client_rank: int, round_: int) -> WholeAmounts:
     """Return what a client of a rank computes and sends in a round; the model is of ``lora_rank``."""
-    shape, num_blocks = lesson.shape, lesson.shape.num_layers
+    shape, num_blocks = task.shape, task.shape.num_layers
     flop = whole_flop(
         shape,
-        lesson.trainable.of_rank(client_rank),
-        lesson.training.batch_size,
-        lesson.data.sequence_length,
-        lesson.aggregator.trained(round_),
+        task.trainable.of_rank(client_rank),
+        task.training.batch_size,
+        task.data.sequence_length,
+        task.aggregator.trained(round_),
     )
     return WholeAmounts(
         flop.forward,
         flop.backward,
-        upload_bits(lesson, num_blocks, client_rank, round_),
-        download_bits(lesson, num_blocks, lora_rank, client_rank, round_),
+        upload_bits(task, num_blocks, client_rank, round_),
+        download_bits(task, num_blocks, lora_rank, client_rank, round_),
     )
 
 
-def upload_bits(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) -> int:
+def upload_bits(task: Task, num_blocks: int, client_rank: int, round_: int) -> int:
     """Return the most bits a client of a rank that adapts the first blocks sends after a round."""
-    layout = upload_layout(lesson, num_blocks, client_rank, round_)
-    return lesson.codecs.adapter.max_bits(layout) if layout.shapes else 0
+    layout = upload_layout(task, num_blocks, client_rank, round_)
+    return task.codecs.adapter.max_bits(layout) if layout.shapes else 0
 
 
 def download_bits(
-    lesson: Lesson,
+    task: Task,
     num_blocks: int,
     lora_rank: int,
     client_rank: int,
@@ -121,20 +122,75 @@ def download_bits(
     senders: Collection[int] | None = None,
 ) -> int:
     """Return the bits a client of a rank is sent after a round; without ``senders`` all have sent."""
-    aggregator = lesson.aggregator
+    aggregator = task.aggregator
     ranks = [
         aggregator.rank(client, lora_rank)
-        for client in (range(lesson.num_clients) if senders is None else senders)
+        for client in (range(task.num_clients) if senders is None else senders)
     ]
-    matrices = lesson.trainable.matrices(lesson.shape, num_blocks)
+    matrices = task.trainable.matrices(task.shape, num_blocks)
     numbers = aggregator.download_numbers(matrices, client_rank, ranks, round_)
-    held = lesson.trainable.held(lesson.shape, num_blocks)
+    held = task.trainable.held(task.shape, num_blocks)
     numbers += sum(one.numbers for one in held if one.factor is None)  # sent and averaged as they are
-    return lesson.model.bits_per_trained_number * numbers
+    return task.model.bits_per_trained_number * numbers
 
 
-def _ranks_and_rounds(lesson: Lesson, lora_rank: int) -> list[tuple[int, int]]:
+def _ranks_and_rounds(task: Task, lora_rank: int) -> list[tuple[int, int]]:
     """Return every rank a client has, with every kind of round."""
-    aggregator = lesson.aggregator
-    ranks = sorted({aggregator.rank(client, lora_rank) for client in range(lesson.num_clients)})
+    aggregator = task.aggregator
+    ranks = sorted({aggregator.rank(client, lora_rank) for client in range(task.num_clients)})
     return [(rank, round_) for rank in ranks for round_ in range(1, aggregator.period + 1)]
+
+
+class Amounts:
+    """What each client of a training computes and sends in each round.
+
+    Parameters
+    ----------
+    task
+        What is learned.
+    lora_rank, cuts
+        Rank of the model, and the blocks each client keeps, as decided.
+    """
+
+    def __init__(self, task: Task, lora_rank: int, cuts: Sequence[int]) -> None:
+        self._task, self._lora_rank, self._cuts = task, lora_rank, cuts
+        self._split_of = cache(partial(split_amounts_of, task))
+        self._whole_of = cache(partial(whole_amounts_of, task, lora_rank))
+        self._split_in = lru_cache(maxsize=2)(self._split_amounts_in)
+
+    def split(self, client: int, round_: int) -> SplitAmounts:
+        """Return what a client computes and sends in a round behind its cut."""
+        return self._split_in(round_)[client]
+
+    def whole(self, client: int, round_: int) -> WholeAmounts:
+        """Return what a client that holds the uncut model computes and sends in a round."""
+        return self._whole_of(self._rank(client), self._kind(round_))
+
+    @cached_property
+    def most_split(self) -> SplitAmounts:
+        """The most that any client computes and sends behind the smallest cut."""
+        return split_amounts(self._task, min(self._cuts), self._lora_rank)
+
+    @cached_property
+    def most_whole(self) -> WholeAmounts:
+        """The most that any client computes and sends that holds the uncut model."""
+        return whole_amounts(self._task, self._lora_rank)
+
+    def download_bits(self, client: int, num_blocks: int, round_: int, senders: Collection[int]) -> int:
+        """Return the bits a client that adapts the first blocks is sent after a round in which these sent."""
+        rank = self._rank(client)
+        return download_bits(self._task, num_blocks, self._lora_rank, rank, round_, senders)
+
+    def _split_amounts_in(self, round_: int) -> list[SplitAmounts]:
+        kind = self._kind(round_)
+        return [
+            self._split_of(cut, self._lora_rank, self._rank(client), kind)
+            for client, cut in enumerate(self._cuts)
+        ]
+
+    def _rank(self, client: int) -> int:
+        return self._task.aggregator.rank(client, self._lora_rank)
+
+    def _kind(self, round_: int) -> int:
+        """Return the first round that is like this one."""
+        return (round_ - 1) % self._task.aggregator.period + 1

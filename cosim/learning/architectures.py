@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Task = Literal["causal_lm", "classification"]
+ModelTask = Literal["causal_lm", "classification"]
 """Predict the next token, or one label for the whole sequence."""
 
 
@@ -41,7 +41,7 @@ class Architecture:
         Values a config may leave out.
     """
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[ModelTask, ...]
     blocks: str
     front: tuple[str, ...]
     queries_keys_values: tuple[str, str, str]

@@ -7,6 +7,7 @@ from cosim.graph.node import Node, Params, Ref
 from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select
 from cosim.learning.operations.evaluate import mean_evaluation
+from cosim.learning.results import evaluate, export
 from cosim.learning.shape import BOTH_FACTORS
 from cosim.learning.sides import Side
 from cosim.learning.training import Training
@@ -14,7 +15,7 @@ from cosim.rng import stream
 
 
 class Federation:
-    """Clients whose adapters are averaged by the aggregator of the lesson.
+    """Clients whose adapters are averaged by the aggregator of the task.
 
     A round goes ``upload`` of each client that sends, ``average``, ``hand_out``;
     ``refs`` are then to be kept.
@@ -41,12 +42,12 @@ class Federation:
 
     def __init__(self, training: Training, part: str) -> None:
         self.training = training
-        self.aggregator = training.lesson.aggregator
+        self.aggregator = training.task.aggregator
         start = training.start(part)
         self.adapter = start.adapter
         self.residual: Ref | None = None
         self._weights: dict[int, float] = {}
-        self.sides = [start] * training.lesson.num_clients
+        self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
         self.starts = [side.adapter for side in self.sides]
@@ -85,7 +86,7 @@ class Federation:
                 aggregator=self._told,
                 scaling=self._scaling,
                 round=round_,
-                seed=stream(self.training.lesson.seed, "aggregate", round_).torch_seed(),
+                seed=stream(self.training.task.seed, "aggregate", round_).torch_seed(),
                 masked=masks is not None,
             )
             if self.aggregator.has_residual:
@@ -116,7 +117,7 @@ class Federation:
         before
             The global adapter the round began from.
         """
-        if self.aggregator.is_personal or not self.training.lesson.trainable.has_factors:
+        if self.aggregator.is_personal or not self.training.task.trainable.has_factors:
             return {}
         graph, weights = self.training.graph, self.weights(uploads)
         return {
@@ -135,22 +136,22 @@ class Federation:
     def evaluate(self, *others: Ref) -> Node:
         """Return the evaluation of the model, put together with ``others``; of a personal one, its mean."""
         if not self.aggregator.is_personal:
-            return self.training.evaluate(self.adapter, *others, residual=self.residual)
+            return evaluate(self.training, self.adapter, *others, residual=self.residual)
         shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
         for side, weight in zip(self.sides, self.training.weights(range(len(self.sides))), strict=True):
             shares[side.adapter] = shares.get(side.adapter, 0.0) + weight
         if len(shares) == 1:
-            return self.training.evaluate(self.sides[0].adapter, *others)
-        each = [self.training.evaluate(one, *others) for one in shares]
+            return evaluate(self.training, self.sides[0].adapter, *others)
+        each = [evaluate(self.training, one, *others) for one in shares]
         figures = [one.ref(name) for one in each for name in ("loss", "accuracy")]
         return self.training.graph.add(mean_evaluation, figures, weights=list(shares.values()))
 
     def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, put together with ``others``."""
         if not self.aggregator.is_personal:
-            return self.training.export(self.adapter, *others, residual=self.residual)
+            return export(self.training, self.adapter, *others, residual=self.residual)
         mean = self.training.mean({client: side.adapter for client, side in enumerate(self.sides)})
-        return self.training.export(mean.ref("adapter"), *others)
+        return export(self.training, mean.ref("adapter"), *others)
 
     def refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""
@@ -214,13 +215,13 @@ class Federation:
 
     @property
     def _scaling(self) -> float:
-        return self.training.lesson.trainable.of_rank(self.training.lora_rank).scaling
+        return self.training.task.trainable.of_rank(self.training.lora_rank).scaling
 
     @cached_property
     def _ranks(self) -> list[int]:
         return [
             self.aggregator.rank(client, self.training.lora_rank)
-            for client in range(self.training.lesson.num_clients)
+            for client in range(self.training.task.num_clients)
         ]
 
     @cached_property

@@ -17,8 +17,8 @@ from cosim.learning.outputs import Outputs
 from cosim.learning.prefixes import Prefixes
 from cosim.parts import Part, make
 
-if TYPE_CHECKING:  # what a lesson holds has keys of its own
-    from cosim.learning.lesson import Lesson
+if TYPE_CHECKING:  # what a task holds has keys of its own
+    from cosim.learning.task import Task
 
 
 class Learner:
@@ -33,31 +33,31 @@ class Learner:
         The base with its LoRA slots.
     """
 
-    def __init__(self, lesson: "Lesson", model: SplitModel) -> None:
+    def __init__(self, task: "Task", model: SplitModel) -> None:
         self.model = model
-        self._lesson = lesson
+        self._task = task
         self._slab = Slab()
         self._parts: dict[tuple[type[Part], str], Part] = {}
         self._train_prefixes, self._test_prefixes = Prefixes(), Prefixes()
 
     def compute(self, node: Node, inputs: list[Any]) -> dict[str, Any]:
         """Return the fields of a node's value."""
-        with deterministic(self._lesson.model.torch_device):
+        with deterministic(self._task.model.torch_device):
             return node.operation.body(self, node.params, *inputs)
 
     @property
     def optimizer(self) -> Optimizer:
         """The rule of every step."""
-        return self._lesson.training.optimizer
+        return self._task.training.optimizer
 
     @property
     def aggregator(self) -> Aggregator:
         """What makes one adapter of several."""
-        return self._lesson.aggregator
+        return self._task.aggregator
 
     def client_trains(self, cut_layer: int) -> bool:
         """Return whether any of the blocks kept on a client has an adapter."""
-        return self._lesson.client_trains(cut_layer)
+        return self._task.client_trains(cut_layer)
 
     def keep(self, tensors: Adapter) -> Adapter:
         """Return the same numbers in memory for values that outlive a pass."""
@@ -96,17 +96,15 @@ class Learner:
 
     def batch(self, params: Mapping[str, Any]) -> Batch:
         """Return the mini-batch that a node names by its rows."""
-        return self._lesson.tokens.train.batch(params["batch"]["rows"])
+        return self._task.tokens.train.batch(params["batch"]["rows"])
 
     def joint_batch(self, nodes: Sequence[Node]) -> Batch:
         """Return the mini-batches of several nodes as one, node by node."""
-        return self._lesson.tokens.train.batch(
-            [row for node in nodes for row in node.params["batch"]["rows"]]
-        )
+        return self._task.tokens.train.batch([row for node in nodes for row in node.params["batch"]["rows"]])
 
     def held_out(self, batch_size: int) -> Iterator[tuple[Batch, Tensor | None]]:
         """Return all held-out examples in mini-batches, each with what the frozen blocks make of it."""
-        test, depth = self._lesson.tokens.test, self.model.shape.num_layers
+        test, depth = self._task.tokens.test, self.model.shape.num_layers
         for first in range(0, len(test), batch_size):
             batch = test.batch(list(range(first, min(first + batch_size, len(test)))))
             yield batch, self._prefix(self._test_prefixes, (first, batch_size), batch, depth)

@@ -19,7 +19,7 @@ from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
 from cosim.learning.outputs import Outputs, last_positions_of, losses_of, targets_of
-from cosim.learning.shape import ModelShape, Task, check_cut
+from cosim.learning.shape import ModelShape, ModelTask, check_cut
 from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge, refuse_unannounced
 from cosim.learning.trainable import Trainable
 from cosim.rng import stream
@@ -89,7 +89,7 @@ class SplitModel:
         cls,
         base: "Base",
         trainable: Trainable,
-        task: Task = "causal_lm",
+        task: ModelTask = "causal_lm",
         num_labels: int = 0,
         dtype: "Dtype" = "float32",
         device: str = "cpu",

@@ -8,7 +8,7 @@ from torch import Tensor, bfloat16
 from torch.nn import functional
 
 from cosim.learning.data.batch import IGNORED, Batch
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelTask
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Outputs:
         return hits.sum(dim=1) if hits.dim() == 2 else hits.long()
 
 
-def targets_of(batch: Batch, task: Task) -> NDArray[np.int64]:
+def targets_of(batch: Batch, task: ModelTask) -> NDArray[np.int64]:
     """Return what should win: :attr:`Outputs.targets`."""
     if task == "classification":
         return batch.labels

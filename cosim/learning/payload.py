@@ -8,8 +8,8 @@ from cosim.errors import ScenarioError
 from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec, Layout
-from cosim.learning.lesson import Lesson
 from cosim.learning.shape import BOTH_FACTORS, Factor
+from cosim.learning.task import Task
 from cosim.parts import family
 from cosim.units import rounded_up
 
@@ -50,14 +50,14 @@ class Transmission(NamedTuple):
         return {name: one for name, one in self.others.items() if name not in ("bits", "memory", "mask")}
 
 
-def activation_layout(lesson: Lesson) -> Layout:
+def activation_layout(task: Task) -> Layout:
     """Return the layout of one mini-batch of activations; their gradient has the same."""
-    shape = (lesson.training.batch_size, lesson.data.sequence_length, lesson.shape.hidden_size)
-    return Layout({"activations": shape}, lesson.model.bits_per_number)
+    shape = (task.training.batch_size, task.data.sequence_length, task.shape.hidden_size)
+    return Layout({"activations": shape}, task.model.bits_per_number)
 
 
 def adapter_layout(
-    lesson: Lesson, num_blocks: int, lora_rank: int, factors: Collection[Factor] = BOTH_FACTORS
+    task: Task, num_blocks: int, lora_rank: int, factors: Collection[Factor] = BOTH_FACTORS
 ) -> Layout:
     """Return the layout of what is trained by whoever has the first blocks.
 
@@ -71,16 +71,16 @@ def adapter_layout(
     factors
         The factors that are meant.
     """
-    held = lesson.trainable.of_rank(lora_rank).held(lesson.shape, num_blocks, factors)
-    return Layout({one.name: one.shape for one in held}, lesson.model.bits_per_trained_number)
+    held = task.trainable.of_rank(lora_rank).held(task.shape, num_blocks, factors)
+    return Layout({one.name: one.shape for one in held}, task.model.bits_per_trained_number)
 
 
-def upload_layout(lesson: Lesson, num_blocks: int, client_rank: int, round_: int) -> Layout:
+def upload_layout(task: Task, num_blocks: int, client_rank: int, round_: int) -> Layout:
     """Return the layout of what a client of a rank sends after a round, not encoded."""
-    return adapter_layout(lesson, num_blocks, client_rank, lesson.aggregator.sent(round_))
+    return adapter_layout(task, num_blocks, client_rank, task.aggregator.sent(round_))
 
 
-def payloads(lesson: Lesson, num_blocks: int, round_: int = 1) -> dict[str, tuple[Codec, Layout]]:
+def payloads(task: Task, num_blocks: int, round_: int = 1) -> dict[str, tuple[Codec, Layout]]:
     """Return what goes through which codec, by the name of the setting.
 
     Parameters
@@ -90,23 +90,23 @@ def payloads(lesson: Lesson, num_blocks: int, round_: int = 1) -> dict[str, tupl
     round_
         In which round: what is sent of an adapter may change from one to the next.
     """
-    codecs, activations = lesson.codecs, activation_layout(lesson)
+    codecs, activations = task.codecs, activation_layout(task)
     return {
         "activation_codec": (codecs.activation, activations),
         "gradient_codec": (codecs.gradient, activations),
         "adapter_codec": (
             codecs.adapter,
-            upload_layout(lesson, num_blocks, lesson.trainable.lora_rank, round_),
+            upload_layout(task, num_blocks, task.trainable.lora_rank, round_),
         ),
     }
 
 
-def bits_are_known(lesson: Lesson, num_blocks: int) -> bool:
+def bits_are_known(task: Task, num_blocks: int) -> bool:
     """Return whether the bits of everything sent are known before any value is."""
-    return all(codec.bits(layout) is not None for codec, layout in payloads(lesson, num_blocks).values())
+    return all(codec.bits(layout) is not None for codec, layout in payloads(task, num_blocks).values())
 
 
-def refuse_payloads(lesson: Lesson, num_blocks: int, *, is_told: bool = False) -> None:
+def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> None:
     """Refuse codecs that leave nothing to send, or that do not go with the aggregator.
 
     Parameters
@@ -122,9 +122,9 @@ def refuse_payloads(lesson: Lesson, num_blocks: int, *, is_told: bool = False) -
     ScenarioError
         Naming the setting and the way out.
     """
-    codecs, aggregator = lesson.codecs, lesson.aggregator
+    codecs, aggregator = task.codecs, task.aggregator
     for round_ in range(1, aggregator.period + 1):
-        for name, (codec, layout) in payloads(lesson, num_blocks, round_).items():
+        for name, (codec, layout) in payloads(task, num_blocks, round_).items():
             try:
                 least = codec.least_ratio(layout) if layout.shapes else 0.0
             except ValueError:

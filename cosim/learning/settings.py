@@ -13,7 +13,7 @@ from cosim.learning.optimizer import Optimizer
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.partition import Partition
 from cosim.learning.partition.iid import Iid
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelTask
 from cosim.parts import OfPlane, OneOf, Table
 
 _BITS = {"float32": 32, "float64": 64, "bfloat16": 16}
@@ -39,7 +39,7 @@ class Model(Table):
     """
 
     base: Annotated[Base, OneOf(Base)] = EmbeddedBase()
-    task: Task = "causal_lm"
+    task: ModelTask = "causal_lm"
     cut_layer: int = Field(default=1, ge=1)
     dtype: Dtype = "float32"
     device: Literal["auto", "cpu", "cuda"] = "cpu"

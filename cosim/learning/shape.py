@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from cosim.errors import ScenarioError, quoted
 from cosim.learning.architectures import FAMILIES, Architecture
-from cosim.learning.architectures import Task as Task
+from cosim.learning.architectures import ModelTask as ModelTask
 from cosim.learning.config_values import LARGEST, refuse_values, shown
 
 Factor = Literal["A", "B"]
@@ -77,7 +77,7 @@ class ModelShape:
     """
 
     family: str
-    task: Task
+    task: ModelTask
     num_labels: int
     num_layers: int
     hidden_size: int
@@ -98,7 +98,9 @@ class ModelShape:
     has_tied_head: bool
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], task: Task = "causal_lm", num_labels: int = 0) -> "ModelShape":
+    def read(
+        cls, config: Mapping[str, Any], task: ModelTask = "causal_lm", num_labels: int = 0
+    ) -> "ModelShape":
         """Return the shape a Hugging Face config describes.
 
         Parameters
@@ -258,10 +260,10 @@ def _is_meant(linear: Linear, name: str) -> bool:
     return linear.name == name or linear.name.endswith(f".{name}")
 
 
-def _family(config: Mapping[str, Any], task: Task) -> Architecture:
+def _family(config: Mapping[str, Any], task: ModelTask) -> Architecture:
     """Return the family of a config, or say why it cannot be cut."""
-    if task not in get_args(Task):
-        raise ValueError(f"no task {task!r}; known: {', '.join(get_args(Task))}")
+    if task not in get_args(ModelTask):
+        raise ValueError(f"no task {task!r}; known: {', '.join(get_args(ModelTask))}")
     if "model_type" not in config:
         raise ScenarioError(f"model config: names no model_type; it must be one of {', '.join(FAMILIES)}")
     model_type = config["model_type"]

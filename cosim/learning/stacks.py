@@ -21,7 +21,7 @@ from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import losses_of
 
 if TYPE_CHECKING:
-    from cosim.learning.lesson import Lesson
+    from cosim.learning.task import Task
 
 Value = TypeVar("Value", Tensor, dict[str, Tensor])
 
@@ -48,16 +48,16 @@ class StackedLearner(Learner):
     The activations of its model are fused.
     """
 
-    def __init__(self, lesson: "Lesson", model: SplitModel) -> None:
+    def __init__(self, task: "Task", model: SplitModel) -> None:
         model.fuse_activations()  # what is wide enough for a group is bound by memory, not by arithmetic
-        super().__init__(lesson, model)
+        super().__init__(task, model)
 
     def compute_together(self, nodes: Sequence[Node], inputs: Sequence[list[Any]]) -> list[dict[str, Any]]:
         """Return the fields of each node's value; nodes differ in clients and batches only."""
         body = nodes[0].operation.batch_body
         if body is None:
             raise ValueError(f"{nodes[0].operation} is not computed in groups")
-        with deterministic(self._lesson.model.torch_device):
+        with deterministic(self._task.model.torch_device):
             return body(self, nodes, *zip(*inputs, strict=True))
 
     def compute(self, node: Node, inputs: list[Any]) -> dict[str, Any]:

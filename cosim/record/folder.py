@@ -158,11 +158,10 @@ class RunFolder:
                 f"then go on with it by cosim resume {self.path}"
             ) from None
 
-    @property
-    def learned_folder(self) -> Path:
-        """Where what was trained is in the end: an adapter, or a whole model."""
-        model = self.path / "model"
-        return model if model.is_dir() else self.path / "adapter"
+    def learned_files(self, task: str = "") -> list[Path]:
+        """Return the files of what was trained, adapters or whole models; of one task if it is named."""
+        folders = [self.path / name / task for name in ("adapter", "model")]
+        return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
     def mark(self, status: Status, **entries: Any) -> None:
         """Replace the manifest, with ``entries`` added."""
@@ -193,15 +192,15 @@ class RunFolder:
         tables = self._write(log, durable=True)
         fingerprints = {
             "timeline": _fingerprint(tables["spans"].drop_columns(["work"])),
-            "learning": _fingerprint(_learned(tables["metrics"]), self.learned_folder),
+            "learning": _fingerprint(_learned(tables["metrics"]), self.learned_files()),
         }
+        for task in dict.fromkeys(name for name in log.rounds.task if name):
+            learned = _learned(tables["metrics"], task)
+            fingerprints[f"learning.{task}"] = _fingerprint(learned, self.learned_files(task))
         if status == "complete":
-            learned = {
-                path.relative_to(self.path).as_posix(): digest_of_file(path)
-                for path in sorted(self.learned_folder.rglob("*"))
-                if path.is_file()
-            }
-            self._manifest["files"] = {**self._manifest["files"], **learned}
+            files = {path.relative_to(self.path).as_posix(): path for path in self.learned_files()}
+            digests = {name: digest_of_file(path) for name, path in files.items()}
+            self._manifest["files"] = {**self._manifest["files"], **digests}
         self.mark(status, fingerprints=fingerprints, **entries)
 
     def fail(self, log: Log, fault: BaseException, **entries: Any) -> None:
@@ -367,17 +366,19 @@ def _way_out(path: Path) -> str:
     return "name another folder with --out, or remove it"
 
 
-def _learned(metrics: Any) -> Any:
-    """Keep the learned values, without their instants and in an order no channel decides."""
+def _learned(metrics: Any, task: str | None = None) -> Any:
+    """Keep the learned values, of one task if it is named, in an order and without instants of the air."""
     from pyarrow import compute
 
     chosen = compute.match_substring_regex(metrics["name"], "^(train|eval)_")
+    if task is not None:
+        chosen = compute.and_(chosen, compute.equal(metrics["task"], task))
     order = [(name, "ascending") for name in ("task", "round", "local_step", "actor", "name")]
     return metrics.filter(chosen).drop_columns(["time_ns"]).sort_by(order)
 
 
-def _fingerprint(table: Any, folder: Path | None = None) -> str:
-    """Hash every value of a table, column by column, and every file of a folder."""
+def _fingerprint(table: Any, files: Sequence[Path] = ()) -> str:
+    """Hash every value of a table, column by column, and files in their order."""
     import pyarrow
 
     digest = blake2b(digest_size=16)
@@ -388,6 +389,6 @@ def _fingerprint(table: Any, folder: Path | None = None) -> str:
         with pyarrow.ipc.new_stream(sink, pyarrow.schema([(name, column.type)])) as writer:
             writer.write_table(pyarrow.table({name: column}))
         digest.update(sink.getvalue())
-    for path in sorted(folder.rglob("*")) if folder is not None and folder.is_dir() else ():
+    for path in files:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -241,6 +241,10 @@ class RoundLog:
         self.end_ns.append(-1)
         self.participants.append(tuple(participants))
 
+    def goes_on(self, round_: int, *, task: str = "") -> bool:
+        """Return whether a round of that number has begun and not ended."""
+        return (task, round_) in self._going_on
+
     def end(self, time_ns: int, round_: int, *, task: str = "") -> None:
         """End a round that goes on.
 

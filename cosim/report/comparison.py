@@ -11,10 +11,11 @@ from cosim.leaves import differing
 from cosim.record.folder import Record
 from cosim.report.alignment import RoundPair, pair_rounds, part
 from cosim.report.attribution import Attribution, attribute
+from cosim.report.learning import LossLevel, held_out_losses, loss_levels, reached
 from cosim.report.quantities import count
-from cosim.report.rounds import Rounds
+from cosim.report.rounds import Rounds, round_label
 from cosim.report.spans import Spans, length_ns
-from cosim.report.summary import LossLevel, Summary, held_out_losses, loss_levels, reached, summarise
+from cosim.report.summary import Summary, summarise
 from cosim.units import NS_PER_S
 from cosim.words import clipped, shown
 
@@ -30,6 +31,13 @@ class Divergence:
     local_step: int
     before: str
     after: str
+    task: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where in the training it is."""
+        step = f", local step {self.local_step}" if self.local_step else ""
+        return f"{round_label(self.task, self.round)}{step}"
 
 
 @dataclass(frozen=True)
@@ -44,9 +52,9 @@ class Comparison:
         Held-out losses both fall to, and when each got there first.
     divergence
         Where the timelines part; None if they are the same.
-    other_rounds
-        Rounds in which something else was learned; empty if the channel
-        changed only when things were learned, and None where a run learned nothing.
+    other_learning
+        By task the rounds in which something else was learned; none of a task if the channel
+        changed only when things were learned. None where a run learned nothing.
     rounds
         Both runs round by round.
     attributions
@@ -61,12 +69,19 @@ class Comparison:
     after: Summary
     levels: tuple[tuple[LossLevel, LossLevel], ...]
     divergence: Divergence | None
-    other_rounds: tuple[int, ...] | None
+    other_learning: Mapping[str, tuple[int, ...]] | None
     rounds: tuple[RoundPair, ...]
     attributions: tuple[Attribution, Attribution]
     computed: int
     recalled: int
     settings: Mapping[str, tuple[Any, Any]]
+
+    @property
+    def other_rounds(self) -> tuple[int, ...] | None:
+        """Rounds in which something else was learned, whatever the task."""
+        if self.other_learning is None:
+            return None
+        return tuple(sorted({one for rounds in self.other_learning.values() for one in rounds}))
 
 
 def compare(before: Record, after: Record) -> Comparison:
@@ -87,7 +102,7 @@ def compare(before: Record, after: Record) -> Comparison:
         after=summarise(after),
         levels=_levels(before, after),
         divergence=_divergence(*spans),
-        other_rounds=_other_rounds(before, after),
+        other_learning=_other_learning(before, after),
         rounds=pair_rounds(*spans, *rounds),
         attributions=(attribute(before, spans[0]), attribute(after, spans[1])),
         computed=works.get("computed", 0),
@@ -137,13 +152,13 @@ def _settings(record: Record) -> dict[str, Any]:
 
 def _levels(before: Record, after: Record) -> tuple[tuple[LossLevel, LossLevel], ...]:
     courses = [held_out_losses(record) for record in (before, after)]
-    if not all(courses):
-        return ()
-    first = max(course[0][2] for course in courses)
-    best = max(min(loss for *_, loss in course) for course in courses)
-    return tuple(
-        (reached(courses[0], level), reached(courses[1], level)) for level in loss_levels(first, best)
-    )
+    levels = []
+    for task in (one for one in courses[0] if one in courses[1]):
+        was, now = (course[task] for course in courses)
+        best = max(min(loss for *_, loss in course) for course in (was, now))
+        falls = loss_levels(max(was[0][2], now[0][2]), best)
+        levels += [(reached(was, level, task), reached(now, level, task)) for level in falls]
+    return tuple(levels)
 
 
 def _divergence(before: Spans, after: Spans) -> Divergence | None:
@@ -155,6 +170,7 @@ def _divergence(before: Spans, after: Spans) -> Divergence | None:
     return Divergence(
         time_ns=parting.time_ns,
         round=int(spans.round[row]),
+        task=spans.tasks[spans.task[row]],
         local_step=int(spans.local_step[row]),
         before=_told(before, parting.before),
         after=_told(after, parting.after),
@@ -173,16 +189,16 @@ def _told(spans: Spans, row: int | None) -> str:
     return f"{name} of {actor}{to} from {spans.start_ns[row] / NS_PER_S:.9g} s to {end_ns / NS_PER_S:.9g} s"
 
 
-def _other_rounds(before: Record, after: Record) -> tuple[int, ...] | None:
+def _other_learning(before: Record, after: Record) -> dict[str, tuple[int, ...]] | None:
     learned = [_learned(record) for record in (before, after)]
     if not all(learned):
         return None
-    rounds = {
-        key[0]
-        for key in learned[0].keys() | learned[1].keys()
-        if not _is_same(learned[0].get(key), learned[1].get(key))
-    }
-    return tuple(sorted(rounds))
+    found: dict[str, set[int]] = {}
+    for key in learned[0].keys() | learned[1].keys():
+        rounds = found.setdefault(key[1], set())
+        if not _is_same(learned[0].get(key), learned[1].get(key)):
+            rounds.add(key[0])
+    return {task: tuple(sorted(found[task])) for task in sorted(found)}
 
 
 def _is_same(before: float | None, after: float | None) -> bool:

@@ -1,6 +1,6 @@
 """Several runs as a figure for print: the clients, what decided the time, and the losses, on one axis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,13 +11,13 @@ from cosim.files import check_output
 from cosim.record.folder import Record
 from cosim.report.attribution import Attribution, attribute
 from cosim.report.gantt import HATCH_COLOUR, time_unit
+from cosim.report.learning import held_out_losses, of_task
 from cosim.report.lettering import legend_label, lettered
 from cosim.report.page.comparison_page import run_titles
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
 from cosim.report.rounds import Rounds
 from cosim.report.span_style import span_style
 from cosim.report.spans import Spans, length_ns
-from cosim.report.summary import held_out_losses
 from cosim.units import Floats, Ints
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _NUM_BINS = 600
 _CROWD_IN, _PATH_IN, _LOSS_IN = 0.62, 0.16, 1.1
 _RUN_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 _RUN_LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), "-.")
+_TASK_MARKERS = ("o", "s", "^", "D")
 _PAUSE = "#D9D9D9"
 
 
@@ -110,15 +111,14 @@ def _figure(
     total_ns = max(max(to_ns - from_ns for from_ns, to_ns in windows), 1)
     names = tuple(dict.fromkeys(name for spans in all_spans for name in spans.names))
     titles = run_titles(records)
-    losses = [
-        [
-            (time_ns - from_ns, loss)
-            for time_ns, _, loss in held_out_losses(record)
-            if from_ns <= time_ns <= to_ns
+    losses = {
+        (index, task): [
+            (time_ns - from_ns, loss) for time_ns, _, loss in course if from_ns <= time_ns <= to_ns
         ]
-        for record, (from_ns, to_ns) in zip(records, windows, strict=True)
-    ]
-    heights = [_CROWD_IN, _PATH_IN] * len(records) + ([_LOSS_IN] if any(losses) else [])
+        for index, (record, (from_ns, to_ns)) in enumerate(zip(records, windows, strict=True))
+        for task, course in held_out_losses(record).items()
+    }
+    heights = [_CROWD_IN, _PATH_IN] * len(records) + ([_LOSS_IN] if any(losses.values()) else [])
     unit, scale = time_unit(total_ns)
     num_columns = 2 if width_in < 5.0 else 4
     height_in = sum(heights) + 0.1 * len(heights) + 0.5 + 0.14 * -(-(len(names) + 1) // num_columns)
@@ -133,7 +133,7 @@ def _figure(
             _draw_crowd(crowd, spans, names, edges_ns, windows[index], scale)
             crowd.set_title(titles[index], loc="left", fontsize=7.0, fontweight="bold", pad=2.0)
             _draw_path(path, attributions[index], names, _on_air(all_spans), windows[index], scale)
-        if any(losses):
+        if any(losses.values()):
             _draw_losses(panels[-1], losses, titles, scale)
         for panel in panels:
             for side in ("top", "right"):
@@ -215,18 +215,22 @@ def _draw_path(
 
 
 def _draw_losses(
-    axes: "Axes", losses: Sequence[list[tuple[int, float]]], titles: Sequence[str], scale: float
+    axes: "Axes",
+    losses: Mapping[tuple[int, str], list[tuple[int, float]]],
+    titles: Sequence[str],
+    scale: float,
 ) -> None:
-    for index, course in enumerate(losses):
+    tasks = list(dict.fromkeys(task for _, task in losses))
+    for (index, task), course in losses.items():
         axes.plot(
             [time_ns / scale for time_ns, _ in course],
             [loss for _, loss in course],
             color=_RUN_COLOURS[index % len(_RUN_COLOURS)],
             linestyle=_RUN_LINES[index % len(_RUN_LINES)],
             linewidth=1.0,
-            marker="o",
+            marker=_TASK_MARKERS[tasks.index(task) % len(_TASK_MARKERS)],
             markersize=1.8,
-            label=legend_label(titles[index]),
+            label=of_task(legend_label(titles[index]), task),
         )
     axes.set_ylabel("held-out loss, nats", labelpad=1.0)
     axes.legend(frameon=False, fontsize=6.5, loc="upper right", handlelength=3.0)

@@ -12,9 +12,10 @@ from cosim.errors import RecordError
 from cosim.files import write_output
 from cosim.record.folder import Record
 from cosim.report.latency_limit import LatencyLimit, latency_limit
+from cosim.report.learning import measured, of_task
 from cosim.report.lettering import lettered
 from cosim.report.rounds import RoundKey, Rounds, range_label, span_keys
-from cosim.report.span_style import span_style
+from cosim.report.span_style import OWNER_COLOURS, span_style
 from cosim.report.spans import Chosen, Spans, is_client, length_ns
 from cosim.units import Floats, Ints
 
@@ -68,7 +69,7 @@ class Chart:
     rounds
         What begins when, ns, of the rounds shown; those that begin at one instant are together.
     losses
-        For each kind of loss its instants, ns, and values.
+        For each kind of loss and task its instants, ns, and values.
     latency_limit
         Latencies against their limit, where there is one.
     """
@@ -80,7 +81,7 @@ class Chart:
     names: tuple[str, ...]
     lanes: tuple[Lane, ...]
     rounds: tuple[tuple[str, int], ...]
-    losses: dict[str, tuple[Ints, Floats]]
+    losses: dict[tuple[str, str], tuple[Ints, Floats]]
     latency_limit: LatencyLimit | None = None
 
 
@@ -121,7 +122,7 @@ def chart(record: Record, first_round: int | None = None, last_round: int | None
         names=tuple(name for index, name in enumerate(spans.names) if (spans.name[shown] == index).any()),
         lanes=tuple(_lane(spans, actor, shown) for actor in range(len(spans.actors))),
         rounds=tuple(rounds.begins(rows)),
-        losses=_losses(record),
+        losses=measured(record, ("train_loss", "eval_loss")),
         latency_limit=latency_limit(record, spans),
     )
 
@@ -187,21 +188,6 @@ def _lane(spans: Spans, actor: int, shown: Chosen) -> Lane:
             times = (spans.asked_ns[chosen], spans.start_ns[chosen], spans.end_ns[chosen])
             bars.append(Bars(name, bool(spans.is_transfer[chosen][0]), *times))
     return Lane(spans.actors[actor], tuple(bars))
-
-
-def _losses(record: Record) -> dict[str, tuple[Ints, Floats]]:
-    """Return each loss by name; what several actors measured at one instant is averaged."""
-    metrics = record.metrics
-    names = np.array(metrics["name"].to_pylist(), dtype=np.str_)
-    times, values = metrics["time_ns"].to_numpy(), metrics["value"].to_numpy()
-    found = {}
-    for name in ("train_loss", "eval_loss"):
-        chosen = names == name
-        if chosen.any():
-            instants, which = np.unique(times[chosen], return_inverse=True)
-            means = np.bincount(which, weights=values[chosen]) / np.bincount(which)
-            found[name] = (instants, means)
-    return found
 
 
 HATCH_COLOUR = "#333333"
@@ -347,8 +333,12 @@ def _draw_losses(axes: "Axes", shown: Chart) -> None:
             "label": "held out",
         },
     }
-    for name, (times_ns, values) in shown.losses.items():
-        axes.plot(times_ns / scale, values, **styles[name])
+    tasks = list(dict.fromkeys(task for _, task in shown.losses))
+    for (name, task), (times_ns, values) in shown.losses.items():
+        drawn = styles[name] | {"label": of_task(styles[name]["label"], task)}
+        if len(tasks) > 1:
+            drawn["color"] = OWNER_COLOURS[tasks.index(task) % len(OWNER_COLOURS)]
+        axes.plot(times_ns / scale, values, **drawn)
     if shown.to_ns - shown.from_ns < 0.95 * shown.length_ns:
         axes.axvspan(
             shown.from_ns / scale, shown.to_ns / scale, color="#E4E4E4", zorder=0, label="lanes above"

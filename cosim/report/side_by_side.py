@@ -8,6 +8,7 @@ from rich.console import Console
 from cosim.leaves import is_asked, named
 from cosim.report.alignment import RoundPair
 from cosim.report.comparison import Comparison, differences
+from cosim.report.learning import of_task
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.summary import Summary
 from cosim.report.terminal import say, table_of
@@ -29,7 +30,7 @@ def show(comparison: Comparison, console: Console, asked: Mapping[str, Any] | No
 
     times("simulated time", before.length_ns, after.length_ns)
     for old, new in comparison.levels:
-        times(f"  to held-out loss {old.loss:g}", old.time_ns, new.time_ns)
+        times(f"  to {old.label}", old.time_ns, new.time_ns)
     names = [phase.name for phase in (*before.phases, *after.phases)]
     covered = [{phase.name: phase.covered_ns for phase in run.phases} for run in (before, after)]
     for name in dict.fromkeys(names):
@@ -40,8 +41,10 @@ def show(comparison: Comparison, console: Console, asked: Mapping[str, Any] | No
     spent = [sum(run.energy_j.values()) for run in (before, after)]
     table.add_row("energy", amount(spent[0], "J"), amount(spent[1], "J"), _change(*spent))
     if comparison.other_rounds:
-        losses = _last_loss(before), _last_loss(after)
-        table.add_row("last held-out loss", *losses, "same" if losses[0] == losses[1] else "another")
+        for task in _tasks((before, after)):
+            losses = [_last_loss(run, task) for run in (before, after)]
+            is_same = "same" if losses[0] == losses[1] else "another"
+            table.add_row(of_task("last held-out loss", task), *losses, is_same)
     if before.latency_limit is not None or after.latency_limit is not None:
         change = "another allocator"
         if before.latency_limit is not None and after.latency_limit is not None:
@@ -86,7 +89,8 @@ def show_all(comparisons: Sequence[Comparison], labels: Sequence[str], console: 
     for number, what in enumerate(("compute", "on air", "waiting")):
         table.add_row(f"clients {what}", *(percent(run.all_clients.shares[number]) for run in runs))
     table.add_row("energy", *(amount(sum(run.energy_j.values()), "J") for run in runs))
-    table.add_row("last held-out loss", *map(_last_loss, runs))
+    for task in _tasks(runs) or [""]:
+        table.add_row(of_task("last held-out loss", task), *(_last_loss(run, task) for run in runs))
     if any(run.latency_limit is not None for run in runs):
         table.add_row("kept of the adapters", *map(_kept, runs))
     table.add_row("slowest client", *(run.slowest.client if run.slowest else "none" for run in runs))
@@ -105,8 +109,13 @@ def _against(times_ns: Sequence[int]) -> list[str]:
     ]
 
 
-def _last_loss(run: Summary) -> str:
-    return f"{run.learning.last_loss:.4g}" if run.learning is not None else "none"
+def _tasks(runs: Sequence[Summary]) -> list[str]:
+    """Return the tasks of which something was learned in any of the runs."""
+    return list(dict.fromkeys(one.task for run in runs for one in run.learning))
+
+
+def _last_loss(run: Summary, task: str) -> str:
+    return next((f"{one.last_loss:.4g}" for one in run.learning if one.task == task), "none")
 
 
 def _kept(run: Summary) -> str:
@@ -167,15 +176,10 @@ def _lines(comparison: Comparison) -> list[str]:
     if parting is None:
         lines.append("timelines: the same, span for span")
     else:
-        where = f"round {parting.round}" + (
-            f", local step {parting.local_step}" if parting.local_step else ""
-        )
-        lines.append(f"timelines part in {where}: {parting.before}; now {parting.after}")
-    rounds = comparison.other_rounds
-    if rounds is not None:
-        lines.append(
-            f"learning: differs in {_rounds(rounds)}" if rounds else "learning: the same, value for value"
-        )
+        lines.append(f"timelines part in {parting.place}: {parting.before}; now {parting.after}")
+    for task, rounds in (comparison.other_learning or {}).items():
+        differs = f"differs in {_rounds(rounds)}" if rounds else "the same, value for value"
+        lines.append(f"{of_task('learning', task)}: {differs}")
     if comparison.computed or comparison.recalled:
         lines.append(
             f"training: {count(comparison.recalled)} work(s) recalled from the store, "

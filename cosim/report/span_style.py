@@ -48,6 +48,11 @@ _SPARE_COLOURS = ("#009E73", "#D55E00", "#0072B2", "#CC79A7", "#E69F00")
 _SPARE_HATCHES = ("++++", "oooo", "----", "||||", "****")
 
 
+def _keeps_style(name: str, before: Sequence[str]) -> bool:
+    """Return whether a name is drawn as always: it has a style, which none of those before it has."""
+    return name in _LOOKS and _LOOKS[name] not in [_LOOKS[one] for one in before if one in _LOOKS]
+
+
 def span_style(name: str, is_transfer: bool, names: Sequence[str]) -> SpanStyle:
     """Return how spans of a name are drawn; ``names`` are all that one picture shows.
 
@@ -58,9 +63,10 @@ def span_style(name: str, is_transfer: bool, names: Sequence[str]) -> SpanStyle:
     >>> span_style("sensing", True, ["client_forward", "sensing"])
     SpanStyle(colour='#009E73', hatch='++++', dark='')
     """
-    if name in _LOOKS:
+    spare = [one for at, one in enumerate(names) if not _keeps_style(one, names[:at])]
+    if name not in spare:
         return _LOOKS[name]
-    number = [one for one in names if one not in _LOOKS].index(name)
+    number = spare.index(name)
     hatch = _SPARE_HATCHES[number % len(_SPARE_HATCHES)] if is_transfer else ""
     return SpanStyle(_SPARE_COLOURS[number % len(_SPARE_COLOURS)], hatch)
 

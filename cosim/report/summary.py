@@ -1,20 +1,17 @@
 """What a run came to: times, losses, shares of time, energy, and who held the others up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, floor, log10
 
 import numpy as np
 
 from cosim.record.folder import Record
 from cosim.report.latency_limit import LatencyLimit, latency_limit
+from cosim.report.learning import Learning, learned
 from cosim.report.prediction import Prediction, predicted
 from cosim.report.quantities import count
 from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans, is_client, length_ns
-
-_STEPS = (1.0, 2.0, 2.5, 5.0)
-_MOST_LEVELS = 6
 
 
 @dataclass(frozen=True)
@@ -65,31 +62,6 @@ class PhaseTotal:
     bits: float
     flop: float
     energy_j: float
-
-
-@dataclass(frozen=True)
-class LossLevel:
-    """The first evaluation at or below a held-out loss."""
-
-    loss: float
-    time_ns: int
-    round: int
-
-
-@dataclass(frozen=True)
-class Learning:
-    """How the held-out loss went; ``figure`` is the last perplexity or accuracy, with its name.
-
-    A loss that is not finite is among the first and the last; ``best`` is None where all are.
-    ``not_finite`` counts them.
-    """
-
-    first_loss: float
-    last_loss: float
-    best: LossLevel | None
-    levels: tuple[LossLevel, ...]
-    figure: tuple[str, float] | None
-    not_finite: int = 0
 
 
 @dataclass(frozen=True)
@@ -146,7 +118,7 @@ class Summary:
     deliveries
         Names of transfers of which some were not delivered or sent again.
     learning
-        None where nothing was computed.
+        Of each task; empty where nothing was computed.
     actors
         Clients by number, then the servers.
     phases
@@ -169,7 +141,7 @@ class Summary:
     length_ns: int
     num_rounds: int
     num_spans: int
-    learning: Learning | None
+    learning: tuple[Learning, ...]
     actors: tuple[ActorTime, ...]
     phases: tuple[PhaseTotal, ...]
     energy_j: dict[str, float]
@@ -224,7 +196,7 @@ def summarise(record: Record) -> Summary:
         length_ns=total_ns,
         num_rounds=len(rounds),
         num_spans=len(spans),
-        learning=_learning(record),
+        learning=tuple(learned(record)),
         actors=tuple(_actor_time(spans, actor, total_ns) for actor in range(len(spans.actors))),
         phases=tuple(_phase_total(spans, name) for name in range(len(spans.names))),
         energy_j=_energy(spans),
@@ -250,74 +222,6 @@ def _deliveries(spans: Spans) -> Iterator[Delivery]:
         num_lost, resent_bits = int((~spans.delivered[chosen]).sum()), float(spans.resent_bits[chosen].sum())
         if num_lost or resent_bits:
             yield Delivery(name, int(chosen.sum()), num_lost, float(spans.bits[chosen].sum()), resent_bits)
-
-
-def loss_levels(first: float, best: float) -> tuple[float, ...]:
-    """Return round numbers from below ``first`` down to ``best``: three to six of them.
-
-    They depend on the step alone, so two runs that fall about as far share them.
-
-    Examples
-    --------
-    >>> loss_levels(4.03, 1.57)
-    (4.0, 3.5, 3.0, 2.5, 2.0)
-    >>> loss_levels(1.0, 1.0)
-    ()
-    """
-    fall = first - best
-    if not 0.0 < fall < float("inf"):
-        return ()
-    scale = 10.0 ** floor(log10(fall / _MOST_LEVELS))
-    step = next(
-        step * factor
-        for factor in (scale, 10 * scale)
-        for step in _STEPS
-        if step * factor * _MOST_LEVELS >= fall
-    )
-    highest = ceil(first / step) - 1  # below the first loss: it is there from the start
-    levels = (float(f"{number * step:.12g}") for number in range(highest, ceil(best / step) - 1, -1))
-    return tuple(level for level in levels if best <= level < first)
-
-
-def held_out_losses(record: Record) -> list[tuple[int, int, float]]:
-    """Return (time_ns, round, loss) of every evaluation that has a finite loss, in order of time."""
-    return [one for one in _evaluations(record) if np.isfinite(one[2])]
-
-
-def _evaluations(record: Record) -> list[tuple[int, int, float]]:
-    metrics = record.metrics.to_pydict()
-    rows = sorted(zip(*(metrics[key] for key in ("time_ns", "round", "name", "value")), strict=True))
-    return [(time_ns, round_, value) for time_ns, round_, name, value in rows if name == "eval_loss"]
-
-
-def reached(losses: Sequence[tuple[int, int, float]], level: float) -> LossLevel:
-    """Return the first evaluation at or below a loss; there must be one."""
-    time_ns, round_ = next((time_ns, round_) for time_ns, round_, loss in losses if loss <= level)
-    return LossLevel(level, time_ns, round_)
-
-
-def _learning(record: Record) -> Learning | None:
-    evaluations, losses = _evaluations(record), held_out_losses(record)
-    if not evaluations:
-        return None
-    metrics = record.metrics.to_pydict()
-    first, last = evaluations[0][2], evaluations[-1][2]
-    best = min((loss for *_, loss in losses), default=None)
-    figures = [
-        (name, value)
-        for name, value in zip(metrics["name"], metrics["value"], strict=True)
-        if name in ("eval_perplexity", "eval_accuracy")
-    ]
-    return Learning(
-        first_loss=first,
-        last_loss=last,
-        best=None if best is None else reached(losses, best),
-        levels=()
-        if best is None
-        else tuple(reached(losses, level) for level in loss_levels(losses[0][2], best)),
-        figure=(figures[-1][0].removeprefix("eval_"), figures[-1][1]) if figures else None,
-        not_finite=len(evaluations) - len(losses),
-    )
 
 
 def _actor_time(spans: Spans, actor: int, total_ns: int) -> ActorTime:

@@ -10,9 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cosim.report.latency_limit import LatencyLimit
+from cosim.report.learning import Learning, of_task
 from cosim.report.prediction import Prediction
 from cosim.report.quantities import amount, count, duration, percent
-from cosim.report.summary import ActorTime, Delivery, Learning, PhaseTotal, Slowest, Summary
+from cosim.report.summary import ActorTime, Delivery, PhaseTotal, Slowest, Summary
 from cosim.units import NS_PER_S
 from cosim.visible import visible
 
@@ -47,11 +48,11 @@ def show(summary: Summary, console: Console) -> None:
     )
     if summary.status == "diverged":
         say(console, f"diverged: {summary.reason}")
-    if summary.learning is not None:
-        _show_learning(summary.learning, console)
-        if summary.learning.not_finite and summary.status != "diverged":
-            told = f"{count(summary.learning.not_finite)} held-out loss(es) are not finite"
-            say(console, f"diverged: the training went on, and {told}")
+    for learning in summary.learning:
+        _show_learning(learning, console)
+        if learning.not_finite and summary.status != "diverged":
+            told = of_task(f"{count(learning.not_finite)} held-out loss(es)", learning.task)
+            say(console, f"diverged: the training went on, and {told} are not finite")
     if summary.actors:
         _show_actors(summary, console)
         _show_phases(summary, console)
@@ -89,10 +90,11 @@ def _show_learning(learning: Learning, console: Console) -> None:
     lowest = ""
     if best is not None and best.loss != learning.last_loss:
         lowest = f", lowest {best.loss:.4g} after round {best.round}"
-    say(console, f"held-out loss: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
+    what = of_task("held-out loss", learning.task)
+    say(console, f"{what}: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
     if best is None:
         return
-    table = table_of(("held-out loss", "right"), ("reached after", "right"), ("round", "right"))
+    table = table_of((what, "right"), ("reached after", "right"), ("round", "right"))
     for level in learning.levels:
         table.add_row(f"{level.loss:g}", duration(level.time_ns), str(level.round))
     table.add_row(f"{best.loss:.4g}", duration(best.time_ns), str(best.round))

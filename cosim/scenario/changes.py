@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from cosim.errors import ScenarioError
 from cosim.parts import Table
 from cosim.scenario.former_names import current_kind, current_path
-from cosim.scenario.kinds import faults_of, is_default, table_of
+from cosim.scenario.kinds import faults_of, field_of, is_default, table_of
 from cosim.scenario.settings import Scenario
 from cosim.words import clipped, short
 
@@ -80,7 +80,7 @@ class _Place:
     field: FieldInfo | None
 
     def inner(self, name: str) -> FieldInfo | None:
-        return None if self.table is None else self.table.model_fields.get(name)
+        return field_of(self.table, self.field, name)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from cosim.leaves import is_asked, named
 from cosim.parts import Table
 from cosim.scenario.after_events import becomes
-from cosim.scenario.kinds import default_of, is_default, table_of
+from cosim.scenario.kinds import default_of, field_of, is_default, table_of
 from cosim.scenario.load import to_dict, written_long
 from cosim.scenario.settings import Scenario
 from cosim.words import shown
@@ -118,7 +118,7 @@ def _steps(written: Mapping[str, Any], path: str) -> list[tuple[type[Table] | No
         if isinstance(here, list):
             here = here[int(step)] if step.isdecimal() and int(step) < len(here) else None
         else:
-            field = None if table is None else table.model_fields.get(step)
+            field = field_of(table, field, step)
             here = here.get(step) if isinstance(here, Mapping) else None
             found.append((table, step, here))
         table = table_of(field, here)
@@ -135,8 +135,9 @@ def _switches(
     asked, tables = told
     if table is None:
         return
-    for name, field in table.model_fields.items():
-        for place, was, now in _pairs(f"{path}.{name}" if path else name, before.get(name), after.get(name)):
+    for name, outer in table.model_fields.items():
+        here = f"{path}.{name}" if path else name
+        for place, field, was, now in _pairs(here, outer, before.get(name), after.get(name)):
             old, new = table_of(field, was), table_of(field, now)
             if old is None or new is None:
                 continue
@@ -154,14 +155,17 @@ def _is_inside(path: str, asked: tuple[str, ...]) -> bool:
     return any(one.startswith(f"{path}.") for one in asked)
 
 
-def _pairs(path: str, was: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Return the tables at a path before and after; those of a list one by one."""
+def _pairs(path: str, field: FieldInfo, was: Any, now: Any) -> Iterator[tuple[str, FieldInfo, Any, Any]]:
+    """Return the tables at a path before and after; those of a list, or with names, one by one."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
-        yield path, was, now
+        yield path, field, was, now
+        for name in (one for one in was if one in now):
+            if (inner := field_of(None, field, name)) is not None:
+                yield f"{path}.{name}", inner, was[name], now[name]
     elif isinstance(was, list) and isinstance(now, list):
         for number, (one, other) in enumerate(zip(was, now, strict=False)):
             if isinstance(one, Mapping) and isinstance(other, Mapping):
-                yield f"{path}.{number}", one, other
+                yield f"{path}.{number}", field, one, other
 
 
 def _switch(

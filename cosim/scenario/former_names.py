@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from cosim.errors import ScenarioError
 from cosim.parts import Table, base_of, family
-from cosim.scenario.kinds import tables_in
+from cosim.scenario.kinds import field_of, tables_in
 from cosim.scenario.settings import Scenario
 
 _log = logging.getLogger(__name__)
@@ -20,6 +20,11 @@ class _Place(NamedTuple):
 
     tables: tuple[type[Table], ...]
     fields: tuple[FieldInfo, ...] = ()
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether there may be settings inside: it is a table, or holds tables by name."""
+        return bool(self.tables) or any(field_of(None, one, "") is not None for one in self.fields)
 
 
 _ROOT = _Place((Scenario,))
@@ -73,7 +78,7 @@ def with_current_names(given: Mapping[str, Any]) -> dict[str, Any]:
 def _translated(value: Any, place: _Place, path: str) -> Any:
     if isinstance(value, list | tuple):
         return [_translated(one, place, f"{path}.{number}") for number, one in enumerate(value)]
-    if not isinstance(value, Mapping) or not place.tables:
+    if not isinstance(value, Mapping) or not place.has_tables:
         return value
     made: dict[str, Any] = {}
     for given_name, inner in value.items():
@@ -108,7 +113,8 @@ def _renamed_kind(place: _Place, path: str, kind: str) -> str:
 @cache
 def _inside(place: _Place, name: str) -> _Place:
     """Return the place of what a setting holds."""
-    fields = tuple(one.model_fields[name] for one in place.tables if name in one.model_fields)
+    owners = [*((one, None) for one in place.tables), *((None, one) for one in place.fields)]
+    fields = tuple(found for owner in owners if (found := field_of(*owner, name)) is not None)
     return _Place(tuple(dict.fromkeys(_tables(fields))), fields)
 
 

@@ -86,13 +86,13 @@ def _fetching(value: Any, place: str) -> Iterator[tuple[str, Base | DataSource]]
 
 
 def _settings(value: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """Return what is in a table or a list, each with its place and with what it is in."""
+    """Return what is in a table, a list or tables by name, each with its place and with what it is in."""
     if isinstance(value, Table):
         for name in type(value).model_fields:
             yield f"{place}.{name}" if place else name, getattr(value, name), value
-    elif isinstance(value, tuple):
-        for number, item in enumerate(value):
-            yield f"{place}.{number}", item, value
+    elif isinstance(value, tuple | dict):
+        for inner, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield f"{place}.{inner}", item, value
 
 
 def _files(place: str, named: Path, part: Part | None) -> Iterator[tuple[str, Path]]:

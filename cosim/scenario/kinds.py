@@ -32,6 +32,22 @@ def table_of(field: FieldInfo | None, value: Any) -> type[Table] | None:
     return next((one for one in tables if kind in _kinds(one)), None)
 
 
+def field_of(table: type[Table] | None, field: FieldInfo | None, name: str) -> FieldInfo | None:
+    """Return the field a name has in a table, or in a mapping of names to tables; None where unknown.
+
+    Parameters
+    ----------
+    table, field
+        The class of the table, None where it is none, and the field it is the value of.
+    """
+    if table is not None:
+        return table.model_fields.get(name)
+    arguments = get_args(field.annotation) if field is not None else ()
+    if len(arguments) == 2 and isinstance(arguments[1], type) and issubclass(arguments[1], Table):
+        return FieldInfo.from_annotation(arguments[1])
+    return None
+
+
 def is_default(table: type[Table], name: str, value: Any) -> bool:
     """Return whether a setting, as a file has it, is what its table has without it."""
     field = table.model_fields[name]

@@ -202,8 +202,8 @@ def paths_in(value: Any) -> Iterator[Path]:
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from paths_in(getattr(value, name))
-    elif isinstance(value, tuple):
-        for item in value:
+    elif isinstance(value, tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from paths_in(item)
 
 
@@ -252,6 +252,9 @@ def _locate(value: Any, folder: Path, place: str) -> Any:
         }
         moved = {name: new for name, new in moved.items() if new is not getattr(value, name)}
         return value.model_copy(update=moved) if moved else value
+    if isinstance(value, dict):
+        tables = {name: _locate(item, folder, f"{place}.{name}") for name, item in value.items()}
+        return tables if any(tables[name] is not item for name, item in value.items()) else value
     if isinstance(value, tuple):
         items = tuple(_locate(item, folder, f"{place}.{number}") for number, item in enumerate(value))
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value

@@ -22,7 +22,9 @@ from cosim.learning.trainable.lora import Lora
 from cosim.parts import Decibels, OfPlane, OneOf, Table
 from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
+from cosim.scenario.kinds import default_of
 from cosim.scenario.limits import FolderName
+from cosim.scenario.tasks import TABLES, Tasks, short_form, spread
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 
@@ -91,6 +93,8 @@ class Scenario(Table):
         The devices.
     radio, allocator
         The air, and who gets how much of it.
+    tasks
+        Tasks that share devices and air, by their names, each with tables of its own.
     events
         What changes during the run.
     """
@@ -109,30 +113,35 @@ class Scenario(Table):
     federated_server: Server = Server()
     radio: Radio = Radio()
     allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
+    tasks: Tasks = Field(default_factory=dict)
     events: tuple[TimedChange, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
-    def _lora_is_the_short_form(cls, given: Any) -> Any:
-        trainable = given.get("trainable") if isinstance(given, Mapping) else None
-        if not isinstance(trainable, Mapping):
+    def _spread_over_tasks(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
             return given
-        if "lora" in given:
-            raise ValueError(
-                "[lora] and [trainable] were both given, and either says what is trained; leave one of them "
-                """out ([lora] is short for [trainable] with kind = "lora")"""
-            )
-        if trainable.get("kind") != "lora":
-            return given
-        rest = {name: value for name, value in given.items() if name != "trainable"}
-        return {**rest, "lora": {name: value for name, value in trainable.items() if name != "kind"}}
+        return spread(short_form(given), {name: default_of(cls, name) for name in TABLES})
 
     @model_serializer(mode="wrap")
-    def _one_says_what_is_trained(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _each_table_once(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
         if self.trainable is not None:
             written.pop("lora", None)
+        if not self.tasks:
+            written.pop("tasks", None)
+        for name in {name for task in self.tasks.values() for name in task.given}:
+            written.pop("lora" if name == "trainable" else name, None)
         return written
+
+    @property
+    def by_task(self) -> dict[str, "Scenario"]:
+        """What each task is by itself, by its name; this, under no name, where none is named."""
+        if not self.tasks:
+            return {"": self}
+        return {
+            name: self.model_copy(update={**task.given, "tasks": {}}) for name, task in self.tasks.items()
+        }
 
     @property
     def trained(self) -> Trainable:

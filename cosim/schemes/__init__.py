@@ -15,8 +15,8 @@ from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.codecs import NO_CODECS, Codecs
-from cosim.learning.lesson import Lesson
 from cosim.learning.shape import ModelShape
+from cosim.learning.task import Task
 from cosim.parts import OfPlane, Part
 from cosim.radio.link import Link
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
@@ -62,11 +62,11 @@ class Scheme(Part):
         """Whether rounds last as their stages say while the air holds still."""
         return False
 
-    def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
+    def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Return what a decision may set beside grants, cut layer and rank."""
         return ()
 
-    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+    def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the stages of a round under a setting; nothing where no order of stages can say them.
 
         Amounts are those of the round where clients and rounds are alike, else the most of any.
@@ -87,11 +87,11 @@ class Scheme(Part):
         """Return how many blocks can be kept on a client, ascending."""
         return tuple(range(1, shape.num_layers))
 
-    def sparsity(self, lesson: Lesson, lora_rank: int, round_: int = 1) -> Sparsity | None:
+    def sparsity(self, task: Task, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what may be left out of the adapters sent after a round; None where no allocator can say."""
         return None
 
-    def why_no_sparsity(self, lesson: Lesson, lora_rank: int) -> str | None:
+    def why_no_sparsity(self, task: Task, lora_rank: int) -> str | None:
         """Return why no allocator can say how much is left out, with a way out; None where one can."""
         return (
             f"nobody can tell clients of the scheme {self.kind!r}; take the scheme 'federated', or an "
@@ -113,13 +113,13 @@ class Scheme(Part):
         return False
 
     def memory_bytes_apart(
-        self, lesson: Lesson, client_cut_layers: Sequence[int], lora_rank: int
+        self, task: Task, client_cut_layers: Sequence[int], lora_rank: int
     ) -> dict[str, int]:
         """Return what each device must hold, bytes, by its name, where clients are cut apart."""
         raise NotImplementedError(f"{type(self).__name__} cuts all clients at the same block")
 
     @abstractmethod
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return what a client and the main server must hold, by ``client`` and ``main-server``, bytes."""
 
     @abstractmethod
@@ -134,5 +134,5 @@ class Scheme(Part):
 def measure_evaluation(world: World, moment: Moment, evaluation: Node) -> None:
     """Record held-out loss, and perplexity of a causal model or accuracy of a classifier."""
     world.measure(moment, MAIN_SERVER, "eval_loss", evaluation.ref("loss"))
-    figure = "perplexity" if world.lesson.shape.task == "causal_lm" else "accuracy"
+    figure = "perplexity" if world.task.shape.task == "causal_lm" else "accuracy"
     world.measure(moment, MAIN_SERVER, f"eval_{figure}", evaluation.ref(figure))

@@ -1,26 +1,22 @@
 """Asynchronous federated LoRA: every upload is merged when it arrives, and nobody waits for anybody."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
-from cosim.learning.lesson import Lesson
-from cosim.learning.operations.average import mean
-from cosim.learning.payload import Transmission, upload_layout
+from cosim.learning.results import export
 from cosim.learning.shape import ModelShape
-from cosim.learning.sides import Side
-from cosim.learning.training import Training
+from cosim.learning.task import Task
 from cosim.parts import OneOf
 from cosim.radio.link import Link
-from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
-from cosim.world import FEDERATED_SERVER, Moment, World
+from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme
+from cosim.schemes.asynchronous_updates import AsynchronousUpdates
+from cosim.world import World
 
 
 class Asynchronous(Scheme):
@@ -95,9 +91,9 @@ class Asynchronous(Scheme):
         """Return the number of blocks: all of them stay on the client."""
         return (shape.num_layers,)
 
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": lesson.whole_memory_bytes(lora_rank)}
+        return {"client": task.whole_memory_bytes(lora_rank)}
 
     def mixing_weight(self, staleness: int) -> float:
         """Return the weight of an upload after which so many merges came first.
@@ -116,157 +112,19 @@ class Asynchronous(Scheme):
 
     def run(self, world: World) -> Steps:
         """Let every client train by itself until all local updates are merged."""
-        play = _Play(self, world, world.begin())
-        play.evaluate(0)
+        play = AsynchronousUpdates(self, world, world.begin())
+        play.evaluate()
         world.report(0)
-        yield from world.together([play.client(number) for number in range(world.num_clients)], "client")
+        yield from world.together([self._client(play, one) for one in range(world.num_clients)], "client")
         world.report(self.num_rounds)
-        world.adapter = play.training.export(play.adapter)
+        world.adapter = export(play.training, play.adapter)
 
-
-@dataclass
-class _Client:
-    """What a client holds.
-
-    Attributes
-    ----------
-    side
-        Its adapter and optimiser.
-    start, version
-        The global adapter it downloaded last, and how many merges had made that one.
-    num_steps
-        Local steps it has begun so far.
-    memory
-        What it holds back of its uploads.
-    in_flight
-        What the server will receive of the upload under way.
-    """
-
-    side: Side
-    start: Ref
-    version: int = 0
-    num_steps: int = 0
-    memory: Ref | None = None
-    in_flight: Ref | None = None
-
-
-class _Play:
-    """One training under way.
-
-    Attributes
-    ----------
-    adapter
-        The global adapter.
-    version
-        How many merges made it.
-    """
-
-    def __init__(self, scheme: Asynchronous, world: World, training: Training) -> None:
-        self.scheme, self.world, self.training = scheme, world, training
-        start = training.start("whole")
-        self.adapter, self.version = start.adapter, 0
-        self._clients = [_Client(start, start.adapter) for _ in range(world.num_clients)]
-        self._begun, self._evaluated = 0, 0
-        layout = upload_layout(world.lesson, world.lesson.shape.num_layers, training.lora_rank, 1)
-        self._bits, self._most_bits = scheme.adapter_codec.bits(layout), scheme.adapter_codec.max_bits(layout)
-        world.hold(self._refs)
-
-    def _refs(self) -> Iterator[Ref]:
-        """Return what later updates build on."""
-        yield self.adapter
-        for one in self._clients:
-            yield from (one.side.adapter, one.side.optimizer, one.start)
-            yield from (ref for ref in (one.memory, one.in_flight) if ref is not None)
-
-    def client(self, number: int) -> Steps:
+    def _client(self, play: AsynchronousUpdates, number: int) -> Steps:
         """Local update after local update of one client, as long as there are any to begin."""
         ready: Sequence[int] = ()
-        while self._begun < self.scheme.num_rounds:
-            self._begun += 1
-            moment = Moment(self._begun)
-            self.world.begin_round(moment.round, [number])
-            self.world.consult(moment.round)
-            ready = yield from self._update(number, moment, ready)
-            self.world.close_round(moment.round)
-
-    def _update(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
-        """One local update, its upload, the merge, and the download of what came of it."""
-        world, amounts = self.world, self.training.whole_of(number, moment.round)
-        name, client = world.client_names[number], self._clients[number]
-        steps = range(client.num_steps, client.num_steps + self.scheme.local_steps)
-        learned = self.training.local_round(number, client.side, steps)
-        client.side, client.num_steps = learned.after, steps.stop
-        for local_step, step in enumerate(learned.steps, start=1):
-            at = Moment(moment.round, local_step)
-            span = yield from world.compute(
-                name, "client_forward_backward", at, amounts.flop, step.node, ready
-            )
-            world.measure(at, name, "train_loss", step.loss)
-            ready = [span]
-        sent = self._encode(number)
-        for figure, value in sent.figures.items():
-            world.measure(moment, name, figure, value)
-        arrived = yield from world.send(
-            "federated_uplink", number, "adapter_upload", moment, self._bits_of(sent), sent.node, ready
-        )
-        merge = self._merge(moment, sent.tensors, client)
-        merged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, merge, [arrived.span])
-        self._evaluate_if_due()
-        client.start, client.version = self.adapter, self.version
-        client.side = client.side._replace(adapter=self.adapter)
-        bits, received = amounts.adapter_download_bits, self.adapter.node
-        downloaded = yield from world.send(
-            "federated_downlink", number, "adapter_download", moment, bits, received, [merged]
-        )
-        return [downloaded.span]
-
-    def _encode(self, number: int) -> Transmission:
-        """Return what a client sends of its adapter; what it holds back waits for its next upload."""
-        client = self._clients[number]
-        sent = self.training.transmit(
-            self.scheme.adapter_codec,
-            client.side.adapter,
-            "federated_uplink",
-            number,
-            client.num_steps,
-            reference=client.start,
-            memory=client.memory,
-        )
-        if sent.memory is not None:
-            client.memory = sent.memory
-        client.in_flight = sent.tensors
-        return sent
-
-    def _bits_of(self, sent: Transmission) -> int:
-        """Return the bits of an upload; those that depend on values are found out, at no simulated time."""
-        if self._bits is not None:
-            return self._bits
-        if not self.world.computes:
-            return self._most_bits
-        (bits,) = self.world.ask([sent.others["bits"]], keep=sent.others.values())
-        return int(bits)
-
-    def _merge(self, moment: Moment, received: Ref, client: _Client) -> Node:
-        """Return the node of the server on an upload that arrives now; it makes the global adapter."""
-        staleness = self.version - client.version
-        weight = self.scheme.mixing_weight(staleness)
-        self.world.note(moment, "staleness", staleness)
-        self.world.note(moment, "mixing_weight", weight)
-        terms = {self.adapter: 1.0 - weight, received: weight}
-        weights = [share for share in terms.values() if share > 0.0]
-        node = self.training.graph.add(mean, [ref for ref in terms if terms[ref] > 0.0], weights=weights)
-        self.adapter, self.version = node.ref("adapter"), self.version + 1
-        client.in_flight = None
-        return node
-
-    def _evaluate_if_due(self) -> None:
-        """Record how good the model is, under the number of merges; all values so far are computed."""
-        merges = self.version
-        if self.scheme.is_evaluated(merges) and merges > self._evaluated:
-            self._evaluated = merges
-            self.evaluate(merges)
-            self.world.report(merges)
-
-    def evaluate(self, merges: int) -> None:
-        """Record how good the global adapter is."""
-        measure_evaluation(self.world, Moment(merges), self.training.evaluate(self.adapter))
+        while (moment := play.begin(number)) is not None:
+            ready = yield from play.local_update(number, moment, ready)
+            arrived = yield from play.upload(number, moment, ready)
+            merged = yield from play.merge(number, moment, arrived)
+            ready = yield from play.download(number, moment, merged)
+            play.world.close_round(moment.round)

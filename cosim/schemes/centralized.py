@@ -8,7 +8,9 @@ from cosim.control.reports import Report
 from cosim.control.stages import Barrier, Compute, Repeat, Round
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import whole_amounts
-from cosim.learning.lesson import Lesson
+from cosim.learning.results import evaluate, export
+from cosim.learning.task import Task
+from cosim.learning.whole_nodes import whole_step
 from cosim.schemes import Scheme, measure_evaluation
 from cosim.world import MAIN_SERVER, Moment, World
 
@@ -24,21 +26,21 @@ class Centralized(Scheme):
 
     kind: Literal["centralized"] = "centralized"
 
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on the main server, for one client's mini-batch at a time."""
-        return {MAIN_SERVER: lesson.whole_memory_bytes(lora_rank)}
+        return {MAIN_SERVER: task.whole_memory_bytes(lora_rank)}
 
-    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+    def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the steps of the main server."""
-        flop = whole_amounts(lesson, setting.lora_rank).flop * lesson.num_clients
-        step = Barrier(((),) * lesson.num_clients, (Compute("whole_step", MAIN_SERVER, flop),))
+        flop = whole_amounts(task, setting.lora_rank).flop * task.num_clients
+        step = Barrier(((),) * task.num_clients, (Compute("whole_step", MAIN_SERVER, flop),))
         return (Repeat((step,), self.local_steps),)
 
     def run(self, world: World) -> Steps:
         """Play all rounds; a round is only the space between two evaluations."""
         training = world.begin()
         whole = training.start("whole")
-        measure_evaluation(world, Moment(0), training.evaluate(whole.adapter))
+        measure_evaluation(world, Moment(0), evaluate(training, whole.adapter))
         world.hold(lambda: (whole.adapter, whole.optimizer))
         world.end_round(0)
         ready: list[int] = []
@@ -47,8 +49,8 @@ class Centralized(Scheme):
             for local_step in range(1, self.local_steps + 1):
                 moment = Moment(round_, local_step)
                 step = (round_ - 1) * self.local_steps + local_step - 1
-                whole, losses = training.whole_step(whole, step)
-                flop = training.whole.flop * world.num_clients
+                whole, losses = whole_step(training, whole, step)
+                flop = training.amounts.most_whole.flop * world.num_clients
                 span = yield from world.compute(
                     MAIN_SERVER, "whole_step", moment, flop, whole.adapter.node, ready
                 )
@@ -56,6 +58,6 @@ class Centralized(Scheme):
                 for client, loss in enumerate(losses):
                     world.measure(moment, world.client_names[client], "train_loss", loss)
             if self.is_evaluated(round_):
-                measure_evaluation(world, Moment(round_), training.evaluate(whole.adapter))
+                measure_evaluation(world, Moment(round_), evaluate(training, whole.adapter))
             world.end_round(round_)
-        world.adapter = training.export(whole.adapter)
+        world.adapter = export(training, whole.adapter)

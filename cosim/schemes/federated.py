@@ -22,11 +22,11 @@ from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.codec.soft import Soft
 from cosim.learning.codec.top_k import TopK
 from cosim.learning.codecs import Codecs
-from cosim.learning.lesson import Lesson
 from cosim.learning.payload import bits_are_known, upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
+from cosim.learning.task import Task
 from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
 from cosim.rng import stream
@@ -142,39 +142,39 @@ class Federated(Scheme):
         """Return the number of blocks: all of them stay on the client."""
         return (shape.num_layers,)
 
-    def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
+    def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Who takes part, with how many of the local steps, what weight, and how much of its adapter."""
         return (PARTICIPATION, local_steps_up_to(self.local_steps), WEIGHT, KEEP_RATIO)
 
-    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+    def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
-        clients, num_blocks = range(lesson.num_clients), lesson.shape.num_layers
-        one, codec = whole_amounts(lesson, setting.lora_rank), self.adapter_codec
-        drawn = self.taking_part(lesson.seed, lesson.num_clients, round_)
-        each: list[WholeAmounts | None] = [None] * lesson.num_clients
+        clients, num_blocks = range(task.num_clients), task.shape.num_layers
+        one, codec = whole_amounts(task, setting.lora_rank), self.adapter_codec
+        drawn = self.taking_part(task.seed, task.num_clients, round_)
+        each: list[WholeAmounts | None] = [None] * task.num_clients
         for client in filter(setting.takes_part, drawn):
             each[client] = one
             if KEEP_RATIO.name in setting.knobs and codec.keeps_ratio:
-                layout = upload_layout(lesson, num_blocks, setting.lora_rank, round_)
+                layout = upload_layout(task, num_blocks, setting.lora_rank, round_)
                 bits = codec.max_bits(layout, setting.of(KEEP_RATIO.name, client, 1.0))
                 each[client] = replace(one, adapter_bits=bits)
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
-        return whole_round(each, steps, reports, is_bound=not bits_are_known(lesson, num_blocks))
+        return whole_round(each, steps, reports, is_bound=not bits_are_known(task, num_blocks))
 
-    def sparsity(self, lesson: Lesson, lora_rank: int, round_: int = 1) -> Sparsity | None:
+    def sparsity(self, task: Task, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""
-        if self.why_no_sparsity(lesson, lora_rank) is not None:
+        if self.why_no_sparsity(task, lora_rank) is not None:
             return None
-        codec, (client_rank,) = self.adapter_codec, self._client_ranks(lesson, lora_rank)
-        layout = upload_layout(lesson, lesson.shape.num_layers, client_rank, round_)
+        codec, (client_rank,) = self.adapter_codec, self._client_ranks(task, lora_rank)
+        layout = upload_layout(task, task.shape.num_layers, client_rank, round_)
         if isinstance(codec, PairCodec):
             pair_bits = codec.pair_bits(layout)
             return Sparsity(int(pair_bits.sum()), codec.overhead_bits(layout), pair_bits)
         return Sparsity(layout.dense_bits, 0, np.zeros(0, dtype=np.int64))
 
-    def why_no_sparsity(self, lesson: Lesson, lora_rank: int) -> str | None:
+    def why_no_sparsity(self, task: Task, lora_rank: int) -> str | None:
         """Return what about codec or ranks keeps an allocator from saying how much is left out."""
-        codec, ranks = self.adapter_codec, self._client_ranks(lesson, lora_rank)
+        codec, ranks = self.adapter_codec, self._client_ranks(task, lora_rank)
         if len(ranks) > 1:
             return (
                 f"one share is not the same bits of clients whose ranks are {', '.join(map(str, ranks))}; "
@@ -199,13 +199,13 @@ class Federated(Scheme):
             "adapter_codec = { kind = 'soft' }"
         )
 
-    def _client_ranks(self, lesson: Lesson, lora_rank: int) -> list[int]:
+    def _client_ranks(self, task: Task, lora_rank: int) -> list[int]:
         """Return the ranks there are among the clients, ascending."""
-        return sorted({self.aggregator.rank(client, lora_rank) for client in range(lesson.num_clients)})
+        return sorted({self.aggregator.rank(client, lora_rank) for client in range(task.num_clients)})
 
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": lesson.whole_memory_bytes(lora_rank)}
+        return {"client": task.whole_memory_bytes(lora_rank)}
 
     def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
         """Return the clients of a round, ascending."""
@@ -221,9 +221,11 @@ class Federated(Scheme):
         play.evaluate(0)
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
-            drawn = self.taking_part(world.lesson.seed, world.num_clients, round_)
+            drawn = self.taking_part(world.task.seed, world.num_clients, round_)
             world.start_round(round_, drawn)
-            yield from play.round(Moment(round_), list(filter(world.decisions.takes_part, drawn)))
+            chosen = list(filter(world.decisions.takes_part, drawn))
+            average = yield from play.collect(Moment(round_), chosen)
+            yield from play.broadcast(Moment(round_), average)
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             world.end_round(round_)

@@ -1,4 +1,4 @@
-"""The rounds of federated training: local steps, uploads, their average, and its download."""
+"""The rounds of federated training: local updates are collected, averaged and broadcast."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -9,15 +9,15 @@ import numpy as np
 from cosim.control.reports import REPORT
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.learning.amounts import download_bits
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.federation import Federation
 from cosim.learning.sides import LocalRound
 from cosim.learning.training import Training
-from cosim.radio.medium import Payload
+from cosim.learning.whole_nodes import local_round
 from cosim.schemes import measure_evaluation
 from cosim.schemes.uploads import AdapterUploads
-from cosim.transmissions import Outgoing, Sent
+from cosim.schemes.vocabulary import Averaged, broadcast, collect, local_update
+from cosim.transmissions import Sent
 from cosim.units import NS_PER_S
 from cosim.world import FEDERATED_SERVER, Moment, World
 
@@ -39,10 +39,10 @@ class FederatedRounds:
     def __init__(self, scheme: "Federated", world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
         self.federation = Federation(training, "whole")
-        self.uploads = AdapterUploads(
-            world, self.federation, [world.lesson.shape.num_layers] * world.num_clients
-        )
+        num_blocks = world.task.shape.num_layers
+        self.uploads = AdapterUploads(world, self.federation, [num_blocks] * world.num_clients)
         self.ready: Sequence[int] = ()
+        self._num_blocks = num_blocks
         self._began_ns = 0
         self._delay_s: dict[int, float] = {}
         world.hold(self._refs)
@@ -52,51 +52,93 @@ class FederatedRounds:
         yield from self.federation.refs()
         yield from self.uploads.refs()
 
-    def round(self, moment: Moment, senders: Sequence[int]) -> Steps:
-        """Local steps and upload of those who take part, the average, and its download by everybody."""
-        world, federation, self._began_ns = self.world, self.federation, self.world.clock.now
+    def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
+        """Let each of these clients update the model on its data and upload; returns their average."""
+        self._began_ns = self.world.clock.now
         learned = [self._learn(client, moment.round) for client in senders]
-        is_awaited, sums = world.decisions.is_waiting, world.sums("federated_uplink")
-        ready: dict[int, Sequence[int]] = {}
-        if is_awaited:
-            reports: Sequence[int] = yield from self._report(moment, learned)
-            ready = dict.fromkeys(senders, reports)
-        self._encode(moment, senders)
-        if sums and not is_awaited:
-            learning = [self._learn_locally(moment, one) for one in learned]
-            trained = yield from world.together(learning, "local round of client")
-            ready = dict(zip(senders, trained, strict=True))
-        if sums:
-            sent = [(yield from self.uploads.send_at_once(moment, ready))]
-        else:
-            steps = [
-                self.uploads.send(one.client, moment, ready[one.client])
-                if is_awaited
-                else self._learn_and_upload(moment, one)
-                for one in learned
-            ]
-            sent = yield from world.together(steps, "local round of client")
-        average, figures = self._average(moment, sent)
-        arrived = [one.span for one in sent]
-        averaged = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, average, arrived)
+        before, figures = self.federation.adapter, dict[str, Ref]()
+
+        def average(sent: Sequence[Sent]) -> Node:
+            node, found = self._average(moment, sent, before)
+            figures.update(found)
+            return node
+
+        averaged = yield from collect(self.world, moment, self._updates(moment, learned), average, self.ready)
         for name, figure in figures.items():
-            world.measure(moment, FEDERATED_SERVER, name, figure)
-        received = yield from self._download(moment, average, averaged, list(self.uploads.sent))
-        self.ready = [one.span for one in received]
-        federation.hand_out(moment.round + 1)
-        if world.decisions.reports and not is_awaited:
-            self._hear(moment.round, learned, is_awaited=False)
+            self.world.measure(moment, FEDERATED_SERVER, name, figure)
+        return averaged
+
+    def broadcast(self, moment: Moment, average: Averaged) -> Steps:
+        """Let everybody, senders or not, download the average and begin the next round from it."""
+        training, senders = self.training, list(self.uploads.sent)
+        bits = {
+            client: training.amounts.download_bits(client, self._num_blocks, moment.round, senders)
+            for client in range(self.world.num_clients)
+        }
+        multicasts = self.scheme.multicasts("federated_downlink")
+        self.ready = yield from broadcast(self.world, moment, average, bits, is_multicast=multicasts)
+        self.federation.hand_out(moment.round + 1)
 
     def _learn(self, client: int, round_: int) -> LocalRound:
         """Describe what a client learns by itself."""
         scheme, federation = self.scheme, self.federation
         first = (round_ - 1) * scheme.local_steps
         count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
-        learned = self.training.local_round(
-            client, federation.sides[client], range(first, first + count), scheme.regularizer
-        )
+        steps = range(first, first + count)
+        learned = local_round(self.training, client, federation.sides[client], steps, scheme.regularizer)
         federation.sides[client] = learned.after
         return learned
+
+    def _updates(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
+        """Local steps, reports and uploads of all; returns what became of what was sent.
+
+        Nobody waits for anybody, unless a decision waits for reports or the medium
+        adds what all send at once.
+        """
+        world, senders = self.world, [one.client for one in learned]
+        is_awaited, sums = world.decisions.is_waiting, world.sums("federated_uplink")
+        ready: dict[int, Sequence[int]] = {}
+        if is_awaited:
+            reports: list[list[int]] = yield from self._learn_all(moment, learned)
+            self._hear(moment.round, learned, is_awaited=True)
+            world.apply_decision(moment.round)
+            ready = dict.fromkeys(senders, tuple(span for spans in reports for span in spans))
+        self._encode(moment, senders)
+        if sums and not is_awaited:
+            ready = dict(zip(senders, (yield from self._learn_all(moment, learned)), strict=True))
+        if sums:
+            sent = [(yield from self.uploads.send_at_once(moment, ready))]
+        else:
+            steps = [self._learn_and_upload(moment, one, ready.get(one.client)) for one in learned]
+            sent = yield from world.together(steps, "local round of client")
+        if world.decisions.reports and not is_awaited:
+            self._hear(moment.round, learned, is_awaited=False)
+        return sent
+
+    def _learn_all(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
+        """Local steps and reports of all; returns what the upload of each waits for."""
+        steps = [self._learn_locally(moment, one) for one in learned]
+        return (yield from self.world.together(steps, "local round of client"))
+
+    def _learn_and_upload(self, moment: Moment, learned: LocalRound, ready: Sequence[int] | None) -> Steps:
+        """One client's local steps and reports, unless it is ready, then its upload."""
+        if ready is None:
+            ready = yield from self._learn_locally(moment, learned)
+        return (yield from self.uploads.send(learned.client, moment, ready))
+
+    def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
+        """One client's local steps, then its reports; returns what its upload waits for."""
+        world, flop = self.world, self.training.amounts.whole(learned.client, moment.round).flop
+        ready = yield from local_update(world, learned, moment.round, flop, self.ready)
+        self._delay_s[learned.client] = (world.clock.now - self._began_ns) / NS_PER_S
+        bits = sum(report.bits for report in world.decisions.reports)
+        if bits:
+            last = learned.steps[-1].node
+            sent: Sent = yield from world.send(
+                "federated_uplink", learned.client, REPORT, moment, bits, last, ready
+            )
+            ready = [sent.span]
+        return ready
 
     def _encode(self, moment: Moment, senders: Sequence[int]) -> None:
         """Let what was learned be encoded as it is decided now."""
@@ -104,14 +146,6 @@ class FederatedRounds:
         self.uploads.describe(moment.round, senders)
         if self.uploads.hang_on_values(moment.round):
             self.uploads.find_bits()
-
-    def _report(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
-        """Local steps and reports of all, then the decision that waits for them; returns spans."""
-        steps = [self._learn_locally(moment, one) for one in learned]
-        arrived: list[list[int]] = yield from self.world.together(steps, "local round of client")
-        self._hear(moment.round, learned, is_awaited=True)
-        self.world.apply_decision(moment.round)
-        return [span for spans in arrived for span in spans]
 
     def _hear(self, round_: int, learned: Sequence[LocalRound], *, is_awaited: bool) -> None:
         """Let the allocator know what has been reported to it."""
@@ -129,23 +163,9 @@ class FederatedRounds:
             reported["energies"] = dict(zip(senders, found, strict=True))
         decisions.hear(reported, is_awaited=is_awaited)
 
-    def _download(self, moment: Moment, average: Node, averaged: int, senders: Sequence[int]) -> Steps:
-        """Download of the average by everybody; returns what became of each transmission."""
-        world, link, name = self.world, "federated_downlink", "adapter_download"
-        bits = {
-            client: self._download_bits(client, moment.round, senders) for client in range(world.num_clients)
-        }
-        if self.scheme.multicasts(link):
-            once = Outgoing(Payload(max(bits.values())), average, [averaged])
-            return [(yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))]
-        downloads = [
-            world.send(link, client, name, moment, size, average, [averaged]) for client, size in bits.items()
-        ]
-        return (yield from world.together(downloads, "adapter download of client"))
-
-    def _average(self, moment: Moment, sent: Sequence[Sent]) -> tuple[Node, dict[str, Ref]]:
+    def _average(self, moment: Moment, sent: Sequence[Sent], before: Ref) -> tuple[Node, dict[str, Ref]]:
         """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
-        world, before, distortion = self.world, self.federation.adapter, sent[0].delivery.distortion
+        world, distortion = self.world, sent[0].delivery.distortion
         arrived = self.uploads.leave_out_lost(sent)
         if world.loses("federated_uplink") or world.sums("federated_uplink"):
             world.note(moment, "num_delivered", arrived)
@@ -158,37 +178,6 @@ class FederatedRounds:
         average = self.uploads.average(moment.round)
         figures = self.federation.pair_figures(self.uploads.received, before)
         return average, self.uploads.mean_figures | figures
-
-    def _learn_and_upload(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps and reports, then its upload; returns what became of it."""
-        ready = yield from self._learn_locally(moment, learned)
-        return (yield from self.uploads.send(learned.client, moment, ready))
-
-    def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
-        """One client's local steps, one span each, then its reports; returns what its upload waits for."""
-        world, amounts = self.world, self.training.whole_of(learned.client, moment.round)
-        name, ready = world.client_names[learned.client], self.ready
-        for number, step in enumerate(learned.steps, start=1):
-            at = Moment(moment.round, number)
-            span = yield from world.compute(
-                name, "client_forward_backward", at, amounts.flop, step.node, ready
-            )
-            world.measure(at, name, "train_loss", step.loss)
-            ready = [span]
-        self._delay_s[learned.client] = (world.clock.now - self._began_ns) / NS_PER_S
-        bits = sum(report.bits for report in world.decisions.reports)
-        if bits:
-            last = learned.steps[-1].node
-            sent: Sent = yield from world.send(
-                "federated_uplink", learned.client, REPORT, moment, bits, last, ready
-            )
-            ready = [sent.span]
-        return ready
-
-    def _download_bits(self, client: int, round_: int, senders: Sequence[int]) -> int:
-        lesson, lora_rank = self.world.lesson, self.training.lora_rank
-        rank = lesson.aggregator.rank(client, lora_rank)
-        return download_bits(lesson, lesson.shape.num_layers, lora_rank, rank, round_, senders)
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""

@@ -15,8 +15,8 @@ from cosim.learning.amounts import split_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
-from cosim.learning.lesson import Lesson
 from cosim.learning.payload import bits_are_known
+from cosim.learning.task import Task
 from cosim.parts import OfPlane, OneOf, Part, family
 from cosim.radio.link import Link
 from cosim.schemes import (
@@ -136,35 +136,35 @@ class SplitFederated(Scheme):
         """The aggregator."""
         return self.aggregator
 
-    def knobs(self, lesson: Lesson) -> tuple[Knob, ...]:
+    def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Who takes part in a round; cut layers and rank are a decision's own."""
         return (PARTICIPATION,)
 
-    def phases(self, lesson: Lesson, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
+    def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the barriers of a round; each client at its cut, and those who do not take part idle."""
-        cuts = setting.cuts(lesson.num_clients)
-        at = {cut: split_amounts(lesson, cut, setting.lora_rank) for cut in set(cuts)}
+        cuts = setting.cuts(task.num_clients)
+        at = {cut: split_amounts(task, cut, setting.lora_rank) for cut in set(cuts)}
         each = [at[cut] if setting.takes_part(client) else None for client, cut in enumerate(cuts)]
-        is_bound = not all(bits_are_known(lesson, cut) for cut in at)
+        is_bound = not all(bits_are_known(task, cut) for cut in at)
         return split_round(each, self.local_steps, is_joint=self.server_batch == "joint", is_bound=is_bound)
 
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the needs of both sides; a joint batch is held whole by the main server."""
-        batches = lesson.num_clients if self.server_batch == "joint" else 1
+        batches = task.num_clients if self.server_batch == "joint" else 1
         return {
-            "client": lesson.client_memory_bytes(cut_layer, lora_rank),
-            MAIN_SERVER: lesson.server_memory_bytes(cut_layer, lora_rank, batches),
+            "client": task.client_memory_bytes(cut_layer, lora_rank),
+            MAIN_SERVER: task.server_memory_bytes(cut_layer, lora_rank, batches),
         }
 
     def memory_bytes_apart(
-        self, lesson: Lesson, client_cut_layers: Sequence[int], lora_rank: int
+        self, task: Task, client_cut_layers: Sequence[int], lora_rank: int
     ) -> dict[str, int]:
         """Return the need of each client, and of a main server that holds all behind the smallest cut."""
-        names = (f"client-{client}" for client in range(lesson.num_clients))
-        needs = [lesson.client_memory_bytes(cut, lora_rank) for cut in client_cut_layers]
-        batches = [lesson.server_batch_bytes(cut, lora_rank) for cut in client_cut_layers]
+        names = (f"client-{client}" for client in range(task.num_clients))
+        needs = [task.client_memory_bytes(cut, lora_rank) for cut in client_cut_layers]
+        batches = [task.server_batch_bytes(cut, lora_rank) for cut in client_cut_layers]
         at_once = sum(batches) if self.server_batch == "joint" else max(batches)
-        idle = lesson.server_memory_bytes(min(client_cut_layers), lora_rank, 0)
+        idle = task.server_memory_bytes(min(client_cut_layers), lora_rank, 0)
         return {**dict(zip(names, needs, strict=True)), MAIN_SERVER: idle + at_once}
 
     def run(self, world: World) -> Steps:
@@ -176,8 +176,12 @@ class SplitFederated(Scheme):
             world.start_round(round_)
             play.choose()
             for local_step in range(1, self.local_steps + 1):
-                yield from play.step(Moment(round_, local_step))
-            yield from play.average(Moment(round_))
+                yield from play.split_step(Moment(round_, local_step))
+            if play.averages:
+                average = yield from play.collect(Moment(round_))
+                yield from play.broadcast(Moment(round_), average)
+            if self.deadline_s is not None:
+                world.note(Moment(round_), "num_clients_in_time", len(play.taking_part))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             world.end_round(round_)

@@ -1,4 +1,4 @@
-"""The rounds of split federated training: local steps behind barriers, then an average of adapters."""
+"""The rounds of split federated training: split steps behind barriers, then adapters are averaged."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -7,17 +7,16 @@ from simpy.events import Process
 
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.learning.amounts import download_bits
 from cosim.learning.cuts_apart import FederationApart
 from cosim.learning.federation import Federation
 from cosim.learning.sides import Exchange
+from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.training import Training
-from cosim.schemes import (
-    measure_evaluation,
-)
+from cosim.schemes import measure_evaluation
 from cosim.schemes.uploads import AdapterUploads
+from cosim.schemes.vocabulary import Averaged, broadcast, collect
 from cosim.units import seconds_to_ns
-from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
+from cosim.world import MAIN_SERVER, Moment, World
 
 if TYPE_CHECKING:
     from cosim.schemes.split_federated import SplitFederated
@@ -50,27 +49,37 @@ class SplitRounds:
         self._memories: list[tuple[Ref | None, Ref | None]] = [(None, None)] * world.num_clients
         world.hold(self._refs)
 
+    @property
+    def averages(self) -> bool:
+        """Whether any client has an adapter to average."""
+        return any(map(self.training.trains, range(self.world.num_clients)))
+
     def choose(self) -> None:
         """Let those take part in the round whom the decision in force chooses."""
         clients = range(self.world.num_clients)
         self.taking_part = [client for client in clients if self.world.decisions.takes_part(client)]
 
-    def step(self, moment: Moment) -> Steps:
+    def split_step(self, moment: Moment) -> Steps:
         """One local step of everybody who takes part, with the barriers of the paper."""
         number = (moment.round - 1) * self.scheme.local_steps + moment.local_step - 1
         exchanges = [
-            self.training.exchange(
-                client, self.federation.sides[client], self.server, number, self._memories[client]
+            split_step(
+                self.training,
+                client,
+                self.federation.sides[client],
+                self.server,
+                number,
+                self._memories[client],
             )
             for client in self.taking_part
         ]
         if self.scheme.server_batch == "per_client":
-            self.server = self.training.server_update(self.server, exchanges, number)
+            self.server = server_update(self.training, self.server, exchanges, number)
             steps = [self._exchange(moment, exchange) for exchange in exchanges]
             self.ready = yield from self.world.together(steps, "exchange of client")
         else:
             exchanges, arrived = yield from self._arrivals(moment, exchanges)
-            self.server = self.training.server_update(self.server, exchanges, number)
+            self.server = server_update(self.training, self.server, exchanges, number)
             served = yield from self._serve(moment, self.server.adapter.node, exchanges, arrived)
             steps = [self._backward(moment, exchange, served) for exchange in exchanges]
             ended = yield from self.world.together(steps, "download and backward of client")
@@ -79,15 +88,9 @@ class SplitRounds:
             self.federation.sides[exchange.client] = exchange.after
             self._memories[exchange.client] = exchange.memories
 
-    def average(self, moment: Moment) -> Steps:
-        """Upload of the client adapters, their average, and its download by everybody."""
-        if any(map(self.training.trains, range(self.world.num_clients))):
-            yield from self._average_adapters(moment)
-        if self.scheme.deadline_s is not None:
-            self.world.note(moment, "num_clients_in_time", len(self.taking_part))
-
-    def _average_adapters(self, moment: Moment) -> Steps:
-        federation, round_, send = self.federation, moment.round, self.world.send
+    def collect(self, moment: Moment) -> Steps:
+        """Let those who take part upload their adapters; returns their average."""
+        round_ = moment.round
         self.uploads.describe(round_, filter(self.training.trains, self.taking_part))
         if self.uploads.hang_on_values(round_):
             self.uploads.find_bits()
@@ -95,36 +98,21 @@ class SplitRounds:
             self.apart.meet(self.server.adapter, self.taking_part)
         average = self.uploads.average(round_)
         sending = [self.uploads.send(client, moment, self.ready) for client in self.uploads.sent]
-        sent = yield from self.world.together(sending, "adapter upload of client")
-        arrived = [one.span for one in sent]
-        averaged = yield from self.world.compute(
-            FEDERATED_SERVER, "aggregate", moment, 0, average, arrived or self.ready
-        )
-        downloads = [
-            send(
-                "federated_downlink",
-                client,
-                "adapter_download",
-                moment,
-                self._download_bits(client, round_),
-                average,
-                [averaged],
-            )
-            for client in range(self.world.num_clients)
-            if self.training.trains(client)
-        ]
-        arrived = yield from self.world.together(downloads, "adapter download of client")
-        self.ready = [one.span for one in arrived]
-        federation.hand_out(round_ + 1)
+        uploads = self.world.together(sending, "adapter upload of client")
+        return (yield from collect(self.world, moment, uploads, lambda _: average, self.ready))
+
+    def broadcast(self, moment: Moment, average: Averaged) -> Steps:
+        """Let everybody, those too who are out, download the average and begin the next round from it."""
+        training, round_ = self.training, moment.round
+        bits = {
+            client: training.amounts.download_bits(client, cut, round_, self.taking_part)
+            for client, cut in enumerate(training.cuts)
+            if training.trains(client)
+        }
+        self.ready = yield from broadcast(self.world, moment, average, bits)
+        self.federation.hand_out(round_ + 1)
         if self.apart is not None:
             self.server = self.server._replace(adapter=self.apart.server_adapter)
-
-    def _download_bits(self, client: int, round_: int) -> int:
-        training = self.training
-        rank = training.lesson.aggregator.rank(client, training.lora_rank)
-        return download_bits(
-            training.lesson, training.cuts[client], training.lora_rank, rank, round_, self.taking_part
-        )
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
@@ -165,7 +153,7 @@ class SplitRounds:
         self, moment: Moment, node: Node, exchanges: Sequence[Exchange], arrived: Sequence[int]
     ) -> Steps:
         """Compute forward and backward of all mini-batches on the main server as one job."""
-        flop = sum(self.training.amounts_of(one.client, moment.round).server_flop for one in exchanges)
+        flop = sum(self.training.amounts.split(one.client, moment.round).server_flop for one in exchanges)
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, node, arrived
         )
@@ -176,7 +164,7 @@ class SplitRounds:
     def _exchange(self, moment: Moment, exchange: Exchange) -> Steps:
         """One mini-batch there and back, served by the main server when it arrives."""
         arrived = yield from self._forward(moment, exchange)
-        flop = self.training.amounts_of(exchange.client, moment.round).server_flop
+        flop = self.training.amounts.split(exchange.client, moment.round).server_flop
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, exchange.server, [arrived]
         )
@@ -186,7 +174,7 @@ class SplitRounds:
     def _forward(self, moment: Moment, exchange: Exchange) -> Steps:
         """Forward pass of one client, then the upload of its activations."""
         client = exchange.client
-        amounts = self.training.amounts_of(client, moment.round)
+        amounts = self.training.amounts.split(client, moment.round)
         ready = self.ready
         if client in self._late:  # it was out, and ends first what nobody waits for any more
             ready = (*ready, (yield self._late.pop(client)))
@@ -204,7 +192,7 @@ class SplitRounds:
         client = exchange.client
         if exchange.backward is None or exchange.download is None:
             return served
-        amounts = self.training.amounts_of(client, moment.round)
+        amounts = self.training.amounts.split(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
         sent = yield from self.world.send(
             "main_downlink", client, "gradient_download", moment, bits, exchange.download.node, [served]

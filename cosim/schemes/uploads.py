@@ -1,4 +1,4 @@
-"""Uploads of adapters through the lesson's codec, with what each client holds back."""
+"""Uploads of adapters through the task's codec, with what each client holds back."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +36,7 @@ class AdapterUploads:
 
     def __init__(self, world: World, federation: Federation, num_blocks: Sequence[int]) -> None:
         self.world, self.federation = world, federation
-        self.codec = world.lesson.codecs.adapter
+        self.codec = world.task.codecs.adapter
         self.sent: dict[int, Transmission] = {}
         # where factors are sent in turn, what is held back of one waits for its turn
         self._memories: dict[tuple[int, frozenset[Factor]], Ref] = {}
@@ -191,7 +191,7 @@ class AdapterUploads:
             self.world.measure(moment, self.world.client_names[client], name, figure)
 
     def _layout(self, client: int, round_: int) -> Layout:
-        return upload_layout(self.world.lesson, self._num_blocks[client], self._rank(client), round_)
+        return upload_layout(self.world.task, self._num_blocks[client], self._rank(client), round_)
 
     def _bits(self, client: int, round_: int) -> int:
         """Return how much a client sends, with what the allocator is told."""
@@ -213,7 +213,7 @@ class AdapterUploads:
     def _bits_of_layout(
         self, num_blocks: int, client_rank: int, round_: int, keep_ratio: float | None
     ) -> int | None:
-        layout = upload_layout(self.world.lesson, num_blocks, client_rank, round_)
+        layout = upload_layout(self.world.task, num_blocks, client_rank, round_)
         return self.codec.bits(layout, keep_ratio)
 
     def _rank(self, client: int) -> int:

@@ -74,7 +74,7 @@ class RunOutcome:
     values
         The measures in their order.
     losses
-        Simulated time, s, round and value of every held-out loss.
+        Simulated time, s, round, value and task of every held-out loss.
     wall_s
         How long it took.
     num_computed
@@ -91,7 +91,7 @@ class RunOutcome:
     case: int
     replication: int
     values: tuple[float, ...] = ()
-    losses: tuple[tuple[float, int, float], ...] = ()
+    losses: tuple[tuple[float, int, float, str], ...] = ()
     wall_s: float = 0.0
     num_computed: int = 0
     reason: str = ""
@@ -183,7 +183,7 @@ def why_diverged(folder: Path) -> str:
 
 def measure(
     folder: Path, measures: tuple[Measure, ...]
-) -> tuple[tuple[float, ...], tuple[tuple[float, int, float], ...], int]:
+) -> tuple[tuple[float, ...], tuple[tuple[float, int, float, str], ...], int]:
     """Return the measures of an ended run, its held-out losses, and how many works it computed.
 
     A run that diverged has no number: what it took until then is no total.

@@ -101,14 +101,17 @@ def _timing_s(scenario: Scenario, folder: Path) -> float:
 
 
 def _training_s(scenario: Scenario, folder: Path) -> float:
-    """Return the wall time of a training by that of its first round, and of the evaluation before it."""
+    """Return the wall time of a training by that of its first rounds, and of the evaluations before them."""
     at: dict[int, float] = {}
 
     def watch(progress: Progress) -> None:
         at[progress.round] = perf_counter()
 
+    rounds = [one.scheme.num_rounds for one in scenario.by_task.values()]
+    places = [f"tasks.{name}.scheme" for name, one in scenario.tasks.items() if one.scheme] or ["scheme"]
     begin = perf_counter()
     with suppress(DivergedError):  # takes as long as another, up to there
-        run(change(scenario, {"scheme.num_rounds": 1}), folder, watch=watch)
+        run(change(scenario, {f"{place}.num_rounds": 1 for place in places}), folder, watch=watch)
     first = at.get(0, begin)
-    return first - begin + scenario.scheme.num_rounds * (at.get(1, perf_counter()) - first)
+    # tasks take turns on one computer, so a round of each is what was measured
+    return first - begin + sum(rounds) / len(rounds) * (at.get(1, perf_counter()) - first)

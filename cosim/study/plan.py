@@ -1,6 +1,6 @@
 """The plan: every case of a study as a scenario, checked, and which runs it takes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -175,6 +175,7 @@ def make_plan(study: Study, *, seed: int | None = None, yes: bool = False) -> Pl
     with_set = _with_set(study, base)
     cases = list(_cases(study, base, drawn))
     _refuse_unused(study, cases)
+    _refuse_measures(study, cases)
     return Plan(study, with_set, paths, tuple(_with_baselines(study, paths, cases)))
 
 
@@ -201,6 +202,15 @@ def _refuse_reserved(study: Study) -> None:
             )
         if path in ("name", "description"):
             raise ScenarioError(f"{study.name}: {path}: changes nothing of a run; leave it out.")
+
+
+def _refuse_measures(study: Study, cases: Sequence[Case]) -> None:
+    """Refuse a measure of a task that a case does not have, or that does not say of which it is."""
+    for measure in study.measures:
+        for case in cases:
+            why = measure.misfit(tuple(case.scenario.tasks))
+            if why is not None:
+                raise ScenarioError(f"{study.name}: measures: {measure.name}: {why}.")
 
 
 def _refuse_same_names(study: Study, drawn: list[Point]) -> None:

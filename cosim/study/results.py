@@ -9,7 +9,7 @@ Their columns are a contract with other programs; ``FORMAT`` counts their versio
     number in every case, else text. Runs that failed have no rows.
 ``curves.parquet``
     One row per held-out loss: ``case``, ``replication``, ``simulated_s``, ``round``,
-    ``eval_loss``.
+    ``eval_loss``, ``task``.
 ``manifest.json``
     ``format``, ``name``, ``status`` (running, complete, stopped), ``plan`` (a hash),
     ``versions``, ``seeds``, ``replications``, ``confidence``, ``interval``, ``tight``
@@ -48,14 +48,14 @@ Status = Literal["running", "complete", "stopped"]
 class Measured:
     """What one run gave: the value of each measure in their order, and its held-out losses.
 
-    ``losses`` are simulated time, s, round and value.
+    ``losses`` are simulated time, s, round, value and task.
     """
 
     case: int
     replication: int
     seed: int
     values: tuple[float, ...]
-    losses: tuple[tuple[float, int, float], ...] = ()
+    losses: tuple[tuple[float, int, float, str], ...] = ()
 
 
 def results_table(plan: Plan, runs: Iterable[Measured]) -> "pyarrow.Table":
@@ -91,6 +91,7 @@ def curves_table(plan: Plan, runs: Iterable[Measured]) -> "pyarrow.Table":
             "simulated_s": pyarrow.array([row[1] for row in rows], pyarrow.float64()),
             "round": pyarrow.array([row[2] for row in rows], pyarrow.int64()),
             "eval_loss": pyarrow.array([row[3] for row in rows], pyarrow.float64()),
+            "task": pyarrow.array([row[4] for row in rows], pyarrow.string()),
         }
     )
 

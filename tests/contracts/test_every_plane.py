@@ -92,6 +92,7 @@ OTHERS: dict[str, list[Any]] = {
     "random.tokenizer_path": ["tokenizer.json"],
     "size.fractions": [[0.4, 0.3, 0.2]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
+    "tasks": [{"other": {}}],
 }
 """Other values of texts, lists and paths, by the end of the setting's name."""
 

@@ -112,8 +112,8 @@ def test_timing_alone_gives_the_same_spans(scenario, record, tmp_path):
 
 
 def test_its_memory_grows_with_the_rank(scenario):
-    lesson = prepare(scenario).lesson
-    small, large = (scenario.scheme.memory_bytes(lesson, 1, rank) for rank in (2, 16))
+    task = prepare(scenario).task
+    small, large = (scenario.scheme.memory_bytes(task, 1, rank) for rank in (2, 16))
     assert small.keys() == large.keys() <= {"client", "main-server"}
     assert small
     assert all(0 < small[who] < large[who] for who in small)

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 from tiny_bases import NUM_LABELS, USES, furthest, gradients, moved_adapter, tiny_base, tiny_batch
-from torch.utils.flop_counter import FlopCounterMode
+from torch_flop import TorchFlop
 
 from cosim.learning import flop
 from cosim.learning.flop import SplitFlop, WholeFlop
 from cosim.learning.learner import mean_loss
 from cosim.learning.model import SplitModel
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelTask
 from cosim.learning.trainable import Trainable
 from cosim.parts import family, make
 
@@ -28,7 +28,7 @@ every = pytest.mark.parametrize("trainable", TRAINABLES)
 on_every_model = pytest.mark.parametrize(("model_type", "task"), USES)
 
 
-def model_of(model_type: str, task: Task, trainable: Trainable, dtype: Any = "float64") -> SplitModel:
+def model_of(model_type: str, task: ModelTask, trainable: Trainable, dtype: Any = "float64") -> SplitModel:
     """Return a tiny model that is cut, unless the trainable cannot carry that; all heads are of their own."""
     labels = NUM_LABELS if task == "classification" else 0
     changes = {"tie_word_embeddings": False} if task == "causal_lm" else {}
@@ -38,7 +38,7 @@ def model_of(model_type: str, task: Task, trainable: Trainable, dtype: Any = "fl
 @on_every_model
 @every
 def test_it_trains_what_it_lists_in_the_order_of_the_list(
-    trainable: Trainable, model_type: str, task: Task
+    trainable: Trainable, model_type: str, task: ModelTask
 ) -> None:
     model = model_of(model_type, task, trainable)
     shape, tensors, listed = model.shape, model.initial_adapter(), trainable.parameters(model.shape)
@@ -57,14 +57,14 @@ def test_it_trains_what_it_lists_in_the_order_of_the_list(
 
 @on_every_model
 @every
-def test_it_counts_the_flop_that_torch_does(trainable: Trainable, model_type: str, task: Task) -> None:
+def test_it_counts_the_flop_that_torch_does(trainable: Trainable, model_type: str, task: ModelTask) -> None:
     model = model_of(model_type, task, trainable, "float32")
     batch, tensors, counts = tiny_batch(model.shape, 2, 5), moved_adapter(model), []
 
     def counted(action: Any) -> Any:
-        with FlopCounterMode(display=False) as counter:
+        with TorchFlop() as counter:
             result = action()
-        counts.append(counter.get_total_flops())
+        counts.append(counter.total)
         return result
 
     whole = flop.whole_flop(model.shape, trainable, 2, 5)
@@ -87,7 +87,9 @@ def test_it_counts_the_flop_that_torch_does(trainable: Trainable, model_type: st
 
 @on_every_model
 @every
-def test_split_gradients_are_those_of_the_whole(trainable: Trainable, model_type: str, task: Task) -> None:
+def test_split_gradients_are_those_of_the_whole(
+    trainable: Trainable, model_type: str, task: ModelTask
+) -> None:
     model = model_of(model_type, task, trainable)
     batch, start = tiny_batch(model.shape, 3, 6), moved_adapter(model)
     mean_loss(model.whole_outputs(start, batch)).backward()

@@ -16,7 +16,10 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.sums import matrices_of
 from cosim.learning.execution import load_model, make_executor
 from cosim.learning.federation import Federation
+from cosim.learning.results import evaluate
+from cosim.learning.split_nodes import split_step
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 from cosim.parts import family, make
 from cosim.record.folder import Record
 from cosim.run import run
@@ -96,11 +99,11 @@ def test_timing_alone_gives_the_same_spans(scenario, record, tmp_path, scheme, a
 @EVERY
 def test_bits_of_spans_are_those_of_what_travels(scenario, record, scheme, aggregator):
     """The tensors of each upload, counted."""
-    lesson = prepare(scenario(scheme, aggregator)).lesson
-    part, rank = lesson.aggregator, lesson.trainable.lora_rank
-    shape = lesson.shape
-    (c_attn,) = shape.targets(lesson.trainable.targets(shape))
-    num_blocks = lesson.model.cut_layer if scheme == "split_federated" else shape.num_layers
+    task = prepare(scenario(scheme, aggregator)).task
+    part, rank = task.aggregator, task.trainable.lora_rank
+    shape = task.shape
+    (c_attn,) = shape.targets(task.trainable.targets(shape))
+    num_blocks = task.model.cut_layer if scheme == "split_federated" else shape.num_layers
     for row in rows(record(scheme, aggregator), "adapter_upload"):
         mine = part.rank(int(row["actor"].removeprefix("client-")), rank)
         sent = part.sent(row["round"])
@@ -150,16 +153,16 @@ def test_what_is_saved_loads_with_peft_and_gives_the_evaluated_loss(scenario, re
     from peft import PeftModel
 
     told, done = scenario(scheme, aggregator), record(scheme, aggregator)
-    lesson, folder = prepare(told).lesson, done.path / "adapter"
-    base = lesson.model.base.load("causal_lm", 0, "float64")
+    task, folder = prepare(told).task, done.path / "adapter"
+    base = task.model.base.load("causal_lm", 0, "float64")
     model = PeftModel.from_pretrained(base, folder).double().eval()
     residual = folder / "base_residual.safetensors"
-    assert residual.is_file() == lesson.aggregator.has_residual == (folder / "README.md").is_file()
+    assert residual.is_file() == task.aggregator.has_residual == (folder / "README.md").is_file()
     if residual.is_file():
         parameters = dict(model.named_parameters())
         for name, tensor in load_file(residual).items():
             parameters[name].data += tensor
-    test = lesson.tokens.test
+    test = task.tokens.test
     batch = test.batch(list(range(len(test))))
     labels = torch.tensor(batch.labels)
     with torch.no_grad():
@@ -169,7 +172,7 @@ def test_what_is_saved_loads_with_peft_and_gives_the_evaluated_loss(scenario, re
             labels=labels,
         ).loss
     expected = figures(done, "eval_loss")[4]
-    if lesson.aggregator.is_personal:  # saved is the mean of models, evaluated the mean of their losses
+    if task.aggregator.is_personal:  # saved is the mean of models, evaluated the mean of their losses
         assert float(loss) == pytest.approx(expected, rel=1e-2)
     else:
         assert float(loss) == pytest.approx(expected, rel=1e-6)  # transformers narrows to float32
@@ -194,7 +197,7 @@ def test_ffa_never_moves_a_and_rolora_one_factor_a_round(scenario, record, schem
         record(scheme, {"kind": "fedavg"}, **{"scheme.num_rounds": 1}).path / "adapter" / TENSORS
     )
     ffa = load_file(record(scheme, {"kind": "ffa"}).path / "adapter" / TENSORS)
-    initial = load_model(prepare(scenario(scheme, {"kind": "ffa"})).lesson, 4).initial_adapter()
+    initial = load_model(prepare(scenario(scheme, {"kind": "ffa"})).task, 4).initial_adapter()
     blocks = 1 if scheme == "split_federated" else 3
     for name, tensor in ffa.items():
         if ".lora_A." in name and int(name.split(".h.")[1].split(".")[0]) < blocks:
@@ -268,7 +271,7 @@ def test_a_classifiers_head_is_trained_whatever_becomes_of_the_factors(scenario,
     classifier = {"model.task": "classification"}
     done = record(scheme, {"kind": kind}, **classifier)
     saved = load_file(done.path / "adapter" / TENSORS)
-    initial = load_model(prepare(scenario(scheme, {"kind": kind}, **classifier)).lesson, 4).initial_adapter()
+    initial = load_model(prepare(scenario(scheme, {"kind": kind}, **classifier)).task, 4).initial_adapter()
     (head,) = [name for name in saved if "lora" not in name]
     assert float((saved[head] - initial[head]).abs().max()) > 1e-3
 
@@ -280,7 +283,7 @@ def test_a_classifiers_head_is_trained_whatever_becomes_of_the_factors(scenario,
 def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario, part, aggregator):
     """Two rounds of eight clients: what each has learned, added up by hand in float64."""
     sizes = {"kind": "size", "fractions": [0.2, 0.1, 0.1, 0.15, 0.1, 0.1, 0.15, 0.1]}
-    lesson = prepare(
+    task = prepare(
         tiny_scenario(
             {
                 "scheme": {"kind": "federated", "aggregator": aggregator},
@@ -290,14 +293,14 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
                 "training.optimizer.learning_rate": 2e-2,
             }
         )
-    ).lesson
-    training = Training(lesson, 2, 4)
+    ).task
+    training = Training(task, 2, 4)
     federation, server, executor = (
         Federation(training, part),
         training.start("server"),
-        make_executor(lesson, 4),
+        make_executor(task, 4),
     )
-    scaling = lesson.trainable.scaling_alpha / lesson.trainable.rank
+    scaling = task.trainable.scaling_alpha / task.trainable.rank
 
     def models(sides):
         """Return what each side adds to the weights of each matrix."""
@@ -315,27 +318,27 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
         for client, side in enumerate(federation.sides):
             for step in (2 * round_ - 2, 2 * round_ - 1):
                 if part == "whole":
-                    side = training.local_round(client, side, [step]).after
+                    side = local_round(training, client, side, [step]).after
                 else:
-                    side = training.exchange(client, side, server, step).after
+                    side = split_step(training, client, side, server, step).after
             federation.sides[client] = side
         before = list(models(federation.sides))
         federation.average({client: federation.upload(client, round_) for client in range(8)}, round_)
         federation.hand_out(round_ + 1)
         for after in models(federation.sides):
             for name, found in after.items():
-                mean = sum(weight * one[name] for weight, one in zip(lesson.weights, before, strict=True))
+                mean = sum(weight * one[name] for weight, one in zip(task.weights, before, strict=True))
                 assert float((found - mean).abs().max()) < 1e-12
                 assert float(found.abs().max()) > 1e-4
         executor.materialise(list(federation.refs()), ())
 
 
 def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_within_it(tiny_scenario):
-    lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "ffa"}}})).lesson
-    training = Training(lesson, 3, 4)
-    federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
+    task = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "ffa"}}})).task
+    training = Training(task, 3, 4)
+    federation, executor = Federation(training, "whole"), make_executor(task, 4)
     for client, side in enumerate(federation.sides):
-        federation.sides[client] = training.local_round(client, side, range(2)).after
+        federation.sides[client] = local_round(training, client, side, range(2)).after
     (before,) = executor.materialise((), [federation.reference(0, 1)])
     executor.materialise(list(federation.refs()), ())
     (after, sent) = executor.materialise((), [federation.reference(0, 1), federation.upload(0, 1)])
@@ -344,21 +347,21 @@ def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_
 
 
 def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
-    lesson = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "fedsa"}}})).lesson
-    training = Training(lesson, 3, 4)
-    federation, executor = Federation(training, "whole"), make_executor(lesson, 4)
+    task = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "fedsa"}}})).task
+    training = Training(task, 3, 4)
+    federation, executor = Federation(training, "whole"), make_executor(task, 4)
     for client, side in enumerate(federation.sides):
-        federation.sides[client] = training.local_round(client, side, range(3)).after
+        federation.sides[client] = local_round(training, client, side, range(3)).after
     federation.average({client: federation.upload(client, 1) for client in range(3)}, 1)
     federation.hand_out(2)
     mean = federation.evaluate()
-    each = [training.evaluate(side.adapter) for side in federation.sides]
+    each = [evaluate(training, side.adapter) for side in federation.sides]
     names = ("loss", "accuracy", "perplexity")
     wanted = [one.ref(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
     (loss, accuracy, perplexity, *others) = executor.materialise((), wanted)
     assert len(set(others[::2])) == 3
-    assert loss == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[::2], strict=True)))
-    assert accuracy == pytest.approx(sum(p * x for p, x in zip(lesson.weights, others[1::2], strict=True)))
+    assert loss == pytest.approx(sum(p * x for p, x in zip(task.weights, others[::2], strict=True)))
+    assert accuracy == pytest.approx(sum(p * x for p, x in zip(task.weights, others[1::2], strict=True)))
     assert perplexity == pytest.approx(exp(loss))
 
 
@@ -412,7 +415,7 @@ def test_ranks_decide_what_each_client_computes(tiny_scenario, play):
 
 def test_a_check_tells_what_the_server_must_see(tiny_scenario):
     for kind, words in (("fedavg", "no more than the sum"), ("fedex", "each upload by itself")):
-        lines = list(overview(prepare(tiny_scenario({"scheme.aggregator": {"kind": kind}}))))
+        lines = list(overview(tiny_scenario({"scheme.aggregator": {"kind": kind}})))
         assert any(words in line and kind in line for line in lines)
 
 

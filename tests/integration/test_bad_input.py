@@ -274,8 +274,8 @@ def test_too_little_memory_on_both_sides_is_two_faults(write, told):
 def test_memory_is_held_against_the_cut_that_stays_after_an_event(tiny_scenario):
     """An allocator that takes over would cut deeper, and may not: what its cut needs is nobody's fault."""
     base = tiny_scenario()
-    lesson = prepare(base).lesson
-    here, deeper = (lesson.client_memory_bytes(cut, base.lora.rank) for cut in (1, 2))
+    task = prepare(base).task
+    here, deeper = (task.client_memory_bytes(cut, base.lora.rank) for cut in (1, 2))
     assert here < deeper
     takes_over = {"at_s": 0.01, "set": {"allocator": {"kind": "nested", "cut_layers": [2]}}}
     changes = {"clients.memory_bytes": 0.5 * (here + deeper)}

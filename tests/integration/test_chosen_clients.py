@@ -131,10 +131,10 @@ def run_fingerprint(scenario, folder):
 
 
 def test_weights_that_are_decided_are_in_the_key_of_the_average(tiny_scenario):
-    lesson = prepare(tiny_scenario(UCB)).lesson
+    task = prepare(tiny_scenario(UCB)).task
     works = []
     for weights in ({}, {0: 0.25, 2: 0.75}):
-        federation = Federation(Training(lesson, lesson.shape.num_layers, 4), "whole")
+        federation = Federation(Training(task, task.shape.num_layers, 4), "whole")
         federation.weigh(weights)
         works.append(federation.average({one: federation.upload(one, 1) for one in (0, 2)}, 1))
     assert works[1].params["weights"] == [0.25, 0.75]

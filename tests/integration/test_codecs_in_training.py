@@ -300,7 +300,7 @@ class TestBitsThatHangOnValues:
 
 def test_the_overview_tells_what_travels(tiny_scenario):
     changes = {"scheme.activation_codec": QSGD, **UNEVEN}
-    lines = [line for line in overview(prepare(tiny_scenario(changes))) if line.startswith("  codec")]
+    lines = [line for line in overview(tiny_scenario(changes)) if line.startswith("  codec")]
     assert lines == [
         "  codec      activation_codec qsgd: 6.24 kbit instead of 49.2 kbit",
         "  codec      adapter_codec soft: at most 9.22 kbit instead of 18.4 kbit",

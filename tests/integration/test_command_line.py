@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Program, cosim
 
 from cosim import cli
 from cosim.cli import answer
@@ -197,22 +197,11 @@ def test_a_reader_that_has_seen_enough_is_no_fault():
 def test_a_run_that_is_stopped_keeps_what_was_recorded(signal_, file, tmp_path):
     folder = tmp_path / "run"
     arguments = ["run", str(file), "--timing-only", "--out", str(folder), "--set", "scheme.num_rounds=100000"]
-    program = "import sys; from cosim.cli import answer; sys.exit(answer(sys.argv[1:]))"
-    running = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    for line in running.stderr:
-        if line.startswith("round 3/"):
-            break
+    running = Program(cosim, arguments, tmp_path / "printed")
+    running.wait_for("round 3/")
     running.send_signal(signal_)
-    rest = running.stderr.read().splitlines()
-    running.stdout.close()
-    running.stderr.close()
-    assert running.wait(timeout=60) == 1
+    assert running.wait() == 1
+    rest = running.stderr().splitlines()
     assert rest[-1] == f"cosim: interrupted; what was recorded is in {folder}."
     record = Record.open(folder)
     assert record.status == "failed"

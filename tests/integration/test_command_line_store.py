@@ -1,13 +1,11 @@
 """The commands around the store as a user meets them: run, resume, whatif, store."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import Program, cosim
 
 from cosim.cli import answer
 from cosim.graph.store import FORMAT, Store
@@ -22,7 +20,6 @@ FILES = (
     "grants.parquet",
     "adapter/adapter_model.safetensors",
 )
-PROGRAM = "import sys; from cosim.cli import answer; sys.exit(answer(sys.argv[1:]))"
 WIDER = ("--set", "radio.main_uplink.bandwidth_hz=40e6")
 
 
@@ -136,20 +133,11 @@ def test_a_store_that_cannot_be_written_is_a_warning(file, shell):
 
 def test_a_killed_run_is_resumed_to_the_bytes_of_another(file, shell):
     killed, changes = shell.place / "killed", ["--set", "scheme.num_rounds=20"]
-    arguments = ["run", str(file), *changes, "--out", str(killed), "--store", str(shell.place / "store")]
-    running = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    for line in running.stderr:
-        if line.startswith("round 2/"):
-            break
-    running.send_signal(signal.SIGKILL)
-    running.stderr.close()
-    running.wait(60)
+    arguments = ["run", file, *changes, "--out", killed, "--store", shell.place / "store"]
+    running = Program(cosim, arguments, shell.place / "printed")
+    running.wait_for("round 2/")
+    running.kill()
+    running.wait()
     assert Record.open(killed).status == "running"
     status, out, told = shell("resume", killed)
     assert (status, told) == (0, [])
@@ -173,20 +161,11 @@ def stopped(file, shell):
 def test_a_resumed_run_that_is_stopped_says_where_its_record_is(file, shell):
     arguments = ["--timing-only", "--out", str(shell.place / "run"), "--set", "scheme.num_rounds=100000"]
     for command in (["run", str(file), *arguments], ["resume", str(shell.place / "run")]):
-        running = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *command],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for line in running.stderr:
-            if line.startswith("round 3/"):
-                break
+        running = Program(cosim, command, shell.place / "printed")
+        running.wait_for("round 3/")
         running.send_signal(signal.SIGTERM)
-        rest = running.stderr.read().splitlines()
-        running.stderr.close()
-        assert running.wait(60) == 1
+        assert running.wait() == 1
+        rest = running.stderr().splitlines()
         assert rest[-1] == f"cosim: interrupted; what was recorded is in {shell.place / 'run'}."
 
 

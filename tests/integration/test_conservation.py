@@ -1,7 +1,8 @@
 """What no run may break, whatever the scenario: ownership, power, bits, causes, queues.
 
-Hypothesis draws timing-only scenarios with fading, every access and allocator, the server's queue, and
-downlinks that count. Everything is checked on what was recorded, not on the simulator's own state.
+Hypothesis draws timing-only scenarios with fading, every access and allocator, the server's queue,
+downlinks that count, and a second task that shares all of it. Everything is checked on what was
+recorded, not on the simulator's own state.
 """
 
 from collections import defaultdict
@@ -61,6 +62,7 @@ def changes(draw, with_events=True):
         st.builds(lambda kind: {"radio.access.kind": kind}, st.sampled_from(["orthogonal", "reassign"])),
     )
     event = st.builds(lambda at, new: {"at_s": at, "set": new}, st.floats(1e-6, 1.0), new_decisions)
+    chosen["tasks"] = draw(st.sampled_from([{}, {"one": {}, "other": {}}]))
     chosen["events"] = draw(st.lists(event, max_size=2)) if with_events else []
     return chosen
 
@@ -261,7 +263,7 @@ def test_every_payload_is_as_many_bits_as_its_numbers_need(chosen, played):
         if span["kind"] == "transfer":
             assert span["bits"] == expected[span["name"]]
             counts[span["name"]] += 1
-    times = scenario.num_clients
+    times = scenario.num_clients * len(scenario.by_task)
     assert counts == {
         "activation_upload": times * steps,
         "gradient_download": times * steps,

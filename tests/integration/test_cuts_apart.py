@@ -90,15 +90,15 @@ def test_with_one_plain_step_a_round_every_block_takes_the_step_of_centralised_t
 class ByHand:
     """The same training with nothing cut: each client's model is put together of blocks."""
 
-    def __init__(self, lesson, cuts, local_steps):
-        self.lesson, self.cuts, self.local_steps = lesson, cuts, local_steps
-        base, lora, seed = lesson.model.base, lesson.trainable, stream(lesson.seed, "adapter").torch_seed()
+    def __init__(self, task, cuts, local_steps):
+        self.task, self.cuts, self.local_steps = task, cuts, local_steps
+        base, lora, seed = task.model.base, task.trainable, stream(task.seed, "adapter").torch_seed()
         self.model = SplitModel.load(base, lora, dtype="float64", seed=seed)
-        self.optimizer = lesson.training.optimizer
+        self.optimizer = task.training.optimizer
         self.whole = self.model.initial_adapter()
         self.draws = [
-            BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
-            for client, share in enumerate(lesson.shares)
+            BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", client))
+            for client, share in enumerate(task.shares)
         ]
         behind = self.model.server_names(min(cuts))
         self.memory = [
@@ -107,15 +107,15 @@ class ByHand:
         self.server_memory = self.optimizer.start({name: self.whole[name] for name in behind})
 
     def gradient(self, client, adapter, step):
-        share = self.lesson.shares[client]
+        share = self.task.shares[client]
         rows = [share[row] for row in self.draws[client].rows(step).tolist()]
         leaves = {name: tensor.clone().requires_grad_() for name, tensor in adapter.items()}
-        outputs = self.model.whole_outputs(leaves, self.lesson.tokens.train.batch(rows))
+        outputs = self.model.whole_outputs(leaves, self.task.tokens.train.batch(rows))
         loss = outputs.loss_sum.sum() / outputs.num_targets.sum()
         return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
     def round(self, number):
-        weights, step_of = self.lesson.weights, self.optimizer.step
+        weights, step_of = self.task.weights, self.optimizer.step
         server = {name: self.whole[name] for name in self.model.server_names(min(self.cuts))}
         own = [{name: self.whole[name] for name in self.model.client_names(cut)} for cut in self.cuts]
         for local in range(self.local_steps):
@@ -156,7 +156,7 @@ def test_a_training_cut_apart_is_that_of_models_put_together_by_hand(
         data__partition={"kind": "size", "fractions": [0.5, 0.2, 0.3]},
     )
     folder = run(made, tmp_path / "run")
-    by_hand = ByHand(prepare(made).lesson, cuts, 3)
+    by_hand = ByHand(prepare(made).task, cuts, 3)
     for number in range(2):
         by_hand.round(number)
     assert furthest(adapter_of(folder), by_hand.whole) <= 1e-11
@@ -326,20 +326,20 @@ def test_schemes_that_cut_nothing_care_for_no_cut(scenario):
 
 
 def test_memory_is_held_against_each_client_s_own_cut_and_the_server_s_smallest(scenario):
-    lesson = prepare(scenario()).lesson
-    needs = [lesson.client_memory_bytes(cut, lesson.trainable.lora_rank) for cut in CUTS]
+    task = prepare(scenario()).task
+    needs = [task.client_memory_bytes(cut, task.trainable.lora_rank) for cut in CUTS]
     clients = groups(CUTS)
     for client, (settings, need) in enumerate(zip(clients, needs, strict=True)):
         settings["memory_bytes"] = float(need - (client == 1))
     (fault,) = check(scenario(None, clients=clients))
     assert fault.startswith("client-1: ")
     assert "cut_layer 3" in fault
-    common = lesson.server_memory_bytes(1, lesson.trainable.lora_rank, 3)
+    common = task.server_memory_bytes(1, task.trainable.lora_rank, 3)
     (fault,) = check(scenario(main_server__memory_bytes=1000.0))
     assert fault.startswith("main-server: ")
     assert check(scenario(main_server__memory_bytes=float(common - 1))) == []  # some come in further behind
 
 
 def test_an_overview_tells_the_cut_of_each_client(scenario):
-    text = "\n".join(overview(prepare(scenario())))
+    text = "\n".join(overview(scenario()))
     assert "cut after block 1, 3, 2 client by client" in text

@@ -23,31 +23,31 @@ OPTIMIZERS = {
 }
 
 
-def by_hand(lesson, make_optimizer):
+def by_hand(task, make_optimizer):
     """Return the global adapter by the names PEFT saves it under, and the losses of all steps."""
     from peft import LoraConfig, get_peft_model
 
-    base = lesson.model.base.load("causal_lm", 0, "float64")
+    base = task.model.base.load("causal_lm", 0, "float64")
     layers = ["c_attn", "c_proj", "c_fc"]  # all of GPT-2's blocks, stored as inputs by outputs
     config = LoraConfig(r=RANK, lora_alpha=8 * RANK, target_modules=layers, fan_in_fan_out=True)
     model = get_peft_model(base, config).double().eval()
     mine = {name.replace(".default.", "."): one for name, one in model.named_parameters() if ".lora_" in name}
-    start = Training(lesson, lesson.shape.num_layers, lesson.trainable.lora_rank).start("whole")
-    (average,) = make_executor(lesson, lesson.trainable.lora_rank).materialise((), [start.adapter])
+    start = Training(task, task.shape.num_layers, task.trainable.lora_rank).start("whole")
+    (average,) = make_executor(task, task.trainable.lora_rank).materialise((), [start.adapter])
     assert average.keys() == mine.keys()
     optimizers = [make_optimizer(list(mine.values())) for _ in range(NUM_CLIENTS)]
-    sizes = [len(share) for share in lesson.shares]
+    sizes = [len(share) for share in task.shares]
     losses = {}
     for round_ in range(NUM_ROUNDS):
         ends = []
-        for client, share in enumerate(lesson.shares):
-            draws = BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", client))
+        for client, share in enumerate(task.shares):
+            draws = BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", client))
             with torch.no_grad():
                 for name, one in mine.items():
                     one.copy_(average[name])
             for number in range(LOCAL_STEPS):
                 rows = [share[row] for row in draws.rows(round_ * LOCAL_STEPS + number)]
-                batch = lesson.tokens.train.batch(rows)
+                batch = task.tokens.train.batch(rows)
                 ids, mask = torch.tensor(batch.input_ids).long(), torch.tensor(batch.attention_mask).long()
                 logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1]
                 targets = torch.tensor(batch.labels).long()[:, 1:]
@@ -80,7 +80,7 @@ def test_eight_clients_are_averaged_as_by_hand(kind, tiny_scenario, tmp_path):
         }
     )
     found = load_file(run(scenario, tmp_path / "run") / "adapter" / "adapter_model.safetensors")
-    expected, losses = by_hand(prepare(scenario).lesson, make_optimizer)
+    expected, losses = by_hand(prepare(scenario).task, make_optimizer)
     assert found.keys() == expected.keys()
     assert max(float((found[name] - one).abs().max()) for name, one in expected.items()) <= 1e-7
     for row in Record.open(tmp_path / "run").metrics.to_pylist():

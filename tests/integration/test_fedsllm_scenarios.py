@@ -237,8 +237,8 @@ def test_the_scenarios_load_and_play_briefly(name, tmp_path):
 def test_the_table_beside_the_scenario_is_of_its_model_and_data():
     scenario = load(SCENARIOS / "fedsllm.toml")
     table = RoundsTable.model_validate(json.loads(scenario.allocator.rounds_table.read_text()))
-    lesson = prepare(scenario).lesson
-    assert (table.model, table.data) == (lesson.model_hash, lesson.tokens.content_key)
+    task = prepare(scenario).task
+    assert (table.model, table.data) == (task.model_hash, task.tokens.content_key)
     assert sorted(table.ranks) == [1, 2, 4, 8, 16]
 
 

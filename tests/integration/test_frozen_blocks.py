@@ -11,6 +11,8 @@ from cosim.graph.store import Store
 from cosim.learning.execution import make_executor
 from cosim.learning.families.gpt2 import GPT2Body
 from cosim.learning.prefixes import Prefixes
+from cosim.learning.results import evaluate
+from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.training import Training
 from cosim.record.folder import Record
 from cosim.run import run, whatif
@@ -43,11 +45,13 @@ def test_a_cut_behind_the_first_adapter_leaves_everything_as_it_was(tiny_scenari
     changes = {**FROZEN, "model.cut_layer": 2}
     names = names_of(play(tiny_scenario(changes)))
     assert all(names[name] for name in LATER)
-    training = Training(prepare(tiny_scenario(changes)).lesson, cut_layer=2, lora_rank=4)
-    every = Training(prepare(tiny_scenario({"model.cut_layer": 2})).lesson, cut_layer=2, lora_rank=4)
-    assert 2 * training.amounts.adapter_bits == every.amounts.adapter_bits
-    assert 0 < training.amounts.client_backward_flop < every.amounts.client_backward_flop
-    assert training.amounts.gradient_bits == training.amounts.activation_bits
+    training = Training(prepare(tiny_scenario(changes)).task, cut_layer=2, lora_rank=4)
+    every = Training(prepare(tiny_scenario({"model.cut_layer": 2})).task, cut_layer=2, lora_rank=4)
+    assert 2 * training.amounts.most_split.adapter_bits == every.amounts.most_split.adapter_bits
+    assert (
+        0 < training.amounts.most_split.client_backward_flop < every.amounts.most_split.client_backward_flop
+    )
+    assert training.amounts.most_split.gradient_bits == training.amounts.most_split.activation_bits
 
 
 def test_a_round_without_a_way_back_lasts_as_long_as_predicted(tiny_scenario, play):
@@ -127,9 +131,9 @@ def test_what_is_computed_once_is_what_would_be_computed_again(
 
 def test_the_base_s_activations_hang_on_rows_and_base_alone(tiny_scenario):
     def key(changes):
-        lesson = prepare(tiny_scenario({**FROZEN, **changes})).lesson
-        training = Training(lesson, lesson.model.cut_layer, lesson.trainable.lora_rank)
-        return training.exchange(0, training.start("client"), training.start("server"), 1).forward.key
+        task = prepare(tiny_scenario({**FROZEN, **changes})).task
+        training = Training(task, task.model.cut_layer, task.trainable.lora_rank)
+        return split_step(training, 0, training.start("client"), training.start("server"), 1).forward.key
 
     same = ({"lora.rank": 2}, {"training.optimizer.learning_rate": 0.1}, {"lora.dropout": 0.2})
     assert all(key(changes) == key({}) for changes in ({"lora.blocks": [3]}, *same))
@@ -147,17 +151,17 @@ def test_evaluations_run_frozen_blocks_once(tiny_scenario, monkeypatch):
         return run_block(self, block, hidden, mask)
 
     monkeypatch.setattr(GPT2Body, "run_block", counted)
-    lesson = prepare(tiny_scenario({**FROZEN, "training.evaluation_batch_size": 4})).lesson
-    training = Training(lesson, 1, 2)
-    executor = make_executor(lesson, 2)
+    task = prepare(tiny_scenario({**FROZEN, "training.evaluation_batch_size": 4})).task
+    training = Training(task, 1, 2)
+    executor = make_executor(task, 2)
     client, server = training.start("client"), training.start("server")
     for step in range(3):
-        exchange = training.exchange(0, client, server, step)
-        update = training.server_update(server, [exchange], step)
+        exchange = split_step(training, 0, client, server, step)
+        update = server_update(training, server, [exchange], step)
         executor.materialise([update.adapter, update.optimizer], ())
         server = update
         before = Counter(runs)
-        executor.materialise((), [training.evaluate(client.adapter, server.adapter).ref("loss")])
+        executor.materialise((), [evaluate(training, client.adapter, server.adapter).ref("loss")])
         # two batches of four held-out examples; the client's initial adapter, which is empty, costs nothing
         assert runs - before == Counter({1: 2, 2: 2, 3: 2} if step == 0 else {2: 2, 3: 2})
 

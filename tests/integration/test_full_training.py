@@ -48,15 +48,15 @@ def losses_of(folder):
     }
 
 
-def by_hand(lesson, make_optimizer):
+def by_hand(task, make_optimizer):
     """Return weights and losses of a loop over the model of transformers as it is."""
-    model = lesson.model.base.load("causal_lm", 0, "float64").train(False)
+    model = task.model.base.load("causal_lm", 0, "float64").train(False)
     optimizer = make_optimizer(list(model.parameters()))
-    (share,) = lesson.shares
-    draws = BatchDraws(len(share), lesson.training.batch_size, stream(lesson.seed, "batches", 0))
+    (share,) = task.shares
+    draws = BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", 0))
     losses = []
     for step in range(NUM_STEPS):
-        batch = lesson.tokens.train.batch([share[row] for row in draws.rows(step)])
+        batch = task.tokens.train.batch([share[row] for row in draws.rows(step)])
         ids, mask = torch.tensor(batch.input_ids).long(), torch.tensor(batch.attention_mask).long()
         logits = model(input_ids=ids, attention_mask=mask).logits
         # Targets are shifted, not scores, and summed example by example: other orders of the same sum
@@ -68,8 +68,8 @@ def by_hand(lesson, make_optimizer):
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        if lesson.training.optimizer.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), lesson.training.optimizer.max_grad_norm)
+        if task.training.optimizer.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), task.training.optimizer.max_grad_norm)
         optimizer.step()
     return dict(model.named_parameters()), losses
 
@@ -85,7 +85,7 @@ def test_one_client_learns_what_a_plain_loop_over_all_parameters_does_bit_for_bi
         recipe["mixing"] = 1.0
     scenario = full({"clients.count": 1, "training.optimizer": settings, "scheme": recipe})
     folder = run(scenario, tmp_path / "run")
-    expected, losses = by_hand(prepare(scenario).lesson, make_optimizer)
+    expected, losses = by_hand(prepare(scenario).task, make_optimizer)
     found = weights_of(folder)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name].detach()) for name in found)
@@ -95,15 +95,15 @@ def test_one_client_learns_what_a_plain_loop_over_all_parameters_does_bit_for_bi
 def test_a_checkpoint_gives_transformers_the_model_that_was_trained(full, tmp_path):
     scenario = full({"scheme.kind": "federated"})
     folder = run(scenario, tmp_path / "run") / "model"
-    lesson = prepare(scenario).lesson
-    batch = lesson.tokens.test.batch([0, 1])
+    task = prepare(scenario).task
+    batch = task.tokens.test.batch([0, 1])
     ids, mask = torch.tensor(batch.input_ids).long(), torch.tensor(batch.attention_mask).long()
     loaded = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype="auto").eval()
     assert loaded.dtype == torch.float64
-    ours = load_model(lesson, 1).whole_outputs(weights_of(tmp_path / "run"), batch)
+    ours = load_model(task, 1).whole_outputs(weights_of(tmp_path / "run"), batch)
     assert torch.equal(loaded(input_ids=ids, attention_mask=mask).logits, ours.logits.detach())
     text = "a text"
-    assert AutoTokenizer.from_pretrained(folder).encode(text) == lesson.tokens.tokenizer.encode([text])[0]
+    assert AutoTokenizer.from_pretrained(folder).encode(text) == task.tokens.tokenizer.encode([text])[0]
     files = Record.open(tmp_path / "run").manifest["files"]
     assert {f"model/{path.name}" for path in folder.iterdir()} == {one for one in files if "/" in one}
 
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_a_classifier_or_an_untied_head_says_so(untie, full, tmp
         assert torch.equal(model.lm_head.weight.double(), found["lm_head.weight"])
     else:
         model, loading = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
-        labels = prepare(scenario).lesson.labels
+        labels = prepare(scenario).task.labels
         assert model.config.id2label == dict(enumerate(labels))
         assert torch.equal(model.score.weight.double(), found["score.weight"])
     assert not loading["missing_keys"]
@@ -188,7 +188,7 @@ def test_an_upload_is_as_many_bits_as_the_parameters_have(full, play):
     spans = world.log.spans
     spans.settle()
     bits = {name: amount for name, amount in zip(spans.name, spans.bits, strict=True) if amount}
-    num_weights = world.lesson.shape.num_weights
+    num_weights = world.task.shape.num_weights
     assert bits == {"adapter_upload": 32 * num_weights, "adapter_download": 32 * num_weights}
     assert "lora_rank" not in world.log.metrics.name
 

@@ -6,7 +6,9 @@ from safetensors.torch import load_file
 from ulps import ulps_apart
 
 from cosim.learning.execution import make_executor
+from cosim.learning.split_nodes import split_step
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import prepare
@@ -112,16 +114,16 @@ def test_one_federated_client_learns_what_centralised_training_does_bit_for_bit(
 def test_a_federated_round_averages_what_each_client_would_learn_alone(tiny_scenario):
     """FedAvg against a mean over eight clients, each trained by hand from the same start."""
     sizes = {"kind": "size", "fractions": [0.2, 0.1, 0.1, 0.15, 0.1, 0.1, 0.15, 0.1]}
-    lesson = prepare(tiny_scenario({"clients.count": 8, "data.partition": sizes})).lesson
-    training = Training(lesson, lesson.shape.num_layers, lesson.trainable.lora_rank)
+    task = prepare(tiny_scenario({"clients.count": 8, "data.partition": sizes})).task
+    training = Training(task, task.shape.num_layers, task.trainable.lora_rank)
     start = training.start("whole")
-    alone = {client: training.local_round(client, start, range(3)).after for client in range(8)}
+    alone = {client: local_round(training, client, start, range(3)).after for client in range(8)}
     average = training.mean({client: side.adapter for client, side in alone.items()}).ref("adapter")
-    (found, *each) = make_executor(lesson, lesson.trainable.lora_rank).materialise(
+    (found, *each) = make_executor(task, task.trainable.lora_rank).materialise(
         (), [average, *(side.adapter for side in alone.values())]
     )
     for name, tensor in found.items():
-        expected = sum(weight * one[name].double() for weight, one in zip(lesson.weights, each, strict=True))
+        expected = sum(weight * one[name].double() for weight, one in zip(task.weights, each, strict=True))
         assert ulps_apart(tensor, expected) <= 8  # eight numbers are summed in float32
 
 
@@ -134,22 +136,22 @@ def test_a_server_that_serves_as_clients_arrive_teaches_the_same(trained):
 
 
 def test_clients_with_other_data_learn_other_adapters_before_they_are_averaged(tiny_scenario):
-    lesson = prepare(tiny_scenario()).lesson
-    training = Training(lesson, cut_layer=1, lora_rank=2)
+    task = prepare(tiny_scenario()).task
+    training = Training(task, cut_layer=1, lora_rank=2)
     client, server = training.start("client"), training.start("server")
-    ends = [training.exchange(number, client, server, 0).after.adapter for number in range(2)]
-    (first, second) = make_executor(lesson, 2).materialise((), ends)
+    ends = [split_step(training, number, client, server, 0).after.adapter for number in range(2)]
+    (first, second) = make_executor(task, 2).materialise((), ends)
     assert furthest(first, second) > 0.0
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_the_order_in_which_works_are_computed_changes_nothing(tiny_scenario, dropout):
-    lesson = prepare(tiny_scenario({"model.dtype": "float64", "lora.dropout": dropout})).lesson
-    training = Training(lesson, cut_layer=1, lora_rank=2)
+    task = prepare(tiny_scenario({"model.dtype": "float64", "lora.dropout": dropout})).task
+    training = Training(task, cut_layer=1, lora_rank=2)
     client, server = training.start("client"), training.start("server")
-    ends = [training.exchange(number, client, server, 0).after.adapter for number in range(3)]
-    together = make_executor(lesson, 2).materialise((), ends)
-    executor = make_executor(lesson, 2)
+    ends = [split_step(training, number, client, server, 0).after.adapter for number in range(3)]
+    together = make_executor(task, 2).materialise((), ends)
+    executor = make_executor(task, 2)
     backwards = [executor.materialise((), [end])[0] for end in reversed(ends)]
     for one, other in zip(together, reversed(backwards), strict=True):
         assert furthest(one, other) == 0.0
@@ -166,11 +168,11 @@ def test_training_reads_and_leaves_no_global_random_state(trained):
 
 
 def test_a_work_computed_twice_gives_the_same_and_writes_into_nothing(tiny_scenario):
-    lesson = prepare(tiny_scenario({"model.dtype": "float64"})).lesson
-    training = Training(lesson, cut_layer=1, lora_rank=2)
+    task = prepare(tiny_scenario({"model.dtype": "float64"})).task
+    training = Training(task, cut_layer=1, lora_rank=2)
     client, server = training.start("client"), training.start("server")
-    exchange = training.exchange(0, client, server, 0)
-    executor = make_executor(lesson, 2)
+    exchange = split_step(training, 0, client, server, 0)
+    executor = make_executor(task, 2)
     adapter, optimizer = executor.materialise(
         [client.adapter, client.optimizer], [client.adapter, client.optimizer]
     )

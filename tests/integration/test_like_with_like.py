@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from here import Here
 
 from cosim.cli import answer, progress
 from cosim.run import run
@@ -40,7 +41,10 @@ def place(tiny_scenario, tmp_path_factory):
 @pytest.fixture(scope="module")
 def study(place):
     """Return the folder of the study, made on the command line."""
-    assert answer(["study", str(place / "kinds.toml"), "--out", str(place / "study"), "--workers", "1"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cosim.study.run_study.Processes", Here)
+        out = str(place / "study")
+        assert answer(["study", str(place / "kinds.toml"), "--out", out, "--workers", "1"]) == 0
     return place / "study"
 
 

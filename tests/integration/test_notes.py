@@ -43,7 +43,7 @@ def test_cut_texts_are_told_everywhere(cut_short: tuple[Scenario, Record]) -> No
     notes = prepare(scenario).notes
     assert notes[0] == "40 of 40 training targets are cut: they are longer than data.sequence_length = 12."
     assert notes[1] == "8 of 8 held-out targets are cut: they are longer than data.sequence_length = 12."
-    assert [line for line in overview(prepare(scenario)) if line.startswith("  note ")] == [
+    assert [line for line in overview(scenario) if line.startswith("  note ")] == [
         f"  note       {note}" for note in notes
     ]
     assert tuple(record.manifest["notes"]) == notes

@@ -54,7 +54,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(scenario, r
     file = tmp_path / "tiny.toml"
     file.write_text(to_toml(scenario), encoding="utf-8")
     script = (
-        "import random, sys; from pathlib import Path; import torch; "
+        "import gc; gc.disable(); import random, sys; from pathlib import Path; import torch; "
         "random.seed(5); torch.manual_seed(5); "
         "from cosim.run import run; from cosim.scenario.load import load; "
         "run(load(Path(sys.argv[1])), Path(sys.argv[2]))"
@@ -180,10 +180,10 @@ def peft_loss(scenario, record):
 
     from cosim.scenario.build import prepare
 
-    lesson = prepare(scenario).lesson
-    base = scenario.model.base.load(scenario.model.task, lesson.shape.num_labels, scenario.model.dtype)
+    task = prepare(scenario).task
+    base = scenario.model.base.load(scenario.model.task, task.shape.num_labels, scenario.model.dtype)
     model = PeftModel.from_pretrained(base, record.path / "adapter").eval()
-    batch = lesson.tokens.test.batch(list(range(len(lesson.tokens.test))))
+    batch = task.tokens.test.batch(list(range(len(task.tokens.test))))
     given = {
         "input_ids": torch.tensor(batch.input_ids),
         "attention_mask": torch.tensor(batch.attention_mask, dtype=torch.long),

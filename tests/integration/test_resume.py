@@ -2,21 +2,22 @@
 
 import fcntl
 import json
-import multiprocessing
 import os
+import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked import server
+from writes import play
 
 from cosim.errors import RecordError, ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.run import resume, run
-from cosim.scenario.load import load, to_toml
+from cosim.scenario.load import to_toml
 
 TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet")
 FILES = ("scenario.toml", *TABLES, "adapter/adapter_config.json", "adapter/adapter_model.safetensors")
@@ -25,14 +26,6 @@ CHANGES = {
     "lora.dropout": 0.1,
     "scheme.num_rounds": 3,
 }
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Processes that have the heavy libraries and have used none of them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "transformers", "peft", "pyarrow.parquet", "cosim.run"])
-    return context
 
 
 @pytest.fixture(scope="module")
@@ -52,44 +45,20 @@ def unbroken(scenario, tmp_path_factory):
     return Record.open(run(scenario, tmp_path_factory.mktemp("unbroken") / "run"))
 
 
-def play(file, place, started, dies_at=None, is_resume=False):
-    """Run, or resume, in a process of its own, which kills itself at its ``dies_at``-th write if asked to."""
-    written = 0
-
-    def watch_writes(event, arguments):
-        nonlocal written
-        if not _is_write(event, arguments, place):
-            return
-        written += 1
-        if written == dies_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch_writes)
-    started.set()
-    store = Store(place / "store")
-    if is_resume:
-        resume(place / "run", store=store)
-    else:
-        run(load(file), place / "run", store=store)
-    (place / "writes").write_text(str(written))
-
-
-def _is_write(event, arguments, place):
-    """Return whether an event of Python's changes a file below ``place``; each is told before it happens."""
-    if event == "open":
-        path, _, flags = arguments
-        is_write = bool(flags & (os.O_WRONLY | os.O_RDWR))
-    else:
-        path, is_write = arguments[0] if arguments else None, event in ("os.rename", "os.mkdir", "os.remove")
-    return is_write and isinstance(path, str | Path) and str(path).startswith(str(place))
-
-
-def start(server, *arguments, **options):
-    started = server.Event()
-    process = server.Process(target=play, args=(*arguments, started), kwargs=options)
+def start(*arguments, **options):
+    context = server()
+    started = context.Event()
+    process = context.Process(target=play, args=(*arguments, started), kwargs=options)
     process.start()
     started.wait(60)
     return process
+
+
+def killed_at(number, file, place, **options):
+    """Let a run, or its resumption, die before a write."""
+    process = start(file, place, dies_at=number, **options)
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL, number
 
 
 def assert_ends_like(unbroken, place, scenario):
@@ -120,31 +89,46 @@ def names_in(folder):
 
 
 @pytest.fixture(scope="module")
-def num_writes(server, file, tmp_path_factory):
-    place = tmp_path_factory.mktemp("modelled")
-    process = start(server, file, place)
+def snapshots(file, tmp_path_factory):
+    """Return what is on disk before each write of a run, in their order."""
+    place, folder = (tmp_path_factory.mktemp(name) for name in ("played", "snapshots"))
+    process = start(file, place, snapshots=folder)
     process.join(120)
     assert process.exitcode == 0
-    return int((place / "writes").read_text())
+    return [folder / str(number) for number in range(1, 1 + len(list(folder.iterdir())))]
 
 
 def test_a_run_killed_before_any_of_its_writes_and_resumed_has_the_same_bytes(
-    server, file, scenario, unbroken, num_writes, tmp_path
+    scenario, unbroken, snapshots, tmp_path
 ):
     """Store, manifest, tables and adapter: every place where a file is opened, renamed or made, in turn."""
-    assert num_writes > 20
-    for number in range(1, num_writes + 1, 2):
-        place = tmp_path / str(number)
-        place.mkdir()
-        process = start(server, file, place, dies_at=number)
-        process.join(120)
-        assert process.exitcode == -signal.SIGKILL, number
+    assert len(snapshots) > 20
+    for snapshot in snapshots[::2]:
+        place = Path(shutil.copytree(snapshot, tmp_path / snapshot.name))
         assert_ends_like(unbroken, place, scenario)
 
 
-def kill_at_random_instants(server, file, scenario, unbroken, tmp_path, instants):
+def test_a_killed_process_leaves_what_was_on_disk_before_its_write(
+    file, scenario, unbroken, snapshots, tmp_path
+):
+    """What the test above rests on; names of files that are being written are drawn."""
+    for number in (3, len(snapshots) // 2, len(snapshots) - 2):
+        place = tmp_path / str(number)
+        place.mkdir()
+        killed_at(number, file, place)
+        assert sizes_in(place) == sizes_in(snapshots[number - 1])
+        assert_ends_like(unbroken, place, scenario)
+
+
+def sizes_in(place):
+    """Return folder and size of all files but manifests, in which times are."""
+    files = [path for path in place.rglob("*") if path.is_file() and "manifest" not in path.name]
+    return sorted((str(path.parent.relative_to(place)), path.stat().st_size) for path in files)
+
+
+def kill_at_random_instants(file, scenario, unbroken, tmp_path, instants):
     """Kill at given shares of the time an unbroken run takes; returns how many were caught at work."""
-    whole = start(server, file, tmp_path)
+    whole = start(file, tmp_path)
     begin = time.monotonic()
     whole.join(120)
     length_s = time.monotonic() - begin
@@ -152,7 +136,7 @@ def kill_at_random_instants(server, file, scenario, unbroken, tmp_path, instants
     for number, share in enumerate(instants):
         place = tmp_path / str(number)
         place.mkdir()
-        process = start(server, file, place)
+        process = start(file, place)
         process.join(share * length_s)
         process.kill()
         process.join(60)
@@ -162,27 +146,25 @@ def kill_at_random_instants(server, file, scenario, unbroken, tmp_path, instants
 
 
 def test_a_run_killed_at_a_few_random_instants_and_resumed_has_the_same_bytes(
-    server, file, scenario, unbroken, tmp_path
+    file, scenario, unbroken, tmp_path
 ):
     instants = stream(0, "a few instants").generator().uniform(0.0, 0.9, 4)
-    assert kill_at_random_instants(server, file, scenario, unbroken, tmp_path, instants) > 0
+    assert kill_at_random_instants(file, scenario, unbroken, tmp_path, instants) > 0
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_50_random_instants_and_resumed_has_the_same_bytes(
-    server, file, scenario, unbroken, tmp_path
+    file, scenario, unbroken, tmp_path
 ):
     instants = stream(0, "many instants").generator().uniform(0.0, 1.0, 50)
-    num_killed = kill_at_random_instants(server, file, scenario, unbroken, tmp_path, instants)
+    num_killed = kill_at_random_instants(file, scenario, unbroken, tmp_path, instants)
     print(f"{num_killed} of 50 were killed at work")
     assert num_killed >= 25
 
 
-def test_a_resumed_run_can_be_killed_and_resumed_again(server, file, scenario, unbroken, tmp_path):
+def test_a_resumed_run_can_be_killed_and_resumed_again(file, scenario, unbroken, tmp_path):
     for number, is_resume in ((16, False), (6, True), (9, True)):
-        process = start(server, file, tmp_path, dies_at=number, is_resume=is_resume)
-        process.join(120)
-        assert process.exitcode == -signal.SIGKILL
+        killed_at(number, file, tmp_path, is_resume=is_resume)
         assert Record.open(tmp_path / "run").status == "running"
     assert_ends_like(unbroken, tmp_path, scenario)
 
@@ -257,8 +239,8 @@ def is_held(path):
     return False
 
 
-def test_a_run_that_is_still_going_on_is_not_resumed(server, file, scenario, unbroken, tmp_path):
-    process = start(server, file, tmp_path)
+def test_a_run_that_is_still_going_on_is_not_resumed(file, scenario, unbroken, tmp_path):
+    process = start(file, tmp_path)
     hold_up(process)
     while not is_held(tmp_path / "run" / ".lock"):
         assert process.is_alive()

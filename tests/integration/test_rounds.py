@@ -103,7 +103,7 @@ def test_measures_of_a_study_do_not_ask_for_rounds_one_after_the_other(what, mad
     assert TimeToLoss(level=2.0).of(record) == pytest.approx(20e-3)
     assert EnergyJ(actor="client").of(record) == pytest.approx(1.9)  # merges and multicast apart
     assert Metric(metric="train_loss").of(record) == 1.0  # the latest
-    assert [loss for *_, loss in losses(record)] == pytest.approx(
+    assert [loss for *_, loss, _ in losses(record)] == pytest.approx(
         [3.1] * 3 + [1.55] * 2 + [3.1 / 3, 1.55, 3.1 / 3, 3.1 / 3]
     )
 

@@ -123,13 +123,13 @@ def test_blocks_are_about_those_of_the_run(tiny_scenario, play):
 def test_many_clients_are_checked_without_playing_them(check):
     found = check(
         "clients.count=1500",
-        "allocator.kind=in_turn",
+        "allocator.kind=time_shared",
         "data.source={kind='embedded', num_train=1500}",
         "data.partition.kind=iid",
         most_calls=3_000_000,
     )
     assert found.status == 0, found.err
-    assert "spans; allocator in_turn" in found.out
+    assert "spans; allocator time_shared" in found.out
 
 
 def test_a_study_of_too_many_replications_is_refused(tmp_path, check):

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import Program, Workers, cosim
+from here import Here
 
 from cosim.cli import answer
 from cosim.errors import RecordError
@@ -63,10 +65,11 @@ def write(path, *lines):
 
 @pytest.fixture(scope="module")
 def unbroken(place, tmp_path_factory):
-    """Return the channel study, made by one worker."""
-    return run_study(
-        load_study(place / "channel.toml"), tmp_path_factory.mktemp("unbroken") / "out", workers=1
-    )
+    """Return the channel study, made in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cosim.study.run_study.Processes", Here)
+        out = tmp_path_factory.mktemp("unbroken") / "out"
+        return run_study(load_study(place / "channel.toml"), out, workers=1)
 
 
 def assert_same(results, others):
@@ -74,20 +77,8 @@ def assert_same(results, others):
         assert (results.path / name).read_bytes() == (others.path / name).read_bytes(), name
 
 
-def command(file, out, *options):
-    """Return the command line of a study, to be run in a process of its own."""
-    program = "import sys; from cosim.cli import main; sys.argv[0] = 'cosim'; main()"
-    return [sys.executable, "-c", program, "study", str(file), "--out", str(out), *options]
-
-
 def start(file, out, *options):
-    return subprocess.Popen(
-        command(file, out, *options),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Program(cosim, ["study", file, "--out", out, *options], Path(f"{out} printed"))
 
 
 def children(pid):
@@ -176,7 +167,8 @@ def test_a_study_given_more_cases_makes_only_those(unbroken, place, tmp_path):
     assert results.manifest["runs"] == {"kept": 12, "made": 4}
 
 
-def test_cases_that_differ_in_the_channel_train_once(place, tmp_path):
+def test_cases_that_differ_in_the_channel_train_once(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("cosim.study.run_study.Processes", Workers)
     (single,) = {
         Record.open(run(load(place / "tiny.toml"), tmp_path / "single")).manifest["works"]["computed"]
     }
@@ -318,6 +310,7 @@ def kill_when(process, out, num_runs):
     process.communicate()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_study_that_is_killed_goes_on_to_the_bytes_of_an_unbroken_one(unbroken, place, tmp_path):
     out = tmp_path / "out"
     for num_runs in stream(0, "killed studies").generator().integers(1, 10, 2):
@@ -408,6 +401,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_run_made_again(unbroken, pl
     assert_same(Results.open(tmp_path / "out"), unbroken)
 
 
+@pytest.mark.usefixtures("here")
 def test_ctrl_c_leaves_a_study_that_goes_on(unbroken, place, tmp_path):
     process = start(place / "channel.toml", tmp_path / "out", "--workers", "1")
     while not list((tmp_path / "out").glob("runs/*/*/spans.parquet")):

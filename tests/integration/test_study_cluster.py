@@ -1,14 +1,13 @@
 """Studies on a cluster: a real dask scheduler and two worker processes on loopback."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked import Program, cosim, dask
+from here import Here
 
 pytest.importorskip(
     "distributed", reason="studies on a cluster need dask.distributed: pip install cosim[cluster]"
@@ -22,7 +21,6 @@ from cosim.study.load import load_study
 from cosim.study.results import Results
 from cosim.study.run_study import run_study
 
-ROOT = Path(__file__).parents[2]
 TABLES = ("results.parquet", "curves.parquet", "summary.csv")
 
 
@@ -40,7 +38,9 @@ def file(tiny_scenario, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(file, tmp_path_factory):
-    return run_study(load_study(file), tmp_path_factory.mktemp("unbroken") / "out", workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cosim.study.run_study.Processes", Here)
+        return run_study(load_study(file), tmp_path_factory.mktemp("unbroken") / "out", workers=1)
 
 
 def assert_same(results, others):
@@ -83,49 +83,45 @@ class Cluster:
     def start_worker(self):
         return self._start(
             *("worker", self.address, "--nworkers", "1", "--nthreads", "1", "--no-nanny", "--no-dashboard"),
-            *("--host", "127.0.0.1", "--local-directory", str(self.place), "--death-timeout", "60"),
+            *("--host", "127.0.0.1", "--local-directory", self.place, "--death-timeout", "60"),
         )
 
     def _start(self, verb, *options):
-        with (self.place / f"{verb}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", verb, *options],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=log,
-                stderr=log,
-            )
+        process = Program(dask, [verb, *options], self.place / verb)
         self.processes.append(process)
         return process
+
+    def mend(self):
+        """Start whatever is not there."""
+        if self.scheduler is None or self.scheduler.poll() is not None:
+            self.stop()
+            self.start()
+        self.workers = [self.start_worker() if one.poll() is not None else one for one in self.workers]
 
     def stop(self):
         for process in self.processes:
             process.kill()
         for process in self.processes:
             process.wait(30)
+        self.processes.clear()
+
+
+@pytest.fixture(scope="module")
+def any_cluster(tmp_path_factory):
+    one = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield one
+    one.stop()
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    place = tmp_path / "cluster"
-    place.mkdir()
-    one = Cluster(place)
-    one.start()
-    try:
-        yield one
-    finally:
-        one.stop()
+def cluster(any_cluster):
+    """Return the cluster of all tests, whole again."""
+    any_cluster.mend()
+    return any_cluster
 
 
 def start(file, out, address):
-    program = "import sys; from cosim.cli import main; sys.argv[0] = 'cosim'; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "study", str(file), "--out", str(out), "--scheduler", address],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    return process
+    return Program(cosim, ["study", file, "--out", out, "--scheduler", address], Path(f"{out} printed"))
 
 
 def wait_for_runs(process, out, num_runs):

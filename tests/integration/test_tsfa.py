@@ -205,7 +205,7 @@ def test_the_summary_knows_limit_latencies_and_ratios(records, name):
 
 
 def test_check_tells_the_limit_and_what_rounds_take_without_it(scenario):
-    lines = list(overview(prepare(scenario(KINDS["tsfa"]))))
+    lines = list(overview(scenario(KINDS["tsfa"])))
     (limit,) = (line for line in lines if line.startswith("  limit"))
     assert re.fullmatch(
         r"  limit +300 us a round; before fading, one takes .* if all is sent and .* us if .*", limit

@@ -50,7 +50,7 @@ def watched(tiny_scenario):
         prepared = prepare(scenario)
 
         def executor(rank):
-            watching.append(Watching(make_executor(prepared.lesson, rank)))
+            watching.append(Watching(make_executor(prepared.task, rank)))
             return watching[0]
 
         world = prepared.world(executor)

@@ -93,7 +93,7 @@ def test_another_channel_computes_nothing_and_equals_a_fresh_run_byte_for_byte(b
     assert compared.divergence is not None
 
 
-def test_another_lesson_is_computed_and_equals_a_fresh_run(base):
+def test_another_task_is_computed_and_equals_a_fresh_run(base):
     changes = {"training.optimizer.learning_rate": 2e-3}
     after = base.whatif(changes)
     assert after.manifest["works"]["computed"] > 0

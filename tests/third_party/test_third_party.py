@@ -63,7 +63,8 @@ measures = ["far_longest"]
 "clients.count" = [3, 4]
 """
 PROGRAM = """
-import io, json, sys
+import gc, io, json, sys
+gc.disable()  # what is loaded stays
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest

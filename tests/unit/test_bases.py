@@ -19,7 +19,7 @@ from cosim.learning.base.folder import FolderBase
 from cosim.learning.base.hub import HubBase
 from cosim.learning.base.random import RandomBase
 from cosim.learning.model import SplitModel
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelTask
 from cosim.learning.trainable.lora import Lora
 from cosim.parts import family, make
 
@@ -192,7 +192,7 @@ def test_a_causal_model_can_become_a_classifier(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("family_name", "task"), USES)
-def test_random_weights_follow_from_the_seed(family_name: str, task: Task) -> None:
+def test_random_weights_follow_from_the_seed(family_name: str, task: ModelTask) -> None:
     labels = NUM_LABELS if task == "classification" else 0
     before = torch.get_rng_state()
     first, again = (tiny_base(family_name).load(task, labels, dtype) for dtype in ("float32", "float64"))

@@ -22,22 +22,25 @@ from cosim.learning.data.file import File
 from cosim.learning.execution import load_model, make_executor
 from cosim.learning.families.gpt2 import GPT2Body
 from cosim.learning.learner import Learner, Slab
-from cosim.learning.lesson import Lesson
 from cosim.learning.operations.split_step import client_forward
 from cosim.learning.operations.start import start
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.optimizer.sgd import Sgd
+from cosim.learning.results import evaluate
 from cosim.learning.settings import Data, Model, TrainingSettings
+from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.stacks import StackedLearner
+from cosim.learning.task import Task
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import whole_step
 from cosim.rng import stream
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
-NUM_CLIENTS, NUM_STEPS, RANK = 5, 3, 2
-# numbers are below ten, and sums of some hundred terms are taken one after the other over three steps
+NUM_CLIENTS, NUM_STEPS, RANK = 5, 2, 2  # a momentum acts in the second step
+# numbers are below ten, and sums of some hundred terms are taken one after the other over a few steps
 CLOSE = {"float32": 1e-5, "float64": 1e-12}
 ADAM = 1e-10  # a rounding of a small gradient, over Adam's 1e-8, times a rate of 1e-3
 FAMILIES = ("gpt2", "llama", "bert")
@@ -56,8 +59,8 @@ def labelled(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def lesson(tokenizer_path, labelled):
-    """Return what makes a lesson of five clients with a tiny model."""
+def task(tokenizer_path, labelled):
+    """Return what makes a task of five clients with a tiny model."""
 
     def made(
         family="gpt2",
@@ -74,7 +77,7 @@ def lesson(tokenizer_path, labelled):
         base = RandomBase(config={**TINY[family], **sizes}, tokenizer_path=tokenizer_path)
         classifies = family == "bert"
         source = File(train_path=labelled, test_fraction=0.2, label_column="topic")
-        return Lesson.prepare(
+        return Task.prepare(
             Model(
                 base=base,
                 dtype=dtype,
@@ -97,25 +100,38 @@ def lesson(tokenizer_path, labelled):
     return made
 
 
-def executors(lesson, max_group=64):
-    """Return both ways of computing a lesson."""
+def executors(task, max_group=64):
+    """Return both ways of computing a task."""
+    settings = task.model.model_dump_json(), task.trainable.model_dump_json()
     return (
-        Sequential(lambda: Learner(lesson, load_model(lesson, RANK))),
-        Batched(lambda: StackedLearner(lesson, load_model(lesson, RANK)), max_group),
+        Sequential(lambda: Learner(task, model_of(task, "sequential", *settings))),
+        Batched(lambda: StackedLearner(task, model_of(task, "batched", *settings)), max_group),
     )
+
+
+_models = {}
+
+
+def model_of(task, *key):
+    """Return a model of these settings, loaded once: to compute with it changes nothing in it."""
+    if key not in _models:
+        _models[key] = load_model(task, RANK)
+    return _models[key]
 
 
 class Played:
     """A split training of a few steps and an average, with everything worth comparing."""
 
-    def __init__(self, lesson):
-        training = self.training = Training(lesson, lesson.model.cut_layer, RANK)
-        clients = [training.start("client")] * lesson.num_clients
+    def __init__(self, task):
+        training = self.training = Training(task, task.model.cut_layer, RANK)
+        clients = [training.start("client")] * task.num_clients
         server = training.start("server")
         self.outputs, self.exchanges = [], []
         for step in range(NUM_STEPS):
-            exchanges = [training.exchange(client, side, server, step) for client, side in enumerate(clients)]
-            server = training.server_update(server, exchanges, step)
+            exchanges = [
+                split_step(training, client, side, server, step) for client, side in enumerate(clients)
+            ]
+            server = server_update(training, server, exchanges, step)
             clients = [one.after for one in exchanges]
             self.exchanges += exchanges
             for one in exchanges:
@@ -153,8 +169,8 @@ def furthest(left, right):
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("cut_layer", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_losses_gradients_and_adapters_are_those_of_one_by_one(lesson, family, cut_layer, dtype):
-    told = lesson(family, dtype, cut_layer)
+def test_losses_gradients_and_adapters_are_those_of_one_by_one(task, family, cut_layer, dtype):
+    told = task(family, dtype, cut_layer)
     sequential, batched = executors(told)
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= CLOSE[dtype]
@@ -165,8 +181,8 @@ def test_losses_gradients_and_adapters_are_those_of_one_by_one(lesson, family, c
 @pytest.mark.parametrize("blocks", [(2, 3), (3,), (1,), (1, 3)])
 @pytest.mark.parametrize("cut_layer", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_adapters_may_be_in_any_blocks(lesson, family, cut_layer, blocks):
-    told = lesson(family, cut_layer=cut_layer, blocks=blocks)
+def test_adapters_may_be_in_any_blocks(task, family, cut_layer, blocks):
+    told = task(family, cut_layer=cut_layer, blocks=blocks)
     sequential, batched = executors(told)
     played = Played(told)
     assert played.training.trains(0) == (min(blocks) <= cut_layer)
@@ -175,9 +191,9 @@ def test_adapters_may_be_in_any_blocks(lesson, family, cut_layer, blocks):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_padding_differs_between_clients_and_inside_a_batch(lesson, family):
+def test_padding_differs_between_clients_and_inside_a_batch(task, family):
     """What the other tests rest on: some batches are full, some are padded, each differently."""
-    told = lesson(family)
+    told = task(family)
     masks = [told.tokens.train.batch(share).attention_mask for share in told.shares]
     lengths = {int(one.sum()) for mask in masks for one in mask}
     assert len(lengths) > 3
@@ -185,15 +201,15 @@ def test_padding_differs_between_clients_and_inside_a_batch(lesson, family):
 
 
 @pytest.mark.parametrize("max_group", [1, 2, 3])
-def test_groups_may_be_of_any_size(lesson, max_group):
-    told = lesson()
+def test_groups_may_be_of_any_size(task, max_group):
+    told = task()
     sequential, batched = executors(told, max_group)
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
 
 
-def test_clients_with_little_data_repeat_it_and_go_together_with_the_others(lesson):
-    told = lesson()
+def test_clients_with_little_data_repeat_it_and_go_together_with_the_others(task):
+    told = task()
     told = replace(told, shares=((0, 1, 2, 3), (4,), (5, 6, 7), (8,), (9, 10, 11, 12)))
     sequential, batched = executors(told)
     played = Played(told)
@@ -207,21 +223,21 @@ def test_clients_with_little_data_repeat_it_and_go_together_with_the_others(less
     [AdamW(learning_rate=1e-3), AdamW(max_grad_norm=0.01), Sgd(learning_rate=0.1, max_grad_norm=0.5)],
     ids=["adamw", "adamw clipped", "sgd clipped"],
 )
-def test_every_client_steps_and_is_clipped_by_itself(lesson, optimizer):
-    told = lesson(optimizer=optimizer)
+def test_every_client_steps_and_is_clipped_by_itself(task, optimizer):
+    told = task(optimizer=optimizer)
     sequential, batched = executors(told)
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= ADAM
 
 
-def test_clients_that_took_different_numbers_of_steps_go_together(lesson):
-    told = lesson(optimizer=AdamW())
+def test_clients_that_took_different_numbers_of_steps_go_together(task):
+    told = task(optimizer=AdamW())
     sequential, batched = executors(told)
     training = Training(told, 1, RANK)
     server, fresh = training.start("server"), training.start("client")
-    ahead = training.exchange(0, fresh, server, 0).after
+    ahead = split_step(training, 0, fresh, server, 0).after
     exchanges = [
-        training.exchange(client, side, server, 1) for client, side in enumerate([ahead, fresh, fresh])
+        split_step(training, client, side, server, 1) for client, side in enumerate([ahead, fresh, fresh])
     ]
     read = [output for one in exchanges for output in (one.after.adapter, one.after.optimizer)]
     (*_, left), (*_, right) = ([executor.materialise((), read)] for executor in (sequential, batched))
@@ -229,66 +245,66 @@ def test_clients_that_took_different_numbers_of_steps_go_together(lesson):
     assert [float(side["step"]) for side in right[1::2]] == [2.0, 1.0, 1.0]
 
 
-def test_a_client_whose_step_nobody_asks_for_changes_no_other(lesson):
-    told = lesson()
+def test_a_client_whose_step_nobody_asks_for_changes_no_other(task):
+    told = task()
     sequential, batched = executors(told)
     training = Training(told, 1, RANK)
     server, fresh = training.start("server"), training.start("client")
-    exchanges = [training.exchange(client, fresh, server, 0) for client in range(NUM_CLIENTS)]
+    exchanges = [split_step(training, client, fresh, server, 0) for client in range(NUM_CLIENTS)]
     read = [one.loss for one in exchanges]
     read += [one.after.adapter for one in exchanges if one.client != 2]
     assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
 
 
-def test_clients_that_come_back_one_by_one_are_right_too(lesson):
+def test_clients_that_come_back_one_by_one_are_right_too(task):
     """Split learning in turns: all could go forward together, but the server has moved on in between."""
-    told = lesson()
+    told = task()
     sequential, batched = executors(told)
     training = Training(told, 1, RANK)
     server, fresh, read = training.start("server"), training.start("client"), []
     for client in range(NUM_CLIENTS):
-        exchange = training.exchange(client, fresh, server, client)
-        server = training.server_update(server, [exchange], client)
+        exchange = split_step(training, client, fresh, server, client)
+        server = server_update(training, server, [exchange], client)
         read += [exchange.after.adapter, server.adapter]
     assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_of_the_whole_model_are_those_of_one_by_one(lesson, family):
-    told = lesson(family)
+def test_gradients_of_the_whole_model_are_those_of_one_by_one(task, family):
+    told = task(family)
     sequential, batched = executors(told)
     training = Training(told, 1, RANK)
     whole, read = training.start("whole"), []
     for step in range(NUM_STEPS):
-        whole, losses = training.whole_step(whole, step)
+        whole, losses = whole_step(training, whole, step)
         read += [*losses, whole.adapter, whole.optimizer]
-    read.append(training.evaluate(whole.adapter).ref("loss"))
+    read.append(evaluate(training, whole.adapter).ref("loss"))
     assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
     assert batched.fallback_reason is None
 
 
-def rounds(lesson, executor, count):
+def rounds(task, executor, count):
     """Play rounds that are settled one by one; return all that was learned."""
-    training = Training(lesson, 1, RANK)
+    training = Training(task, 1, RANK)
     clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
     learned = []
     for step in range(count):
-        exchanges = [training.exchange(client, side, server, step) for client, side in enumerate(clients)]
-        server = training.server_update(server, exchanges, step)
+        exchanges = [split_step(training, client, side, server, step) for client, side in enumerate(clients)]
+        server = server_update(training, server, exchanges, step)
         clients = [one.after for one in exchanges]
         learned += executor.materialise(server_and(server, clients), [one.loss for one in exchanges])
     return [*learned, *executor.materialise((), server_and(server, clients))]
 
 
-def test_a_next_round_builds_on_what_was_kept(lesson):
-    told = lesson()
+def test_a_next_round_builds_on_what_was_kept(task):
+    told = task()
     sequential, batched = executors(told)
     assert furthest(rounds(told, sequential, 3), rounds(told, batched, 3)) <= 1e-12
 
 
 @pytest.mark.parametrize("executor", ["sequential", "batched"])
-def test_rounds_in_the_store_are_recalled_and_the_rest_builds_on_them(lesson, tmp_path, executor):
-    told = lesson(executor=executor)
+def test_rounds_in_the_store_are_recalled_and_the_rest_builds_on_them(task, tmp_path, executor):
+    told = task(executor=executor)
     whole = make_executor(told, RANK)
     expected = rounds(told, whole, 3)
     store = Store(tmp_path / "store")
@@ -303,19 +319,19 @@ def test_rounds_in_the_store_are_recalled_and_the_rest_builds_on_them(lesson, tm
     assert again.num_recalled == whole.num_computed
 
 
-def test_a_round_of_which_the_store_has_a_part_is_completed(lesson, tmp_path):
-    told = lesson(executor="batched")
+def test_a_round_of_which_the_store_has_a_part_is_completed(task, tmp_path):
+    told = task(executor="batched")
     store, expected = Store(tmp_path / "store"), rounds(told, executors(told)[0], 1)
     training = Training(told, 1, RANK)
     fresh, server = training.start("client"), training.start("server")
-    some = [training.exchange(client, fresh, server, 0).after.adapter for client in (1, 3)]
+    some = [split_step(training, client, fresh, server, 0).after.adapter for client in (1, 3)]
     make_executor(told, RANK, store).materialise(some, ())
     completed = make_executor(told, RANK, store)
     assert furthest(expected[:NUM_CLIENTS], rounds(told, completed, 1)[:NUM_CLIENTS]) <= 1e-12
 
 
-def test_what_is_kept_holds_no_graph_and_no_more_than_its_own_memory_or_a_slab(lesson):
-    told = lesson()
+def test_what_is_kept_holds_no_graph_and_no_more_than_its_own_memory_or_a_slab(task):
+    told = task()
     _, batched = executors(told)
     values = Played(told).on(batched)
     for tensor in numbers(values):
@@ -324,8 +340,8 @@ def test_what_is_kept_holds_no_graph_and_no_more_than_its_own_memory_or_a_slab(l
         assert tensor.untyped_storage().nbytes() in (own, Slab.NUM_BYTES)
 
 
-def test_the_same_bytes_come_twice_and_no_global_state_is_touched(lesson):
-    told = lesson("llama", "float32")
+def test_the_same_bytes_come_twice_and_no_global_state_is_touched(task):
+    told = task("llama", "float32")
     before = torch.random.get_rng_state()
     first, second = (list(numbers(Played(told).on(executors(told, 3)[1]))) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -333,22 +349,22 @@ def test_the_same_bytes_come_twice_and_no_global_state_is_touched(lesson):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_bfloat16_goes_together_too(lesson):
-    told = lesson(dtype="bfloat16")
+def test_bfloat16_goes_together_too(task):
+    told = task(dtype="bfloat16")
     sequential, batched = executors(told)
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= 0.1
     assert batched.fallback_reason is None
 
 
-def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(lesson, monkeypatch, caplog):
+def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(task, monkeypatch, caplog):
     run_block = GPT2Body.run_block
 
     def nosy(self, block, hidden, mask):
         return run_block(self, block, hidden if bool(hidden.sum() > -1e9) else -hidden, mask)
 
     monkeypatch.setattr(GPT2Body, "run_block", nosy)
-    told = lesson()
+    told = task()
     sequential, batched = executors(told)
     played = Played(told)
     with caplog.at_level(logging.WARNING, logger="cosim.graph.batched"):
@@ -358,14 +374,14 @@ def test_a_model_that_looks_at_its_numbers_is_computed_one_by_one(lesson, monkey
     assert [record.args[0] for record in caplog.records] == [batched.fallback_reason]
 
 
-def test_where_only_the_head_cannot_be_stacked_the_clients_still_go_together(lesson, monkeypatch):
+def test_where_only_the_head_cannot_be_stacked_the_clients_still_go_together(task, monkeypatch):
     logits = GPT2Body.logits
 
     def nosy(self, hidden, last):
         return logits(self, hidden if bool(hidden.sum() > -1e9) else -hidden, last)
 
     monkeypatch.setattr(GPT2Body, "logits", nosy)
-    told = lesson()
+    told = task()
     sequential, batched = executors(told)
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
@@ -373,8 +389,8 @@ def test_where_only_the_head_cannot_be_stacked_the_clients_still_go_together(les
     assert batched.fallback_reason.startswith("server_step: RuntimeError: vmap")
 
 
-def test_dropout_is_drawn_client_by_client(lesson, caplog):
-    told = lesson(dropout=0.3)
+def test_dropout_is_drawn_client_by_client(task, caplog):
+    told = task(dropout=0.3)
     sequential, batched = executors(told)
     played = Played(told)
     with caplog.at_level(logging.WARNING, logger="cosim.graph.batched"):
@@ -383,12 +399,12 @@ def test_dropout_is_drawn_client_by_client(lesson, caplog):
     assert len(caplog.records) == 1
 
 
-def test_a_fault_of_the_training_itself_is_told(lesson, monkeypatch):
+def test_a_fault_of_the_training_itself_is_told(task, monkeypatch):
     def broken(self, *given):
         raise ZeroDivisionError("no rate")
 
     monkeypatch.setattr(Sgd, "update", broken)
-    told = lesson()
+    told = task()
     for executor in executors(told):
         with pytest.raises(ZeroDivisionError, match="no rate"):
             Played(told).on(executor)
@@ -399,8 +415,8 @@ def test_a_group_of_none_is_refused():
         Batched(lambda: pytest.fail("nothing is computed"), 0)
 
 
-def test_a_group_goes_there_and_back_before_the_next_begins(lesson):
-    told = lesson()
+def test_a_group_goes_there_and_back_before_the_next_begins(task):
+    told = task()
     works = [
         work
         for one in Played(told).exchanges[:NUM_CLIENTS]
@@ -412,8 +428,8 @@ def test_a_group_goes_there_and_back_before_the_next_begins(lesson):
     assert found == [(operation, size) for size in (2, 2, 1) for operation in there_and_back]
 
 
-def test_no_work_comes_before_its_inputs_or_twice(lesson):
-    told = lesson()
+def test_no_work_comes_before_its_inputs_or_twice(task):
+    told = task()
     sequential, _ = executors(told)
     works = sequential.uncomputed(Played(told).outputs)
     for max_group in (1, 2, 3, 64):
@@ -439,7 +455,7 @@ def test_works_that_differ_in_what_they_are_told_stay_apart():
     assert group_of(works.add(client_forward, [start_], batch=batch, cut_layer=1, dropout=7)) is None
 
 
-def test_the_executor_moves_the_keys_and_the_plain_one_leaves_them_alone(lesson):
+def test_the_executor_moves_the_keys_and_the_plain_one_leaves_them_alone(task):
     keys = {}
     for name, training in {
         "sequential": {},
@@ -447,13 +463,13 @@ def test_the_executor_moves_the_keys_and_the_plain_one_leaves_them_alone(lesson)
         "batched": {"executor": "batched"},
         "three": {"executor": "batched", "max_group": 3},
     }.items():
-        keys[name] = Training(lesson(**training), 1, RANK).start("client").adapter.node.key
+        keys[name] = Training(task(**training), 1, RANK).start("client").adapter.node.key
     assert keys["sequential"] == keys["unused"]
     assert len(set(keys.values())) == 3
 
 
-def test_the_larger_a_mini_batch_the_fewer_go_together(lesson):
-    small = lesson(executor="batched")
+def test_the_larger_a_mini_batch_the_fewer_go_together(task):
+    small = task(executor="batched")
     sizes = [
         replace(small, training=small.training.model_copy(update={"batch_size": size})).max_group
         for size in (1, 4, 16, 10**6)
@@ -463,8 +479,8 @@ def test_the_larger_a_mini_batch_the_fewer_go_together(lesson):
     assert sizes[-1] == 1
 
 
-def test_many_clients_are_dealt_evenly_into_the_fewest_groups(lesson):
-    some = lesson(executor="batched")
+def test_many_clients_are_dealt_evenly_into_the_fewest_groups(task):
+    some = task(executor="batched")
     for num_clients, slots in ((64, 64), (65, 33), (200, 50)):
         crowd = replace(some, shares=some.shares[:1] * num_clients)
         small = crowd.training.model_copy(update={"batch_size": 1})
@@ -472,17 +488,17 @@ def test_many_clients_are_dealt_evenly_into_the_fewest_groups(lesson):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(lesson, family):
+def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(task, family):
     """Any clients, in any order, in any groups: what a deadline or a part in the store leaves to compute."""
-    told = lesson(family, "float32", executor="batched", max_group=3)
+    told = task(family, "float32", executor="batched", max_group=3)
     training, chance = Training(told, 1, RANK), stream(5, "groupings", family).generator()
     clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
     before = make_executor(told, RANK)
-    exchanges = [training.exchange(client, side, server, 0) for client, side in enumerate(clients)]
-    sides = [training.server_update(server, exchanges, 0), *(one.after for one in exchanges)]
+    exchanges = [split_step(training, client, side, server, 0) for client, side in enumerate(clients)]
+    sides = [server_update(training, server, exchanges, 0), *(one.after for one in exchanges)]
     before.materialise(server_and(sides[0], sides[1:]), ())
     server, *clients = sides
-    exchanges = [training.exchange(client, side, server, 1) for client, side in enumerate(clients)]
+    exchanges = [split_step(training, client, side, server, 1) for client, side in enumerate(clients)]
     read = {
         client: [one.loss, one.server.ref("gradient"), one.server.ref("adapter_gradient"), one.after.adapter]
         for client, one in enumerate(exchanges)
@@ -514,12 +530,12 @@ def test_no_value_hangs_on_the_slot_on_a_processor_with_avx2():
     assert done.returncode == 0, done.stdout
 
 
-def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(lesson):
-    told = lesson(dtype="float32", executor="batched", optimizer=AdamW())
+def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(task):
+    told = task(dtype="float32", executor="batched", optimizer=AdamW())
     training, executor = Training(told, 1, RANK), make_executor(told, RANK)
     client, server = training.start("client"), training.start("server")
-    exchanges = [training.exchange(number, client, server, 0) for number in range(NUM_CLIENTS)]
-    update = training.server_update(server, exchanges, 0)
+    exchanges = [split_step(training, number, client, server, 0) for number in range(NUM_CLIENTS)]
+    update = server_update(training, server, exchanges, 0)
     average = training.mean({one.client: one.after.adapter for one in exchanges}).ref("adapter")
     fresh = executor.materialise((), [average, update.adapter])
     for several in (exchanges[1:3], exchanges):
@@ -534,8 +550,8 @@ def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(lesson):
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_gpu_computes_clients_together_the_same_way_every_time(lesson, family, dtype):
-    told = lesson(family, dtype, device="cuda")
+def test_a_gpu_computes_clients_together_the_same_way_every_time(task, family, dtype):
+    told = task(family, dtype, device="cuda")
     sequential, batched = executors(told)
     played = Played(told)
     first = played.on(batched)

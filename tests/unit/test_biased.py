@@ -121,7 +121,7 @@ def test_the_scenario_that_comes_along_names_baselines_that_can_be_played():
     designs = [prepare(change(scenario, one)).allocation for one in places]
     noises = [one.figures["design_noise"] for one in designs]
     assert noises[1] > noises[0] > noises[2]
-    np.testing.assert_allclose(designs[1].knobs["weight"], prepare(scenario).lesson.weights)
+    np.testing.assert_allclose(designs[1].knobs["weight"], prepare(scenario).task.weights)
 
 
 def test_what_cannot_be_weighed_is_one_clear_line(tiny_scenario):

@@ -24,7 +24,7 @@ from cosim.learning.base.random import RandomBase
 from cosim.learning.base.weights import compare, expected_weights, stored_tensors
 from cosim.learning.config_values import ACTIVATIONS
 from cosim.learning.model import SplitModel
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.slots import refuse_unannounced
 from cosim.learning.trainable.lora import Lora
 
@@ -32,11 +32,11 @@ HEADS = ("classifier", "score")
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Task], Path]:
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, ModelTask], Path]:
     """Return the folder of a tiny model, saved once."""
-    folders: dict[tuple[str, Task], Path] = {}
+    folders: dict[tuple[str, ModelTask], Path] = {}
 
-    def folder(family: str, task: Task) -> Path:
+    def folder(family: str, task: ModelTask) -> Path:
         if (family, task) not in folders:
             path = tmp_path_factory.mktemp(f"{family} {task}")
             labels = NUM_LABELS if task == "classification" else 0
@@ -55,7 +55,7 @@ def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -
     return FolderBase(path=folder)
 
 
-def fault(base: FolderBase, task: Task = "causal_lm") -> str:
+def fault(base: FolderBase, task: ModelTask = "causal_lm") -> str:
     """Return what a check says of a base, and see that loading says the same."""
     with pytest.raises(ScenarioError) as checked:
         base.weight_notes(base.shape(task))
@@ -68,7 +68,7 @@ def fault(base: FolderBase, task: Task = "causal_lm") -> str:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_the_tensors_a_config_means_are_those_of_the_model(family: str, task: Task, tied: bool) -> None:
+def test_the_tensors_a_config_means_are_those_of_the_model(family: str, task: ModelTask, tied: bool) -> None:
     labels = NUM_LABELS if task == "classification" else 0
     base = tiny_base(family, tie_word_embeddings=tied, **({"head_dim": 6} if family == "llama" else {}))
     model = base.load(task, labels, "float32")
@@ -78,7 +78,7 @@ def test_the_tensors_a_config_means_are_those_of_the_model(family: str, task: Ta
     assert expected_weights(base.shape(task, labels)) == found
 
 
-def transformers_says(folder: Path, task: Task) -> tuple[set[str], set[str]]:
+def transformers_says(folder: Path, task: ModelTask) -> tuple[set[str], set[str]]:
     """Return what transformers finds missing or of another shape, and what it does not use."""
     classes = (
         MODEL_FOR_CAUSAL_LM_MAPPING if task == "causal_lm" else MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
@@ -95,10 +95,10 @@ def transformers_says(folder: Path, task: Task) -> tuple[set[str], set[str]]:
 @given(data=st.data())
 @pytest.mark.parametrize(("family", "task"), USES)
 def test_headers_tell_what_transformers_finds_missing_and_does_not_use(
-    saved: Callable[[str, Task], Path],
+    saved: Callable[[str, ModelTask], Path],
     tmp_path_factory: pytest.TempPathFactory,
     family: str,
-    task: Task,
+    task: ModelTask,
     data: st.DataObject,
 ) -> None:
     folder = tmp_path_factory.mktemp("changed")
@@ -132,7 +132,7 @@ def test_headers_tell_what_transformers_finds_missing_and_does_not_use(
 
 
 def test_an_adapter_beside_the_weights_is_not_loaded(
-    saved: Callable[[str, Task], Path], tmp_path: Path
+    saved: Callable[[str, ModelTask], Path], tmp_path: Path
 ) -> None:
     clean = FolderBase(path=saved("gpt2", "causal_lm"))
     folder = copytree(clean.path, tmp_path / "stray")
@@ -147,7 +147,7 @@ def test_an_adapter_beside_the_weights_is_not_loaded(
 
 @pytest.mark.parametrize("entry", [{"transformers_weights": "other.safetensors"}, {"auto_map": None}])
 def test_no_entry_of_a_config_points_the_loader_elsewhere(
-    saved: Callable[[str, Task], Path], tmp_path: Path, entry: dict[str, Any]
+    saved: Callable[[str, ModelTask], Path], tmp_path: Path, entry: dict[str, Any]
 ) -> None:
     clean = FolderBase(path=saved("gpt2", "causal_lm"))
     folder = copytree(clean.path, tmp_path / "copy")
@@ -177,7 +177,7 @@ def test_a_model_that_trains_more_or_less_than_announced_is_refused() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_no_numbers_are_refused_by_name(
-    saved: Callable[[str, Task], Path], tmp_path: Path, dtype: torch.dtype, value: float
+    saved: Callable[[str, ModelTask], Path], tmp_path: Path, dtype: torch.dtype, value: float
 ) -> None:
     def spoil(tensors: dict[str, torch.Tensor]) -> None:
         for name in tensors:
@@ -188,7 +188,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(
     assert "holds nan or infinity in transformer.h.1.mlp.c_fc.bias" in fault(base)
 
 
-def test_weights_of_integers_are_refused(saved: Callable[[str, Task], Path], tmp_path: Path) -> None:
+def test_weights_of_integers_are_refused(saved: Callable[[str, ModelTask], Path], tmp_path: Path) -> None:
     def quantise(tensors: dict[str, torch.Tensor]) -> None:
         tensors["transformer.h.0.mlp.c_fc.weight"] = tensors["transformer.h.0.mlp.c_fc.weight"].to(torch.int8)
 
@@ -197,7 +197,7 @@ def test_weights_of_integers_are_refused(saved: Callable[[str, Task], Path], tmp
 
 
 def test_weights_that_the_config_does_not_use_are_noted(
-    saved: Callable[[str, Task], Path], tmp_path: Path
+    saved: Callable[[str, ModelTask], Path], tmp_path: Path
 ) -> None:
     folder = copytree(saved("gpt2", "causal_lm"), tmp_path / "deep")
     (folder / "config.json").write_text(json.dumps(read_json(folder / "config.json") | {"n_layer": 2}))
@@ -225,7 +225,7 @@ def test_weights_that_the_config_does_not_use_are_noted(
     ],
 )
 def test_an_index_that_names_no_files_of_its_folder_is_refused(
-    saved: Callable[[str, Task], Path], tmp_path: Path, weight_map: object, said: str
+    saved: Callable[[str, ModelTask], Path], tmp_path: Path, weight_map: object, said: str
 ) -> None:
     folder = copytree(saved("gpt2", "causal_lm"), tmp_path / "indexed")
     (folder / "model.safetensors").rename(folder.parent / "other.safetensors")
@@ -233,7 +233,9 @@ def test_an_index_that_names_no_files_of_its_folder_is_refused(
     assert said in fault(FolderBase(path=folder))
 
 
-def test_two_files_with_one_tensor_are_refused(saved: Callable[[str, Task], Path], tmp_path: Path) -> None:
+def test_two_files_with_one_tensor_are_refused(
+    saved: Callable[[str, ModelTask], Path], tmp_path: Path
+) -> None:
     folder = copytree(saved("gpt2", "causal_lm"), tmp_path / "twice")
     (folder / "model.safetensors").rename(folder / "a.safetensors")
     (folder / "b.safetensors").write_bytes((folder / "a.safetensors").read_bytes())
@@ -259,7 +261,7 @@ ODD: tuple[Any, ...] = (None, "x", -1, 0, 1.5, True, [], {}, 10**30, [None])
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 @pytest.mark.parametrize("family", FIELDS)
 def test_a_config_that_passes_a_check_makes_a_model(family: str, odd: Any) -> None:
-    task: Task = "causal_lm" if family in ("gpt2", "llama") else "classification"
+    task: ModelTask = "causal_lm" if family in ("gpt2", "llama") else "classification"
     labels = NUM_LABELS if task == "classification" else 0
     for name in (*FIELDS[family], *OF_ALL):
         base = tiny_base(family, **{name: odd})

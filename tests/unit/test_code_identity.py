@@ -12,13 +12,13 @@ import cosim
 from cosim.graph import code_identity
 from cosim.graph.code_identity import code_key, code_of, distributions_of
 from cosim.graph.operation import registered
+from cosim.learning import results, split_nodes, whole_nodes  # noqa: F401  they register the operations
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.base import Base
 from cosim.learning.codec import Codec
 from cosim.learning.optimizer import Optimizer
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.trainable.lora import Lora
-from cosim.learning.training import Training  # noqa: F401  registers the operations of a training
 from cosim.parts import family
 
 OPERATIONS = {n: o for n, o in registered().items() if o.module.startswith("cosim.")}
@@ -171,7 +171,7 @@ def plugin(request, tmp_path, monkeypatch):
         ),
         ("learning/aggregator/sums.py", '    """Return', '    """It is said to return', False),
         ("learning/aggregator/sums.py", "\n\n\ndef ", "\n\n\n# what follows is a function\ndef ", False),
-        ("learning/lesson.py", "_MAX_GROUP = 64", "_MAX_GROUP = 65", False),
+        ("learning/task.py", "_MAX_GROUP = 64", "_MAX_GROUP = 65", False),
         ("learning/aggregator/product_svd.py", "return ", "return 0 or ", False),
         ("radio/medium/draining.py", "return ", "return 0 or ", False),
         ("control/allocators/exact.py", "return ", "return 0 or ", False),
@@ -206,7 +206,7 @@ def test_no_key_holds_what_only_decides_times(module):
     rooms = {file.partition("/")[0] for file in modules_of(module)}
     basic = {"errors.py", "parts.py", "rng.py", "units.py"}
     assert rooms <= {"graph", "learning", "__init__.py", *basic}
-    assert not {"learning/flop.py", "graph/store.py", "learning/lesson.py"} & modules_of(module)
+    assert not {"learning/flop.py", "graph/store.py", "learning/task.py"} & modules_of(module)
 
 
 def test_an_installed_package_and_an_edited_checkout_have_one_key(tree, monkeypatch):

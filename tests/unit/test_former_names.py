@@ -3,6 +3,7 @@
 import pytest
 
 from cosim.errors import ScenarioError
+from cosim.learning.settings import Model
 from cosim.parts import Part, Table, family
 from cosim.scenario.former_names import current_kind, current_path
 from cosim.scenario.load import change, load, parse_change, to_toml
@@ -70,6 +71,12 @@ def test_a_study_by_former_names_varies_the_settings_of_today(old, tmp_path):
     assert plan.unvaried == ()
 
 
+def test_tasks_have_former_names_too(monkeypatch):
+    monkeypatch.setattr(Model, "former_names", {"split_layer": "cut_layer"})
+    scenario = change(Scenario(name="x"), {"tasks.a.model.split_layer": 2, "tasks.b": {"model": {}}})
+    assert scenario.tasks["a"].model.cut_layer == 2
+
+
 def test_both_names_at_once_are_refused(tmp_path):
     path = tmp_path / "both.toml"
     path.write_text(f"[{DOWN}]\ncounted = true\nmodelled = false\n")
@@ -110,5 +117,6 @@ def test_former_kinds_hide_no_kind():
 def test_names_of_today_are_left_alone():
     assert current_path("radio.noise_figure_db") == "radio.noise_figure_db"
     assert current_path("nothing.such") == "nothing.such"
+    assert current_path("tasks.counted.scheme.counted") == "tasks.counted.scheme.counted"
     assert current_kind("allocator.kind", "equal") == "equal"
     assert current_kind("radio.noise_figure_db", 3.0) == 3.0

@@ -64,12 +64,12 @@ def test_rounds_that_are_not_there_are_told_with_those_that_are(record):
 
 def test_losses_of_clients_at_one_instant_are_averaged(tiny_scenario, tmp_path):
     real = Record.open(run(tiny_scenario(), tmp_path / "run"))
-    times, values = chart(real).losses["train_loss"]
+    times, values = chart(real).losses["train_loss", ""]
     metrics = real.metrics.to_pandas()
     losses = metrics[metrics.name == "train_loss"].groupby("time_ns").value.mean()
     assert times.tolist() == losses.index.tolist()
     assert np.allclose(values, losses.to_numpy())
-    assert len(chart(real).losses["eval_loss"][0]) == 3
+    assert len(chart(real).losses["eval_loss", ""][0]) == 3
 
 
 @pytest.mark.parametrize("rounds", [(None, None), (1, 2)])

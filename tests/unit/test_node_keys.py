@@ -13,6 +13,7 @@ from cosim.learning.data import tokens
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.regularizer.orthogonality import Orthogonality
+from cosim.learning.results import evaluate
 from cosim.learning.training import Training
 from cosim.scenario.build import prepare
 
@@ -179,9 +180,9 @@ def test_the_data_of_one_client_moves_nobody_else_before_the_first_exchange(work
 
 def test_evaluations_have_keys_of_their_own(tiny_scenario):
     def evaluation(changes):
-        training = Training(prepare(tiny_scenario(changes)).lesson, cut_layer=1, lora_rank=2)
+        training = Training(prepare(tiny_scenario(changes)).task, cut_layer=1, lora_rank=2)
         client, server = training.start("client"), training.start("server")
-        return training.evaluate(client.adapter, server.adapter).key
+        return evaluate(training, client.adapter, server.adapter).key
 
     assert evaluation({}) == evaluation({"radio.noise_figure_db": 1.0})
     assert evaluation({}) != evaluation({"data.source.num_test": 7})

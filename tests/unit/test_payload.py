@@ -19,8 +19,8 @@ RANK = 2
 LORAS = (Lora(rank=RANK), Lora(rank=RANK, target_modules=("all-linear",)), Lora(rank=RANK, blocks=(1, 3)))
 
 
-def lesson(family, task, lora, dtype="float64"):
-    """What a layout asks of a lesson."""
+def task(family, task, lora, dtype="float64"):
+    """What a layout asks of a task."""
     shape = ModelShape.read(TINY[family], task, NUM_LABELS if task == "classification" else 0)
     return SimpleNamespace(
         shape=shape,
@@ -42,18 +42,18 @@ class TestAdapterLayout:
     def test_is_that_of_the_tensors(self, family, task, lora):
         model = tiny_model(family, task, lora)
         tensors = model.initial_adapter()
-        assert list(adapter_layout(lesson(family, task, lora), 3, RANK).shapes.items()) == [
+        assert list(adapter_layout(task(family, task, lora), 3, RANK).shapes.items()) == [
             (name, tuple(tensors[name].shape)) for name in model.names
         ]
 
     def test_of_the_first_blocks_it_is_the_client_s(self, family, task, lora):
         model = tiny_model(family, task, lora)
-        layout = adapter_layout(lesson(family, task, lora), 2, RANK)
+        layout = adapter_layout(task(family, task, lora), 2, RANK)
         assert tuple(layout.shapes) == model.client_names(2)
 
     def test_of_one_factor_it_is_half_the_names(self, family, task, lora):
         both, one = (
-            adapter_layout(lesson(family, task, lora), 2, RANK, factors) for factors in ({"A", "B"}, {"B"})
+            adapter_layout(task(family, task, lora), 2, RANK, factors) for factors in ({"A", "B"}, {"B"})
         )
         assert list(one.shapes) == [name for name in both.shapes if ".lora_B." in name]
 
@@ -61,6 +61,6 @@ class TestAdapterLayout:
     def test_counts_the_bits_of_what_is_trained(self, family, task, lora, dtype):
         tensors = tiny_model(family, task, lora, dtype).initial_adapter()
         bits = Layout.of(tensors).dense_bits
-        asked = lesson(family, task, lora, dtype)
+        asked = task(family, task, lora, dtype)
         assert bits == adapter_layout(asked, 3, RANK).dense_bits == upload_bits(asked, 3, RANK, 1)
         assert bits == download_bits(asked, 3, RANK, RANK, 1)

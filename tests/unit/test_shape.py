@@ -8,17 +8,17 @@ from transformers import CONFIG_MAPPING
 
 from cosim.errors import ScenarioError
 from cosim.learning.architectures import FAMILIES
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable.lora import Lora
 
 GPT2 = ModelShape.read(TINY["gpt2"])
 
 
-def labels(task: Task) -> int:
+def labels(task: ModelTask) -> int:
     return NUM_LABELS if task == "classification" else 0
 
 
-VARIANTS: list[tuple[str, Task, dict[str, Any]]] = [
+VARIANTS: list[tuple[str, ModelTask, dict[str, Any]]] = [
     *((family, task, {}) for family, task in USES),
     ("gpt2", "causal_lm", {"n_inner": 20, "tie_word_embeddings": False}),
     ("llama", "causal_lm", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
@@ -29,7 +29,7 @@ VARIANTS: list[tuple[str, Task, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("family", "task", "changes"), VARIANTS)
-def test_sizes_are_those_of_the_torch_model(family: str, task: Task, changes: dict[str, Any]) -> None:
+def test_sizes_are_those_of_the_torch_model(family: str, task: ModelTask, changes: dict[str, Any]) -> None:
     base = tiny_base(family, **changes)
     shape = base.shape(task, labels(task))
     model = base.load(task, labels(task), "float32")
@@ -53,7 +53,7 @@ def test_sizes_are_those_of_the_torch_model(family: str, task: Task, changes: di
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_config_leaves_out_is_what_transformers_takes(family: str) -> None:
     told = CONFIG_MAPPING[family]().to_dict()
-    task: Task = FAMILIES[family].tasks[0]
+    task: ModelTask = FAMILIES[family].tasks[0]
     assert ModelShape.read({"model_type": family}, task, labels(task)) == ModelShape.read(
         told, task, labels(task)
     )
@@ -70,7 +70,7 @@ def test_published_models_have_their_published_size() -> None:
 @given(family_and_task=st.sampled_from(USES), rank=st.integers(1, 8), data=st.data())
 @settings(deadline=None)
 def test_targets_follow_peft_s_rule_for_names(
-    family_and_task: tuple[str, Task], rank: int, data: st.DataObject
+    family_and_task: tuple[str, ModelTask], rank: int, data: st.DataObject
 ) -> None:
     from peft.tuners.tuners_utils import check_target_module_exists
 
@@ -90,7 +90,7 @@ def test_all_linear_means_every_linear_layer_of_a_block() -> None:
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_default_targets_are_known(family: str, task: Task) -> None:
+def test_default_targets_are_known(family: str, task: ModelTask) -> None:
     shape = ModelShape.read(TINY[family], task, labels(task))
     expected = {
         "gpt2": ("attn.c_attn",),
@@ -158,7 +158,7 @@ def test_a_layer_outside_the_blocks_is_no_target() -> None:
         ({"model_type": "gpt2", "add_cross_attention": True}, "causal_lm", "add_cross_attention is on"),
     ],
 )
-def test_a_config_that_cannot_be_cut_says_why(config: dict[str, Any], task: Task, message: str) -> None:
+def test_a_config_that_cannot_be_cut_says_why(config: dict[str, Any], task: ModelTask, message: str) -> None:
     with pytest.raises(ScenarioError, match=message) as caught:
         ModelShape.read(config, task, labels(task))
     assert "\n" not in str(caught.value)

@@ -22,7 +22,7 @@ from ulps import ulps_apart
 from cosim.learning.data.batch import Batch
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import Outputs
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelTask
 from cosim.learning.trainable.lora import Lora
 
 # peft asks transformers a question under a name that newer releases have renamed
@@ -56,7 +56,7 @@ def split_step(
 
 
 def reference(
-    model: SplitModel, adapter: Adapter, batch: Batch, folder: Path, family: str, task: Task, dtype: Any
+    model: SplitModel, adapter: Adapter, batch: Batch, folder: Path, family: str, task: ModelTask, dtype: Any
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Return loss, logits and gradients of PEFT's own model, which knows nothing of a cut."""
     from peft import PeftModel
@@ -96,7 +96,7 @@ def assert_near(
 @pytest.mark.parametrize("targets", [None, ("all-linear",)])
 @pytest.mark.parametrize(("family", "task"), USES)
 def test_split_gradients_are_those_of_the_whole_peft_model_at_every_cut(
-    tmp_path: Path, family: str, task: Task, targets: tuple[str, ...] | None
+    tmp_path: Path, family: str, task: ModelTask, targets: tuple[str, ...] | None
 ) -> None:
     model = tiny_model(family, task, Lora(rank=2, target_modules=targets))
     batch = tiny_batch(model.shape, 3, 6)
@@ -117,7 +117,7 @@ def test_split_gradients_are_those_of_the_whole_peft_model_at_every_cut(
 @pytest.mark.parametrize("blocks", [(2,), (3,), (1, 3)])
 @pytest.mark.parametrize(("family", "task"), USES)
 def test_split_gradients_are_those_of_the_whole_wherever_the_adapters_are(
-    tmp_path: Path, family: str, task: Task, blocks: tuple[int, ...]
+    tmp_path: Path, family: str, task: ModelTask, blocks: tuple[int, ...]
 ) -> None:
     model = tiny_model(family, task, Lora(rank=2, blocks=blocks))
     batch, adapter = tiny_batch(model.shape, 3, 6), moved_adapter(model)
@@ -135,7 +135,9 @@ def test_split_gradients_are_those_of_the_whole_wherever_the_adapters_are(
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_losses_in_float32_are_those_transformers_reports(tmp_path: Path, family: str, task: Task) -> None:
+def test_losses_in_float32_are_those_transformers_reports(
+    tmp_path: Path, family: str, task: ModelTask
+) -> None:
     model = tiny_model(family, task, dtype="float32")
     batch, adapter = tiny_batch(model.shape, 3, 6), moved_adapter(model)
     expected = reference(model, adapter, batch, tmp_path, family, task, "float32")
@@ -144,7 +146,7 @@ def test_losses_in_float32_are_those_transformers_reports(tmp_path: Path, family
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_padding_changes_no_loss(family: str, task: Task) -> None:
+def test_padding_changes_no_loss(family: str, task: ModelTask) -> None:
     model = tiny_model(family, task)
     batch, adapter = tiny_batch(model.shape, 3, 6), moved_adapter(model)
     together = model.whole_outputs(adapter, batch).loss_sum.detach()
@@ -208,7 +210,7 @@ def test_one_server_batch_of_all_clients_gives_each_client_its_own_gradient() ->
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_under_dropout_the_cut_still_changes_nothing(family: str, task: Task) -> None:
+def test_under_dropout_the_cut_still_changes_nothing(family: str, task: ModelTask) -> None:
     model = tiny_model(family, task, Lora(rank=2, dropout=0.5))
     batch, start = tiny_batch(model.shape, 3, 6), moved_adapter(model)
     whole, other, still = leaves(start), leaves(start), leaves(start)
@@ -224,7 +226,7 @@ def test_under_dropout_the_cut_still_changes_nothing(family: str, task: Task) ->
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_nothing_global_is_touched(tmp_path: Path, family: str, task: Task) -> None:
+def test_nothing_global_is_touched(tmp_path: Path, family: str, task: ModelTask) -> None:
     before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     model = tiny_model(family, task, Lora(rank=2, dropout=0.2))
     batch, adapter = tiny_batch(model.shape, 2, 4), moved_adapter(model)
@@ -264,7 +266,7 @@ def test_a_fresh_head_is_drawn_too() -> None:
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_names_are_those_peft_saves(family: str, task: Task) -> None:
+def test_names_are_those_peft_saves(family: str, task: ModelTask) -> None:
     from peft import get_peft_model_state_dict
 
     model = tiny_model(family, task, Lora(rank=2, target_modules=("all-linear",)))
@@ -353,7 +355,7 @@ def test_a_cut_behind_the_last_block_is_refused() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_a_gpu_gives_the_same_gradients(family: str, task: Task) -> None:
+def test_a_gpu_gives_the_same_gradients(family: str, task: ModelTask) -> None:
     labels = NUM_LABELS if task == "classification" else 0
     found = []
     for device in ("cpu", "cuda"):

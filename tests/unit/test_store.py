@@ -1,7 +1,6 @@
 """The store keeps what it was given, whole or not at all, whoever else writes and whatever breaks."""
 
 import errno
-import multiprocessing
 import os
 import subprocess
 from math import inf, nan
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import server
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -259,7 +259,7 @@ def test_processes_write_same_and_different_packs_at_once(tmp_path):
     """In a store that is there, and in one that both of them make."""
     roots = [tmp_path / "there", tmp_path / "made"]
     Store(roots[0])
-    context = multiprocessing.get_context("spawn")
+    context = server()
     together = context.Barrier(2)
     processes = [context.Process(target=_fill, args=(roots, number, together)) for number in range(2)]
     for process in processes:

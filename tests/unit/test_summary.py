@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from cosim.record.folder import Record, RunFolder
 from cosim.record.log import Log
+from cosim.report.learning import loss_levels
 from cosim.report.spans import Spans, covered_ns
-from cosim.report.summary import loss_levels, summarise
+from cosim.report.summary import summarise
 from cosim.run import run
 
 SECOND = 10**9
@@ -73,7 +74,7 @@ def test_the_slowest_client_is_the_busiest_and_the_phase_is_where_it_loses_time(
 
 
 def test_a_loss_level_is_reached_at_the_first_evaluation_at_or_below_it(log, record_of):
-    learning = summarise(record_of(log, 10.0)).learning
+    (learning,) = summarise(record_of(log, 10.0)).learning
     assert (learning.first_loss, learning.last_loss, learning.best.loss) == (4.0, 2.0, 1.0)
     assert [(one.loss, one.round) for one in learning.levels] == [
         (3.5, 4),
@@ -89,7 +90,7 @@ def test_a_run_without_losses_has_nothing_learned(record_of):
     log = Log()
     add(log, "compute", "forward", "client-0", 0, 1)
     summary = summarise(record_of(log, 1.0))
-    assert summary.learning is None
+    assert summary.learning == ()
     assert summary.slowest is None
 
 

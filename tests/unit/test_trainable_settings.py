@@ -84,7 +84,7 @@ def test_an_allocator_that_leaves_the_rank_alone_serves_full(allocator, tiny_sce
         tiny_scenario({**FULL, "scheme": scheme, "trainable.untie_head": True, "allocator.kind": allocator})
     )
     assert prepared.allocation is not None
-    assert prepared.allocation.lora_rank == prepared.lesson.trainable.lora_rank
+    assert prepared.allocation.lora_rank == prepared.task.trainable.lora_rank
 
 
 def test_a_device_too_small_for_every_parameter_is_told_so_without_a_rank(tiny_scenario):

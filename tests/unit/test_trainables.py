@@ -1,13 +1,12 @@
 """What a trainable lists, counts and writes is what the real model has, for every architecture and task."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import Program, python
 from tiny_bases import NUM_LABELS, USES, gradients, moved_adapter, tiny_base, tiny_batch
 from ulps import ulps_apart
 
@@ -16,7 +15,7 @@ from cosim.learning import flop
 from cosim.learning.learner import mean_loss
 from cosim.learning.model import SplitModel
 from cosim.learning.parameters import parameters_of
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable import Trainable
 from cosim.learning.trainable.full import Full
 
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:Futu
 
 FEW = 16  # ulps
 WIDE = {"hidden_size": 64, "intermediate_size": 160, "max_position_embeddings": 80, "vocab_size": 200}
-VARIANTS: tuple[tuple[str, Task, dict[str, Any]], ...] = (
+VARIANTS: tuple[tuple[str, ModelTask, dict[str, Any]], ...] = (
     *((family, task, {}) for family, task in USES),
     ("gpt2", "causal_lm", {"tie_word_embeddings": False, "n_inner": 20}),
     ("llama", "causal_lm", {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}),
@@ -34,7 +33,7 @@ VARIANTS: tuple[tuple[str, Task, dict[str, Any]], ...] = (
 
 
 def model_of(
-    family: str, task: Task, trainable: Trainable, dtype: Any = "float64", **changes: Any
+    family: str, task: ModelTask, trainable: Trainable, dtype: Any = "float64", **changes: Any
 ) -> SplitModel:
     labels = NUM_LABELS if task == "classification" else 0
     return SplitModel.load(tiny_base(family, **changes), trainable, task, labels, dtype)
@@ -46,7 +45,7 @@ def sizes_of(parameters: Any) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize(("family", "task", "changes"), VARIANTS)
 def test_a_shape_gives_the_parameters_of_the_real_model(
-    family: str, task: Task, changes: dict[str, Any]
+    family: str, task: ModelTask, changes: dict[str, Any]
 ) -> None:
     labels = NUM_LABELS if task == "classification" else 0
     base = tiny_base(family, **changes)
@@ -59,7 +58,9 @@ def test_a_shape_gives_the_parameters_of_the_real_model(
 
 
 @pytest.mark.parametrize(("family", "task"), USES)
-def test_memory_of_full_training_lies_within_a_factor_of_two_of_what_is_held(family: str, task: Task) -> None:
+def test_memory_of_full_training_lies_within_a_factor_of_two_of_what_is_held(
+    family: str, task: ModelTask
+) -> None:
     changes = {"n_embd": 64, "n_positions": 80, "vocab_size": 200} if family == "gpt2" else WIDE
     trainable = Full(untie_head=True)
     model = model_of(family, task, trainable, "float32", **changes)
@@ -91,7 +92,7 @@ def test_memory_of_full_training_lies_within_a_factor_of_two_of_what_is_held(fam
 
 @pytest.mark.parametrize(("family", "task", "changes"), VARIANTS)
 def test_gradients_are_those_of_the_whole_model_of_transformers(
-    family: str, task: Task, changes: dict[str, Any]
+    family: str, task: ModelTask, changes: dict[str, Any]
 ) -> None:
     model = model_of(family, task, Full(), **changes)
     labels = NUM_LABELS if task == "classification" else 0
@@ -144,10 +145,12 @@ def test_the_trainable_of_the_readme_keeps_the_contract_and_runs(tmp_path: Path)
     blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S)
     (block,) = [one for one in blocks if "class Biases" in one]
     script = f"""{block}
+import os
 import sys
 import warnings
 from pathlib import Path
 
+os.chdir({str(root)!r})
 warnings.simplefilter("ignore")
 sys.path[:0] = ["tests", "tests/contracts"]
 import test_every_trainable as contract
@@ -164,5 +167,5 @@ changes = {{"trainable.kind": "biases", "scheme": scheme, "clients.count": 2, "d
 folder = run(change(load("scenarios/quickstart.toml"), changes), Path({str(tmp_path / "run")!r}))
 print(sorted(path.name for path in (folder / "model").iterdir()))
 """
-    found = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
-    assert found.stdout.strip() == "['biases.safetensors']", found.stderr[-2000:]
+    out, err = Program(python, [script], tmp_path / "printed").communicate()
+    assert out.strip() == "['biases.safetensors']", err[-2000:]

@@ -40,6 +40,9 @@ class Allocator(Part):
     shares_in_time: ClassVar[bool] = False
     """Whether clients may be granted the same subchannel and take turns on it."""
 
+    serves_tasks: ClassVar[bool] = False
+    """Whether what it grants depends on links alone, so that several tasks of the clients can share it."""
+
     sets_keep_ratios: ClassVar[bool] = False
     """Whether it says how much of an adapter each client sends; it is then asked at every round."""
 

@@ -1,6 +1,6 @@
 """Equal shares: subchannels in turn, power spread evenly."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class Equal(Allocator):
     """
 
     kind: Literal["equal"] = "equal"
+    serves_tasks: ClassVar[bool] = True
 
     def allocate(self, state: CellState) -> Allocation:
         """Return round robin grants; cut layer and rank as the scenario has them."""

@@ -38,6 +38,7 @@ class Given(Allocator):
     """Exactly the subchannels and powers of a table; what breaks a limit is refused, not mended."""
 
     kind: Literal["given"] = "given"
+    serves_tasks: ClassVar[bool] = True
     is_for_one_cell: ClassVar[bool] = True
     links: Mapping[str, GivenLink]
     examples: ClassVar[tuple[dict[str, Any], ...]] = (

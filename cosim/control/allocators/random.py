@@ -44,6 +44,7 @@ class Random(Allocator):
     """
 
     kind: Literal["random"] = "random"
+    serves_tasks: ClassVar[bool] = True
     randomise: tuple[Decision, ...] = ("subchannels", "power")
     lora_ranks: tuple[Annotated[int, Field(ge=1)], ...] = ()
     examples: ClassVar[tuple[dict[str, Any], ...]] = (

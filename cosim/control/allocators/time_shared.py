@@ -19,6 +19,7 @@ class TimeShared(Allocator):
     kind: Literal["time_shared"] = "time_shared"
     former_kinds: ClassVar[tuple[str, ...]] = ("in_turn",)
     shares_in_time: ClassVar[bool] = True
+    serves_tasks: ClassVar[bool] = True
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the whole band for everybody."""

@@ -161,15 +161,17 @@ def earliest_s(priced_bits: Floats, compute_s: Floats, ceiling: float) -> Floats
     of the root they never pass it, so even an unfinished search gives a bound.
     """
     at = (compute_s + priced_bits / ceiling).max(axis=-1)
-    for _ in range(60):
-        left = at[..., None] - compute_s
-        with np.errstate(all="ignore"):  # absurd prices prove nothing, and do no harm
-            terms = np.where(priced_bits > 0.0, priced_bits / left, 0.0)
-            slope = np.where(priced_bits > 0.0, terms / left, 0.0).sum(axis=-1)
+    pays = priced_bits > 0.0
+    all_pay = bool(pays.all())
+    with np.errstate(all="ignore"):  # absurd prices prove nothing, and do no harm
+        for _ in range(60):
+            left = at[..., None] - compute_s
+            terms = priced_bits / left if all_pay else np.where(pays, priced_bits / left, 0.0)
+            slope = (terms / left if all_pay else np.where(pays, terms / left, 0.0)).sum(axis=-1)
             together = terms.sum(axis=-1)
             step = np.asarray((together - ceiling) * together / (ceiling * slope))
-        step = np.where(np.isfinite(step) & (step > 0.0), step, 0.0)
-        at = at + step
-        if (step <= 1e-15 * at).all():
-            break
+            step = np.where(np.isfinite(step) & (step > 0.0), step, 0.0)
+            at = at + step
+            if (step <= 1e-15 * at).all():
+                break
     return np.asarray(at)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 from cosim.parts import Part
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Base(Part, ABC):
         return ()
 
     @abstractmethod
-    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+    def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         """Return the model with its weights, on the CPU, with eager attention, in evaluation mode.
 
         The head of a classifier is not part of the base: whether the source has
@@ -90,6 +90,6 @@ class Base(Part, ABC):
             If the weights cannot be loaded, or some are missing.
         """
 
-    def shape(self, task: Task = "causal_lm", num_labels: int = 0) -> ModelShape:
+    def shape(self, task: ModelTask = "causal_lm", num_labels: int = 0) -> ModelShape:
         """Return the sizes of the model when it is used for this task."""
         return ModelShape.read(self.read_config(), task, num_labels)

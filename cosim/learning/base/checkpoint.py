@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cosim.errors import ScenarioError
 from cosim.learning.base.weights import compare, refuse_unfit, stored_tensors, unused_note
 from cosim.learning.config_values import deciding, shown
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ def canonical(config: dict[str, Any]) -> bytes:
     return json.dumps(config, sort_keys=True, separators=(",", ":")).encode()
 
 
-def load_folder(folder: Path, task: Task, num_labels: int, dtype: str) -> "PreTrainedModel":
+def load_folder(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "PreTrainedModel":
     """Return the model of a folder; see :meth:`cosim.learning.base.Base.load`.
 
     Raises
@@ -173,7 +173,7 @@ def load_folder(folder: Path, task: Task, num_labels: int, dtype: str) -> "PreTr
     return model.eval()
 
 
-def _model_class(config: "PretrainedConfig", task: Task) -> Any:
+def _model_class(config: "PretrainedConfig", task: ModelTask) -> Any:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     classes = (

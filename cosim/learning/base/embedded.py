@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.checkpoint import hash_files, load_folder, read_json, weight_files, weight_notes
 from cosim.learning.embedded import FOLDER
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,5 +40,5 @@ class EmbeddedBase(Base):
     def name_or_path(self) -> str:
         return "cosim-embedded"  # not the path of an installation: an adapter's bytes depend on no machine
 
-    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+    def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(FOLDER, task, num_labels, dtype)

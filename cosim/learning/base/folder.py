@@ -13,7 +13,7 @@ from cosim.learning.base.checkpoint import (
     weight_files,
     weight_notes,
 )
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +52,7 @@ class FolderBase(Base):
     def name_or_path(self) -> str:
         return str(self.path)
 
-    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+    def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(self._folder, task, num_labels, dtype)
 
     @property

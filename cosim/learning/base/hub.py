@@ -16,7 +16,7 @@ from cosim.learning.base.checkpoint import (
     weight_files,
     weight_notes,
 )
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,7 +66,7 @@ class HubBase(Base):
     def name_or_path(self) -> str:
         return self.name
 
-    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+    def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         return load_folder(self._folder, task, num_labels, dtype)
 
     @property

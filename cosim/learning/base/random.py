@@ -18,7 +18,7 @@ from cosim.learning.base.checkpoint import (
     transformers_config,
 )
 from cosim.learning.config_values import not_of_json
-from cosim.learning.shape import ModelShape, Task
+from cosim.learning.shape import ModelShape, ModelTask
 from cosim.rng import stream
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class RandomBase(Base):
     def warning(self) -> str | None:
         return "the base model has RANDOM weights: losses and accuracies say nothing about a pre-trained one"
 
-    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+    def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 

@@ -16,7 +16,7 @@ from cosim.learning.data.batch import IGNORED, Batch
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.units import Ints
 
-Task = Literal["causal_lm", "classification"]
+ModelTask = Literal["causal_lm", "classification"]
 LossOn = Literal["target", "all"]
 
 
@@ -151,7 +151,7 @@ class TokenCorpus:
     tokenizer: Tokenizer
     special: SpecialIds
     sequence_length: int
-    task: Task = "causal_lm"
+    task: ModelTask = "causal_lm"
     loss_on: LossOn = "target"
     prompt_end: str = "\n"
 

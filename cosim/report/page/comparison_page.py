@@ -10,6 +10,7 @@ from cosim.files import check_output, write_output
 from cosim.record.folder import Record
 from cosim.report.attribution import Attribution
 from cosim.report.comparison import Comparison, compare_all, differences
+from cosim.report.learning import of_task
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import add_rounds, curves_content, names_content
 from cosim.report.page.document import document
@@ -138,9 +139,8 @@ def _parting(comparison: Comparison | None) -> str:
     parting = comparison.divergence
     if parting is None:
         return "The same timeline, span for span."
-    step = f", local step {parting.local_step}" if parting.local_step else ""
     return (
-        f"First differs at {duration(parting.time_ns)}, in round {parting.round}{step}: "
+        f"First differs at {duration(parting.time_ns)}, in {parting.place}: "
         f"{parting.before}; here {parting.after}."
     )
 
@@ -153,19 +153,21 @@ def _settings(comparison: Comparison | None) -> str:
 
 
 def _learning(comparison: Comparison | None) -> str:
-    if comparison is None or comparison.other_rounds is None:
+    if comparison is None or comparison.other_learning is None:
         return ""
-    if not comparison.other_rounds:
-        return "What was learned is the same, value for value."
-    return f"What was learned differs in {len(comparison.other_rounds)} round(s)."
+    told = (
+        f"differs in {len(rounds)} round(s)" if rounds else "is the same, value for value"
+        for rounds in comparison.other_learning.values()
+    )
+    whats = (of_task("What was learned", task) for task in comparison.other_learning)
+    return " ".join(f"{what} {is_so}." for what, is_so in zip(whats, told, strict=True))
 
 
 def _totals(summaries: Sequence[Summary], compared: Sequence[Comparison]) -> list[dict[str, Any]]:
     rows = [_total("simulated time", "time", [one.length_ns for one in summaries])]
     if len(compared) == 1:
         rows += [
-            _total(f"to held-out loss {old.loss:g}", "time", [old.time_ns, new.time_ns])
-            for old, new in compared[0].levels
+            _total(f"to {old.label}", "time", [old.time_ns, new.time_ns]) for old, new in compared[0].levels
         ]
     for name in dict.fromkeys(phase.name for one in summaries for phase in one.phases):
         covered = [{phase.name: phase.covered_ns for phase in one.phases}.get(name) for one in summaries]

@@ -11,6 +11,7 @@ from cosim.report.air import Air
 from cosim.report.attribution import Attribution, Share, attribution
 from cosim.report.graph import Causes, critical_path, slack_ns
 from cosim.report.latency_limit import LatencyLimit, latency_limit
+from cosim.report.learning import measured, of_task
 from cosim.report.page.columns import Columns
 from cosim.report.page.rows import Rows
 from cosim.report.rounds import Rounds, round_label
@@ -100,21 +101,21 @@ def curves_content(
     columns: Columns, record: Record, spans: Spans, prefix: str = "curve"
 ) -> list[dict[str, Any]]:
     """Return what is drawn over time: what was measured, a mean at each instant, and how a limit was kept."""
-    metrics = record.metrics
-    names = np.array(metrics["name"].to_pylist(), dtype=np.str_)
-    times, values = metrics["time_ns"].to_numpy(), metrics["value"].to_numpy()
-    found = []
-    for name, label in CURVES.items():
-        chosen = (names == name) & np.isfinite(values)
-        if chosen.any():
-            instants, which = np.unique(times[chosen], return_inverse=True)
-            means = np.bincount(which, weights=values[chosen]) / np.bincount(which)
-            found.append((name, label, instants, means))
-    found += _limit_curves(latency_limit(record, spans))
-    for name, _, instants, values in found:
+    found = [
+        (name, task, of_task(CURVES[name], task), *course)
+        for (name, task), course in measured(record, CURVES, is_finite=True).items()
+    ]
+    of_limit = _limit_curves(latency_limit(record, spans))
+    found += [(name, "", label, instants, values) for name, label, instants, values in of_limit]
+    curves = []
+    for look_, task, label, instants, values in found:
+        name = f"{look_}.{task}" if task else look_
         columns.add(f"{prefix}.{name}.time", instants, "f8")
         columns.add(f"{prefix}.{name}.value", values, "f8")
-    return [{"name": name, "label": label, "column": f"{prefix}.{name}"} for name, label, *_ in found]
+        curves.append(
+            {"name": name, "look": look_, "task": task, "label": label, "column": f"{prefix}.{name}"}
+        )
+    return curves
 
 
 def _limit_curves(told: LatencyLimit | None) -> list[tuple[str, str, Ints, Floats]]:
@@ -186,7 +187,7 @@ def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
         "status": summary.status,
         "reason": summary.reason,
         "notes": list(summary.notes),
-        "numNotFinite": 0 if summary.learning is None else summary.learning.not_finite,
+        "numNotFinite": sum(one.not_finite for one in summary.learning),
         "seed": summary.seed,
         "lengthNs": total_ns,
         "rounds": summary.rounds_in_words,

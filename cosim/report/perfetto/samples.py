@@ -6,6 +6,7 @@ import numpy as np
 
 from cosim.record.folder import Record
 from cosim.report.air import Air
+from cosim.report.learning import of_task
 from cosim.report.perfetto.tracks import Samples, Tracks
 from cosim.report.spans import Spans, is_client
 from cosim.units import NS_PER_S, Floats, Ints, db_to_linear, linear_to_db
@@ -20,19 +21,21 @@ def counters(tracks: Tracks, record: Record, spans: Spans, air: Air | None, run:
 
 
 def _measured(tracks: Tracks, record: Record, spans: Spans, run: int) -> Iterator[Samples]:
-    """Add a counter of each value an actor measured: losses, perplexity, rank."""
+    """Add a counter of each value an actor measured of a task: losses, perplexity, rank."""
     table = record.metrics
     values, times = table["value"].to_numpy(), table["time_ns"].to_numpy()
-    words = [table[name].combine_chunks().dictionary_encode() for name in ("actor", "name")]
-    actors, names = (one.dictionary.to_pylist() for one in words)
-    actor, name = (one.indices.to_numpy().astype(np.int64) for one in words)
-    key = actor * max(len(names), 1) + name
+    words = [table[name].combine_chunks().dictionary_encode() for name in ("actor", "name", "task")]
+    actors, names, tasks = (one.dictionary.to_pylist() for one in words)
+    actor, name, task = (one.indices.to_numpy().astype(np.int64) for one in words)
+    key = (actor * max(len(names), 1) + name) * max(len(tasks), 1) + task
     for which in np.unique(key).tolist():
         mine = np.flatnonzero((key == which) & np.isfinite(values))
         mine = mine[np.argsort(times[mine], kind="stable")]
-        who, what = actors[which // len(names)], names[which % len(names)]
+        rest, whose = divmod(which, len(tasks))
+        who, what = actors[rest // len(names)], names[rest % len(names)]
         process = spans.actors.index(who) if who in spans.actors else run
-        track = tracks.add(process, _words(what), "nats" if what.endswith("_loss") else "")
+        unit = "nats" if what.endswith("_loss") else ""
+        track = tracks.add(process, of_task(_words(what), tasks[whose]), unit)
         yield Samples(np.full(len(mine), track), times[mine], values[mine])
 
 

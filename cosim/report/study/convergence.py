@@ -1,6 +1,6 @@
 """How the loss falls in simulated time, case by case, with bands over the replications."""
 
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +22,40 @@ def convergence(record: StudyRecord) -> dict[str, Any]:
     Between two evaluations the loss is read off the straight line; a run that
     has ended keeps its last. ``cases`` is empty where nothing was learned.
     """
-    courses = _courses(record.path)
-    of: dict[str, list[tuple[Floats, Floats]]] = {}
-    for (name, _), course in sorted(courses.items()):
-        of.setdefault(name, []).append(course)
-    ends_s = {case: max(float(times[-1]) for times, _ in mine) for case, mine in of.items()}
-    numbers = [index for index, case in enumerate(record.cases) if case in of]
+    of: dict[tuple[str, str], list[tuple[Floats, Floats]]] = {}
+    for (name, task, _), course in sorted(_courses(record.path).items()):
+        of.setdefault((name, task), []).append(course)
+    ends_s: dict[str, float] = {}
+    for (name, _), mine in of.items():
+        ends_s[name] = max(ends_s.get(name, 0.0), *(float(times[-1]) for times, _ in mine))
+    numbers = [index for index, case in enumerate(record.cases) if case in ends_s]
     found: list[dict[str, Any]] = []
     for index in sorted(_spread(record, numbers, [ends_s[record.cases[one]] for one in numbers], _MOST_KEPT)):
-        mine = of[record.cases[index]]
-        end_s = max(float(times[-1]) for times, _ in mine)
-        at_s = np.linspace(0.0, end_s, _NUM_POINTS)
-        begin_s = max(float(times[0]) for times, _ in mine)
-        at_s = at_s[at_s >= begin_s]
-        losses = np.stack([np.interp(at_s, times, values) for times, values in mine], axis=-1)
-        ends = record.interval(losses)
-        found.append(
-            {
-                "case": index,
-                "n": len(mine),
-                "endS": end_s,
-                "time": _brief(at_s),
-                **{name: _brief(end) for name, end in zip(("mean", "low", "high"), ends, strict=True)},
-            }
-        )
-    places = {one["case"]: at for at, one in enumerate(found)}
-    shown = _spread(record, list(places), [float(one["endS"]) for one in found], MOST_SHOWN)
-    return {"cases": found, "shown": [places[one] for one in shown], "of": len(numbers)}
+        tasks = [task for name, task in of if name == record.cases[index]]
+        found += [_band(record, index, task, of[record.cases[index], task]) for task in tasks]
+    kept = list(dict.fromkeys(one["case"] for one in found))
+    shown = _spread(record, kept, [ends_s[record.cases[one]] for one in kept], MOST_SHOWN)
+    places = [at for case in shown for at, one in enumerate(found) if one["case"] == case]
+    return {"cases": found, "shown": places, "of": len(numbers)}
+
+
+def _band(
+    record: StudyRecord, index: int, task: str, mine: Sequence[tuple[Floats, Floats]]
+) -> dict[str, Any]:
+    """Return the mean course of a task in a case, with its interval."""
+    end_s = max(float(times[-1]) for times, _ in mine)
+    at_s = np.linspace(0.0, end_s, _NUM_POINTS)
+    at_s = at_s[at_s >= max(float(times[0]) for times, _ in mine)]
+    losses = np.stack([np.interp(at_s, times, values) for times, values in mine], axis=-1)
+    ends = zip(("mean", "low", "high"), record.interval(losses), strict=True)
+    return {
+        "case": index,
+        "task": task,
+        "n": len(mine),
+        "endS": end_s,
+        "time": _brief(at_s),
+        **{name: _brief(end) for name, end in ends},
+    }
 
 
 def _brief(values: Floats) -> list[float]:
@@ -56,25 +63,18 @@ def _brief(values: Floats) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def _courses(path: Path) -> dict[tuple[str, int], tuple[Floats, Floats]]:
-    """Return instants and losses of every run, by case and replication."""
-    table = table_of(path, "curves").sort_by(
-        [("case", "ascending"), ("replication", "ascending"), ("simulated_s", "ascending")]
-    )
-    names = np.array(table["case"].to_pylist(), dtype=np.str_)
-    replications = table["replication"].to_numpy()
-    times = np.asarray(table["simulated_s"].to_numpy(), dtype=np.float64)
-    losses = np.asarray(table["eval_loss"].to_numpy(), dtype=np.float64)
-    keep = np.isfinite(losses)
-    names, replications, times, losses = names[keep], replications[keep], times[keep], losses[keep]
-    if not len(names):
-        return {}
-    new = np.flatnonzero((names[1:] != names[:-1]) | (replications[1:] != replications[:-1])) + 1
-    edges = [0, *new.tolist(), len(names)]
-    return {
-        (str(names[begin]), int(replications[begin])): (times[begin:end], losses[begin:end])
-        for begin, end in pairwise(edges)
-    }
+def _courses(path: Path) -> dict[tuple[str, str, int], tuple[Floats, Floats]]:
+    """Return instants and losses of every run, by case, task and replication."""
+    table = table_of(path, "curves")
+    if "task" not in table.column_names:  # of a version whose scenarios had one task
+        table = table.append_column("task", [[""] * table.num_rows])
+    rows: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
+    named = ("case", "task", "replication", "simulated_s", "eval_loss")
+    for case, task, replication, time_s, loss in zip(*(table[one].to_pylist() for one in named), strict=True):
+        if loss is not None and np.isfinite(loss):
+            rows.setdefault((case, task, replication), []).append((time_s, loss))
+    courses = ((key, np.array(sorted(mine), dtype=np.float64)) for key, mine in rows.items())
+    return {key: (course[:, 0], course[:, 1]) for key, course in courses}
 
 
 def _spread(record: StudyRecord, cases: list[int], ends_s: list[float], most: int) -> list[int]:

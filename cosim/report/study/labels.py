@@ -36,7 +36,14 @@ def label_and_unit(path: str) -> tuple[str, str]:
     (('main uplink bandwidth', 'Hz'), ('allocator', ''))
     >>> label_and_unit("radio.fading.k_factor"), label_and_unit("radio.noise_figure_db")
     (('fading k factor', ''), ('noise figure', 'dB'))
+    >>> label_and_unit("tasks.speech.scheme.num_rounds")
+    ('num rounds of speech', '')
     """
+    outer, _, rest = path.partition(".")
+    if outer == "tasks" and "." in rest:
+        task, _, inner = rest.partition(".")
+        label, unit = label_and_unit(inner)
+        return f"{label} of {task}", unit
     names = [name for name in path.split(".") if name not in _HIDDEN] or [path]
     last, unit = names[-1], ""
     for ending, one in _UNITS.items():

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosim.report.learning import of_task
 from cosim.report.lettering import legend_label
 from cosim.report.study.labels import axis_label, scale_of
 from cosim.units import Floats
@@ -265,20 +266,20 @@ def draw_convergence(axes: "Axes", content: dict[str, Any]) -> None:
             color=drawn["color"],
             linestyle=drawn["linestyle"],
             linewidth=1.0,
-            label=legend_label(content["cases"][one["case"]]["label"]),
+            label=of_task(legend_label(content["cases"][one["case"]]["label"]), one["task"]),
         )
         low, high = _floats(one["low"]), _floats(one["high"])
         if np.isfinite(low).all():
             axes.fill_between(time, low, high, color=drawn["color"], alpha=0.14, linewidth=0)
     axes.set_xlabel(axis_label("simulated time", unit), labelpad=1.5)
     axes.set_ylabel("held-out loss, nats", labelpad=1.5)
-    left_out = course["of"] - len(shown)
+    num_shown = len({one["case"] for one in shown})
     axes.legend(
         frameon=False,
         fontsize=5.6,
         handlelength=2.6,
         labelspacing=0.25,
-        title=f"{len(shown)} of {course['of']} cases" if left_out else None,
+        title=f"{num_shown} of {course['of']} cases" if num_shown < course["of"] else None,
         title_fontsize=5.6,
     )
     axes.grid(**_GRID)

@@ -194,7 +194,7 @@ def _environment(num_workers: int) -> dict[str, str]:
 
 
 def _outcome(given: dict[str, Any]) -> RunOutcome:
-    losses = tuple((time_s, round_, loss) for time_s, round_, loss in given["losses"])
+    losses = tuple((time_s, round_, loss, task) for time_s, round_, loss, task in given["losses"])
     return RunOutcome(**{**given, "values": tuple(given["values"]), "losses": losses})
 
 

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from cosim.study.measures import Measure, losses
+from cosim.study.measures import MeasureOfTask, losses
 
 if TYPE_CHECKING:
     from cosim.record.folder import Record
 
 
-class LossAt(Measure):
+class LossAt(MeasureOfTask):
     """The latest held-out loss measured by an instant; a run that has ended keeps its last.
 
     Attributes
@@ -25,12 +25,12 @@ class LossAt(Measure):
 
     @property
     def name(self) -> str:
-        return f"loss_at {self.time_s:g} s"
+        return f"loss_at {self.time_s:g} s{self.of_task}"
 
     @property
     def learned(self) -> bool:
         return True
 
     def of(self, record: "Record") -> float:
-        known = [loss for time_s, _, loss in losses(record) if time_s <= self.time_s]
+        known = [loss for at_s, _, loss, task in losses(record) if self.is_of(task) and at_s <= self.time_s]
         return known[-1] if known else float("nan")

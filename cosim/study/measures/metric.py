@@ -3,7 +3,7 @@
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from cosim.study.measures import Better, Measure
+from cosim.study.measures import Better, MeasureOfTask
 
 if TYPE_CHECKING:
     from cosim.record.folder import Record
@@ -17,7 +17,7 @@ LEARNED = frozenset(
 """Metrics that depend on learned values."""
 
 
-class Metric(Measure):
+class Metric(MeasureOfTask):
     """The last value of a metric; where several were taken in one round and local step, their mean.
 
     The last round is the one in which it was taken the latest, of several the largest; in no
@@ -38,7 +38,7 @@ class Metric(Measure):
 
     @property
     def name(self) -> str:
-        return self.metric
+        return f"{self.metric}{self.of_task}"
 
     @property
     def learned(self) -> bool:
@@ -48,7 +48,7 @@ class Metric(Measure):
         from math import fsum
 
         metrics = record.columns("metrics", ("time_ns", "round", "local_step", "task", "name", "value"))
-        rows = [row for row in metrics.to_pylist() if row["name"] == self.metric]
+        rows = [row for row in metrics.to_pylist() if row["name"] == self.metric and self.is_of(row["task"])]
         if not rows:
             return float("nan")
         last = _moment(max(rows, key=itemgetter("time_ns", "round", "local_step")))

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cosim.study.measures import Measure, losses
+from cosim.study.measures import MeasureOfTask, losses
 
 if TYPE_CHECKING:
     from cosim.record.folder import Record
 
 
-class TimeToLoss(Measure):
+class TimeToLoss(MeasureOfTask):
     """Simulated time until the held-out loss is first measured at ``level`` or below, s.
 
     Not a number where the run ends before that.
@@ -26,11 +26,14 @@ class TimeToLoss(Measure):
 
     @property
     def name(self) -> str:
-        return f"time_to_loss {self.level:g}"
+        return f"time_to_loss {self.level:g}{self.of_task}"
 
     @property
     def learned(self) -> bool:
         return True
 
     def of(self, record: "Record") -> float:
-        return next((time_s for time_s, _, loss in losses(record) if loss <= self.level), float("nan"))
+        rows = losses(record)
+        return next(
+            (at_s for at_s, _, loss, task in rows if self.is_of(task) and loss <= self.level), float("nan")
+        )

@@ -3,8 +3,10 @@
 from typing import ClassVar, Literal
 
 from cosim.kernel.clock import Steps
-from cosim.learning.lesson import Lesson
+from cosim.learning.results import evaluate, export
 from cosim.learning.shape import ModelShape
+from cosim.learning.task import Task
+from cosim.learning.whole_nodes import local_round
 from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, Scheme, measure_evaluation
 from cosim.world import Moment, World
@@ -32,9 +34,9 @@ class Relay(Scheme):
         """Return the steps of all clients, which one adapter takes."""
         return self.num_rounds * self.local_steps
 
-    def memory_bytes(self, lesson: Lesson, cut_layer: int, lora_rank: int) -> dict[str, int]:
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""
-        return {"client": lesson.whole_memory_bytes(lora_rank)}
+        return {"client": task.whole_memory_bytes(lora_rank)}
 
     def run(self, world: World) -> Steps:
         """Play all rounds, one client after the other."""
@@ -42,14 +44,14 @@ class Relay(Scheme):
         side = training.start("whole")
         own = [side.optimizer] * world.num_clients
         world.hold(lambda: (side.adapter, *own))
-        measure_evaluation(world, Moment(0), training.evaluate(side.adapter))
+        measure_evaluation(world, Moment(0), evaluate(training, side.adapter))
         world.end_round(0)
         ready: list[int] = []
         for round_ in range(1, self.num_rounds + 1):
             world.start_round(round_)
             steps = range((round_ - 1) * self.local_steps, round_ * self.local_steps)
             for client, name in enumerate(world.client_names):
-                amounts, moment = training.whole_of(client, round_), Moment(round_)
+                amounts, moment = training.amounts.whole(client, round_), Moment(round_)
                 down = yield from world.send(
                     "federated_downlink",
                     client,
@@ -60,7 +62,7 @@ class Relay(Scheme):
                     ready,
                 )
                 ready = [down.span]
-                learned = training.local_round(client, side._replace(optimizer=own[client]), steps)
+                learned = local_round(training, client, side._replace(optimizer=own[client]), steps)
                 side = learned.after
                 own[client] = side.optimizer
                 for number, step in enumerate(learned.steps, start=1):
@@ -79,6 +81,6 @@ class Relay(Scheme):
                 )
                 ready = [up.span]
             if self.is_evaluated(round_):
-                measure_evaluation(world, Moment(round_), training.evaluate(side.adapter))
+                measure_evaluation(world, Moment(round_), evaluate(training, side.adapter))
             world.end_round(round_)
-        world.adapter = training.export(side.adapter)
+        world.adapter = export(training, side.adapter)

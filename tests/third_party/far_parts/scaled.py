@@ -7,7 +7,7 @@ from pydantic import Field
 
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.random import RandomBase
-from cosim.learning.shape import Task
+from cosim.learning.shape import ModelTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,7 +60,7 @@ class Scaled(Base):
         """A name that says what it is."""
         return f"far-scaled-{self.content_key()}"
 
-    def load(self, task: Task, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
+    def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         """Return the drawn model with its weights scaled."""
         model = self._drawn.load(task, num_labels, dtype)
         for weights in model.parameters():

@@ -21,7 +21,7 @@ class Comparison {
       element("option", { value: "0" }, "the start of the run"),
       ...rounds.map((round) => element("option", { value: String(round) }, `the start of round ${round}`)));
     const names = [...new Map(runs.flatMap((run) => run.curves).map((curve) => [curve.name, curve.label]))];
-    const preferred = names.find(([name]) => name === "eval_loss") || names[0];
+    const preferred = names.find(([name]) => name.split(".")[0] === "eval_loss") || names[0];
     document.getElementById("curve").replaceChildren(...names.map(([name, label]) =>
       element("option", { value: name, selected: preferred && name === preferred[0] }, label)));
     document.getElementById("charts").hidden = !names.length;

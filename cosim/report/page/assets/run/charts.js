@@ -19,8 +19,9 @@ const CHART_HEIGHT = 150;
 class Charts {
   constructor(run, theme, timeline) {
     this.place = document.getElementById("charts");
+    const tasks = [...new Set(run.curves.map(({ task }) => task))]; // each has a chart of its own: scales differ
     this.shown = Object.keys(PANELS)
-      .map((panel) => [panel, run.curves.filter(({ name }) => CURVE_LOOKS[name].panel === panel)])
+      .flatMap((panel) => tasks.map((task) => [panel, run.curves.filter((curve) => CURVE_LOOKS[curve.look].panel === panel && curve.task === task)]))
       .filter(([, curves]) => curves.length)
       .map(([panel, curves]) => new Chart(run, theme, timeline, panel, curves, this.place));
     this.place.hidden = !this.shown.length;
@@ -47,9 +48,9 @@ class Chart {
     this.plot?.destroy();
     const { curves, panel } = this;
     const data = uPlot.join(curves.map((curve) => this.table(curve).map((one) => Array.from(one))));
-    const scales = new Set(curves.map((curve) => CURVE_LOOKS[curve.name].scale));
+    const scales = new Set(curves.map((curve) => CURVE_LOOKS[curve.look].scale));
     const axis = { stroke: this.theme.ink, grid: { stroke: this.theme.line, width: 1 }, ticks: { stroke: this.theme.line }, font: "11px system-ui, sans-serif", labelFont: "11px system-ui, sans-serif" };
-    const right = curves.find((curve) => CURVE_LOOKS[curve.name].scale === "right");
+    const right = curves.find((curve) => CURVE_LOOKS[curve.look].scale === "right");
     this.plot = new uPlot({
       width: this.around.clientWidth,
       height: CHART_HEIGHT,
@@ -73,7 +74,7 @@ class Chart {
     }, data, this.place);
   }
 
-  series({ name, label }) {
+  series({ look: name, label }) {
     const look = CURVE_LOOKS[name];
     const colour = this.theme.isDark ? look.dark : look.light;
     return {
@@ -93,7 +94,7 @@ class Chart {
   }
 
   range(scale) {
-    const mine = this.curves.filter(({ name }) => CURVE_LOOKS[name].scale === scale);
+    const mine = this.curves.filter(({ look }) => CURVE_LOOKS[look].scale === scale);
     return valueRange(mine.map((curve) => this.table(curve)), this.timeline.view.from, this.timeline.view.to);
   }
 

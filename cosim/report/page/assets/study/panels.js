@@ -192,6 +192,7 @@ class Panels {
   convergence() {
     const { cases, convergence } = this.content;
     if (!convergence.cases.length) return null;
+    const labelOf = (one) => cases[one.case].label + (one.task ? ` of ${one.task}` : "");
     const on = convergence.cases.map((one, at) => [one, at]).filter(([, at]) => this.curves.has(at));
     const numbers = new Map(convergence.cases.map((_, at) => [at, convergence.shown.indexOf(at) >= 0 ? convergence.shown.indexOf(at) : at]));
     const losses = (on.length ? on : convergence.cases.map((one, at) => [one, at])).flatMap(([one]) => [...one.mean, ...one.low, ...one.high]).filter((one) => one !== null);
@@ -200,11 +201,11 @@ class Panels {
     const plot = new Plot({ x: new Linear([0, longest / by], { margin: 0.02 }), y: new Linear(losses), xLabel: axisLabel("simulated time", unit), yLabel: "held-out loss, nats", height: 330 });
     for (const [one, at] of on) plot.band(one.time.map((time, row) => [time / by, one.low[row], one.high[row]]), colourOf(numbers.get(at)));
     for (const [one, at] of on) {
-      plot.line(one.time.map((time, row) => [time / by, one.mean[row]]), { stroke: colourOf(numbers.get(at)), "stroke-dasharray": DASHES[numbers.get(at) % DASHES.length], "data-told": `${cases[one.case].label}\nlast loss ${number(one.mean.at(-1), 4)} at ${number(one.endS, 4)} s\n${one.n} replications` });
+      plot.line(one.time.map((time, row) => [time / by, one.mean[row]]), { stroke: colourOf(numbers.get(at)), "stroke-dasharray": DASHES[numbers.get(at) % DASHES.length], "data-told": `${labelOf(one)}\nlast loss ${number(one.mean.at(-1), 4)} at ${number(one.endS, 4)} s\n${one.n} replications` });
     }
     const legend = element("div", { className: "legend" }, ...convergence.cases.map((one, at) => {
       const button = element("button", { type: "button", "aria-pressed": String(this.curves.has(at)), onclick: () => { this.curves.has(at) ? this.curves.delete(at) : this.curves.add(at); this.onChange(); } });
-      button.append(...key(numbers.get(at), cases[one.case].label).childNodes);
+      button.append(...key(numbers.get(at), labelOf(one)).childNodes);
       return button;
     }));
     return card("Convergence", plot.root, legend, note(`Mean held-out loss and ${this.level} band over replications; straight between evaluations, and a run that has ended keeps its last loss. Click a case to show or hide it.${convergence.of > convergence.cases.length ? ` ${convergence.cases.length} of ${convergence.of} cases, from the quickest to the slowest.` : ""}`));

@@ -1,4 +1,4 @@
-"""The lesson: everything that decides what is learned, apart from who acts when."""
+"""The task: everything that decides what is learned, apart from who acts when."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ _MAX_GROUP = 64
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Task:
     """What is learned; torch-free, and nothing is tokenised before it is needed.
 
     Attributes
@@ -45,6 +45,8 @@ class Lesson:
         What clients train and send, and what they start a round from.
     codecs
         What payloads travel as.
+    name
+        What it is called beside others; empty for the only one. It decides nothing by itself.
     """
 
     model: Model
@@ -58,6 +60,7 @@ class Lesson:
     seed: int
     aggregator: Aggregator = FEDAVG
     codecs: Codecs = NO_CODECS
+    name: str = ""
 
     @classmethod
     def prepare(
@@ -73,7 +76,8 @@ class Lesson:
         is_cut: bool = False,
         aggregator: Aggregator = FEDAVG,
         codecs: Codecs = NO_CODECS,
-    ) -> "Lesson":
+        name: str = "",
+    ) -> "Task":
         """Read the config and the texts, and deal them out.
 
         Raises
@@ -115,13 +119,18 @@ class Lesson:
         )
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
         return cls(
-            model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs
+            *(model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs),
+            name,
         )
 
     @property
     def num_clients(self) -> int:
         """How many clients hold a share."""
         return len(self.shares)
+
+    def share(self, client: int, step: int) -> tuple[int, ...]:
+        """Return the rows a client draws from at a step of its own, which count from 0: always the same."""
+        return self.shares[client]
 
     def client_trains(self, cut_layer: int) -> bool:
         """Return whether anything is trained in what is kept on a client."""

@@ -1,0 +1,28 @@
+"""What may change during a run: the air, how it is shared, and who shares it out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cosim.control.allocators import Allocator
+from cosim.radio.access import Access
+from cosim.radio.channel import Channel
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions of a run, from an instant on.
+
+    Attributes
+    ----------
+    channel, access
+        The channel, and how senders share grants.
+    max_tx_power_w
+        Power limit of each client, W.
+    allocator
+        Decides who gets what.
+    """
+
+    channel: Channel
+    access: Access
+    max_tx_power_w: Sequence[float]
+    allocator: Allocator

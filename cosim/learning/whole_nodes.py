@@ -1,0 +1,39 @@
+"""The nodes of a model that is whole: local steps of one client, and steps on the mini-batches of all."""
+
+from collections.abc import Sequence
+
+from cosim.graph.node import Node, Ref
+from cosim.learning.operations.whole_step import whole_gradient
+from cosim.learning.regularizer import Regularizer
+from cosim.learning.sides import LocalRound, LocalStep, Side
+from cosim.learning.training import Training
+
+
+def local_round(
+    training: Training, client: int, whole: Side, steps: Sequence[int], regularizer: Regularizer | None = None
+) -> LocalRound:
+    """Return the nodes of one client's mini-batches; ``steps`` count from 0 over the whole run."""
+    done = []
+    for step in steps:
+        one = _whole_gradient(training, client, whole, step)
+        whole = training.update(whole, [one.ref("adapter_gradient")], [client], step, regularizer)
+        done.append(LocalStep(whole.adapter.node, one.ref("loss")))
+    return LocalRound(client, tuple(done), whole)
+
+
+def whole_step(training: Training, whole: Side, step: int) -> tuple[Side, list[Ref]]:
+    """Return the uncut model's side after a step on the clients' mini-batches, and their losses."""
+    clients = range(training.task.num_clients)
+    gradients = [_whole_gradient(training, client, whole, step) for client in clients]
+    side = training.update(whole, [one.ref("adapter_gradient") for one in gradients], clients, step)
+    return side, [one.ref("loss") for one in gradients]
+
+
+def _whole_gradient(training: Training, client: int, side: Side, step: int) -> Node:
+    return training.graph.add(
+        whole_gradient,
+        side.model,
+        batch=training.batch(client, step),
+        dropout=training.dropout(client, step),
+        **side.told,
+    )

@@ -1,0 +1,93 @@
+"""What clients, model, allocator and radio ask of each other."""
+
+from collections.abc import Iterator
+
+from cosim.control.allocators import Allocator
+from cosim.errors import ScenarioError
+from cosim.learning.shape import ModelShape
+from cosim.parts import family
+from cosim.radio.access.reassign import Reassign
+from cosim.scenario.settings import Scenario
+
+
+def unfit_for_tasks(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse an allocator whose decisions are about the rounds of one task where there are several."""
+    if len(scenario.tasks) < 2 or scenario.allocator.serves_tasks:
+        return
+    able = ", ".join(
+        repr(kind)
+        for kind, part in family(Allocator).items()
+        if issubclass(part, Allocator) and part.serves_tasks
+    )
+    yield ScenarioError(
+        f"allocator.kind: {scenario.allocator.kind!r} decides about the rounds of one task, and "
+        f"{' and '.join(scenario.tasks)} share what is granted; take one that looks at links alone: {able}."
+    )
+
+
+def refuse_cut(scenario: Scenario, shape: ModelShape) -> None:
+    """Refuse a cut that leaves nothing for the main server, and cuts that differ where they may not.
+
+    Raises
+    ------
+    ScenarioError
+        With the cuts that are possible.
+    """
+    if scenario.scheme.cut_layers(shape) == (shape.num_layers,):
+        return  # nothing is cut
+    given, num_layers = scenario.client_cut_layers, shape.num_layers
+    place, cut_layer = (
+        ("model.cut_layer", scenario.model.cut_layer) if given is None else ("clients.cut_layer", max(given))
+    )
+    if not cut_layer < num_layers:
+        places = "1" if num_layers == 2 else f"1 to {num_layers - 1}"
+        way_out = (
+            f"a model of {num_layers} layers can be cut at {places}."
+            if num_layers > 1
+            else "a model of 1 layer cannot be cut; take a deeper one."
+        )
+        raise ScenarioError(f"{place}: {cut_layer} leaves nothing for the main server; {way_out}")
+    _, apart = cuts(scenario, shape)
+    if apart is not None and not scenario.scheme.may_cut_apart:
+        raise ScenarioError(
+            f"clients.cut_layer: {min(apart)} to {max(apart)} are given, and the scheme "
+            f"{scenario.scheme.kind!r} as it is set cuts all clients at the same block; give one for all, or "
+            "take 'split_federated' with the aggregator 'fedavg' and a codec without unsent = 'masked'."
+        )
+
+
+def cuts(scenario: Scenario, shape: ModelShape) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+    """Return the cut layers to choose from, and those of the clients where they are given and differ."""
+    cut_layers, given = scenario.scheme.cut_layers(shape), scenario.client_cut_layers
+    if given is None or not scenario.scheme.is_cut:
+        return cut_layers, None
+    return (given[:1], None) if len(set(given)) == 1 else (cut_layers, given)
+
+
+def too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse more clients than subchannels where each must have one of its own."""
+    if scenario.allocator.shares_in_time:
+        return
+    sharing = ", ".join(
+        repr(kind)
+        for kind, part in family(Allocator).items()
+        if issubclass(part, Allocator) and part.shares_in_time
+    )
+    for name in sorted(link.name for link in scenario.scheme.links):
+        link = scenario.radio.link(name)
+        if link.is_modelled and link.num_subchannels < scenario.num_clients:
+            yield ScenarioError(
+                f"radio.{name}.num_subchannels: {link.num_subchannels} cannot serve {scenario.num_clients} "
+                f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "
+                f"take {scenario.num_clients} or more, or an allocator that shares in time: {sharing}."
+            )
+
+
+def carved_and_lent(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse lending subchannels that are not there any more."""
+    if scenario.allocator.carves_bands and isinstance(scenario.radio.access, Reassign):
+        yield ScenarioError(
+            "radio.access: 'reassign' lends subchannels, and the allocator "
+            f"{scenario.allocator.kind!r} carves the band into channels of any width; take the access "
+            """'orthogonal', or let the allocator keep to subchannels by bandwidth = "subchannels"."""
+        )

@@ -1,0 +1,173 @@
+"""A task ready to run, and the worlds that tasks act through."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from cosim.compute.device import Device
+from cosim.control.conditions import Conditions
+from cosim.control.decision import Allocation
+from cosim.control.decisions import Decisions
+from cosim.control.terms import Terms
+from cosim.graph.executor import Executor
+from cosim.learning.task import Task
+from cosim.radio.channel import Channel
+from cosim.scenario.fit import cuts
+from cosim.scenario.settings import Scenario
+from cosim.scenario.size import FadingBlocks
+from cosim.site import Site
+from cosim.units import dbm_to_w, seconds_to_ns
+from cosim.world import Progress, World
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task of a scenario, with devices and channel drawn and texts dealt out.
+
+    Attributes
+    ----------
+    scenario
+        What the task is by itself.
+    stages
+        What it becomes at the events, each from ``at_s`` on.
+    allocation
+        The first decision; a search that takes long is made once.
+    fading
+        How many blocks of fading it makes, where there are any.
+    is_alone
+        Whether it is the only task of the scenario.
+    """
+
+    scenario: Scenario
+    clients: tuple[Device, ...]
+    main_server: Device
+    federated_server: Device
+    channel: Channel
+    task: Task
+    stages: tuple["Prepared", ...] = ()
+    at_s: float = 0.0
+    allocation: Allocation | None = None
+    fading: FadingBlocks | None = None
+    is_alone: bool = True
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks a client has, as the scenario says."""
+        return num_blocks(self.scenario, self.task)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of what would run, in sentences; checks show them, records keep them."""
+        told = None if self.fading is None else self.fading.note
+        medium = self.scenario.radio.medium
+        return (*self.task.notes, *medium.notes, *(() if told is None else (told,)))
+
+    @property
+    def max_tx_power_w(self) -> list[float]:
+        """Power limit of each client, W."""
+        groups = self.scenario.clients
+        return [dbm_to_w(group.max_tx_power_dbm) for group in groups for _ in range(group.count)]
+
+    @property
+    def conditions(self) -> Conditions:
+        """The air, and who shares it out."""
+        scenario = self.scenario
+        return Conditions(self.channel, scenario.radio.access, self.max_tx_power_w, scenario.allocator)
+
+    @cached_property
+    def terms(self) -> Terms:
+        """What decisions are about."""
+        scenario, task, scheme = self.scenario, self.task, self.scenario.scheme
+        cut_layers, client_cut_layers = cuts(scenario, task.shape)
+        return Terms(
+            phases=partial(scheme.phases, task),
+            sparsity=partial(scheme.sparsity, task),
+            links=frozenset(link.name for link in scheme.links),
+            cut_layer=scenario.model.cut_layer,
+            lora_rank=scenario.trained.lora_rank,
+            cut_layers=cut_layers,
+            local_steps=scheme.local_steps,
+            weights=task.weights,
+            knobs=scheme.knobs(task),
+            reportable=scheme.reportable,
+            client_cut_layers=client_cut_layers,
+            may_cut_apart=scheme.may_cut_apart,
+            is_closed_form=(self.is_alone and scheme.is_closed_form and scenario.radio.medium.is_closed_form),
+            model_hash=task.model_hash,
+            data_hash=task.tokens.content_key,
+        )
+
+    def decisions(self) -> Decisions:
+        """Return who takes the decisions of one run, before any is taken."""
+        return Decisions(
+            clients=self.clients,
+            main_server=self.main_server,
+            conditions=self.conditions,
+            terms=self.terms,
+            first=self.allocation,
+        )
+
+    def world(
+        self,
+        executor: Callable[[int], Executor],
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> World:
+        """Return a fresh world of this task alone, at time zero."""
+        (world,) = worlds([self], lambda _: executor, watch)
+        return world
+
+
+def worlds(
+    prepared: Sequence[Prepared],
+    executor: Callable[[Prepared], Callable[[int], Executor]],
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> list[World]:
+    """Return fresh worlds of tasks that share one site, at time zero.
+
+    Parameters
+    ----------
+    executor
+        Returns who computes the values of a task, at the rank decided on.
+    watch
+        Called at the end of each round of any of them.
+    """
+    first = prepared[0]
+    links = {link.name: link for one in prepared for link in one.scenario.scheme.links}
+    site = Site(
+        first.clients,
+        (first.main_server, first.federated_server),
+        first.scenario.radio.medium,
+        list(links.values()),
+        first.conditions,
+    )
+    for stage in first.stages:
+        site.change_at(seconds_to_ns(stage.at_s), stage.conditions)
+    return [
+        World(
+            site=site,
+            task=one.task,
+            decisions=one.decisions(),
+            links=one.scenario.scheme.links,
+            executor=executor(one),
+            watch=watch,
+        )
+        for one in prepared
+    ]
+
+
+def notes_of(prepared: Sequence[Prepared]) -> tuple[str, ...]:
+    """Return what a user must know of what would run; what is not so of all tasks says of which it is."""
+    several = len(prepared) > 1
+    common = set.intersection(*(set(one.notes) for one in prepared))
+    told = (
+        note if note in common or not several else f"{one.task.name}: {note}"
+        for one in prepared
+        for note in one.notes
+    )
+    return tuple(dict.fromkeys(told))
+
+
+def num_blocks(scenario: Scenario, task: Task) -> int:
+    """Return how many blocks a client has, as the scenario says."""
+    cut_layers = scenario.scheme.cut_layers(task.shape)
+    return scenario.model.cut_layer if scenario.model.cut_layer in cut_layers else cut_layers[-1]

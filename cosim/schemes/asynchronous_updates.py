@@ -1,0 +1,153 @@
+"""The updates of asynchronous training: each is taken, uploaded, merged and downloaded by itself."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cosim.graph.node import Ref
+from cosim.kernel.clock import Steps
+from cosim.learning.operations.average import mean
+from cosim.learning.payload import Transmission, upload_layout
+from cosim.learning.results import evaluate
+from cosim.learning.sides import Side
+from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
+from cosim.schemes import measure_evaluation
+from cosim.schemes.vocabulary import local_update
+from cosim.transmissions import Sent
+from cosim.world import FEDERATED_SERVER, Moment, World
+
+if TYPE_CHECKING:
+    from cosim.schemes.asynchronous import Asynchronous
+
+
+@dataclass
+class _Client:
+    """What a client holds.
+
+    Attributes
+    ----------
+    side
+        Its adapter and optimiser.
+    start, version
+        The global adapter it downloaded last, and how many merges had made that one.
+    num_steps
+        Local steps it has begun so far.
+    memory
+        What it holds back of its uploads.
+    in_flight
+        What the server will receive of the upload under way.
+    """
+
+    side: Side
+    start: Ref
+    version: int = 0
+    num_steps: int = 0
+    memory: Ref | None = None
+    in_flight: Ref | None = None
+
+
+class AsynchronousUpdates:
+    """One training under way.
+
+    Attributes
+    ----------
+    adapter
+        The global adapter.
+    version
+        How many merges made it.
+    """
+
+    def __init__(self, scheme: "Asynchronous", world: World, training: Training) -> None:
+        self.scheme, self.world, self.training = scheme, world, training
+        start = training.start("whole")
+        self.adapter, self.version = start.adapter, 0
+        self._clients = [_Client(start, start.adapter) for _ in range(world.num_clients)]
+        self._begun, self._evaluated = 0, 0
+        layout = upload_layout(world.task, world.task.shape.num_layers, training.lora_rank, 1)
+        self._bits, self._most_bits = scheme.adapter_codec.bits(layout), scheme.adapter_codec.max_bits(layout)
+        world.hold(self._refs)
+
+    def _refs(self) -> Iterator[Ref]:
+        """Return what later updates build on."""
+        yield self.adapter
+        for one in self._clients:
+            yield from (one.side.adapter, one.side.optimizer, one.start)
+            yield from (ref for ref in (one.memory, one.in_flight) if ref is not None)
+
+    def begin(self, number: int) -> Moment | None:
+        """Begin a round, which is one local update of this client, if there are any left to begin."""
+        if self._begun == self.scheme.num_rounds:
+            return None
+        self._begun += 1
+        self.world.begin_round(self._begun, [number])
+        self.world.consult(self._begun)
+        return Moment(self._begun)
+
+    def local_update(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
+        """Local steps from the global adapter downloaded last; the learning rate goes by its own steps."""
+        client, flop = self._clients[number], self.training.amounts.whole(number, moment.round).flop
+        steps = range(client.num_steps, client.num_steps + self.scheme.local_steps)
+        learned = local_round(self.training, number, client.side, steps)
+        client.side, client.num_steps = learned.after, steps.stop
+        return (yield from local_update(self.world, learned, moment.round, flop, ready))
+
+    def upload(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
+        """Upload of its adapter; what a codec holds back waits for its next one."""
+        world, client, codec = self.world, self._clients[number], self.scheme.adapter_codec
+        sent = self.training.transmit(
+            *(codec, client.side.adapter, "federated_uplink", number, client.num_steps),
+            reference=client.start,
+            memory=client.memory,
+        )
+        client.memory, client.in_flight = sent.memory or client.memory, sent.tensors
+        for figure, value in sent.figures.items():
+            world.measure(moment, world.client_names[number], figure, value)
+        upload = (self._bits_of(sent), sent.node, ready)
+        return (yield from world.send("federated_uplink", number, "adapter_upload", moment, *upload))
+
+    def merge(self, number: int, moment: Moment, arrived: Sent) -> Steps:
+        """Merge an upload that arrives now into the global adapter."""
+        world, client = self.world, self._clients[number]
+        received, client.in_flight = client.in_flight, None
+        assert received is not None
+        staleness = self.version - client.version
+        weight = self.scheme.mixing_weight(staleness)
+        world.note(moment, "staleness", staleness)
+        world.note(moment, "mixing_weight", weight)
+        terms = {self.adapter: 1.0 - weight, received: weight}
+        shares = {ref: share for ref, share in terms.items() if share > 0.0}
+        node = self.training.graph.add(mean, list(shares), weights=list(shares.values()))
+        self.adapter, self.version = node.ref("adapter"), self.version + 1
+        return (yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, node, [arrived.span]))
+
+    def download(self, number: int, moment: Moment, merged: int) -> Steps:
+        """Download of the global adapter as it is now; everything that follows starts from it."""
+        self._evaluate_if_due()
+        client, adapter = self._clients[number], self.adapter
+        client.start, client.version = adapter, self.version
+        client.side = client.side._replace(adapter=adapter)
+        bits = self.training.amounts.whole(number, moment.round).adapter_download_bits
+        download = (bits, adapter.node, [merged])
+        sent = yield from self.world.send("federated_downlink", number, "adapter_download", moment, *download)
+        return [sent.span]
+
+    def _bits_of(self, sent: Transmission) -> int:
+        """Return the bits of an upload; those that depend on values are found out, at no simulated time."""
+        if self._bits is not None:
+            return self._bits
+        if not self.world.computes:
+            return self._most_bits
+        (bits,) = self.world.ask([sent.others["bits"]], keep=sent.others.values())
+        return int(bits)
+
+    def _evaluate_if_due(self) -> None:
+        """Record how good the model is, under the number of merges; all values so far are computed."""
+        if self.scheme.is_evaluated(self.version) and self.version > self._evaluated:
+            self._evaluated = self.version
+            self.evaluate()
+            self.world.report(self.version)
+
+    def evaluate(self) -> None:
+        """Record how good the global adapter is."""
+        measure_evaluation(self.world, Moment(self.version), evaluate(self.training, self.adapter))

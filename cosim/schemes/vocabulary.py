@@ -1,0 +1,74 @@
+"""The words that recipes are written in, each a stretch of simulated time: update, collect, broadcast."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from cosim.graph.node import Node
+from cosim.kernel.clock import Steps
+from cosim.learning.sides import LocalRound
+from cosim.radio.medium import Payload
+from cosim.transmissions import Outgoing, Sent
+from cosim.world import FEDERATED_SERVER, Moment, World
+
+
+class Averaged(NamedTuple):
+    """What the federated server made of what it collected, and the span that says when it had it."""
+
+    node: Node
+    span: int
+
+
+def local_update(world: World, learned: LocalRound, round_: int, flop: int, ready: Sequence[int]) -> Steps:
+    """Take one client's local steps, a span each; returns the spans that what follows waits for."""
+    name = world.client_names[learned.client]
+    for number, step in enumerate(learned.steps, start=1):
+        at = Moment(round_, number)
+        span = yield from world.compute(name, "client_forward_backward", at, flop, step.node, ready)
+        world.measure(at, name, "train_loss", step.loss)
+        ready = [span]
+    return ready
+
+
+def collect(
+    world: World,
+    moment: Moment,
+    uploads: Steps,
+    average: Callable[[Sequence[Sent]], Node],
+    ready: Sequence[int],
+) -> Steps:
+    """Let uploads arrive, and the federated server make one value of them; returns what it :class:`Averaged`.
+
+    Parameters
+    ----------
+    uploads
+        Returns what was sent, once all of it has arrived.
+    average
+        Returns the node of what arrived; averaging is charged nothing.
+    ready
+        What the server waits for where nobody sends anything.
+    """
+    sent: Sequence[Sent] = yield from uploads
+    node, causes = average(sent), [one.span for one in sent] or ready
+    return Averaged(node, (yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, node, causes)))
+
+
+def broadcast(
+    world: World, moment: Moment, average: Averaged, bits: Mapping[int, int], *, is_multicast: bool = False
+) -> Steps:
+    """Let clients download an average, of so many bits each; returns the spans of it.
+
+    Parameters
+    ----------
+    is_multicast
+        Whether it is sent once, to all of them.
+    """
+    link, name, after = "federated_downlink", "adapter_download", [average.span]
+    if is_multicast:
+        once = Outgoing(Payload(max(bits.values())), average.node, after)
+        sent = [(yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))]
+    else:
+        downloads = [
+            world.send(link, client, name, moment, size, average.node, after) for client, size in bits.items()
+        ]
+        sent = yield from world.together(downloads, "adapter download of client")
+    return [one.span for one in sent]

@@ -1,0 +1,111 @@
+"""One cell, alive: what the tasks of a run share. The clock, the log, devices with their queues, the air."""
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+
+from cosim.compute.device import Device
+from cosim.control.conditions import Conditions
+from cosim.errors import ScenarioError, StalledError
+from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.queue import Queue
+from cosim.radio.link import Link
+from cosim.radio.medium import Medium
+from cosim.record.log import Log
+
+
+class Site:
+    """The devices and the air of one run.
+
+    Whose turn it is on a device, and on the grant of a client, goes by order of arrival,
+    whichever task asks.
+
+    Parameters
+    ----------
+    clients, servers
+        The devices.
+    medium, links
+        What the air does with a transmission, and what is sent over.
+    conditions
+        The channel and the rest at the beginning.
+
+    Attributes
+    ----------
+    devices, queues
+        By name, in the order of clients and servers.
+    network
+        The medium alive.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[Device],
+        servers: Sequence[Device],
+        medium: Medium,
+        links: Collection[Link],
+        conditions: Conditions,
+    ) -> None:
+        self.clock, self.log, self.medium = Clock(), Log(), medium
+        self.client_names = tuple(device.name for device in clients)
+        self.devices = {device.name: device for device in (*clients, *servers)}
+        self.queues = {
+            name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
+        }
+        channel, access = conditions.channel, conditions.access
+        self.network = medium.open(self.clock, channel, access, self.log.grants, links)
+        self._turns: dict[tuple[str, int], Queue] = {}
+        self._followers: list[Callable[[Conditions], None]] = []
+
+    def join(self, follow: Callable[[Conditions], None]) -> None:
+        """Let a task take part, which is called whenever other conditions hold."""
+        self._followers.append(follow)
+
+    def change_at(self, at_ns: int, conditions: Conditions) -> None:
+        """Let other conditions hold from an instant on."""
+        self.clock.after(at_ns, partial(self._change, conditions))
+
+    def _change(self, conditions: Conditions) -> None:
+        self.network.change(conditions.channel, conditions.access)
+        for follow in self._followers:
+            follow(conditions)
+
+    def take_turns(self, link: str, clients: Collection[int]) -> Steps:
+        """Wait until no other task of these clients sends over a link; returns the spans that made room."""
+        made_room = []
+        if len(self._followers) > 1:
+            for client in sorted(clients):  # one order for all, or two that want several wait for ever
+                if (link, client) not in self._turns:
+                    self._turns[link, client] = Queue(self.clock, 1, f"{link} of client-{client}")
+                turn = self._turns[link, client].enter()
+                if turn is not None:
+                    made_room.append((yield turn))
+        return made_room
+
+    def give_turns_up(self, link: str, clients: Collection[int], span: int) -> None:
+        """Let those send that wait for these clients, after ``span``."""
+        for client in clients if self._turns else ():
+            self._turns[link, client].leave(span)
+
+    def together(self, processes: Sequence[Steps], name: str) -> Steps:
+        """Let processes run side by side and return their results, in their order, when all have ended."""
+        started = [self.clock.process(steps, f"{name} {number}") for number, steps in enumerate(processes)]
+        yield self.clock.all_of(started)
+        return [process.value for process in started]
+
+    def play(self, schemes: Sequence[Steps]) -> None:
+        """Let the schemes of all tasks run to their ends, side by side.
+
+        Raises
+        ------
+        ScenarioError
+            If they cannot end, as a channel is too weak to carry anything or a device too slow.
+        StalledError
+            If they cannot end for another reason.
+        """
+        steps = schemes[0] if len(schemes) == 1 else self.together(schemes, "the scheme of task")
+        try:
+            self.clock.run(self.clock.process(steps, "the scheme"))
+        except StalledError:
+            why = self.network.too_weak()
+            if why is None:
+                raise
+            raise ScenarioError(why) from None
