@@ -17,6 +17,7 @@ _TERMS_OF_ALL = (
     "thermal noise density",
     "noise figure",
     "interference density",
+    "left for data",
 )
 _TERMS_OF_EACH = {
     "fading": "fading\ndB",

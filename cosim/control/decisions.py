@@ -162,10 +162,7 @@ class Decisions:
 
     @property
     def follows_blocks(self) -> bool:
-        """Whether the allocator is asked again when a block of the channel begins.
-
-        One that chooses clients is not, as those it chose have begun.
-        """
+        """Whether the allocator is asked when a block begins; not if it chooses clients, who have begun."""
         return self._allocator.reallocate == "every_block" and not self.chooses_clients
 
     @property
@@ -315,13 +312,9 @@ class Decisions:
         return (*self.terms.knobs, surface_phases(surface.elements, surface.levels))
 
     def _surface(self, time_ns: int) -> SurfaceState | None:
-        surface, cell = self.cell.radio.surface, self.cell
-        if not surface.elements or SURFACE_PHASES not in self._allocator.sets_knobs:
+        if not self.cell.radio.surface.elements or SURFACE_PHASES not in self._allocator.sets_knobs:
             return None
-        direct, reflected = {}, {}
-        for link in filter(self._is_allocated, LINKS):
-            direct[link], reflected[link] = cell.surface_amplitudes(link, time_ns)
-        return SurfaceState(surface.elements, surface.levels, direct, reflected)
+        return SurfaceState.of(self.cell, filter(self._is_allocated, LINKS), time_ns)
 
     def _phases(self, round_: int) -> Callable[[Setting], Round]:
         """Return what gives the stages of a round, or those behind the reports that have arrived."""

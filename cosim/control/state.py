@@ -1,13 +1,15 @@
 """The snapshot an allocator sees: frozen, plain numbers, SI units."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 
 from cosim.control.knobs import Knob, Setting
 from cosim.control.reports import Outcome, Reported
 from cosim.control.stages import Round
+from cosim.radio.channel import Channel
 from cosim.radio.rate import RateModel
 from cosim.radio.surface import Complexes
 from cosim.rng import Stream
@@ -95,13 +97,26 @@ class SurfaceState:
     direct, reflected
         For each link the amplitudes of every client's direct path, shape (num_clients,
         num_subchannels), and of its paths over each element at phase zero, shape
-        (num_clients, num_elements), scaled as the gains of the link are.
+        (num_clients, num_elements); scaled down by interference as gains are, in the mean
+        over the subchannels for the latter.
     """
 
     num_elements: int
     num_levels: int
     direct: Mapping[str, Complexes]
     reflected: Mapping[str, Complexes]
+
+    @classmethod
+    def of(cls, cell: Channel, links: Iterable[str], time_ns: int) -> Self:
+        """Return the surface of a channel at an instant."""
+        direct, reflected = {}, {}
+        for link in links:
+            now, gains = cell.gain_over_noise_alone_at(link, time_ns), cell.gain_at(link, time_ns)
+            scale = np.divide(now, gains, out=np.ones_like(gains), where=gains > 0.0)
+            amplitudes = cell.surface_amplitudes(link, time_ns)
+            direct[link] = np.sqrt(scale) * amplitudes[0]
+            reflected[link] = np.sqrt(scale.mean(axis=1, keepdims=True)) * amplitudes[1]
+        return cls(cell.radio.surface.elements, cell.radio.surface.levels, direct, reflected)
 
     def gains(self, link: str, levels: Ints) -> Floats:
         """Return the gains of a link under phases, shape (num_clients, num_subchannels)."""

@@ -14,7 +14,7 @@ from cosim.radio.large_scale import LargeScale
 from cosim.radio.path import Path
 from cosim.radio.surface import Complexes
 from cosim.rng import Stream, stream
-from cosim.units import Floats, Ints, linear_to_db
+from cosim.units import Floats, Ints
 
 _CHUNK_BLOCKS = 64  # a snapshot of smooth fading costs one chunk per client, a long transfer many
 _MIN_CACHED_CHUNKS = 1024
@@ -298,35 +298,9 @@ class Channel:
         noise_psd = self.noise_psd_w_per_hz
         if noises is not None:
             noise_psd = float(_of_channels(noises, numbers, is_carved)[0, 0])
-        snr = (tx_power_w / bandwidth_hz) * gain / noise_psd
-        rate = float(self.radio.rate.rates(np.array([snr]), np.array([bandwidth_hz])))
-        rate *= self.radio.surface.data_share
-        tx_power_dbm = float(linear_to_db(tx_power_w)) + 30.0
-        gain_db = float(linear_to_db(gain))
-        large = self.large_scale_at(time_ns)
-        return LinkBudget(
-            link=link,
-            client=client,
-            subchannel=subchannel,
-            time_ns=time_ns,
-            distance_m=float(large.distances_m[0, client]),
-            path_loss_db=float(large.path_loss_db[0, client]),
-            shadowing_db=float(large.shadowing_db[0, client]),
-            antenna_gain_db=self.radio.antenna_gain_db,
-            fading_db=float(linear_to_db(direct / large.mean_gains[0, client])),
-            surface_db=float(linear_to_db(gain / direct)) if gain != direct else 0.0,
-            gain_db=gain_db,
-            bandwidth_hz=bandwidth_hz,
-            tx_power_dbm=tx_power_dbm,
-            tx_psd_dbm_per_hz=tx_power_dbm - float(linear_to_db(bandwidth_hz)),
-            received_power_dbm=tx_power_dbm + gain_db,
-            noise_psd_dbm_per_hz=self.radio.noise_psd_dbm_per_hz,
-            noise_figure_db=self.radio.noise_figure_db,
-            interference_psd_dbm_per_hz=float(linear_to_db(noise_psd - self.noise_psd_w_per_hz)) + 30.0,
-            noise_power_dbm=float(linear_to_db(noise_psd * bandwidth_hz)) + 30.0,
-            snr_db=float(linear_to_db(snr)),
-            rate_bit_per_s=rate,
-            spectral_efficiency_bit_per_s_per_hz=rate / bandwidth_hz,
+        where, levels = (link, client, subchannel, time_ns), (gain, direct, noise_psd)
+        return LinkBudget.of(
+            self.radio, self.large_scale_at(time_ns), *where, tx_power_w, bandwidth_hz, *levels
         )
 
     def _chunk(self, link: str, client: int, number: int) -> _Chunk:
