@@ -58,7 +58,7 @@ def closed_form(part, channel):
     def mean_amplitude(level):
         return np.sqrt(level) * channel.radio.fading.exceeding(level)
 
-    tried = np.linspace(0.0, threshold, 2_000_001)
+    tried = np.linspace(0.0, threshold, 20_001)
     weakest = min(np.sqrt(gains) * mean_amplitude(threshold) / np.array(WEIGHTS))
     wanted = weakest * np.array(WEIGHTS) / np.sqrt(gains)
     levels = np.interp(wanted, mean_amplitude(tried), tried)
