@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from cosim.compute.device import Device
+from cosim.control.knobs import SURFACE_PHASES
 from cosim.errors import RecordError
 from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.radio.budget import LinkBudget
@@ -125,6 +126,8 @@ class TransferExplanation:
         the span, if record and air agree.
     is_summed
         Whether what several sent was summed in the air: there is no rate then, and no stretch.
+    has_unrecorded_air
+        Whether decisions set the phases of a surface, which no record has: there is no stretch.
     """
 
     span: Span
@@ -134,6 +137,7 @@ class TransferExplanation:
     stretches: tuple[Stretch, ...]
     expected_end_ns: int
     is_summed: bool = False
+    has_unrecorded_air: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,6 +206,8 @@ def _transfer(
         return _summed(scenario, met[0][1], span, parents, declared)
     if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
+    if any(stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met):
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
     in_force = _in_force(record, link, together, span, airs)
     if not in_force:

@@ -22,6 +22,15 @@ class Outgoing(NamedTuple):
     after: Sequence[int]
 
 
+Arriving = Callable[[Delivery], tuple[Node | None, Delivery]]
+"""Returns the node of what arrived, None where it is no single value, and the delivery as values make it."""
+
+
+def nothing_known(delivery: Delivery) -> tuple[Node | None, Delivery]:
+    """Return a delivery as it is, of which each part is a value of its own."""
+    return None, delivery
+
+
 class Sent(NamedTuple):
     """The number of a transfer's span, and what became of the transfer."""
 
@@ -121,7 +130,7 @@ class Transmissions:
         name: str,
         moment: Moment,
         outgoing: Mapping[int, Outgoing],
-        arriving: Callable[[Delivery], Node | None] = lambda _: None,
+        arriving: Arriving = nothing_known,
     ) -> Steps:
         """Send from several clients, or to several, in one transmission, now that the last of them is ready.
 
@@ -134,7 +143,7 @@ class Transmissions:
         outgoing
             By client what it sends, or is sent: as many bits for each.
         arriving
-            Returns the node of what arrived, None where it is no single value.
+            Says what arrived, and what was radiated where that depends on values.
 
         Raises
         ------
@@ -153,12 +162,13 @@ class Transmissions:
             delivery: Delivery = yield from self.network.send(link, payloads)
         else:
             delivery = Delivery.at_once(self.clock.now, outgoing)
+        arrived, delivery = arriving(delivery)
         is_uplink, names = self._links[link].is_uplink, [self.client_names[client] for client in outgoing]
         for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
             self._take_in(link, client, bits, delivery)
             at, radiated_j = (delivery.end_ns, moment.round, moment.local_step), delivery.energy_j[client]
             self.log.metrics.add(*at, sender, "tx_energy_j", radiated_j, task=self._task)
-        arrived, fates = arriving(delivery), delivery.delivered.values()
+        fates = delivery.delivered.values()
         span = self._add_transfer(
             *(link, "", name, moment, bits),
             _key_of([one.node for one in outgoing.values()] if arrived is None else [arrived]),

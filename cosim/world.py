@@ -8,6 +8,7 @@ from typing import Any
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
+from cosim.control.knobs import SURFACE_PHASES
 from cosim.errors import ScenarioError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
@@ -23,6 +24,9 @@ from cosim.radio.link import Link
 from cosim.site import Site
 from cosim.transmissions import Transmissions
 from cosim.units import NS_PER_S
+
+MOST_BLOCKS_WITHOUT_SPAN = 1000
+"""Decisions for blocks of the channel while nothing ends: after so many, nothing ever will."""
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
@@ -108,6 +112,7 @@ class World:
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self._watch = watch
         self._round = 1
+        self._next_block_ns, self._spans_seen, self._blocks_without_span = 0, 0, 0
         site.join(self._follow)
 
     @property
@@ -146,6 +151,9 @@ class World:
 
     def _put_in_force(self, allocation: Allocation) -> None:
         self.decisions.put_in_force(allocation, self.clock.now, self._round)
+        if SURFACE_PHASES in allocation.knobs:
+            self.site.network.change(self.channel, self.decisions.access)
+        self._follow_blocks()
         for link, grants in allocation.grants.items():
             self.site.network.grant(link, dict(enumerate(grants)), self._round)
         predicted_s = self.decisions.predicted_round_s()
@@ -155,6 +163,8 @@ class World:
             (MAIN_SERVER, name): value for name, value in {**allocation.memory, **allocation.figures}.items()
         }
         for name, value in allocation.knobs.items():
+            if name == SURFACE_PHASES:  # of no client, and many
+                continue
             each = value if isinstance(value, tuple) else (value,)
             names = self.client_names if isinstance(value, tuple) else (MAIN_SERVER,)
             told.update(zip(((one, name) for one in names), each, strict=True))
@@ -168,6 +178,31 @@ class World:
             self._share_equally(self._round)
         else:
             self.apply_decision(self._round)
+
+    def _follow_blocks(self) -> None:
+        """Ask the allocator again when the next block of the channel begins, if it wants that."""
+        block_ns = self.channel.block_ns
+        if not self.decisions.follows_blocks or block_ns is None:
+            return
+        due_ns = (self.clock.now // block_ns + 1) * block_ns
+        if due_ns > self._next_block_ns:
+            self._next_block_ns = due_ns
+            self.clock.after(due_ns - self.clock.now, self._begin_block)
+
+    def _begin_block(self) -> None:
+        """Decide again for a block that begins."""
+        if not self.decisions.follows_blocks:
+            return
+        num_spans = len(self.log.spans)
+        self._blocks_without_span = self._blocks_without_span + 1 if num_spans == self._spans_seen else 0
+        self._spans_seen = num_spans
+        if self._blocks_without_span > MOST_BLOCKS_WITHOUT_SPAN:
+            raise ScenarioError(
+                "allocator.reallocate: 'every_block' decides for each block of the channel, and nothing has "
+                f"ended for {MOST_BLOCKS_WITHOUT_SPAN} of them; take a longer coherence time, or "
+                "'every_round'."
+            )
+        self.apply_decision(self._round)
 
     def apply_decision(self, round_: int) -> None:
         """Put a decision in force, or, while reports are waited for, equal shares under which they travel."""

@@ -1,9 +1,8 @@
-"""Draw FedsLLM's comparisons: PNG and CSV into one folder, figures in words on stdout."""
+"""Draw FedsLLM's comparisons: PNG, PDF and CSV into one folder, figures in words on stdout."""
 
 import argparse
-import csv
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+from analysis.drawing import save, write
 from analysis.fedsllm.cells import METHODS, mean_and_interval, state_of, totals_of
 from analysis.fedsllm.gaps import SMALL, constant_errors, descents, gaps
 from analysis.fedsllm.learning import centralized_losses, losses_per_rank
@@ -92,18 +92,6 @@ def main() -> None:
     _learning(scenario, rounds, num_seeds, num_rounds, Store(told.store or default_store()), told.out)
 
 
-def _write(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(heading)
-        writer.writerows(rows)
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=150, bbox_inches="tight")
-    plt.close(figure)
-
-
 def _label(number: int) -> str:
     method = METHODS[number]
     return f"{method.letter}: {method.name}" if method.letter else method.name
@@ -148,14 +136,14 @@ def _headline(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], dra
         "paired",
         "paired_ci95",
     )
-    _write(out / "totals.csv", heading, rows)
+    write(out / "totals.csv", heading, rows)
     figure, axes = plt.subplots(figsize=(6.5, 3.2))
     places = np.arange(len(METHODS))
     axes.barh(places, mean, xerr=half, color=[OWNER_COLOURS[n] for n in places], capsize=3)
     axes.set_yticks(places, [_label(n) for n in range(len(METHODS))])
     axes.invert_yaxis()
     axes.set_xlabel("total delay, s (mean and 95 % CI)")
-    _save(figure, out / "totals.png")
+    save(figure, out / "totals.png")
 
 
 def _sweep(
@@ -188,13 +176,13 @@ def _sweep(
         axes.set_xticks(values, [f"{value:g}" for value in values])
         axes.minorticks_off()
     axes.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
-    _save(figure, out / f"delay_against_{sweep.name}.png")
+    save(figure, out / f"delay_against_{sweep.name}.png")
     heading = (
         sweep.name,
         *(f"{_label(n)} {what}" for n in range(len(METHODS)) for what in ("mean_s", "ci95_s")),
     )
     pairs = np.stack([table, widths], axis=2).reshape(len(values), -1)
-    _write(
+    write(
         out / f"delay_against_{sweep.name}.csv",
         heading,
         [(v, *row) for v, row in zip(values, pairs, strict=True)],
@@ -218,13 +206,13 @@ def _descents(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], out
     axes.set_xlabel("half step of the block descent")
     axes.set_ylabel("total delay above the nested search, %")
     axes.legend(fontsize=8)
-    _save(figure, out / "descent.png")
+    save(figure, out / "descent.png")
     rows = [
         (start, seed, step, value, best)
         for start, seed, trace, best in found
         for step, value in enumerate(trace, 1)
     ]
-    _write(out / "descent.csv", ("start", "seed", "step", "total_s", "nested_s"), rows)
+    write(out / "descent.csv", ("start", "seed", "step", "total_s", "nested_s"), rows)
     for start in starts:
         ends = [abs(trace[-1] / best - 1) for one, _, trace, best in found if one == start]
         print(f"descent from the {start} cut: ends {np.mean(ends):.2%} from nested, at most {max(ends):.2%}")
@@ -255,12 +243,12 @@ def _gaps(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], out: Pa
         "cpu_s",
         "stopped_by",
     )
-    _write(out / "gaps.csv", heading, rows)
+    write(out / "gaps.csv", heading, rows)
 
 
 def _constant(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], out: Path) -> None:
     errors, constant = constant_errors(scenario, rounds, seeds)
-    _write(out / "constant_bandwidth.csv", ("seed", "error"), zip(seeds, errors, strict=True))
+    write(out / "constant_bandwidth.csv", ("seed", "error"), zip(seeds, errors, strict=True))
     print(
         f"constant bandwidth, {constant / 1e6:.2f} Mbit/s a client: delay off by "
         f"{np.mean(abs(errors)):.1%} on average, {errors.min():+.1%} to {errors.max():+.1%}"
@@ -287,14 +275,14 @@ def _learning(
     axes.set_xlabel("round")
     axes.set_ylabel("held-out loss (mean; band: all seeds)")
     axes.legend(fontsize=8)
-    _save(figure, out / "convergence.png")
+    save(figure, out / "convergence.png")
     rows = [
         (name, seed, step, losses[at, step], smoothed(losses)[at, step])
         for name, losses in curves.items()
         for at, seed in enumerate(found.seeds)
         for step in steps
     ]
-    _write(out / "convergence.csv", ("curve", "seed", "round", "eval_loss", "smoothed"), rows)
+    write(out / "convergence.csv", ("curve", "seed", "round", "eval_loss", "smoothed"), rows)
     split = np.exp(found.losses[_LEARNED_RANK][:, -1])
     whole = np.exp(central[:, -1])
     gap, half = mean_and_interval(split / whole - 1.0)
@@ -307,7 +295,7 @@ def _learning(
         f"paired gap {float(gap):+.2%}" + (f" +- {float(half):.2%}" if len(split) > 1 else ", one seed")
     )
     heading = ("seed", "split_federated", "centralised")
-    _write(out / "perplexity.csv", heading, zip(found.seeds, split, whole, strict=True))
+    write(out / "perplexity.csv", heading, zip(found.seeds, split, whole, strict=True))
 
 
 if __name__ == "__main__":

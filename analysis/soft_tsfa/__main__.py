@@ -1,7 +1,6 @@
-"""Draw the comparisons of SOFT and TSFA: PNG and CSV into one folder, figures in words on stdout."""
+"""Draw the comparisons of SOFT and TSFA: PNG, PDF and CSV into one folder, figures in words on stdout."""
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+from analysis.drawing import save, write
 from analysis.soft_tsfa.methods import EQUAL_BITS, KEEP_RATIO, SELECTIONS, online, ranks
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
@@ -100,7 +100,7 @@ def _selections(found: Trainings, out: Path) -> None:
     right.set_yscale("symlog", linthresh=_NEAR_ZERO)
     left.set_ylim(bottom=0.0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize=7)
-    _save(figure, out / "factors.png")
+    save(figure, out / "factors.png")
 
 
 def _online(found: Trainings, limit_s: float, out: Path) -> None:
@@ -133,7 +133,7 @@ def _online(found: Trainings, limit_s: float, out: Path) -> None:
     _label_rounds(right, "virtual queue, s")
     left.legend(fontsize=7)
     right.legend(fontsize=7)
-    _save(figure, out / "latency.png")
+    save(figure, out / "latency.png")
 
 
 def _times_to_loss(found: Trainings, out: Path) -> None:
@@ -155,7 +155,7 @@ def _times_to_loss(found: Trainings, out: Path) -> None:
             (method, float(times[method].mean()), float(excess.mean), float(excess.low), float(excess.high))
         )
         print(f"    {method:<18} {rows[-1][1]:7.2f} s, over TSFA {_told(excess, 2)}")
-    _write(out / "time_to_loss.csv", ("method", "mean_s", "over_tsfa_s", "low_s", "high_s"), rows)
+    write(out / "time_to_loss.csv", ("method", "mean_s", "over_tsfa_s", "low_s", "high_s"), rows)
 
 
 def _ranks(found: Trainings, sweep: Sequence[int], out: Path) -> None:
@@ -173,7 +173,7 @@ def _ranks(found: Trainings, sweep: Sequence[int], out: Path) -> None:
     axes.set_xticks(sweep, [str(rank) for rank in sweep])
     axes.set_xlabel("LoRA rank")
     axes.set_ylabel("held-out loss (mean and 95 % CI)")
-    _save(figure, out / "ranks.png")
+    save(figure, out / "ranks.png")
 
 
 def _finals(found: Trainings, reference: str, path: Path) -> None:
@@ -188,7 +188,7 @@ def _finals(found: Trainings, reference: str, path: Path) -> None:
         print(
             f"  {method:<18} {_told(mean, 4)}, {mbit:7.1f} Mbit, over {reference} {_told(excess, 4)} {word}"
         )
-    _write(path, ("method", "uplink_mbit", "loss", "low", "high", f"over {reference}", "low", "high"), rows)
+    write(path, ("method", "uplink_mbit", "loss", "low", "high", f"over {reference}", "low", "high"), rows)
 
 
 def _told(found: Interval, digits: int) -> str:
@@ -222,7 +222,7 @@ def _curves(found: Trainings, along: str, label: str, path: Path) -> None:
     for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
         axis("{x:g}")
     axes.legend(fontsize=7)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _label_rounds(axes: Any, label: str) -> None:
@@ -245,18 +245,6 @@ def _num(found: Trainings) -> int:
 
 def _colour(number: int) -> str:
     return _COLOURS[number % len(_COLOURS)]
-
-
-def _write(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(heading)
-        writer.writerows(rows)
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=150, bbox_inches="tight")
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ _TERMS_OF_ALL = (
     "thermal noise density",
     "noise figure",
     "interference density",
+    "left for data",
 )
 _TERMS_OF_EACH = {
     "fading": "fading\ndB",
@@ -81,6 +82,10 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         if span.participants and stretch.budgets:
             _say(console, "weakest receiver", f"{stretch.client} when it began; its link budget is:")
         _show_stretch(stretch, console)
+    if explanation.has_unrecorded_air:
+        _say(console, "rate", "under phases of the surface that decisions set; a record does not have these")
+        _say(console, "measured", _instant(span.duration_ns))
+        return
     if span.participants and explanation.is_modelled and not (explanation.is_summed or explanation.stretches):
         _say(console, "rate", "of several clients at once: there is no link budget of one of them")
         _say(console, "measured", _instant(span.duration_ns))

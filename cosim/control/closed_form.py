@@ -129,7 +129,7 @@ def link_rates(link: LinkState, grants: tuple[Grant, ...]) -> Floats:
             gain = np.full(len(bandwidth_hz), link.gains[client].mean())
         snr = (grant.tx_power_w / bandwidth_hz) * gain / link.noise_psd_w_per_hz
         rates[client] = link.rate.rates(snr, bandwidth_hz)
-    return rates
+    return rates if link.data_share == 1.0 else link.data_share * rates
 
 
 def predict(state: CellState, allocation: Allocation) -> Forecast:

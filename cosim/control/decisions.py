@@ -13,10 +13,10 @@ from cosim.control.closed_form import predict
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation, Plan
 from cosim.control.foresight import foresee, with_bound
-from cosim.control.knobs import PARTICIPATION, Setting
+from cosim.control.knobs import PARTICIPATION, SURFACE_PHASES, Knob, Setting, surface_phases
 from cosim.control.reports import REPORT, REPORT_BITS, Outcome, Report, Reported
 from cosim.control.stages import Round, after, is_closed
-from cosim.control.state import CellState, LinkState, Sparsity
+from cosim.control.state import CellState, LinkState, Sparsity, SurfaceState
 from cosim.control.terms import Terms
 from cosim.errors import AllocationError
 from cosim.radio.access.orthogonal import Orthogonal
@@ -170,7 +170,10 @@ class Decisions:
         return replace(grant, tx_power_w=np.minimum(grant.tx_power_w, most_w))
 
     def put_in_force(self, allocation: Allocation, time_ns: int, round_: int) -> None:
-        """Remember a decision, and the cell it was taken for."""
+        """Remember a decision, and the cell it was taken for; phases of a surface are set from now on."""
+        phases = allocation.knobs.get(SURFACE_PHASES)
+        if isinstance(phases, tuple):
+            self.cell = self.cell.under(tuple(map(int, phases)))
         self._seen = self.state(time_ns, round_)
         if self.current is None:
             self._begun = (self._seen, allocation, self._allocator)
@@ -182,6 +185,11 @@ class Decisions:
     def follows_rounds(self) -> bool:
         """Whether the allocator is asked in every round, the first included."""
         return self._allocator.sets_keep_ratios or self._allocator.awaits_reports
+
+    @property
+    def follows_blocks(self) -> bool:
+        """Whether the allocator is asked when a block begins; not if it chooses clients, who have begun."""
+        return self._allocator.reallocate == "every_block" and not self.chooses_clients
 
     @property
     def reports(self) -> tuple[Report, ...]:
@@ -315,12 +323,25 @@ class Decisions:
             last_round_s=self._last_round_s,
             memory={} if decided is None or round_ == 1 else decided.memory,
             sparsity=self._sparsity(lora_rank, max(round_, 1)),
-            knobs=terms.knobs,
+            knobs=self._knobs(),
             reported=self._reported,
             outcomes=() if decided is None else self._outcomes_now(),
+            surface=self._surface(time_ns),
             model_hash=terms.model_hash,
             data_hash=terms.data_hash,
         )
+
+    def _knobs(self) -> tuple[Knob, ...]:
+        """Return what a decision may set: of the scheme, and the phases of a surface."""
+        surface = self.cell.radio.surface
+        if not surface.elements:
+            return self.terms.knobs
+        return (*self.terms.knobs, surface_phases(surface.elements, surface.levels))
+
+    def _surface(self, time_ns: int) -> SurfaceState | None:
+        if not self.cell.radio.surface.elements or SURFACE_PHASES not in self._allocator.sets_knobs:
+            return None
+        return SurfaceState.of(self.cell, filter(self._is_allocated, LINKS), time_ns)
 
     def _phases(self, round_: int) -> Callable[[Setting], Round]:
         """Return what gives the stages of a round, or those behind the reports that have arrived."""
@@ -384,6 +405,7 @@ class Decisions:
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,
             rate=self.cell.radio.rate,
+            data_share=self.cell.radio.surface.data_share,
         )
 
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from cosim.errors import AllocationError
 
 Value: TypeAlias = float | tuple[float, ...]
-"""One for all, or one for each client."""
+"""One for all, one for each client, or one for each element of a surface."""
 
 Cut: TypeAlias = int | tuple[int, ...]
 """Blocks kept on every client, or on each client in turn."""
@@ -34,6 +34,8 @@ class Knob:
         ``value`` where what is learned depends on it, else ``time``.
     is_whole
         Whether it is a whole number.
+    count
+        How many values it has where it is not of clients.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Knob:
     per_client: bool
     plane: Literal["time", "value"]
     is_whole: bool = False
+    count: int = 1
 
     def check(self, value: Value, num_clients: int) -> None:
         """Refuse a value that the knob cannot have.
@@ -52,13 +55,22 @@ class Knob:
         AllocationError
             With the client, the value and the range.
         """
-        if isinstance(value, tuple) != self.per_client:
-            needs = "one for each client" if self.per_client else "one for all"
+        several = self.per_client or self.count > 1
+        if isinstance(value, tuple) != several:
+            needs = (
+                "one for each client"
+                if self.per_client
+                else f"{self.count} values"
+                if several
+                else "one for all"
+            )
             raise AllocationError(f"the knob {self.name!r} is set to {value}; give {needs}.")
         each = value if isinstance(value, tuple) else (value,)
-        if self.per_client and len(each) != num_clients:
+        count = num_clients if self.per_client else self.count
+        if len(each) != count:
+            whose = "clients" if self.per_client else "places"
             raise AllocationError(
-                f"{len(each)} values of {self.name!r} are given for {num_clients} clients; give one for each."
+                f"{len(each)} values of {self.name!r} are given for {count} {whose}; give one for each."
             )
         for client, one in enumerate(each):
             if not self.least <= one <= self.most or (self.is_whole and one != int(one)):
@@ -79,6 +91,14 @@ WEIGHT = Knob("weight", "", 0.0, 1.0, True, "value")
 
 KEEP_RATIO = Knob("keep_ratio", "", 0.0, 1.0, True, "value")
 """Share of its adapter's bits each client may send."""
+
+
+SURFACE_PHASES = "surface_phases"
+
+
+def surface_phases(num_elements: int, num_levels: int) -> Knob:
+    """Return the knob of the phases of a surface, a level for each element."""
+    return Knob(SURFACE_PHASES, "", 0.0, num_levels - 1.0, False, "time", is_whole=True, count=num_elements)
 
 
 def local_steps_up_to(most: int) -> Knob:

@@ -1,12 +1,17 @@
 """The snapshot an allocator sees: frozen, plain numbers, SI units."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
 
 from cosim.control.knobs import Knob, Setting
 from cosim.control.reports import Outcome, Reported
 from cosim.control.stages import Round
+from cosim.radio.channel import Channel
 from cosim.radio.rate import RateModel
+from cosim.radio.surface import Complexes
 from cosim.rng import Stream
 from cosim.units import Floats, Ints
 
@@ -56,6 +61,8 @@ class LinkState:
         Limit of the sum over all subchannels, W; infinite where there is none.
     rate
         Turns SNR into bit/s.
+    data_share
+        Share of that rate that is left for data.
     """
 
     name: str
@@ -66,6 +73,7 @@ class LinkState:
     max_tx_power_w: Floats
     max_total_tx_power_w: float
     rate: RateModel
+    data_share: float = 1.0
 
     @property
     def num_clients(self) -> int:
@@ -76,6 +84,44 @@ class LinkState:
     def num_subchannels(self) -> int:
         """How many subchannels there are."""
         return int(self.gains.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceState:
+    """A surface whose phases a decision may set.
+
+    Attributes
+    ----------
+    num_elements, num_levels
+        How many elements, and how many phases each can have, evenly around the circle.
+    direct, reflected
+        For each link the amplitudes of every client's direct path, shape (num_clients,
+        num_subchannels), and of its paths over each element at phase zero, shape
+        (num_clients, num_elements); scaled down by interference as gains are, in the mean
+        over the subchannels for the latter.
+    """
+
+    num_elements: int
+    num_levels: int
+    direct: Mapping[str, Complexes]
+    reflected: Mapping[str, Complexes]
+
+    @classmethod
+    def of(cls, cell: Channel, links: Iterable[str], time_ns: int) -> Self:
+        """Return the surface of a channel at an instant."""
+        direct, reflected = {}, {}
+        for link in links:
+            now, gains = cell.gain_over_noise_alone_at(link, time_ns), cell.gain_at(link, time_ns)
+            scale = np.divide(now, gains, out=np.ones_like(gains), where=gains > 0.0)
+            amplitudes = cell.surface_amplitudes(link, time_ns)
+            direct[link] = np.sqrt(scale) * amplitudes[0]
+            reflected[link] = np.sqrt(scale.mean(axis=1, keepdims=True)) * amplitudes[1]
+        return cls(cell.radio.surface.elements, cell.radio.surface.levels, direct, reflected)
+
+    def gains(self, link: str, levels: Ints) -> Floats:
+        """Return the gains of a link under phases, shape (num_clients, num_subchannels)."""
+        turned = self.reflected[link] @ np.exp(2j * np.pi / self.num_levels * levels)
+        return np.asarray(np.abs(self.direct[link] + turned[:, np.newaxis]) ** 2)
 
 
 @dataclass(frozen=True)
@@ -122,6 +168,8 @@ class CellState:
         The scalars the allocator asked for, as they last arrived.
     outcomes
         What came of the last decision, client by client; empty before there is one.
+    surface
+        The surface whose phases may be set; None without one.
     model_hash, data_hash
         What is trained, to be held against a table of measured rounds; empty
         where nobody says.
@@ -150,6 +198,7 @@ class CellState:
     knobs: tuple[Knob, ...] = ()
     reported: Reported = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
+    surface: SurfaceState | None = None
     model_hash: str = ""
     data_hash: str = ""
 

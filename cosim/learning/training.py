@@ -17,7 +17,7 @@ from cosim.learning.codecs import NO_CODECS
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.operations.average import mean
 from cosim.learning.operations.start import start
-from cosim.learning.operations.superpose import superpose, superpose_numbers
+from cosim.learning.operations.superpose import sent_power, superpose, superpose_numbers
 from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update
 from cosim.learning.payload import Transmission
@@ -189,6 +189,7 @@ class Training:
         chance: Sequence[str | int],
         codec: Encoding = NO_CODECS.adapter,
         step: int = 0,
+        uneven: Mapping[str, Any] | None = None,
     ) -> Ref:
         """Return what a server has after updates were sent at once over a medium that adds.
 
@@ -204,20 +205,32 @@ class Training:
             Names of the stream of the noise.
         codec, step
             What they are encoded by and at which step; behind a chain ``senders`` are its numbers.
+        uneven
+            What differs between the numbers, as the medium says it.
         """
+        chances = stream(self.task.seed, *chance)
         also = self.common_chance(codec, "federated_uplink", step)
         if not codec.is_transparent:
             also |= {"encoding": self.params_of(codec)}
+        if uneven is not None:
+            also |= {"uneven": uneven, "order_seed": chances.child("order").torch_seed()}
         node = self.graph.add(
             superpose if codec.is_transparent else superpose_numbers,
             [reference, *senders],
             weights=list(weights),
             noise_std=noise_std,
             max_rms=max_rms,
-            seed=stream(self.task.seed, *chance).torch_seed() if noise_std > 0.0 else None,
+            seed=chances.torch_seed() if noise_std > 0.0 else None,
             **also,
         )
         return node.ref("adapter")
+
+    def sent_power(
+        self, reference: Ref, sender: Ref, max_rms: float, codec: Encoding = NO_CODECS.adapter
+    ) -> Ref:
+        """Return the power of an update as it is sent over such a medium, as a share of the most."""
+        sides = [sender, reference] if codec.is_transparent else [sender]
+        return self.graph.add(sent_power, sides, max_rms=max_rms).ref("share")
 
     def update(
         self,

@@ -1,6 +1,13 @@
 """The link budget: how a distance becomes a rate, term by term."""
 
 from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from cosim.radio.channel_settings import ChannelSettings
+from cosim.radio.large_scale import LargeScale
+from cosim.units import linear_to_db
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,7 +16,8 @@ class LinkBudget:
 
     ``gain_db`` is antenna gain - path loss - shadowing + fading + what a surface
     adds; the SNR is received power less noise power, in which are the receiver's
-    noise figure and the interference, where there is any.
+    noise figure and the interference, where there is any. ``data_share`` is what
+    the estimation of a surface leaves of the rate.
     """
 
     link: str
@@ -32,8 +40,55 @@ class LinkBudget:
     interference_psd_dbm_per_hz: float
     noise_power_dbm: float
     snr_db: float
+    data_share: float
     rate_bit_per_s: float
     spectral_efficiency_bit_per_s_per_hz: float
+
+    @classmethod
+    def of(
+        cls,
+        radio: ChannelSettings,
+        large: LargeScale,
+        link: str,
+        client: int,
+        subchannel: int,
+        time_ns: int,
+        tx_power_w: float,
+        bandwidth_hz: float,
+        gain: float,
+        direct: float,
+        noise_psd_w_per_hz: float,
+    ) -> Self:
+        """Return the terms of linear gains with and without a surface, and of noise with interference."""
+        snr = (tx_power_w / bandwidth_hz) * gain / noise_psd_w_per_hz
+        rate = float(radio.rate.rates(np.array([snr]), np.array([bandwidth_hz]))) * radio.surface.data_share
+        tx_power_dbm, gain_db = float(linear_to_db(tx_power_w)) + 30.0, float(linear_to_db(gain))
+        others_w_per_hz = noise_psd_w_per_hz - radio.noise_psd_w_per_hz
+        return cls(
+            link=link,
+            client=client,
+            subchannel=subchannel,
+            time_ns=time_ns,
+            distance_m=float(large.distances_m[0, client]),
+            path_loss_db=float(large.path_loss_db[0, client]),
+            shadowing_db=float(large.shadowing_db[0, client]),
+            antenna_gain_db=float(large.antenna_gain_db[0, client]),
+            fading_db=float(linear_to_db(direct / large.mean_gains[0, client])),
+            surface_db=float(linear_to_db(gain / direct)) if gain != direct else 0.0,
+            gain_db=gain_db,
+            bandwidth_hz=bandwidth_hz,
+            tx_power_dbm=tx_power_dbm,
+            tx_psd_dbm_per_hz=tx_power_dbm - float(linear_to_db(bandwidth_hz)),
+            received_power_dbm=tx_power_dbm + gain_db,
+            noise_psd_dbm_per_hz=radio.noise_psd_dbm_per_hz,
+            noise_figure_db=radio.noise_figure_db,
+            interference_psd_dbm_per_hz=float(linear_to_db(others_w_per_hz)) + 30.0,
+            noise_power_dbm=float(linear_to_db(noise_psd_w_per_hz * bandwidth_hz)) + 30.0,
+            snr_db=float(linear_to_db(snr)),
+            data_share=radio.surface.data_share,
+            rate_bit_per_s=rate,
+            spectral_efficiency_bit_per_s_per_hz=rate / bandwidth_hz,
+        )
 
     @property
     def is_interfered(self) -> bool:
@@ -46,6 +101,7 @@ class LinkBudget:
         Without a surface or interference there are no such terms.
         """
         surface = (("surface", self.surface_db, "dB"),) if self.surface_db else ()
+        share = (("left for data", 100.0 * self.data_share, "%"),) if self.data_share < 1.0 else ()
         others = (("interference density", self.interference_psd_dbm_per_hz, "dBm/Hz"),)
         return (
             ("distance", self.distance_m, "m"),
@@ -64,6 +120,7 @@ class LinkBudget:
             *(others if self.is_interfered else ()),
             ("noise power", self.noise_power_dbm, "dBm"),
             ("SNR", self.snr_db, "dB"),
+            *share,
             ("rate", self.rate_bit_per_s, "bit/s"),
             ("spectral efficiency", self.spectral_efficiency_bit_per_s_per_hz, "bit/s/Hz"),
         )

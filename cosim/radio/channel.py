@@ -16,8 +16,9 @@ from cosim.radio.misfits import misfits
 from cosim.radio.mobility.static import Static
 from cosim.radio.path import Network, Path, Users
 from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
+from cosim.radio.surface import Complexes
 from cosim.rng import Stream, stream
-from cosim.units import Floats, Ints, linear_to_db
+from cosim.units import Floats, Ints
 
 _CHUNK_BLOCKS = 64  # a snapshot of smooth fading costs one chunk per client, a long transfer many
 _MIN_CACHED_CHUNKS = 1024
@@ -274,7 +275,8 @@ class Channel:
         gains, _, noises = self._rows(link, client, first_block, count)
         snr = (tx_power_w / bandwidth_hz) * _of_channels(gains, subchannels, is_carved)
         snr /= self.noise_psd_w_per_hz if noises is None else _of_channels(noises, subchannels, is_carved)
-        return self.radio.rate.rates(snr, bandwidth_hz)
+        rates, share = self.radio.rate.rates(snr, bandwidth_hz), self.radio.surface.data_share
+        return rates if share == 1.0 else share * rates
 
     def channel_gains(
         self,
@@ -331,34 +333,9 @@ class Channel:
         noise_psd = self.noise_psd_w_per_hz
         if noises is not None:
             noise_psd = float(_of_channels(noises, numbers, is_carved)[0, 0])
-        snr = (tx_power_w / bandwidth_hz) * gain / noise_psd
-        rate = float(self.radio.rate.rates(np.array([snr]), np.array([bandwidth_hz])))
-        tx_power_dbm = float(linear_to_db(tx_power_w)) + 30.0
-        gain_db = float(linear_to_db(gain))
-        large = self.large_scale_at(time_ns)
-        return LinkBudget(
-            link=link,
-            client=client,
-            subchannel=subchannel,
-            time_ns=time_ns,
-            distance_m=float(large.distances_m[0, client]),
-            path_loss_db=float(large.path_loss_db[0, client]),
-            shadowing_db=float(large.shadowing_db[0, client]),
-            antenna_gain_db=float(large.antenna_gain_db[0, client]),
-            fading_db=float(linear_to_db(direct / large.mean_gains[0, client])),
-            surface_db=float(linear_to_db(gain / direct)) if gain != direct else 0.0,
-            gain_db=gain_db,
-            bandwidth_hz=bandwidth_hz,
-            tx_power_dbm=tx_power_dbm,
-            tx_psd_dbm_per_hz=tx_power_dbm - float(linear_to_db(bandwidth_hz)),
-            received_power_dbm=tx_power_dbm + gain_db,
-            noise_psd_dbm_per_hz=self.radio.noise_psd_dbm_per_hz,
-            noise_figure_db=self.radio.noise_figure_db,
-            interference_psd_dbm_per_hz=float(linear_to_db(noise_psd - self.noise_psd_w_per_hz)) + 30.0,
-            noise_power_dbm=float(linear_to_db(noise_psd * bandwidth_hz)) + 30.0,
-            snr_db=float(linear_to_db(snr)),
-            rate_bit_per_s=rate,
-            spectral_efficiency_bit_per_s_per_hz=rate / bandwidth_hz,
+        where, levels = (link, client, subchannel, time_ns), (gain, direct, noise_psd)
+        return LinkBudget.of(
+            self.radio, self.large_scale_at(time_ns), *where, tx_power_w, bandwidth_hz, *levels
         )
 
     def _chunk(self, link: str, client: int, number: int) -> _Chunk:
@@ -387,10 +364,23 @@ class Channel:
         scale, of_block = self._large_scale_over(time_ns)
         mean_gains = scale.mean_gains[of_block, client]
         fading = self._fading(link, client, time_ns)
-        path = Path(
+        path = self._path(link, client, time_ns)
+        direct = np.asarray(mean_gains[:, np.newaxis] * fading)
+        gains = np.asarray(radio.surface.gains(path, direct))
+        path = replace(path, stream=stream(self.seed, "radio", "interference", link, client))
+        others = np.broadcast_to(radio.interference.psd_w_per_hz(path, widths_hz), direct.shape)
+        noise = self.noise_psd_w_per_hz + others if others.any() else None
+        for shared in (gains, direct) if noise is None else (gains, direct, noise):
+            shared.flags.writeable = False
+        return _Chunk(gains, direct, noise)
+
+    def _path(self, link: str, client: int, time_ns: Ints) -> Path:
+        """Return a client's path over some blocks, with the chance of the surface."""
+        scale, of_block = self._large_scale_over(time_ns)
+        return Path(
             link=link,
             client=client,
-            is_uplink=radio.link(link).is_uplink,
+            is_uplink=self.radio.link(link).is_uplink,
             time_ns=time_ns,
             client_m=scale.positions_m[of_block, client],
             station_m=scale.station_m[of_block, client],
@@ -402,14 +392,27 @@ class Channel:
                 stream=stream(self.seed, "radio", "neighbours"),
             ),
         )
-        direct = np.asarray(mean_gains[:, np.newaxis] * fading)
-        gains = np.asarray(radio.surface.gains(path, direct))
-        path = replace(path, stream=stream(self.seed, "radio", "interference", link, client))
-        others = np.broadcast_to(radio.interference.psd_w_per_hz(path, widths_hz), direct.shape)
-        noise = self.noise_psd_w_per_hz + others if others.any() else None
-        for shared in (gains, direct) if noise is None else (gains, direct, noise):
-            shared.flags.writeable = False
-        return _Chunk(gains, direct, noise)
+
+    def under(self, phases: tuple[int, ...]) -> Self:
+        """Return the channel with these phases of the surface; all else is as it was."""
+        radio = self.radio.model_copy(update={"surface": self.radio.surface.under(phases)})
+        return replace(self, radio=radio, _chunks=OrderedDict())
+
+    def surface_amplitudes(self, link: str, time_ns: int) -> tuple[Complexes, Complexes]:
+        """Return the amplitudes of every client's direct path, and of its paths over each element.
+
+        At phase zero, of shapes (num_clients, num_subchannels) and (num_clients, num_elements).
+        """
+        block = self.block_at(time_ns)
+        begins_ns = np.array([block * (self.block_ns or 0)])
+        each = [
+            self.radio.surface.amplitudes(
+                self._path(link, client, begins_ns), self._rows(link, client, block, 1)[1]
+            )
+            for client in range(self.num_clients)
+        ]
+        direct, reflected = zip(*each, strict=True)
+        return np.concatenate(direct), np.concatenate(reflected)
 
     def _large_scale_over(self, time_ns: Ints) -> tuple[LargeScale, Ints]:
         """Return the large scale over some blocks, and which of its instants each block has."""

@@ -38,7 +38,10 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
                 f"{_able('takes_losses')}."
             )
             return
-        misfit = medium.misfit(link, np.array(scenario.radio.link(link.name).widths_hz))
+        widths_hz = np.array(scenario.radio.link(link.name).widths_hz)
+        misfit = medium.misfit(link, widths_hz) or medium.silences(
+            link, scenario.radio.fading, len(widths_hz)
+        )
         if misfit is not None:
             yield ScenarioError(f"radio.medium: {misfit}")
     if not medium.sums_any or not scheme.links:
@@ -53,6 +56,12 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
         yield ScenarioError(
             f"radio.uplink_energy: it is of transfers that carry bits, and the medium {medium.kind!r} sums "
             "what clients send; leave it out, or take the medium 'fluid'."
+        )
+    if scenario.radio.surface.data_share < 1.0:
+        yield ScenarioError(
+            f"radio.surface: the estimation of {scenario.radio.surface.kind!r} takes a share of all rates, "
+            f"and a sum over the medium {medium.kind!r} has no rate; set estimation = 'free', or take "
+            "the medium 'fluid'."
         )
     if scenario.allocator.shares_in_time:
         yield ScenarioError(

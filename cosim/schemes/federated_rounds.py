@@ -176,6 +176,8 @@ class FederatedRounds:
             return before.node, {}
         if distortion is not None:
             world.note(moment, "air_noise_std", distortion.noise_std)
+            for client, weight in distortion.weights.items():
+                world.note(moment, "air_weight", weight, world.client_names[client])
         average = self.uploads.average(moment.round)
         figures = self.federation.pair_figures(self.uploads.received, before)
         return average, self.uploads.mean_figures | figures

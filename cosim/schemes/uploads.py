@@ -1,6 +1,7 @@
 """Uploads of adapters through the task's codec, with what each client holds back."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 from cosim.graph.node import Node, Ref
@@ -10,7 +11,7 @@ from cosim.learning.federation import Federation
 from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
-from cosim.radio.medium import Delivery, Payload
+from cosim.radio.medium import Delivery, Distortion, Payload
 from cosim.transmissions import Outgoing, Sent
 from cosim.world import Moment, World
 
@@ -180,23 +181,42 @@ class AdapterUploads:
             )
         )
 
-    def _arriving(self, round_: int, delivery: Delivery) -> Node | None:
-        """Describe the sum that arrives; None if nothing does, or all do, each by itself."""
+    def _arriving(self, round_: int, delivery: Delivery) -> tuple[Node | None, Delivery]:
+        """Describe the sum that arrives, and what was radiated for it; no node if nothing arrives."""
         distortion = delivery.distortion
         if distortion is None or not distortion.weights:
-            return None
+            return None, delivery
         self._was_summed = True
+        heard = list(distortion.weights)
+        reference = self.federation.reference(heard[0], round_)
         self._summed = self.federation.training.superpose(
-            self.federation.reference(next(iter(distortion.weights)), round_),
-            [self.sent[client].numbers for client in distortion.weights],
+            reference,
+            [self.sent[client].numbers for client in heard],
             list(distortion.weights.values()),
             distortion.noise_std,
             distortion.max_rms,
             distortion.stream,
             self.codec,
             round_,
+            None if distortion.uneven is None else distortion.uneven.params(),
         )
-        return self._summed.node
+        shares = self._sent_powers(reference, heard, distortion)
+        radiated = {
+            client: energy_j * shares.get(client, 1.0) for client, energy_j in delivery.energy_j.items()
+        }
+        return self._summed.node, replace(delivery, energy_j=radiated)
+
+    def _sent_powers(
+        self, reference: Ref, clients: Sequence[int], distortion: Distortion
+    ) -> dict[int, float]:
+        """Return what each radiated as a share of the most it may be; empty where nothing is computed."""
+        if not self.world.computes:
+            return {}
+        training, tensors = self.federation.training, [self.sent[client].numbers for client in clients]
+        shares = [training.sent_power(reference, one, distortion.max_rms, self.codec) for one in tensors]
+        assert self._summed is not None
+        found = self.world.ask(shares, keep=[self._summed, *tensors])
+        return {client: distortion.filled * share for client, share in zip(clients, found, strict=True)}
 
     def _measure(self, client: int, moment: Moment) -> None:
         for name, figure in self.sent[client].figures.items():

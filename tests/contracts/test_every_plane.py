@@ -61,6 +61,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "radio.fading.tdl.follow_mobility": WALK,
     "radio.shadowing.tr_38901": {"radio.path_loss": {"kind": "tr_38901_umi"}},
     "scheme.federated.local_rule.scaffold": {"training.optimizer": {"kind": "sgd"}},
+    "radio.medium.over_the_air.truncation": {"radio.fading": {"kind": "rayleigh_block"}},
     "trainable.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "training.max_group": {"training.executor": "batched"},
 }
@@ -100,6 +101,8 @@ OTHERS: dict[str, list[Any]] = {
     "lora.blocks": [[1, 2]],
     "lora.target_modules": [["c_attn", "c_fc"]],
     "partition.*.by": ["name", "label"],
+    "reflecting.phases": [[1, 0, 1, 1, 0, 1, 0, 0], [1, 1, 1, 1]],
+    "reflecting.position_m": [[60.0, 20.0]],
     "random.config": [lambda config: config | {"n_embd": 32}],
     "random.config_path": ["config.json"],
     "random.tokenizer_path": ["tokenizer.json"],

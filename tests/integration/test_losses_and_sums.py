@@ -66,6 +66,40 @@ def test_noise_and_weights_are_in_the_keys_of_what_is_computed(played):
     assert metric(records[2], "air_noise_std")[0] > metric(records[0], "air_noise_std")[0]
 
 
+def radiated_j(record):
+    (upload,) = spans(record, "adapter_upload")
+    assert upload["energy_j"] == pytest.approx(sum(metric(record, "tx_energy_j")))
+    return np.array(metric(record, "tx_energy_j"))
+
+
+def test_energy_is_what_values_radiate_and_without_values_the_most_there_can_be(played):
+    air = {**STILL, "radio.placement": NEAR, "scheme.num_rounds": 1}
+
+    def radiated(max_rms, **options):
+        return radiated_j(played({**air, "radio.medium": {**AIR, "max_rms": max_rms}}, **options))
+
+    most = radiated(1.0, timing_only=True)
+    np.testing.assert_array_equal(most, radiated(1e-9, timing_only=True))
+    clipped, small, smaller = radiated(1e-9), radiated(1.0), radiated(2.0)
+    filled = clipped / most
+    assert (filled > 0.5).all()
+    assert (filled <= 1.0).all()
+    np.testing.assert_allclose(filled, filled[0])
+    assert (small < 1e-2 * clipped).all()
+    np.testing.assert_allclose(smaller, small / 4.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("unit", "selectivity"), [("symbol", "flat"), ("subchannel", "subchannel")])
+def test_who_is_silent_in_parts_of_a_sum_is_heard_in_the_others(unit, selectivity, played):
+    medium = {**AIR, "truncation": unit, "truncation_db": -2.0, "max_rms": 1e-3}
+    fading = {"kind": "rayleigh_block", "coherence_time_s": 1e-4, "selectivity": selectivity}
+    record = played({**STILL, "radio.placement": NEAR, "radio.medium": medium, "radio.fading": fading})
+    weights = np.array(metric(record, "air_weight"))
+    assert len(weights) == sum(metric(record, "num_delivered")) > 3.0
+    assert ((weights > 0.0) & (weights < 1.0)).all()
+    assert np.isfinite(metric(record, "eval_loss")).all()
+
+
 def test_an_upload_that_is_lost_is_as_if_its_sender_had_not_taken_part(played):
     lost = played({**STILL, "radio.placement": FAR, "radio.medium": FIXED})
     assert metric(lost, "num_delivered") == [2.0] * 3
@@ -140,8 +174,16 @@ def test_a_sum_is_scaled_down_noisy_and_reproducible():
             "'fluid' as it is set may lose what is sent over main_uplink",
         ),
         ({"radio.medium": {**AIR, "subcarrier_spacing_hz": 1e7}}, "no subcarrier of 1e\\+07 Hz fits"),
+        (
+            {"radio.medium": {**AIR, "truncation_db": 0.0}, "radio.fading": {"kind": "nakagami", "m": 0.5}},
+            "truncation_db 0 silences everybody: under the fading 'nakagami' the gains of a client on feder",
+        ),
+        (
+            {"radio.surface": {"kind": "reflecting", "num_elements": 4}},
+            "radio.surface: the estimation of 'reflecting' takes a share of all rates, and a sum over",
+        ),
     ],
-    ids=["aggregator", "allocator", "codec", "ranks", "scheme", "losses", "numerology"],
+    ids=["aggregator", "allocator", "codec", "ranks", "scheme", "losses", "numerology", "silence", "surface"],
 )
 def test_what_a_medium_cannot_carry_is_one_clear_line(changes, message, tiny_scenario):
     scenario = tiny_scenario({"scheme": FEDERATED, "radio.medium": AIR, **changes})
@@ -162,6 +204,27 @@ def test_what_a_medium_cannot_carry_is_one_clear_line(changes, message, tiny_sce
 def test_a_fixed_rate_and_its_efficiency_go_together(medium, tiny_scenario):
     with pytest.raises(ScenarioError, match="give both rate = 'fixed' and the efficiency, or neither"):
         tiny_scenario({"scheme": FEDERATED, "radio.medium": medium})
+
+
+@pytest.mark.parametrize(
+    ("medium", "message"),
+    [
+        ({"timing_error_s": 2e-6}, "timing_error_s 2e-06 does not fit into cyclic_prefix_s 4.6875e-06 three"),
+        ({"frequency_error_hz": 400.0}, "frequency_error_hz 400 is more than 2 % of subcarrier_spacing_hz"),
+    ],
+)
+def test_what_is_off_by_more_than_a_phase_is_refused(medium, message, tiny_scenario):
+    with pytest.raises(ScenarioError, match=message):
+        tiny_scenario({"scheme": FEDERATED, "radio.medium": {**AIR, **medium}})
+
+
+def test_what_is_off_is_told(tiny_scenario):
+    def notes(**medium):
+        scenario = tiny_scenario({"scheme": FEDERATED, "radio.medium": {**AIR, **medium}})
+        return "".join(prepare(scenario).notes)
+
+    assert "senders over the air are perfectly synchronised" in notes()
+    assert "off by 1e-06 s and 50 Hz" in notes(timing_error_s=1e-6, frequency_error_hz=50.0)
 
 
 def test_a_medium_cannot_change_during_a_run(tiny_scenario):

@@ -14,7 +14,7 @@ ALL = LEARNED | {"start"}
 WHOLE = frozenset({"whole_gradient", "update", "evaluate", "export"})
 AVERAGED = WHOLE | {"aggregate", "coherence", "covariance"}
 MERGED = WHOLE | {"aggregate"}
-SUMMED = AVERAGED | {"superpose"}
+SUMMED = AVERAGED | {"superpose", "sent_power"}
 UNCUT = WHOLE | {"aggregate", "start"}
 EXPORT = frozenset({"export"})
 

@@ -30,9 +30,10 @@ class Allocator(Part):
     Attributes
     ----------
     reallocate
-        When it is asked again: ``once`` at the beginning only, ``every_round``, or
+        When it is asked again: ``once`` at the beginning only, ``every_round``,
         ``{ gain_change_db = 3.0 }``, at the first round for which the channel has
-        changed by more than that. Cut layer and rank stay what they were first.
+        changed by more than that, or ``every_block``, whenever a block of the channel
+        begins, in the middle of a round too. Cut layer and rank stay what they were first.
     """
 
     plane: ClassVar[Plane] = "time"
@@ -51,7 +52,7 @@ class Allocator(Part):
     is_for_one_cell: ClassVar[bool] = False
     """Whether its settings name clients and subchannels, and so fit the cell they were written for alone."""
 
-    reallocate: Literal["once", "every_round"] | GainChange = "once"
+    reallocate: Literal["once", "every_round", "every_block"] | GainChange = "once"
 
     @property
     def reports(self) -> tuple[Report, ...]:

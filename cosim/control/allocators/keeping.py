@@ -75,6 +75,12 @@ class Upload:
                 "codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
             )
         check_enough(link.name, link.num_clients, link.num_subchannels)
+        if link.data_share != 1.0:
+            raise AllocationError(
+                f"{link.name}: pilots of a surface take {1.0 - link.data_share:.2%} of the air, which keep "
+                "ratios do not know of; set radio.surface.estimation = 'free', or take an allocator "
+                "such as 'equal'."
+            )
         takes_part = state.weights > 0.0
         start_s, beside_s = _around(state, takes_part)
         overhead = np.where(takes_part, float(state.sparsity.overhead_bits), 0.0)

@@ -92,7 +92,10 @@ class Choices:
             name: [next((leg for leg in legs if leg.name == name), none) for legs in every] for name in names
         }
         compute_s = {name: np.array([leg.flop for leg in each]) * slowness for name, each in by_name.items()}
-        bits = {link: np.array([leg.bits for leg in by_name[link]]) for link in state.links}
+        bits = {
+            name: np.array([leg.bits for leg in by_name[name]]) / link.data_share  # what is left of the air
+            for name, link in state.links.items()
+        }
         times = {name: np.array([float(leg.times) for leg in each]) for name, each in by_name.items()}
         server_flop = np.array([sum(leg.times * leg.server_flop for leg in legs) for legs in every])
         phases = {

@@ -1,6 +1,6 @@
 """What the air makes of updates that are sent at once: their weighted sum and noise."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cosim.graph.operation import Fields, operation
@@ -20,13 +20,17 @@ def superpose(
 
     An update is what a client has less what all began from; one whose root mean
     square is above ``max_rms`` is scaled down to it, in all its numbers alike.
-    Noise is drawn on the CPU from ``seed`` in the order of the names.
+    Noise is drawn on the CPU from ``seed`` in the order of the names. Where numbers
+    meet different air, ``uneven`` says so as the medium does, and ``order_seed`` in which
+    order they are laid on the resource elements.
     """
     import torch
 
     noise = torch.Generator()
     if params["seed"] is not None:
         noise.manual_seed(params["seed"])
+    if "uneven" in params:
+        return {"adapter": _unevenly(params, reference, senders, noise)}
     shrunk = [
         weight * _scale(reference, sender, params["max_rms"])
         for sender, weight in zip(senders, params["weights"], strict=True)
@@ -50,16 +54,99 @@ def superpose_numbers(
     """Return what the server restores from the noisy sum of what steps made of the updates."""
     from cosim.learning.operations.transmit import encoding_of
 
-    nothing = {name: tensor.new_zeros(tensor.shape) for name, tensor in senders[0].items()}
-    numbers = superpose.body(learner, params, nothing, *senders)["adapter"]
+    numbers = superpose.body(learner, params, _nothing_like(senders[0]), *senders)["adapter"]
     encoding = encoding_of(learner, params["encoding"])
     return {"adapter": encoding.of_sum(numbers, reference, params.get("common_seed"))}
 
 
-def _scale(reference: "Adapter", sender: "Adapter", max_rms: float) -> float:
-    """Return the factor that keeps an update's root mean square at the limit or below."""
+@operation("sent_power")
+def sent_power(
+    learner: "Learner", params: Mapping[str, Any], sender: "Adapter", *reference: "Adapter"
+) -> Fields:
+    """Return the power of an update as it is sent, as a share of that of values of full size.
+
+    Without a reference what the sender has is what it sends.
+    """
+    began = reference[0] if reference else _nothing_like(sender)
+    return {"share": min(1.0, _rms(began, sender) / params["max_rms"]) ** 2}
+
+
+def _nothing_like(numbers: "Adapter") -> "Adapter":
+    return {name: tensor.new_zeros(tensor.shape) for name, tensor in numbers.items()}
+
+
+def _rms(reference: "Adapter", sender: "Adapter") -> float:
+    """Return the root mean square of an update."""
     updates: list[Tensor] = [(sender[name] - begin).double() for name, begin in reference.items()]
     count = sum(update.numel() for update in updates)
     squares = float(sum(float((update**2).sum()) for update in updates))
-    rms = (squares / count) ** 0.5 if count else 0.0
+    return (squares / count) ** 0.5 if count else 0.0
+
+
+def _scale(reference: "Adapter", sender: "Adapter", max_rms: float) -> float:
+    """Return the factor that keeps an update's root mean square at the limit or below."""
+    rms = _rms(reference, sender)
     return 1.0 if rms <= max_rms else max_rms / rms
+
+
+def _unevenly(
+    params: Mapping[str, Any], reference: "Adapter", senders: Sequence["Adapter"], noise: Any
+) -> "Adapter":
+    """Return what the server has where each number meets its own block, subchannel and phases."""
+    import torch
+
+    uneven = params["uneven"]
+    count = sum(begin.numel() for begin in reference.values())
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(params["order_seed"]))
+    element = torch.arange(count) // uneven["numbers_per_element"]  # (count,)
+    symbol, subcarrier = element // sum(uneven["subcarriers"]), element % sum(uneven["subcarriers"])
+    block = _place(symbol, uneven["symbols"])
+    subchannel = _place(subcarrier, uneven["subcarriers"])
+    weights = torch.tensor(
+        uneven["weights"], dtype=torch.float64
+    )  # (num_senders, num_blocks, num_subchannels)
+    total = torch.zeros(count, dtype=torch.float64)
+    for number, sender in enumerate(senders):
+        update = torch.cat(
+            [(sender[name] - begin).double().reshape(-1).cpu() for name, begin in reference.items()]
+        )
+        laid = _scale(reference, sender, params["max_rms"]) * update[order]
+        if uneven["turns"]:
+            middle = (sum(uneven["subcarriers"]) - 1) / 2.0
+            a_symbol, a_subcarrier = uneven["turns"][number]
+            turns = a_symbol * symbol.double() + a_subcarrier * (subcarrier.double() - middle)
+            laid = _turned(laid, 2.0 * torch.pi * turns, uneven["numbers_per_element"])
+        total += weights[number][block, subchannel] * laid
+    if params["seed"] is not None:
+        noise_std = torch.tensor(uneven["noise_std"], dtype=torch.float64)[block, subchannel]
+        total += noise_std * torch.randn(count, generator=noise, dtype=torch.float64)
+    received = torch.empty_like(total)
+    received[order] = total
+    parts = torch.split(received, [begin.numel() for begin in reference.values()])
+    return {
+        name: begin + part.reshape(begin.shape).to(begin)
+        for (name, begin), part in zip(reference.items(), parts, strict=True)
+    }
+
+
+def _place(numbers: "Tensor", sizes: Sequence[int]) -> "Tensor":
+    """Return in which of several runs of these sizes, one after the other, each number lies."""
+    import torch
+
+    return torch.searchsorted(torch.tensor(sizes).cumsum(0), numbers, right=True)
+
+
+def _turned(values: "Tensor", phases: "Tensor", numbers_per_element: int) -> "Tensor":
+    """Return what the receiver has of values whose phase is off, shape (count,).
+
+    One number an element keeps its part in phase; two turn into each other.
+    """
+    import torch
+
+    if numbers_per_element == 1:
+        return values * phases.cos()
+    padded = torch.nn.functional.pad(values, (0, values.numel() % 2))
+    first, second = padded.reshape(-1, 2).unbind(1)
+    cos, sin = phases[::2].cos(), phases[::2].sin()
+    turned = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=1)
+    return turned.reshape(-1)[: values.numel()]

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from cosim.parts import LONGEST_S, Part, Plane
-from cosim.rng import Stream
+from cosim.rng import Stream, stream
 from cosim.units import Floats, seconds_to_ns
 
 
@@ -92,6 +92,14 @@ class Fading(Part):
         else:
             drawn = self.draw(stream, first, count, width)
         return np.broadcast_to(drawn, (count, num_subchannels))
+
+    def exceeding(self, level: Floats) -> Floats:
+        """Return how likely a gain is at least so much, of the shape of ``level``.
+
+        From 20,000 draws, unless a part knows its distribution.
+        """
+        drawn = np.sort(self.draw(stream(0, "fading statistics"), 0, 1, 20_000)[0])
+        return np.asarray(1.0 - np.searchsorted(drawn, level) / len(drawn))
 
 
 class BlockFading(Fading):

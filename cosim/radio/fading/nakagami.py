@@ -36,3 +36,8 @@ class Nakagami(BlockFading):
 
         uniforms = stream.uniforms(first, count, width)
         return np.asarray(gammainccinv(self.m, uniforms) / self.m)
+
+    def exceeding(self, level: Floats) -> Floats:
+        from scipy.special import gammaincc
+
+        return np.asarray(gammaincc(self.m, self.m * np.maximum(level, 0.0)))

@@ -21,3 +21,6 @@ class NoFading(Fading):
 
     def draw(self, stream: Stream, first: int, count: int, width: int) -> Floats:
         return np.ones((count, width))
+
+    def exceeding(self, level: Floats) -> Floats:
+        return np.asarray(np.asarray(level) <= 1.0, dtype=float)

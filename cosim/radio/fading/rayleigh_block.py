@@ -26,3 +26,6 @@ class RayleighBlock(BlockFading):
 
     def draw(self, stream: Stream, first: int, count: int, width: int) -> Floats:
         return np.asarray(-np.log(stream.uniforms(first, count, width)))
+
+    def exceeding(self, level: Floats) -> Floats:
+        return np.asarray(np.exp(-np.maximum(level, 0.0)))

@@ -35,3 +35,9 @@ class Rician(BlockFading):
         # |sqrt(K) + sqrt(s) exp(j phase)|^2 / (K + 1), written out.
         cross = 2.0 * np.sqrt(self.k_factor * scatter_power) * np.cos(phase)
         return np.maximum(self.k_factor + scatter_power + cross, 0.0) / (self.k_factor + 1.0)
+
+    def exceeding(self, level: Floats) -> Floats:
+        from scipy.stats import ncx2
+
+        scaled = 2.0 * (self.k_factor + 1.0) * np.maximum(level, 0.0)
+        return np.asarray(ncx2.sf(scaled, 2, 2.0 * self.k_factor))

@@ -10,7 +10,7 @@ for the others, as ``over_the_air`` does.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from cosim.kernel.clock import Clock, Steps
 from cosim.parts import Part, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
+from cosim.radio.fading import Fading
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.record.log import GrantLog
@@ -41,6 +42,46 @@ class Payload:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, eq=False)
+class Uneven:
+    """What differs from number to number of a sum, as each meets its own block and subchannel.
+
+    Numbers are laid on the resource elements in a random order, symbol by symbol.
+
+    Attributes
+    ----------
+    numbers_per_element
+        2 where an element carries one in phase and one in quadrature, 1 without the second.
+    subcarriers, symbols
+        Of each subchannel, and of each block.
+    weights
+        Of each sender, shape (num_senders, num_blocks, num_subchannels).
+    noise_std
+        Shape (num_blocks, num_subchannels).
+    turns
+        By how much a sender's phase is off, in whole turns: more with each symbol, and
+        more with each subcarrier above the middle of the band; empty if synchronised.
+    """
+
+    numbers_per_element: int
+    subcarriers: tuple[int, ...]
+    symbols: tuple[int, ...]
+    weights: Floats
+    noise_std: Floats
+    turns: tuple[tuple[float, float], ...] = ()
+
+    def params(self) -> dict[str, Any]:
+        """Return it as plain numbers and lists."""
+        return {
+            "numbers_per_element": self.numbers_per_element,
+            "subcarriers": list(self.subcarriers),
+            "symbols": list(self.symbols),
+            "weights": self.weights.tolist(),
+            "noise_std": self.noise_std.tolist(),
+            "turns": [list(one) for one in self.turns],
+        }
+
+
 @dataclass(frozen=True)
 class Distortion:
     """What the air made of the numbers that were sent at once: plain numbers, applied elsewhere.
@@ -52,19 +93,26 @@ class Distortion:
     Attributes
     ----------
     weights
-        Of each client whose values are in the sum; they add up to one.
+        Of each client whose values are in the sum, in the mean over the numbers.
     noise_std
-        Standard deviation of the noise on each real number of the sum.
+        Standard deviation of the noise on each real number of the sum, its root mean
+        square over the numbers.
     max_rms
         Largest root mean square that a client's values are sent with.
     stream
         Names of the random stream the noise is drawn from.
+    filled
+        Share of the resource elements that carry numbers: the last symbol may not be full.
+    uneven
+        What differs between the numbers; None where all meet the same.
     """
 
     weights: Mapping[int, float]
     noise_std: float
     max_rms: float
     stream: tuple[str | int, ...]
+    filled: float = 1.0
+    uneven: Uneven | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +221,10 @@ class Medium(Part):
 
     def misfit(self, link: Link, bandwidths_hz: Floats) -> str | None:
         """Return why a link with subchannels of these widths, Hz, cannot be sent over, with a way out."""
+        return None
+
+    def silences(self, link: Link, fading: Fading, num_subchannels: int) -> str | None:
+        """Return why nobody would be heard on a link under a fading, with a way out."""
         return None
 
     def loses(self, link: Link) -> bool:

@@ -1,102 +1,135 @@
-"""A medium that adds: what several clients send at once arrives as a weighted, noisy sum."""
+"""A medium that adds: what clients send at once arrives as one weighted sum, with noise."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from math import ceil, sqrt
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Collection, Mapping, Sequence
+from math import ceil
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
-from cosim.parts import LONGEST_S, OfPlane, Plane
+from cosim.parts import LONGEST_S, OfPlane, OneOf, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
+from cosim.radio.fading import Fading
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Distortion, Medium, Network, Payload
+from cosim.radio.medium import Delivery, Medium, Network, Payload
 from cosim.radio.medium.draining import Draining
+from cosim.radio.medium.sums import Grid, Superposition
+from cosim.radio.precoding import Precoding, Senders, Unit, share_above
+from cosim.radio.precoding.zero_forcing import ZeroForcing
 from cosim.record.log import GrantLog
+from cosim.rng import stream
 from cosim.units import NS_PER_S, Floats, Ints, db_to_linear, seconds_to_ns
 
-
-@dataclass(frozen=True)
-class Superposition:
-    """How clients that send at once do so.
-
-    Attributes
-    ----------
-    tx_power_w
-        What each client that sends radiates over the whole band, W, if its values are as
-        large as they may be; the others are silent.
-    weights
-        Of each client that sends, adding up to one.
-    noise_std
-        Standard deviation of the noise on each number of the sum; infinite if all are silent.
-    """
-
-    tx_power_w: Mapping[int, float]
-    weights: Mapping[int, float]
-    noise_std: float
+_LEAST_SHARE = 1e-3
+"""Clients that send less often than this are taken to be silenced by a mistake."""
 
 
 class OverTheAir(Medium):
     """Uplinks whose scheme takes sums carry the sum of all senders; all other links carry bits, as ``fluid``.
 
     All senders use all subcarriers of the link at once, from the first symbol edge
-    after the last of them is ready, two numbers on each subcarrier and symbol (in
-    phase and quadrature), so that the airtime does not depend on how many they are.
-    Each inverts its own channel, so that its values arrive with an amplitude common
-    to all times its weight, and is silent where that would take too much power
-    (``truncation_db``). The common amplitude is the largest that keeps every
-    sender within the power it was granted, for values as large as ``max_rms``, and
-    so the farthest of them sets the noise. The base station knows who is silent,
-    and divides by the sum of the others' weights.
+    after the last of them is ready, so that the airtime does not depend on how many
+    they are. With which amplitude each sends, and who is silent, is the precoding's;
+    it is asked at the start, with the gain of every block and subchannel that the
+    transmission crosses. Each symbol meets the block it begins in; a change of the
+    channel by an event under way leaves it as it began. Numbers are laid on the
+    elements in a random order, which both ends know, so that each client's power is
+    spread evenly.
 
-    Amplitude and silence are decided at the start from the blocks the transmission
-    crosses, each symbol by the block it begins in; a change of the channel under way
-    leaves them as they are. Senders are perfectly synchronised, and values are
-    taken to be spread evenly over the subcarriers. Energy is that of values as
-    large as ``max_rms``: smaller ones radiate less than is charged.
+    A client whose values are larger than ``max_rms`` scales them down. Powers, and so
+    noise and weights, are worked out for values that large. What is radiated is less
+    for smaller values: that is the energy charged, and what a run without values
+    charges is the most it can be.
 
     Attributes
     ----------
+    precoding
+        How each client sends.
+    truncation_db, truncation
+        A client is silent where the harmonic mean of its gains, which is what the power
+        of inverting them follows, is so far from its gain before fading: for the whole
+        ``transmission``, for each ``symbol`` by itself, or for each ``subchannel`` of it.
+    mapping
+        ``complex``: two numbers on each subcarrier and symbol, in phase and in
+        quadrature. ``real``: one, in phase, at all the power: twice the airtime and
+        half the noise power.
     subcarrier_spacing_hz, cyclic_prefix_s
         A symbol lasts one over the spacing, and its prefix. A subchannel has as many
         subcarriers as fit into it.
     max_rms
         Root mean square of the values above which a client scales them down.
-    truncation_db
-        A client is silent if the harmonic mean of its gains, which is what the power
-        of inverting them follows, is so far from its gain before fading.
+    timing_error_s, frequency_error_hz
+        Standard deviations of how far each sender's timing and carrier frequency are off
+        in each transmission, Gaussian: its phase turns with the subcarriers and with the
+        symbols, from none in the middle of the band at the beginning. What that lets
+        leak between symbols and subcarriers is left out. 0: perfectly synchronised.
 
     Source
     ------
     G. Zhu, Y. Wang and K. Huang, "Broadband analog aggregation for low-latency
-    federated edge learning", IEEE Trans. Wireless Commun. 19(1), 2020: truncated
-    channel inversion. Theirs truncates each subcarrier by itself; here it is the
-    client that sends or does not (ours, so that each has one weight).
+    federated edge learning", IEEE Trans. Wireless Commun. 19(1), 2020; precodings
+    name their own. Airtime and noise are derived (method cards 0 and 1).
     """
 
     kind: Literal["over_the_air"] = "over_the_air"
     plane: ClassVar[Plane] = "value"
+    precoding: Annotated[Precoding, OneOf(Precoding)] = ZeroForcing()
+    mapping: Literal["complex", "real"] = "complex"
     subcarrier_spacing_hz: float = Field(default=15e3, gt=0.0)
     cyclic_prefix_s: Annotated[float, OfPlane("time")] = Field(default=4.6875e-6, ge=0.0, le=LONGEST_S)
     max_rms: float = Field(default=0.01, gt=0.0)
     truncation_db: float = Field(default=-10.0, ge=-400.0, le=0.0)
+    truncation: Unit = "transmission"
+    timing_error_s: float = Field(default=0.0, ge=0.0, le=LONGEST_S)
+    frequency_error_hz: float = Field(default=0.0, ge=0.0)
     sums_any: ClassVar[bool] = True
+    examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"precoding": {"kind": "truncated_inversion"}, "mapping": "real", "truncation": "subchannel"},
+        {"precoding": {"kind": "full_power"}, "timing_error_s": 1e-6, "frequency_error_hz": 50.0},
+    )
+
+    @model_validator(mode="after")
+    def _errors_are_residual(self) -> Self:
+        if 3.0 * self.timing_error_s > self.cyclic_prefix_s:
+            raise ValueError(
+                f"timing_error_s {self.timing_error_s:g} does not fit into cyclic_prefix_s "
+                f"{self.cyclic_prefix_s:g} three times; give at most {self.cyclic_prefix_s / 3.0:g}"
+            )
+        if self.frequency_error_hz > 0.02 * self.subcarrier_spacing_hz:
+            raise ValueError(
+                f"frequency_error_hz {self.frequency_error_hz:g} is more than 2 % of subcarrier_spacing_hz "
+                f"{self.subcarrier_spacing_hz:g}, and subcarriers would leak into each other; give at most "
+                f"{0.02 * self.subcarrier_spacing_hz:g}"
+            )
+        return self
 
     def sums(self, link: Link) -> bool:
         """Return whether it is an uplink whose scheme takes sums."""
         return link.is_uplink and link.takes_sums
 
     @property
+    def is_synchronised(self) -> bool:
+        """Whether no phase is off."""
+        return self.timing_error_s == self.frequency_error_hz == 0.0
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """What energy is charged."""
-        return (
-            "radio.medium: an upload over the air is charged the energy of values as large as max_rms "
-            f"{self.max_rms:g}; smaller ones radiate less.",
+        """What energy is charged, and what is taken to be perfect."""
+        energy = (
+            "radio.medium: an upload over the air is charged what its values radiate; a run without values "
+            f"charges values as large as max_rms {self.max_rms:g}, the most there can be."
+        )
+        if self.is_synchronised:
+            return energy, "radio.medium: senders over the air are perfectly synchronised."
+        return energy, (
+            f"radio.medium: senders over the air are off by {self.timing_error_s:g} s and "
+            f"{self.frequency_error_hz:g} Hz (standard deviations), as a phase; leakage between symbols and "
+            "subcarriers is left out."
         )
 
     def open(
@@ -110,6 +143,11 @@ class OverTheAir(Medium):
         """How long a symbol lasts with its prefix, ns."""
         return max(1, seconds_to_ns(1.0 / self.subcarrier_spacing_hz + self.cyclic_prefix_s))
 
+    @property
+    def numbers_per_element(self) -> int:
+        """How many numbers a subcarrier carries in a symbol."""
+        return 2 if self.mapping == "complex" else 1
+
     def num_subcarriers(self, bandwidths_hz: Floats) -> Ints:
         """Return how many subcarriers fit into each subchannel, shape (num_subchannels,)."""
         # a width that is a multiple of the spacing but for rounding holds that many
@@ -117,7 +155,7 @@ class OverTheAir(Medium):
 
     def num_symbols(self, bandwidths_hz: Floats, num_values: int) -> int:
         """Return how many symbols a sum of so many numbers takes."""
-        return ceil(num_values / (2 * int(self.num_subcarriers(bandwidths_hz).sum())))
+        return ceil(num_values / (self.numbers_per_element * int(self.num_subcarriers(bandwidths_hz).sum())))
 
     def misfit(self, link: Link, bandwidths_hz: Floats) -> str | None:
         """Return that no subcarrier fits into the subchannels, where none does."""
@@ -126,6 +164,18 @@ class OverTheAir(Medium):
         return (
             f"no subcarrier of {self.subcarrier_spacing_hz:g} Hz fits into a subchannel of {link.name}, "
             f"{bandwidths_hz.max():g} Hz wide; make subcarrier_spacing_hz smaller, or the subchannels wider."
+        )
+
+    def silences(self, link: Link, fading: Fading, num_subchannels: int) -> str | None:
+        """Return that the threshold silences everybody, where gains are hardly ever above it."""
+        level = np.array([db_to_linear(self.truncation_db) * (1.0 - 1e-12)])
+        share = float(share_above(fading, self.truncation, 1, num_subchannels)(level)[0])
+        if not self.sums(link) or not self.precoding.truncates or share >= _LEAST_SHARE:
+            return None
+        return (
+            f"truncation_db {self.truncation_db:g} silences everybody: under the fading {fading.kind!r} the "
+            f"gains of a client on {link.name} reach it in {share:.2%} of all cases; lower it"
+            + ("." if self.truncation == "subchannel" else ', or take truncation = "subchannel".')
         )
 
     def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
@@ -139,6 +189,7 @@ class OverTheAir(Medium):
         start_ns: int,
         payloads: Mapping[int, Payload],
         max_tx_power_w: Mapping[int, float],
+        number: int = 0,
     ) -> Superposition:
         """Return how clients send at once.
 
@@ -150,67 +201,50 @@ class OverTheAir(Medium):
             What each client that is ready has to send.
         max_tx_power_w
             What each may radiate over the whole band, W.
+        number
+            Of the transmission on its link, from 0.
         """
-        num_symbols = self.num_symbols(
-            channel.bandwidths_hz(link), max(one.num_values for one in payloads.values())
+        widths_hz, clients = channel.bandwidths_hz(link), list(payloads)
+        num_values = max(one.num_values for one in payloads.values())
+        num_symbols, subcarriers = self.num_symbols(widths_hz, num_values), self.num_subcarriers(widths_hz)
+        grid = Grid.of(channel, start_ns, self.symbol_ns, num_symbols, subcarriers)
+        gains = grid.gains(channel, link, clients)
+        precoded = self.precoding.precode(
+            Senders(
+                gains=gains,
+                mean_gains=channel.large_scale_at(start_ns).mean_gains[0, clients],
+                shares=grid.shares,
+                weights=np.array([one.weight for one in payloads.values()]),
+                tx_power_w=np.array([max_tx_power_w[one] for one in clients]) / int(subcarriers.sum()),
+                fading=channel.radio.fading,
+                unit=self.truncation,
+                threshold=db_to_linear(self.truncation_db),
+            )
         )
-        first, shares = self._shares(channel, link, start_ns, num_symbols)
-        before_fading = channel.large_scale_at(start_ns).mean_gains[0]
-        threshold = db_to_linear(self.truncation_db) * (1.0 - 1e-12)  # equal but for rounding is not below
-        gains = {
-            client: _harmonic_mean(channel.gains(link, client, first, len(shares)), shares)
-            for client in payloads
-        }
-        active = [
-            client
-            for client, gain in gains.items()
-            if gain >= threshold * before_fading[client] and max_tx_power_w[client] > 0.0
-        ]
-        total = sum(payloads[client].weight for client in active)
-        if not total > 0.0:
-            return Superposition({}, {}, float("inf"))
-        weights = {client: payloads[client].weight / total for client in active}
-        num_subcarriers = int(self.num_subcarriers(channel.bandwidths_hz(link)).sum())
-        # Received power of a whole sum on one subcarrier, W: client k radiates w_k^2 of it over its gain.
-        common_w = min(
-            max_tx_power_w[client] * gains[client] / (num_subcarriers * weight**2)
-            for client, weight in weights.items()
-            if weight > 0.0
-        )
-        noise_w = self._noise_psd(channel, link, active, first, shares) * self.subcarrier_spacing_hz
-        return Superposition(
-            tx_power_w={
-                client: common_w * weight**2 * num_subcarriers / gains[client]
-                for client, weight in weights.items()
-            },
-            weights=weights,
-            noise_std=self.max_rms * sqrt(noise_w / common_w),
+        return Superposition.of(
+            clients,
+            precoded,
+            gains,
+            noise_w=grid.noise_psd(channel, link, clients) * self.subcarrier_spacing_hz,
+            grid=grid,
+            numbers_per_element=self.numbers_per_element,
+            num_values=num_values,
+            max_rms=self.max_rms,
+            stream=("superposition", link, number),
+            turns=self._turns(channel.seed, link, clients, number),
         )
 
-    def _shares(self, channel: Channel, link: str, start_ns: int, num_symbols: int) -> tuple[int, Floats]:
-        """Return the first block crossed, and the share of the numbers in each block and subchannel."""
-        first = channel.block_at(start_ns)
-        begins_ns = start_ns + self.symbol_ns * np.arange(num_symbols)
-        of_symbol = np.zeros(num_symbols, dtype=np.int64)
-        if channel.block_ns is not None:
-            of_symbol = begins_ns // channel.block_ns - first
-        subcarriers = self.num_subcarriers(channel.bandwidths_hz(link))
-        shares = np.bincount(of_symbol)[:, np.newaxis] * subcarriers  # (num_blocks, num_subchannels)
-        return first, shares / shares.sum()
-
-    def _noise_psd(
-        self, channel: Channel, link: str, clients: Collection[int], first: int, shares: Floats
-    ) -> float:
-        """Return noise and interference at the base station, W/Hz, the mean over what is used."""
-        every = np.arange(shares.shape[1])
-        found = [channel.noise_psd(link, client, every, first, len(shares), False) for client in clients]
-        return float(np.mean([(np.broadcast_to(one, shares.shape) * shares).sum() for one in found]))
-
-
-def _harmonic_mean(gains: Floats, shares: Floats) -> float:
-    """Return the gain whose inverse is the mean inverse of these gains; zero if any that is used is zero."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(1.0 / np.where(shares > 0.0, shares / gains, 0.0).sum())
+    def _turns(
+        self, seed: int, link: str, clients: Sequence[int], number: int
+    ) -> tuple[tuple[float, float], ...]:
+        """Return by how much each sender's phase turns with each symbol and each subcarrier."""
+        if self.is_synchronised:
+            return ()
+        root = stream(seed, "radio", "synchronisation", link)
+        drawn = [root.child(client, number).generator().standard_normal(2).tolist() for client in clients]
+        a_symbol = self.frequency_error_hz * self.symbol_ns / NS_PER_S
+        a_subcarrier = self.timing_error_s * self.subcarrier_spacing_hz
+        return tuple((a_symbol * frequency, -a_subcarrier * timing) for frequency, timing in drawn)
 
 
 class Superposing(Network):
@@ -254,7 +288,9 @@ class Superposing(Network):
         yield clock.timeout(-clock.now % medium.symbol_ns)
         start_ns, number = clock.now, self._num_sent[link]
         self._num_sent[link] = number + 1
-        sent = medium.superposition(self._channel, link, start_ns, payloads, self._max_tx_power_w[link])
+        sent = medium.superposition(
+            self._channel, link, start_ns, payloads, self._max_tx_power_w[link], number
+        )
         duration_ns = medium.summed_ns(
             self._channel.bandwidths_hz(link), max(one.num_values for one in payloads.values())
         )
@@ -264,11 +300,9 @@ class Superposing(Network):
             start_ns,
             clock.now,
             {client: sent.tx_power_w.get(client, 0.0) * duration_ns / NS_PER_S for client in payloads},
-            {client: client in sent.weights for client in payloads},
+            {client: client in sent.tx_power_w for client in payloads},
             after_span,
-            distortion=Distortion(
-                sent.weights, sent.noise_std, medium.max_rms, ("superposition", link, number)
-            ),
+            distortion=sent.distortion,
         )
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:

@@ -19,7 +19,7 @@ class Uplink:
     ----------
     snr_hz
         SNR each client would have in one hertz: received power over noise PSD
-        and SNR gap, Hz, positive, shape (num_clients,).
+        and SNR gap, Hz, positive, shape (..., num_clients).
     bandwidth_hz
         Width of the whole band, Hz.
     start_s
@@ -39,7 +39,7 @@ class Uplink:
     @property
     def num_clients(self) -> int:
         """How many clients there are."""
-        return len(self.snr_hz)
+        return int(np.shape(self.snr_hz)[-1])
 
     def needed_hz(self, sent_bits: Floats, deadline_s: Floats) -> Floats:
         """Return the bandwidth with which each client is done by a deadline, Hz, shape (..., num_clients).

@@ -1,0 +1,55 @@
+"""What the analyses share: tables, figures in two formats, and how long it will still take."""
+
+import csv
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+
+def write(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(heading)
+        writer.writerows(rows)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG and as PDF, and close it."""
+    figure.savefig(path.with_suffix(".png"), dpi=150, bbox_inches="tight")
+    figure.savefig(path.with_suffix(".pdf"), bbox_inches="tight")
+    plt.close(figure)
+
+
+class Progress:
+    """Says beforehand how long something will take, and on the way how far it is.
+
+    Parameters
+    ----------
+    parts
+        What there is to do: how many times, and how long each took where it was measured, s.
+    """
+
+    def __init__(self, **parts: tuple[int, float]) -> None:
+        self._left = {name: (count, each_s) for name, (count, each_s) in parts.items()}
+        self._began_s, self._expected_s = time.monotonic(), self._left_s()
+        what = ", ".join(f"{count} {name.replace('_', ' ')}" for name, (count, _) in parts.items())
+        print(f"{what}: about {_told(self._expected_s)} on two cores", flush=True)
+
+    def _left_s(self) -> float:
+        return sum(count * each_s for count, each_s in self._left.values())
+
+    def done(self, name: str, what: str) -> None:
+        """Take in that one of a part is done, and say what is left at the pace so far."""
+        count, each_s = self._left[name]
+        self._left[name] = count - 1, each_s
+        spent_s, left_s = time.monotonic() - self._began_s, self._left_s()
+        pace = spent_s / max(self._expected_s - left_s, 1e-9)
+        print(f"  {what}; {_told(pace * left_s)} to go", flush=True)
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100.0 else f"{seconds / 60.0:.0f} min"
