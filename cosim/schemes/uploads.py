@@ -123,8 +123,7 @@ class AdapterUploads:
 
     def find_bits(self) -> None:
         """Find out bits that depend on values; no simulated time passes."""
-        mine = (ref for one in self.sent.values() for ref in (one.tensors, *one.others.values()))
-        bits = self.world.ask([one.others["bits"] for one in self.sent.values()], keep=mine)
+        bits = self.world.ask([one.others["bits"] for one in self.sent.values()], keep=self._described())
         self._found = dict(zip(self.sent, map(int, bits), strict=True))
 
     def send(self, client: int, moment: Moment, after: Sequence[int]) -> Steps:
@@ -212,11 +211,15 @@ class AdapterUploads:
         """Return what each radiated as a share of the most it may be; empty where nothing is computed."""
         if not self.world.computes:
             return {}
-        training, tensors = self.federation.training, [self.sent[client].numbers for client in clients]
-        shares = [training.sent_power(reference, one, distortion.max_rms, self.codec) for one in tensors]
+        training, numbers = self.federation.training, [self.sent[client].numbers for client in clients]
+        shares = [training.sent_power(reference, one, distortion.max_rms, self.codec) for one in numbers]
         assert self._summed is not None
-        found = self.world.ask(shares, keep=[self._summed, *tensors])
+        found = self.world.ask(shares, keep=[self._summed, *self._described()])
         return {client: distortion.filled * share for client, share in zip(clients, found, strict=True)}
+
+    def _described(self) -> Iterator[Ref]:
+        """Return what may still be asked for of what was sent."""
+        return (ref for one in self.sent.values() for ref in (one.tensors, *one.others.values()))
 
     def _measure(self, client: int, moment: Moment) -> None:
         for name, figure in self.sent[client].figures.items():
