@@ -119,7 +119,7 @@ def test_as_energies_decay_rounds_stay_even_only_relative_to_this_round():
     for relative_to in ("this_round", "first_round"):
         allocator = make(Allocator, {"kind": "tsfa", "latency_limit_s": limit, "relative_to": relative_to})
         found, memory, last = [], {}, None
-        for round_ in range(1, 41):
+        for round_ in range(1, 81):
             energies = tuple(0.95**round_ * one for one in state.sparsity.energies)
             now = replace(faded(state, round_), round=round_, memory=memory, last_round_s=last)
             now = replace(now, sparsity=replace(state.sparsity, energies=energies))
