@@ -7,6 +7,7 @@ from cosim.errors import ScenarioError
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import check, prepare
+from cosim.scenario.load import change
 
 CLIP, NOISE = {"kind": "clip", "max_norm": 0.01}, {"kind": "noise", "std": 1e-3}
 PROJECT, RESIDUAL = {"kind": "project", "num_directions": 300, "unbiased": False}, {"kind": "residual"}
@@ -72,10 +73,9 @@ def test_an_asynchronous_upload_is_encoded_before_it_is_sent_and_decoded_before_
 
 
 def test_the_overview_tells_the_steps_and_what_travels(tiny_scenario):
-    prepared = prepare(tiny_scenario({"scheme": {**FEDERATED, "update": [RESIDUAL, {"kind": "sparsify"}]}}))
-    assert "  codec      adapter_codec residual, sparsify, none: 3.19 kbit instead of 24.6 kbit" in overview(
-        prepared.scenario
-    )
+    scenario = tiny_scenario({"scheme": {**FEDERATED, "update": [RESIDUAL, {"kind": "sparsify"}]}})
+    line = "  codec      adapter_codec residual, sparsify, none: 3.19 kbit instead of 24.6 kbit"
+    assert line in overview(scenario)
 
 
 def test_the_overview_tells_what_is_released(tiny_scenario):
@@ -145,3 +145,26 @@ def test_a_step_is_changed_by_its_place(tiny_scenario):
     update = tiny_scenario(given).scheme.update
     assert [one.kind for one in update] == ["clip", "noise"]
     assert update[1].std == 0.5
+
+
+def test_a_named_task_has_steps_rule_and_server_of_its_own(tiny_scenario, tmp_path):
+    own = {
+        "update": [RESIDUAL, PROJECT],
+        "local_rule": {"kind": "proximal"},
+        "server_optimizer": {"kind": "fedavgm"},
+    }
+    pair = tiny_scenario(
+        {"scheme": None, "tasks.a.scheme": {**FEDERATED, **own}, "tasks.b.scheme": FEDERATED}
+    )
+    pair = change(pair, {"tasks.a.scheme.update.1.num_directions": 100})
+    spans = Record.open(run(pair, tmp_path / "run")).frame("spans")
+    sent = spans[spans.name == "adapter_upload"].groupby("task").bits.unique()
+    assert sent["a"] == [100 * 32]
+    assert sent["b"] > 100 * 32
+    assert set(spans[spans.name == "encode_update"].task) == {"a"}
+    (fault,) = check(
+        change(
+            pair, {"tasks.a.scheme.server_optimizer.kind": "none", "tasks.a.scheme.aggregator.kind": "flora"}
+        )
+    )
+    assert fault.startswith("tasks.a.scheme.update: 'residual' holds back")
