@@ -90,8 +90,8 @@ def _is_modelled(channel: Channel, link: str) -> bool:
     return channel.radio.link(link).is_modelled
 
 
-def _widths_hz(channel: Channel, link: str, subchannels: Ints, carved_hz: Floats) -> Floats:
-    return np.where(np.isnan(carved_hz), channel.bandwidths_hz(link)[subchannels], carved_hz)
+def _widths_hz(channel: Channel, link: str, subchannels: Ints, split_hz: Floats) -> Floats:
+    return np.where(np.isnan(split_hz), channel.bandwidths_hz(link)[subchannels], split_hz)
 
 
 def _snr(widths_hz: Floats, tx_power_w: Floats, gain: Floats, noise_psd: Floats | float) -> Floats:
@@ -120,11 +120,11 @@ def _link_air(
         for client in np.unique(grants.client[which]).tolist():
             own = grants.client[which] == client
             numbers = subchannels[own]
-            carved_hz = grants.carved_hz[which[own]]
-            block, is_carved = channel.block_at(time_ns), ~np.isnan(carved_hz)
-            gain = channel.channel_gains(link, client, numbers, block, 1, is_carved)[0]
-            widths = _widths_hz(channel, link, numbers, carved_hz)
-            noise_psd = channel.noise_psd(link, client, numbers, block, 1, is_carved)
+            split_hz = grants.split_hz[which[own]]
+            block, is_split = channel.block_at(time_ns), ~np.isnan(split_hz)
+            gain = channel.channel_gains(link, client, numbers, block, 1, is_split)[0]
+            widths = _widths_hz(channel, link, numbers, split_hz)
+            noise_psd = channel.noise_psd(link, client, numbers, block, 1, is_split)
             snr = _snr(widths, grants.tx_power_w[which[own]], gain, noise_psd).reshape(-1)
             snr_db[numbers, column] = linear_to_db(snr)
     return LinkAir(link, np.array(widths_hz), begins_ns, snr_db)
@@ -159,11 +159,11 @@ def _budgets(stages: list[_Stage], grants: SubchannelGrants, spans: Spans, most_
         if entries > most_entries or draws > _MOST_DRAWS:
             break
         power_w = grants.tx_power_w[mine]
-        carved_hz = grants.carved_hz[mine]
-        block, is_carved = channel.block_at(start_ns), ~np.isnan(carved_hz)
-        gain = channel.channel_gains(link, client, subchannels, block, 1, is_carved)[0]
-        widths = _widths_hz(channel, link, subchannels, carved_hz)
-        noise_psd = channel.noise_psd(link, client, subchannels, block, 1, is_carved)
+        split_hz = grants.split_hz[mine]
+        block, is_split = channel.block_at(start_ns), ~np.isnan(split_hz)
+        gain = channel.channel_gains(link, client, subchannels, block, 1, is_split)[0]
+        widths = _widths_hz(channel, link, subchannels, split_hz)
+        noise_psd = channel.noise_psd(link, client, subchannels, block, 1, is_split)
         snr = _snr(widths, power_w, gain, noise_psd).reshape(-1)
         rate = channel.radio.rate.per_subchannel(snr, widths)
         found[span] = subchannels, power_w, gain, widths, rate

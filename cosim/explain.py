@@ -286,12 +286,12 @@ def _stretch(
     last = channel.block_at(max(end_ns - 1, start_ns))
     at_start = {one: float(medium.rates(channel, link, one, grant, first, 1)[0]) for one in together}
     client = min(together, key=at_start.__getitem__)
-    carved_hz = [None] * len(grant.subchannels) if grant.bandwidths_hz is None else grant.bandwidths_hz
+    split_hz = [None] * len(grant.subchannels) if grant.bandwidths_hz is None else grant.bandwidths_hz
     budgets = [
         channel.budget(
             link.name, client, int(number), float(power), start_ns, None if width is None else float(width)
         )
-        for number, power, width in zip(grant.subchannels, grant.tx_power_w, carved_hz, strict=True)
+        for number, power, width in zip(grant.subchannels, grant.tx_power_w, split_hz, strict=True)
     ]
     # A rate model may give a whole grant one rate, of which a subchannel alone is no fair share.
     snr = np.array([10.0 ** (budget.snr_db / 10.0) for budget in budgets])

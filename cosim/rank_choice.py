@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.control.allocators.keeping import LINK, KeepRatios, Upload
+from cosim.control.allocators.sparsifying import LINK, KeepRatios, Upload
 from cosim.control.solvers.sparsity.curves import Stepped
 from cosim.control.solvers.sparsity.sharing import share_band
 from cosim.control.state import CellState
@@ -26,7 +26,7 @@ from cosim.graph.executor import Executor
 from cosim.graph.finite import NotFiniteError
 from cosim.graph.store import LostValueError, Store
 from cosim.learning.execution import make_executor
-from cosim.learning.federation import Federation
+from cosim.learning.federated_state import FederatedState
 from cosim.learning.operations import rank_pairs
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
@@ -72,14 +72,14 @@ class RankPrice:
         What averaging the factors by themselves adds.
     unsent
         What does not get through by the limit, weighted over the clients.
-    keep_ratio
-        Mean keep ratio of the clients.
+    sparsification_ratio
+        Mean sparsification ratio of the clients.
     """
 
     rank_error: float
     covariance: float
     unsent: float
-    keep_ratio: float
+    sparsification_ratio: float
 
     @property
     def total(self) -> float:
@@ -227,7 +227,7 @@ def _play(prepared: Prepared, executor: Executor, rank: int) -> Pilot:
     scheme, task = prepared.scenario.scheme, prepared.task
     assert isinstance(scheme, Federated)
     training = Training(task, task.shape.num_layers, rank)
-    federation = Federation(training, "whole")
+    federation = FederatedState(training, "whole")
     found: list[Pilot] = []
     for round_ in range(1, scheme.num_rounds + 1):
         steps = range((round_ - 1) * scheme.local_steps, round_ * scheme.local_steps)
@@ -239,7 +239,7 @@ def _play(prepared: Prepared, executor: Executor, rank: int) -> Pilot:
         federation.average(uploads, round_)
         weights = training.weights(uploads)
         update = rank_pairs.ideal_update(training.graph, before, [*uploads.values()], weights)
-        federation.hand_out(round_ + 1)
+        federation.distribute_to_all(round_ + 1)
         (value,) = executor.materialise(list(federation.refs()), [update])
         beyond, covariance = value["rest"].tolist()
         found.append(Pilot(value["energies"].cpu().numpy(), beyond, covariance))
@@ -255,7 +255,7 @@ def _mean(pilots: Sequence[Pilot]) -> Pilot:
 
 
 def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: int) -> tuple[float, float]:
-    """Return what does not get through by the limit at a rank, weighted, and the mean keep ratio.
+    """Return what does not get through by the limit at a rank, weighted, and the mean sparsification ratio.
 
     Parameters
     ----------
@@ -267,8 +267,8 @@ def unsent_energy(scenario: Scenario, rank: int, energies: Floats, num_draws: in
     allocator = scenario.allocator
     assert isinstance(allocator, KeepRatios)
     changes: dict[str, Any] = {"lora.rank": rank, "allocator": {"kind": "time_shared"}, "events": []}
-    if scenario.scheme.codecs.adapter.keeps_ratio:
-        changes["scheme.adapter_codec.keep_ratio"] = 1.0  # its own has no say under an allocator's
+    if scenario.scheme.codecs.adapter.obeys_ratio:
+        changes["scheme.adapter_codec.sparsification_ratio"] = 1.0  # its own has no say under an allocator's
     prepared = prepare(change(scenario, changes, source="calibrate"))
     state = _state(prepared, rank)
     first = Upload.of(state)

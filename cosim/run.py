@@ -246,7 +246,8 @@ def _play(
     if timing_only and any(one.name == "energies" for one in prepared[0].scenario.allocator.reports):
         _log.warning(
             "without values nobody knows what is worth sending: what a client leaves unsent is taken to fall "
-            "in a straight line, the same for all, so keep ratios run to all or nothing, unlike in a training"
+            "in a straight line, the same for all, so sparsification ratios come to all or nothing, unlike "
+            "in a training"
         )
     with record.writing():
         record.mark("running")

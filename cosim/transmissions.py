@@ -59,7 +59,7 @@ class Transmissions:
     site
         Clock, log and network.
     decisions
-        Who is told what came of what was sent, and the channel as it is now.
+        Who is informed of what came of what was sent, and the channel as it is now.
     links
         What the scheme sends over.
     task

@@ -60,7 +60,7 @@ class World:
     """A task's part of a run; its scheme acts through it.
 
     What tasks share is the site. What is recorded bears the name of the task, and
-    decisions are about its rounds; the grants that any task puts in force hold for all.
+    decisions are about its rounds; the grants that any task decides on hold for all.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class World:
         return len(self.client_names)
 
     def begin(self) -> Training:
-        """Decide who gets what, put it in force, and return the training at the decided cut and rank.
+        """Decide who gets what, apply it, and return the training at the decided cut and rank.
 
         Raises
         ------
@@ -135,9 +135,9 @@ class World:
         """
         allocation = self.decide(round_=1)
         if self.decisions.follows_rounds:  # asked again before anything is sent, knowing more
-            self.decisions.put_in_force(allocation, self.clock.now, self._round)
+            self.decisions.apply(allocation, self.clock.now, self._round)
         else:
-            self._put_in_force(allocation)
+            self._apply(allocation)
         self._measuring.executor = self._make_executor(allocation.lora_rank)
         told = {"lora_rank": float(allocation.lora_rank)} if self.task.trainable.has_factors else {}
         told["cut_layer"] = float(allocation.cut_layer)
@@ -149,8 +149,8 @@ class World:
             self.note(Moment(0), "cut_layer", float(cut), name)
         return Training(self.task, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers)
 
-    def _put_in_force(self, allocation: Allocation) -> None:
-        self.decisions.put_in_force(allocation, self.clock.now, self._round)
+    def _apply(self, allocation: Allocation) -> None:
+        self.decisions.apply(allocation, self.clock.now, self._round)
         if SURFACE_PHASES in allocation.knobs:
             self.site.network.change(self.channel, self.decisions.access)
         self._follow_blocks()
@@ -205,11 +205,11 @@ class World:
         self.apply_decision(self._round)
 
     def apply_decision(self, round_: int) -> None:
-        """Put a decision in force, or, while reports are waited for, equal shares under which they travel."""
+        """Apply a decision, or, while reports are waited for, equal shares under which they travel."""
         if self.decisions.is_waiting:
             self._share_equally(round_)
         else:
-            self._put_in_force(self.decide(round_))
+            self._apply(self.decide(round_))
 
     def _share_equally(self, round_: int) -> None:
         for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():

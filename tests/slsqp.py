@@ -119,7 +119,7 @@ class SteppedRound:
         Who sends over what.
     heights, falls
         Each client's lines, weights included: energy at nothing sent, and what they
-        fall by per keep ratio, shape (num_clients, num_pieces).
+        fall by per sparsification ratio, shape (num_clients, num_pieces).
     """
 
     uplink: Uplink

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from analysis.drawing import save, write
-from analysis.soft_tsfa.methods import EQUAL_BITS, KEEP_RATIO, SELECTIONS, online, ranks
+from analysis.soft_tsfa.methods import EQUAL_BITS, SELECTIONS, SPARSIFICATION_RATIO, online, ranks
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
@@ -79,7 +79,7 @@ def _train(scenario: Scenario, method: Method, seed: int, out: Path, store: Stor
 def _selections(found: Trainings, out: Path) -> None:
     """Held-out loss at equal bits, and against bits."""
     print(
-        f"selection, keep ratio {KEEP_RATIO:g}, held-out loss after the last round "
+        f"selection, sparsification ratio {SPARSIFICATION_RATIO:g}, held-out loss after the last round "
         f"(mean, 95 % CI, {_num(found)} seeds):"
     )
     _finals(found, "SOFT", out / "selections.csv")

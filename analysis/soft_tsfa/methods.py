@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.soft_tsfa.trainings import Method
 
-KEEP_RATIO = 0.25
+SPARSIFICATION_RATIO = 0.25
 """Share of the dense bits every selection may send; CHO."""
 
 _COS = {"kind": "orthogonality", "form": "cos", "weight": 1e-3}
@@ -13,7 +13,7 @@ _EQUAL = {"kind": "equal"}
 
 
 def _pairs(kind: str, **settings: Any) -> dict[str, Any]:
-    return {"kind": kind, "keep_ratio": KEEP_RATIO, **settings}
+    return {"kind": kind, "sparsification_ratio": SPARSIFICATION_RATIO, **settings}
 
 
 def _selection(codec: dict[str, Any], regularizer: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -210,7 +210,7 @@ def calibrate(
     scenario, switched = read_scenario(file, changes, None)
     tell_changed(switched)
     with keeping(store, no_store) as kept:
-        if scenario.allocator.sets_keep_ratios:
+        if scenario.allocator.sets_sparsification_ratios:
             table = out or file.with_name(f"{file.stem}_rank.json")
             choose_rank_to(scenario, ranks, seeds, rounds, draws, table, kept, force)
         else:

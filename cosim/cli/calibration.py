@@ -108,11 +108,11 @@ def choose_rank_to(
 
 def _show_choice(found: RankChoice, draws: int) -> None:
     console = on_stdout()
-    columns = ("LoRA rank", "outside the rank", "covariance", "unsent", "in all", "keep ratio")
+    columns = ("LoRA rank", "outside the rank", "covariance", "unsent", "in all", "sparsification ratio")
     table = table_of(*((name, "right") for name in columns))
     for rank, price in found.prices.items():
         energies = (price.rank_error, price.covariance, price.unsent, price.total)
-        table.add_row(str(rank), *(f"{one:.4g}" for one in energies), f"{price.keep_ratio:.3f}")
+        table.add_row(str(rank), *(f"{one:.4g}" for one in energies), f"{price.sparsification_ratio:.3f}")
     console.print(table)
     channel = f"{draws} channels drawn" if draws else "the channel before fading"
     number, largest = found.num_affordable, max(found.prices)

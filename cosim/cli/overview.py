@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import isinf
 
 from cosim.control import stages
-from cosim.control.allocators.keeping import KeepRatios
+from cosim.control.allocators.sparsifying import KeepRatios
 from cosim.graph.executor import TimingOnly
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.chain import Chain
@@ -127,7 +127,7 @@ def _codecs(prepared: Prepared) -> Iterator[str]:
             exact = "" if codec.bits(layout) is not None else "at most "
             bits, dense = (amount(one, "bit") for one in (codec.max_bits(layout), layout.dense_bits))
             sent = f"{exact}{bits} instead of {dense}"
-            if prepared.scenario.allocator.sets_keep_ratios and name == "adapter_codec":
+            if prepared.scenario.allocator.sets_sparsification_ratios and name == "adapter_codec":
                 sent = f"as much of {dense} as the allocator says, round by round"
             yield f"  codec      {name} {codec.title}: {sent}"
         release = release_of(codec.steps) if isinstance(codec, Chain) else None
@@ -166,7 +166,7 @@ def _decision(prepared: Prepared) -> Iterator[str]:
     """Tell what the allocator chooses first, and how long a round lasts with that."""
     decisions = prepared.decisions()
     allocation = decisions.decide(0, round_=1)
-    decisions.put_in_force(allocation, time_ns=0, round_=1)
+    decisions.apply(allocation, time_ns=0, round_=1)
     predicted_s = decisions.predicted_round_s()
     if predicted_s is None:
         return

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Setting, Value
+from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, WEIGHT, Setting, Value
 from cosim.control.stages import served
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
@@ -81,9 +81,9 @@ class Allocation:
         return Setting(self.cut, self.lora_rank, self.knobs)
 
     @property
-    def keep_ratios(self) -> tuple[float, ...] | None:
+    def sparsification_ratios(self) -> tuple[float, ...] | None:
         """Share of its adapter's bits each client may send this round; None to send it whole."""
-        value = self.knobs.get(KEEP_RATIO.name)
+        value = self.knobs.get(SPARSIFICATION_RATIO.name)
         return value if isinstance(value, tuple) else None
 
     @property
@@ -161,10 +161,10 @@ def _check_knobs(knobs: Mapping[str, Value], state: CellState) -> None:
                 "allocator that leaves it alone."
             )
         declared[name].check(value, state.num_clients)
-    if KEEP_RATIO.name in knobs and state.sparsity is None:
+    if SPARSIFICATION_RATIO.name in knobs and state.sparsity is None:
         raise AllocationError(
-            "keep ratios are given and adapters are not sent by them; take the scheme 'federated' with a "
-            "codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
+            "sparsification ratios are given and adapters are not sent by them; take the scheme 'federated' "
+            "with a codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
         )
     chosen, weights = knobs.get(PARTICIPATION.name), knobs.get(WEIGHT.name)
     takes_part = (state.weights > 0.0) & (True if chosen is None else np.asarray(chosen) > 0.0)
@@ -240,7 +240,7 @@ def _check_widths(link: LinkState, client: int, grant: Grant) -> None:
 
 
 def _check_band(link: LinkState, grants: tuple[Grant, ...]) -> None:
-    """Refuse channels that are wider together than the band they are carved from."""
+    """Refuse channels that are wider together than the band they are parts of."""
     band_hz = float(link.bandwidths_hz.sum())
     together_hz = sum(
         float((link.bandwidths_hz[one.subchannels] if one.bandwidths_hz is None else one.bandwidths_hz).sum())
@@ -248,6 +248,6 @@ def _check_band(link: LinkState, grants: tuple[Grant, ...]) -> None:
     )
     if together_hz > band_hz * _SLACK:
         raise AllocationError(
-            f"{link.name}: the channels carved from it are {together_hz:.9g} Hz wide together; "
+            f"{link.name}: the channels it is split into are {together_hz:.9g} Hz wide together; "
             f"the link has {band_hz:.9g} Hz."
         )

@@ -9,10 +9,10 @@ import numpy as np
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator, GainChange
 from cosim.control.allocators.equal import equal_shares
+from cosim.control.bounding import foresee, with_bound
 from cosim.control.closed_form import predict
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation, Plan
-from cosim.control.foresight import foresee, with_bound
 from cosim.control.knobs import PARTICIPATION, SURFACE_PHASES, Knob, Setting, surface_phases
 from cosim.control.reports import REPORT, REPORT_BITS, Outcome, Report, Reported
 from cosim.control.stages import Round, after, is_closed
@@ -44,7 +44,7 @@ class Decisions:
     Attributes
     ----------
     current
-        What is in force, once anything is.
+        What holds, once anything does.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Decisions:
     def decide(self, time_ns: int, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits.
 
-        Cut layers and rank stay what the first decision in force made them, and cut
+        Cut layers and rank stay what the first decision that held made them, and cut
         layers what the scenario gives each client.
 
         Raises
@@ -169,7 +169,7 @@ class Decisions:
         most_w = psd_w_per_hz * (own_hz if grant.bandwidths_hz is None else grant.bandwidths_hz)
         return replace(grant, tx_power_w=np.minimum(grant.tx_power_w, most_w))
 
-    def put_in_force(self, allocation: Allocation, time_ns: int, round_: int) -> None:
+    def apply(self, allocation: Allocation, time_ns: int, round_: int) -> None:
         """Remember a decision, and the cell it was taken for; phases of a surface are set from now on."""
         phases = allocation.knobs.get(SURFACE_PHASES)
         if isinstance(phases, tuple):
@@ -184,7 +184,7 @@ class Decisions:
     @property
     def follows_rounds(self) -> bool:
         """Whether the allocator is asked in every round, the first included."""
-        return self._allocator.sets_keep_ratios or self._allocator.awaits_reports
+        return self._allocator.sets_sparsification_ratios or self._allocator.awaits_reports
 
     @property
     def follows_blocks(self) -> bool:
@@ -221,11 +221,11 @@ class Decisions:
         return dict(self._power_controlled(found, time_ns))
 
     def takes_part(self, client: int) -> bool:
-        """Return whether the decision in force lets a client take part."""
+        """Return whether the decision that holds lets a client take part."""
         return self.current is None or self.current.setting.takes_part(client)
 
     def knob(self, name: str, client: int, default: float) -> float:
-        """Return a client's value of a knob under the decision in force."""
+        """Return a client's value of a knob under the decision that holds."""
         return default if self.current is None else self.current.setting.of(name, client, default)
 
     def is_due(self, time_ns: int) -> bool:
@@ -255,7 +255,7 @@ class Decisions:
         return largest
 
     def predicted_round_s(self) -> float | None:
-        """Return how long a round lasts under the decision in force while the air holds still, s.
+        """Return how long a round lasts under the decision that holds while the air holds still, s.
 
         None where the closed form does not hold: subchannels are shared in
         time or lent, or the scheme has no such rounds.
@@ -284,7 +284,9 @@ class Decisions:
         allocator = self._allocator
         return (
             self.terms.is_closed_form
-            and not (allocator.shares_in_time or allocator.sets_keep_ratios or allocator.awaits_reports)
+            and not (
+                allocator.shares_in_time or allocator.sets_sparsification_ratios or allocator.awaits_reports
+            )
             and isinstance(self.access, Orthogonal)
             and is_closed(state.phases(allocation.setting))
         )

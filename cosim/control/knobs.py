@@ -89,7 +89,7 @@ PARTICIPATION = Knob("participation", "", 0.0, 1.0, True, "value", is_whole=True
 WEIGHT = Knob("weight", "", 0.0, 1.0, True, "value")
 """Each client's share in the average of those who take part; these add up to one."""
 
-KEEP_RATIO = Knob("keep_ratio", "", 0.0, 1.0, True, "value")
+SPARSIFICATION_RATIO = Knob("sparsification_ratio", "", 0.0, 1.0, True, "value")
 """Share of its adapter's bits each client may send."""
 
 

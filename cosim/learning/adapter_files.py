@@ -14,7 +14,7 @@ RESIDUAL_TEXT = """This adapter belongs to a changed base: add `base_residual.sa
     for name, residual in safetensors.torch.load_file(folder / "base_residual.safetensors").items():
         parameters[name].data += residual
 """
-"""Stands beside an adapter whose aggregator merged something into the base."""
+"""Is beside an adapter whose aggregator merged something into the base."""
 
 
 def adapter_files(

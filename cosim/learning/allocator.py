@@ -2,7 +2,7 @@
 
 A pass makes the same tensors of some megabytes again and again. By default glibc
 gives each of them pages of its own and returns these at once, so every pass
-pays for every page anew: a fifth of the time of a small model's step.
+pays for every page again: a fifth of the time of a small model's step.
 """
 
 import ctypes

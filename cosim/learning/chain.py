@@ -39,9 +39,9 @@ class Chain(Table, Encoding):
         return all(step.keeps_layout for step in self.steps)
 
     @property
-    def keeps_ratio(self) -> bool:
+    def obeys_ratio(self) -> bool:
         """Whether the codec does."""
-        return self.codec.keeps_ratio
+        return self.codec.obeys_ratio
 
     @property
     def needs_chance(self) -> bool:
@@ -84,14 +84,14 @@ class Chain(Table, Encoding):
             layout = step.layout(layout)
         return layout
 
-    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int | None:
+    def bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int | None:
         """Return the bits of what is packed and of the codec's payload."""
-        behind = self.codec.bits(self.air_layout(layout), keep_ratio)
+        behind = self.codec.bits(self.air_layout(layout), sparsification_ratio)
         return None if behind is None else self._packed_bits(layout) + behind
 
-    def max_bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+    def max_bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int:
         """Return the bits of what is packed and the most of the codec's payload."""
-        return self._packed_bits(layout) + self.codec.max_bits(self.air_layout(layout), keep_ratio)
+        return self._packed_bits(layout) + self.codec.max_bits(self.air_layout(layout), sparsification_ratio)
 
     def least_ratio(self, layout: Layout) -> float:
         """Return the codec's."""
@@ -149,7 +149,7 @@ class Chain(Table, Encoding):
         payload: bytes,
         layout: Layout,
         reference: Tensors | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
         seed: int | None = None,
         common_seed: int | None = None,
     ) -> Tensors:
@@ -160,8 +160,8 @@ class Chain(Table, Encoding):
         packed = [[found.pop(0) for _ in some] for some in rows]
         rest = payload if not bits else np.packbits(content[bits:]).tobytes()
         if self.keeps_layout:
-            return self.codec.decode(rest, layout, reference, keep_ratio)
-        numbers = self.codec.decode(rest, self.air_layout(layout), None, keep_ratio)
+            return self.codec.decode(rest, layout, reference, sparsification_ratio)
+        numbers = self.codec.decode(rest, self.air_layout(layout), None, sparsification_ratio)
         update = self._restored(numbers, packed, layout, seed, common_seed)
         return _added(update, None if reference is None else {n: one.cpu() for n, one in reference.items()})
 
@@ -174,7 +174,7 @@ class Chain(Table, Encoding):
         """Return what the codec is given."""
         reference = sending.reference if self.keeps_layout else None
         tensors = _added(numbers, reference)
-        return Sending(tensors, reference, None, sending.keep_ratio, sending.seed)
+        return Sending(tensors, reference, None, sending.sparsification_ratio, sending.seed)
 
     def _restored(
         self,

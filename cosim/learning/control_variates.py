@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from cosim.graph.node import Node, Ref
 from cosim.learning.operations.control_variates import end_local_round, part_variates, with_variates
-from cosim.learning.sides import Guidance
+from cosim.learning.train_state import Guidance
 from cosim.learning.training import Training
 
 

@@ -8,14 +8,14 @@ trained by some clients themselves and by the server for the others.
 from collections.abc import Collection, Mapping, Sequence
 
 from cosim.graph.node import Node, Ref
-from cosim.learning.federation import Federation
+from cosim.learning.federated_state import FederatedState
 from cosim.learning.operations.average import merge
 from cosim.learning.operations.start import part
 from cosim.learning.training import Training
 
 
-class FederationApart(Federation):
-    """A federation that averages every block over all clients, whoever trained it for them.
+class FederationApart(FederatedState):
+    """A federation that averages every block over all clients, whichever side trained it for them.
 
     Where a client keeps a block, its own version counts with its share of the
     data; for all clients that do not, the main server's counts with theirs. The
@@ -63,7 +63,7 @@ class FederationApart(Federation):
         self.adapter = node.ref("adapter")
         return node
 
-    def hand_out(self, round_: int) -> None:
+    def distribute_to_all(self, round_: int) -> None:
         """Let all clients and the main server start a round from their parts of the global adapter."""
         parts = {cut: self._part("client", cut) for cut in sorted(set(self.training.cuts))}
         self.sides = [

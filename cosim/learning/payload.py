@@ -67,7 +67,7 @@ def activation_layout(task: Task) -> Layout:
 def adapter_layout(
     task: Task, num_blocks: int, lora_rank: int, factors: Collection[Factor] = BOTH_FACTORS
 ) -> Layout:
-    """Return the layout of what is trained by whoever has the first blocks.
+    """Return the layout of what is trained by the holder of the first blocks.
 
     Names, shapes and their order are those of the tensors. What is trained behind the
     blocks is part of it where all blocks are.
@@ -159,11 +159,11 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
                     f"averages: {alone} alone travels in round {round_}, and a rank pair has a part in both "
                     "factors; take a codec that knows no pairs, such as 'top_k', or the aggregator 'fedavg'."
                 ) from None
-            ratio = getattr(codec, "keep_ratio", 1.0)
+            ratio = getattr(codec, "sparsification_ratio", 1.0)
             if ratio < least and not (is_told and name == "adapter_codec"):
                 raise ScenarioError(
-                    f"scheme.{name}: {codec.kind!r} sends nothing with keep_ratio {ratio:g}: that is less "
-                    f"than the smallest thing it can send; give it {rounded_up(least):g} or more."
+                    f"scheme.{name}: {codec.kind!r} sends nothing with sparsification_ratio {ratio:g}: that "
+                    f"is less than the smallest thing it can send; give it {rounded_up(least):g} or more."
                 )
     codec = codec_of(codecs.adapter)
     if (why := _why_no_rule(task, codec)) is not None:

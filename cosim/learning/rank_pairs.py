@@ -109,27 +109,27 @@ class RankPairs:
             found.setdefault(module.shape, []).append(number)
         return tuple(map(tuple, found.values()))
 
-    def budget(self, keep_ratio: float) -> int:
-        """Return how many numbers may be sent at a keep ratio, of all there are.
+    def budget(self, sparsification_ratio: float) -> int:
+        """Return how many numbers may be sent at a sparsification ratio, of all there are.
 
         Raises
         ------
         ValueError
             If the ratio is not in [0, 1].
         """
-        if not 0.0 <= keep_ratio <= 1.0:
-            raise ValueError(f"a keep ratio lies from 0 to 1, got {keep_ratio}")
+        if not 0.0 <= sparsification_ratio <= 1.0:
+            raise ValueError(f"a sparsification ratio lies from 0 to 1, got {sparsification_ratio}")
         total = int(self.numbers.sum())
-        return min(total, floor(keep_ratio * total * (1.0 + _ROUNDING)))
+        return min(total, floor(sparsification_ratio * total * (1.0 + _ROUNDING)))
 
-    def select(self, energies: Floats, keep_ratio: float, scope: Scope = "global") -> Bools:
+    def select(self, energies: Floats, sparsification_ratio: float, scope: Scope = "global") -> Bools:
         """Return which pairs to send, shape (count,).
 
         Parameters
         ----------
         energies
             What is lost if a pair is not sent, shape (count,).
-        keep_ratio
+        sparsification_ratio
             Share of all numbers that may be sent.
         scope
             ``global``: pairs of all matrices by energy per number, until the next
@@ -139,19 +139,19 @@ class RankPairs:
         Examples
         --------
         >>> pairs = RankPairs.of({"q.lora_A.weight": (3, 4), "q.lora_B.weight": (4, 3)})
-        >>> pairs.select(np.array([1.0, 5.0, 2.0]), keep_ratio=0.7).tolist()
+        >>> pairs.select(np.array([1.0, 5.0, 2.0]), sparsification_ratio=0.7).tolist()
         [False, True, True]
         """
         if energies.shape != (self.count,):
             raise ValueError(f"{self.count} pairs have {self.count} energies, got shape {energies.shape}")
-        budget = self.budget(keep_ratio)
+        budget = self.budget(sparsification_ratio)
         chosen = np.zeros(self.count, dtype=np.bool_)
         if scope == "global":
             order = self.order(energies)
             chosen[order[np.cumsum(self.numbers[order]) <= budget]] = True
             return chosen
         for module, place in zip(self.modules, self.slices, strict=True):
-            best = np.argsort(-energies[place], kind="stable")[: _per_module(module, keep_ratio)]
+            best = np.argsort(-energies[place], kind="stable")[: _per_module(module, sparsification_ratio)]
             chosen[place.start + best] = True
         return chosen
 
@@ -159,13 +159,13 @@ class RankPairs:
         """Return the numbers of all pairs by falling energy per number; the first of equals comes first."""
         return np.argsort(-energies / self.numbers, kind="stable")
 
-    def most_selected(self, keep_ratio: float, scope: Scope = "global") -> tuple[int, int]:
+    def most_selected(self, sparsification_ratio: float, scope: Scope = "global") -> tuple[int, int]:
         """Return the most pairs, and the most numbers, that :meth:`select` takes, whatever the energies."""
         if scope == "module":
-            kept = [_per_module(module, keep_ratio) for module in self.modules]
+            kept = [_per_module(module, sparsification_ratio) for module in self.modules]
             sizes = [module.num_inputs + module.num_outputs for module in self.modules]
             return sum(kept), sum(one * size for one, size in zip(kept, sizes, strict=True))
-        budget = self.budget(keep_ratio)
+        budget = self.budget(sparsification_ratio)
         smallest = int((np.cumsum(np.sort(self.numbers)) <= budget).sum())
         return smallest, smallest * int(self.numbers[0]) if self.is_uniform and self.count else budget
 
@@ -199,5 +199,5 @@ def _factors(a_name: str, shapes: Mapping[str, Sequence[int]]) -> Factors:
     return Factors(a_name, b_name, rank, num_inputs, num_outputs)
 
 
-def _per_module(module: Factors, keep_ratio: float) -> int:
-    return min(module.rank, ceil(keep_ratio * module.rank * (1.0 - _ROUNDING)))
+def _per_module(module: Factors, sparsification_ratio: float) -> int:
+    return min(module.rank, ceil(sparsification_ratio * module.rank * (1.0 - _ROUNDING)))

@@ -78,7 +78,7 @@ class Data(Table):
     loss_on
         ``target`` counts the loss on the target text only, ``all`` on the prompt too.
     prompt_end
-        What stands between prompt and target.
+        What is put between prompt and target.
     partition
         How training examples are dealt out to clients.
     """

@@ -136,7 +136,7 @@ def fill(slots: Sequence[Slot], tensors: Mapping[str, Tensor]) -> None:
 
     The table of the module is set, not ``parameter.data``, and nothing is
     copied: the graphs of several clients are alive at once, and each must end
-    in the very tensors it was built on, whoever used the slots since.
+    in the very tensors it was built on, whatever used the slots since.
     """
     for slot in slots:
         slot.parameters[slot.attribute] = tensors[slot.name]

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from cosim.graph.node import Ref
 from cosim.learning.operations.by_example import client_backward_by_example, server_step_by_example
 from cosim.learning.operations.split_step import client_backward, client_forward, server_step
-from cosim.learning.sides import Exchange, Side
+from cosim.learning.train_state import SplitStep, TrainState
 from cosim.learning.training import Training
 
 
 def split_step(
     training: Training,
     client: int,
-    mine: Side,
-    server: Side,
+    mine: TrainState,
+    server: TrainState,
     step: int,
     memories: tuple[Ref | None, Ref | None] = (None, None),
-) -> Exchange:
+) -> SplitStep:
     """Return the nodes of one mini-batch, there and back; ``step`` counts from 0 over the whole run.
 
     The server works on the activations it decodes, and sends back the
@@ -27,7 +27,7 @@ def split_step(
     Parameters
     ----------
     memories
-        :attr:`Exchange.memories` of this client's exchange before.
+        :attr:`SplitStep.memories` of this client's split step before.
     """
     codecs = training.task.codecs
     batch, cut_layer = training.batch(client, step), training.cuts[client]
@@ -39,7 +39,7 @@ def split_step(
             batch=batch,
             cut_layer=cut_layer,
             dropout=dropout,
-            **mine.told,
+            **mine.params,
         )
     else:  # the base alone decides, and the same mini-batch gives the same
         forward = training.graph.add(
@@ -57,7 +57,7 @@ def split_step(
         **training.taken,
     )
     if not training.trains(client):
-        return Exchange(client, mine, forward, upload, at_server, None, None)
+        return SplitStep(client, mine, forward, upload, at_server, None, None)
     download = training.transmit(
         codecs.gradient, at_server.ref("gradient"), "main_downlink", client, step, memory=memories[1]
     )
@@ -74,10 +74,12 @@ def split_step(
         **training.optimizer_step(step),
         **examples,
     )
-    return Exchange(client, mine, forward, upload, at_server, download, backward)
+    return SplitStep(client, mine, forward, upload, at_server, download, backward)
 
 
-def server_update(training: Training, server: Side, exchanges: Sequence[Exchange], step: int) -> Side:
+def server_update(
+    training: Training, server: TrainState, split_steps: Sequence[SplitStep], step: int
+) -> TrainState:
     """Return the server's side after one step on the weighted sum of the clients' losses."""
-    gradients = [one.server.ref("adapter_gradient") for one in exchanges]
-    return training.update(server, gradients, [one.client for one in exchanges], step)
+    gradients = [one.server.ref("adapter_gradient") for one in split_steps]
+    return training.update(server, gradients, [one.client for one in split_steps], step)

@@ -22,8 +22,8 @@ from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update
 from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
-from cosim.learning.sides import Guidance, Side
 from cosim.learning.task import Task
+from cosim.learning.train_state import Guidance, TrainState
 from cosim.rng import stream
 
 
@@ -93,7 +93,7 @@ class Training:
         }
         return Params(settings | task.executor_settings, code_of(task.model.base))
 
-    def start(self, part: str, cut_layer: int | None = None) -> Side:
+    def start(self, part: str, cut_layer: int | None = None) -> TrainState:
         """Return the initial adapter and optimiser of ``part``: client, server or whole.
 
         Without ``cut_layer`` at the cut of the training, the smallest where they differ.
@@ -121,7 +121,7 @@ class Training:
             peft=_version("peft"),
             **task.executor_settings,
         )
-        return Side(node.ref("adapter"), node.ref("optimizer"))
+        return TrainState(node.ref("adapter"), node.ref("optimizer"))
 
     def transmit(
         self,
@@ -133,7 +133,7 @@ class Training:
         *,
         reference: Ref | None = None,
         memory: Ref | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
     ) -> Transmission:
         """Return a sending through a codec; nothing is added where the codec changes nothing.
 
@@ -146,8 +146,8 @@ class Training:
             counts what goes over this link.
         reference, memory
             What both ends have; what the sender holds back from earlier.
-        keep_ratio
-            As an allocator decided; told to codecs that obey one.
+        sparsification_ratio
+            As an allocator decided; given to codecs that obey one.
         """
         if codec.is_transparent:
             return Transmission(tensors.node, tensors)
@@ -159,7 +159,7 @@ class Training:
             (tensors, *given.values()),
             codec=self.params_of(codec),
             given=tuple(given),
-            keep_ratio=keep_ratio if codec.keeps_ratio else None,
+            sparsification_ratio=sparsification_ratio if codec.obeys_ratio else None,
             seed=chance.torch_seed() if codec.needs_chance else None,
             **self.common_chance(codec, link, step),
         )
@@ -234,13 +234,13 @@ class Training:
 
     def update(
         self,
-        side: Side,
+        side: TrainState,
         gradients: Sequence[Ref],
         clients: Sequence[int],
         step: int,
         regularizer: Regularizer | None = None,
         guidance: Guidance | None = None,
-    ) -> Side:
+    ) -> TrainState:
         """Return a side after a step along the weighted sum of these clients' gradients."""
         told: dict[str, Any] = {}
         if regularizer is not None and not regularizer.is_none:
@@ -264,7 +264,7 @@ class Training:
         return [len(self.task.shares[client]) / total for client in clients]
 
     def optimizer_step(self, step: int) -> dict[str, object]:
-        """Return what a node that takes the optimiser's step number ``step`` is told of it."""
+        """Return what a node that takes the optimiser's step number ``step`` has as parameters."""
         # a run that goes on for longer is the same so far, unless the rate has fallen with the end in sight
         knows_the_end = self.task.training.optimizer.knows_the_end
         return {

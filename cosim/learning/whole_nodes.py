@@ -6,14 +6,14 @@ from cosim.graph.node import Node, Ref
 from cosim.learning.operations.by_example import whole_gradient_by_example
 from cosim.learning.operations.whole_step import whole_gradient
 from cosim.learning.regularizer import Regularizer
-from cosim.learning.sides import Guidance, LocalRound, LocalStep, Side
+from cosim.learning.train_state import Guidance, LocalRound, LocalStep, TrainState
 from cosim.learning.training import Training
 
 
 def local_round(
     training: Training,
     client: int,
-    whole: Side,
+    whole: TrainState,
     steps: Sequence[int],
     regularizer: Regularizer | None = None,
     guidance: Guidance | None = None,
@@ -27,7 +27,7 @@ def local_round(
     return LocalRound(client, tuple(done), whole)
 
 
-def whole_step(training: Training, whole: Side, step: int) -> tuple[Side, list[Ref]]:
+def whole_step(training: Training, whole: TrainState, step: int) -> tuple[TrainState, list[Ref]]:
     """Return the uncut model's side after a step on the clients' mini-batches, and their losses."""
     clients = range(training.task.num_clients)
     gradients = [_whole_gradient(training, client, whole, step) for client in clients]
@@ -35,12 +35,12 @@ def whole_step(training: Training, whole: Side, step: int) -> tuple[Side, list[R
     return side, [one.ref("loss") for one in gradients]
 
 
-def _whole_gradient(training: Training, client: int, side: Side, step: int) -> Node:
+def _whole_gradient(training: Training, client: int, side: TrainState, step: int) -> Node:
     return training.graph.add(
         whole_gradient if training.is_mean else whole_gradient_by_example,
         side.model,
         batch=training.batch(client, step),
         dropout=training.dropout(client, step),
         **training.taken,
-        **side.told,
+        **side.params,
     )

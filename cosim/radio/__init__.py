@@ -1,1 +1,1 @@
-"""The air of one cell: where clients stand, what of their power arrives, and the rate that allows."""
+"""The air of one cell: where clients are, what of their power arrives, and the rate that allows."""

@@ -271,10 +271,10 @@ class Channel:
             None for the link's own.
         """
         bandwidth_hz = self._bandwidths_hz[link][subchannels] if bandwidths_hz is None else bandwidths_hz
-        is_carved = bandwidths_hz is not None
+        is_split = bandwidths_hz is not None
         gains, _, noises = self._rows(link, client, first_block, count)
-        snr = (tx_power_w / bandwidth_hz) * _of_channels(gains, subchannels, is_carved)
-        snr /= self.noise_psd_w_per_hz if noises is None else _of_channels(noises, subchannels, is_carved)
+        snr = (tx_power_w / bandwidth_hz) * _of_channels(gains, subchannels, is_split)
+        snr /= self.noise_psd_w_per_hz if noises is None else _of_channels(noises, subchannels, is_split)
         rates, share = self.radio.rate.rates(snr, bandwidth_hz), self.radio.surface.data_share
         return rates if share == 1.0 else share * rates
 
@@ -285,14 +285,14 @@ class Channel:
         subchannels: Ints,
         first_block: int,
         count: int,
-        is_carved: bool | NDArray[np.bool_],
+        is_split: bool | NDArray[np.bool_],
     ) -> Floats:
         """Return the gains of what a client sends on, shape (count, num_owned).
 
         A channel of a band that was split otherwise is spread over the whole band and sees the mean of
-        the client's gains; ``is_carved`` is one answer or one for each.
+        the client's gains; ``is_split`` is one answer or one for each.
         """
-        return _of_channels(self.gains(link, client, first_block, count), subchannels, is_carved)
+        return _of_channels(self.gains(link, client, first_block, count), subchannels, is_split)
 
     def noise_psd(
         self,
@@ -301,14 +301,14 @@ class Channel:
         subchannels: Ints,
         first_block: int,
         count: int,
-        is_carved: bool | NDArray[np.bool_],
+        is_split: bool | NDArray[np.bool_],
     ) -> Floats | float:
         """Return noise and interference where it is received, W/Hz; arguments as for :meth:`channel_gains`.
 
         One number where there is no interference, an array of shape (count, num_owned) where there is.
         """
         noise = self._rows(link, client, first_block, count)[2]
-        return self.noise_psd_w_per_hz if noise is None else _of_channels(noise, subchannels, is_carved)
+        return self.noise_psd_w_per_hz if noise is None else _of_channels(noise, subchannels, is_split)
 
     def budget(
         self,
@@ -317,22 +317,22 @@ class Channel:
         subchannel: int,
         tx_power_w: float,
         time_ns: int,
-        carved_hz: float | None = None,
+        split_hz: float | None = None,
     ) -> LinkBudget:
         """Return how one subchannel's rate at an instant comes about, term by term.
 
-        The rate is what a grant of this subchannel alone would carry; ``carved_hz``
+        The rate is what a grant of this subchannel alone would carry; ``split_hz``
         is its width where the band was split otherwise.
         """
-        bandwidth_hz = float(self._bandwidths_hz[link][subchannel]) if carved_hz is None else carved_hz
+        bandwidth_hz = float(self._bandwidths_hz[link][subchannel]) if split_hz is None else split_hz
         numbers, block = np.array([subchannel]), self.block_at(time_ns)
-        is_carved = carved_hz is not None
+        is_split = split_hz is not None
         gains, direct_gains, noises = self._rows(link, client, block, 1)
-        gain = float(_of_channels(gains, numbers, is_carved)[0, 0])
-        direct = float(_of_channels(direct_gains, numbers, is_carved)[0, 0])
+        gain = float(_of_channels(gains, numbers, is_split)[0, 0])
+        direct = float(_of_channels(direct_gains, numbers, is_split)[0, 0])
         noise_psd = self.noise_psd_w_per_hz
         if noises is not None:
-            noise_psd = float(_of_channels(noises, numbers, is_carved)[0, 0])
+            noise_psd = float(_of_channels(noises, numbers, is_split)[0, 0])
         where, levels = (link, client, subchannel, time_ns), (gain, direct, noise_psd)
         return LinkBudget.of(
             self.radio, self.large_scale_at(time_ns), *where, tx_power_w, bandwidth_hz, *levels
@@ -473,8 +473,8 @@ def _check_places(radio: ChannelSettings, begin_m: Floats) -> None:
         )
 
 
-def _of_channels(values: Floats, subchannels: Ints, is_carved: bool | NDArray[np.bool_]) -> Floats:
-    """Return the values of what a client sends on; a carved channel has the mean over the whole band."""
-    if is_carved is False or not np.any(is_carved):
+def _of_channels(values: Floats, subchannels: Ints, is_split: bool | NDArray[np.bool_]) -> Floats:
+    """Return the values of what a client sends on; a part of the band has the mean over the whole band."""
+    if is_split is False or not np.any(is_split):
         return values.take(subchannels, axis=1)
-    return np.where(is_carved, values.mean(axis=1, keepdims=True), values[:, subchannels])
+    return np.where(is_split, values.mean(axis=1, keepdims=True), values[:, subchannels])

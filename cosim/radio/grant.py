@@ -19,9 +19,9 @@ class Grant:
     tx_power_w
         Transmit power on each, W, shape (num_owned,).
     bandwidths_hz
-        Width of each, Hz, shape (num_owned,), where the link's band was carved
-        anew into one channel per client, of any width; None where the subchannels
-        are as wide as the link makes them. A carved channel takes the number of a
+        Width of each, Hz, shape (num_owned,), where the link's band was split
+        into one channel per client, of any width; None where the subchannels
+        are as wide as the link makes them. A part of the band takes the number of a
         subchannel, but is spread over the whole band: it sees the mean of the
         client's gains on the link.
     """

@@ -365,7 +365,7 @@ def _draw_limited(axes: "Axes", shown: Chart) -> None:
     if told.queue_s is not None:
         axes.plot(begins, told.queue_s, color="#CC79A7", linewidth=1.0, label="virtual queue")
     kept = axes.twinx()
-    ratios = 100.0 * np.nanmean(told.keep_ratios, axis=1)
+    ratios = 100.0 * np.nanmean(told.sparsification_ratios, axis=1)
     kept.stairs(ratios, begins, baseline=None, color="#999999", linewidth=1.0, label="kept (right)")
     kept.set_ylim(0.0, 100.0)
     kept.set_ylabel("kept, %")

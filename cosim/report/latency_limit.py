@@ -28,7 +28,7 @@ class LatencyLimit:
         where the limit is one for every round.
     clients
         Names of those who ever sent.
-    keep_ratios
+    sparsification_ratios
         What each was to send, as a share, shape (num_rounds, num_clients); nan
         for who did not take part.
     """
@@ -39,17 +39,17 @@ class LatencyLimit:
     limit_s: Floats
     queue_s: Floats | None
     clients: tuple[str, ...]
-    keep_ratios: Floats
+    sparsification_ratios: Floats
 
     @property
     def mean_ratio(self) -> float:
         """Mean over rounds and who took part in them."""
-        return float(np.nanmean(self.keep_ratios))
+        return float(np.nanmean(self.sparsification_ratios))
 
     @cached_property
     def extremes(self) -> tuple[tuple[float, str, int], tuple[float, str, int]]:
         """The smallest and the largest ratio, each with its client and round."""
-        flat = self.keep_ratios.ravel()
+        flat = self.sparsification_ratios.ravel()
         found = []
         for at in (int(np.nanargmin(flat)), int(np.nanargmax(flat))):
             row, column = divmod(at, len(self.clients))
@@ -68,7 +68,7 @@ def latency_limit(record: Record, spans: Spans) -> LatencyLimit | None:
     told: dict[tuple[str, str, int], float] = {}
     columns = (record.metrics[name].to_pylist() for name in ("name", "actor", "round", "value"))
     for name, actor, round_, value in zip(*columns, strict=True):
-        if name in ("latency_limit_s", "queue_s", "keep_ratio"):
+        if name in ("latency_limit_s", "queue_s", "sparsification_ratio"):
             told.setdefault(
                 (name, actor, round_), value
             )  # later ones of a round come too late for what it sends
@@ -97,7 +97,7 @@ def latency_limit(record: Record, spans: Spans) -> LatencyLimit | None:
     ratios = np.array(
         [
             [
-                told.get(("keep_ratio", spans.actors[actor], round_), np.nan)
+                told.get(("sparsification_ratio", spans.actors[actor], round_), np.nan)
                 if (round_, actor) in sent
                 else np.nan
                 for actor in senders

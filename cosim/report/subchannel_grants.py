@@ -26,7 +26,7 @@ class SubchannelGrants:
         From when to when, ns; to the end of the run if nobody took it over.
     tx_power_w, gain
         Power on the subchannel, W, and the linear power gain at ``start_ns``.
-    carved_hz
+    split_hz
         Width of a channel the band was split into, Hz; NaN for the link's own subchannel.
     """
 
@@ -39,7 +39,7 @@ class SubchannelGrants:
     end_ns: Ints
     tx_power_w: Floats
     gain: Floats
-    carved_hz: Floats
+    split_hz: Floats
 
     @classmethod
     def of(cls, record: Record, end_ns: int) -> "SubchannelGrants":
@@ -74,7 +74,7 @@ class SubchannelGrants:
             end_ns=until_ns[kept],
             tx_power_w=columns["tx_power_w"][order][kept],
             gain=columns["gain"][order][kept],
-            carved_hz=table["bandwidth_hz"].to_numpy()[order][kept],
+            split_hz=table["bandwidth_hz"].to_numpy()[order][kept],
         )
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from cosim.radio.channel import Channel
 from cosim.rng import stream
 from cosim.scenario.after_events import becomes
 from cosim.scenario.factors import parts_of_factors
-from cosim.scenario.fit import carved_and_lent, refuse_cut, too_few_subchannels, unfit_for_tasks
+from cosim.scenario.fit import refuse_cut, split_and_reused, too_few_subchannels, unfit_for_tasks
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.prepared import Prepared, num_blocks
 from cosim.scenario.settings import Scenario
@@ -66,7 +66,7 @@ def prepare_tasks(scenario: Scenario) -> tuple[Prepared, ...]:
     CosimError
         If rooms do not fit each other: a cut outside the model, a share left
         empty, a decision that breaks a limit, models that do not fit in
-        memory. All that can be found side by side is told at once, one fault a line.
+        memory. All that can be found side by side is reported at once, one fault a line.
     """
     prepared, faults = _attempt(scenario)
     if faults:
@@ -156,7 +156,7 @@ def _attempt_task(
     if task is None:
         _probe(scenario, found)
     channel = found.attempt(build_channel)
-    for fault in (*too_few_subchannels(scenario), *carved_and_lent(scenario), *unfit_medium(scenario)):
+    for fault in (*too_few_subchannels(scenario), *split_and_reused(scenario), *unfit_medium(scenario)):
         found.add(fault)
     if task is None or channel is None or found.faults:
         return None, found.faults
@@ -191,14 +191,14 @@ def _task(name: str, scenario: Scenario) -> Task:
     if (fault := too_many_cuts(scenario, task.shape)) is not None:
         raise fault
     _refuse_unsendable(scenario, task)
-    scenario.model.base.content_key()  # weights that cannot be read are told before anything is made
+    scenario.model.base.content_key()  # weights that cannot be read are reported before anything is made
     _ = task.notes  # and so are a tokenizer, and weights that do not fit the model
     return task
 
 
 def _refuse_unsendable(scenario: Scenario, task: Task) -> None:
-    """Refuse codecs that send nothing, and an allocator of keep ratios where nobody can keep to them."""
-    is_told = scenario.allocator.sets_keep_ratios
+    """Refuse codecs that send nothing, and an allocator's sparsification ratios that nobody can keep to."""
+    is_told = scenario.allocator.sets_sparsification_ratios
     refuse_payloads(task, num_blocks(scenario, task), is_told=is_told)
     why = scenario.scheme.why_no_sparsity(task, task.trainable.lora_rank)
     if is_told and why is not None:
@@ -232,7 +232,7 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
         for fault in (
             *too_few_subchannels(scenario),
-            *carved_and_lent(scenario),
+            *split_and_reused(scenario),
             *unfit_medium(scenario),
             *parts_of_factors(scenario),
         ):
@@ -276,7 +276,7 @@ def _fit(prepared: Sequence[Prepared], found: _Found) -> None:
     if any(one.keys() - {"client", MAIN_SERVER} for one in needs):
         for device in first.clients:
             _hold(device, prepared, needs, found)
-    else:  # one client stands for all: a hundred phones of one kind are one fault
+    else:  # one client is named for all: a hundred phones of one kind are one fault
         _hold(min(first.clients, key=lambda one: one.memory_bytes or float("inf")), prepared, needs, found)
 
 

@@ -34,7 +34,7 @@ def _has_none(value: Any) -> bool:
 
 
 class TimedChange(Table):
-    """Settings that change at an instant; who gets what is decided anew then.
+    """Settings that change at an instant; who gets what is decided again then.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class TimedChange(Table):
     set
         New values by path: settings of ``radio`` but for its medium, of ``allocator``, and the
         clients' ``max_tx_power_dbm``. Cut layer and rank stay as they are. A table
-        without a ``kind`` stands for the paths in it, and changes nothing else.
+        without a ``kind`` means the paths in it, and changes nothing else.
     """
 
     at_s: float = Field(gt=0.0, le=LONGEST_S)

@@ -83,11 +83,11 @@ def too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
             )
 
 
-def carved_and_lent(scenario: Scenario) -> Iterator[ScenarioError]:
+def split_and_reused(scenario: Scenario) -> Iterator[ScenarioError]:
     """Refuse lending subchannels that are not there any more."""
-    if scenario.allocator.carves_bands and isinstance(scenario.radio.access, Reassign):
+    if scenario.allocator.splits_bands and isinstance(scenario.radio.access, Reassign):
         yield ScenarioError(
             "radio.access: 'reassign' lends subchannels, and the allocator "
-            f"{scenario.allocator.kind!r} carves the band into channels of any width; take the access "
+            f"{scenario.allocator.kind!r} splits the band into channels of any width; take the access "
             """'orthogonal', or let the allocator keep to subchannels by bandwidth = "subchannels"."""
         )

@@ -45,7 +45,7 @@ def current_path(path: str) -> str:
             continue
         name = _current(place, step)
         if name != step:
-            _tell(path, step, name)
+            tell_name(path, step, name)
         steps.append(name)
         place = _inside(place, name)
     return ".".join(steps)
@@ -89,7 +89,7 @@ def _translated(value: Any, place: _Place, path: str) -> Any:
                 raise ScenarioError(
                     f"{here} is the former name of {name}, and both were given; leave {given_name} out."
                 )
-            _tell(here, given_name, name)
+            tell_name(here, given_name, name)
         if name == "kind" and isinstance(inner, str):
             made[name] = _renamed_kind(place, here, inner)
         else:
@@ -105,7 +105,7 @@ def _renamed_kind(place: _Place, path: str, kind: str) -> str:
     for base in filter(None, map(base_of, place.fields)):
         for name, part in family(base).items():
             if kind in part.former_kinds:
-                _tell(path, kind, name)
+                tell_name(path, kind, name)
                 return name
     return kind
 
@@ -125,6 +125,6 @@ def _tables(fields: tuple[FieldInfo, ...]) -> Iterator[type[Table]]:
 
 
 @cache
-def _tell(path: str, former: str, name: str) -> None:
-    """Say, once in a process, what a name is now."""
+def tell_name(path: str, former: str, name: str) -> None:
+    """Say, once in a process, what a name in a file is now."""
     _log.warning("%s: %r is called %r now; the former name still works", path, former, name)

@@ -150,7 +150,7 @@ def fading_blocks(
 ) -> FadingBlocks | None:
     """Return how many blocks of fading a run meets under its first decision; None where gains never change.
 
-    A transfer that would never end counts as none: it is told for itself.
+    A transfer that would never end counts as none: it is reported by itself.
     """
     if channel.block_ns is None:
         return None

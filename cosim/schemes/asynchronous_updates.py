@@ -9,7 +9,7 @@ from cosim.kernel.clock import Steps
 from cosim.learning.operations.average import mean
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.results import evaluate
-from cosim.learning.sides import Guidance, Side
+from cosim.learning.train_state import Guidance, TrainState
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.schemes import measure_evaluation
@@ -38,7 +38,7 @@ class _Client:
         What the server will receive of the upload under way.
     """
 
-    side: Side
+    side: TrainState
     start: Ref
     version: int = 0
     num_steps: int = 0

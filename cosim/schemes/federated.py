@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from cosim.control.knobs import KEEP_RATIO, PARTICIPATION, WEIGHT, Knob, Setting, local_steps_up_to
+from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, WEIGHT, Knob, Setting, local_steps_up_to
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
@@ -143,7 +143,7 @@ class Federated(Averages):
 
     def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Who takes part, with how many of the local steps, what weight, and how much of its adapter."""
-        return (PARTICIPATION, local_steps_up_to(self.local_steps), WEIGHT, KEEP_RATIO)
+        return (PARTICIPATION, local_steps_up_to(self.local_steps), WEIGHT, SPARSIFICATION_RATIO)
 
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
@@ -153,9 +153,9 @@ class Federated(Averages):
         each: list[WholeAmounts | None] = [None] * task.num_clients
         for client in filter(setting.takes_part, drawn):
             each[client] = one
-            if KEEP_RATIO.name in setting.knobs and codec.keeps_ratio:
+            if SPARSIFICATION_RATIO.name in setting.knobs and codec.obeys_ratio:
                 layout = upload_layout(task, num_blocks, setting.lora_rank, round_)
-                bits = codec.max_bits(layout, setting.of(KEEP_RATIO.name, client, 1.0))
+                bits = codec.max_bits(layout, setting.of(SPARSIFICATION_RATIO.name, client, 1.0))
                 each[client] = replace(one, adapter_bits=bits)
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
         return whole_round(each, steps, reports, is_bound=not bits_are_known(task, num_blocks))

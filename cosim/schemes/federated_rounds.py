@@ -10,8 +10,8 @@ from cosim.control.reports import REPORT
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.codec.pairs import PairCodec
-from cosim.learning.federation import Federation
-from cosim.learning.sides import LocalRound
+from cosim.learning.federated_state import FederatedState
+from cosim.learning.train_state import LocalRound
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.schemes import measure_evaluation
@@ -38,7 +38,7 @@ class FederatedRounds:
 
     def __init__(self, scheme: "Federated", world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
-        self.federation = Federation(training, "whole", scheme.weights, scheme.server_optimizer)
+        self.federation = FederatedState(training, "whole", scheme.weights, scheme.server_optimizer)
         num_blocks = world.task.shape.num_layers
         self.uploads = AdapterUploads(world, self.federation, [num_blocks] * world.num_clients)
         self.ready: Sequence[int] = ()
@@ -77,7 +77,7 @@ class FederatedRounds:
         }
         multicasts = self.scheme.multicasts("federated_downlink")
         self.ready = yield from broadcast(self.world, moment, average, bits, is_multicast=multicasts)
-        self.federation.hand_out(moment.round + 1)
+        self.federation.distribute_to_all(moment.round + 1)
 
     def _learn(self, client: int, round_: int) -> LocalRound:
         """Describe what a client learns by itself."""

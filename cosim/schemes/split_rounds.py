@@ -8,9 +8,9 @@ from simpy.events import Process
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.cuts_apart import FederationApart
-from cosim.learning.federation import Federation
-from cosim.learning.sides import Exchange
+from cosim.learning.federated_state import FederatedState
 from cosim.learning.split_nodes import server_update, split_step
+from cosim.learning.train_state import SplitStep
 from cosim.learning.training import Training
 from cosim.schemes import measure_evaluation
 from cosim.schemes.uploads import AdapterUploads
@@ -40,7 +40,7 @@ class SplitRounds:
     def __init__(self, scheme: "SplitFederated", world: World, training: Training) -> None:
         self.scheme, self.world, self.training = scheme, world, training
         self.apart = FederationApart(training) if len(set(training.cuts)) > 1 else None
-        self.federation = self.apart or Federation(
+        self.federation = self.apart or FederatedState(
             training, "client", scheme.weights, scheme.server_optimizer
         )
         self.server = training.start("server")
@@ -57,14 +57,14 @@ class SplitRounds:
         return any(map(self.training.trains, range(self.world.num_clients)))
 
     def choose(self) -> None:
-        """Let those take part in the round whom the decision in force chooses."""
+        """Let those take part in the round whom the decision that holds chooses."""
         clients = range(self.world.num_clients)
         self.taking_part = [client for client in clients if self.world.decisions.takes_part(client)]
 
     def split_step(self, moment: Moment) -> Steps:
         """One local step of everybody who takes part, with the barriers of the paper."""
         number = (moment.round - 1) * self.scheme.local_steps + moment.local_step - 1
-        exchanges = [
+        split_steps = [
             split_step(
                 self.training,
                 client,
@@ -76,19 +76,19 @@ class SplitRounds:
             for client in self.taking_part
         ]
         if self.scheme.server_batch == "per_client":
-            self.server = server_update(self.training, self.server, exchanges, number)
-            steps = [self._exchange(moment, exchange) for exchange in exchanges]
-            self.ready = yield from self.world.together(steps, "exchange of client")
+            self.server = server_update(self.training, self.server, split_steps, number)
+            steps = [self._split_step(moment, one_step) for one_step in split_steps]
+            self.ready = yield from self.world.together(steps, "split step of client")
         else:
-            exchanges, arrived = yield from self._arrivals(moment, exchanges)
-            self.server = server_update(self.training, self.server, exchanges, number)
-            served = yield from self._serve(moment, self.server.adapter.node, exchanges, arrived)
-            steps = [self._backward(moment, exchange, served) for exchange in exchanges]
+            split_steps, arrived = yield from self._arrivals(moment, split_steps)
+            self.server = server_update(self.training, self.server, split_steps, number)
+            served = yield from self._serve(moment, self.server.adapter.node, split_steps, arrived)
+            steps = [self._backward(moment, one_step, served) for one_step in split_steps]
             ended = yield from self.world.together(steps, "download and backward of client")
             self.ready = list(dict.fromkeys(ended))
-        for exchange in exchanges:
-            self.federation.sides[exchange.client] = exchange.after
-            self._memories[exchange.client] = exchange.memories
+        for one_step in split_steps:
+            self.federation.sides[one_step.client] = one_step.after
+            self._memories[one_step.client] = one_step.memories
 
     def collect(self, moment: Moment) -> Steps:
         """Let those who take part upload their adapters; returns their average."""
@@ -113,7 +113,7 @@ class SplitRounds:
             if training.trains(client)
         }
         self.ready = yield from broadcast(self.world, moment, average, bits)
-        self.federation.hand_out(round_ + 1)
+        self.federation.distribute_to_all(round_ + 1)
         if self.apart is not None:
             self.server = self.server._replace(adapter=self.apart.server_adapter)
 
@@ -129,12 +129,12 @@ class SplitRounds:
         yield self.server.optimizer
         yield from (one for both in self._memories for one in both if one is not None)
 
-    def _arrivals(self, moment: Moment, exchanges: Sequence[Exchange]) -> Steps:
-        """Let all forward and upload; returns the exchanges that are in time, and their uploads."""
+    def _arrivals(self, moment: Moment, split_steps: Sequence[SplitStep]) -> Steps:
+        """Let all forward and upload; returns the split steps that are in time, and their uploads."""
         name = "forward and upload of client"
-        steps = [self._forward(moment, exchange) for exchange in exchanges]
+        steps = [self._forward(moment, one_step) for one_step in split_steps]
         if self.scheme.deadline_s is None:
-            return exchanges, (yield from self.world.together(steps, name))
+            return split_steps, (yield from self.world.together(steps, name))
         clock = self.world.clock
         started = [clock.process(one, f"{name} {number}") for number, one in enumerate(steps)]
         deadline = clock.timeout(seconds_to_ns(self.scheme.deadline_s))
@@ -142,63 +142,63 @@ class SplitRounds:
         if not any(process.processed for process in started):
             yield clock.any_of(started)
         in_time = [
-            (exchange, process)
-            for exchange, process in zip(exchanges, started, strict=True)
+            (one_step, process)
+            for one_step, process in zip(split_steps, started, strict=True)
             if process.processed
         ]
-        for exchange, process in zip(exchanges, started, strict=True):
+        for one_step, process in zip(split_steps, started, strict=True):
             if not process.processed:
-                self._late[exchange.client] = process
-        self.taking_part = [exchange.client for exchange, _ in in_time]
-        return [exchange for exchange, _ in in_time], [process.value for _, process in in_time]
+                self._late[one_step.client] = process
+        self.taking_part = [one_step.client for one_step, _ in in_time]
+        return [one_step for one_step, _ in in_time], [process.value for _, process in in_time]
 
     def _serve(
-        self, moment: Moment, node: Node, exchanges: Sequence[Exchange], arrived: Sequence[int]
+        self, moment: Moment, node: Node, split_steps: Sequence[SplitStep], arrived: Sequence[int]
     ) -> Steps:
         """Compute forward and backward of all mini-batches on the main server as one job."""
-        flop = sum(self.training.amounts.split(one.client, moment.round).server_flop for one in exchanges)
+        flop = sum(self.training.amounts.split(one.client, moment.round).server_flop for one in split_steps)
         served = yield from self.world.compute(
             MAIN_SERVER, "server_forward_backward", moment, flop, node, arrived
         )
-        for exchange in exchanges:
-            self._measure_loss(moment, exchange)
+        for one_step in split_steps:
+            self._measure_loss(moment, one_step)
         return served
 
-    def _exchange(self, moment: Moment, exchange: Exchange) -> Steps:
+    def _split_step(self, moment: Moment, one_step: SplitStep) -> Steps:
         """One mini-batch there and back, served by the main server when it arrives."""
-        arrived = yield from self._forward(moment, exchange)
-        flop = self.training.amounts.split(exchange.client, moment.round).server_flop
+        arrived = yield from self._forward(moment, one_step)
+        flop = self.training.amounts.split(one_step.client, moment.round).server_flop
         served = yield from self.world.compute(
-            MAIN_SERVER, "server_forward_backward", moment, flop, exchange.server, [arrived]
+            MAIN_SERVER, "server_forward_backward", moment, flop, one_step.server, [arrived]
         )
-        self._measure_loss(moment, exchange)
-        return (yield from self._backward(moment, exchange, served))
+        self._measure_loss(moment, one_step)
+        return (yield from self._backward(moment, one_step, served))
 
-    def _forward(self, moment: Moment, exchange: Exchange) -> Steps:
+    def _forward(self, moment: Moment, one_step: SplitStep) -> Steps:
         """Forward pass of one client, then the upload of its activations."""
-        client = exchange.client
+        client = one_step.client
         amounts = self.training.amounts.split(client, moment.round)
         ready = self.ready
         if client in self._late:  # it was out, and ends first what nobody waits for any more
             ready = (*ready, (yield self._late.pop(client)))
         flop, bits = amounts.client_forward_flop, amounts.activation_bits
         span = yield from self.world.compute(
-            self.world.client_names[client], "client_forward", moment, flop, exchange.forward, ready
+            self.world.client_names[client], "client_forward", moment, flop, one_step.forward, ready
         )
         sent = yield from self.world.send(
-            "main_uplink", client, "activation_upload", moment, bits, exchange.upload.node, [span]
+            "main_uplink", client, "activation_upload", moment, bits, one_step.upload.node, [span]
         )
         return sent.span
 
-    def _backward(self, moment: Moment, exchange: Exchange, served: int) -> Steps:
+    def _backward(self, moment: Moment, one_step: SplitStep, served: int) -> Steps:
         """Download of one client's gradient, then its backward pass and step, if it trains anything."""
-        client = exchange.client
-        if exchange.backward is None or exchange.download is None:
+        client = one_step.client
+        if one_step.backward is None or one_step.download is None:
             return served
         amounts = self.training.amounts.split(client, moment.round)
         flop, bits = amounts.client_backward_flop, amounts.gradient_bits
         sent = yield from self.world.send(
-            "main_downlink", client, "gradient_download", moment, bits, exchange.download.node, [served]
+            "main_downlink", client, "gradient_download", moment, bits, one_step.download.node, [served]
         )
         return (
             yield from self.world.compute(
@@ -206,11 +206,11 @@ class SplitRounds:
                 "client_backward",
                 moment,
                 flop,
-                exchange.backward,
+                one_step.backward,
                 [sent.span],
             )
         )
 
-    def _measure_loss(self, moment: Moment, exchange: Exchange) -> None:
-        name = self.world.client_names[exchange.client]
-        self.world.measure(moment, name, "train_loss", exchange.loss)
+    def _measure_loss(self, moment: Moment, one_step: SplitStep) -> None:
+        name = self.world.client_names[one_step.client]
+        self.world.measure(moment, name, "train_loss", one_step.loss)

@@ -7,7 +7,7 @@ from functools import cache, partial
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.codec import Layout
-from cosim.learning.federation import Federation
+from cosim.learning.federated_state import FederatedState
 from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
@@ -34,7 +34,7 @@ class AdapterUploads:
         The sendings of this round by client.
     """
 
-    def __init__(self, world: World, federation: Federation, num_blocks: Sequence[int]) -> None:
+    def __init__(self, world: World, federation: FederatedState, num_blocks: Sequence[int]) -> None:
         self.world, self.federation = world, federation
         self.codec = world.task.codecs.adapter
         self.sent: dict[int, Transmission] = {}
@@ -43,7 +43,7 @@ class AdapterUploads:
         self._found: dict[int, int] = {}
         self._summed: Ref | None = None
         self._was_summed = False
-        # as told when the round began: what is encoded does not change with the air on its way
+        # as decided when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
         self._num_blocks = num_blocks
         self._exact_bits, self._flop = cache(self._bits_of_layout), cache(self._flop_of_layout)
@@ -64,7 +64,7 @@ class AdapterUploads:
                 round_,
                 reference=None if self.codec.is_transparent else federation.reference(client, round_),
                 memory=self._memories.get((client, factors)),
-                keep_ratio=self._ratios[client],
+                sparsification_ratio=self._ratios[client],
             )
             if one.memory is not None:
                 self._memories[client, factors] = one.memory
@@ -229,7 +229,7 @@ class AdapterUploads:
         return upload_layout(self.world.task, self._num_blocks[client], self._rank(client), round_)
 
     def _bits(self, client: int, round_: int) -> int:
-        """Return how much a client sends, with what the allocator is told."""
+        """Return how much a client sends, as the allocator is informed."""
         bits = self._found.get(client, self._exact(client, round_))
         if bits is None:  # nothing is computed
             bits = self.codec.max_bits(self._layout(client, round_), self._ratios[client])
@@ -246,10 +246,10 @@ class AdapterUploads:
         return self._exact_bits(num_blocks, self._rank(client), kind, self._ratios[client])
 
     def _bits_of_layout(
-        self, num_blocks: int, client_rank: int, round_: int, keep_ratio: float | None
+        self, num_blocks: int, client_rank: int, round_: int, sparsification_ratio: float | None
     ) -> int | None:
         layout = upload_layout(self.world.task, num_blocks, client_rank, round_)
-        return self.codec.bits(layout, keep_ratio)
+        return self.codec.bits(layout, sparsification_ratio)
 
     def _rank(self, client: int) -> int:
         return self.federation.aggregator.rank(client, self.federation.training.lora_rank)
@@ -257,6 +257,6 @@ class AdapterUploads:
     def _decided_ratio(self, client: int) -> float | None:
         """Return what the allocator decided for a client, where codec and allocator know of it."""
         decided = self.world.decisions.current
-        if not self.codec.keeps_ratio or decided is None or decided.keep_ratios is None:
+        if not self.codec.obeys_ratio or decided is None or decided.sparsification_ratios is None:
             return None
-        return decided.keep_ratios[client]
+        return decided.sparsification_ratios[client]

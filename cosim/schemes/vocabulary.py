@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
-from cosim.learning.sides import LocalRound
+from cosim.learning.train_state import LocalRound
 from cosim.radio.medium import Payload
 from cosim.transmissions import Outgoing, Sent
 from cosim.world import FEDERATED_SERVER, Moment, World

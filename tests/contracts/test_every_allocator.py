@@ -50,7 +50,7 @@ def _cell(seed: int) -> CellState:
 
 def _state(example: dict, cell: CellState) -> CellState:
     """Return a cell whose clients train all blocks, for those who decide how much of an adapter is sent."""
-    if not make(Allocator, example).sets_keep_ratios:
+    if not make(Allocator, example).sets_sparsification_ratios:
         return cell
     rng = np.random.default_rng(cell.num_clients)
     pair_bits = np.full(24, 32 * 8 * 64)

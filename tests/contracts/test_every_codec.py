@@ -29,14 +29,16 @@ def adapter(seed: int, dtype: torch.dtype, scale: float = 1.0) -> dict[str, Tens
     }
 
 
-def sending(codec: Codec, seed: int, dtype: torch.dtype, keep_ratio: float | None = None) -> Sending:
+def sending(
+    codec: Codec, seed: int, dtype: torch.dtype, sparsification_ratio: float | None = None
+) -> Sending:
     """An adapter near the one both ends have, with a memory where the codec keeps one."""
     reference, step = adapter(seed, dtype), adapter(seed + 1, dtype, 0.1)
     return Sending(
         tensors={name: reference[name] + step[name] for name in reference},
         reference=reference,
         memory=adapter(seed + 2, dtype, 0.05) if codec.keeps_memory else None,
-        keep_ratio=keep_ratio,
+        sparsification_ratio=sparsification_ratio,
         seed=seed,
     )
 
@@ -57,30 +59,30 @@ def tolerance(dtype: torch.dtype) -> dict[str, float]:
 @pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("settings", CASES)
 class TestEveryCodec:
-    @pytest.mark.parametrize("keep_ratio", RATIOS)
+    @pytest.mark.parametrize("sparsification_ratio", RATIOS)
     def test_counts_the_bits_it_serialises(
-        self, settings: dict[str, object], dtype: torch.dtype, keep_ratio: float | None
+        self, settings: dict[str, object], dtype: torch.dtype, sparsification_ratio: float | None
     ) -> None:
         codec = make(Codec, settings)
         layout = Layout(SHAPES, 8 * dtype.itemsize)
         for seed in range(3):
-            received = codec.transmit(sending(codec, seed, dtype, keep_ratio))
-            foreseen = codec.bits(layout, keep_ratio)
+            received = codec.transmit(sending(codec, seed, dtype, sparsification_ratio))
+            foreseen = codec.bits(layout, sparsification_ratio)
             assert foreseen is None or foreseen == received.bits
-            assert received.bits <= codec.max_bits(layout, keep_ratio)
+            assert received.bits <= codec.max_bits(layout, sparsification_ratio)
             assert len(received.payload) == -(-received.bits // 8)
             unused = 8 * len(received.payload) - received.bits
             assert not unused or received.payload[-1] & ((1 << unused) - 1) == 0
 
-    @pytest.mark.parametrize("keep_ratio", RATIOS)
+    @pytest.mark.parametrize("sparsification_ratio", RATIOS)
     def test_what_is_received_is_what_the_payload_says(
-        self, settings: dict[str, object], dtype: torch.dtype, keep_ratio: float | None
+        self, settings: dict[str, object], dtype: torch.dtype, sparsification_ratio: float | None
     ) -> None:
         codec = make(Codec, settings)
-        given = sending(codec, 5, dtype, keep_ratio)
+        given = sending(codec, 5, dtype, sparsification_ratio)
         received = codec.transmit(given)
         layout = Layout.of(given.tensors)
-        decoded = codec.decode(received.payload, layout, given.reference, keep_ratio)
+        decoded = codec.decode(received.payload, layout, given.reference, sparsification_ratio)
         assert same(decoded, received.tensors)
 
     def test_keeps_names_shapes_and_formats(self, settings: dict[str, object], dtype: torch.dtype) -> None:
@@ -140,7 +142,7 @@ class TestEveryCodec:
         given = sending(codec, 3, dtype, 0.3)
         payloads = {
             codec.transmit(
-                Sending(given.tensors, given.reference, given.memory, given.keep_ratio, seed)
+                Sending(given.tensors, given.reference, given.memory, given.sparsification_ratio, seed)
             ).payload
             for seed in range(5)
         }

@@ -30,7 +30,7 @@ METRICS: Mapping[str, str | None] = {
     "eval_loss": "eval_loss",
     "eval_perplexity": "eval_perplexity",
     "gap_to_bound": "gap_to_bound",
-    "keep_ratio": "keep_ratio",
+    "keep_ratio": "sparsification_ratio",
     "latency_limit_s": "latency_limit_s",
     "lora_rank": "lora_rank",
     "num_clients_in_time": "num_clients_in_time",

@@ -15,7 +15,7 @@ from cosim.graph.store import Store
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.sums import matrices_of
 from cosim.learning.execution import load_model, make_executor
-from cosim.learning.federation import Federation
+from cosim.learning.federated_state import FederatedState
 from cosim.learning.results import evaluate
 from cosim.learning.split_nodes import split_step
 from cosim.learning.training import Training
@@ -296,7 +296,7 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
     ).task
     training = Training(task, 2, 4)
     federation, server, executor = (
-        Federation(training, part),
+        FederatedState(training, part),
         training.start("server"),
         make_executor(task, 4),
     )
@@ -324,7 +324,7 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
             federation.sides[client] = side
         before = list(models(federation.sides))
         federation.average({client: federation.upload(client, round_) for client in range(8)}, round_)
-        federation.hand_out(round_ + 1)
+        federation.distribute_to_all(round_ + 1)
         for after in models(federation.sides):
             for name, found in after.items():
                 mean = sum(weight * one[name] for weight, one in zip(task.weights, before, strict=True))
@@ -336,7 +336,7 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
 def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_within_it(tiny_scenario):
     task = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "ffa"}}})).task
     training = Training(task, 3, 4)
-    federation, executor = Federation(training, "whole"), make_executor(task, 4)
+    federation, executor = FederatedState(training, "whole"), make_executor(task, 4)
     for client, side in enumerate(federation.sides):
         federation.sides[client] = local_round(training, client, side, range(2)).after
     (before,) = executor.materialise((), [federation.reference(0, 1)])
@@ -349,11 +349,11 @@ def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_
 def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     task = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "fedsa"}}})).task
     training = Training(task, 3, 4)
-    federation, executor = Federation(training, "whole"), make_executor(task, 4)
+    federation, executor = FederatedState(training, "whole"), make_executor(task, 4)
     for client, side in enumerate(federation.sides):
         federation.sides[client] = local_round(training, client, side, range(3)).after
     federation.average({client: federation.upload(client, 1) for client in range(3)}, 1)
-    federation.hand_out(2)
+    federation.distribute_to_all(2)
     mean = federation.evaluate()
     each = [evaluate(training, side.adapter) for side in federation.sides]
     names = ("loss", "accuracy", "perplexity")
@@ -441,12 +441,12 @@ def test_the_covariance_error_is_nothing_where_a_factor_is_common_and_something_
 CODECS = [
     {"kind": "bfloat16"},
     {"kind": "qsgd"},
-    {"kind": "top_k", "keep_ratio": 0.5},
-    {"kind": "top_k", "keep_ratio": 0.5, "error_feedback": False},
-    {"kind": "soft", "keep_ratio": 0.5},
-    {"kind": "soft", "keep_ratio": 0.5, "error_feedback": False, "unsent": "masked"},
-    {"kind": "random_ranks", "keep_ratio": 0.5, "error_feedback": False},
-    {"kind": "svd", "keep_ratio": 0.5},
+    {"kind": "top_k", "sparsification_ratio": 0.5},
+    {"kind": "top_k", "sparsification_ratio": 0.5, "error_feedback": False},
+    {"kind": "soft", "sparsification_ratio": 0.5},
+    {"kind": "soft", "sparsification_ratio": 0.5, "error_feedback": False, "unsent": "masked"},
+    {"kind": "random_ranks", "sparsification_ratio": 0.5, "error_feedback": False},
+    {"kind": "svd", "sparsification_ratio": 0.5},
 ]
 
 

@@ -155,39 +155,45 @@ WIRELESS = {
         "max_round_s 0.5 is below latency_limit_s 1; raise it, or lower the limit",
     ),
     "a ratio of nothing": (
-        {"scheme.adapter_codec": {"kind": "soft", "keep_ratio": 0.0}},
-        "scheme.adapter_codec.keep_ratio: should be greater than 0, got 0",
+        {"scheme.adapter_codec": {"kind": "soft", "sparsification_ratio": 0.0}},
+        "scheme.adapter_codec.sparsification_ratio: should be greater than 0, got 0",
     ),
     "a ratio beyond everything": (
-        {**federated(), "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "keep_ratio": 1.5}},
-        "allocator.keep_ratio: should be less than or equal to 1, got 1.5",
+        {
+            **federated(),
+            "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "sparsification_ratio": 1.5},
+        },
+        "allocator.sparsification_ratio: should be less than or equal to 1, got 1.5",
     ),
     "a share of clients beyond all": (
         federated(participation=1.5),
         "scheme.participation: should be less than or equal to 1, got 1.5",
     ),
     "a ratio with room for no pair": (
-        {"scheme.adapter_codec": {"kind": "soft", "keep_ratio": 0.01}},
-        "scheme.adapter_codec: 'soft' sends nothing with keep_ratio 0.01: that is less than the smallest "
-        "thing it can send; give it 0.25 or more.",
+        {"scheme.adapter_codec": {"kind": "soft", "sparsification_ratio": 0.01}},
+        "scheme.adapter_codec: 'soft' sends nothing with sparsification_ratio 0.01: that is less than the "
+        "smallest thing it can send; give it 0.25 or more.",
     ),
     "a ratio with room for no number": (
-        {"scheme.adapter_codec": {"kind": "top_k", "keep_ratio": 0.001}},
-        "'top_k' sends nothing with keep_ratio 0.001: that is less than the smallest thing it can send; "
-        "give it 0.00521 or more.",
+        {"scheme.adapter_codec": {"kind": "top_k", "sparsification_ratio": 0.001}},
+        "'top_k' sends nothing with sparsification_ratio 0.001: that is less than the smallest thing "
+        "it can send; give it 0.00521 or more.",
     ),
     "a fixed ratio with room for no pair": (
-        {**federated(), "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "keep_ratio": 0.01}},
-        "allocator.keep_ratio: 0.01 of 24576 bits has no room for a pair of 2048 bits; "
+        {
+            **federated(),
+            "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "sparsification_ratio": 0.01},
+        },
+        "allocator.sparsification_ratio: 0.01 of 24576 bits has no room for a pair of 2048 bits; "
         "give it 0.0834 or more.",
     ),
     "pairs of unequal size, and a fixed ratio with room for none": (
         {
             **federated(),
             "lora.target_modules": ["all-linear"],
-            "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "keep_ratio": 0.001},
+            "allocator": {"kind": "fixed_ratio", "latency_limit_s": 1.0, "sparsification_ratio": 0.001},
         },
-        "allocator.keep_ratio: 0.001 of ",
+        "allocator.sparsification_ratio: 0.001 of ",
     ),
     "ranks that differ under an average of factors": (
         {"scheme.aggregator": {"kind": "fedavg", "client_ranks": [2, 4]}},

@@ -32,7 +32,7 @@ def decided_ns(record, round_):
     (at,) = {
         row["time_ns"]
         for row in record.metrics.to_pylist()
-        if row["name"] == "keep_ratio" and row["round"] == round_
+        if row["name"] == "sparsification_ratio" and row["round"] == round_
     }
     return at
 

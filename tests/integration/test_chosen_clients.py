@@ -17,7 +17,7 @@ from cosim.control.knobs import Setting
 from cosim.control.legs import legs_of
 from cosim.errors import AllocationError, ScenarioError
 from cosim.graph.executor import TimingOnly
-from cosim.learning.federation import Federation
+from cosim.learning.federated_state import FederatedState
 from cosim.learning.training import Training
 from cosim.record.folder import Record
 from cosim.run import run
@@ -134,7 +134,7 @@ def test_weights_that_are_decided_are_in_the_key_of_the_average(tiny_scenario):
     task = prepare(tiny_scenario(UCB)).task
     works = []
     for weights in ({}, {0: 0.25, 2: 0.75}):
-        federation = Federation(Training(task, task.shape.num_layers, 4), "whole")
+        federation = FederatedState(Training(task, task.shape.num_layers, 4), "whole")
         federation.weigh(weights)
         works.append(federation.average({one: federation.upload(one, 1) for one in (0, 2)}, 1))
     assert works[1].params["weights"] == [0.25, 0.75]
@@ -152,7 +152,7 @@ def controller(**knobs):
         allocate=allocate,
         reports=(),
         awaits_reports=False,
-        sets_keep_ratios=False,
+        sets_sparsification_ratios=False,
         shares_in_time=False,
         reallocate="every_round",
     )

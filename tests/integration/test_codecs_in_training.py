@@ -17,7 +17,7 @@ from cosim.scenario.build import prepare
 SPLIT = ("activation", "gradient", "adapter")
 FEDERATED = {"scheme.kind": "federated", "scheme.num_rounds": 3}
 QSGD = {"kind": "qsgd", "levels": 7}
-TOP_K = {"kind": "top_k", "keep_ratio": 0.25}
+TOP_K = {"kind": "top_k", "sparsification_ratio": 0.25}
 MEMORIES = {f"scheme.{payload}_codec": TOP_K for payload in SPLIT}
 UNEVEN = {"lora.target_modules": ["c_attn", "c_fc"], "scheme.adapter_codec": {"kind": "soft"}}
 CHAIN = [
@@ -146,7 +146,7 @@ def test_what_is_foreseen_is_what_is_measured(played):
 @pytest.mark.parametrize("scheme", ["split_federated", "federated"])
 def test_a_ratio_of_one_is_dense_to_the_bit(scheme, played):
     given = {"scheme.kind": scheme}
-    codec = {"kind": "top_k", "keep_ratio": 1.0, "error_feedback": False}
+    codec = {"kind": "top_k", "sparsification_ratio": 1.0, "error_feedback": False}
     sparse, dense = played({**given, "scheme.adapter_codec": codec}), played(given)
     assert metric(sparse, "eval_loss") == metric(dense, "eval_loss")
     assert [one["bits"] for one in spans(sparse, "adapter_upload")] == [
@@ -238,7 +238,7 @@ AGGREGATED = {
     "ffa": TOP_K,
     "rolora": TOP_K,
     "fedsa": TOP_K,
-    "hetlora": {"kind": "soft", "keep_ratio": 0.25},
+    "hetlora": {"kind": "soft", "sparsification_ratio": 0.25},
 }
 
 
@@ -263,7 +263,7 @@ def test_every_aggregator_averages_what_arrives(scheme, aggregator, codec, playe
 def test_what_nobody_sends_is_left_out_of_the_mean(played):
     """Of what a pair's senders send alone the mean is further from the start than with zeros averaged in."""
     given = {**FEDERATED, "scheme.num_rounds": 1}
-    codec = {"kind": "soft", "keep_ratio": 0.3, "error_feedback": False}
+    codec = {"kind": "soft", "sparsification_ratio": 0.3, "error_feedback": False}
     kept, masked = (
         adapter(played({**given, "scheme.adapter_codec": {**codec, "unsent": unsent}}))
         for unsent in ("update", "masked")
@@ -280,8 +280,10 @@ class TestBitsThatHangOnValues:
 
     @pytest.mark.parametrize("given", [{}, FEDERATED], ids=["split", "federated"])
     def test_what_is_charged_is_what_travels(self, given, played):
-        record = played({**given, **UNEVEN, "scheme.adapter_codec.keep_ratio": 0.4})
-        bound = played({**given, **UNEVEN, "scheme.adapter_codec.keep_ratio": 0.4}, timing_only=True)
+        record = played({**given, **UNEVEN, "scheme.adapter_codec.sparsification_ratio": 0.4})
+        bound = played(
+            {**given, **UNEVEN, "scheme.adapter_codec.sparsification_ratio": 0.4}, timing_only=True
+        )
         charged = {one["bits"] for one in spans(record, "adapter_upload")}
         (most,) = {one["bits"] for one in spans(bound, "adapter_upload")}
         assert max(charged) <= most
@@ -333,8 +335,8 @@ class TestRefused:
 
     @pytest.mark.parametrize("ratio", [0.0, 1.5, -0.1])
     def test_a_ratio_lies_above_zero_and_at_most_at_one(self, ratio, tiny_scenario):
-        with pytest.raises(ScenarioError, match=r"scheme\.adapter_codec\.keep_ratio"):
-            tiny_scenario({"scheme.adapter_codec": {"kind": "top_k", "keep_ratio": ratio}})
+        with pytest.raises(ScenarioError, match=r"scheme\.adapter_codec\.sparsification_ratio"):
+            tiny_scenario({"scheme.adapter_codec": {"kind": "top_k", "sparsification_ratio": ratio}})
 
     def test_pairs_of_which_only_one_half_is_averaged(self, tiny_scenario):
         changes = {"scheme.adapter_codec": {"kind": "soft"}, "scheme.aggregator": {"kind": "ffa"}}
@@ -349,7 +351,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("scheme", ["split_federated", "federated"])
     def test_a_ratio_that_leaves_nothing_to_send(self, scheme, tiny_scenario):
-        codec = {"kind": "top_k", "keep_ratio": 1e-3}
+        codec = {"kind": "top_k", "sparsification_ratio": 1e-3}
         scenario = tiny_scenario({"scheme.kind": scheme, "scheme.adapter_codec": codec})
         with pytest.raises(CosimError, match=r"scheme\.adapter_codec: .*'top_k' sends nothing"):
             prepare(scenario)

@@ -274,7 +274,7 @@ def test_clients_without_an_adapter_beside_others_only_forward_and_upload(scenar
 
 
 @pytest.mark.parametrize(
-    "codec", [{"kind": "top_k", "keep_ratio": 0.2}, {"kind": "bfloat16"}, {"kind": "qsgd"}]
+    "codec", [{"kind": "top_k", "sparsification_ratio": 0.2}, {"kind": "bfloat16"}, {"kind": "qsgd"}]
 )
 def test_what_clients_cut_apart_send_may_be_encoded(scenario, tmp_path, codec):
     told = {f"scheme__{name}_codec": codec for name in ("activation", "gradient", "adapter")}

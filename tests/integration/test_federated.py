@@ -134,18 +134,20 @@ def test_what_decides_a_round_is_recalled_as_it_was_computed(tiny_scenario, tmp_
     for name in ("spans", "metrics", "grants"):
         first, *others = ((one.path / f"{name}.parquet").read_bytes() for one in runs)
         assert all(other == first for other in others)
-    ratios = [row["value"] for row in runs[0].metrics.to_pylist() if row["name"] == "keep_ratio"]
+    ratios = [row["value"] for row in runs[0].metrics.to_pylist() if row["name"] == "sparsification_ratio"]
     assert min(ratios) < 1.0 < 2.0 * max(ratios)
 
 
 def test_who_does_not_take_part_gets_no_share_of_the_band(tiny_scenario, tmp_path):
-    """An allocator of keep ratios lets those who sit out neither send nor hold anybody up."""
+    """An allocator of sparsification ratios lets those who sit out neither send nor hold anybody up."""
     scenario = tiny_scenario({**SOFT_TSFA, "scheme.participation": 0.34})
     rows = Record.open(run(scenario, tmp_path / "run")).metrics.to_pylist()
     taking_part = {
         round_: {f"client-{client}" for client in scenario.scheme.taking_part(scenario.seed, 3, round_)}
         for round_ in range(1, 5)
     }
-    last = {(row["round"], row["actor"]): row["value"] for row in rows if row["name"] == "keep_ratio"}
+    last = {
+        (row["round"], row["actor"]): row["value"] for row in rows if row["name"] == "sparsification_ratio"
+    }
     for (round_, actor), ratio in last.items():
         assert (ratio > 0.0) == (actor in taking_part[round_])

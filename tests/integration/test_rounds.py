@@ -231,7 +231,7 @@ def test_latencies_of_rounds_that_overlap_are_not_shown_against_a_limit_and_a_li
         log = Log()
         for round_, from_ns in ((1, 0), (2, second_ns)):
             log.metrics.add(from_ns, round_, 0, "main-server", "latency_limit_s", 1e-8)
-            log.metrics.add(from_ns, round_, 0, "client-0", "keep_ratio", 0.5)
+            log.metrics.add(from_ns, round_, 0, "client-0", "sparsification_ratio", 0.5)
             log.metrics.add(from_ns, round_, 0, "main-server", "predicted_round_s", 2e-8)
             sent = ("transfer", "adapter_upload", "client-0", "federated-server", round_, 0)
             log.spans.add((), *sent, from_ns, from_ns, from_ns + 10, 10, 0, 0.0, "")

@@ -91,7 +91,7 @@ def test_models_of_their_own_have_no_average_to_measure(trained):
 # What travels
 
 
-SOFT = {"kind": "soft", "keep_ratio": 0.5}
+SOFT = {"kind": "soft", "sparsification_ratio": 0.5}
 
 
 @pytest.mark.parametrize("importance", ["delta", "norm"])
@@ -101,7 +101,7 @@ def test_all_pairs_without_a_memory_are_what_dense_training_learns_bit_for_bit(
     trained, importance, unsent, dtype
 ):
     """Acceptance test 4; with masks every sum is divided by a sum of weights, which is one up to rounding."""
-    codec = {"kind": "soft", "keep_ratio": 1.0, "importance": importance, "unsent": unsent}
+    codec = {"kind": "soft", "sparsification_ratio": 1.0, "importance": importance, "unsent": unsent}
     sent = trained({"scheme.adapter_codec": {**codec, "error_feedback": False}, "model.dtype": dtype})
     dense = trained({"model.dtype": dtype})
     one, two = adapter_of(sent), adapter_of(dense)
@@ -151,7 +151,7 @@ def test_a_regulariser_of_none_moves_no_key(tiny_scenario, play):
 
 @pytest.mark.parametrize("aggregator", ["product_svd", "fedex", "flora"])
 def test_singular_vectors_are_averaged_as_products(trained, aggregator):
-    told = {"scheme.adapter_codec": {"kind": "svd", "keep_ratio": 1.0}}
+    told = {"scheme.adapter_codec": {"kind": "svd", "sparsification_ratio": 1.0}}
     told |= {"scheme.aggregator": {"kind": aggregator}}
     dense = trained({"scheme.aggregator": {"kind": aggregator}})
     after = figures_of(trained(told), "eval_loss")
@@ -175,8 +175,8 @@ def test_singular_vectors_are_averaged_as_products(trained, aggregator):
             "'soft' says what it did not send, and the aggregator 'fedex' cannot leave that out",
         ),
         (
-            {"scheme.adapter_codec": {"kind": "soft", "keep_ratio": 0.01}},
-            "'soft' sends nothing with keep_ratio 0.01",
+            {"scheme.adapter_codec": {"kind": "soft", "sparsification_ratio": 0.01}},
+            "'soft' sends nothing with sparsification_ratio 0.01",
         ),
     ],
 )
@@ -210,7 +210,7 @@ def test_an_allocator_decides_by_what_each_client_has_learned_this_round(trained
     ratios = {
         (row["round"], row["actor"]): row["value"]
         for row in record.metrics.to_pylist()
-        if row["name"] == "keep_ratio"
+        if row["name"] == "sparsification_ratio"
     }
     assert {round_ for round_, _ in ratios} == {1, 2}
     assert len(set(ratios.values())) > 1
@@ -228,6 +228,6 @@ def test_asking_for_energies_changes_nothing_that_is_learned(trained):
     codec = {"kind": "soft", "error_feedback": False}
     generous = {**TSFA, "scheme.adapter_codec": codec, "allocator.latency_limit_s": 1e3}
     asked = trained(generous)
-    told = {row["value"] for row in asked.metrics.to_pylist() if row["name"] == "keep_ratio"}
+    told = {row["value"] for row in asked.metrics.to_pylist() if row["name"] == "sparsification_ratio"}
     assert told == {1.0}
     assert figures_of(asked, "eval_loss") == figures_of(trained({}), "eval_loss")

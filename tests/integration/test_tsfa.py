@@ -76,7 +76,9 @@ def test_less_than_everything_is_sent_and_no_more_than_was_decided(records, name
         told = [
             one["value"]
             for one in record.metrics.to_pylist()
-            if one["name"] == "keep_ratio" and one["round"] == row["round"] and one["actor"] == row["actor"]
+            if one["name"] == "sparsification_ratio"
+            and one["round"] == row["round"]
+            and one["actor"] == row["actor"]
         ]
         assert len(told) == 1
         assert row["bits"] <= told[0] * dense + 200
@@ -105,12 +107,12 @@ def test_every_upload_is_explained_to_the_nanosecond(records, name):
             assert found.expected_end_ns == found.span.end_ns
 
 
-def test_carved_widths_are_recorded_and_fill_the_band(records):
+def test_widths_of_a_split_band_are_recorded_and_fill_the_band(records):
     rows = [row for row in records["tsfa"].grants.to_pylist() if row["link"] == "federated_uplink"]
     last = {row["subchannel"]: row for row in rows}
-    carved = [row["bandwidth_hz"] for row in last.values() if row["client"]]
-    assert len(carved) == len({row["client"] for row in rows if row["client"]})
-    assert sum(carved) == pytest.approx(10e6, rel=1e-9)
+    parts = [row["bandwidth_hz"] for row in last.values() if row["client"]]
+    assert len(parts) == len({row["client"] for row in rows if row["client"]})
+    assert sum(parts) == pytest.approx(10e6, rel=1e-9)
     dealt = [row for row in records["whole subchannels"].grants.to_pylist()]
     assert all(row["bandwidth_hz"] is None for row in dealt)
 
@@ -144,7 +146,7 @@ def test_single_numbers_can_be_left_out_too(scenario, tmp_path):
         run(scenario(KINDS["round deadline"], {"scheme.adapter_codec": codec}), tmp_path / "r")
     )
     assert (latencies(record) <= LIMIT_S + 1e-8).all()
-    assert 0.0 < np.mean(values(record, "keep_ratio")) < 1.0
+    assert 0.0 < np.mean(values(record, "sparsification_ratio")) < 1.0
 
 
 @pytest.mark.parametrize("kind", ["ffa", "rolora", "hetlora"])
@@ -155,20 +157,20 @@ def test_a_limit_is_kept_whatever_travels_of_a_pair(kind, scenario, tmp_path):
     changes = {"scheme.adapter_codec": codec, "scheme.aggregator": aggregator}
     record = Record.open(run(scenario(KINDS["round deadline"], changes), tmp_path / "r"))
     assert (latencies(record) <= LIMIT_S + 1e-8).all()
-    ratios = np.array(values(record, "keep_ratio")).reshape(5, 3)
+    ratios = np.array(values(record, "sparsification_ratio")).reshape(5, 3)
     assert ((latencies(record) >= 0.97 * LIMIT_S) | (ratios == 1.0).all(axis=1)).all()
     assert 0.0 < ratios[0].mean() < 1.0
 
 
 def test_the_codecs_own_ratio_has_no_say(records, scenario, tmp_path):
-    changes = {"scheme.adapter_codec": {"kind": "soft", "keep_ratio": 1e-6}}
+    changes = {"scheme.adapter_codec": {"kind": "soft", "sparsification_ratio": 1e-6}}
     record = Record.open(run(scenario(KINDS["tsfa"], changes), tmp_path / "r"))
     for name in ("start_ns", "end_ns", "bits"):
         assert record.spans[name].to_pylist() == records["tsfa"].spans[name].to_pylist()
 
 
 def test_air_that_changes_on_the_way_changes_when_but_not_what_is_sent(records, scenario, tmp_path):
-    """The allocator carves the band anew at once; payloads that were encoded stay as they are."""
+    """The allocator splits the band again at once; payloads that were encoded stay as they are."""
 
     def uploads(record):
         rows = [one for one in record.spans.to_pylist() if one["name"] == "adapter_upload"]
@@ -189,8 +191,10 @@ def test_air_that_changes_on_the_way_changes_when_but_not_what_is_sent(records, 
 def test_another_allocator_may_take_over_during_a_run(scenario, tmp_path):
     event = {"at_s": 1.5 * LIMIT_S, "set": {"allocator": {"kind": "equal"}}}
     record = Record.open(run(scenario(KINDS["tsfa"], {"events": [event]}), tmp_path / "r"))
-    assert max(row["round"] for row in record.metrics.to_pylist() if row["name"] == "keep_ratio") == 2
-    tiny = {"kind": "soft", "keep_ratio": 1e-6}
+    assert (
+        max(row["round"] for row in record.metrics.to_pylist() if row["name"] == "sparsification_ratio") == 2
+    )
+    tiny = {"kind": "soft", "sparsification_ratio": 1e-6}
     with pytest.raises(CosimError, match="'soft' sends nothing"):
         prepare(scenario(KINDS["tsfa"], {"events": [event], "scheme.adapter_codec": tiny}))
 
@@ -200,7 +204,7 @@ def test_the_summary_knows_limit_latencies_and_ratios(records, name):
     found = summarise(records[name]).latency_limit
     assert found.latency_s == pytest.approx(latencies(records[name]))
     assert (found.limit_s == LIMIT_S).all()
-    assert found.keep_ratios.ravel() == pytest.approx(values(records[name], "keep_ratio"))
+    assert found.sparsification_ratios.ravel() == pytest.approx(values(records[name], "sparsification_ratio"))
     assert (found.queue_s is None) == ("queue_s" not in records[name].metrics["name"].to_pylist())
 
 

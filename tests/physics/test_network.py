@@ -122,7 +122,7 @@ def test_neighbours_at_a_load_are_heard_with_their_closed_form(load):
     for client in range(6):
         gains, serving = scale.station_gains[0, client], scale.serving[0, client]
         others = load * dbm_to_w(44.0) / 20e6 * (gains.sum() - gains[serving])
-        noise = cell.noise_psd("main_downlink", client, np.arange(20), 0, 1, is_carved=False)
+        noise = cell.noise_psd("main_downlink", client, np.arange(20), 0, 1, is_split=False)
         np.testing.assert_allclose(noise, cell.noise_psd_w_per_hz + others, rtol=1e-12)
 
 
@@ -131,8 +131,8 @@ def test_what_is_drawn_of_neighbours_is_on_average_what_is_heard_without_drawing
     drawn = channel({**CELLS, "interference": {"kind": "neighbours", "load": 0.4, "update_s": 0.01}}, 2)
     every = np.arange(20)
     for link in ("main_uplink", "main_downlink"):
-        expected = mean.noise_psd(link, 1, every, 0, 1, is_carved=False)[0] - mean.noise_psd_w_per_hz
-        blocks = drawn.noise_psd(link, 1, every, 0, 640, is_carved=False) - drawn.noise_psd_w_per_hz
+        expected = mean.noise_psd(link, 1, every, 0, 1, is_split=False)[0] - mean.noise_psd_w_per_hz
+        blocks = drawn.noise_psd(link, 1, every, 0, 640, is_split=False) - drawn.noise_psd_w_per_hz
         assert len(np.unique(blocks)) > 100
         spread = blocks.std() / np.sqrt(blocks.size)
         assert blocks.mean() == pytest.approx(expected.mean(), abs=5.0 * spread)
@@ -149,7 +149,7 @@ def test_fractional_power_control_makes_uplink_interference_what_its_formula_say
     received = 10.0 ** ((power_dbm - 30.0) / 10.0) / 10e6 * users.station_gains[:, station]
     by_cell = [received[users.serving == other] for other in range(21) if other != station]
     others = sum(one.mean() for one in by_cell if len(one))
-    noise = cell.noise_psd("main_uplink", 0, np.arange(20), 0, 1, is_carved=False)
+    noise = cell.noise_psd("main_uplink", 0, np.arange(20), 0, 1, is_split=False)
     np.testing.assert_allclose(noise, cell.noise_psd_w_per_hz + others, rtol=1e-12)
 
 

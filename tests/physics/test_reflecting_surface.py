@@ -228,7 +228,7 @@ def test_bits_drain_at_the_rates_of_the_phases_that_each_block_was_given(with_su
     drained = dict.fromkeys([one["actor"] for one in uploads], 0.0)
     for begins_ns in range(0, max(one["end_ns"] for one in uploads), 2_000_000):
         allocation = decisions.decide(begins_ns, 1)
-        decisions.put_in_force(allocation, begins_ns, 1)
+        decisions.apply(allocation, begins_ns, 1)
         cell = decisions.cell
         for one in uploads:
             client = int(one["actor"].removeprefix("client-"))

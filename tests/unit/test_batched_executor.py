@@ -127,15 +127,15 @@ class Played:
         training = self.training = Training(task, task.model.cut_layer, RANK)
         clients = [training.start("client")] * task.num_clients
         server = training.start("server")
-        self.outputs, self.exchanges = [], []
+        self.outputs, self.split_steps = [], []
         for step in range(NUM_STEPS):
-            exchanges = [
+            split_steps = [
                 split_step(training, client, side, server, step) for client, side in enumerate(clients)
             ]
-            server = server_update(training, server, exchanges, step)
-            clients = [one.after for one in exchanges]
-            self.exchanges += exchanges
-            for one in exchanges:
+            server = server_update(training, server, split_steps, step)
+            clients = [one.after for one in split_steps]
+            self.split_steps += split_steps
+            for one in split_steps:
                 self.outputs += [one.loss, one.server.ref("adapter_gradient")]
                 if training.trains(0):
                     self.outputs.append(one.server.ref("gradient"))
@@ -214,7 +214,7 @@ def test_clients_with_little_data_repeat_it_and_go_together_with_the_others(task
     told = replace(told, shares=((0, 1, 2, 3), (4,), (5, 6, 7), (8,), (9, 10, 11, 12)))
     sequential, batched = executors(told)
     played = Played(told)
-    assert played.exchanges[1].forward.params["batch"]["rows"] == [4, 4, 4]
+    assert played.split_steps[1].forward.params["batch"]["rows"] == [4, 4, 4]
     assert furthest(played.on(sequential), played.on(batched)) <= 1e-12
     assert batched.fallback_reason is None
 
@@ -237,10 +237,10 @@ def test_clients_that_took_different_numbers_of_steps_go_together(task):
     training = Training(told, 1, RANK)
     server, fresh = training.start("server"), training.start("client")
     ahead = split_step(training, 0, fresh, server, 0).after
-    exchanges = [
+    split_steps = [
         split_step(training, client, side, server, 1) for client, side in enumerate([ahead, fresh, fresh])
     ]
-    read = [output for one in exchanges for output in (one.after.adapter, one.after.optimizer)]
+    read = [output for one in split_steps for output in (one.after.adapter, one.after.optimizer)]
     (*_, left), (*_, right) = ([executor.materialise((), read)] for executor in (sequential, batched))
     assert furthest(left, right) <= ADAM
     assert [float(side["step"]) for side in right[1::2]] == [2.0, 1.0, 1.0]
@@ -251,9 +251,9 @@ def test_a_client_whose_step_nobody_asks_for_changes_no_other(task):
     sequential, batched = executors(told)
     training = Training(told, 1, RANK)
     server, fresh = training.start("server"), training.start("client")
-    exchanges = [split_step(training, client, fresh, server, 0) for client in range(NUM_CLIENTS)]
-    read = [one.loss for one in exchanges]
-    read += [one.after.adapter for one in exchanges if one.client != 2]
+    split_steps = [split_step(training, client, fresh, server, 0) for client in range(NUM_CLIENTS)]
+    read = [one.loss for one in split_steps]
+    read += [one.after.adapter for one in split_steps if one.client != 2]
     assert furthest(sequential.materialise((), read), batched.materialise((), read)) <= 1e-12
 
 
@@ -290,10 +290,12 @@ def rounds(task, executor, count):
     clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
     learned = []
     for step in range(count):
-        exchanges = [split_step(training, client, side, server, step) for client, side in enumerate(clients)]
-        server = server_update(training, server, exchanges, step)
-        clients = [one.after for one in exchanges]
-        learned += executor.materialise(server_and(server, clients), [one.loss for one in exchanges])
+        split_steps = [
+            split_step(training, client, side, server, step) for client, side in enumerate(clients)
+        ]
+        server = server_update(training, server, split_steps, step)
+        clients = [one.after for one in split_steps]
+        learned += executor.materialise(server_and(server, clients), [one.loss for one in split_steps])
     return [*learned, *executor.materialise((), server_and(server, clients))]
 
 
@@ -420,7 +422,7 @@ def test_a_group_goes_there_and_back_before_the_next_begins(task):
     told = task()
     works = [
         work
-        for one in Played(told).exchanges[:NUM_CLIENTS]
+        for one in Played(told).split_steps[:NUM_CLIENTS]
         for work in (one.forward, one.server, one.backward)
     ]
     works = sorted(works, key=lambda work: work.order)
@@ -495,14 +497,14 @@ def test_no_value_hangs_on_who_shares_a_call_or_on_the_slot(task, family):
     training, chance = Training(told, 1, RANK), stream(5, "groupings", family).generator()
     clients, server = [training.start("client")] * NUM_CLIENTS, training.start("server")
     before = make_executor(told, RANK)
-    exchanges = [split_step(training, client, side, server, 0) for client, side in enumerate(clients)]
-    sides = [server_update(training, server, exchanges, 0), *(one.after for one in exchanges)]
+    split_steps = [split_step(training, client, side, server, 0) for client, side in enumerate(clients)]
+    sides = [server_update(training, server, split_steps, 0), *(one.after for one in split_steps)]
     before.materialise(server_and(sides[0], sides[1:]), ())
     server, *clients = sides
-    exchanges = [split_step(training, client, side, server, 1) for client, side in enumerate(clients)]
+    split_steps = [split_step(training, client, side, server, 1) for client, side in enumerate(clients)]
     read = {
         client: [one.loss, one.server.ref("gradient"), one.server.ref("adapter_gradient"), one.after.adapter]
-        for client, one in enumerate(exchanges)
+        for client, one in enumerate(split_steps)
     }
     first = before.materialise((), [output for outputs in read.values() for output in outputs])
     expected = {client: first[4 * client : 4 * client + 4] for client in read}
@@ -535,11 +537,11 @@ def test_an_average_of_kept_and_of_fresh_values_has_the_same_bytes(task):
     told = task(dtype="float32", executor="batched", optimizer=AdamW())
     training, executor = Training(told, 1, RANK), make_executor(told, RANK)
     client, server = training.start("client"), training.start("server")
-    exchanges = [split_step(training, number, client, server, 0) for number in range(NUM_CLIENTS)]
-    update = server_update(training, server, exchanges, 0)
-    average = training.mean({one.client: one.after.adapter for one in exchanges}).ref("adapter")
+    split_steps = [split_step(training, number, client, server, 0) for number in range(NUM_CLIENTS)]
+    update = server_update(training, server, split_steps, 0)
+    average = training.mean({one.client: one.after.adapter for one in split_steps}).ref("adapter")
     fresh = executor.materialise((), [average, update.adapter])
-    for several in (exchanges[1:3], exchanges):
+    for several in (split_steps[1:3], split_steps):
         parts = [one.after.adapter for one in several] + [
             one.server.ref("adapter_gradient") for one in several
         ]

@@ -161,7 +161,7 @@ class TestTopK:
     @settings(deadline=None, max_examples=40)
     def test_keeps_the_largest_differences_and_what_was_there(self, ratio, seed):
         here, there = numbers(seed, 50), numbers(seed + 1, 50)
-        codec = TopK(keep_ratio=ratio, error_feedback=False)
+        codec = TopK(sparsification_ratio=ratio, error_feedback=False)
         found = received(codec, there, reference=here)
         kept = found == there["x"]
         assert int(kept.sum()) == int(50 * ratio + 1e-9)
@@ -172,7 +172,7 @@ class TestTopK:
 
     def test_what_is_kept_arrives_as_it_is_and_all_of_it_is_dense(self):
         here, there = numbers(1, 50, torch.float32), numbers(2, 50, torch.float32)
-        codec = TopK(keep_ratio=1.0)
+        codec = TopK(sparsification_ratio=1.0)
         outcome = codec.transmit(Sending(there, reference=here))
         assert torch.equal(outcome.tensors["x"], there["x"])
         assert outcome.bits == 32 * 50
@@ -180,24 +180,24 @@ class TestTopK:
 
     def test_charges_the_places(self):
         layout = Layout({"a": (10, 10), "b": (33,)}, 32)
-        assert TopK(keep_ratio=0.29).bits(layout) == 29 * (32 + 7) + 9 * (32 + 6)
-        assert TopK(keep_ratio=0.29, scope="global").bits(layout) == 38 * (32 + 8)
-        assert TopK(keep_ratio=0.29).bits(layout, keep_ratio=0.5) == 50 * 39 + 16 * 38
+        assert TopK(sparsification_ratio=0.29).bits(layout) == 29 * (32 + 7) + 9 * (32 + 6)
+        assert TopK(sparsification_ratio=0.29, scope="global").bits(layout) == 38 * (32 + 8)
+        assert TopK(sparsification_ratio=0.29).bits(layout, sparsification_ratio=0.5) == 50 * 39 + 16 * 38
 
     @given(st.floats(0.01, 1.0), st.integers(1, 300), st.sampled_from(["tensor", "global"]))
     @settings(deadline=None, max_examples=60)
     def test_a_share_of_the_bits_is_not_exceeded(self, ratio, size, scope):
         layout = Layout({"a": (size,), "b": (7, 3)}, 32)
-        codec = TopK(keep_ratio=ratio, scope=scope, ratio_of="bits")
+        codec = TopK(sparsification_ratio=ratio, scope=scope, ratio_of="bits")
         assert codec.bits(layout) <= ratio * layout.dense_bits + 1e-3
         assert codec.bits(layout) > ratio * layout.dense_bits - 2 * (32 + 9)
 
     def test_of_equal_numbers_the_first_are_kept(self):
         sent = {"x": torch.tensor([1.0, -2.0, 2.0, 2.0, -1.0, 3.0])}
-        assert received(TopK(keep_ratio=0.5), sent).tolist() == [0.0, -2.0, 2.0, 0.0, 0.0, 3.0]
+        assert received(TopK(sparsification_ratio=0.5), sent).tolist() == [0.0, -2.0, 2.0, 0.0, 0.0, 3.0]
 
     def test_with_error_feedback_every_number_gets_its_turn(self):
-        goal, codec = numbers(3, 40), TopK(keep_ratio=0.1)
+        goal, codec = numbers(3, 40), TopK(sparsification_ratio=0.1)
         memory, sums = None, torch.zeros(40, dtype=torch.float64)
         for _ in range(200):
             outcome = codec.transmit(Sending(goal, memory=memory))
@@ -207,9 +207,9 @@ class TestTopK:
 
     def test_what_is_not_a_number_is_sent_before_all(self):
         sent = {"x": torch.tensor([1.0, nan, 2.0, 0.0])}
-        assert received(TopK(keep_ratio=0.25), sent).isnan().tolist() == [False, True, False, False]
+        assert received(TopK(sparsification_ratio=0.25), sent).isnan().tolist() == [False, True, False, False]
 
     @pytest.mark.parametrize("ratio", [0.0, -0.1, 1.1, nan])
     def test_a_share_lies_above_zero_and_at_most_at_one(self, ratio):
         with pytest.raises(ValidationError):
-            TopK(keep_ratio=ratio)
+            TopK(sparsification_ratio=ratio)

@@ -70,7 +70,7 @@ CASES = [
     Case({"scheme.activation_codec": {"kind": "float16"}}, LEARNED | {"transmit"}),
     Case({"scheme.gradient_codec": {"kind": "float16"}}, LEARNED | {"transmit"}),
     Case(
-        {"scheme.adapter_codec.keep_ratio": 0.3},
+        {"scheme.adapter_codec.sparsification_ratio": 0.3},
         AVERAGED | {"transmit", "distribute", "weighted_mean"},
         scheme("federated", adapter_codec={"kind": "svd"}, aggregator=SVD),
     ),

@@ -18,9 +18,9 @@ from cosim.control.allocators.nested import Nested
 from cosim.control.allocators.random import Random
 from cosim.control.allocators.refined import Refined
 from cosim.control.allocators.searching import Searching
+from cosim.control.bounding import with_bound
 from cosim.control.closed_form import predict
 from cosim.control.decision import Plan
-from cosim.control.foresight import with_bound
 from cosim.control.proving.bound import gap_to_bound, lower_bound_s
 from cosim.control.solvers.choices import Choices
 from cosim.control.solvers.greedy import greedy_assignment

@@ -77,6 +77,15 @@ def test_tasks_have_former_names_too(monkeypatch):
     assert scenario.tasks["a"].model.cut_layer == 2
 
 
+def test_a_metric_is_asked_for_by_its_former_name(old, tmp_path):
+    file = tmp_path / "study.toml"
+    file.write_text(
+        'base = "old.toml"\nreplications = 1\nmeasures = ["keep_ratio"]\n'
+        f'[vary.grid]\n"{DOWN}.modelled" = [true, false]\n'
+    )
+    assert [one.name for one in load_study(file).measures] == ["sparsification_ratio"]
+
+
 def test_both_names_at_once_are_refused(tmp_path):
     path = tmp_path / "both.toml"
     path.write_text(f"[{DOWN}]\ncounted = true\nmodelled = false\n")
@@ -87,7 +96,7 @@ def test_both_names_at_once_are_refused(tmp_path):
 def test_one_line_names_the_new_name(old, caplog):
     from cosim.scenario import former_names
 
-    former_names._tell.cache_clear()
+    former_names.tell_name.cache_clear()
     load(old)
     assert [one.getMessage() for one in caplog.records] == [
         f"{DOWN}.counted: 'counted' is called 'modelled' now; the former name still works",

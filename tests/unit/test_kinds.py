@@ -104,10 +104,15 @@ def test_inner_kinds_and_tables_are_kept_with_their_settings():
 
 
 def test_a_setting_that_the_new_kind_does_not_accept_is_lost():
-    before = change(PLAIN, {"scheme.adapter_codec": {"kind": "top_k", "scope": "tensor", "keep_ratio": 0.3}})
+    before = change(
+        PLAIN, {"scheme.adapter_codec": {"kind": "top_k", "scope": "tensor", "sparsification_ratio": 0.3}}
+    )
     after, told = switched(before, {"scheme.adapter_codec": {"kind": "soft"}})
-    assert (after.scheme.adapter_codec.keep_ratio, after.scheme.adapter_codec.scope) == (0.3, "global")
-    assert "kept keep_ratio = 0.3" in told
+    assert (after.scheme.adapter_codec.sparsification_ratio, after.scheme.adapter_codec.scope) == (
+        0.3,
+        "global",
+    )
+    assert "kept sparsification_ratio = 0.3" in told
 
 
 def test_a_kept_setting_gives_way_to_what_was_set():

@@ -31,7 +31,7 @@ def recorded(path, status="complete", has_queue=True) -> Record:
         if has_queue:
             log.metrics.add(at, round_, 0, "main-server", "queue_s", QUEUES_S[number])
         for client in ("client-0", "client-1"):
-            log.metrics.add(at, round_, 0, client, "keep_ratio", RATIOS[number].get(client, 0.0))
+            log.metrics.add(at, round_, 0, client, "sparsification_ratio", RATIOS[number].get(client, 0.0))
         end = int((begin_s + latency_s) * SECOND)
         for client in RATIOS[number]:
             sent = ("transfer", "adapter_upload", client, "federated-server", round_, 0)
@@ -39,7 +39,9 @@ def recorded(path, status="complete", has_queue=True) -> Record:
         log.rounds.begin(at, round_, sorted(RATIOS[number]))
         if round_ < len(LATENCIES_S) or status == "complete":
             log.rounds.end(end, round_)
-        log.metrics.add(end - 1, round_, 0, "client-1", "keep_ratio", 0.9)  # too late for this round
+        log.metrics.add(
+            end - 1, round_, 0, "client-1", "sparsification_ratio", 0.9
+        )  # too late for this round
         begin_s += latency_s
     folder = RunFolder.create(path, "", {"name": "made", "seed": 1})
     folder.finish(log, status, simulated_s=begin_s)
@@ -57,8 +59,8 @@ def test_latencies_queue_and_ratios_are_those_of_the_rounds(tmp_path):
     assert found.limit_s.tolist() == [LIMIT_S] * 3
     assert found.queue_s == pytest.approx([*QUEUES_S, 1.0])
     assert found.clients == ("client-0", "client-1")
-    assert found.keep_ratios[:2].tolist() == [[0.25, 0.75], [0.5, 0.0]]
-    assert np.isnan(found.keep_ratios[2, 0])  # who does not take part keeps nothing back either
+    assert found.sparsification_ratios[:2].tolist() == [[0.25, 0.75], [0.5, 0.0]]
+    assert np.isnan(found.sparsification_ratios[2, 0])  # who does not take part keeps nothing back either
     assert found.mean_ratio == pytest.approx(0.5)
     assert found.extremes == ((0.0, "client-1", 2), (1.0, "client-1", 3))
 

@@ -13,8 +13,8 @@ from cosim.control.allocators.equal import Equal
 from cosim.control.allocators.fedsllm import Fedsllm
 from cosim.control.allocators.fedsllm_2024 import Fedsllm2024
 from cosim.control.allocators.nested import Nested
+from cosim.control.bounding import foresee, with_bound
 from cosim.control.closed_form import lasts_s, link_rates, predict
-from cosim.control.foresight import foresee, with_bound
 from cosim.control.knobs import Setting
 from cosim.control.legs import legs_of
 from cosim.control.proving.bound import lower_bound_s

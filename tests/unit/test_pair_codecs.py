@@ -37,7 +37,10 @@ def drawn(shapes: dict[str, tuple[int, ...]], seed: int, scale: float = 1.0) -> 
 
 
 def sending(
-    shapes: dict[str, tuple[int, ...]], seed: int = 0, keep_ratio: float | None = None, memory: float = 0.0
+    shapes: dict[str, tuple[int, ...]],
+    seed: int = 0,
+    sparsification_ratio: float | None = None,
+    memory: float = 0.0,
 ) -> Sending:
     reference = drawn(shapes, seed)
     step = drawn(shapes, seed + 1, 0.1)
@@ -45,7 +48,7 @@ def sending(
         {name: tensor + step[name] for name, tensor in reference.items()},
         reference,
         drawn(shapes, seed + 2, memory) if memory else None,
-        keep_ratio,
+        sparsification_ratio,
         seed,
     )
 
@@ -96,7 +99,7 @@ def test_few_pairs_are_listed_and_many_are_marked():
 @pytest.mark.parametrize("ratio", [0.02, 0.1, 0.25, 0.5, 0.77, 1.0])
 def test_pairs_of_one_size_cost_what_a_ratio_says(codec, ratio):
     """Acceptance test 6: whole pairs of 24 numbers, 12 of them, a mask, and the classifier."""
-    bits = codec.transmit(sending(ALIKE, keep_ratio=ratio)).bits
+    bits = codec.transmit(sending(ALIKE, sparsification_ratio=ratio)).bits
     count = 2 * int(np.ceil(6 * ratio)) if codec.scope == "module" else int(12 * ratio + 1e-9)
     assert bits == codec.bits(Layout(ALIKE), ratio)
     assert bits == mask_bits(12, count) + 32 * (24 * count + 30)
@@ -123,8 +126,8 @@ def test_pairs_and_what_comes_on_top_bound_the_payload(seed, ratio):
 
 
 def test_an_allocator_overrules_the_setting():
-    assert is_sent(Soft(keep_ratio=0.25), sending(ALIKE)).sum() == 3
-    assert is_sent(Soft(keep_ratio=0.25), sending(ALIKE, keep_ratio=0.75)).sum() == 9
+    assert is_sent(Soft(sparsification_ratio=0.25), sending(ALIKE)).sum() == 3
+    assert is_sent(Soft(sparsification_ratio=0.25), sending(ALIKE, sparsification_ratio=0.75)).sum() == 9
 
 
 @given(seed=seeds)
@@ -167,7 +170,7 @@ def test_what_is_sent_and_what_is_held_back_are_the_whole_update(seed, ratio):
 
 
 def test_a_pair_that_is_not_sent_is_as_it_was_or_zero_or_out_of_the_mean():
-    given = sending(ALIKE, keep_ratio=0.5)
+    given = sending(ALIKE, sparsification_ratio=0.5)
     chosen = torch.from_numpy(is_sent(Soft(), given)[:6])
     a, b = "h.0.attn.lora_A.weight", "h.0.attn.lora_B.weight"
     assert 0 < int(chosen.sum()) < 6
@@ -196,7 +199,7 @@ def test_a_memory_is_of_no_use_for_pairs_set_to_zero():
 @pytest.mark.parametrize("ratio", [0.0, 1.5])
 def test_a_ratio_outside_the_shares_is_refused(ratio):
     with pytest.raises(ValidationError):
-        Soft(keep_ratio=ratio)
+        Soft(sparsification_ratio=ratio)
 
 
 def test_half_a_pair_cannot_be_sent():
@@ -215,7 +218,7 @@ def test_delta_sends_what_has_changed_and_norm_what_is_long():
     tensors["h.1.attn.lora_A.weight"][4] *= 1.001
     reference["h.1.attn.lora_A.weight"][4] *= 100.0
     tensors["h.1.attn.lora_A.weight"][4] *= 100.0
-    given = Sending(tensors, reference, keep_ratio=1 / 12)
+    given = Sending(tensors, reference, sparsification_ratio=1 / 12)
     assert np.flatnonzero(is_sent(Soft(importance="norm"), given)).tolist() == [10]
     tensors["h.1.attn.lora_A.weight"][4] = reference["h.1.attn.lora_A.weight"][4]
     assert np.flatnonzero(is_sent(Soft(), given)).tolist() == [2]
@@ -229,7 +232,7 @@ def test_with_a_memory_every_pair_gets_its_turn():
     ever = {}
     for feedback in (False, True):
         reference, memory, sent = drawn(ALIKE, 0), None, np.zeros(12, dtype=bool)
-        codec = Soft(keep_ratio=0.25, error_feedback=feedback)
+        codec = Soft(sparsification_ratio=0.25, error_feedback=feedback)
         for _ in range(20):
             given = Sending({name: t + step[name] for name, t in reference.items()}, reference, memory)
             sent |= is_sent(codec, given)
@@ -281,7 +284,9 @@ def test_chance_favours_no_pair():
     counts = np.zeros(18)
     for seed in range(400):
         given = sending(UNLIKE)
-        counts += is_sent(RandomRanks(keep_ratio=0.5), Sending(given.tensors, given.reference, seed=seed))
+        counts += is_sent(
+            RandomRanks(sparsification_ratio=0.5), Sending(given.tensors, given.reference, seed=seed)
+        )
     assert counts.min() > 0.8 * counts.mean()
     assert counts.max() < 1.2 * counts.mean()
 
@@ -298,7 +303,9 @@ def test_energies_are_there_for_every_pair(codec):
     assert np.isfinite(found).all()
     if isinstance(codec, FactorCodec) and not codec.needs_chance:
         chosen = pairs_of(given.tensors).select(found, 0.5)
-        assert np.array_equal(chosen, is_sent(codec, Sending(given.tensors, given.reference, keep_ratio=0.5)))
+        assert np.array_equal(
+            chosen, is_sent(codec, Sending(given.tensors, given.reference, sparsification_ratio=0.5))
+        )
 
 
 # The best there is

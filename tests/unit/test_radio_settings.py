@@ -122,7 +122,7 @@ def test_a_fault_in_a_table_is_told(table, given, message):
         (
             Placement,
             {"kind": "given", "positions_m": [[1.0, 0.0], [0.0, 0.0]]},
-            r"position 1 is \[0, 0\], where the base station stands",
+            r"position 1 is \[0, 0\], where the base station is",
         ),
         (RateModel, {"kind": "constant_bandwidth"}, "neither was given; give either rate_bit_per_s or"),
         (

@@ -54,7 +54,7 @@ def train(model: SplitModel, codec: Codec, start: Adapter, renumbers: tuple[int,
                 gradients = regularizer.added(mine, dict(zip(leaves, found, strict=True)))
                 mine, states[client] = optimizer.step(mine, gradients, states[client], step, 100)
             wanted = permuted(mine) if client in renumbers else mine
-            sent = codec.transmit(Sending(wanted, here, memories[client], keep_ratio=0.5))
+            sent = codec.transmit(Sending(wanted, here, memories[client], sparsification_ratio=0.5))
             memories[client] = sent.memory
             received.append(sent.tensors)
         here = {name: sum(one[name] for one in received) / NUM_CLIENTS for name in here}

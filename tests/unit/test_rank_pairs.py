@@ -94,7 +94,7 @@ def test_half_a_pair_is_refused(shapes, fault):
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.1, float("nan")])
-def test_a_keep_ratio_is_a_share(ratio):
+def test_a_sparsification_ratio_is_a_share(ratio):
     with pytest.raises(ValueError, match="from 0 to 1"):
         PAIRS.budget(ratio)
 

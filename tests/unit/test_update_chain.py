@@ -191,5 +191,5 @@ def test_what_does_not_go_together_is_refused_with_a_way_out(steps, codec, word)
 
 
 def test_pairs_may_be_chosen_behind_steps_that_keep_the_layout():
-    codec = make(Codec, {"kind": "soft", "error_feedback": False, "keep_ratio": 0.5})
+    codec = make(Codec, {"kind": "soft", "error_feedback": False, "sparsification_ratio": 0.5})
     assert why_unfit((Clip(), Noise()), codec) is None

@@ -43,7 +43,7 @@ class Allocator(Part):
     serves_tasks: ClassVar[bool] = False
     """Whether what it grants depends on links alone, so that several tasks of the clients can share it."""
 
-    sets_keep_ratios: ClassVar[bool] = False
+    sets_sparsification_ratios: ClassVar[bool] = False
     """Whether it says how much of an adapter each client sends; it is then asked at every round."""
 
     sets_knobs: ClassVar[frozenset[str]] = frozenset()
@@ -70,7 +70,7 @@ class Allocator(Part):
         return False
 
     @property
-    def carves_bands(self) -> bool:
+    def splits_bands(self) -> bool:
         """Whether it splits a link's band into channels of any width."""
         return False
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from cosim.control.allocators.keeping import KeepRatios, Upload, curves_of
+from cosim.control.allocators.sparsifying import KeepRatios, Upload, curves_of
 from cosim.control.decision import Allocation
 from cosim.control.solvers.sparsity.alternating import filled
 from cosim.control.state import CellState

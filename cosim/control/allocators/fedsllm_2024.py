@@ -39,7 +39,7 @@ class Fedsllm2024(Allocator):
     Attributes
     ----------
     rounds_scale, steps_scale
-        The constants a and v of the paper, which stand for the learning problem.
+        The constants a and v of the paper, which describe the learning problem.
     is_optimised
         False gives the paper's baseline: equal shares and an eta of one half.
 

@@ -1,11 +1,12 @@
-"""One keep ratio for all clients and rounds."""
+"""One sparsification ratio for all clients and rounds."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from cosim.control.allocators.keeping import KeepRatios, Upload, curves_of
+from cosim.control.allocators.sparsifying import KeepRatios, Upload, curves_of
 from cosim.control.decision import Allocation
 from cosim.control.solvers.sparsity.rounding import WholePairs
 from cosim.control.state import CellState
@@ -16,11 +17,11 @@ _HALVINGS = 60
 
 
 class FixedRatio(KeepRatios):
-    """The same keep ratio always; bandwidths such that all are done as early as possible together.
+    """The same sparsification ratio always; bandwidths such that all are done as early as possible together.
 
     Attributes
     ----------
-    keep_ratio
+    sparsification_ratio
         Share of its adapter's bits each client sends; without it, the largest with
         which a round ends by ``latency_limit_s`` under the channel before fading.
 
@@ -30,26 +31,27 @@ class FixedRatio(KeepRatios):
     """
 
     kind: Literal["fixed_ratio"] = "fixed_ratio"
-    keep_ratio: float | None = Field(default=None, gt=0.0, le=1.0)
+    former_names: ClassVar[Mapping[str, str]] = {"keep_ratio": "sparsification_ratio"}
+    sparsification_ratio: float | None = Field(default=None, gt=0.0, le=1.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"latency_limit_s": 100.0},
-        {"latency_limit_s": 100.0, "keep_ratio": 0.3, "bandwidth": "subchannels"},
+        {"latency_limit_s": 100.0, "sparsification_ratio": 0.3, "bandwidth": "subchannels"},
     )
 
     def decide(self, state: CellState, upload: Upload) -> Allocation:
         """Return this round's decision."""
         _, pairs = curves_of(upload, "generic")
         takes_part = upload.weights > 0.0
-        ratio = self._largest(upload) if self.keep_ratio is None else self.keep_ratio
+        ratio = self._largest(upload) if self.sparsification_ratio is None else self.sparsification_ratio
         bits = pairs.down(np.where(takes_part, ratio * upload.now.dense_bits, 0.0))
         pair_bits, dense_bits = upload.sparsity.pair_bits, upload.sparsity.dense_bits
         if len(pair_bits) and bits.max() < pair_bits.min():
             raise AllocationError(
-                f"allocator.keep_ratio: {ratio:.4g} of {dense_bits} bits has no room for a pair "
+                f"allocator.sparsification_ratio: {ratio:.4g} of {dense_bits} bits has no room for a pair "
                 f"of {int(pair_bits.min())} bits; "
                 + (
                     f"raise latency_limit_s ({self.latency_limit_s:g} s)."
-                    if self.keep_ratio is None
+                    if self.sparsification_ratio is None
                     else f"give it {rounded_up(pair_bits.min() / dense_bits):g} or more."
                 )
             )

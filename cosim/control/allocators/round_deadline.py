@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from cosim.control.allocators.keeping import Curve, KeepRatios, Upload, curves_of
+from cosim.control.allocators.sparsifying import Curve, KeepRatios, Upload, curves_of
 from cosim.control.decision import Allocation
 from cosim.control.reports import Report
 from cosim.control.solvers.sparsity.deadline import round_by

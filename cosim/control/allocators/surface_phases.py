@@ -57,7 +57,7 @@ class SurfacePhases(Allocator):
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({"method": "none"},)
 
     @property
-    def carves_bands(self) -> bool:
+    def splits_bands(self) -> bool:
         """Always."""
         return True
 

@@ -1,11 +1,11 @@
-"""TSFA, second stage: end of each round, bandwidths and keep ratios under a long-term limit on latency."""
+"""TSFA, second stage: ends, bandwidths and sparsification ratios under a long-term latency limit."""
 
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from cosim.control.allocators.keeping import Curve, KeepRatios, Upload, curves_of
+from cosim.control.allocators.sparsifying import Curve, KeepRatios, Upload, curves_of
 from cosim.control.decision import Allocation
 from cosim.control.reports import Report
 from cosim.control.solvers.sparsity.alternating import alternate

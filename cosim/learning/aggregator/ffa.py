@@ -13,7 +13,7 @@ _B: frozenset[Factor] = frozenset({"B"})
 class Ffa(Aggregator):
     """A stays as it was drawn, the same for all; only B is trained and sent.
 
-    ``sum p_k B_k A`` is then exactly what the average stands for, and the
+    ``sum p_k B_k A`` is then exactly what the average means, and the
     covariance of the factors is zero.
 
     Source

@@ -35,7 +35,7 @@ class Flora(Aggregator):
 
     @property
     def needs(self) -> Literal["linear", "individual"]:
-        """Each client's factors stand in the stack."""
+        """Each client's factors are in the stack."""
         return "individual"
 
     def aggregate(self, uploads: Sequence[Tensors], weights: Sequence[float], server: Server) -> Average:

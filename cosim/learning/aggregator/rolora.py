@@ -13,7 +13,7 @@ class RoLora(Aggregator):
 
     Each average is exact, as one factor of every product is common. B comes
     first: it starts at zero, and A has no gradient before it has moved. An
-    optimiser begins anew with the factor it is given; its moments of two rounds
+    optimiser begins again with the factor it is given; its moments of two rounds
     ago belong to another point.
 
     Source

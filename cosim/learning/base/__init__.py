@@ -64,7 +64,7 @@ class Base(Part, ABC):
 
     @property
     def warning(self) -> str | None:
-        """What the user must be told loudly before a run, or None."""
+        """A warning for the user before a run, or None."""
         return None
 
     def weight_notes(self, shape: ModelShape) -> tuple[str, ...]:
@@ -82,7 +82,7 @@ class Base(Part, ABC):
         """Return the model with its weights, on the CPU, with eager attention, in evaluation mode.
 
         The head of a classifier is not part of the base: whether the source has
-        one or not, whoever trains it sets its first values. No global random
+        one or not, the trainer sets its first values. No global random
         state is touched.
 
         Raises

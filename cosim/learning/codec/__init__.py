@@ -90,7 +90,7 @@ class Sending:
         the round began from; None where there is nothing, as for activations.
     memory
         What earlier sendings held back, as :attr:`Received.memory` gave it; None at the first.
-    keep_ratio
+    sparsification_ratio
         Share of the dense bits the numbers may take, as an allocator decided; None
         where none did, and the codec's own settings hold. Masks and indices come on top.
     seed
@@ -102,7 +102,7 @@ class Sending:
     tensors: Tensors
     reference: Tensors | None = None
     memory: Tensors | None = None
-    keep_ratio: float | None = None
+    sparsification_ratio: float | None = None
     seed: int | None = None
     common_seed: int | None = None
 
@@ -165,8 +165,8 @@ class Encoding(ABC):
         return self.kind
 
     @property
-    def keeps_ratio(self) -> bool:
-        """Whether it obeys the keep ratio of an allocator."""
+    def obeys_ratio(self) -> bool:
+        """Whether it obeys the sparsification ratio of an allocator."""
         return False
 
     @property
@@ -210,18 +210,18 @@ class Encoding(ABC):
         return False
 
     @abstractmethod
-    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int | None:
+    def bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int | None:
         """Return the exact bits of a payload; None where they depend on the values."""
 
-    def max_bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+    def max_bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int:
         """Return bits that no payload exceeds; a codec whose bits depend on values says how many."""
-        bits = self.bits(layout, keep_ratio)
+        bits = self.bits(layout, sparsification_ratio)
         if bits is None:
             raise NotImplementedError(f"{type(self).__name__} must say how many bits it takes at most")
         return bits
 
     def least_ratio(self, layout: Layout) -> float:
-        """Return the least keep ratio with which anything of a layout is sent; zero without a ratio."""
+        """Return the least sparsification ratio that sends anything of a layout; zero without a ratio."""
         return 0.0
 
     def encode_flop(self, layout: Layout) -> int:
@@ -276,8 +276,8 @@ class Codec(Part, Encoding):
 
     Attributes
     ----------
-    keeps_ratio
-        Whether it obeys the keep ratio of an allocator.
+    obeys_ratio
+        Whether it obeys the sparsification ratio of an allocator.
     needs_chance
         Whether it draws, and so needs a seed.
     needs_reference
@@ -292,7 +292,7 @@ class Codec(Part, Encoding):
         What its sender measures.
     """
 
-    keeps_ratio: ClassVar[bool] = False
+    obeys_ratio: ClassVar[bool] = False
     needs_chance: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
     needs_factors: ClassVar[bool] = False
@@ -309,7 +309,7 @@ class Codec(Part, Encoding):
         payload: bytes,
         layout: Layout,
         reference: Tensors | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
     ) -> Tensors:
         """Return the receiver's tensors, on the CPU, from what travelled and what it knew before."""
 
@@ -331,7 +331,7 @@ class Codec(Part, Encoding):
         if self.keeps_memory and sending.memory is not None:
             wanted = {name: tensor + sending.memory[name] for name, tensor in wanted.items()}
         encoded = self.encode(replace(sending, tensors=wanted, memory=None))
-        decoded = self.decode(encoded.payload, layout, sending.reference, sending.keep_ratio)
+        decoded = self.decode(encoded.payload, layout, sending.reference, sending.sparsification_ratio)
         received = {name: tensor.to(wanted[name].device) for name, tensor in decoded.items()}
         memory = None
         if self.keeps_memory:

@@ -37,7 +37,7 @@ def flat(tensors: "Mapping[str, Tensor]", names: Collection[str]) -> "Tensor":
 
 
 def in_shapes(numbers: "Tensor", shapes: Mapping[str, tuple[int, ...]]) -> "dict[str, Tensor]":
-    """Return the tensors of these shapes that a row of numbers stands for, each in memory of its own."""
+    """Return the tensors of these shapes that a row of numbers holds, each in memory of its own."""
     import torch
 
     parts = torch.split(numbers, [prod(shape) for shape in shapes.values()])

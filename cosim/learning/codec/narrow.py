@@ -21,7 +21,7 @@ class Narrow(Codec):
     def format(self) -> "torch.dtype":
         """The format that travels, of 16 bits."""
 
-    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+    def bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int:
         """Return 16 bits for each number."""
         return 16 * layout.num_numbers
 
@@ -36,7 +36,7 @@ class Narrow(Codec):
         payload: bytes,
         layout: Layout,
         reference: Tensors | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
     ) -> Tensors:
         """Return the rounded numbers in the format they are computed in."""
         tensors, begin = {}, 0

@@ -16,7 +16,7 @@ class Plain(Codec):
         """Always."""
         return True
 
-    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+    def bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int:
         """Return the bits of all numbers."""
         return layout.dense_bits
 
@@ -30,7 +30,7 @@ class Plain(Codec):
         payload: bytes,
         layout: Layout,
         reference: Tensors | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
     ) -> Tensors:
         """Return the tensors."""
         tensors, begin = {}, 0

@@ -1,6 +1,7 @@
 """Codecs that send some rank pairs of an adapter, whole, and say which."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
@@ -27,20 +28,21 @@ class PairCodec(Codec):
 
     Attributes
     ----------
-    keep_ratio
+    sparsification_ratio
         Share of the factors' numbers that are sent, where no allocator decides on it.
         What does not fill a pair is left over; masks, and what is no factor, come on top.
     scope
         ``global``: the best pairs of all matrices together, by energy per number.
-        ``module``: the best of each matrix, ``ceil(keep_ratio * rank)`` of them.
+        ``module``: the best of each matrix, ``ceil(sparsification_ratio * rank)`` of them.
     """
 
-    keeps_ratio: ClassVar[bool] = True
+    obeys_ratio: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = True
     needs_factors: ClassVar[bool] = True
     figure_names: ClassVar[tuple[str, ...]] = ("dropped_energy",)
 
-    keep_ratio: float = Field(default=0.5, gt=0.0, le=1.0)
+    former_names: ClassVar[Mapping[str, str]] = {"keep_ratio": "sparsification_ratio"}
+    sparsification_ratio: float = Field(default=0.5, gt=0.0, le=1.0)
     scope: Scope = "global"
 
     @abstractmethod
@@ -56,15 +58,15 @@ class PairCodec(Codec):
         """Whether the receiver takes pairs that are not sent as zero, not as those it has."""
         return False
 
-    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int | None:
+    def bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int | None:
         """Return the exact bits; None if pairs of several sizes compete with each other."""
         is_fixed = self.scope == "module" or RankPairs.of(layout.shapes).is_uniform
-        return self.max_bits(layout, keep_ratio) if is_fixed else None
+        return self.max_bits(layout, sparsification_ratio) if is_fixed else None
 
-    def max_bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+    def max_bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int:
         """Return the bits if the numbers take all they may."""
         pairs = RankPairs.of(layout.shapes)
-        count, numbers = pairs.most_selected(self._ratio(keep_ratio), self.scope)
+        count, numbers = pairs.most_selected(self._ratio(sparsification_ratio), self.scope)
         dense = sum(layout.sizes[name] for name in pairs.others)
         return mask_bits(pairs.count, count) + layout.bits_per_number * (numbers + dense)
 
@@ -89,7 +91,7 @@ class PairCodec(Codec):
         """Return which pairs are sent, and the pairs."""
         pairs = pairs_of(sending.tensors)
         tensors, worth, losses = self._weigh(pairs, sending)
-        chosen = pairs.select(worth, self._ratio(sending.keep_ratio), self.scope)
+        chosen = pairs.select(worth, self._ratio(sending.sparsification_ratio), self.scope)
         pieces = [tensor_bytes(sending.tensors[name]) for name in pairs.others]
         for module, rows in _chosen_rows(pairs, chosen):
             pieces.append(tensor_bytes(tensors[module.a_name][rows]))
@@ -104,7 +106,7 @@ class PairCodec(Codec):
         payload: bytes,
         layout: Layout,
         reference: Tensors | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
     ) -> Tensors:
         """Return the pairs that were sent beside those the receiver has, or beside zeros."""
         import torch
@@ -130,8 +132,8 @@ class PairCodec(Codec):
                 tensors[name] = factor
         return {name: tensors[name] for name in layout.shapes}
 
-    def _ratio(self, keep_ratio: float | None) -> float:
-        return self.keep_ratio if keep_ratio is None else keep_ratio
+    def _ratio(self, sparsification_ratio: float | None) -> float:
+        return self.sparsification_ratio if sparsification_ratio is None else sparsification_ratio
 
 
 class FactorCodec(PairCodec):

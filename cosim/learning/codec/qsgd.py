@@ -58,7 +58,7 @@ class Qsgd(Codec):
         """Bits of a number."""
         return 1 + self.levels.bit_length()
 
-    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+    def bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int:
         """Return the bits of all norms, signs and levels."""
         norms = sum(num_buckets(size, self.bucket_size) for size in layout.sizes.values())
         return 8 * norm_format(layout).itemsize * norms + self.width * layout.num_numbers
@@ -82,7 +82,7 @@ class Qsgd(Codec):
         payload: bytes,
         layout: Layout,
         reference: Tensors | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
     ) -> Tensors:
         """Return norm times sign times level over the number of levels."""
         import torch

@@ -9,13 +9,13 @@ from cosim.rng import stream
 
 
 class RandomRanks(FactorCodec):
-    """Sends rank pairs drawn anew each time, each as likely as any other of its size."""
+    """Sends rank pairs drawn again each time, each as likely as any other of its size."""
 
     kind: Literal["random_ranks"] = "random_ranks"
     needs_chance: ClassVar[bool] = True
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
-        {"keep_ratio": 0.25, "unsent": "masked", "error_feedback": False},
+        {"sparsification_ratio": 0.25, "unsent": "masked", "error_feedback": False},
         {"scope": "module"},
     )
 

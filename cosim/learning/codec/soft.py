@@ -33,14 +33,14 @@ class Soft(FactorCodec):
     importance: Literal["delta", "norm"] = "delta"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
-        {"importance": "norm", "error_feedback": False, "keep_ratio": 0.25},
+        {"importance": "norm", "error_feedback": False, "sparsification_ratio": 0.25},
         {"scope": "module", "unsent": "masked"},
-        {"unsent": "zerofill", "error_feedback": False, "keep_ratio": 1.0},
+        {"unsent": "zerofill", "error_feedback": False, "sparsification_ratio": 1.0},
     )
 
     @property
     def ranks_by_norm(self) -> bool:
-        """Whether pairs are told apart by their norms alone."""
+        """Whether pairs are distinguished by their norms alone."""
         return self.importance == "norm"
 
     def energies(self, sending: Sending) -> Floats:

@@ -28,7 +28,7 @@ class Svd(PairCodec):
 
     kind: Literal["svd"] = "svd"
     turns_factors: ClassVar[bool] = True
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"keep_ratio": 0.25, "scope": "module"})
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"sparsification_ratio": 0.25, "scope": "module"})
 
     @property
     def _falls_back_to_zero(self) -> bool:

@@ -1,6 +1,6 @@
 """The largest numbers, each by its place."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -26,7 +26,7 @@ class TopK(Codec):
 
     Attributes
     ----------
-    keep_ratio
+    sparsification_ratio
         Share kept, unless an allocator decides one. Rounded down to whole entries.
     ratio_of
         What it is a share of: ``numbers``, with the places on top, or all
@@ -45,16 +45,17 @@ class TopK(Codec):
     """
 
     kind: Literal["top_k"] = "top_k"
-    keeps_ratio: ClassVar[bool] = True
-    keep_ratio: float = Field(default=0.1, gt=0.0, le=1.0)
+    obeys_ratio: ClassVar[bool] = True
+    former_names: ClassVar[Mapping[str, str]] = {"keep_ratio": "sparsification_ratio"}
+    sparsification_ratio: float = Field(default=0.1, gt=0.0, le=1.0)
     ratio_of: Literal["numbers", "bits"] = "numbers"
     scope: Literal["tensor", "global"] = "tensor"
     error_feedback: bool = True
     examples: ClassVar = (
         {},
         {"error_feedback": False},
-        {"keep_ratio": 0.37, "scope": "global", "ratio_of": "bits"},
-        {"keep_ratio": 1.0},
+        {"sparsification_ratio": 0.37, "scope": "global", "ratio_of": "bits"},
+        {"sparsification_ratio": 1.0},
     )
 
     @property
@@ -62,10 +63,11 @@ class TopK(Codec):
         """Whether error feedback is on."""
         return self.error_feedback
 
-    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+    def bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int:
         """Return the bits of the kept numbers and of their places."""
         return sum(
-            one.count * (layout.bits_per_number + one.place_bits) for one in self._groups(layout, keep_ratio)
+            one.count * (layout.bits_per_number + one.place_bits)
+            for one in self._groups(layout, sparsification_ratio)
         )
 
     def least_ratio(self, layout: Layout) -> float:
@@ -83,24 +85,26 @@ class TopK(Codec):
 
         layout = Layout.of(sending.tensors)
         lacking, numbers, rows = difference(sending), [], []
-        for one in self._groups(layout, sending.keep_ratio):
+        for one in self._groups(layout, sending.sparsification_ratio):
             places = largest(magnitudes(flat(lacking, one.names)), one.count)
             kept = flat(sending.tensors, one.names)[torch.from_numpy(places)]
             numbers.append(tensor_bytes(kept))
             rows.append((places, one.place_bits))
-        return Encoded(b"".join((*numbers, packed_rows(rows))), self.bits(layout, sending.keep_ratio))
+        return Encoded(
+            b"".join((*numbers, packed_rows(rows))), self.bits(layout, sending.sparsification_ratio)
+        )
 
     def decode(
         self,
         payload: bytes,
         layout: Layout,
         reference: Tensors | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
     ) -> Tensors:
         """Return what the receiver had, with the kept numbers in their places."""
         import torch
 
-        groups = list(self._groups(layout, keep_ratio))
+        groups = list(self._groups(layout, sparsification_ratio))
         num_bytes = layout.bits_per_number // 8
         end = num_bytes * sum(one.count for one in groups)
         rows = unpacked_rows(payload[end:], [(one.count, one.place_bits) for one in groups])
@@ -117,9 +121,9 @@ class TopK(Codec):
             tensors |= in_shapes(numbers, {name: layout.shapes[name] for name in one.names})
         return tensors
 
-    def _groups(self, layout: Layout, keep_ratio: float | None) -> Iterator["_Group"]:
+    def _groups(self, layout: Layout, sparsification_ratio: float | None) -> Iterator["_Group"]:
         """Return what is chosen among, and how many of it."""
-        ratio = self.keep_ratio if keep_ratio is None else keep_ratio
+        ratio = self.sparsification_ratio if sparsification_ratio is None else sparsification_ratio
         sizes = layout.sizes
         together = [tuple(sizes)] if self.scope == "global" else [(name,) for name in sizes]
         for names in together:

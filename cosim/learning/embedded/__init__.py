@@ -5,7 +5,7 @@ r"""Text and a small language model of the project's own, so that a first run ne
 - ``tokenizer.json``, ``config.json`` and ``model.safetensors`` are a byte-level BPE
   tokenizer and a GPT-2 of 4 layers and 128 dimensions that have read every
   domain but one. That one, ``grammar.HELD_OUT``, is what fine-tuning is for.
-- ``pretrain`` makes these files anew; ``pretraining.json`` says what it measured.
+- ``pretrain`` makes these files again; ``pretraining.json`` says what it measured.
 
 A training sequence is ``mr + "\n" + text + "<|endoftext|>"``, with nothing in
 front. Prompt and text are tokenised one after the other, and 99 of 100

@@ -20,7 +20,7 @@ class Gradients(Part):
 
     @property
     def is_mean(self) -> bool:
-        """Whether examples are never told apart, and the mean is computed in one go."""
+        """Whether examples are never kept apart, and the mean is computed in one go."""
         return False
 
     @abstractmethod

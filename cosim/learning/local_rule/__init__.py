@@ -1,4 +1,4 @@
-"""Local rules: how a client's gradients are corrected by what the server told it and by its own state.
+"""Local rules: how a client's gradients are corrected by what the server sent it and by its own state.
 
 A regulariser is a term that an adapter alone decides; a rule also knows where the client's round
 began and, if it has control variates, the common one and the client's own. A client with control

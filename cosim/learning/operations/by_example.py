@@ -1,4 +1,4 @@
-"""Mini-batches whose examples' gradients are told apart: uncut, at the main server, on the way back."""
+"""Mini-batches whose examples' gradients are kept apart: uncut, at the main server, on the way back."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any

@@ -40,7 +40,7 @@ def transmit(
     received = codec.transmit(
         Sending(
             tensors if isinstance(tensors, dict) else {_SINGLE: tensors},
-            keep_ratio=params["keep_ratio"],
+            sparsification_ratio=params["sparsification_ratio"],
             seed=params["seed"],
             common_seed=params.get("common_seed"),
             **dict(zip(params["given"], given, strict=True)),

@@ -68,7 +68,7 @@ class Lora(Trainable):
 
     @property
     def scaling_alpha(self) -> float:
-        """The alpha in force."""
+        """The alpha that holds."""
         return _ALPHA_PER_RANK * self.rank if self.alpha is None else self.alpha
 
     @property

@@ -33,7 +33,7 @@ class _Link:
     """One link alive: who may send on what, who sends, who waits.
 
     Clients that receive one transmission together are a group, which has a number
-    below zero and stands in every table as a client does.
+    below zero and is in every table as a client is.
     """
 
     link: Link
@@ -222,11 +222,11 @@ class Draining(Network):
             in_use = self._access.in_use(state.granted, tuple(state.active))
             for client, transfer in state.active.items():
                 grant = in_use[client]
-                numbers, powers, carved_hz = grant.subchannels, grant.tx_power_w, grant.bandwidths_hz
-                widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
+                numbers, powers, split_hz = grant.subchannels, grant.tx_power_w, grant.bandwidths_hz
+                widths = [None] * len(numbers) if split_hz is None else split_hz.tolist()
                 block = channel.block_at(now_ns)
                 rates = {
-                    one: float(channel.rates(state.name, one, numbers, powers, block, 1, carved_hz)[0])
+                    one: float(channel.rates(state.name, one, numbers, powers, block, 1, split_hz)[0])
                     for one in state.members(client)
                 }
                 client = min(rates, key=rates.__getitem__)
@@ -330,8 +330,8 @@ class Draining(Network):
                 continue
             gains = None
             numbers, powers = grant.subchannels.tolist(), grant.tx_power_w.tolist()
-            carved_hz = grant.bandwidths_hz
-            widths = [None] * len(numbers) if carved_hz is None else carved_hz.tolist()
+            split_hz = grant.bandwidths_hz
+            widths = [None] * len(numbers) if split_hz is None else split_hz.tolist()
             for which, (number, power, width) in enumerate(zip(numbers, powers, widths, strict=True)):
                 before = state.holders.get(number)
                 if before == (client, power, width):
@@ -342,7 +342,7 @@ class Draining(Network):
                 if gains is None:
                     block = self._channel.block_at(self._clock.now)
                     gains = self._channel.channel_gains(
-                        state.name, client, grant.subchannels, block, 1, carved_hz is not None
+                        state.name, client, grant.subchannels, block, 1, split_hz is not None
                     )[0].tolist()
                 self._log.add(
                     self._clock.now,

@@ -1,4 +1,4 @@
-"""Where the clients stand, in metres around the base station."""
+"""Where the clients are, in metres around the base station."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -14,7 +14,7 @@ class Placement(Part):
     """Puts clients on a plane whose origin is the base station.
 
     The main server and the federated server both sit at the base station.
-    Client ``i`` stands where it stands however many clients there are.
+    Client ``i`` is at one place however many clients there are.
     """
 
     plane: ClassVar[Plane] = "time"

@@ -25,7 +25,7 @@ class Given(Placement):
         for index, (x, y) in enumerate(self.positions_m):
             if x == 0.0 and y == 0.0:
                 raise ValueError(
-                    f"position {index} is [0, 0], where the base station stands; move it away from there"
+                    f"position {index} is [0, 0], where the base station is; move it away from there"
                 )
         return self
 

@@ -10,7 +10,7 @@ from cosim.units import Floats
 
 
 class NoShadowing(Shadowing):
-    """Nothing stands in the way: 0 dB for everyone."""
+    """Nothing is in the way: 0 dB for everyone."""
 
     kind: Literal["none"] = "none"
 

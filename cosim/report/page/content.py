@@ -136,7 +136,7 @@ def _limit_curves(told: LatencyLimit | None) -> list[tuple[str, str, Ints, Float
     ]
     if told.queue_s is not None:
         found.append(("queue_s", "virtual queue, s", np.append(begins_ns, told.ends_ns[-1]), told.queue_s))
-    return [*found, ("kept", "kept, %", begins_ns, 100.0 * np.nanmean(told.keep_ratios, axis=1))]
+    return [*found, ("kept", "kept, %", begins_ns, 100.0 * np.nanmean(told.sparsification_ratios, axis=1))]
 
 
 def _add_spans(columns: Columns, spans: Spans) -> None:
@@ -224,7 +224,7 @@ def _links(columns: Columns, grants: SubchannelGrants, air: Air | None) -> list[
         columns.add(f"link.{index}.end", grants.end_ns[mine], "f8")
         columns.add(f"link.{index}.power", grants.tx_power_w[mine], "f4")
         columns.add(f"link.{index}.gain", grants.gain[mine], "f4")
-        columns.add(f"link.{index}.carved", grants.carved_hz[mine], "f8")
+        columns.add(f"link.{index}.carved", grants.split_hz[mine], "f8")
         found.append(entry | {"numSubchannels": num_subchannels, "column": f"link.{index}"})
     return found
 

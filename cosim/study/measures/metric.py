@@ -3,6 +3,9 @@
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import field_validator
+
+from cosim.scenario.former_names import tell_name
 from cosim.study.measures import Better, MeasureOfTask
 
 if TYPE_CHECKING:
@@ -15,6 +18,9 @@ LEARNED = frozenset(
     )
 )
 """Metrics that depend on learned values."""
+
+FORMER_NAMES = {"keep_ratio": "sparsification_ratio"}
+"""What metrics were called before, with what they are called now."""
 
 
 class Metric(MeasureOfTask):
@@ -35,6 +41,14 @@ class Metric(MeasureOfTask):
     metric: str
     better: ClassVar[Better] = "neither"
     examples: ClassVar = ({"metric": "cut_layer"},)
+
+    @field_validator("metric")
+    @classmethod
+    def _by_its_name_of_today(cls, metric: str) -> str:
+        name = FORMER_NAMES.get(metric, metric)
+        if name != metric:
+            tell_name("measures", metric, name)
+        return name
 
     @property
     def name(self) -> str:

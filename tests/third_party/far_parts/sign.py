@@ -23,7 +23,7 @@ class Sign(Codec):
         """Always: signs alone do not converge."""
         return True
 
-    def bits(self, layout: Layout, keep_ratio: float | None = None) -> int:
+    def bits(self, layout: Layout, sparsification_ratio: float | None = None) -> int:
         """Return a number for each tensor, and a bit for each number."""
         return layout.bits_per_number * len(layout.shapes) + layout.num_numbers
 
@@ -39,7 +39,7 @@ class Sign(Codec):
         payload: bytes,
         layout: Layout,
         reference: Tensors | None = None,
-        keep_ratio: float | None = None,
+        sparsification_ratio: float | None = None,
     ) -> Tensors:
         """Return plus or minus the size."""
         import torch

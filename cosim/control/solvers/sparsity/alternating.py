@@ -1,6 +1,6 @@
 """Deadline and bandwidths by turns, as a paper would have it: it stalls, and is here to be compared with.
 
-With the keep ratios held the bandwidths are shared so that the last client is done
+With the sparsification ratios held the bandwidths are shared so that the last client is done
 as early as possible; with the bandwidths held the deadline is searched, and every
 client fills the time it has. After that all who send less than everything end
 together, so the next sharing changes nothing: bandwidths hardly leave their first values.

@@ -1,7 +1,7 @@
 """One client of a round in plain numbers: how much band it takes at a price, by a deadline.
 
-There are few clients, so numbers are faster than arrays. What a client does is
-told by its spectral efficiency ``u`` in nats: of its SNR in one hertz ``c`` follow
+There are few clients, so numbers are faster than arrays. What a client does
+follows from its spectral efficiency ``u`` in nats: of its SNR in one hertz ``c`` follow
 its bandwidth ``c / (e^u - 1)``, its rate ``bandwidth * u`` and what one more hertz
 adds to that, ``u - 1 + e^-u``, all from one exponential. Inside a piece of a curve
 the logarithm of what the last hertz is worth is concave in ``u``, so that Newton
@@ -26,7 +26,7 @@ _LEAST = 5e-324  # whatever the logarithm of this is, there is one
 _NEAR = 1e-8  # a Newton step so short leaves nothing to be made up for
 _MOST_STEPS = 60
 _LEAST_SHARE = 1e-12  # of the band: what a client without overhead has at least
-_MOST_SHARE = 8.0  # more than the whole band is never to be had, and told apart from it
+_MOST_SHARE = 8.0  # more than the whole band is never to be had, and not confused with it
 
 
 class Pieces(NamedTuple):

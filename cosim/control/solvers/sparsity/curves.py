@@ -172,7 +172,7 @@ class Exponential(Curves):
     ) -> Self:
         """Return the fit each client would report: its whole energy, and the decay of the same mean.
 
-        The mean of the true curve over all keep ratios, as a share of the whole
+        The mean of the true curve over all sparsification ratios, as a share of the whole
         energy, is that of the fit, ``(1 - exp(-d)) / d``.
         """
         steps = Stepped(bits, energies, np.ones(len(bits)))

@@ -2,7 +2,7 @@
 
 Drift plus penalty: a virtual queue counts the seconds by which rounds so far ran
 over the long-term limit, and each round minimises ``weight * unsent + queue *
-latency`` over deadline, bandwidths and keep ratios.
+latency`` over deadline, bandwidths and sparsification ratios.
 
 Source
 ------

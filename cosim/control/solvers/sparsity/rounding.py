@@ -1,4 +1,4 @@
-"""From a continuous decision to what can be sent and told: whole rank pairs, whole subchannels.
+"""From a continuous decision to what can be sent: whole rank pairs, whole subchannels.
 
 Source
 ------

@@ -27,7 +27,7 @@ class Uplink:
     overhead_bits
         What each sends in any case (mask, curve), shape (num_clients,).
     dense_bits
-        What it sends on top at keep ratio 1, positive, shape (num_clients,).
+        What it sends on top at sparsification ratio 1, positive, shape (num_clients,).
     """
 
     snr_hz: Floats

@@ -14,7 +14,7 @@ from cosim.control.allocators import Allocator
 from cosim.control.allocators.equal import equal_shares, even_powers
 from cosim.control.closed_form import durations_s, lasts_s, link_rates, normalised_gains
 from cosim.control.decision import Allocation
-from cosim.control.knobs import KEEP_RATIO, Setting
+from cosim.control.knobs import SPARSIFICATION_RATIO, Setting
 from cosim.control.solvers.assignment import check_enough, grants_of, spread_powers
 from cosim.control.solvers.sparsity.curves import Curves, Exponential, Stepped
 from cosim.control.solvers.sparsity.rounding import WholePairs, assign_subchannels
@@ -71,8 +71,9 @@ class Upload:
         link = state.links.get(LINK)
         if link is None or state.sparsity is None:
             raise AllocationError(
-                "keep ratios are given and adapters are not sent by them; take the scheme 'federated' with a "
-                "codec that can leave something out, such as adapter_codec = { kind = 'soft' }."
+                "sparsification ratios are given and adapters are not sent by them; take the scheme "
+                "'federated' with a codec that can leave something out, such as "
+                "adapter_codec = { kind = 'soft' }."
             )
         check_enough(link.name, link.num_clients, link.num_subchannels)
         if link.data_share != 1.0:
@@ -111,7 +112,7 @@ def _around(state: CellState, takes_part: NDArray[np.bool_]) -> tuple[Floats, fl
     uploading = [part for part in round_ if isinstance(part, Barrier) and UPLOAD in _names(part)]
     if len(uploading) != 1:
         raise AllocationError(
-            f"keep ratios are given, and rounds of this scheme have no one barrier of {UPLOAD!r}; "
+            f"sparsification ratios are given, and rounds of this scheme have no one barrier of {UPLOAD!r}; "
             "take the scheme 'federated'."
         )
     rates = {name: link_rates(link, equal_shares(link)) for name, link in state.links.items()}
@@ -145,19 +146,19 @@ class KeepRatios(Allocator):
         as near to those widths as can be; what is sent is then fitted to their rates.
     """
 
-    sets_keep_ratios: ClassVar[bool] = True
-    sets_knobs: ClassVar[frozenset[str]] = frozenset({KEEP_RATIO.name})
+    sets_sparsification_ratios: ClassVar[bool] = True
+    sets_knobs: ClassVar[frozenset[str]] = frozenset({SPARSIFICATION_RATIO.name})
 
     latency_limit_s: float = Field(gt=0.0, le=LONGEST_S)
     bandwidth: Literal["continuous", "subchannels"] = "continuous"
 
     @property
-    def carves_bands(self) -> bool:
+    def splits_bands(self) -> bool:
         """Whether it splits a link's band into channels of any width."""
         return self.bandwidth == "continuous"
 
     def allocate(self, state: CellState) -> Allocation:
-        """Return widths and keep ratios for this round.
+        """Return widths and sparsification ratios for this round.
 
         Raises
         ------
@@ -261,7 +262,7 @@ class KeepRatios(Allocator):
             {LINK: grants, **others},
             state.cut_layer,
             state.lora_rank,
-            knobs={KEEP_RATIO.name: tuple(ratios.tolist())},
+            knobs={SPARSIFICATION_RATIO.name: tuple(ratios.tolist())},
             memory=dict(memory or {}),
             figures={"latency_limit_s": self.latency_limit_s},
         )

@@ -13,14 +13,14 @@ from cosim.learning.results import evaluate, export
 from cosim.learning.server_optimizer import ServerOptimizer
 from cosim.learning.server_optimizer.none import AVERAGE
 from cosim.learning.shape import BOTH_FACTORS
-from cosim.learning.sides import Guidance, Side
+from cosim.learning.train_state import Guidance, TrainState
 from cosim.learning.training import Training
 from cosim.learning.weighting import Sender, Weighting
 from cosim.learning.weighting.data import BY_DATA
 from cosim.rng import stream
 
 
-class Federation:
+class FederatedState:
     """Clients whose adapters are averaged by the aggregator of the task.
 
     A round goes ``upload`` of each client that sends, ``average``, ``hand_out``;
@@ -117,7 +117,7 @@ class Federation:
                 aggregate,
                 [*uploads.values(), *marks, *known],
                 weights=self.weights(uploads),
-                aggregator=self._told,
+                aggregator=self._aggregator_params,
                 scaling=self._scaling,
                 round=round_,
                 seed=stream(self.training.task.seed, "aggregate", round_).torch_seed(),
@@ -176,7 +176,7 @@ class Federation:
             "covariance_error": rank_pairs.covariance_error(graph, before, [*uploads.values()], weights),
         }
 
-    def hand_out(self, round_: int) -> None:
+    def distribute_to_all(self, round_: int) -> None:
         """Let all clients, those too who sent nothing, start a round from the global adapter."""
         if self._is_as_it_comes:
             self.sides = [side._replace(adapter=self.adapter, residual=self.residual) for side in self.sides]
@@ -224,7 +224,7 @@ class Federation:
     def _has_one_rank(self) -> bool:
         return set(self._ranks) == {self.training.lora_rank}
 
-    def _distributed(self, round_: int, *, begins_anew: bool) -> list[Side]:
+    def _distributed(self, round_: int, *, begins_anew: bool) -> list[TrainState]:
         """Return the sides all clients start a round with; those that are alike are one."""
         made: dict[tuple[int, Ref | None], Node] = {}
         sides = []
@@ -234,7 +234,9 @@ class Federation:
                 made[rank, own] = self._distribute(round_, rank, own, begins_anew)
             node = made[rank, own]
             optimizer = node.ref("optimizer") if begins_anew else side.optimizer
-            sides.append(Side(node.ref("adapter"), optimizer, self.residual, self._told_to(round_, rank)))
+            sides.append(
+                TrainState(node.ref("adapter"), optimizer, self.residual, self._params_of(round_, rank))
+            )
         return sides
 
     def _distribute(self, round_: int, rank: int, own: Ref | None, begins_anew: bool) -> Node:
@@ -248,8 +250,8 @@ class Federation:
             optimizer=self.training.optimizer if begins_anew else None,
         )
 
-    def _told_to(self, round_: int, rank: int) -> dict[str, object]:
-        """Return what a client's passes of a round are told besides."""
+    def _params_of(self, round_: int, rank: int) -> dict[str, object]:
+        """Return what a client's passes of a round also get."""
         told: dict[str, object] = {}
         for factor in BOTH_FACTORS - self.aggregator.trained(round_):
             told["frozen"] = factor
@@ -276,6 +278,6 @@ class Federation:
         ]
 
     @cached_property
-    def _told(self) -> Params:
+    def _aggregator_params(self) -> Params:
         # ranks of clients are in the works of their sides
         return Params.of(self.aggregator, frozenset({"client_ranks"}))

@@ -1,4 +1,4 @@
-"""What the nodes of a training hand on: a side at one moment, an exchange, a client's round by itself."""
+"""What the nodes of a training hand on: a side at one moment, a split step, a client's round by itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from cosim.learning.payload import Transmission
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Side(NamedTuple):
+class TrainState(NamedTuple):
     """What is trained on one side at one moment.
 
     Attributes
@@ -21,24 +21,24 @@ class Side(NamedTuple):
         The adapter, and the optimiser's memory of what is trained of it.
     residual
         What is merged into the base, where anything is.
-    told
-        What passes of this side are told besides: ``frozen``, a factor that is
+    params
+        What passes of this side also get: ``frozen``, a factor that is
         not trained; ``rank``, where it is not that of the model.
     """
 
     adapter: Ref
     optimizer: Ref
     residual: Ref | None = None
-    told: Mapping[str, Any] = _NOTHING
+    params: Mapping[str, Any] = _NOTHING
 
     @property
     def model(self) -> tuple[Ref, ...]:
         """What a forward pass reads: the adapter, and what is merged into the base."""
         return (self.adapter,) if self.residual is None else (self.adapter, self.residual)
 
-    def stepped(self, node: Node) -> "Side":
+    def stepped(self, node: Node) -> "TrainState":
         """Return the side after a node that took a step."""
-        return Side(node.ref("adapter"), node.ref("optimizer"), self.residual, self.told)
+        return TrainState(node.ref("adapter"), node.ref("optimizer"), self.residual, self.params)
 
 
 class Guidance(NamedTuple):
@@ -51,7 +51,7 @@ class Guidance(NamedTuple):
     known: Mapping[str, Ref]
 
 
-class Exchange(NamedTuple):
+class SplitStep(NamedTuple):
     """One mini-batch of one client, there and back.
 
     Attributes
@@ -68,7 +68,7 @@ class Exchange(NamedTuple):
     """
 
     client: int
-    mine: Side
+    mine: TrainState
     forward: Node
     upload: Transmission
     server: Node
@@ -86,7 +86,7 @@ class Exchange(NamedTuple):
         return self.server.ref("loss")
 
     @property
-    def after(self) -> Side:
+    def after(self) -> TrainState:
         """The client's side after its step."""
         return self.mine if self.backward is None else self.mine.stepped(self.backward)
 
@@ -113,4 +113,4 @@ class LocalRound:
 
     client: int
     steps: tuple[LocalStep, ...]
-    after: Side
+    after: TrainState

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cosim.control.allocators import Allocator
-from cosim.control.allocators.keeping import LINK
+from cosim.control.allocators.sparsifying import LINK
 from cosim.control.closed_form import link_rates
 from cosim.control.decision import Allocation
 from cosim.control.solvers.sparsity.rounding import assign_subchannels
@@ -44,7 +44,7 @@ def cell(seed: int = 1, energies: bool = True, **changes) -> CellState:
 
 
 def faded(state: CellState, seed: int) -> CellState:
-    """Return the same cell with each client's channel drawn anew."""
+    """Return the same cell with each client's channel drawn again."""
     link = state.links[LINK]
     fading = np.random.default_rng(seed).exponential(size=(NUM_CLIENTS, 1))
     return replace(state, links={LINK: replace(link, gains=link.mean_gains * fading)})
@@ -52,7 +52,7 @@ def faded(state: CellState, seed: int) -> CellState:
 
 def latency_s(state: CellState, allocation: Allocation) -> float:
     """Return how long a round lasts, overheads and all."""
-    bits = OVERHEAD + np.array(allocation.keep_ratios) * PAIR_BITS.sum()
+    bits = OVERHEAD + np.array(allocation.sparsification_ratios) * PAIR_BITS.sum()
     computing = 1e9 / state.client_flop_per_s
     return float((computing + bits / link_rates(state.links[LINK], allocation.grants[LINK])).max())
 
@@ -60,7 +60,7 @@ def latency_s(state: CellState, allocation: Allocation) -> float:
 def unsent(state: CellState, allocation: Allocation) -> float:
     """Return the energy that whole pairs leave unsent, weighted."""
     total = 0.0
-    for client, ratio in enumerate(allocation.keep_ratios):
+    for client, ratio in enumerate(allocation.sparsification_ratios):
         number = int(np.floor(ratio * NUM_PAIRS * (1.0 + 1e-9)))
         energies = np.sort(state.sparsity.energies[client])[::-1]
         total += state.weights[client] * float(energies[number:].sum())
@@ -69,7 +69,7 @@ def unsent(state: CellState, allocation: Allocation) -> float:
 
 def middle_s(state: CellState) -> float:
     """Return a limit between computing alone and everything sent."""
-    dense = make(Allocator, {"kind": "fixed_ratio", "latency_limit_s": 1e3, "keep_ratio": 1.0})
+    dense = make(Allocator, {"kind": "fixed_ratio", "latency_limit_s": 1e3, "sparsification_ratio": 1.0})
     begin = float((1e9 / state.client_flop_per_s).max())
     return begin + 0.4 * (latency_s(state, dense.allocate(state)) - begin)
 
@@ -85,9 +85,9 @@ def test_a_round_of_the_average_channel_keeps_the_limit_with_whole_pairs(kind, b
     found.check(state, shares_in_time=False)
     slack = {"tsfa": 1.5, "fixed_ratio": 1.0 if bandwidth == "continuous" else 2.0}.get(kind, 1.0)
     assert latency_s(state, found) <= slack * limit * (1.0 + 1e-9)
-    pairs = np.array(found.keep_ratios) * NUM_PAIRS
+    pairs = np.array(found.sparsification_ratios) * NUM_PAIRS
     assert pairs == pytest.approx(np.round(pairs), abs=1e-6)
-    assert 0.0 < sum(found.keep_ratios) < NUM_CLIENTS
+    assert 0.0 < sum(found.sparsification_ratios) < NUM_CLIENTS
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_with_energies_that_stay_it_is_all_one_whose_share_counts():
     )
     begun = kept.allocate(state)
     later = replace(faded(state, 7), round=2, memory=begun.memory, last_round_s=middle_s(state))
-    assert kept.allocate(later).keep_ratios == own.allocate(later).keep_ratios
+    assert kept.allocate(later).sparsification_ratios == own.allocate(later).sparsification_ratios
 
 
 def test_tsfa_leaves_less_unsent_than_every_baseline_at_the_same_mean_latency():
@@ -183,7 +183,7 @@ def test_without_the_warm_start_the_queue_begins_empty():
     settings = {"kind": "tsfa", "latency_limit_s": middle_s(state), "warm_start": False}
     found = make(Allocator, settings).allocate(state)
     assert found.memory["queue_s"] == 0.0
-    assert found.keep_ratios == pytest.approx([1.0] * NUM_CLIENTS)  # nothing to be paid for time
+    assert found.sparsification_ratios == pytest.approx([1.0] * NUM_CLIENTS)  # nothing to be paid for time
 
 
 def test_the_queue_takes_in_what_the_last_round_measured():
@@ -201,7 +201,7 @@ def test_without_training_all_curves_are_one_straight_line():
     state = cell(1, energies=False)
     found = make(Allocator, {"kind": "tsfa", "latency_limit_s": middle_s(state)}).allocate(state)
     assert found.memory["energy_scale"] == 0.0
-    assert 0.0 < sum(found.keep_ratios) < NUM_CLIENTS
+    assert 0.0 < sum(found.sparsification_ratios) < NUM_CLIENTS
 
 
 def test_turns_leave_more_unsent_than_the_joint_search():
@@ -238,7 +238,7 @@ def test_who_does_not_take_part_is_told_nothing_and_takes_no_room():
     speeds[3] = 1.0  # computing would take ages
     state = replace(state, weights=weights, client_flop_per_s=speeds)
     found = make(Allocator, {"kind": "tsfa", "latency_limit_s": 2.0}).allocate(state)
-    assert found.keep_ratios[3] == 0.0
+    assert found.sparsification_ratios[3] == 0.0
     assert found.grants[LINK][3].bandwidths_hz.sum() < 1e-6 * 5e6
 
 
@@ -267,14 +267,15 @@ def test_adapters_that_are_sent_whole_are_refused():
 def test_a_fixed_ratio_without_room_for_a_pair_is_refused():
     with pytest.raises(AllocationError, match="no room for a pair"):
         make(
-            Allocator, {"kind": "fixed_ratio", "latency_limit_s": 2.0, "keep_ratio": 0.5 / NUM_PAIRS}
+            Allocator,
+            {"kind": "fixed_ratio", "latency_limit_s": 2.0, "sparsification_ratio": 0.5 / NUM_PAIRS},
         ).allocate(cell(1))
 
 
 @pytest.mark.parametrize("ratio", [0.0, -0.1, 1.01])
 def test_ratios_outside_the_unit_interval_are_refused(ratio):
-    with pytest.raises(ValueError, match="keep_ratio"):
-        make(Allocator, {"kind": "fixed_ratio", "latency_limit_s": 2.0, "keep_ratio": ratio})
+    with pytest.raises(ValueError, match="sparsification_ratio"):
+        make(Allocator, {"kind": "fixed_ratio", "latency_limit_s": 2.0, "sparsification_ratio": ratio})
 
 
 def test_the_latest_end_may_not_lie_before_the_limit():

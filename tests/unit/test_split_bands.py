@@ -1,4 +1,4 @@
-"""A band carved anew: channels of any width, what they carry, and that they fit."""
+"""A band that is split: channels of any width, what they carry, and that they fit."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ from tests.strategies import random_cell
 LINK = "federated_uplink"
 
 
-def carved(number: int, width_hz: float, power_w: float = 0.1) -> Grant:
+def part(number: int, width_hz: float, power_w: float = 0.1) -> Grant:
     return Grant(np.array([number]), np.array([power_w]), np.array([width_hz]))
 
 
@@ -47,7 +47,7 @@ def test_a_carved_channel_sees_the_mean_of_the_gains_at_its_own_width(cell: Chan
 
 
 def test_the_budget_of_a_carved_channel_has_its_rate(cell: Channel) -> None:
-    budget = cell.budget(LINK, 0, 1, 0.1, 2_500_000, carved_hz=4e5)
+    budget = cell.budget(LINK, 0, 1, 0.1, 2_500_000, split_hz=4e5)
     rate = cell.rates(LINK, 0, np.array([1]), np.array([0.1]), 2, 1, np.array([4e5]))[0]
     assert budget.rate_bit_per_s == pytest.approx(rate, rel=1e-12)
     assert budget.bandwidth_hz == 4e5
@@ -58,7 +58,7 @@ def test_a_transfer_over_a_carved_channel_lasts_as_its_rates_say_and_its_width_i
 ) -> None:
     clock, log = Clock(), Log()
     air = Draining(clock, cell, Orthogonal(), log.grants, [Link(LINK, "up", "server")], Fluid())
-    air.grant(LINK, {0: carved(0, 2.5e6), 1: carved(1, 5e5)}, 1)
+    air.grant(LINK, {0: part(0, 2.5e6), 1: part(1, 5e5)}, 1)
 
     def sends():
         airtime = yield from air.send(LINK, {0: Payload(1000)})
@@ -71,15 +71,15 @@ def test_a_transfer_over_a_carved_channel_lasts_as_its_rates_say_and_its_width_i
     assert transfer.value.end_ns == drain_ns(1000, rate)
     table = grants_table(log.grants)
     assert table["bandwidth_hz"].to_pylist() == [2.5e6, 5e5]
-    air.grant(LINK, {0: carved(0, 2.0e6), 1: carved(1, 5e5)}, 2)
+    air.grant(LINK, {0: part(0, 2.0e6), 1: part(1, 5e5)}, 2)
     assert grants_table(log.grants)["bandwidth_hz"].to_pylist() == [2.5e6, 5e5, 2.0e6]
-    air.grant(LINK, {0: Grant.spread(np.array([0]), 0.1), 1: carved(1, 5e5)}, 3)
+    air.grant(LINK, {0: Grant.spread(np.array([0]), 0.1), 1: part(1, 5e5)}, 3)
     assert grants_table(log.grants)["bandwidth_hz"].to_pylist()[-1] is None
 
 
 def test_allocators_foresee_the_rate_of_carved_channels() -> None:
     link = random_cell(3, num_clients=2, num_subchannels=4).links[LINK]
-    rates = link_rates(link, (carved(0, 3e4), carved(1, 5e4)))
+    rates = link_rates(link, (part(0, 3e4), part(1, 5e4)))
     assert rates[1] == pytest.approx(
         link.rate.rates(
             np.array([0.1 / 5e4 * link.gains[1].mean() / link.noise_psd_w_per_hz]), np.array([5e4])
@@ -93,7 +93,7 @@ def test_carved_channels_must_fit_into_the_band() -> None:
     band = float(state.links[LINK].bandwidths_hz.sum())
 
     def check(*widths: float) -> None:
-        grants = tuple(carved(number, width, 0.01) for number, width in enumerate(widths))
+        grants = tuple(part(number, width, 0.01) for number, width in enumerate(widths))
         Allocation({LINK: grants}, state.cut_layer, 4).check(state, shares_in_time=False)
 
     check(0.25 * band, 0.75 * band)
@@ -104,6 +104,6 @@ def test_carved_channels_must_fit_into_the_band() -> None:
 
 
 def test_grants_are_equal_in_every_number_or_not_at_all() -> None:
-    assert carved(0, 1e5).equals(carved(0, 1e5))
-    assert not carved(0, 1e5).equals(carved(0, 2e5))
-    assert not carved(0, 1e5).equals(Grant(np.array([0]), np.array([0.1])))
+    assert part(0, 1e5).equals(part(0, 1e5))
+    assert not part(0, 1e5).equals(part(0, 2e5))
+    assert not part(0, 1e5).equals(Grant(np.array([0]), np.array([0.1])))
