@@ -53,13 +53,18 @@ def current_path(path: str) -> str:
 
 def current_kind(path: str, value: Any) -> Any:
     """Return the value of a setting; the kind's name now, if it is a kind's former one."""
-    *steps, last = path.split(".")
+    table, _, last = path.rpartition(".")
     if last != "kind" or not isinstance(value, str):
         return value
-    place = _ROOT
-    for step in steps:
-        place = place if step.isdecimal() else _inside(place, step)
-    return _renamed_kind(place, path, value)
+    return _renamed_kind(_place_of(table), path, value)
+
+
+def current_change(path: str, value: Any) -> tuple[str, Any]:
+    """Return a change of a setting, or of a table of them, with the names they have now."""
+    path = current_path(path)
+    if isinstance(value, Mapping):
+        return path, _translated(value, _place_of(path), path)
+    return path, current_kind(path, value)
 
 
 def with_current_names(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,6 +78,14 @@ def with_current_names(given: Mapping[str, Any]) -> dict[str, Any]:
     found = _translated(given, _ROOT, "")
     assert isinstance(found, dict)
     return found
+
+
+def _place_of(path: str) -> _Place:
+    """Return the place of a path with names of today."""
+    place = _ROOT
+    for step in filter(None, path.split(".")):
+        place = place if step.isdecimal() else _inside(place, step)
+    return place
 
 
 def _translated(value: Any, place: _Place, path: str) -> Any:

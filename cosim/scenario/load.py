@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from cosim.errors import ScenarioError
 from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
-from cosim.scenario.former_names import with_current_names
+from cosim.scenario.former_names import current_change, with_current_names
 from cosim.scenario.inputs import digests
 from cosim.scenario.limits import DEEPEST, too_long_number, unsayable, unusable_path
 from cosim.scenario.settings import Scenario
@@ -120,12 +120,12 @@ def change(
 def parse_change(text: str) -> tuple[str, Any]:
     """Return path and value of ``path=value``; the value as TOML has it, or else a text.
 
-    No value, None, leaves the setting out.
+    No value, None, leaves the setting out. Names are those of today.
 
     Raises
     ------
     ScenarioError
-        If there is no ``=``.
+        If there is no ``=``, or a setting is given under two names.
 
     Examples
     --------
@@ -137,13 +137,17 @@ def parse_change(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         raise ScenarioError(f"--set {clipped(text)}: must be path=value, such as radio.noise_figure_db=7.")
-    if not value.strip():
-        return path.strip(), None
     path = path.strip()
+    if not value.strip():
+        return current_change(path, None)
     try:
-        return path, _parse(f"value = {value}", f"--set {path}: ")["value"]
+        given = _parse(f"value = {value}", f"--set {path}: ")["value"]
     except NotTomlError:
-        return path, value.strip()
+        given = value.strip()
+    try:
+        return current_change(path, given)
+    except ScenarioError as fault:
+        raise ScenarioError(f"--set {fault}") from None
 
 
 def to_dict(scenario: Scenario) -> dict[str, Any]:

@@ -86,6 +86,15 @@ def test_a_metric_is_asked_for_by_its_former_name(old, tmp_path):
     assert [one.name for one in load_study(file).measures] == ["sparsification_ratio"]
 
 
+def test_a_change_on_the_command_line_has_the_names_of_today():
+    assert parse_change(f"{DOWN}.counted=false") == (f"{DOWN}.modelled", False)
+    assert parse_change("allocator={kind='in_turn'}") == ("allocator", {"kind": "time_shared"})
+    assert parse_change(f"{DOWN}={{counted=true}}") == (DOWN, {"modelled": True})
+    assert parse_change(f"{DOWN}.counted=") == (f"{DOWN}.modelled", None)
+    with pytest.raises(ScenarioError, match=r"^--set radio.main_downlink.counted is the former name"):
+        parse_change(f"{DOWN}={{counted=true, modelled=true}}")
+
+
 def test_both_names_at_once_are_refused(tmp_path):
     path = tmp_path / "both.toml"
     path.write_text(f"[{DOWN}]\ncounted = true\nmodelled = false\n")
