@@ -10,11 +10,11 @@ import matplotlib
 matplotlib.use("agg")
 
 import numpy as np
-from cosim.report.looks import OWNER_COLOURS
 from matplotlib import pyplot as plt
 
 from analysis.calibration_38901.setup import PERCENTILES, PUBLISHED, Case, cases
 from cosim.radio.channel import Channel
+from cosim.report.span_style import OWNER_COLOURS
 from cosim.units import Floats, dbm_to_w, linear_to_db
 
 _THERMAL_DBM_PER_HZ = -174.0
