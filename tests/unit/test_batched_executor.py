@@ -71,6 +71,7 @@ def task(tokenizer_path, labelled):
         dropout=0.0,
         device="cpu",
         blocks=None,
+        num_clients=NUM_CLIENTS,
         **training,
     ):
         sizes = {"vocab_size": 300, "initializer_range": 0.3}
@@ -93,7 +94,7 @@ def task(tokenizer_path, labelled):
                 loss_on="all",
             ),
             TrainingSettings(batch_size=3, optimizer=optimizer, **training),
-            num_clients=NUM_CLIENTS,
+            num_clients=num_clients,
             num_steps=NUM_STEPS,
             seed=1,
         )
@@ -183,7 +184,7 @@ def test_losses_gradients_and_adapters_are_those_of_one_by_one(task, family, cut
 @pytest.mark.parametrize("cut_layer", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_adapters_may_be_in_any_blocks(task, family, cut_layer, blocks):
-    told = task(family, cut_layer=cut_layer, blocks=blocks)
+    told = task(family, cut_layer=cut_layer, blocks=blocks, num_clients=2)
     sequential, batched = executors(told)
     played = Played(told)
     assert played.training.trains(0) == (min(blocks) <= cut_layer)
