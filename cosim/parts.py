@@ -277,6 +277,12 @@ def base_of(field: FieldInfo) -> type[Part] | None:
 
 def make(base: type[P], settings: dict[str, Any]) -> P:
     """Return the part of a family that these settings describe."""
-    adapter: TypeAdapter[Any] = TypeAdapter(cast(Any, Annotated[base, OneOf(base)]))
+    adapter = _adapter(base, tuple(family(base).values()))
     part: P = adapter.validate_python(settings)
     return part
+
+
+@cache
+def _adapter(base: type[Part], parts: tuple[type[Part], ...]) -> TypeAdapter[Any]:
+    """Return what reads settings of a family of these parts; to make it takes milliseconds."""
+    return TypeAdapter(cast(Any, Annotated[base, OneOf(base)]))
