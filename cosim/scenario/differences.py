@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 from cosim.leaves import is_asked, named
 from cosim.parts import Table
 from cosim.scenario.after_events import becomes
+from cosim.scenario.former_names import current_path
 from cosim.scenario.kinds import default_of, field_of, is_default, table_of
 from cosim.scenario.load import to_dict, written_long
 from cosim.scenario.settings import Scenario
@@ -89,7 +90,7 @@ def written_switches(
     """Return what :func:`switches` does, of scenarios written out."""
     if ("trainable" in before) != ("trainable" in after):
         before, after = written_long(before), written_long(after)
-    return list(_switches(Scenario, "", before, after, (tuple(asked), frozenset(tables))))
+    return list(_switches(Scenario, "", before, after, (tuple(map(current_path, asked)), frozenset(tables))))
 
 
 def has_setting(written: Mapping[str, Any], path: str) -> bool:

@@ -86,6 +86,8 @@ def _what(one: ErrorDetails, root: type[BaseModel]) -> str:
         return str(context["error"])
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"must be a table, got {short(one['input'])}"
+    if kind in ("tuple_type", "list_type"):
+        return f"must be a list, got {short(one['input'])}"
     if kind == "path_type":
         return f"must be a path, written as a text, got {short(one['input'])}"
     return f"{one['msg'].removeprefix('Input ')}, got {short(one['input'])}"

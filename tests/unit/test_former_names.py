@@ -4,7 +4,9 @@ import pytest
 
 from cosim.errors import ScenarioError
 from cosim.learning.settings import Model
+from cosim.leaves import named
 from cosim.parts import Part, Table, family
+from cosim.scenario.differences import event_switches, switches
 from cosim.scenario.former_names import current_kind, current_path
 from cosim.scenario.load import change, load, parse_change, to_toml
 from cosim.scenario.settings import Scenario
@@ -75,6 +77,15 @@ def test_tasks_have_former_names_too(monkeypatch):
     monkeypatch.setattr(Model, "former_names", {"split_layer": "cut_layer"})
     scenario = change(Scenario(name="x"), {"tasks.a.model.split_layer": 2, "tasks.b": {"model": {}}})
     assert scenario.tasks["a"].model.cut_layer == 2
+
+
+def test_a_setting_asked_for_by_its_former_name_is_not_said_to_be_lost_or_by_default():
+    plain = Scenario(name="x", radio={"main_downlink": {"modelled": True}})
+    assert not event_switches(change(plain, {"events": [{"at_s": 1.0, "set": {f"{DOWN}.counted": False}}]}))
+    changes = {"scheme.adapter_codec": {"kind": "top_k", "keep_ratio": 0.3}}
+    before = Scenario(name="x")
+    (codec,) = switches(before, change(before, changes), named(changes))
+    assert "sparsification_ratio" not in codec.defaults
 
 
 def test_a_metric_is_asked_for_by_its_former_name(old, tmp_path):

@@ -127,6 +127,10 @@ def test_every_fault_of_a_file_is_told_at_once_with_place_value_and_way_out(writ
         ("clients = []", "clients: must have at least 1 entry, got []"),
         ("clients = [{ count = 1 }, 3]", "clients.1: must be a table, got 3"),
         (
+            "scheme = { kind = 'federated', update = { kind = 'clip' } }",
+            "scheme.update: must be a list, got {'kind': 'clip'}",
+        ),
+        (
             "clients = [{ count = 1 }, { conut = 3 }]",
             "clients.1.conut: no such setting; did you mean 'count'?",
         ),
