@@ -60,7 +60,7 @@ def _watch_writes(place: Path, before: Callable[[int], None]) -> None:
 
 
 def _is_write(event: str, arguments: tuple[object, ...], place: Path) -> bool:
-    """Return whether an event of Python's changes a file below ``place``; each is told before it happens."""
+    """Return whether an event, which Python raises before it happens, changes a file below ``place``."""
     if event == "open":
         path, _, flags = arguments
         is_write = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))

@@ -1,4 +1,4 @@
-"""A deadline drops who is late for the rest of the round, and only what depends on that is learned anew."""
+"""A deadline drops who is late for the rest of the round, and only what depends on that is learned again."""
 
 from itertools import pairwise
 

@@ -74,7 +74,7 @@ def test_plain_modules_are_the_model_of_transformers_bit_for_bit(
     for blocks in zip(*(body.blocks for body in bodies), strict=True):
         hidden = [body.run_block(*one, None) for body, *one in zip(bodies, blocks, hidden, strict=True)]
     assert torch.equal(*hidden)
-    if task == "causal_lm":  # a classifier's head is drawn by whoever trains it
+    if task == "causal_lm":  # a classifier's head is drawn by its trainer
         assert torch.equal(*(body.scores(one[0]) for body, one in zip(bodies, hidden, strict=True)))
 
 
