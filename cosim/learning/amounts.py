@@ -127,6 +127,13 @@ def coding_flop(task: Task, num_blocks: int, client_rank: int, round_: int) -> d
     return {"encode_flop": adapter.encode_flop(layout), "decode_flop": adapter.decode_flop(layout)}
 
 
+def aggregate_flop(task: Task, num_blocks: int, lora_rank: int, num_senders: int) -> int:
+    """Return the FLOP of the server to average what so many clients that adapt the first blocks sent."""
+    if not num_senders:
+        return 0
+    return task.aggregator.flop(task.trainable.matrices(task.shape, num_blocks), lora_rank, num_senders)
+
+
 def download_bits(
     task: Task,
     num_blocks: int,
@@ -196,6 +203,10 @@ class Amounts:
         """Return the bits a client that adapts the first blocks is sent after a round in which these sent."""
         rank = self._rank(client)
         return download_bits(self._task, num_blocks, self._lora_rank, rank, round_, senders)
+
+    def aggregate_flop(self, num_blocks: int, num_senders: int) -> int:
+        """Return the FLOP of the server to average what so many clients sent."""
+        return aggregate_flop(self._task, num_blocks, self._lora_rank, num_senders)
 
     def _split_amounts_in(self, round_: int) -> list[SplitAmounts]:
         kind = self._kind(round_)

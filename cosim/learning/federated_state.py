@@ -65,6 +65,8 @@ class FederatedState:
         start = training.start(part)
         self.adapter = start.adapter
         self.residual: Ref | None = None
+        self._averaged = start.adapter
+        self._merged: tuple[Ref, ...] = ()
         self._weights: dict[int, float] = {}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
@@ -124,9 +126,12 @@ class FederatedState:
                 masked=masks is not None,
             )
             if self.aggregator.has_residual:
+                before = () if self.residual is None else (self.residual,)
                 self.residual = node.ref("residual")
+                self._merged = (self.residual, *before)
         if self.variates is not None:
             node = self.variates.take_in(node, uploads if senders is None else senders)
+        self._averaged = node.ref("adapter")
         if not self._server_optimizer.is_none:
             node = self._followed(node, round_)
         self.adapter = node.ref("adapter")
@@ -157,7 +162,7 @@ class FederatedState:
         return [self._weights[client] / total for client in clients]
 
     def pair_figures(self, uploads: Mapping[int, Ref], before: Ref) -> dict[str, Ref]:
-        """Return by name what is to be known of rank pairs after an average.
+        """Return by name what is to be known of rank pairs after the last average.
 
         Nothing of personal models, and nothing where no rank pairs are trained.
 
@@ -174,6 +179,9 @@ class FederatedState:
         return {
             "coherence": rank_pairs.coherence(graph, self.adapter),
             "covariance_error": rank_pairs.covariance_error(graph, before, [*uploads.values()], weights),
+            "product_bias": rank_pairs.product_bias(
+                graph, self._averaged, before, [*uploads.values()], weights, self._merged, self._scaling
+            ),
         }
 
     def distribute_to_all(self, round_: int) -> None:

@@ -113,6 +113,48 @@ def covariance_error(
     return sqrt(error / step) if step > 0.0 else 0.0
 
 
+def product_bias(
+    pairs: RankPairs,
+    adapters: Sequence["Adapter"],
+    weights: Sequence[float],
+    averaged: "Adapter",
+    merged: "Adapter | None" = None,
+) -> float:
+    """Return how far the product after an average is from the averaged product, relative to that.
+
+    It is norm(B A + M - sum p_k B_k A_k) / norm(sum p_k B_k A_k), both over all
+    matrices; 0 if all products are zero.
+
+    Parameters
+    ----------
+    adapters, weights
+        As they were averaged; weights add up to one.
+    averaged
+        B, A: what clients go on from.
+    merged
+        M, of shape (outputs, inputs) by the name of A: what the average added to the base, over the scaling.
+        Only with it, where the server has formed such matrices itself, are products formed.
+    """
+    error = size = 0.0
+    for (modules, a0, b0), *of_clients in zip(
+        stacks_of(pairs, averaged), *(stacks_of(pairs, adapter) for adapter in adapters), strict=True
+    ):
+        a = torch.stack([one[1] for one in of_clients], dim=1)
+        b = torch.stack([one[2] for one in of_clients], dim=1)
+        share = a.new_tensor(weights)[:, None, None]
+        mean_a, mean_b = ((share * factor).sum(dim=1) for factor in (a, b))
+        size += product_energy((share * b).flatten(1, 2), a.flatten(1, 2))
+        # sum p_k B_k A_k - B A is sum p_k (B_k - B)(A_k - A) and what the means differ by
+        left = torch.cat([(share * (b - b0[:, None])).flatten(1, 2), mean_b - b0, b0], dim=1)
+        right = torch.cat([(a - a0[:, None]).flatten(1, 2), a0, mean_a - a0], dim=1)
+        if merged is None:
+            error += product_energy(left, right)
+        else:
+            added = torch.stack([merged[pairs.modules[number].a_name] for number in modules]).double()
+            error += float((left.transpose(1, 2) @ right - added).square().sum())
+    return sqrt(error / size) if size > 0.0 else 0.0
+
+
 def product_energy(left: Tensor, right: Tensor) -> float:
     """Return the squared norm of ``left^T right``, summed over a stack.
 

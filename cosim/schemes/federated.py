@@ -13,7 +13,7 @@ from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
 from cosim.kernel.clock import Steps
-from cosim.learning.amounts import WholeAmounts, whole_amounts
+from cosim.learning.amounts import WholeAmounts, aggregate_flop, whole_amounts
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.codec.soft import Soft
 from cosim.learning.codec.top_k import TopK
@@ -41,8 +41,8 @@ class Federated(Averages):
     In a round each client that takes part starts from the global adapter, takes
     ``local_steps`` steps on its own mini-batches and uploads at once, waiting for
     nobody; when all uploads are there the federated server averages them, and
-    everybody downloads the average. Averaging, local rules and the
-    optimisers' own arithmetic are charged nothing, steps on an update what they declare.
+    everybody downloads the average. Sums, local rules and the optimisers' own arithmetic are charged
+    nothing, steps on an update and aggregators what they declare.
 
     With one client this is, bit for bit, what ``centralized`` learns.
 
@@ -57,9 +57,10 @@ class Federated(Averages):
     lost upload waits as if it had arrived.
 
     Recorded of every average, unless models are personal: ``coherence``, how far the
-    rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how
+    rank pairs of the global adapter are from orthogonal; ``covariance_error``, how
     far the product of averaged factors is from the averaged product, relative to the
-    round's step. A codec's figures, such as ``dropped_energy``, are recorded of each
+    round's step; and ``product_bias``, how far what the aggregator made of it is from the
+    averaged product, relative to that. A codec's figures, such as ``dropped_energy``, are recorded of each
     client and as their mean by data.
 
     Attributes
@@ -158,7 +159,15 @@ class Federated(Averages):
                 bits = codec.max_bits(layout, setting.of(SPARSIFICATION_RATIO.name, client, 1.0))
                 each[client] = replace(one, adapter_bits=bits)
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
-        return whole_round(each, steps, reports, is_bound=not bits_are_known(task, num_blocks))
+        return whole_round(
+            each,
+            steps,
+            reports,
+            is_bound=not bits_are_known(task, num_blocks),
+            aggregate_flop=aggregate_flop(
+                task, num_blocks, setting.lora_rank, sum(one is not None for one in each)
+            ),
+        )
 
     def sparsity(self, task: Task, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""

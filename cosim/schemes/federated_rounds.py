@@ -61,7 +61,7 @@ class FederatedRounds:
         def average(sent: Sequence[Sent]) -> tuple[Node, int]:
             node, found = self._average(moment, sent, before)
             figures.update(found)
-            return node, self.uploads.decode_flop(moment.round)
+            return node, self.uploads.server_flop(moment.round)
 
         averaged = yield from collect(self.world, moment, self._updates(moment, learned), average, self.ready)
         for name, figure in figures.items():

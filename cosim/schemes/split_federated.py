@@ -9,7 +9,7 @@ from cosim.control.knobs import PARTICIPATION, Knob, Setting
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.kernel.clock import Steps
-from cosim.learning.amounts import split_amounts
+from cosim.learning.amounts import aggregate_flop, split_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
@@ -138,7 +138,14 @@ class SplitFederated(Averages):
         at = {cut: split_amounts(task, cut, setting.lora_rank) for cut in set(cuts)}
         each = [at[cut] if setting.takes_part(client) else None for client, cut in enumerate(cuts)]
         is_bound = not all(bits_are_known(task, cut) for cut in at)
-        return split_round(each, self.local_steps, is_joint=self.server_batch == "joint", is_bound=is_bound)
+        num_senders = sum(one is not None for one in each)
+        return split_round(
+            each,
+            self.local_steps,
+            is_joint=self.server_batch == "joint",
+            is_bound=is_bound,
+            aggregate_flop=aggregate_flop(task, min(cuts), setting.lora_rank, num_senders),
+        )
 
     def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the needs of both sides; a joint batch is held whole by the main server."""

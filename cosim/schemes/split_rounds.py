@@ -101,8 +101,8 @@ class SplitRounds:
         average = self.uploads.average(round_)
         sending = [self.uploads.send(client, moment, self.ready) for client in self.uploads.sent]
         uploads = self.world.together(sending, "adapter upload of client")
-        decoded = self.uploads.decode_flop(round_)
-        return (yield from collect(self.world, moment, uploads, lambda _: (average, decoded), self.ready))
+        flop = self.uploads.server_flop(round_)
+        return (yield from collect(self.world, moment, uploads, lambda _: (average, flop), self.ready))
 
     def broadcast(self, moment: Moment, average: Averaged) -> Steps:
         """Let everybody, those too who are out, download the average and begin the next round from it."""

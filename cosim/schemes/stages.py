@@ -30,7 +30,12 @@ def download(name: str, link: str, bits: int, *, is_bound: bool = False) -> Tran
 
 
 def split_round(
-    each: Sequence[SplitAmounts | None], local_steps: int, *, is_joint: bool = True, is_bound: bool = False
+    each: Sequence[SplitAmounts | None],
+    local_steps: int,
+    *,
+    is_joint: bool = True,
+    is_bound: bool = False,
+    aggregate_flop: int = 0,
 ) -> Round:
     """Return the three barriers of FedsLLM and its averaging.
 
@@ -45,6 +50,8 @@ def split_round(
         each as it arrives, through its queue.
     is_bound
         Whether bits are the most there can be.
+    aggregate_flop
+        What the federated server is charged to average what it has decoded.
     """
 
     @cache
@@ -82,7 +89,7 @@ def split_round(
                 )
             ),
         )
-    return (Repeat(step, local_steps), *averaged(each, is_bound=is_bound))
+    return (Repeat(step, local_steps), *averaged(each, is_bound=is_bound, aggregate_flop=aggregate_flop))
 
 
 def whole_round(
@@ -91,6 +98,7 @@ def whole_round(
     reports: Sequence[Report] = (),
     *,
     is_bound: bool = False,
+    aggregate_flop: int = 0,
 ) -> Round:
     """Return the round of who trains the uncut model: local steps, reports, and the averaging.
 
@@ -103,6 +111,8 @@ def whole_round(
         What it sends once it has trained; all wait for those that are awaited.
     is_bound
         Whether bits are the most there can be.
+    aggregate_flop
+        What the federated server is charged to average what it has decoded.
     """
     report_bits = sum(report.bits for report in reports)
 
@@ -114,7 +124,8 @@ def whole_round(
         return (trained, *_if_any(upload(REPORT, _UP, report_bits)))
 
     trained = tuple(map(training, each, local_steps))
-    up, *down = averaged(each, is_bound=is_bound) or (Barrier(((),) * len(each)),)
+    averaging = averaged(each, is_bound=is_bound, aggregate_flop=aggregate_flop)
+    up, *down = averaging or (Barrier(((),) * len(each)),)
     assert isinstance(up, Barrier)
     if any(report.is_awaited for report in reports):
         return Barrier(trained), up, *down
@@ -125,10 +136,12 @@ def whole_round(
     return Barrier(chains, up.joint), *down
 
 
-def averaged(each: Sequence[SplitAmounts | WholeAmounts | None], *, is_bound: bool = False) -> Round:
+def averaged(
+    each: Sequence[SplitAmounts | WholeAmounts | None], *, is_bound: bool = False, aggregate_flop: int = 0
+) -> Round:
     """Return the upload of adapters, and the download of their average, where there are any.
 
-    Averaging is charged what it takes to decode the uploads, and no more.
+    The server is charged what it takes to decode the uploads, and ``aggregate_flop``.
     """
     if not any(one is not None and one.adapter_bits for one in each):
         return ()
@@ -147,7 +160,7 @@ def averaged(each: Sequence[SplitAmounts | WholeAmounts | None], *, is_bound: bo
         return _if_any(download("adapter_download", _DOWN, bits))
 
     decoded = sum(one.decode_flop for one in each if one is not None)
-    average = Compute("aggregate", FEDERATED_SERVER, decoded)
+    average = Compute("aggregate", FEDERATED_SERVER, decoded + aggregate_flop)
     return Barrier(tuple(map(up, each)), (average,)), Barrier(tuple(map(down, each)))
 
 

@@ -145,10 +145,11 @@ class AdapterUploads:
         name, node = self.world.client_names[client], self.sent[client].node
         return [(yield from self.world.compute(name, "encode_update", moment, flop, node, after))]
 
-    def decode_flop(self, round_: int) -> int:
-        """Return the FLOP of the server to decode what arrived: each upload, or their sum once."""
+    def server_flop(self, round_: int) -> int:
+        """Return the FLOP of the server to decode what arrived, each or their sum once, and to average it."""
         each = [self._coding_flop(client, round_)[1] for client in self.sent]
-        return sum(each[:1] if self._was_summed else each)
+        averaging = self.federation.training.amounts.aggregate_flop(min(self._num_blocks), len(each))
+        return sum(each[:1] if self._was_summed else each) + averaging
 
     def _coding_flop(self, client: int, round_: int) -> tuple[int, int]:
         """Return the FLOP to encode and to decode what a client sends."""

@@ -43,14 +43,14 @@ def collect(
     uploads
         Returns what was sent, once all of it has arrived.
     average
-        Returns the node of what arrived, and the FLOP to decode it; averaging itself is charged nothing.
+        Returns the node of what arrived, and the FLOP to decode and average it.
     ready
         What the server waits for where nobody sends anything.
     """
     sent: Sequence[Sent] = yield from uploads
-    node, decode_flop = average(sent)
+    node, flop = average(sent)
     causes = [one.span for one in sent] or ready
-    span = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, decode_flop, node, causes)
+    span = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, flop, node, causes)
     return Averaged(node, span)
 
 

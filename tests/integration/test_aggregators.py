@@ -438,6 +438,15 @@ def test_the_covariance_error_is_nothing_where_a_factor_is_common_and_something_
     assert all(error > 1e-6 for kind in ("fedavg", "fedex") for error in errors[kind].values())
 
 
+def test_the_bias_is_nothing_where_products_are_averaged_and_falls_by_the_correction(record):
+    bias = {kind: figures(record("federated", {"kind": kind}), "product_bias") for kind in KINDS}
+    assert not bias["fedsa"]
+    for kind in ("ffa", "rolora", "fedex", "flora"):
+        assert set(bias[kind]) == {1, 2, 3, 4}
+        assert all(error < 1e-12 for error in bias[kind].values())
+    assert 0.0 < bias["lora_fair"][1] < bias["fedavg"][1]  # clients began from the same
+
+
 CODECS = [
     {"kind": "bfloat16"},
     {"kind": "qsgd"},

@@ -214,6 +214,13 @@ class Aggregator(Part):
         """
         return factor_numbers(matrices, rank, self.sent(round_))
 
+    def flop(self, matrices: Collection[Linear], rank: int, num_senders: int) -> int:
+        """Return the FLOP that the federated server is charged to average these matrices' factors.
+
+        Sums, and products of factors that are sums too, are neglected, as in the papers.
+        """
+        return 0
+
 
 def factor_numbers(matrices: Collection[Linear], rank: int, factors: Collection[Factor]) -> int:
     """Return how many numbers these factors of these matrices hold at a rank.

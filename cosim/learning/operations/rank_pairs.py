@@ -57,6 +57,59 @@ def covariance_error(graph: Graph, reference: Ref, received: Sequence[Ref], weig
     return node.ref("covariance_error")
 
 
+@operation("product_bias")
+def _product_bias(
+    learner: "Learner",
+    params: Mapping[str, Any],
+    averaged: "Adapter",
+    reference: "Adapter",
+    *given: "Adapter",
+) -> Fields:
+    """Behind the uploads comes what is merged into the base, now and where there was any before."""
+    from cosim.learning.codec.pairs import pairs_of
+    from cosim.learning.pair_energy import product_bias
+
+    count = len(params["weights"])
+    whole = [reference | _filled_up(one, reference) for one in given[:count]]
+    merged = None
+    if given[count:]:
+        after, *before = given[count:]
+        scaling = params["scaling"]
+        merged = {
+            name: (one - before[0][name] if before and name in before[0] else one) / scaling
+            for name, one in after.items()
+        }
+    return {"product_bias": product_bias(pairs_of(averaged), whole, params["weights"], averaged, merged)}
+
+
+def product_bias(
+    graph: Graph,
+    averaged: Ref,
+    reference: Ref,
+    received: Sequence[Ref],
+    weights: Sequence[float],
+    merged: Sequence[Ref],
+    scaling: float,
+) -> Ref:
+    """Return how far the product after an average is from the averaged product, relative to that.
+
+    Parameters
+    ----------
+    averaged
+        What the aggregator made.
+    reference, received, weights
+        As for :func:`covariance_error`.
+    merged
+        What is merged into the base after the average and before it; empty where averages merge nothing.
+    scaling
+        That of the adapters, which what is merged has.
+    """
+    node = graph.add(
+        _product_bias, (averaged, reference, *received, *merged), weights=list(weights), scaling=scaling
+    )
+    return node.ref("product_bias")
+
+
 @operation("weighted_mean")
 def _weighted_mean(learner: "Learner", params: Mapping[str, Any], *figures: float) -> Fields:
     return {"mean": sum(share * one for share, one in zip(params["weights"], figures, strict=True))}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 LEARNED = frozenset(
     (
         *("train_loss", "eval_loss", "eval_perplexity", "eval_accuracy"),
-        *("coherence", "covariance_error", "dropped_energy"),
+        *("coherence", "covariance_error", "product_bias", "dropped_energy"),
     )
 )
 """Metrics that depend on learned values."""
