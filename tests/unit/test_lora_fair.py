@@ -135,8 +135,8 @@ def test_the_server_takes_the_time_of_the_correction(tiny_scenario, play, scheme
     world = play(tiny_scenario({"scheme": {"kind": scheme, "aggregator": fair, "num_rounds": 1}, **slow}))
     task = world.task
     matrices = task.trainable.matrices(task.shape, world.decisions.current.cut_layer)
-    (rows,) = [one for one in world.log.spans.to_table().to_pylist() if one["name"] == "aggregate"] and [
-        [one for one in world.log.spans.to_table().to_pylist() if one["name"] == "aggregate"]
-    ]
-    assert [row["flop"] for row in rows] == [make(Aggregator, fair).flop(matrices, 4, 3)]
-    assert world.decisions.predicted_round_s() == world.clock.now / 1e9
+    spans = world.log.spans
+    spans.settle()
+    flop = [amount for name, amount in zip(spans.name, spans.flop, strict=True) if name == "aggregate"]
+    assert flop == [make(Aggregator, fair).flop(matrices, 4, 3)]
+    assert world.decisions.predicted_round_s() == pytest.approx(world.clock.now / 1e9, abs=1e-9)
