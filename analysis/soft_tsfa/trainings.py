@@ -29,8 +29,8 @@ class Training:
 
     Attributes
     ----------
-    rounds, seconds, uplink_mbit
-        Rounds, simulated time and Mbit of all uploads so far.
+    rounds, seconds, uplink_mbit, downlink_mbit
+        Rounds, simulated time, and Mbit of all uploads and downloads of adapters so far.
     losses
         Held-out loss.
     round_s
@@ -43,6 +43,7 @@ class Training:
     rounds: Floats
     seconds: Floats
     uplink_mbit: Floats
+    downlink_mbit: Floats
     losses: Floats
     round_s: Floats
     metrics: Mapping[str, list[tuple[int, str, float]]]
@@ -82,15 +83,19 @@ def read(record: Record, seed: int) -> Training:
     spans = record.spans.select(["name", "round", "bits"]).to_pydict()
     names, of_round, bits = (np.array(spans[name]) for name in ("name", "round", "bits"))
     played = record.rounds.to_pydict()
-    sent = np.zeros(max(played["round"]) + 1)
-    np.add.at(sent, of_round[names == "adapter_upload"], bits[names == "adapter_upload"])
+    sent = {}
+    for name in ("adapter_upload", "adapter_download"):
+        each = np.zeros(max(played["round"]) + 1)
+        np.add.at(each, of_round[names == name], bits[names == name])
+        sent[name] = np.cumsum(each) / 1e6
     lasted_ns = np.array(played["end_ns"]) - np.array(played["start_ns"])
     rounds, times_ns, losses = (np.array(column) for column in zip(*sorted(evaluations), strict=True))
     return Training(
         seed=seed,
         rounds=rounds.astype(float),
         seconds=times_ns / NS_PER_S,
-        uplink_mbit=np.cumsum(sent)[rounds] / 1e6,
+        uplink_mbit=sent["adapter_upload"][rounds],
+        downlink_mbit=sent["adapter_download"][rounds],
         losses=losses,
         round_s=lasted_ns / NS_PER_S,
         metrics=metrics,
