@@ -106,9 +106,9 @@ def group_of(node: Node) -> Hashable | None:
         return None
     through = _goes_back_to(node)
     if through is None:
-        return operation.name, own
+        return operation.name, node.context, own
     forward = group_of(through)
-    return None if forward is None else (operation.name, own, forward)
+    return None if forward is None else (operation.name, node.context, own, forward)
 
 
 def plan(nodes: Sequence[Node], max_group: int) -> list[list[Node]]:

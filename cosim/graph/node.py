@@ -40,12 +40,30 @@ class Node:
         The fields that are held, None before any is.
     is_materialised
         Whether its fields are held here or in the store, and its inputs are forgotten.
+    context
+        Which of the contexts of a training computes it; it decides nothing that is not in the key.
     """
 
-    __slots__ = ("__weakref__", "inputs", "is_materialised", "key", "operation", "order", "params", "values")
+    __slots__ = (
+        "__weakref__",
+        "context",
+        "inputs",
+        "is_materialised",
+        "key",
+        "operation",
+        "order",
+        "params",
+        "values",
+    )
 
     def __init__(
-        self, operation: Operation, inputs: tuple["Ref", ...], params: dict[str, Any], key: str, order: int
+        self,
+        operation: Operation,
+        inputs: tuple["Ref", ...],
+        params: dict[str, Any],
+        key: str,
+        order: int,
+        context: int = 0,
     ) -> None:
         self.operation = operation
         self.inputs = inputs
@@ -54,6 +72,7 @@ class Node:
         self.order = order
         self.values: Values | None = None
         self.is_materialised = False
+        self.context = context
 
     def ref(self, field: str) -> "Ref":
         """Return one named field of this node's value."""
@@ -118,6 +137,13 @@ class Graph:
         self._order = count()
         self._context_modules = context_modules
         self._codes: dict[str, str] = {}
+        self._context = 0
+
+    def beside(self, context: int) -> "Graph":
+        """Return a graph whose nodes are computed in another context, numbered along with those of this."""
+        graph = Graph(*self._context_modules)
+        graph._order, graph._codes, graph._context = self._order, self._codes, context
+        return graph
 
     def add(self, operation: Operation, inputs: Sequence[Ref] = (), **params: Any) -> Node:
         """Return the node of a computation; nothing is computed."""
@@ -125,7 +151,7 @@ class Graph:
         # repr of plain numbers and texts is exact, and several times faster than json
         content = repr((operation.name, self._code(operation.module), read, params))
         key = blake2b(content.encode(), digest_size=16).hexdigest()
-        return Node(operation, tuple(inputs), params, key, next(self._order))
+        return Node(operation, tuple(inputs), params, key, next(self._order), self._context)
 
     def _code(self, module: str) -> str:
         """Return the hash of the code that computes an operation written in this module."""

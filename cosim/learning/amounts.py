@@ -48,6 +48,7 @@ def split_amounts_of(
     task: Task, cut_layer: int, lora_rank: int, client_rank: int, round_: int
 ) -> SplitAmounts:
     """Return what a client of a rank computes and sends in a round; the model is of ``lora_rank``."""
+    task = task.in_round(round_)
     shape, trainable = task.shape, task.trainable
     sizes = (cut_layer, task.training.batch_size, task.data.sequence_length)
     client = split_flop(shape, trainable.of_rank(client_rank), *sizes, task.aggregator.trained(round_))
@@ -96,6 +97,7 @@ def whole_amounts(task: Task, lora_rank: int) -> WholeAmounts:
 
 def whole_amounts_of(task: Task, lora_rank: int, client_rank: int, round_: int) -> WholeAmounts:
     """Return what a client of a rank computes and sends in a round; the model is of ``lora_rank``."""
+    task = task.in_round(round_)
     shape, num_blocks = task.shape, task.shape.num_layers
     flop = whole_flop(
         shape,
@@ -134,6 +136,21 @@ def aggregate_flop(task: Task, num_blocks: int, lora_rank: int, num_senders: int
     return task.aggregator.flop(task.trainable.matrices(task.shape, num_blocks), lora_rank, num_senders)
 
 
+def hand_over_amounts(task: Task, number: int, lora_rank: int) -> tuple[int, int]:
+    """Return the FLOP of the server to begin a stage, and the bits that each client is sent for it.
+
+    Nothing for the first; else the factors it starts from. What the clients merge into the base they work
+    out themselves.
+    """
+    if number == 0:
+        return 0, 0
+    now, shape = task.by_stage[number], task.shape
+    trained = now.trainable.of_rank(lora_rank)
+    flop = task.stages[number - 1].handover.flop(trained.matrices(shape, shape.num_layers))
+    factors = sum(one.numbers for one in trained.parameters(shape) if one.factor is not None)
+    return flop, task.model.bits_per_trained_number * factors
+
+
 def download_bits(
     task: Task,
     num_blocks: int,
@@ -143,7 +160,7 @@ def download_bits(
     senders: Collection[int] | None = None,
 ) -> int:
     """Return the bits a client of a rank is sent after a round; without ``senders`` all have sent."""
-    aggregator = task.aggregator
+    task, aggregator = task.in_round(round_), task.aggregator
     ranks = [
         aggregator.rank(client, lora_rank)
         for client in (range(task.num_clients) if senders is None else senders)
@@ -161,7 +178,7 @@ def _ranks_and_rounds(task: Task, lora_rank: int) -> list[tuple[int, int]]:
     """Return every rank a client has, with every kind of round."""
     aggregator = task.aggregator
     ranks = sorted({aggregator.rank(client, lora_rank) for client in range(task.num_clients)})
-    return [(rank, round_) for rank in ranks for round_ in range(1, aggregator.period + 1)]
+    return [(rank, round_) for rank in ranks for round_ in task.kinds]
 
 
 class Amounts:
@@ -187,7 +204,7 @@ class Amounts:
 
     def whole(self, client: int, round_: int) -> WholeAmounts:
         """Return what a client that holds the uncut model computes and sends in a round."""
-        return self._whole_of(self._rank(client), self._kind(round_))
+        return self._whole_of(self._rank(client), self._task.kind(round_))
 
     @cached_property
     def most_split(self) -> SplitAmounts:
@@ -209,7 +226,7 @@ class Amounts:
         return aggregate_flop(self._task, num_blocks, self._lora_rank, num_senders)
 
     def _split_amounts_in(self, round_: int) -> list[SplitAmounts]:
-        kind = self._kind(round_)
+        kind = self._task.kind(round_)
         return [
             self._split_of(cut, self._lora_rank, self._rank(client), kind)
             for client, cut in enumerate(self._cuts)
@@ -217,7 +234,3 @@ class Amounts:
 
     def _rank(self, client: int) -> int:
         return self._task.aggregator.rank(client, self._lora_rank)
-
-    def _kind(self, round_: int) -> int:
-        """Return the first round that is like this one."""
-        return (round_ - 1) % self._task.aggregator.period + 1

@@ -1,15 +1,18 @@
 """Who computes the nodes of a training; the model is loaded when the first one must be computed."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from cosim.errors import ScenarioError
 from cosim.graph.batched import Batched
 from cosim.graph.executor import Computing, Executor, Fetch, Recalling, Sequential
+from cosim.graph.node import Node
 from cosim.graph.store import Store
 from cosim.learning.task import Task
 from cosim.rng import stream
 
 if TYPE_CHECKING:
+    from cosim.learning.learner import Learner
     from cosim.learning.model import SplitModel
 
 
@@ -25,17 +28,52 @@ def make_executor(task: Task, lora_rank: int, store: Store | None = None) -> Exe
         from cosim.learning.stacks import StackedLearner
 
         if task.training.executor == "batched":
-            return Batched(
-                lambda: StackedLearner(task, load_model(task, lora_rank)),
-                task.max_group,
-                fetch,
-                goes_on=goes_on,
-            )
-        return Sequential(lambda: Learner(task, load_model(task, lora_rank)), fetch, goes_on=goes_on)
+            return Batched(lambda: context(StackedLearner), task.max_group, fetch, goes_on=goes_on)
+        return Sequential(lambda: context(Learner), fetch, goes_on=goes_on)
+
+    def context(kind: "Callable[[Task, SplitModel], Learner]") -> Any:
+        stages = task.by_stage
+        if len(stages) == 1:
+            return kind(task, load_model(task, lora_rank))
+        return ByStage(lambda number: kind(stages[number], load_model(stages[number], lora_rank)))
 
     if store is None:
         return computing()
     return Recalling(store.namespace(task.key), computing, task.model.torch_device)
+
+
+class ByStage:
+    """Lets the learner of its stage compute each node; stages follow one another, so one model is held."""
+
+    def __init__(self, make: "Callable[[int], Any]") -> None:
+        self._make = make
+        self._stage: int | None = None
+        self._learner: Any = None
+
+    def _of(self, node: Node) -> Any:
+        if node.context != self._stage:
+            self._learner = None  # before the next is loaded
+            self._stage, self._learner = node.context, self._make(node.context)
+        return self._learner
+
+    def compute(self, node: Node, inputs: list[Any]) -> dict[str, Any]:
+        """Return the fields of a node's value."""
+        fields: dict[str, Any] = self._of(node).compute(node, inputs)
+        return fields
+
+    def compute_together(self, nodes: Sequence[Node], inputs: Sequence[list[Any]]) -> list[dict[str, Any]]:
+        """Return the fields of each node's value."""
+        fields: list[dict[str, Any]] = self._of(nodes[0]).compute_together(nodes, inputs)
+        return fields
+
+    def why_alone(self, node: Node) -> str | None:
+        """Return why a node cannot be in a group, None if it can."""
+        reason: str | None = self._of(node).why_alone(node)
+        return reason
+
+    def plain(self, value: Any) -> Any:
+        """Return a value that shares memory with no other client's."""
+        return self._learner.plain(value)
 
 
 def load_model(task: Task, lora_rank: int) -> "SplitModel":

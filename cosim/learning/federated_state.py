@@ -34,6 +34,8 @@ class FederatedState:
         What clients train: ``client``, the blocks before the cut, or ``whole``.
     weighting, server_optimizer
         How senders count, and how the global adapter follows their average.
+    start, first_round
+        What all begin from, and in which round, where it is not as the training itself has it.
 
     Attributes
     ----------
@@ -56,21 +58,23 @@ class FederatedState:
         part: str,
         weighting: Weighting = BY_DATA,
         server_optimizer: ServerOptimizer = AVERAGE,
+        start: TrainState | None = None,
+        first_round: int = 1,
     ) -> None:
         self.training = training
         self._weighting, self._server_optimizer = weighting, server_optimizer
         self._server_state: Ref | None = None
         self.variates = ControlVariates(training) if training.task.rule.has_variates else None
         self.aggregator = training.task.aggregator
-        start = training.start(part)
+        start = training.start(part) if start is None else start
         self.adapter = start.adapter
-        self.residual: Ref | None = None
+        self.residual = start.residual
         self._averaged = start.adapter
         self._merged: tuple[Ref, ...] = ()
         self._weights: dict[int, float] = {}
         self.sides = [start] * training.task.num_clients
-        if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
-            self.sides = self._distributed(1, begins_anew=True)
+        if self.aggregator.trained(first_round) != BOTH_FACTORS or not self._has_one_rank:
+            self.sides = self._distributed(first_round, begins_anew=True, is_first=True)
         self.starts = [side.adapter for side in self.sides]
 
     def guidance(self, client: int) -> Guidance:
@@ -237,12 +241,12 @@ class FederatedState:
     def _has_one_rank(self) -> bool:
         return set(self._ranks) == {self.training.lora_rank}
 
-    def _distributed(self, round_: int, *, begins_anew: bool) -> list[TrainState]:
+    def _distributed(self, round_: int, *, begins_anew: bool, is_first: bool = False) -> list[TrainState]:
         """Return the sides all clients start a round with; those that are alike are one."""
         made: dict[tuple[int, Ref | None], Node] = {}
         sides = []
         for side, rank in zip(self.sides, self._ranks, strict=True):
-            own = side.adapter if self.aggregator.is_personal and round_ > 1 else None
+            own = side.adapter if self.aggregator.is_personal and not is_first else None
             if (rank, own) not in made:
                 made[rank, own] = self._distribute(round_, rank, own, begins_anew)
             node = made[rank, own]

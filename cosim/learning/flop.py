@@ -135,10 +135,11 @@ def client_memory_bytes(
     own = [one for one in trainable.parameters(shape) if one.block <= cut_layer]
     weights = shape.embedding_weights + cut_layer * shape.block_weights
     weights += sum(one.numbers for one in own) if trainable.is_added else 0
-    stepped = sum(one.numbers for one in own if one.factor is None or one.factor in factors)
+    stepped = [one for one in own if one.factor is None or one.factor in factors]
     reached = range(max(trainable.first_block(shape), 1), cut_layer + 1)
     kept = len(reached) * _kept_numbers(shape, trainable, batch_size, sequence_length)
-    return bytes_per_number * (weights + (1 + moments_per_weight) * stepped + kept)
+    kept += trainable.gradient_numbers(shape, stepped)
+    return bytes_per_number * (weights + moments_per_weight * sum(one.numbers for one in stepped) + kept)
 
 
 def server_memory_bytes(
@@ -158,7 +159,8 @@ def server_memory_bytes(
     kept for the loss. ``batch_size`` is what it works on at once: for one
     update per step on the batches of all clients, their sum.
     """
-    trained = sum(one.numbers for one in trainable.parameters(shape) if one.block > cut_layer)
+    stepped = [one for one in trainable.parameters(shape) if one.block > cut_layer]
+    trained = sum(one.numbers for one in stepped)
     weights = (shape.num_layers - cut_layer) * shape.block_weights + shape.head_weights
     weights += trained if trainable.is_added else 0
     has_copy = shape.has_tied_head and cut_layer < shape.num_layers
@@ -167,7 +169,8 @@ def server_memory_bytes(
     kept = len(reached) * _kept_numbers(shape, trainable, batch_size, sequence_length)
     classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
     kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)
-    return bytes_per_number * (weights + (1 + moments_per_weight) * trained + kept)
+    kept += trainable.gradient_numbers(shape, stepped)
+    return bytes_per_number * (weights + moments_per_weight * trained + kept)
 
 
 def _kept_numbers(shape: ModelShape, trainable: Trainable, batch_size: int, sequence_length: int) -> int:

@@ -85,6 +85,7 @@ def adapter_layout(
 
 def upload_layout(task: Task, num_blocks: int, client_rank: int, round_: int) -> Layout:
     """Return the layout of what a client of a rank sends after a round, not encoded."""
+    task = task.in_round(round_)
     layout = adapter_layout(task, num_blocks, client_rank, task.aggregator.sent(round_))
     if not task.rule.has_variates:
         return layout
@@ -98,9 +99,9 @@ def held_bytes(task: Task, num_blocks: int, lora_rank: int) -> int:
     What steps work on meanwhile fits where the activations were.
     """
     adapter, trained = task.codecs.adapter, task.model.bits_per_trained_number // 8
-    rounds = range(1, task.aggregator.period + 1)
-    layouts = [upload_layout(task, num_blocks, lora_rank, round_) for round_ in rounds]
-    ruled = task.rule.num_held * adapter_layout(task, num_blocks, lora_rank).num_numbers
+    layouts = [upload_layout(task, num_blocks, lora_rank, round_) for round_ in task.kinds]
+    trained_numbers = max(adapter_layout(one, num_blocks, lora_rank).num_numbers for one in task.by_stage)
+    ruled = task.rule.num_held * trained_numbers
     return trained * (ruled + max(adapter.held_numbers(one) for one in layouts))
 
 
@@ -127,7 +128,11 @@ def payloads(task: Task, num_blocks: int, round_: int = 1) -> dict[str, tuple[En
 
 def bits_are_known(task: Task, num_blocks: int) -> bool:
     """Return whether the bits of everything sent are known before any value is."""
-    return all(codec.bits(layout) is not None for codec, layout in payloads(task, num_blocks).values())
+    return all(
+        codec.bits(layout) is not None
+        for round_ in (task.kind(begin) for begin in task.kinds)
+        for codec, layout in payloads(task, num_blocks, round_).values()
+    )
 
 
 def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> None:
@@ -147,7 +152,7 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
         Naming the setting and the way out.
     """
     codecs, aggregator = task.codecs, task.aggregator
-    for round_ in range(1, aggregator.period + 1):
+    for round_ in task.kinds:
         for name, (encoding, layout) in payloads(task, num_blocks, round_).items():
             codec = codec_of(encoding)
             try:

@@ -1,8 +1,10 @@
 """The task: everything that decides what is learned, apart from who acts when."""
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
+from itertools import accumulate
 from typing import Any
 
 from cosim.errors import ScenarioError
@@ -17,6 +19,7 @@ from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
+from cosim.learning.stages import Stage, check_stages
 from cosim.learning.trainable import Trainable
 from cosim.rng import stream
 
@@ -51,6 +54,8 @@ class Task:
         What corrects the gradients of local steps.
     name
         What it is called beside others; empty for the only one. It decides nothing by itself.
+    stages
+        What is trained before ``trainable`` is.
     """
 
     model: Model
@@ -66,6 +71,7 @@ class Task:
     codecs: Codecs = NO_CODECS
     rule: LocalRule = NO_RULE
     name: str = ""
+    stages: tuple[Stage, ...] = ()
 
     @classmethod
     def prepare(
@@ -83,6 +89,7 @@ class Task:
         codecs: Codecs = NO_CODECS,
         rule: LocalRule = NO_RULE,
         name: str = "",
+        stages: tuple[Stage, ...] = (),
     ) -> "Task":
         """Read the config and the texts, and deal them out.
 
@@ -100,9 +107,13 @@ class Task:
                 "classification needs at least 2."
             )
         num_labels = len(corpus.labels) if model.task == "classification" else 0
+        chance = stream(seed, "trainable").torch_seed()
+        trainable = trainable.drawn(chance)
+        stages = tuple(one.model_copy(update={"trainable": one.trainable.drawn(chance)}) for one in stages)
         shape = trainable.fitted(ModelShape.read(config, model.task, num_labels))
         # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
+        check_stages(stages, trainable, shape, model.dtype)
         aggregator.check_ranks(trainable.lora_rank)
         if data.sequence_length > shape.max_positions:
             raise ScenarioError(
@@ -126,7 +137,49 @@ class Task:
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
         return cls(
             *(model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs),
-            *(rule, name),
+            *(rule, name, stages),
+        )
+
+    @cached_property
+    def by_stage(self) -> tuple["Task", ...]:
+        """The task as it is in each stage, this one last."""
+        if not self.stages:
+            return (self,)
+        each = []
+        for one in self.stages:
+            optimizer = one.optimizer or self.training.optimizer
+            training = self.training.model_copy(update={"optimizer": optimizer})
+            each.append(replace(self, trainable=one.trainable, training=training, stages=()))
+        return (*each, replace(self, stages=()))
+
+    @cached_property
+    def _begins(self) -> tuple[int, ...]:
+        """The first round of each stage."""
+        return tuple(accumulate((one.num_rounds for one in self.stages), initial=1))
+
+    def stage(self, round_: int) -> int:
+        """Return which stage a round is of, from 0."""
+        return bisect_right(self._begins, round_) - 1
+
+    def begins_stage(self, round_: int) -> bool:
+        """Return whether a round is the first of a stage."""
+        return round_ in self._begins
+
+    def in_round(self, round_: int) -> "Task":
+        """Return the task as it is in a round."""
+        return self.by_stage[self.stage(round_)]
+
+    def kind(self, round_: int) -> int:
+        """Return the first round that is like this one in what is trained and sent."""
+        begin = self._begins[self.stage(round_)]
+        return begin + (round_ - begin) % self.aggregator.period
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """The first rounds of every kind."""
+        period = self.aggregator.period
+        return tuple(
+            dict.fromkeys(self.kind(begin + more) for begin in self._begins for more in range(period))
         )
 
     @property
@@ -165,15 +218,16 @@ class Task:
         """Return what a client needs for a step of any round, bytes."""
         return max(
             client_memory_bytes(
-                self.shape,
-                self.trainable.of_rank(lora_rank),
+                one.shape,
+                one.trainable.of_rank(lora_rank),
                 cut_layer,
-                self.training.batch_size,
-                self.data.sequence_length,
-                **self._number_sizes,
-                factors=self.aggregator.trained(round_),
+                one.training.batch_size,
+                one.data.sequence_length,
+                **one._number_sizes,
+                factors=one.aggregator.trained(round_),
             )
-            for round_ in range(1, self.aggregator.period + 1)
+            for one in self.by_stage
+            for round_ in one.kinds
         )
 
     def server_memory_bytes(self, cut_layer: int, lora_rank: int, num_batches: int) -> int:
@@ -195,8 +249,10 @@ class Task:
     def whole_memory_bytes(self, lora_rank: int) -> int:
         """Return what the uncut model needs for a step, bytes: all blocks, and then the head."""
         num_layers = self.shape.num_layers
-        blocks = self.client_memory_bytes(num_layers, lora_rank)
-        return blocks + self.server_memory_bytes(num_layers, lora_rank, 1)
+        return max(
+            one.client_memory_bytes(num_layers, lora_rank) + one.server_memory_bytes(num_layers, lora_rank, 1)
+            for one in self.by_stage
+        )
 
     @property
     def _number_sizes(self) -> dict[str, int]:

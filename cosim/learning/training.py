@@ -16,12 +16,14 @@ from cosim.learning.codec import Encoding
 from cosim.learning.codecs import NO_CODECS
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.operations.average import mean
+from cosim.learning.operations.hand_over import hand_over
 from cosim.learning.operations.start import start
 from cosim.learning.operations.superpose import sent_power, superpose, superpose_numbers
 from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update
 from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
+from cosim.learning.stages import Stage
 from cosim.learning.task import Task
 from cosim.learning.train_state import Guidance, TrainState
 from cosim.rng import stream
@@ -43,6 +45,8 @@ class Training:
     ----------
     graph
         Takes the nodes.
+    whole_run
+        The training that this is a stage of; itself where there is but one.
     amounts
         What each client computes and sends.
     cuts
@@ -65,6 +69,7 @@ class Training:
         self.cuts = client_cut_layers or (cut_layer,) * task.num_clients
         self.lora_rank = lora_rank
         self.graph = Graph("cosim.learning.learner")
+        self.whole_run = self
         self._trains = tuple(task.client_trains(cut) for cut in self.cuts)
         self.amounts = Amounts(task, lora_rank, self.cuts)
         self.params_of = cache(Params.of)
@@ -75,6 +80,39 @@ class Training:
             BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", client))
             for client, share in enumerate(task.shares)
         ]
+
+    def of_stage(self, number: int) -> "Training":
+        """Return the training of a stage of the task, as decided; its nodes are numbered along with these."""
+        stages = self.task.by_stage
+        if len(stages) == 1:
+            return self
+        training = Training(stages[number], self.cut_layer, self.lora_rank, self.cuts)
+        training.graph, training.whole_run = self.graph.beside(number), self
+        return training
+
+    def hand_over(
+        self, before: "Training", stage: Stage, part: str, trained: Ref, merged: Ref | None
+    ) -> Node:
+        """Return the node of what this stage starts from.
+
+        Parameters
+        ----------
+        before, stage
+            The training of the stage before, and that stage.
+        part
+            As for :meth:`start`.
+        trained, merged
+            What that stage learned, and what it merged into the base.
+        """
+        trainable = before.task.trainable
+        settings = {"kind": trainable.kind, **trainable.deciding(self.lora_rank)}
+        return self.graph.add(
+            hand_over,
+            (trained, self.start(part).adapter, *(() if merged is None else (merged,))),
+            before=Params(settings, code_of(trainable)),
+            handover=self.params_of(stage.handover),
+            optimizer=self.optimizer,
+        )
 
     def trains(self, client: int) -> bool:
         """Return whether a client has an adapter: if not, no gradient is for it and nothing is averaged."""

@@ -186,6 +186,7 @@ def _task(name: str, scenario: Scenario) -> Task:
         codecs=scenario.scheme.codecs,
         rule=scenario.scheme.rule,
         name=name,
+        stages=scenario.scheme.earlier_stages,
     )
     refuse_cut(scenario, task.shape)
     if (fault := too_many_cuts(scenario, task.shape)) is not None:

@@ -18,6 +18,7 @@ from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.shape import ModelShape
+from cosim.learning.stages import Stage
 from cosim.learning.task import Task
 from cosim.parts import OfPlane, Part
 from cosim.radio.link import Link
@@ -79,6 +80,11 @@ class Scheme(Part):
     def averaging(self) -> Aggregator:
         """How adapters of clients are averaged, where they are."""
         return FEDAVG
+
+    @property
+    def earlier_stages(self) -> tuple[Stage, ...]:
+        """What is trained before the scenario's own trainable is."""
+        return ()
 
     @property
     def rule(self) -> LocalRule:

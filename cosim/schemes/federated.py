@@ -13,7 +13,7 @@ from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
 from cosim.kernel.clock import Steps
-from cosim.learning.amounts import WholeAmounts, aggregate_flop, whole_amounts
+from cosim.learning.amounts import WholeAmounts, aggregate_flop, hand_over_amounts, whole_amounts
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.codec.soft import Soft
 from cosim.learning.codec.top_k import TopK
@@ -24,13 +24,14 @@ from cosim.learning.payload import bits_are_known, held_bytes, upload_layout
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
+from cosim.learning.stages import Stage
 from cosim.learning.task import Task
 from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
 from cosim.rng import stream
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.federated_rounds import FederatedRounds
-from cosim.schemes.stages import whole_round
+from cosim.schemes.stages import handed_over, whole_round
 from cosim.schemes.updates import Averages
 from cosim.world import Moment, World
 
@@ -76,6 +77,9 @@ class Federated(Averages):
         client holds back waits for its next round. Averages come
         back as they are. Bits that depend on values are found out before the
         round is played; a run that computes no values charges the most they can be.
+    stages
+        What is trained first, in the first of the rounds, and how ``[lora]`` takes over from it. What is
+        trained where some is drawn is announced by a seed, ahead of the stage.
     downlink
         How the average comes back: ``unicast``, to each client on its own subchannels;
         ``multicast``, to all at once on the subchannels of all, at the rate of the
@@ -98,6 +102,7 @@ class Federated(Averages):
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
+    stages: tuple[Stage, ...] = ()
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -119,10 +124,25 @@ class Federated(Averages):
             )
         return self
 
+    @model_validator(mode="after")
+    def _stages_leave_rounds(self) -> Self:
+        before = sum(one.num_rounds for one in self.stages)
+        if before >= self.num_rounds:
+            raise ValueError(
+                f"stages: take {before} rounds, and leave none of num_rounds {self.num_rounds} for what is "
+                "trained last; give them fewer, or raise num_rounds"
+            )
+        return self
+
     @property
     def is_closed_form(self) -> bool:
         """Rounds last as their stages say while all take part, or a decision says in each who does."""
-        return self.participation == 1.0 and self.aggregator.is_steady
+        return self.participation == 1.0 and self.aggregator.is_steady and not self.stages
+
+    @property
+    def earlier_stages(self) -> tuple[Stage, ...]:
+        """As set."""
+        return self.stages
 
     @property
     def rule(self) -> LocalRule:
@@ -149,6 +169,12 @@ class Federated(Averages):
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
         clients, num_blocks = range(task.num_clients), task.shape.num_layers
+        begun: Round = ()
+        if task.begins_stage(round_):
+            number = task.stage(round_)
+            amounts = hand_over_amounts(task, number, setting.lora_rank)
+            begun = handed_over(len(clients), task.by_stage[number].trainable.seed_bits, *amounts)
+        task = task.in_round(round_)
         one, codec = whole_amounts(task, setting.lora_rank), self.adapter_encoding
         drawn = self.taking_part(task.seed, task.num_clients, round_)
         each: list[WholeAmounts | None] = [None] * task.num_clients
@@ -159,20 +185,20 @@ class Federated(Averages):
                 bits = codec.max_bits(layout, setting.of(SPARSIFICATION_RATIO.name, client, 1.0))
                 each[client] = replace(one, adapter_bits=bits)
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
-        return whole_round(
+        num_senders = sum(one is not None for one in each)
+        return *begun, *whole_round(
             each,
             steps,
             reports,
             is_bound=not bits_are_known(task, num_blocks),
-            aggregate_flop=aggregate_flop(
-                task, num_blocks, setting.lora_rank, sum(one is not None for one in each)
-            ),
+            aggregate_flop=aggregate_flop(task, num_blocks, setting.lora_rank, num_senders),
         )
 
     def sparsity(self, task: Task, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""
         if self.why_no_sparsity(task, lora_rank) is not None:
             return None
+        task = task.in_round(round_)
         codec, (client_rank,) = self.adapter_codec, self._client_ranks(task, lora_rank)
         layout = upload_layout(task, task.shape.num_layers, client_rank, round_)
         if isinstance(codec, PairCodec):
@@ -231,12 +257,14 @@ class Federated(Averages):
 
     def run(self, world: World) -> Steps:
         """Play all rounds."""
-        play = FederatedRounds(self, world, world.begin())
+        play = FederatedRounds(self, world, world.begin().of_stage(0))
         play.evaluate(0)
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.task.seed, world.num_clients, round_)
             world.start_round(round_, drawn)
+            if world.task.begins_stage(round_):
+                play = yield from play.begin_stage(Moment(round_))
             chosen = list(filter(world.decisions.takes_part, drawn))
             average = yield from play.collect(Moment(round_), chosen)
             yield from play.broadcast(Moment(round_), average)

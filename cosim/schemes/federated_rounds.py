@@ -9,9 +9,10 @@ import numpy as np
 from cosim.control.reports import REPORT
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
+from cosim.learning.amounts import hand_over_amounts
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.federated_state import FederatedState
-from cosim.learning.train_state import LocalRound
+from cosim.learning.train_state import LocalRound, TrainState
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.schemes import measure_evaluation
@@ -36,9 +37,18 @@ class FederatedRounds:
         Spans the next piece of work of everybody waits for.
     """
 
-    def __init__(self, scheme: "Federated", world: World, training: Training) -> None:
+    def __init__(
+        self,
+        scheme: "Federated",
+        world: World,
+        training: Training,
+        start: TrainState | None = None,
+        first_round: int = 1,
+    ) -> None:
         self.scheme, self.world, self.training = scheme, world, training
-        self.federation = FederatedState(training, "whole", scheme.weights, scheme.server_optimizer)
+        self.federation = FederatedState(
+            training, "whole", scheme.weights, scheme.server_optimizer, start, first_round
+        )
         num_blocks = world.task.shape.num_layers
         self.uploads = AdapterUploads(world, self.federation, [num_blocks] * world.num_clients)
         self.ready: Sequence[int] = ()
@@ -67,6 +77,41 @@ class FederatedRounds:
         for name, figure in figures.items():
             self.world.measure(moment, FEDERATED_SERVER, name, figure)
         return averaged
+
+    def begin_stage(self, moment: Moment) -> Steps:
+        """Let everybody know what this round's stage trains, and start from; returns its rounds."""
+        task, number = self.world.task, self.world.task.stage(moment.round)
+        bits = task.by_stage[number].trainable.seed_bits
+        if bits:
+            self.ready = yield from broadcast(
+                self.world,
+                moment,
+                Averaged(self.federation.adapter.node, self.ready),
+                dict.fromkeys(range(self.world.num_clients), bits),
+                name="seed_download",
+            )
+        if number == 0:
+            return self
+        return (yield from self._hand_over(moment, number))
+
+    def _hand_over(self, moment: Moment, number: int) -> Steps:
+        """Let the server work out what a stage starts from, and everybody download it."""
+        world, federation, stage = self.world, self.federation, self.world.task.stages[number - 1]
+        training = self.training.whole_run.of_stage(number)
+        node = training.hand_over(self.training, stage, "whole", federation.adapter, federation.residual)
+        flop, bits = hand_over_amounts(world.task, number, training.lora_rank)
+        span = yield from world.compute(FEDERATED_SERVER, "hand_over", moment, flop, node, self.ready)
+        residual = node.ref("residual") if stage.handover.keeps_residual else None
+        begun = TrainState(node.ref("adapter"), node.ref("optimizer"), residual)
+        after = FederatedRounds(self.scheme, world, training, begun, moment.round)
+        each = dict.fromkeys(range(world.num_clients), bits)
+        multicasts = self.scheme.multicasts("federated_downlink")
+        after.ready = yield from broadcast(
+            world, moment, Averaged(node, [span]), each, is_multicast=multicasts
+        )
+        world.measure(moment, FEDERATED_SERVER, "handover_kept_energy", node.ref("kept_energy"))
+        world.measure(moment, FEDERATED_SERVER, "handover_eval_loss", after.federation.evaluate().ref("loss"))
+        return after
 
     def broadcast(self, moment: Moment, average: Averaged) -> Steps:
         """Let everybody, senders or not, download the average and begin the next round from it."""

@@ -136,6 +136,29 @@ def whole_round(
     return Barrier(chains, up.joint), *down
 
 
+def handed_over(num_clients: int, seed_bits: int, flop: int, bits: int) -> Round:
+    """Return what comes ahead of the first round of a stage, where anything does.
+
+    Parameters
+    ----------
+    seed_bits
+        What every client is sent to know what is trained.
+    flop, bits
+        What the federated server computes to hand over, and each client downloads.
+    """
+    seeds = _if_any(download("seed_download", _DOWN, seed_bits))
+    begun = _if_any(download("adapter_download", _DOWN, bits))
+    first = (Barrier((seeds,) * num_clients),) if seeds else ()
+    if not begun:
+        return first
+    idle: tuple[Chain, ...] = ((),) * num_clients
+    return (
+        *first,
+        Barrier(idle, (Compute("hand_over", FEDERATED_SERVER, flop),)),
+        Barrier((begun,) * num_clients),
+    )
+
+
 def averaged(
     each: Sequence[SplitAmounts | WholeAmounts | None], *, is_bound: bool = False, aggregate_flop: int = 0
 ) -> Round:

@@ -153,7 +153,7 @@ class AdapterUploads:
 
     def _coding_flop(self, client: int, round_: int) -> tuple[int, int]:
         """Return the FLOP to encode and to decode what a client sends."""
-        kind = (round_ - 1) % self.federation.aggregator.period + 1
+        kind = self.world.task.kind(round_)
         return self._flop(self._num_blocks[client], self._rank(client), kind)
 
     def _flop_of_layout(self, num_blocks: int, client_rank: int, round_: int) -> tuple[int, int]:
@@ -242,7 +242,7 @@ class AdapterUploads:
 
     def _exact(self, client: int, round_: int) -> int | None:
         """Return the bits a client sends, where no value decides them."""
-        kind = (round_ - 1) % self.federation.aggregator.period + 1
+        kind = self.world.task.kind(round_)
         num_blocks = self._num_blocks[client]
         return self._exact_bits(num_blocks, self._rank(client), kind, self._ratios[client])
 

@@ -12,10 +12,10 @@ from cosim.world import FEDERATED_SERVER, Moment, World
 
 
 class Averaged(NamedTuple):
-    """What the federated server made of what it collected, and the span that says when it had it."""
+    """What the federated server made of what it collected, and the spans that say when it had it."""
 
     node: Node
-    span: int
+    spans: Sequence[int]
 
 
 def local_update(world: World, learned: LocalRound, round_: int, flop: int, ready: Sequence[int]) -> Steps:
@@ -51,11 +51,17 @@ def collect(
     node, flop = average(sent)
     causes = [one.span for one in sent] or ready
     span = yield from world.compute(FEDERATED_SERVER, "aggregate", moment, flop, node, causes)
-    return Averaged(node, span)
+    return Averaged(node, [span])
 
 
 def broadcast(
-    world: World, moment: Moment, average: Averaged, bits: Mapping[int, int], *, is_multicast: bool = False
+    world: World,
+    moment: Moment,
+    average: Averaged,
+    bits: Mapping[int, int],
+    *,
+    is_multicast: bool = False,
+    name: str = "adapter_download",
 ) -> Steps:
     """Let clients download an average, of so many bits each; returns the spans of it.
 
@@ -63,8 +69,10 @@ def broadcast(
     ----------
     is_multicast
         Whether it is sent once, to all of them.
+    name
+        Of the spans.
     """
-    link, name, after = "federated_downlink", "adapter_download", [average.span]
+    link, after = "federated_downlink", average.spans
     if is_multicast:
         once = Outgoing(Payload(max(bits.values())), average.node, after)
         sent = [(yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))]
@@ -72,5 +80,5 @@ def broadcast(
         downloads = [
             world.send(link, client, name, moment, size, average.node, after) for client, size in bits.items()
         ]
-        sent = yield from world.together(downloads, "adapter download of client")
+        sent = yield from world.together(downloads, f"{name.replace('_', ' ')} of client")
     return [one.span for one in sent]

@@ -62,9 +62,7 @@ def best_factors(left: "Tensor", right: "Tensor", rank: int) -> tuple["Tensor", 
     Returns
     -------
     b, a
-        Shapes (outputs, rank) and (rank, inputs). The columns of B are orthogonal
-        and fall in length, the rows of A are orthonormal. The largest number of
-        each column of B, or of each row of A where the column is zero, is positive.
+        As of :func:`filled_factors`.
     """
     import torch
 
@@ -72,12 +70,31 @@ def best_factors(left: "Tensor", right: "Tensor", rank: int) -> tuple["Tensor", 
     q_right, r_right = torch.linalg.qr(right.T)
     u, values, v = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
     count = min(rank, len(values))
-    b = q_left @ u[:, :count]
-    a = v[:count] @ q_right.T
+    return filled_factors(q_left @ u[:, :count], values[:count], v[:count] @ q_right.T, rank)
+
+
+def filled_factors(b: "Tensor", values: "Tensor", a: "Tensor", rank: int) -> tuple["Tensor", "Tensor"]:
+    """Return factors of a rank from singular vectors and values, of which there may be fewer.
+
+    Parameters
+    ----------
+    b, values, a
+        Columns, singular values from the largest down, and rows.
+
+    Returns
+    -------
+    b, a
+        Shapes (outputs, rank) and (rank, inputs). The columns of B are orthogonal
+        and fall in length, the rows of A are orthonormal. The largest number of
+        each column of B, or of each row of A where the column is zero, is positive.
+    """
+    import torch
+
+    count = len(values)
     largest = b.gather(0, b.abs().argmax(dim=0, keepdim=True)).squeeze(0)
     signs = torch.where(largest < 0.0, -torch.ones_like(largest), torch.ones_like(largest))
-    whole_b = left.new_zeros(left.shape[0], rank)
-    whole_a = right.new_zeros(rank, right.shape[1])
+    whole_b = b.new_zeros(b.shape[0], rank)
+    whole_a = a.new_zeros(rank, a.shape[1])
     whole_b[:, :count] = b * (signs * values[:count])
     whole_a[:count] = signs[:, None] * a
     return whole_b, whole_a

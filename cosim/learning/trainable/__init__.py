@@ -40,12 +40,15 @@ class Trainable(Part, ABC):
     takes_transformers
         Whether ``attach`` and ``files`` need a model of transformers; others may be given plain
         modules under the same names, which take seconds less to load.
+    seed_bits
+        Bits that tell every client, once before it trains, what was drawn of what is trained.
     """
 
     has_factors: ClassVar[bool] = False
     is_added: ClassVar[bool] = False
     folder: ClassVar[Literal["adapter", "model"]] = "model"
     takes_transformers: ClassVar[bool] = True
+    seed_bits: ClassVar[int] = 0
 
     @property
     def lora_rank(self) -> int:
@@ -64,6 +67,10 @@ class Trainable(Part, ABC):
 
     def of_rank(self, lora_rank: int) -> Self:
         """Return the same with factors of another rank."""
+        return self
+
+    def drawn(self, seed: int) -> Self:
+        """Return the same with what is drawn of what is trained, from this seed unless it has its own."""
         return self
 
     def fitted(self, shape: ModelShape) -> ModelShape:
@@ -135,6 +142,33 @@ class Trainable(Part, ABC):
     def kept_numbers(self, shape: ModelShape) -> int:
         """Return what is kept of a token in a block for the way back, beside what every trainable keeps."""
         return 0
+
+    def gradient_numbers(self, shape: ModelShape, trained: Collection[Parameter]) -> int:
+        """Return the numbers of the gradients that are formed for these parameters."""
+        return sum(one.numbers for one in trained)
+
+    def layers(self, shape: ModelShape) -> Mapping[str, str]:
+        """Return the linear layers it changes, each with the name of its first tensor.
+
+        None where it changes anything else: another stage cannot take over from it then.
+        """
+        return {}
+
+    def changes(
+        self, tensors: "Mapping[str, Tensor]", merged: "Mapping[str, Tensor]", shape: ModelShape
+    ) -> "dict[str, Tensor]":
+        """Return what was added to the weights of its layers, each of shape (outputs, inputs).
+
+        Parameters
+        ----------
+        tensors
+            What was trained.
+        merged
+            What was merged into the base, by name of the layer's first tensor.
+        shape
+            Sizes of the model.
+        """
+        raise NotImplementedError(f"{type(self).__name__} changes no linear layers alone")
 
     def deciding(self, lora_rank: int) -> dict[str, Any]:
         """Return what of its settings decides values at a rank, for keys."""

@@ -132,16 +132,22 @@ class Full(Trainable):
         labels: Sequence[str],
         tokenizer: Path | None,
     ) -> dict[str, bytes]:
-        """Return a checkpoint as transformers loads it: config, weights, and the base's tokenizer."""
-        from cosim.learning.adapter_files import packed
-
+        """Return a checkpoint as transformers loads it."""
         frozen = {name: one for name, one in model.named_parameters() if name not in tensors}
-        weights = packed({**frozen, **tensors})
-        files = {"config.json": _config(model, labels), "model.safetensors": weights}
-        for path in (tokenizer / name for name in _TOKENIZER_FILES) if tokenizer is not None else ():
-            if path.is_file():
-                files[path.name] = path.read_bytes()
-        return files
+        return checkpoint(model, {**frozen, **tensors}, labels, tokenizer)
+
+
+def checkpoint(
+    model: Any, weights: "Mapping[str, Tensor]", labels: Sequence[str], tokenizer: Path | None
+) -> dict[str, bytes]:
+    """Return a checkpoint as transformers loads it: config, weights, and the base's tokenizer."""
+    from cosim.learning.adapter_files import packed
+
+    files = {"config.json": _config(model, labels), "model.safetensors": packed(weights)}
+    for path in (tokenizer / name for name in _TOKENIZER_FILES) if tokenizer is not None else ():
+        if path.is_file():
+            files[path.name] = path.read_bytes()
+    return files
 
 
 def _config(model: Any, labels: Sequence[str]) -> bytes:

@@ -161,6 +161,21 @@ class Lora(Trainable):
         low = tape.dense(rows, linear.d_in, self.rank, x, is_trained="A" in factors)
         return tape.dense(rows, self.rank, linear.d_out, low, is_trained="B" in factors) or out
 
+    def layers(self, shape: ModelShape) -> dict[str, str]:
+        """Return the adapted layers with the names of A."""
+        found = (one.name for one in self.parameters(shape) if one.factor == "A")
+        return {name.removeprefix(f"{_PEFT}.").removesuffix(".lora_A.weight"): name for name in found}
+
+    def changes(
+        self, tensors: "Mapping[str, Tensor]", merged: "Mapping[str, Tensor]", shape: ModelShape
+    ) -> "dict[str, Tensor]":
+        """Return the scaled products, and what is merged beside them."""
+        found = {}
+        for layer, name in self.layers(shape).items():
+            product = self.scaling * (tensors[name.replace(".lora_A.", ".lora_B.")] @ tensors[name])
+            found[layer] = product + merged[name] if name in merged else product
+        return found
+
     def deciding(self, lora_rank: int) -> dict[str, Any]:
         """Return the settings at a rank."""
         settings = self.model_dump(mode="json") | {"rank": lora_rank}

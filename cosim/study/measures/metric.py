@@ -16,6 +16,7 @@ LEARNED = frozenset(
     (
         *("train_loss", "eval_loss", "eval_perplexity", "eval_accuracy", "client_eval_loss"),
         *("coherence", "covariance_error", "product_bias", "dropped_energy"),
+        *("handover_kept_energy", "handover_eval_loss"),
     )
 )
 """Metrics that depend on learned values."""
