@@ -23,7 +23,7 @@ from cosim.units import Floats
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "lora_fair.toml"
 PENALTIES = (0.0, 0.01, 0.1, 1.0)
-ROUND_S = 4.0
+ROUND_S = 2.0
 
 
 def _with(**settings: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a scenario would run, in a few lines."""
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from math import isinf
 
 from cosim.control import stages
@@ -71,6 +72,8 @@ def _played(prepared: Prepared) -> Iterator[str]:
     steps = f"{count(scheme.num_rounds)} rounds of {count(scheme.local_steps)} local step(s)"
     allocator = f"{_spans(prepared)}allocator {scenario.allocator.kind}"
     yield f"  scheme     {of_task}{scheme.kind}: {steps}, {allocator}"
+    for stage in scheme.earlier_stages:
+        yield f"  stage      {count(stage.num_rounds)} round(s) of {stage.trainable.kind!r} first"
     if any(link.name == "federated_uplink" for link in scheme.links):
         yield f"  averaging  {_averaging(scheme.averaging)}"
     yield from _codecs(prepared)
@@ -197,12 +200,21 @@ def warnings(scenario: Scenario) -> list[str]:
 def num_spans(prepared: Prepared) -> int | None:
     """Return how many spans a run has, by the stages of its rounds; None where the scheme says none.
 
-    Exact for schemes whose rounds are alike.
+    Exact for schemes whose rounds, or those of a stage, are alike.
     """
     scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
-    reports = prepared.scenario.allocator.reports
-    round_ = scheme.phases(prepared.task, 1, decision.setting, reports)
-    return scheme.num_rounds * stages.num_spans(round_) if round_ else None
+    reports, task = prepared.scenario.allocator.reports, prepared.task
+    if not scheme.phases(task, 1, decision.setting, reports):
+        return None
+    begins = [
+        *accumulate((one.num_rounds for one in scheme.earlier_stages), initial=1),
+        scheme.num_rounds + 1,
+    ]
+
+    def spans(round_: int) -> int:
+        return stages.num_spans(scheme.phases(task, round_, decision.setting, reports))
+
+    return sum(spans(begin) + (end - begin - 1) * spans(begin + 1) for begin, end in pairwise(begins))
 
 
 def _range(prepared: Prepared) -> str:
