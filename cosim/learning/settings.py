@@ -124,7 +124,7 @@ class TrainingSettings(Table):
     optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
     gradients: Annotated[Gradients, OneOf(Gradients)] = Mean()
     evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
-    evaluate_clients: bool = False
+    evaluate_clients: Annotated[bool, OfPlane("time")] = False
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
     on_divergence: Annotated[Literal["stop", "continue"], OfPlane("time")] = "stop"
