@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = {
     "biased_federated": (["--quick"], {"front.csv", "loss.csv"}),
     "fedsllm": (["--quick"], {"totals.csv", "gaps.csv", "constant_bandwidth.csv", "perplexity.csv"}),
+    "lora_fair": (["--quick"], {"loss.csv", "bias.csv", "penalty.csv"}),
     "reflecting_surface": (["--quick"], {"convergence.csv", "latency.csv", "loss_against_time.csv"}),
+    "slora": (["--quick"], {"loss.csv", "switch.csv"}),
     "soft_tsfa": (
         ["--seeds", "2", "--rounds", "2", "--ranks", "2,4"],
         {"selections.csv", "online.csv", "time_to_loss.csv", "ranks.csv"},
