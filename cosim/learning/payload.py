@@ -130,7 +130,7 @@ def bits_are_known(task: Task, num_blocks: int) -> bool:
     """Return whether the bits of everything sent are known before any value is."""
     return all(
         codec.bits(layout) is not None
-        for round_ in (task.kind(begin) for begin in task.kinds)
+        for round_ in task.kinds
         for codec, layout in payloads(task, num_blocks, round_).values()
     )
 

@@ -68,12 +68,15 @@ def families() -> tuple[Family, ...]:
 
 
 def inner_families() -> tuple[Family, ...]:
-    """Return every family some part in turn chooses from, such as a scheme's aggregator."""
+    """Return every family that only some part in turn chooses from, such as a scheme's aggregator."""
     places: dict[type[Part], list[str]] = {}
     open_ = list(families())
+    outer = {one.base for one in open_}
     for one in open_:
         for part in one.parts.values():
             for inner in _families(part, one.place):
+                if inner.base in outer:
+                    continue
                 known = places.setdefault(inner.base, [])
                 if not known:
                     open_.append(inner)
@@ -158,8 +161,12 @@ def _families(table: type[BaseModel], place: str) -> Iterator[Family]:
         base = next((mark.base for mark in field.metadata if isinstance(mark, OneOf)), None)
         if base is not None:
             yield Family(here, base)
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, Table):
-            yield from _families(field.annotation, here)
+        else:
+            kind = field.annotation
+            if get_origin(kind) is tuple:  # a list of tables
+                kind = get_args(kind)[0]
+            if isinstance(kind, type) and issubclass(kind, Table):
+                yield from _families(kind, here)
 
 
 @cache

@@ -23,7 +23,7 @@ LORAS = (Lora(rank=RANK), Lora(rank=RANK, target_modules=("all-linear",)), Lora(
 def asked_of(family, task, lora, dtype="float64"):
     """What a layout asks of a task."""
     shape = ModelShape.read(TINY[family], task, NUM_LABELS if task == "classification" else 0)
-    return SimpleNamespace(
+    task = SimpleNamespace(
         shape=shape,
         trainable=lora,
         model=Model(dtype=dtype),
@@ -32,6 +32,8 @@ def asked_of(family, task, lora, dtype="float64"):
         rule=NO_RULE,
         num_clients=2,
     )
+    task.in_round = lambda round_: task
+    return task
 
 
 def test_every_family_has_a_layout():
