@@ -82,6 +82,7 @@ OTHERS: dict[str, list[Any]] = {
     "deadline_s": [1e3, 1e-9],
     "description": ["another one"],
     "dirichlet.min_examples": [10],
+    "federated.stages": [[{"num_rounds": 1, "trainable": {"kind": "sparse"}}]],
     "file.delimiter": [";"],
     "file.group_column": ["topic"],
     "file.label_column": ["topic"],

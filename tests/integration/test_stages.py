@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cosim.cli.overview import num_spans
 from cosim.errors import CosimError
 from cosim.graph.store import Store
 from cosim.learning.flop import client_memory_bytes
@@ -64,7 +65,9 @@ def figures(record, name):
 
 
 def test_the_mask_travels_as_a_seed_and_each_stage_sends_what_it_trains(records, staged):
-    task = prepare(staged()).task
+    prepared = prepare(staged())
+    task = prepared.task
+    assert num_spans(prepared) == records[0].spans.num_rows
     sparse, dense = (sum(one.numbers for one in of.trainable.parameters(of.shape)) for of in task.by_stage)
     weights = sum(one.d_in * one.d_out for one in task.trainable.matrices(task.shape, 3))
     assert sparse == pytest.approx(DENSITY * weights, abs=3)
