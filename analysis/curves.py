@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.ticker import FormatStrFormatter
 
 from analysis.domains import client_losses
 from analysis.drawing import Progress, save, write
@@ -110,6 +111,11 @@ def draw_losses(found: Mapping[str, Sequence[Training]], what: Asked, name: str)
     pair[1].set_xlabel("simulated time (s)")
     pair[0].set_ylabel("held-out loss (nats)")
     pair[0].set_yscale("log")
+    for formatted in (pair[0].yaxis.set_major_formatter, pair[0].yaxis.set_minor_formatter):
+        formatted(FormatStrFormatter("%.2g"))
+    least = min(mbit(one)[1] for each in found.values() for one in each)
+    pair[0].set_xscale("symlog", linthresh=least)
+    pair[0].set_xlim(left=0.0)
     pair[1].legend(fontsize=7)
     figure.suptitle(what.word, fontsize=9)
     save(figure, what.out / name)
