@@ -8,6 +8,7 @@ which linear layers a block has and which of them an adapter goes on.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property, lru_cache
 from typing import Any, Literal, get_args
 
 from cosim.errors import ScenarioError, quoted
@@ -187,7 +188,7 @@ class ModelShape:
             has_tied_head=tied,
         )
 
-    @property
+    @cached_property
     def linears(self) -> tuple[Linear, ...]:
         """The linear layers of one block, in the order of the forward pass, each once."""
         layers = (*self.queries_keys_values, self.attention_output, *self.mlp_inputs, self.mlp_output)
@@ -239,9 +240,9 @@ class ModelShape:
         if names == (ALL_LINEAR,):
             return self.linears
         for name in names:
-            if not any(_is_meant(linear, name) for linear in self.linears):
+            if not _meant(self.linears, (name,)):
                 raise ScenarioError(self._no_such_target(name))
-        return tuple(linear for linear in self.linears if any(_is_meant(linear, name) for name in names))
+        return _meant(self.linears, names)
 
     def _no_such_target(self, name: str) -> str:
         known = sorted({linear.name.rpartition(".")[2] for linear in self.linears})
@@ -262,8 +263,10 @@ def check_cut(shape: ModelShape, cut_layer: int) -> None:
         )
 
 
-def _is_meant(linear: Linear, name: str) -> bool:
-    return linear.name == name or linear.name.endswith(f".{name}")
+@lru_cache(maxsize=1024)
+def _meant(linears: tuple[Linear, ...], names: tuple[str, ...]) -> tuple[Linear, ...]:
+    tails = tuple(f".{name}" for name in names)
+    return tuple(linear for linear in linears if f".{linear.name}".endswith(tails))
 
 
 def _family(config: Mapping[str, Any], task: ModelTask) -> Architecture:
