@@ -4,6 +4,7 @@ import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers and children would compile the same code again
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
