@@ -239,10 +239,10 @@ class ModelShape:
         """
         if names == (ALL_LINEAR,):
             return self.linears
-        for name in names:
-            if not _meant(self.linears, (name,)):
-                raise ScenarioError(self._no_such_target(name))
-        return _meant(self.linears, names)
+        found, unknown = _meant(self.linears, names)
+        if unknown:
+            raise ScenarioError(self._no_such_target(unknown[0]))
+        return found
 
     def _no_such_target(self, name: str) -> str:
         known = sorted({linear.name.rpartition(".")[2] for linear in self.linears})
@@ -264,9 +264,15 @@ def check_cut(shape: ModelShape, cut_layer: int) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _meant(linears: tuple[Linear, ...], names: tuple[str, ...]) -> tuple[Linear, ...]:
-    tails = tuple(f".{name}" for name in names)
-    return tuple(linear for linear in linears if f".{linear.name}".endswith(tails))
+def _meant(linears: tuple[Linear, ...], names: tuple[str, ...]) -> tuple[tuple[Linear, ...], tuple[str, ...]]:
+    """Return the layers that are meant, and the names that mean none."""
+    places = [f".{linear.name}" for linear in linears]
+    found = tuple(
+        one
+        for one, place in zip(linears, places, strict=True)
+        if place.endswith(tuple(f".{n}" for n in names))
+    )
+    return found, tuple(name for name in names if not any(place.endswith(f".{name}") for place in places))
 
 
 def _family(config: Mapping[str, Any], task: ModelTask) -> Architecture:
