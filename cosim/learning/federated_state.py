@@ -7,9 +7,8 @@ from cosim.graph.node import Node, Params, Ref
 from cosim.learning.control_variates import ControlVariates
 from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select
-from cosim.learning.operations.evaluate import mean_evaluation
 from cosim.learning.operations.server_step import follow_average
-from cosim.learning.results import evaluate, export
+from cosim.learning.results import evaluate, evaluate_each, export
 from cosim.learning.server_optimizer import ServerOptimizer
 from cosim.learning.server_optimizer.none import AVERAGE
 from cosim.learning.shape import BOTH_FACTORS
@@ -188,14 +187,7 @@ class FederatedState:
         """Return the evaluation of the model, put together with ``others``; of a personal one, its mean."""
         if not self.aggregator.is_personal:
             return evaluate(self.training, self.adapter, *others, residual=self.residual)
-        shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
-        for side, weight in zip(self.sides, self.training.weights(range(len(self.sides))), strict=True):
-            shares[side.adapter] = shares.get(side.adapter, 0.0) + weight
-        if len(shares) == 1:
-            return evaluate(self.training, self.sides[0].adapter, *others)
-        each = [evaluate(self.training, one, *others) for one in shares]
-        figures = [one.ref(name) for one in each for name in ("loss", "accuracy")]
-        return self.training.graph.add(mean_evaluation, figures, weights=list(shares.values()))
+        return evaluate_each(self.training, [side.adapter for side in self.sides], *others)
 
     def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, put together with ``others``."""

@@ -26,6 +26,26 @@ def evaluate(training: Training, *adapters: Ref, residual: Ref | None = None) ->
     )
 
 
+def evaluate_each(training: Training, adapters: Sequence[Ref], *others: Ref) -> Node:
+    """Return the mean evaluation of the models that clients have of their own, weighted by data.
+
+    Parameters
+    ----------
+    adapters
+        Each client's.
+    others
+        What all models have in common.
+    """
+    shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
+    for adapter, weight in zip(adapters, training.weights(range(len(adapters))), strict=True):
+        shares[adapter] = shares.get(adapter, 0.0) + weight
+    if len(shares) == 1:
+        return evaluate(training, adapters[0], *others)
+    each = [evaluate(training, one, *others) for one in shares]
+    figures = [one.ref(name) for one in each for name in ("loss", "accuracy")]
+    return training.graph.add(operations.mean_evaluation, figures, weights=list(shares.values()))
+
+
 def export(training: Training, *adapters: Ref, residual: Ref | None = None) -> Ref:
     """Return the files of what was trained; arguments as for :func:`evaluate`."""
     node = training.graph.add(

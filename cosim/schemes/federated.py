@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, WEIGHT, Knob, Setting, local_steps_up_to
 from cosim.control.reports import Report
@@ -27,7 +26,6 @@ from cosim.learning.shape import ModelShape
 from cosim.learning.task import Task
 from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
-from cosim.rng import stream
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.federated_rounds import FederatedRounds
 from cosim.schemes.stages import whole_round
@@ -64,8 +62,6 @@ class Federated(Averages):
 
     Attributes
     ----------
-    participation
-        Share of the clients drawn for a round, rounded up; each set is as likely as any other.
     regularizer
         What is added to the loss of every mini-batch; recorded losses are without it.
     local_rule
@@ -94,7 +90,6 @@ class Federated(Averages):
         FEDERATED_DOWNLINK,
     )
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
-    participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
@@ -211,14 +206,6 @@ class Federated(Averages):
         """Return the whole model's need on every client."""
         held = held_bytes(task, task.shape.num_layers, lora_rank)
         return {"client": task.whole_memory_bytes(lora_rank) + held}
-
-    def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
-        """Return the clients of a round, ascending."""
-        count = ceil(self.participation * num_clients)
-        if count == num_clients:
-            return list(range(num_clients))
-        drawn = stream(seed, "participation", round_).generator().permutation(num_clients)[:count]
-        return sorted(drawn.tolist())
 
     def run(self, world: World) -> Steps:
         """Play all rounds."""

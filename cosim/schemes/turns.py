@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from cosim.kernel.clock import Steps
 from cosim.learning.training import Training
-from cosim.units import NS_PER_S
+from cosim.units import NS_PER_S, Floats
 from cosim.world import World
 
 
@@ -66,8 +66,8 @@ class Turns(ABC):
         return Cost(computing_s + up_s + down_s, energy_j)
 
 
-def _airtime_s(bits: int, rates: Sequence[float] | None, client: int) -> float:
+def _airtime_s(bits: int, rates: Floats | None, client: int) -> float:
     """Return how long bits take, s; none over a link that is free."""
     if rates is None or not bits:
         return 0.0
-    return bits / rates[client] if rates[client] > 0.0 else float("inf")
+    return bits / float(rates[client]) if rates[client] > 0.0 else float("inf")
