@@ -6,7 +6,7 @@ from functools import cached_property
 from cosim.graph.node import Node, Params, Ref
 from cosim.learning.control_variates import ControlVariates
 from cosim.learning.operations import rank_pairs
-from cosim.learning.operations.average import aggregate, distribute, select
+from cosim.learning.operations.average import aggregate, distribute, select, with_loss
 from cosim.learning.operations.server_step import follow_average
 from cosim.learning.results import evaluate, evaluate_each, export
 from cosim.learning.server_optimizer import ServerOptimizer
@@ -47,6 +47,8 @@ class FederatedState:
         What is merged into the base; None before anything is.
     variates
         The control variates; None where the local rule has none.
+    losses
+        What each client found its loss to be in this round, where the aggregator wants it.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class FederatedState:
         self.adapter = start.adapter
         self.residual: Ref | None = None
         self._weights: dict[int, float] = {}
+        self.losses: dict[int, Ref] = {}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
@@ -79,13 +82,19 @@ class FederatedState:
         """Return what a client sends at the end of a round, as it is before any encoding."""
         if self.variates is not None:
             return self.variates.bundles[client]
-        return self._sent(self.sides[client].adapter, round_)
+        sent = self._sent(self.sides[client].adapter, round_)
+        return self._beside(sent, self.losses[client]) if self.aggregator.wants_losses else sent
 
     def reference(self, client: int, round_: int) -> Ref:
         """Return what server and client both knew of it when the round began."""
         if self.variates is not None:
             return self.variates.beside(self.starts[client])
-        return self._sent(self.starts[client], round_)
+        known = self._sent(self.starts[client], round_)
+        return self._beside(known) if self.aggregator.wants_losses else known
+
+    def _beside(self, adapter: Ref, *loss: Ref) -> Ref:
+        """Return an adapter with a loss beside it."""
+        return self.training.graph.add(with_loss, (adapter, *loss)).ref("bundle")
 
     def average(
         self,
@@ -121,6 +130,7 @@ class FederatedState:
                 round=round_,
                 seed=stream(self.training.task.seed, "aggregate", round_).torch_seed(),
                 masked=masks is not None,
+                **({"losses": True} if self.aggregator.wants_losses else {}),
             )
             if self.aggregator.has_residual:
                 self.residual = node.ref("residual")
@@ -200,6 +210,7 @@ class FederatedState:
         """Return what later rounds build on."""
         yield self.adapter
         yield from (ref for ref in (self.residual, self._server_state) if ref is not None)
+        yield from self.losses.values()
         yield from () if self.variates is None else self.variates.refs()
         for side in self.sides:
             yield side.adapter

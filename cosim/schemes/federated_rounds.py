@@ -88,6 +88,8 @@ class FederatedRounds:
         begin = federation.sides[client]
         learned = local_round(self.training, client, begin, steps, scheme.regularizer, guidance)
         federation.sides[client] = learned.after
+        if federation.aggregator.wants_losses:
+            federation.losses[client] = learned.steps[0].loss
         if federation.variates is not None:
             federation.variates.end(client, guidance, learned.after.adapter, steps)
         return learned

@@ -1,5 +1,7 @@
 """Sequential and parallel split learning, and participation behind a cut."""
 
+from itertools import pairwise
+
 import pytest
 
 from cosim.record.folder import Record
@@ -38,7 +40,7 @@ def test_clients_work_one_after_the_other_and_hand_on_what_they_trained(played):
     rows = sorted(
         played({"kind": "sequential_split"}, timing_only=True).spans.to_pylist(), key=lambda one: one["id"]
     )
-    assert all(after["start_ns"] >= before["end_ns"] for before, after in zip(rows, rows[1:], strict=False))
+    assert all(after["start_ns"] >= before["end_ns"] for before, after in pairwise(rows))
     handed = [(one["actor"], one["peer"]) for one in rows if one["name"].startswith("adapter_")]
     ups = [ends for ends in handed if ends[1] == "federated-server"]
     assert [actor for actor, _ in ups] == ["client-0", "client-1", "client-2"] * 2
