@@ -13,7 +13,7 @@ from cosim.learning.update import release_of
 from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import prepare_tasks
-from cosim.scenario.prepared import Prepared, notes_of, worlds
+from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 
@@ -98,7 +98,7 @@ def rehearse(prepared: Sequence[Prepared]) -> None:
         scheme = one.scenario.scheme
         num_rounds = 1 if scheme.is_synchronous else min(num_clients, scheme.num_rounds)
         schemes.append(scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1}))
-    playing[0].site.play([scheme.run(world) for scheme, world in zip(schemes, playing, strict=True)])
+    playing[0].site.play(recipes(prepared, playing, schemes))
 
 
 def _spans(prepared: Prepared) -> str:

@@ -22,6 +22,7 @@ def evaluate(training: Training, *adapters: Ref, residual: Ref | None = None) ->
         _joined(adapters, residual),
         data=training.task.tokens.key,
         batch_size=training.task.training.evaluation_batch_size,
+        **training.test_rows,
         **_has(residual),
     )
 

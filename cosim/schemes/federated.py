@@ -30,7 +30,7 @@ from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.federated_rounds import FederatedRounds
 from cosim.schemes.stages import whole_round
 from cosim.schemes.updates import Averages
-from cosim.world import Moment, World
+from cosim.world import World
 
 
 class Federated(Averages):
@@ -92,6 +92,7 @@ class Federated(Averages):
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
+    turn_of: ClassVar[Literal["client", "all"] | None] = "all"
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -207,18 +208,16 @@ class Federated(Averages):
         held = held_bytes(task, task.shape.num_layers, lora_rank)
         return {"client": task.whole_memory_bytes(lora_rank) + held}
 
-    def run(self, world: World) -> Steps:
-        """Play all rounds."""
+    def turns(self, world: World) -> FederatedRounds:
+        """Return the rounds of a run, to be taken one by one."""
         play = FederatedRounds(self, world, world.begin())
         play.evaluate(0)
         world.end_round(0)
-        for round_ in range(1, self.num_rounds + 1):
-            drawn = self.taking_part(world.task.seed, world.num_clients, round_)
-            world.start_round(round_, drawn)
-            chosen = list(filter(world.decisions.takes_part, drawn))
-            average = yield from play.collect(Moment(round_), chosen)
-            yield from play.broadcast(Moment(round_), average)
-            if self.is_evaluated(round_):
-                play.evaluate(round_)
-            world.end_round(round_)
-        world.adapter = play.federation.export()
+        return play
+
+    def run(self, world: World) -> Steps:
+        """Play all rounds."""
+        play = self.turns(world)
+        while play.is_open:
+            yield from play.turn()
+        play.end()

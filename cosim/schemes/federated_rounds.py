@@ -15,6 +15,7 @@ from cosim.learning.train_state import LocalRound
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.schemes import measure_evaluation
+from cosim.schemes.turns import Cost, Turns
 from cosim.schemes.uploads import AdapterUploads
 from cosim.schemes.vocabulary import Averaged, broadcast, collect, local_update
 from cosim.transmissions import Sent
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from cosim.schemes.federated import Federated
 
 
-class FederatedRounds:
-    """One training under way.
+class FederatedRounds(Turns):
+    """One training under way; a turn is a round of all clients.
 
     Attributes
     ----------
@@ -37,7 +38,8 @@ class FederatedRounds:
     """
 
     def __init__(self, scheme: "Federated", world: World, training: Training) -> None:
-        self.scheme, self.world, self.training = scheme, world, training
+        super().__init__(world, training)
+        self.scheme, self._evaluated = scheme, 0
         self.federation = FederatedState(training, "whole", scheme.weights, scheme.server_optimizer)
         num_blocks = world.task.shape.num_layers
         self.uploads = AdapterUploads(world, self.federation, [num_blocks] * world.num_clients)
@@ -51,6 +53,42 @@ class FederatedRounds:
         """Return what later rounds build on."""
         yield from self.federation.refs()
         yield from self.uploads.refs()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are rounds left to begin."""
+        return self.num_begun < self.scheme.num_rounds
+
+    def turn(self, client: int = 0, ready: Sequence[int] = ()) -> Steps:
+        """One round of those who are drawn and chosen; everybody waits for ``ready``, if given."""
+        self.num_begun = round_ = self.num_begun + 1
+        self.ready = ready or self.ready
+        drawn = self.scheme.taking_part(self.world.task.seed, self.world.num_clients, round_)
+        self.world.start_round(round_, drawn)
+        chosen = list(filter(self.world.decisions.takes_part, drawn))
+        average = yield from self.collect(Moment(round_), chosen)
+        yield from self.broadcast(Moment(round_), average)
+        if self.scheme.is_evaluated(round_):
+            self.evaluate(round_)
+        self.world.end_round(round_)
+        return self.ready
+
+    def end(self) -> None:
+        """Leave the adapter; a run that ends early is evaluated where it ends."""
+        if self._evaluated < self.num_begun:
+            self.evaluate(self.num_begun)
+            self.world.report(self.num_begun)
+        self.world.adapter = self.federation.export()
+
+    def cost(self, client: int) -> Cost:
+        """Return how long a round of all is expected to last, and what it takes of all clients."""
+        steps = self.scheme.local_steps
+        each = [self.cost_of_update(one, steps) for one in range(self.world.num_clients)]
+        return Cost(max(one.latency_s for one in each), sum(one.energy_j for one in each))
+
+    def new_data(self, client: int, time_s: float) -> float:
+        """Return the mean over the clients."""
+        return fmean(self.training.new_data(one, time_s) for one in range(self.world.num_clients))
 
     def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Let each of these clients update the model on its data and upload; returns their average."""
@@ -186,4 +224,5 @@ class FederatedRounds:
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
+        self._evaluated = round_
         measure_evaluation(self.world, Moment(round_), self.federation.evaluate())

@@ -54,6 +54,10 @@ class Turns(ABC):
     def cost(self, client: int) -> Cost:
         """Return what the next turn is expected to take."""
 
+    def new_data(self, client: int, time_s: float) -> float:
+        """Return the share of a client's data that it has not drawn from yet."""
+        return self.training.new_data(client, time_s)
+
     def cost_of_update(self, client: int, local_steps: int) -> Cost:
         """Return what local steps, upload and download take while the air stays as it is now."""
         world, amounts = self.world, self.training.amounts.whole(client, 1)
