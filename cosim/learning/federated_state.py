@@ -193,11 +193,14 @@ class FederatedState:
             self.sides = self._distributed(round_, begins_anew=not self.aggregator.keeps_moments)
         self.starts = [side.adapter for side in self.sides]
 
-    def evaluate(self, *others: Ref) -> Node:
-        """Return the evaluation of the model, put together with ``others``; of a personal one, its mean."""
+    def evaluate(self, *others: Ref, client: int | None = None) -> Node:
+        """Return the evaluation of the model, put together with ``others``; of a personal one, its mean.
+
+        With ``client`` that of the client's model on its own held-out examples.
+        """
         if not self.aggregator.is_personal:
-            return evaluate(self.training, self.adapter, *others, residual=self.residual)
-        return evaluate_each(self.training, [side.adapter for side in self.sides], *others)
+            return evaluate(self.training, self.adapter, *others, residual=self.residual, client=client)
+        return evaluate_each(self.training, [side.adapter for side in self.sides], *others, client=client)
 
     def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, put together with ``others``."""

@@ -118,13 +118,13 @@ class Learner:
     def held_out(
         self, batch_size: int, rows: Sequence[int] | None = None
     ) -> Iterator[tuple[Batch, Tensor | None]]:
-        """Return held-out examples, all or some, in mini-batches, and what the frozen blocks make of each."""
+        """Return held-out examples in mini-batches, each with what frozen blocks make of it."""
         test, depth = self._task.tokens.test, self.model.shape.num_layers
-        every = range(len(test)) if rows is None else rows
-        for first in range(0, len(every), batch_size):
-            some = list(every[first : first + batch_size])
-            batch = test.batch(some).trimmed()
-            yield batch, self._prefix(self._test_prefixes, tuple(some), batch, depth)
+        rows = range(len(test)) if rows is None else rows
+        for first in range(0, len(rows), batch_size):
+            chosen = tuple(rows[first : first + batch_size])
+            batch = test.batch(chosen).trimmed()
+            yield batch, self._prefix(self._test_prefixes, chosen, batch, depth)
 
     def prefix(self, params: Mapping[str, Any], last_block: int) -> Tensor | None:
         """Return what the frozen blocks in front make of a mini-batch; None where there are none."""

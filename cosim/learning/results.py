@@ -7,7 +7,9 @@ from cosim.learning.operations import evaluate as operations
 from cosim.learning.training import Training
 
 
-def evaluate(training: Training, *adapters: Ref, residual: Ref | None = None) -> Node:
+def evaluate(
+    training: Training, *adapters: Ref, residual: Ref | None = None, client: int | None = None
+) -> Node:
     """Return the evaluation on held-out examples.
 
     Parameters
@@ -16,18 +18,23 @@ def evaluate(training: Training, *adapters: Ref, residual: Ref | None = None) ->
         Both sides' or the whole's.
     residual
         What is merged into the base, where anything is.
+    client
+        Whose share of the held-out examples; without it all of them.
     """
+    share = training.test_rows if client is None else {"rows": list(training.task.held_out[client])}
     return training.graph.add(
         operations.evaluate,
         _joined(adapters, residual),
         data=training.task.tokens.key,
         batch_size=training.task.training.evaluation_batch_size,
-        **training.test_rows,
         **_has(residual),
+        **share,
     )
 
 
-def evaluate_each(training: Training, adapters: Sequence[Ref], *others: Ref) -> Node:
+def evaluate_each(
+    training: Training, adapters: Sequence[Ref], *others: Ref, client: int | None = None
+) -> Node:
     """Return the mean evaluation of the models that clients have of their own, weighted by data.
 
     Parameters
@@ -36,7 +43,11 @@ def evaluate_each(training: Training, adapters: Sequence[Ref], *others: Ref) -> 
         Each client's.
     others
         What all models have in common.
+    client
+        Whose model on its own held-out examples; without it all of them on all examples.
     """
+    if client is not None:
+        return evaluate(training, adapters[client], *others, client=client)
     shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
     for adapter, weight in zip(adapters, training.weights(range(len(adapters))), strict=True):
         shares[adapter] = shares.get(adapter, 0.0) + weight

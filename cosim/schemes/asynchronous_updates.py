@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from cosim.graph.node import Ref
@@ -231,4 +232,4 @@ class AsynchronousUpdates(Turns):
 
     def evaluate(self) -> None:
         """Record how good the global adapter is."""
-        measure_evaluation(self.world, Moment(self.num_taken), evaluate(self.training, self.adapter))
+        measure_evaluation(self.world, Moment(self.num_taken), partial(evaluate, self.training, self.adapter))

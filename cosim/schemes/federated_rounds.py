@@ -225,4 +225,4 @@ class FederatedRounds(Turns):
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
         self._evaluated = round_
-        measure_evaluation(self.world, Moment(round_), self.federation.evaluate())
+        measure_evaluation(self.world, Moment(round_), self.federation.evaluate)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 from cosim.control.knobs import Setting
@@ -83,8 +84,8 @@ class ParallelSplit(Splits):
                 for local_step in range(1, self.local_steps + 1):
                     yield from play.split_step(Moment(round_, local_step), everybody)
             if self.is_evaluated(round_):
-                evaluation = evaluate_each(training, own.adapters, play.server.adapter)
-                measure_evaluation(world, Moment(round_), evaluation)
+                evaluate = partial(evaluate_each, training, own.adapters, play.server.adapter)
+                measure_evaluation(world, Moment(round_), evaluate)
             world.end_round(round_)
         mean = training.mean(dict(enumerate(own.adapters)))
         world.adapter = export(training, mean.ref("adapter"), play.server.adapter)

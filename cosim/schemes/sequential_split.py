@@ -1,6 +1,7 @@
 """Sequential split learning: one client after the other, and the first blocks go from hand to hand."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar, Literal
 
 from cosim.graph.node import Ref
@@ -62,7 +63,7 @@ class SequentialSplit(Splits):
                     yield from self._turn(world, play, passed_on, round_, client)
             if self.is_evaluated(round_):
                 adapters = passed_on.adapter, play.server.adapter
-                measure_evaluation(world, Moment(round_), evaluate(training, *adapters))
+                measure_evaluation(world, Moment(round_), partial(evaluate, training, *adapters))
             world.end_round(round_)
         world.adapter = export(training, passed_on.adapter, play.server.adapter)
 
