@@ -36,7 +36,9 @@ class BufferedAsynchronous(WithoutBarriers):
     kind: Literal["buffered_asynchronous"] = "buffered_asynchronous"
     mixing: float = Field(default=1.0, gt=0.0, le=10.0)
     buffer_size: int = Field(default=4, gt=0)
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"buffer_size": 2, "staleness": "hinge"})
+    examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"buffer_size": 2, "staleness": "hinge", "hinge_after": 0},
+    )
 
     @property
     def uploads_of_a_merge(self) -> int:

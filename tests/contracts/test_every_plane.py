@@ -54,6 +54,8 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
 WALK = {"radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 3.0}}
 """Clients that move."""
 
+SMALL = {"source": {"kind": "embedded", "num_train": 40, "num_test": 8}}
+
 BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
@@ -63,6 +65,13 @@ BESIDE: dict[str, dict[str, Any]] = {
     "scheme.federated.local_rule.scaffold": {"training.optimizer": {"kind": "sgd"}},
     "radio.medium.over_the_air.truncation": {"radio.fading": {"kind": "rayleigh_block"}},
     "trainable.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
+    "task_policy.": {
+        "scheme": {"kind": "asynchronous", "num_rounds": 7, "local_steps": 2},
+        "data": None,
+        "tasks.a.data": {**SMALL, "sequence_length": 48, "drift": {"duration_s": 10.0}},
+        "tasks.b.data": {**SMALL, "sequence_length": 12, "drift": {"duration_s": 100.0}},
+        "clients.clock_hz": 1e7,
+    },
     "training.max_group": {"training.executor": "batched"},
 }
 """What must be so for a setting to matter."""
@@ -80,8 +89,10 @@ OTHERS: dict[str, list[Any]] = {
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
     "deadline_s": [1e3, 1e-9],
+    "data.drift": [{"window": 0.5, "duration_s": 1e3}],
     "description": ["another one"],
     "dirichlet.min_examples": [10],
+    "fixed.tasks": [["b", "a"], ["a", "b", "a"]],
     "file.delimiter": [";"],
     "file.group_column": ["topic"],
     "file.label_column": ["topic"],
@@ -109,7 +120,10 @@ OTHERS: dict[str, list[Any]] = {
     "size.fractions": [[0.4, 0.3, 0.2]],
     "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
+    "task_policy.*.until_s": [5e-4],
     "tasks": [{"other": {}}],
+    "value_per_cost.age_weight": [0.0, 5.0],
+    "value_per_cost.drift_weight": [0.0, 50.0],
 }
 """Other values of texts, lists and paths, by the end of the setting's name."""
 

@@ -43,7 +43,7 @@ class Drift(Table):
         """
         if self.by is None:
             return tuple(rows)
-        groups = groups_by(self.by, [examples[row] for row in rows]).values()
+        groups = groups_by(self.by, [examples[row] for row in rows], "data.drift.by").values()
         return tuple(rows[place] for group in groups for place in group.tolist())
 
     def count(self, num_rows: int) -> int:
