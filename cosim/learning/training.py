@@ -289,13 +289,15 @@ class Training:
     def move(self, clients: Iterable[int], time_s: float) -> None:
         """Let the windows of these clients' data, where they drift, lie as they do at an instant.
 
+        That of held-out examples too; at the end of the data it stays there.
+
         Raises
         ------
         ScenarioError
             If a window would be beyond the data.
         """
         if self._drift is not None:
-            self._time_s = time_s
+            self._time_s = min(time_s, self._drift.duration_s)
             for client in clients:
                 self._first[client] = self._drift.first(len(self.task.shares[client]), time_s)
 

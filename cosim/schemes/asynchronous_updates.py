@@ -127,7 +127,6 @@ class AsynchronousUpdates(Turns):
         if self._buffer:
             self._merge_buffer()
         if self._evaluated < self.num_taken:
-            self._evaluated = self.num_taken
             self.evaluate()
         self.world.report(self.num_taken)
         self.world.adapter = export(self.training, self.adapter)
@@ -226,10 +225,10 @@ class AsynchronousUpdates(Turns):
     def _evaluate_if_due(self) -> None:
         """Record how good the model is, under the number of uploads; all values so far are computed."""
         if self.scheme.is_evaluated(self.num_taken) and self.num_taken > self._evaluated:
-            self._evaluated = self.num_taken
             self.evaluate()
             self.world.report(self.num_taken)
 
     def evaluate(self) -> None:
         """Record how good the global adapter is."""
+        self._evaluated = self.num_taken
         measure_evaluation(self.world, Moment(self.num_taken), partial(evaluate, self.training, self.adapter))

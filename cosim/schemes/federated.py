@@ -211,7 +211,7 @@ class Federated(Averages):
     def turns(self, world: World) -> FederatedRounds:
         """Return the rounds of a run, to be taken one by one."""
         play = FederatedRounds(self, world, world.begin())
-        play.evaluate(0)
+        play.evaluate()
         world.end_round(0)
         return play
 

@@ -69,14 +69,14 @@ class FederatedRounds(Turns):
         average = yield from self.collect(Moment(round_), chosen)
         yield from self.broadcast(Moment(round_), average)
         if self.scheme.is_evaluated(round_):
-            self.evaluate(round_)
+            self.evaluate()
         self.world.end_round(round_)
         return self.ready
 
     def end(self) -> None:
         """Leave the adapter; a run that ends early is evaluated where it ends."""
         if self._evaluated < self.num_begun:
-            self.evaluate(self.num_begun)
+            self.evaluate()
             self.world.report(self.num_begun)
         self.world.adapter = self.federation.export()
 
@@ -222,7 +222,7 @@ class FederatedRounds(Turns):
         figures = self.federation.pair_figures(self.uploads.received, before)
         return average, self.uploads.mean_figures | figures
 
-    def evaluate(self, round_: int) -> None:
+    def evaluate(self) -> None:
         """Record how good the model is."""
-        self._evaluated = round_
-        measure_evaluation(self.world, Moment(round_), self.federation.evaluate)
+        self._evaluated = self.num_begun
+        measure_evaluation(self.world, Moment(self.num_begun), self.federation.evaluate)

@@ -8,7 +8,7 @@ from cosim.rng import Stream
 from cosim.schemes import Scheme
 from cosim.schemes.task_policy import Arrival, Offer, TaskPolicy
 from cosim.schemes.turns import Turns
-from cosim.units import NS_PER_S
+from cosim.units import NS_PER_S, seconds_to_ns
 from cosim.world import World
 
 
@@ -27,9 +27,14 @@ def _by_policy(
     turns = [scheme.turns(world) for scheme, world in zip(schemes, worlds, strict=True)]
     shared = SharedPopulation(policy, turns, stream)
     num_workers = worlds[0].num_clients if schemes[0].turn_of == "client" else 1
+    if policy.evaluate_every_s is not None:
+        worlds[0].clock.process(shared.watch(policy.evaluate_every_s), "evaluations of all tasks")
     yield from worlds[0].together([shared.work(one) for one in range(num_workers)], "client")
     for one in turns:
+        if policy.evaluate_every_s is not None:
+            one.evaluate_now()
         one.end()
+        one.world.ask(())
 
 
 class SharedPopulation:
@@ -57,6 +62,13 @@ class SharedPopulation:
             self._ages = [0 if one == place else age + 1 for one, age in enumerate(self._ages)]
             ready = yield from self.turns[place].turn(client, ready)
             last, count = place, count + 1
+
+    def watch(self, every_s: float) -> Steps:
+        """Evaluate all tasks time and again; ends with the run."""
+        while True:
+            yield self.turns[0].world.clock.timeout(seconds_to_ns(every_s))
+            for one in self.turns:
+                one.evaluate_now()
 
     def _choose(self, client: int, last: int | None, count: int) -> int | None:
         """Return the task of a client's next turn; None where there is none."""

@@ -47,6 +47,15 @@ class Turns(ABC):
         """
 
     @abstractmethod
+    def evaluate(self) -> None:
+        """Record how good the model is; values are computed with the next that are asked for."""
+
+    def evaluate_now(self) -> None:
+        """Record that on held-out examples of this instant."""
+        self.training.move((), self.world.clock.now / NS_PER_S)  # no round begins
+        self.evaluate()
+
+    @abstractmethod
     def end(self) -> None:
         """Leave what was learned in the world, when the last turn is over."""
 

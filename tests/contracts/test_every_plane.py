@@ -25,6 +25,7 @@ from cosim.learning.codec import Codec
 from cosim.parts import OneOf, Table, family
 from cosim.scenario.settings import ClientGroup, Scenario
 from cosim.schemes import Scheme
+from cosim.schemes.task_policy import TaskPolicy
 
 SVD = {"aggregator": {"kind": "product_svd"}}
 """Beside a codec after which factors do not go with those of another sender."""
@@ -121,6 +122,7 @@ OTHERS: dict[str, list[Any]] = {
     "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
     "task_policy.*.until_s": [5e-4],
+    "task_policy.*.evaluate_every_s": [1e-4],
     "tasks": [{"other": {}}],
     "value_per_cost.age_weight": [0.0, 5.0],
     "value_per_cost.drift_weight": [0.0, 50.0],
@@ -314,7 +316,7 @@ def test_a_setting_moves_keys_if_it_is_of_the_value_plane_and_none_else(setting,
         moves = moved(before[2], after[2])
         if plane(setting, before) == "time":
             assert not moves, f"{setting.label} says it is of the time plane"
-            if not (issubclass(setting.table, Scheme) or setting.label in HOW_OFTEN):
+            if not (issubclass(setting.table, Scheme | TaskPolicy) or setting.label in HOW_OFTEN):
                 assert before[2] == after[2]
             if tried == 2:
                 return

@@ -98,6 +98,18 @@ def test_federated_rounds_of_tasks_follow_one_another_and_learn_what_they_learn_
     assert all(after[0] >= before[1] for before, after in pairwise(stretches))
 
 
+def test_tasks_that_wait_are_evaluated_too_and_nothing_else_changes(played):
+    policy = {"kind": "sequential"}
+    plain = played({**FEDERATED, "task_policy": policy})
+    every_s = plain.manifest["simulated_s"] / 5
+    record = played({**FEDERATED, "task_policy": {**policy, "evaluate_every_s": every_s}})
+    assert spans(record) == spans(plain)
+    for task in "ab":
+        assert losses(record, task)[0] == losses(plain, task)[0]
+        assert losses(record, task)[-1] == losses(plain, task)[-1]
+        assert len(losses(record, task)) >= 3 + 4
+
+
 def test_no_turn_begins_when_the_time_is_up_and_what_was_learned_is_kept(played):
     whole = played({**UNEVEN, "task_policy": {"kind": "round_robin"}}, timing_only=True)
     starts_ns = sorted(whole.frame("rounds").start_ns)

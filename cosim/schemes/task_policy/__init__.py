@@ -3,11 +3,11 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from cosim.parts import LONGEST_S, Part
+from cosim.parts import LONGEST_S, OfPlane, Part
 from cosim.rng import Stream
 from cosim.schemes.turns import Cost
 
@@ -77,9 +77,13 @@ class TaskPolicy(Part):
     ----------
     until_s
         Simulated time from which on no turn begins; without it, every task has all its rounds.
+    evaluate_every_s
+        Simulated time between two evaluations of all tasks, those too that nobody works on, and
+        another one at the end; without it they are evaluated by their schemes alone.
     """
 
     until_s: float | None = Field(default=None, gt=0.0, le=LONGEST_S)
+    evaluate_every_s: Annotated[float | None, OfPlane("time")] = Field(default=None, gt=0.0, le=LONGEST_S)
 
     @abstractmethod
     def choose(self, arrival: Arrival, stream: Stream) -> int | None:
