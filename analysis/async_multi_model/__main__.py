@@ -1,4 +1,4 @@
-"""Draw mean and worst task loss against simulated seconds and joules: PNG, PDF and CSV, in words on stdout."""
+"""Draw mean and worst task loss against seconds and joules: PNG, PDF and CSV, in words on stdout."""
 
 import argparse
 import sys
