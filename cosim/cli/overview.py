@@ -39,6 +39,10 @@ def overview(scenario: Scenario, switched: Sequence[str] = ()) -> Iterator[str]:
     yield from _air(scenario)
     for one in prepared:
         yield from _played(one)
+    policy = scenario.task_policy
+    if policy is not None:
+        until = "all rounds are over" if policy.until_s is None else f"{policy.until_s:g} s have passed"
+        yield f"  policy     {policy.kind}, until {until}"
     rehearse(prepared)
     for line in switched:
         yield f"  changed    {line}"
@@ -199,6 +203,9 @@ def num_spans(prepared: Prepared) -> int | None:
 
     Exact for schemes whose rounds are alike.
     """
+    policy = prepared.scenario.task_policy
+    if policy is not None and policy.until_s is not None:
+        return None
     scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
     reports = prepared.scenario.allocator.reports
     round_ = scheme.phases(prepared.task, 1, decision.setting, reports)
