@@ -122,7 +122,7 @@ OTHERS: dict[str, list[Any]] = {
     "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
     "task_policy.*.until_s": [5e-4],
-    "task_policy.*.evaluate_every_s": [1e-4],
+    "task_policy.*.evaluate_every_s": [6e-4],
     "tasks": [{"other": {}}],
     "value_per_cost.age_weight": [0.0, 5.0],
     "value_per_cost.drift_weight": [0.0, 50.0],

@@ -76,5 +76,5 @@ def test_who_is_not_drawn_computes_nothing_and_starts_from_the_average(played):
 
 
 def test_an_aggregator_that_wants_losses_is_refused_behind_a_cut(tiny_scenario):
-    with pytest.raises(ScenarioError, match="'qffl' goes by the loss that .* take the scheme 'federated'"):
+    with pytest.raises(ScenarioError, match=r"'qffl' goes by the loss that .* take the scheme 'federated'"):
         tiny_scenario({"scheme.aggregator": {"kind": "qffl"}})
