@@ -10,8 +10,12 @@ from cosim.graph.executor import TimingOnly
 from cosim.graph.store import Store
 from cosim.learning.training import Training
 from cosim.record.folder import Record
+from cosim.rng import stream
 from cosim.run import resume, run
 from cosim.scenario.build import check, prepare_tasks
+from cosim.schemes.task_policy import Arrival, Offer
+from cosim.schemes.task_policy.value_per_cost import ValuePerCost
+from cosim.schemes.turns import Cost
 
 TWO = {
     "scheme": {"kind": "asynchronous", "num_rounds": 4, "local_steps": 2, "mixing": 1.0},
@@ -143,6 +147,24 @@ def test_a_turn_takes_what_was_expected_of_it(tiny_scenario, played):
         if number == 2 and actor == "client-0"
     ]
     assert cost.energy_j == pytest.approx(sum(energy), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "chosen"),
+    [
+        ({}, {"cost": Cost(9.0, 1.0)}, 1),  # joules count
+        ({"cost": "latency"}, {"cost": Cost(9.0, 1.0)}, 0),
+        ({}, {"gap": 1.1}, 1),
+        ({}, {"age": 2}, 1),
+        ({"age_weight": 0.0}, {"age": 2}, 0),
+        ({}, {"new_data": 0.5}, 1),
+        ({}, {"gap": 2.0, "is_open": False}, 0),
+    ],
+)
+def test_what_is_worth_most_for_its_cost_is_taken(settings, changes, chosen):
+    offer = Offer("a", is_open=True, gap=1.0, age=0, new_data=0.0, cost=Cost(2.0, 2.0))
+    arrival = Arrival(0, 0.0, None, (offer, offer._replace(name="b", **changes)))
+    assert ValuePerCost(**settings).choose(arrival, stream(1)) == chosen
 
 
 DRIFT = {"window": 0.25, "duration_s": 50.0, "by": "name"}
