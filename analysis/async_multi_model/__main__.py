@@ -34,7 +34,7 @@ METHODS = (
 """As the scenario's file lists them, and the policy with ten times the weight on age."""
 
 REFERENCE = "async, random"
-_ASYNC_S, _SYNC_S = 0.36, 0.18
+_ASYNC_S, _SYNC_S = 0.4, 0.2
 """What a simulated second of a run takes on two quiet cores, s."""
 
 
@@ -138,7 +138,7 @@ def _draw(runs: Mapping[str, Sequence[Run]], grid_s: Floats, word: str, out: Pat
     for one in axes.flat:
         one.set_ylim(0.0, 1.05 * top)
         one.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 1].legend(fontsize=8)
     figure.suptitle(f"{word}; mean and 95 % interval", fontsize=9)
     figure.tight_layout()
     save(figure, out / "loss")
