@@ -96,16 +96,6 @@ class SplitFederated(Averages, Splits):
             )
         return self
 
-    @model_validator(mode="after")
-    def _clients_know_no_loss(self) -> Self:
-        if self.aggregator.wants_losses:
-            raise ValueError(
-                f"aggregator: {self.aggregator.kind!r} goes by the loss that each client sends, and behind a "
-                "cut only the main server knows it; take the scheme 'federated', or an aggregator such as "
-                "'fedavg'"
-            )
-        return self
-
     @property
     def is_closed_form(self) -> bool:
         """The barriers of the paper hold while they wait for everybody, and rounds are alike."""

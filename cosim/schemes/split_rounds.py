@@ -8,6 +8,7 @@ from cosim.graph.node import Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.cuts_apart import FederationApart
 from cosim.learning.federated_state import FederatedState
+from cosim.learning.train_state import SplitStep
 from cosim.learning.training import Training
 from cosim.schemes import measure_evaluation
 from cosim.schemes.split_steps import SplitSteps
@@ -77,6 +78,11 @@ class SplitRounds(SplitSteps):
         """Record how good the model is."""
         evaluate = partial(self.federation.evaluate, self.server.adapter)
         measure_evaluation(self.world, Moment(round_), evaluate)
+
+    def _measure_loss(self, moment: Moment, one_step: SplitStep) -> None:
+        super()._measure_loss(moment, one_step)
+        if moment.local_step == 1 and self.federation.aggregator.wants_losses:
+            self.federation.losses[one_step.client] = one_step.loss
 
     def _refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""

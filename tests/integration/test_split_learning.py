@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import pytest
 
-from cosim.errors import ScenarioError
 from cosim.record.folder import Record
 from cosim.run import run
 
@@ -73,8 +72,3 @@ def test_who_is_not_drawn_computes_nothing_and_starts_from_the_average(played):
         for r in range(1, 5)
     }
     assert len(drawn) > 1
-
-
-def test_an_aggregator_that_wants_losses_is_refused_behind_a_cut(tiny_scenario):
-    with pytest.raises(ScenarioError, match=r"'qffl' goes by the loss that .* take the scheme 'federated'"):
-        tiny_scenario({"scheme.aggregator": {"kind": "qffl"}})

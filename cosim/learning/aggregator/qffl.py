@@ -18,7 +18,7 @@ class QFfl(Aggregator):
     of the gradients, the global adapter ``w`` moves by
     ``- sum p_k F_k^q d_k / sum p_k (q F_k^(q - 1) |d_k|^2 + L F_k^q)``, which adapts the step to q. With
     ``q = 0`` this is ``fedavg``. Each client sends the loss of its first mini-batch in a round beside its
-    adapter.
+    adapter, behind a cut as the main server has told it.
 
     Attributes
     ----------
