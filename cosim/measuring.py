@@ -53,6 +53,8 @@ class Measuring:
     ----------
     executor
         Who computes; None before there is anything to compute.
+    known
+        Of each metric that was learned the first value and the last.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Measuring:
         self._held: Callable[[], Iterable[Ref]] = tuple
         self._waiting: list[tuple[int, Moment, str, str, Ref]] = []
         self._since: dict[str, list[float]] = {}
+        self.known: dict[str, tuple[float, float]] = {}
 
     @property
     def computes(self) -> bool:
@@ -105,6 +108,7 @@ class Measuring:
         for (time_ns, moment, actor, name, _), value in zip(self._waiting, values, strict=False):
             self._record(time_ns, moment, actor, name, value)
             self._since.setdefault(name, []).append(value)
+            self.known[name] = self.known.get(name, (value, value))[0], value
         self._waiting.clear()
         return values[len(refs) :]
 

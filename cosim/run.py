@@ -16,7 +16,7 @@ from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.inputs import digests, fetched, first_other
 from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_toml
-from cosim.scenario.prepared import Prepared, notes_of, worlds
+from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -264,7 +264,7 @@ def _play(
         learning = worlds(prepared, executor, keep_up)
         site = learning[0].site
         try:
-            site.play([one.scenario.scheme.run(world) for one, world in zip(prepared, learning, strict=True)])
+            site.play(recipes(prepared, learning))
             with record.writing():
                 for world in learning:
                     world.save_adapter(record.path / world.task.trainable.folder / world.task.name)

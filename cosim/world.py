@@ -112,6 +112,7 @@ class World:
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self._watch = watch
         self._round = 1
+        self._training: Training | None = None
         self._next_block_ns, self._spans_seen, self._blocks_without_span = 0, 0, 0
         site.join(self._follow)
 
@@ -147,7 +148,10 @@ class World:
             self.note(Moment(0), name, value)
         for name, cut in zip(self.client_names, allocation.client_cut_layers or (), strict=False):
             self.note(Moment(0), "cut_layer", float(cut), name)
-        return Training(self.task, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers)
+        self._training = Training(
+            self.task, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers
+        )
+        return self._training
 
     def _apply(self, allocation: Allocation) -> None:
         self.decisions.apply(allocation, self.clock.now, self._round)
@@ -221,6 +225,10 @@ class World:
 
     def begin_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
         """Record that a round begins, with these clients; all without it. Rounds may overlap."""
+        if self._training is not None:
+            everybody = range(self.num_clients)
+            clients = everybody if taking_part is None else taking_part
+            self._training.move(clients, self.clock.now / NS_PER_S)
         names = self.client_names  # one tuple for all rounds of everybody
         if taking_part is not None and len(taking_part) < len(names):
             names = tuple(names[client] for client in taking_part)
@@ -246,6 +254,10 @@ class World:
         self.decisions.start_round(self.clock.now, round_, absent)
         if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
             self.apply_decision(round_)
+
+    def known(self, name: str) -> tuple[float, float] | None:
+        """Return the first and the last value of a metric that was learned; None where there is none."""
+        return self._measuring.known.get(name)
 
     @property
     def computes(self) -> bool:

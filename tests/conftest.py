@@ -22,7 +22,7 @@ from cosim.learning.embedded import grammar
 from cosim.record.log import Log
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.load import change
-from cosim.scenario.prepared import worlds
+from cosim.scenario.prepared import recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.world import World
 
@@ -160,8 +160,7 @@ def play() -> Callable[[Scenario], World]:
     def played(scenario: Scenario) -> World:
         prepared = prepare_tasks(scenario)
         playing = worlds(prepared, lambda one: lambda rank: TimingOnly())
-        schemes = (one.scenario.scheme for one in prepared)
-        playing[0].site.play([scheme.run(world) for scheme, world in zip(schemes, playing, strict=True)])
+        playing[0].site.play(recipes(prepared, playing))
         return playing[0]
 
     return played

@@ -4,7 +4,8 @@ from collections import defaultdict
 
 from cosim.graph.executor import TimingOnly
 from cosim.graph.operation import registered
-from cosim.scenario.build import prepare
+from cosim.scenario.build import prepare_tasks
+from cosim.scenario.prepared import recipes, worlds
 
 
 class Listing(TimingOnly):
@@ -30,10 +31,11 @@ class Listing(TimingOnly):
 def play(scenario):
     """Return a world that was played to the end, and the keys of its works by operation."""
     listing = Listing()
-    world = prepare(scenario).world(lambda rank: listing)
-    world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
-    listing.materialise((), [world.adapter])
-    return world, {
+    prepared = prepare_tasks(scenario)
+    playing = worlds(prepared, lambda one: lambda rank: listing)
+    playing[0].site.play(recipes(prepared, playing))
+    listing.materialise((), [world.adapter for world in playing])
+    return playing[0], {
         operation: listing.keys[operation] for operation in registered() if listing.keys[operation]
     }
 

@@ -61,6 +61,11 @@ class Training:
 
 
 def train(scenario: Scenario, method: Method, seed: int, folder: Path, store: Store | None) -> Training:
+    """Return what a method comes to on a seed; arguments as for :func:`recorded`."""
+    return read(recorded(scenario, method, seed, folder, store), seed)
+
+
+def recorded(scenario: Scenario, method: Method, seed: int, folder: Path, store: Store | None) -> Record:
     """Run a method on a seed; one that is complete in ``folder`` is read, one that was stopped goes on."""
     changed = change(scenario, method.changes, seed, source=f"method {method.name!r}")
     there = folder / f"{method.name.replace(' ', '_')}-{seed}-{run_hash(changed)[:8]}"
@@ -68,7 +73,7 @@ def train(scenario: Scenario, method: Method, seed: int, folder: Path, store: St
         run(changed, there, store=store)
     elif Record.open(there).status != "complete":
         resume(there, store=store)
-    return read(Record.open(there), seed)
+    return Record.open(there)
 
 
 def read(record: Record, seed: int) -> Training:

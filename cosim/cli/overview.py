@@ -14,7 +14,7 @@ from cosim.learning.update import release_of
 from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import prepare_tasks
-from cosim.scenario.prepared import Prepared, notes_of, worlds
+from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 
@@ -40,6 +40,10 @@ def overview(scenario: Scenario, switched: Sequence[str] = ()) -> Iterator[str]:
     yield from _air(scenario)
     for one in prepared:
         yield from _played(one)
+    policy = scenario.task_policy
+    if policy is not None:
+        until = "all rounds are over" if policy.until_s is None else f"{policy.until_s:g} s have passed"
+        yield f"  policy     {policy.kind}, until {until}"
     rehearse(prepared)
     for line in switched:
         yield f"  changed    {line}"
@@ -101,7 +105,7 @@ def rehearse(prepared: Sequence[Prepared]) -> None:
         scheme = one.scenario.scheme
         num_rounds = 1 if scheme.is_synchronous else min(num_clients, scheme.num_rounds)
         schemes.append(scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1}))
-    playing[0].site.play([scheme.run(world) for scheme, world in zip(schemes, playing, strict=True)])
+    playing[0].site.play(recipes(prepared, playing, schemes))
 
 
 def _spans(prepared: Prepared) -> str:
@@ -202,6 +206,9 @@ def num_spans(prepared: Prepared) -> int | None:
 
     Exact for schemes whose rounds, or those of a stage, are alike.
     """
+    policy = prepared.scenario.task_policy
+    if policy is not None and policy.until_s is not None:
+        return None
     scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
     reports, task = prepared.scenario.allocator.reports, prepared.task
     if not scheme.phases(task, 1, decision.setting, reports):

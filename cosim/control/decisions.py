@@ -10,7 +10,7 @@ from cosim.compute.device import Device
 from cosim.control.allocators import Allocator, GainChange
 from cosim.control.allocators.equal import equal_shares
 from cosim.control.bounding import foresee, with_bound
-from cosim.control.closed_form import predict
+from cosim.control.closed_form import link_rates, predict
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation, Plan
 from cosim.control.knobs import PARTICIPATION, SURFACE_PHASES, Knob, Setting, surface_phases
@@ -263,6 +263,21 @@ class Decisions:
         if self._seen is None or self.current is None or not self._is_foreseen(self._seen, self.current):
             return None
         return _clocked_s(self._seen, self.current)
+
+    def rates(self, time_ns: int) -> dict[str, Floats]:
+        """Return each client's rate over each link that takes time, bit/s, under the grants that hold.
+
+        Whoever has a grant is taken to have it for itself, and the air to stay as it is.
+        """
+        grants = {} if self.current is None else self.current.grants
+        return {name: link_rates(self._link_state(name, time_ns), each) for name, each in grants.items()}
+
+    def tx_power_w(self, client: int) -> dict[str, float]:
+        """Return what a client radiates over each uplink while it sends, W."""
+        grants = {} if self.current is None else self.current.grants
+        return {
+            name: each[client].total_tx_power_w for name, each in grants.items() if name.endswith("uplink")
+        }
 
     def plan(self) -> dict[str, Any] | None:
         """Return what was to be expected of the first decision, as plain numbers for a manifest.

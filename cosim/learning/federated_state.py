@@ -6,10 +6,9 @@ from functools import cached_property
 from cosim.graph.node import Node, Params, Ref
 from cosim.learning.control_variates import ControlVariates
 from cosim.learning.operations import rank_pairs
-from cosim.learning.operations.average import aggregate, distribute, select
-from cosim.learning.operations.evaluate import mean_evaluation
+from cosim.learning.operations.average import aggregate, distribute, select, with_loss
 from cosim.learning.operations.server_step import follow_average
-from cosim.learning.results import evaluate, export
+from cosim.learning.results import evaluate, evaluate_each, export
 from cosim.learning.server_optimizer import ServerOptimizer
 from cosim.learning.server_optimizer.none import AVERAGE
 from cosim.learning.shape import BOTH_FACTORS
@@ -50,6 +49,8 @@ class FederatedState:
         What is merged into the base; None before anything is.
     variates
         The control variates; None where the local rule has none.
+    losses
+        What each client found its loss to be in this round, where the aggregator wants it.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class FederatedState:
         self._averaged = start.adapter
         self._merged: tuple[Ref, ...] = ()
         self._weights: dict[int, float] = {}
+        self.losses: dict[int, Ref] = {}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(first_round) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(first_round, begins_anew=True, is_first=True)
@@ -86,13 +88,19 @@ class FederatedState:
         """Return what a client sends at the end of a round, as it is before any encoding."""
         if self.variates is not None:
             return self.variates.bundles[client]
-        return self._sent(self.sides[client].adapter, round_)
+        sent = self._sent(self.sides[client].adapter, round_)
+        return self._beside(sent, self.losses[client]) if self.aggregator.wants_losses else sent
 
     def reference(self, client: int, round_: int) -> Ref:
         """Return what server and client both knew of it when the round began."""
         if self.variates is not None:
             return self.variates.beside(self.starts[client])
-        return self._sent(self.starts[client], round_)
+        known = self._sent(self.starts[client], round_)
+        return self._beside(known) if self.aggregator.wants_losses else known
+
+    def _beside(self, adapter: Ref, *loss: Ref) -> Ref:
+        """Return an adapter with a loss beside it."""
+        return self.training.graph.add(with_loss, (adapter, *loss)).ref("bundle")
 
     def average(
         self,
@@ -128,6 +136,7 @@ class FederatedState:
                 round=round_,
                 seed=stream(self.training.task.seed, "aggregate", round_).torch_seed(),
                 masked=masks is not None,
+                **({"losses": True} if self.aggregator.wants_losses else {}),
             )
             if self.aggregator.has_residual:
                 before = () if self.residual is None else (self.residual,)
@@ -203,16 +212,7 @@ class FederatedState:
         """
         if not self.aggregator.is_personal:
             return evaluate(self.training, self.adapter, *others, residual=self.residual, client=client)
-        if client is not None:
-            return evaluate(self.training, self.sides[client].adapter, *others, client=client)
-        shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
-        for side, weight in zip(self.sides, self.training.weights(range(len(self.sides))), strict=True):
-            shares[side.adapter] = shares.get(side.adapter, 0.0) + weight
-        if len(shares) == 1:
-            return evaluate(self.training, self.sides[0].adapter, *others)
-        each = [evaluate(self.training, one, *others) for one in shares]
-        figures = [one.ref(name) for one in each for name in ("loss", "accuracy")]
-        return self.training.graph.add(mean_evaluation, figures, weights=list(shares.values()))
+        return evaluate_each(self.training, [side.adapter for side in self.sides], *others, client=client)
 
     def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, put together with ``others``."""
@@ -225,6 +225,7 @@ class FederatedState:
         """Return what later rounds build on."""
         yield self.adapter
         yield from (ref for ref in (self.residual, self._server_state) if ref is not None)
+        yield from self.losses.values()
         yield from () if self.variates is None else self.variates.refs()
         for side in self.sides:
             yield side.adapter

@@ -9,6 +9,7 @@ from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.chain import codec_of
 from cosim.learning.codec import Codec, Encoding, Layout
+from cosim.learning.operations.average import LOSS
 from cosim.learning.operations.control_variates import VARIATE
 from cosim.learning.shape import BOTH_FACTORS, Factor
 from cosim.learning.task import Task
@@ -87,6 +88,8 @@ def upload_layout(task: Task, num_blocks: int, client_rank: int, round_: int) ->
     """Return the layout of what a client of a rank sends after a round, not encoded."""
     task = task.in_round(round_)
     layout = adapter_layout(task, num_blocks, client_rank, task.aggregator.sent(round_))
+    if task.aggregator.wants_losses:
+        layout = Layout({**layout.shapes, LOSS: (1,)}, layout.bits_per_number)
     if not task.rule.has_variates:
         return layout
     variates = {VARIATE + name: shape for name, shape in layout.shapes.items()}

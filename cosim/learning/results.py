@@ -21,7 +21,7 @@ def evaluate(
     client
         Whose share of the held-out examples; without it all of them.
     """
-    share = {} if client is None else {"rows": list(training.task.held_out[client])}
+    share = training.test_rows if client is None else {"rows": list(training.task.held_out[client])}
     return training.graph.add(
         operations.evaluate,
         _joined(adapters, residual),
@@ -30,6 +30,32 @@ def evaluate(
         **_has(residual),
         **share,
     )
+
+
+def evaluate_each(
+    training: Training, adapters: Sequence[Ref], *others: Ref, client: int | None = None
+) -> Node:
+    """Return the mean evaluation of the models that clients have of their own, weighted by data.
+
+    Parameters
+    ----------
+    adapters
+        Each client's.
+    others
+        What all models have in common.
+    client
+        Whose model on its own held-out examples; without it all of them on all examples.
+    """
+    if client is not None:
+        return evaluate(training, adapters[client], *others, client=client)
+    shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
+    for adapter, weight in zip(adapters, training.weights(range(len(adapters))), strict=True):
+        shares[adapter] = shares.get(adapter, 0.0) + weight
+    if len(shares) == 1:
+        return evaluate(training, adapters[0], *others)
+    each = [evaluate(training, one, *others) for one in shares]
+    figures = [one.ref(name) for one in each for name in ("loss", "accuracy")]
+    return training.graph.add(operations.mean_evaluation, figures, weights=list(shares.values()))
 
 
 def export(training: Training, *adapters: Ref, residual: Ref | None = None) -> Ref:

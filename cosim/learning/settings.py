@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.embedded import EmbeddedBase
 from cosim.learning.data import DataSource
+from cosim.learning.data.drift import Drift
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.data.tokens import LossOn
 from cosim.learning.gradients import Gradients
@@ -81,6 +82,8 @@ class Data(Table):
         What is put between prompt and target.
     partition
         How training examples are dealt out to clients.
+    drift
+        How the examples a client draws from change during a run; without it, they do not.
     """
 
     source: Annotated[DataSource, OneOf(DataSource)] = Embedded()
@@ -88,6 +91,7 @@ class Data(Table):
     loss_on: LossOn = "target"
     prompt_end: str = "\n"
     partition: Annotated[Partition, OneOf(Partition)] = Iid()
+    drift: Drift | None = None
 
 
 class TrainingSettings(Table):

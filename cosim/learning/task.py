@@ -135,6 +135,8 @@ class Task:
             prompt_end=data.prompt_end,
         )
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
+        if data.drift is not None:
+            shares = tuple(data.drift.ordered(share, corpus.train) for share in shares)
         return cls(
             *(model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs),
             *(rule, name, stages),
@@ -187,9 +189,12 @@ class Task:
         """How many clients hold a share."""
         return len(self.shares)
 
-    def share(self, client: int, step: int) -> tuple[int, ...]:
-        """Return the rows a client draws from at a step of its own, which count from 0: always the same."""
-        return self.shares[client]
+    @cached_property
+    def test_rows(self) -> tuple[int, ...]:
+        """The held-out examples, in the order in which a drifting window meets them."""
+        rows = range(len(self.tokens.test))
+        drift = self.data.drift
+        return tuple(rows) if drift is None else drift.ordered(rows, self.tokens.corpus.test)
 
     @cached_property
     def held_out(self) -> tuple[tuple[int, ...], ...]:

@@ -4,7 +4,7 @@ Nothing is computed here and no clock is known. Nodes of a model that is cut are
 in ``split_nodes``, those of a whole one in ``whole_nodes``, evaluation and export in ``results``.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from importlib import metadata
 from typing import Any
@@ -76,10 +76,17 @@ class Training:
         self.optimizer = self.params_of(task.training.optimizer)
         self.is_mean = task.training.gradients.is_mean
         self.taken = {} if self.is_mean else {"gradients": self.params_of(task.training.gradients)}
+        drift = self._drift = task.data.drift
         self._draws = [
-            BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", client))
+            BatchDraws(
+                len(share) if drift is None else drift.count(len(share)),
+                task.training.batch_size,
+                stream(task.seed, "batches", client),
+            )
             for client, share in enumerate(task.shares)
         ]
+        self._first: list[int | None] = [None] * task.num_clients  # where a client's window begins
+        self._time_s = 0.0
 
     def of_stage(self, number: int) -> "Training":
         """Return the training of a stage of the task, as decided; its nodes are numbered along with these."""
@@ -313,9 +320,42 @@ class Training:
 
     def batch(self, client: int, step: int) -> Params:
         """Name a mini-batch by its content: the data and the rows drawn."""
-        share = self.task.share(client, step)
-        rows = [share[row] for row in self._draws[client].rows(step).tolist()]
+        share, first = self.task.shares[client], self._first[client] or 0
+        rows = [share[first + row] for row in self._draws[client].rows(step).tolist()]
         return Params({"data": self.task.tokens.key, "rows": rows})
+
+    def move(self, clients: Iterable[int], time_s: float) -> None:
+        """Let the windows of these clients' data, where they drift, lie as they do at an instant.
+
+        That of held-out examples too; at the end of the data it stays there.
+
+        Raises
+        ------
+        ScenarioError
+            If a window would be beyond the data.
+        """
+        if self._drift is not None:
+            self._time_s = min(time_s, self._drift.duration_s)
+            for client in clients:
+                self._first[client] = self._drift.first(len(self.task.shares[client]), time_s)
+
+    def new_data(self, client: int, time_s: float) -> float:
+        """Return the share of a client's window that it has never drawn from; none where nothing drifts."""
+        if self._drift is None:
+            return 0.0
+        num_rows, before = len(self.task.shares[client]), self._first[client]
+        if before is None:
+            return 1.0
+        return min(1.0, (self._drift.first(num_rows, time_s) - before) / self._drift.count(num_rows))
+
+    @property
+    def test_rows(self) -> dict[str, list[int]]:
+        """The parameter of an evaluation that says which examples count, where data drift."""
+        if self._drift is None:
+            return {}
+        rows = self.task.test_rows
+        first = self._drift.first(len(rows), self._time_s)
+        return {"rows": list(rows[first : first + self._drift.count(len(rows))])}
 
     def dropout(self, client: int, step: int) -> int | None:
         """Return the seed of a mini-batch's dropout, None where nothing is dropped."""

@@ -16,7 +16,13 @@ from cosim.radio.channel import Channel
 from cosim.rng import stream
 from cosim.scenario.after_events import becomes
 from cosim.scenario.factors import parts_of_factors
-from cosim.scenario.fit import refuse_cut, split_and_reused, too_few_subchannels, unfit_for_tasks
+from cosim.scenario.fit import (
+    refuse_cut,
+    split_and_reused,
+    too_few_subchannels,
+    unfit_for_tasks,
+    unfit_policy,
+)
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.prepared import Prepared, num_blocks
 from cosim.scenario.settings import Scenario
@@ -116,7 +122,7 @@ class _Found:
 def _attempt(scenario: Scenario) -> tuple[tuple[Prepared, ...], list[CosimError]]:
     """Return the tasks that could be prepared, and every fault that does not follow from another."""
     found, prepared = _Found(), []
-    found.faults += unfit_for_tasks(scenario)
+    found.faults += [*unfit_for_tasks(scenario), *unfit_policy(scenario)]
     channel = cache(partial(Channel.build, scenario.radio, scenario.num_clients, scenario.seed))
     for name, own in scenario.by_task.items():
         one, faults = _attempt_task(name, own, channel, is_alone=len(scenario.tasks) < 2)

@@ -8,6 +8,7 @@ from cosim.learning.shape import ModelShape
 from cosim.parts import family
 from cosim.radio.access.reassign import Reassign
 from cosim.scenario.settings import Scenario
+from cosim.schemes import Scheme
 
 
 def unfit_for_tasks(scenario: Scenario) -> Iterator[ScenarioError]:
@@ -22,6 +23,42 @@ def unfit_for_tasks(scenario: Scenario) -> Iterator[ScenarioError]:
     yield ScenarioError(
         f"allocator.kind: {scenario.allocator.kind!r} decides about the rounds of one task, and "
         f"{' and '.join(scenario.tasks)} share what is granted; take one that looks at links alone: {able}."
+    )
+
+
+def unfit_policy(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse a task policy that cannot serve the tasks, or schemes that take no turns of one kind."""
+    policy, tasks = scenario.task_policy, scenario.by_task
+    if policy is None:
+        return
+    names = [name or "the only one" for name in tasks]
+    whose = {name: one.scheme.turn_of for name, one in zip(names, tasks.values(), strict=True)}
+    idle = next((name for name, turn_of in whose.items() if turn_of is None), None)
+    if idle is not None or len(set(whose.values())) > 1:
+        able = {turn_of: _taking_turns(turn_of) for turn_of in ("client", "all")}
+        what = f"those of {idle} take none" if idle else "tasks differ in whose turn it is"
+        yield ScenarioError(
+            f"task_policy.kind: {policy.kind!r} shares out turns, and {what}; give all tasks schemes with "
+            f"turns of a client ({able['client']}) or of all clients ({able['all']})."
+        )
+        return
+    num_workers = scenario.num_clients if "client" in whose.values() else 1
+    if len(tasks) > 1 and (why := policy.why_unfit(names, num_workers)) is not None:
+        yield ScenarioError(f"task_policy.{why}.")
+    for name, one in tasks.items():
+        drift, until_s = one.data.drift, policy.until_s
+        if drift is not None and until_s is not None and drift.duration_s < until_s:
+            place = f"tasks.{name}.data" if name and "data" in scenario.tasks[name].given else "data"
+            yield ScenarioError(
+                f"{place}.drift.duration_s: the window has reached the last examples at {drift.duration_s:g} "
+                f"s, and task_policy.until_s is {until_s:g} s; take a longer duration_s."
+            )
+
+
+def _taking_turns(turn_of: str) -> str:
+    parts = family(Scheme).items()
+    return ", ".join(
+        repr(kind) for kind, part in parts if issubclass(part, Scheme) and part.turn_of == turn_of
     )
 
 

@@ -10,11 +10,14 @@ from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
 from cosim.control.terms import Terms
 from cosim.graph.executor import Executor
+from cosim.kernel.clock import Steps
 from cosim.learning.task import Task
 from cosim.radio.channel import Channel
+from cosim.rng import stream
 from cosim.scenario.fit import cuts
 from cosim.scenario.settings import Scenario
 from cosim.scenario.size import FadingBlocks
+from cosim.schemes import Scheme, shared_population
 from cosim.site import Site
 from cosim.units import dbm_to_w, seconds_to_ns
 from cosim.world import Progress, World
@@ -116,6 +119,21 @@ class Prepared:
         """Return a fresh world of this task alone, at time zero."""
         (world,) = worlds([self], lambda _: executor, watch)
         return world
+
+
+def recipes(
+    prepared: Sequence[Prepared], worlds: Sequence[World], schemes: Sequence[Scheme] | None = None
+) -> list[Steps]:
+    """Return what is to run side by side: the scheme of each task, or all of them as a policy has it.
+
+    Parameters
+    ----------
+    schemes
+        Of the tasks, where they are other than the scenario's.
+    """
+    first = prepared[0].scenario
+    own = [one.scenario.scheme for one in prepared] if schemes is None else schemes
+    return shared_population.recipes(own, worlds, first.task_policy, stream(first.seed, "task policy"))
 
 
 def worlds(

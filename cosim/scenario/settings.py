@@ -27,6 +27,7 @@ from cosim.scenario.limits import FolderName
 from cosim.scenario.tasks import TABLES, Tasks, short_form, spread
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
+from cosim.schemes.task_policy import TaskPolicy
 
 
 class ClientGroup(Hardware):
@@ -95,6 +96,8 @@ class Scenario(Table):
         The air, and who gets how much of it.
     tasks
         Tasks that share devices and air, by their names, each with tables of its own.
+    task_policy
+        Which task a client works on when it is free; without it, on all of them side by side.
     events
         What changes during the run.
     """
@@ -114,6 +117,7 @@ class Scenario(Table):
     radio: Radio = Radio()
     allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
     tasks: Tasks = Field(default_factory=dict)
+    task_policy: Annotated[TaskPolicy | None, OneOf(TaskPolicy)] = None
     events: tuple[TimedChange, ...] = ()
 
     @model_validator(mode="before")

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,7 @@ from cosim.learning.stages import Stage
 from cosim.learning.task import Task
 from cosim.parts import OfPlane, Part
 from cosim.radio.link import Link
+from cosim.schemes.turns import Turns
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Moment, World
 
 MAIN_UPLINK = Link("main_uplink", "up", MAIN_SERVER)
@@ -51,6 +52,9 @@ class Scheme(Part):
 
     is_synchronous: ClassVar[bool] = True
     """Whether a round begins when the one before has ended; if all take part, times decide no value."""
+
+    turn_of: ClassVar[Literal["client", "all"] | None] = None
+    """Whose a turn is where several tasks take turns on one population; None where it takes none."""
 
     num_rounds: int = Field(default=10, gt=0)
     local_steps: int = Field(default=10, gt=0)
@@ -134,6 +138,10 @@ class Scheme(Part):
     @abstractmethod
     def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return what a client and the main server must hold, by ``client`` and ``main-server``, bytes."""
+
+    def turns(self, world: World) -> Turns:
+        """Return the training as turns, of whom :attr:`turn_of` says."""
+        raise NotImplementedError(f"{type(self).__name__} takes no turns with others")
 
     @abstractmethod
     def run(self, world: World) -> Steps:

@@ -3,22 +3,31 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cosim.graph.node import Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.operations.average import mean
 from cosim.learning.payload import Transmission, upload_layout
-from cosim.learning.results import evaluate
+from cosim.learning.results import evaluate, export
 from cosim.learning.train_state import Guidance, TrainState
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.schemes import measure_evaluation
+from cosim.schemes.turns import Cost, Turns
 from cosim.schemes.vocabulary import local_update
 from cosim.world import FEDERATED_SERVER, Moment, World
 
 if TYPE_CHECKING:
-    from cosim.schemes.asynchronous import Asynchronous
+    from cosim.schemes.without_barriers import WithoutBarriers
+
+
+class Upload(NamedTuple):
+    """What the server has of an upload: the adapter, the one its client began from, and its weight."""
+
+    received: Ref
+    start: Ref
+    weight: float
 
 
 @dataclass
@@ -47,8 +56,8 @@ class _Client:
     in_flight: Ref | None = None
 
 
-class AsynchronousUpdates:
-    """One training under way.
+class AsynchronousUpdates(Turns):
+    """One training under way; a turn is one local update.
 
     Attributes
     ----------
@@ -56,35 +65,84 @@ class AsynchronousUpdates:
         The global adapter.
     version
         How many merges made it.
+    num_taken
+        Uploads the server has taken in.
     """
 
-    def __init__(self, scheme: "Asynchronous", world: World, training: Training) -> None:
-        self.scheme, self.world, self.training = scheme, world, training
+    def __init__(self, scheme: "WithoutBarriers", world: World, training: Training) -> None:
+        super().__init__(world, training)
+        self.scheme = scheme
         start = training.start("whole")
-        self.adapter, self.version = start.adapter, 0
+        self.adapter, self.version, self.num_taken = start.adapter, 0, 0
         self._clients = [_Client(start, start.adapter) for _ in range(world.num_clients)]
-        self._begun, self._evaluated = 0, 0
+        self._buffer: list[tuple[Upload, int]] = []
+        self._evaluated = 0
         layout = upload_layout(world.task, world.task.shape.num_layers, training.lora_rank, 1)
         self.codec = scheme.adapter_encoding
         self._bits, self._most_bits = self.codec.bits(layout), self.codec.max_bits(layout)
         self._encode_flop, self._decode_flop = self.codec.encode_flop(layout), self.codec.decode_flop(layout)
         world.hold(self._refs)
+        self.evaluate()
+        world.report(0)
 
     def _refs(self) -> Iterator[Ref]:
         """Return what later updates build on."""
         yield self.adapter
+        for upload, _ in self._buffer:
+            yield from (upload.received, upload.start)
         for one in self._clients:
             yield from (one.side.adapter, one.side.optimizer, one.start)
             yield from (ref for ref in (one.memory, one.in_flight) if ref is not None)
 
-    def begin(self, number: int) -> Moment | None:
-        """Begin a round, which is one local update of this client, if there are any left to begin."""
-        if self._begun == self.scheme.num_rounds:
-            return None
-        self._begun += 1
-        self.world.begin_round(self._begun, [number])
-        self.world.consult(self._begun)
-        return Moment(self._begun)
+    @property
+    def is_open(self) -> bool:
+        """Whether there are local updates left to begin."""
+        return self.num_begun < self.scheme.num_rounds
+
+    def client(self, number: int) -> Steps:
+        """Local update after local update of one client, as long as there are any to begin."""
+        ready: Sequence[int] = ()
+        while self.is_open:
+            moment = self._begin(number)
+            taken_in = yield from self._update(number, moment, ready)
+            ready = yield from self.download(number, moment, taken_in)
+            self.world.close_round(moment.round)
+
+    def turn(self, client: int, ready: Sequence[int]) -> Steps:
+        """One local update, ahead of which the client downloads what it has not got yet."""
+        moment = self._begin(client)
+        if self._clients[client].version != self.version:
+            ready = yield from self.download(client, moment, ready)
+        taken_in = yield from self._update(client, moment, ready)
+        self._evaluate_if_due()
+        self.world.close_round(moment.round)
+        return taken_in
+
+    def cost(self, client: int) -> Cost:
+        """Return what a local update is expected to take of a client."""
+        return self.cost_of_update(client, self.scheme.local_steps)
+
+    def end(self) -> None:
+        """Merge what waits in the buffer, and leave the adapter."""
+        if self._buffer:
+            self._merge_buffer()
+        if self._evaluated < self.num_taken:
+            self.evaluate()
+        self.world.report(self.num_taken)
+        self.world.adapter = export(self.training, self.adapter)
+
+    def _begin(self, number: int) -> Moment:
+        """Begin a round, which is one local update of this client."""
+        self.num_begun += 1
+        self.world.begin_round(self.num_begun, [number])
+        self.world.consult(self.num_begun)
+        return Moment(self.num_begun)
+
+    def _update(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
+        """Local steps, upload, and the server that takes it in."""
+        ready = yield from self.local_update(number, moment, ready)
+        arrived = yield from self.upload(number, moment, ready)
+        return (yield from self.merge(number, moment, arrived))
 
     def local_update(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
         """Local steps from the global adapter downloaded last; the learning rate goes by its own steps."""
@@ -118,7 +176,7 @@ class AsynchronousUpdates:
         return (yield from world.compute(FEDERATED_SERVER, "decode_update", moment, *decoding))
 
     def merge(self, number: int, moment: Moment, arrived: int) -> Steps:
-        """Merge an upload that arrives now into the global adapter."""
+        """Take in an upload that arrives now, and merge what is there once it is enough."""
         world, client = self.world, self._clients[number]
         received, client.in_flight = client.in_flight, None
         assert received is not None
@@ -126,20 +184,32 @@ class AsynchronousUpdates:
         weight = self.scheme.mixing_weight(staleness)
         world.note(moment, "staleness", staleness)
         world.note(moment, "mixing_weight", weight)
-        terms = {self.adapter: 1.0 - weight, received: weight}
-        shares = {ref: share for ref, share in terms.items() if share > 0.0}
+        self._buffer.append((Upload(received, client.start, weight), arrived))
+        self.num_taken += 1
+        if len(self._buffer) < self.scheme.uploads_of_a_merge and self.num_taken < self.scheme.num_rounds:
+            return [arrived]
+        causes = [span for _, span in self._buffer]
+        self._merge_buffer()
+        return [
+            (yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, self.adapter.node, causes))
+        ]
+
+    def _merge_buffer(self) -> None:
+        """Let the next global adapter be made of what the buffer holds."""
+        terms = self.scheme.terms(self.adapter, [upload for upload, _ in self._buffer])
+        shares = {ref: share for ref, share in terms.items() if share != 0.0}
         node = self.training.graph.add(mean, list(shares), weights=list(shares.values()))
         self.adapter, self.version = node.ref("adapter"), self.version + 1
-        return (yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, node, [arrived]))
+        self._buffer.clear()
 
-    def download(self, number: int, moment: Moment, merged: int) -> Steps:
+    def download(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
         """Download of the global adapter as it is now; everything that follows starts from it."""
         self._evaluate_if_due()
         client, adapter = self._clients[number], self.adapter
         client.start, client.version = adapter, self.version
         client.side = client.side._replace(adapter=adapter)
         bits = self.training.amounts.whole(number, moment.round).adapter_download_bits
-        download = (bits, adapter.node, [merged])
+        download = (bits, adapter.node, ready)
         sent = yield from self.world.send("federated_downlink", number, "adapter_download", moment, *download)
         return [sent.span]
 
@@ -153,12 +223,12 @@ class AsynchronousUpdates:
         return int(bits)
 
     def _evaluate_if_due(self) -> None:
-        """Record how good the model is, under the number of merges; all values so far are computed."""
-        if self.scheme.is_evaluated(self.version) and self.version > self._evaluated:
-            self._evaluated = self.version
+        """Record how good the model is, under the number of uploads; all values so far are computed."""
+        if self.scheme.is_evaluated(self.num_taken) and self.num_taken > self._evaluated:
             self.evaluate()
-            self.world.report(self.version)
+            self.world.report(self.num_taken)
 
     def evaluate(self) -> None:
         """Record how good the global adapter is."""
-        measure_evaluation(self.world, Moment(self.version), partial(evaluate, self.training, self.adapter))
+        self._evaluated = self.num_taken
+        measure_evaluation(self.world, Moment(self.num_taken), partial(evaluate, self.training, self.adapter))

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, WEIGHT, Knob, Setting, local_steps_up_to
 from cosim.control.reports import Report
@@ -28,12 +27,11 @@ from cosim.learning.stages import Stage
 from cosim.learning.task import Task
 from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
-from cosim.rng import stream
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.federated_rounds import FederatedRounds
 from cosim.schemes.stages import handed_over, whole_round
 from cosim.schemes.updates import Averages
-from cosim.world import Moment, World
+from cosim.world import World
 
 
 class Federated(Averages):
@@ -66,8 +64,6 @@ class Federated(Averages):
 
     Attributes
     ----------
-    participation
-        Share of the clients drawn for a round, rounded up; each set is as likely as any other.
     regularizer
         What is added to the loss of every mini-batch; recorded losses are without it.
     local_rule
@@ -99,10 +95,10 @@ class Federated(Averages):
         FEDERATED_DOWNLINK,
     )
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
-    participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     stages: tuple[Stage, ...] = ()
+    turn_of: ClassVar[Literal["client", "all"] | None] = "all"
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -247,28 +243,16 @@ class Federated(Averages):
         held = held_bytes(task, task.shape.num_layers, lora_rank)
         return {"client": task.whole_memory_bytes(lora_rank) + held}
 
-    def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
-        """Return the clients of a round, ascending."""
-        count = ceil(self.participation * num_clients)
-        if count == num_clients:
-            return list(range(num_clients))
-        drawn = stream(seed, "participation", round_).generator().permutation(num_clients)[:count]
-        return sorted(drawn.tolist())
+    def turns(self, world: World) -> FederatedRounds:
+        """Return the rounds of a run, to be taken one by one."""
+        play = FederatedRounds(self, world, world.begin().of_stage(0))
+        play.evaluate()
+        world.end_round(0)
+        return play
 
     def run(self, world: World) -> Steps:
         """Play all rounds."""
-        play = FederatedRounds(self, world, world.begin().of_stage(0))
-        play.evaluate(0)
-        world.end_round(0)
-        for round_ in range(1, self.num_rounds + 1):
-            drawn = self.taking_part(world.task.seed, world.num_clients, round_)
-            world.start_round(round_, drawn)
-            if world.task.begins_stage(round_):
-                play = yield from play.begin_stage(Moment(round_))
-            chosen = list(filter(world.decisions.takes_part, drawn))
-            average = yield from play.collect(Moment(round_), chosen)
-            yield from play.broadcast(Moment(round_), average)
-            if self.is_evaluated(round_):
-                play.evaluate(round_)
-            world.end_round(round_)
-        world.adapter = play.federation.export()
+        play = self.turns(world)
+        while play.is_open:
+            yield from play.turn()
+        play.end()

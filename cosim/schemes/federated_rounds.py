@@ -16,6 +16,7 @@ from cosim.learning.train_state import LocalRound, TrainState
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.schemes import measure_evaluation
+from cosim.schemes.turns import Cost, Turns
 from cosim.schemes.uploads import AdapterUploads
 from cosim.schemes.vocabulary import Averaged, broadcast, collect, local_update
 from cosim.transmissions import Sent
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from cosim.schemes.federated import Federated
 
 
-class FederatedRounds:
-    """One training under way.
+class FederatedRounds(Turns):
+    """One training under way; a turn is a round of all clients.
 
     Attributes
     ----------
@@ -37,30 +38,66 @@ class FederatedRounds:
         Spans the next piece of work of everybody waits for.
     """
 
-    def __init__(
-        self,
-        scheme: "Federated",
-        world: World,
-        training: Training,
-        start: TrainState | None = None,
-        first_round: int = 1,
-    ) -> None:
-        self.scheme, self.world, self.training = scheme, world, training
+    def __init__(self, scheme: "Federated", world: World, training: Training) -> None:
+        super().__init__(world, training)
+        self.scheme, self._evaluated = scheme, 0
+        self.ready: Sequence[int] = ()
+        self._num_blocks = world.task.shape.num_layers
+        self._began_ns = 0
+        self._delay_s: dict[int, float] = {}
+        self._begin(training)
+        world.hold(self._refs)
+
+    def _begin(self, training: Training, start: TrainState | None = None, first_round: int = 1) -> None:
+        """Let a training begin: the run's, or that of a stage, which has a start of its own."""
+        scheme, self.training = self.scheme, training
         self.federation = FederatedState(
             training, "whole", scheme.weights, scheme.server_optimizer, start, first_round
         )
-        num_blocks = world.task.shape.num_layers
-        self.uploads = AdapterUploads(world, self.federation, [num_blocks] * world.num_clients)
-        self.ready: Sequence[int] = ()
-        self._num_blocks = num_blocks
-        self._began_ns = 0
-        self._delay_s: dict[int, float] = {}
-        world.hold(self._refs)
+        self.uploads = AdapterUploads(self.world, self.federation, [self._num_blocks] * self.world.num_clients)
 
     def _refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""
         yield from self.federation.refs()
         yield from self.uploads.refs()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are rounds left to begin."""
+        return self.num_begun < self.scheme.num_rounds
+
+    def turn(self, client: int = 0, ready: Sequence[int] = ()) -> Steps:
+        """One round of those who are drawn and chosen; everybody waits for ``ready``, if given."""
+        self.num_begun = round_ = self.num_begun + 1
+        self.ready = ready or self.ready
+        drawn = self.scheme.taking_part(self.world.task.seed, self.world.num_clients, round_)
+        self.world.start_round(round_, drawn)
+        if self.world.task.begins_stage(round_):
+            yield from self._begin_stage(Moment(round_))
+        chosen = list(filter(self.world.decisions.takes_part, drawn))
+        average = yield from self.collect(Moment(round_), chosen)
+        yield from self.broadcast(Moment(round_), average)
+        if self.scheme.is_evaluated(round_):
+            self.evaluate()
+        self.world.end_round(round_)
+        return self.ready
+
+    def end(self) -> None:
+        """Leave the adapter; a run that ends early is evaluated where it ends."""
+        if self._evaluated < self.num_begun:
+            self.evaluate()
+            self.world.report(self.num_begun)
+        self.world.adapter = self.federation.export()
+
+    def cost(self, client: int) -> Cost:
+        """Return how long a round of all is expected to last, and what it takes of all clients."""
+        steps = self.scheme.local_steps
+        each = [self.cost_of_update(one, steps) for one in range(self.world.num_clients)]
+        return Cost(max(one.latency_s for one in each), sum(one.energy_j for one in each))
+
+    def new_data(self, client: int, time_s: float) -> float:
+        """Return the mean over the clients."""
+        return fmean(self.training.new_data(one, time_s) for one in range(self.world.num_clients))
 
     def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Let each of these clients update the model on its data and upload; returns their average."""
@@ -78,8 +115,8 @@ class FederatedRounds:
             self.world.measure(moment, FEDERATED_SERVER, name, figure)
         return averaged
 
-    def begin_stage(self, moment: Moment) -> Steps:
-        """Let everybody know what this round's stage trains, and start from; returns its rounds."""
+    def _begin_stage(self, moment: Moment) -> Steps:
+        """Let everybody know what this round's stage trains, and start from."""
         task, number = self.world.task, self.world.task.stage(moment.round)
         bits = task.by_stage[number].trainable.seed_bits
         if bits:
@@ -90,9 +127,8 @@ class FederatedRounds:
                 dict.fromkeys(range(self.world.num_clients), bits),
                 name="seed_download",
             )
-        if number == 0:
-            return self
-        return (yield from self._hand_over(moment, number))
+        if number:
+            yield from self._hand_over(moment, number)
 
     def _hand_over(self, moment: Moment, number: int) -> Steps:
         """Let the server work out what a stage starts from, and everybody download it."""
@@ -103,15 +139,14 @@ class FederatedRounds:
         span = yield from world.compute(FEDERATED_SERVER, "hand_over", moment, flop, node, self.ready)
         residual = node.ref("residual") if stage.handover.keeps_residual else None
         begun = TrainState(node.ref("adapter"), node.ref("optimizer"), residual)
-        after = FederatedRounds(self.scheme, world, training, begun, moment.round)
+        self._begin(training, begun, moment.round)
         each = dict.fromkeys(range(world.num_clients), bits)
         multicasts = self.scheme.multicasts("federated_downlink")
-        after.ready = yield from broadcast(
+        self.ready = yield from broadcast(
             world, moment, Averaged(node, [span]), each, is_multicast=multicasts
         )
         world.measure(moment, FEDERATED_SERVER, "handover_kept_energy", node.ref("kept_energy"))
-        world.measure(moment, FEDERATED_SERVER, "handover_eval_loss", after.federation.evaluate().ref("loss"))
-        return after
+        world.measure(moment, FEDERATED_SERVER, "handover_eval_loss", self.federation.evaluate().ref("loss"))
 
     def broadcast(self, moment: Moment, average: Averaged) -> Steps:
         """Let everybody, senders or not, download the average and begin the next round from it."""
@@ -133,6 +168,8 @@ class FederatedRounds:
         begin = federation.sides[client]
         learned = local_round(self.training, client, begin, steps, scheme.regularizer, guidance)
         federation.sides[client] = learned.after
+        if federation.aggregator.wants_losses:
+            federation.losses[client] = learned.steps[0].loss
         if federation.variates is not None:
             federation.variates.end(client, guidance, learned.after.adapter, steps)
         return learned
@@ -227,6 +264,7 @@ class FederatedRounds:
         figures = self.federation.pair_figures(self.uploads.received, before)
         return average, self.uploads.mean_figures | figures
 
-    def evaluate(self, round_: int) -> None:
+    def evaluate(self) -> None:
         """Record how good the model is."""
-        measure_evaluation(self.world, Moment(round_), self.federation.evaluate)
+        self._evaluated = self.num_begun
+        measure_evaluation(self.world, Moment(self.num_begun), self.federation.evaluate)

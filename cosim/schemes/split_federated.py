@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from cosim.control.knobs import PARTICIPATION, Knob, Setting
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.kernel.clock import Steps
-from cosim.learning.amounts import aggregate_flop, split_amounts
 from cosim.learning.codec import Codec
 from cosim.learning.codec.none import Plain
+from cosim.learning.amounts import SplitAmounts, aggregate_flop, split_amounts
 from cosim.learning.codecs import Codecs
 from cosim.learning.payload import bits_are_known, held_bytes
 from cosim.learning.task import Task
-from cosim.parts import OfPlane, OneOf, Part, family
+from cosim.parts import OfPlane
 from cosim.radio.link import Link
 from cosim.schemes import (
     FEDERATED_DOWNLINK,
@@ -24,15 +24,16 @@ from cosim.schemes import (
     MAIN_UPLINK,
 )
 from cosim.schemes.split_rounds import SplitRounds
+from cosim.schemes.splits import Splits
 from cosim.schemes.stages import split_round
 from cosim.schemes.updates import Averages
 from cosim.world import MAIN_SERVER, Moment, World
 
 
-class SplitFederated(Averages):
+class SplitFederated(Averages, Splits):
     """The workflow of FedsLLM: split steps behind barriers, then one averaging of the client adapters.
 
-    Each local step is three phases, each a barrier: all clients forward and
+    Each local step is three phases, each a barrier: all clients that are drawn forward and
     upload; the main server computes forward and backward of all mini-batches
     and takes one step on the weighted sum of their losses; all clients receive
     the gradient of their own loss and step. After ``local_steps`` of them the
@@ -66,11 +67,6 @@ class SplitFederated(Averages):
     aggregator
         What is trained of the client adapters and sent, and how they are averaged;
         ``fedavg`` is the paper's.
-    activation_codec, gradient_codec
-        What activations and their gradients travel as. The main server computes
-        with the activations it decodes, and the client goes back with the gradient
-        it decodes. With error feedback the client, and the server for each
-        client, hold back; of what comes too late nothing is held back.
     adapter_codec
         What the clients' adapters go up as; both ends have the one the round
         began from. Averages come back as they are. Bits that depend on values are
@@ -89,9 +85,10 @@ class SplitFederated(Averages):
     links: ClassVar[tuple[Link, ...]] = (MAIN_UPLINK, FEDERATED_UPLINK, MAIN_DOWNLINK, FEDERATED_DOWNLINK)
     server_batch: Annotated[Literal["joint", "per_client"], OfPlane("time")] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
-    activation_codec: Annotated[Codec, OneOf(Codec)] = Plain()
-    gradient_codec: Annotated[Codec, OneOf(Codec)] = Plain()
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"aggregator": {"kind": "flora"}})
+    examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {},
+        {"aggregator": {"kind": "flora"}, "participation": 0.6},
+    )
 
     @model_validator(mode="after")
     def _deadline_is_of_a_joint_batch(self) -> Self:
@@ -104,18 +101,7 @@ class SplitFederated(Averages):
     @property
     def is_closed_form(self) -> bool:
         """The barriers of the paper hold while they wait for everybody, and rounds are alike."""
-        return self.deadline_s is None and self.aggregator.is_steady
-
-    @field_validator("activation_codec", "gradient_codec")
-    @classmethod
-    def _needs_no_reference(cls, codec: Codec) -> Codec:
-        if codec.needs_reference:
-            able = ", ".join(repr(kind) for kind, part in family(Codec).items() if not _needs_reference(part))
-            raise ValueError(
-                f"{codec.kind!r} sends a difference to what both ends have, and they have no activations "
-                f"in common; take one of {able}"
-            )
-        return codec
+        return self.deadline_s is None and self.participation == 1.0 and self.aggregator.is_steady
 
     @property
     def codecs(self) -> Codecs:
@@ -136,7 +122,10 @@ class SplitFederated(Averages):
         """Return the barriers of a round; each client at its cut, and those who do not take part idle."""
         cuts = setting.cuts(task.num_clients)
         at = {cut: split_amounts(task, cut, setting.lora_rank) for cut in set(cuts)}
-        each = [at[cut] if setting.takes_part(client) else None for client, cut in enumerate(cuts)]
+        drawn = filter(setting.takes_part, self.taking_part(task.seed, task.num_clients, round_))
+        each: list[SplitAmounts | None] = [None] * task.num_clients
+        for client in drawn:
+            each[client] = at[cuts[client]]
         is_bound = not all(bits_are_known(task, cut) for cut in at)
         num_senders = sum(one is not None for one in each)
         return split_round(
@@ -175,10 +164,11 @@ class SplitFederated(Averages):
         play.evaluate(0)
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
-            world.start_round(round_)
-            play.choose()
+            drawn = self.taking_part(world.task.seed, world.num_clients, round_)
+            world.start_round(round_, drawn)
+            play.taking_part = list(filter(world.decisions.takes_part, drawn))
             for local_step in range(1, self.local_steps + 1):
-                yield from play.split_step(Moment(round_, local_step))
+                yield from play.split_step(Moment(round_, local_step), play.taking_part)
             if play.averages:
                 average = yield from play.collect(Moment(round_))
                 yield from play.broadcast(Moment(round_), average)
@@ -188,7 +178,3 @@ class SplitFederated(Averages):
                 play.evaluate(round_)
             world.end_round(round_)
         world.adapter = play.federation.export(play.server.adapter)
-
-
-def _needs_reference(part: type[Part]) -> bool:
-    return issubclass(part, Codec) and part.needs_reference

@@ -1,8 +1,9 @@
 """What schemes have in common whose clients send updates of what they trained."""
 
+from math import ceil
 from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
@@ -15,6 +16,7 @@ from cosim.learning.update import UpdateStep
 from cosim.learning.weighting import Weighting
 from cosim.learning.weighting.data import BY_DATA
 from cosim.parts import OneOf
+from cosim.rng import stream
 from cosim.schemes import Scheme
 
 
@@ -51,6 +53,8 @@ class Averages(SendsUpdates):
 
     Attributes
     ----------
+    participation
+        Share of the clients drawn for a round, rounded up; each set is as likely as any other.
     aggregator
         What is trained and sent, and how the adapters of a round are averaged.
     weights
@@ -60,6 +64,7 @@ class Averages(SendsUpdates):
         factors are others, or something joins the base.
     """
 
+    participation: float = Field(default=1.0, gt=0.0, le=1.0)
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     weights: Annotated[Weighting, OneOf(Weighting)] = BY_DATA
     server_optimizer: Annotated[ServerOptimizer, OneOf(ServerOptimizer)] = AVERAGE
@@ -78,3 +83,11 @@ class Averages(SendsUpdates):
     def averaging(self) -> Aggregator:
         """The aggregator."""
         return self.aggregator
+
+    def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
+        """Return the clients of a round, ascending."""
+        count = ceil(self.participation * num_clients)
+        if count == num_clients:
+            return list(range(num_clients))
+        drawn = stream(seed, "participation", round_).generator().permutation(num_clients)[:count]
+        return sorted(drawn.tolist())

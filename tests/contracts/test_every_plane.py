@@ -25,6 +25,7 @@ from cosim.learning.codec import Codec
 from cosim.parts import OneOf, Table, family
 from cosim.scenario.settings import ClientGroup, Scenario
 from cosim.schemes import Scheme
+from cosim.schemes.task_policy import TaskPolicy
 
 SVD = {"aggregator": {"kind": "product_svd"}}
 """Beside a codec after which factors do not go with those of another sender."""
@@ -54,6 +55,8 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
 WALK = {"radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 3.0}}
 """Clients that move."""
 
+SMALL = {"source": {"kind": "embedded", "num_train": 40, "num_test": 8}}
+
 BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
@@ -63,6 +66,13 @@ BESIDE: dict[str, dict[str, Any]] = {
     "scheme.federated.local_rule.scaffold": {"training.optimizer": {"kind": "sgd"}},
     "radio.medium.over_the_air.truncation": {"radio.fading": {"kind": "rayleigh_block"}},
     "trainable.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
+    "task_policy.": {
+        "scheme": {"kind": "asynchronous", "num_rounds": 7, "local_steps": 2},
+        "data": None,
+        "tasks.a.data": {**SMALL, "sequence_length": 48, "drift": {"duration_s": 10.0}},
+        "tasks.b.data": {**SMALL, "sequence_length": 12, "drift": {"duration_s": 100.0}},
+        "clients.clock_hz": 1e7,
+    },
     "training.max_group": {"training.executor": "batched"},
 }
 """What must be so for a setting to matter."""
@@ -80,9 +90,11 @@ OTHERS: dict[str, list[Any]] = {
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
     "deadline_s": [1e3, 1e-9],
+    "data.drift": [{"window": 0.5, "duration_s": 1e3}],
     "description": ["another one"],
     "dirichlet.min_examples": [10],
     "federated.stages": [[{"num_rounds": 1, "trainable": {"kind": "sparse"}}]],
+    "fixed.tasks": [["b", "a"], ["a", "b", "a"]],
     "file.delimiter": [";"],
     "file.group_column": ["topic"],
     "file.label_column": ["topic"],
@@ -110,7 +122,11 @@ OTHERS: dict[str, list[Any]] = {
     "size.fractions": [[0.4, 0.3, 0.2]],
     "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
+    "task_policy.*.until_s": [5e-4],
+    "task_policy.*.evaluate_every_s": [6e-4],
     "tasks": [{"other": {}}],
+    "value_per_cost.age_weight": [0.0, 5.0],
+    "value_per_cost.drift_weight": [0.0, 50.0],
 }
 """Other values of texts, lists and paths, by the end of the setting's name."""
 
@@ -303,7 +319,7 @@ def test_a_setting_moves_keys_if_it_is_of_the_value_plane_and_none_else(setting,
         moves = moved(before[2], after[2])
         if plane(setting, before) == "time":
             assert not moves, f"{setting.label} says it is of the time plane"
-            if not (issubclass(setting.table, Scheme) or setting.label in HOW_OFTEN):
+            if not (issubclass(setting.table, Scheme | TaskPolicy) or setting.label in HOW_OFTEN):
                 assert before[2] == after[2]
             if tried == 2:
                 return

@@ -108,7 +108,7 @@ def test_bits_of_spans_are_those_of_what_travels(scenario, record, scheme, aggre
         mine = part.rank(int(row["actor"].removeprefix("client-")), rank)
         sent = part.sent(row["round"])
         numbers = mine * (c_attn.d_in * ("A" in sent) + c_attn.d_out * ("B" in sent))
-        assert row["bits"] == 64 * num_blocks * numbers
+        assert row["bits"] == 64 * (num_blocks * numbers + part.wants_losses)
     for row in rows(record(scheme, aggregator), "adapter_download"):
         mine = part.rank(int(row["peer"].removeprefix("client-")), rank)
         ranks = [part.rank(client, rank) for client in range(3)]
@@ -183,11 +183,11 @@ def test_what_is_saved_loads_with_peft_and_gives_the_evaluated_loss(scenario, re
 def test_a_single_client_learns_the_same_whatever_averages_that_keeps_moments_and_trains_all(
     record, scheme, kind
 ):
-    """With nobody to average with, factors come back as they were."""
+    """With nobody to average with, factors come back as they were; a step by losses is another one."""
     part = family(Aggregator)[kind]
     alone = {"clients.count": 1, "scheme.num_rounds": 2}
     plain, other = (record(scheme, {"kind": one}, **alone) for one in ("fedavg", kind))
-    is_same = part.keeps_moments and kind != "ffa"
+    is_same = part.keeps_moments and kind != "ffa" and not part.wants_losses
     assert (figures(plain, "eval_loss") == pytest.approx(figures(other, "eval_loss"), rel=1e-9)) == is_same
 
 

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {
+    "async_multi_model": (["--quick"], {"curves.csv", "ends.csv"}),
     "biased_federated": (["--quick"], {"front.csv", "loss.csv"}),
     "fedsllm": (["--quick"], {"totals.csv", "gaps.csv", "constant_bandwidth.csv", "perplexity.csv"}),
     "lora_fair": (["--quick"], {"loss.csv", "bias.csv", "penalty.csv"}),

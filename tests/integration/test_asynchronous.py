@@ -45,10 +45,14 @@ def measured(record, name):
     return {row["round"]: row["value"] for row in rows if row["name"] == name}
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_one_client_without_staleness_is_sequential_training_bit_for_bit(trained, dropout):
+@pytest.mark.parametrize(
+    ("dropout", "kind"),
+    [(0.0, {}), (0.2, {}), (0.0, {"kind": "buffered_asynchronous", "buffer_size": 1})],
+    ids=["plain", "dropout", "buffered"],
+)
+def test_one_client_without_staleness_is_sequential_training_bit_for_bit(trained, dropout, kind):
     changes = {"clients.count": 1, "lora.dropout": dropout, "training.optimizer.schedule": "linear"}
-    alone = trained({**changes, "scheme": {**SCHEME, "num_rounds": 3, "mixing": 1.0}})
+    alone = trained({**changes, "scheme": {**SCHEME, "num_rounds": 3, "mixing": 1.0, **kind}})
     reference = trained({**changes, "scheme": {**SCHEME, "num_rounds": 3, "kind": "centralized"}})
     assert set(measured(alone, "staleness").values()) == {0.0}
     assert measured(alone, "eval_loss") == measured(reference, "eval_loss")
@@ -122,3 +126,26 @@ def test_times_alone_have_the_order_that_a_training_has(trained, tiny_scenario, 
         run(tiny_scenario({"scheme": SCHEME, **UNEVEN}), tmp_path / "times", timing_only=True)
     )
     assert timed.manifest["fingerprints"]["timeline"] == record.manifest["fingerprints"]["timeline"]
+
+
+def test_a_buffer_as_large_as_the_clients_are_many_is_a_round_of_fedavg(trained):
+    alike = {"clients.clock_hz": 1e9, "model.dtype": "float64"}
+    scheme = {"kind": "buffered_asynchronous", "num_rounds": 3, "buffer_size": 3, "local_steps": 2}
+    buffered = trained({**alike, "scheme": scheme})
+    equal = {"kind": "federated", "num_rounds": 1, "local_steps": 2, "weights": {"kind": "equal"}}
+    assert measured(buffered, "eval_loss")[3] == pytest.approx(
+        measured(trained({**alike, "scheme": equal}), "eval_loss")[1], rel=1e-13
+    )
+    assert len(rows_of(buffered, "aggregate")) == 1
+
+
+def test_what_waits_in_the_buffer_is_stale_by_merges_and_merged_at_the_end(trained):
+    scheme = {**SCHEME, "kind": "buffered_asynchronous", "buffer_size": 3, "num_rounds": 8}
+    record = trained({"scheme": scheme, **UNEVEN})
+    merges = sorted(rows_of(record, "aggregate"), key=lambda one: one["start_ns"])
+    assert [len(one["parents"]) for one in merges] == [3, 3, 2]
+    uploads = sorted(rows_of(record, "adapter_upload"), key=lambda one: one["end_ns"])
+    begun = {}
+    for number, upload in enumerate(uploads):
+        assert measured(record, "staleness")[upload["round"]] == number // 3 - begun.get(upload["actor"], 0)
+        begun[upload["actor"]] = (number + 1) // 3

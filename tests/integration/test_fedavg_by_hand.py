@@ -23,7 +23,29 @@ OPTIMIZERS = {
 }
 
 
-def by_hand(task, make_optimizer):
+def mean_by_data(ends, sizes):
+    return {
+        name: sum(size * end[name] for size, end in zip(sizes, ends, strict=True)) / sum(sizes)
+        for name in ends[0]
+    }
+
+
+def mean_by_flower(ends, sizes):
+    """Return what Flower's own strategy makes of the clients' tensors."""
+    from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+    from flwr.server.strategy import FedAvg
+
+    def result(end, size):
+        arrays = ndarrays_to_parameters([one.numpy() for one in end.values()])
+        return None, FitRes(Status(Code.OK, ""), arrays, size, {})
+
+    results = [result(end, size) for end, size in zip(ends, sizes, strict=True)]
+    found, _ = FedAvg(min_available_clients=len(ends)).aggregate_fit(1, results, [])
+    arrays = map(torch.from_numpy, parameters_to_ndarrays(found))
+    return dict(zip(ends[0], arrays, strict=True))
+
+
+def by_hand(task, make_optimizer, num_rounds=NUM_ROUNDS, mean=mean_by_data):
     """Return the global adapter by the names PEFT saves it under, and the losses of all steps."""
     from peft import LoraConfig, get_peft_model
 
@@ -38,7 +60,7 @@ def by_hand(task, make_optimizer):
     optimizers = [make_optimizer(list(mine.values())) for _ in range(NUM_CLIENTS)]
     sizes = [len(share) for share in task.shares]
     losses = {}
-    for round_ in range(NUM_ROUNDS):
+    for round_ in range(num_rounds):
         ends = []
         for client, share in enumerate(task.shares):
             draws = BatchDraws(len(share), task.training.batch_size, stream(task.seed, "batches", client))
@@ -57,28 +79,32 @@ def by_hand(task, make_optimizer):
                 loss.backward()
                 optimizers[client].step()
             ends.append({name: one.detach().clone() for name, one in mine.items()})
-        average = {
-            name: sum(size * end[name] for size, end in zip(sizes, ends, strict=True)) / sum(sizes)
-            for name in mine
-        }
+        average = mean(ends, sizes)
     return average, losses
 
 
-@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_eight_clients_are_averaged_as_by_hand(kind, tiny_scenario, tmp_path):
-    settings, make_optimizer = OPTIMIZERS[kind]
-    scenario = tiny_scenario(
-        {
+@pytest.fixture
+def scenario_of(tiny_scenario):
+    def scenario(optimizer, num_rounds=NUM_ROUNDS):
+        changes = {
             "model.dtype": "float64",
             "lora.rank": RANK,
             "lora.target_modules": ["all-linear"],
             "clients.count": NUM_CLIENTS,
             "data.partition": {"kind": "size", "fractions": FRACTIONS},
-            "training.optimizer": settings,
-            "scheme": {"kind": "federated", "num_rounds": NUM_ROUNDS, "local_steps": LOCAL_STEPS},
+            "training.optimizer": optimizer,
+            "scheme": {"kind": "federated", "num_rounds": num_rounds, "local_steps": LOCAL_STEPS},
         }
-    )
+        return tiny_scenario(changes)
+
+    return scenario
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_eight_clients_are_averaged_as_by_hand(kind, scenario_of, tmp_path):
+    settings, make_optimizer = OPTIMIZERS[kind]
+    scenario = scenario_of(settings)
     found = load_file(run(scenario, tmp_path / "run") / "adapter" / "adapter_model.safetensors")
     expected, losses = by_hand(prepare(scenario).task, make_optimizer)
     assert found.keys() == expected.keys()
@@ -88,3 +114,14 @@ def test_eight_clients_are_averaged_as_by_hand(kind, tiny_scenario, tmp_path):
             assert row["value"] == pytest.approx(
                 losses[row["round"], row["local_step"], row["actor"]], abs=1e-7
             )
+
+
+@pytest.mark.filterwarnings("ignore")  # other people's
+def test_five_rounds_equal_those_of_flower(scenario_of, tmp_path):
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'cosim[flower]'")
+    settings, make_optimizer = OPTIMIZERS["sgd"]
+    scenario = scenario_of(settings, num_rounds=5)
+    found = load_file(run(scenario, tmp_path / "run") / "adapter" / "adapter_model.safetensors")
+    expected, _ = by_hand(prepare(scenario).task, make_optimizer, 5, mean_by_flower)
+    assert all(found[name].dtype == torch.float64 for name in found)
+    assert max(float((found[name] - one).abs().max()) for name, one in expected.items()) <= 1e-6

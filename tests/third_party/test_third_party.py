@@ -23,6 +23,7 @@ BROKEN = "far_broken"
 KINDS = set(PROJECT["entry-points"]["cosim.parts"]) - {BROKEN}
 
 SCENARIO = """
+task_policy = {{ kind = "far_newest" }}
 model = {{ base = {{ kind = "far_scaled", tokenizer_path = {tokenizer!r} }} }}
 data = {{ sequence_length = 48, source = {{ kind = "far_sums" }}, partition = {{ kind = "far_in_order" }} }}
 clients = {{ count = 3 }}
@@ -114,7 +115,8 @@ def found(tmp_path_factory, tokenizer_path):
     site.mkdir()
     install(site)
     file, tail = folder / "far.toml", "trainable={ kind = 'far_tail' }"
-    relay = "scheme={ kind = 'far_relay', num_rounds = 2, local_steps = 2 }"
+    scheme = "scheme={ kind = 'far_relay', num_rounds = 2, local_steps = 2 }"
+    relay = ["--set", scheme, "--set", "task_policy="]  # it takes no turns
     file.write_text(SCENARIO.format(tokenizer=str(tokenizer_path)))
     (folder / "study.toml").write_text(STUDY)
     report = folder / "report.xml"
@@ -122,9 +124,9 @@ def found(tmp_path_factory, tokenizer_path):
         "commands": {
             "check": ["check", str(file)],
             "run": ["run", str(file), "--out", str(folder / "run")],
-            "relay": ["run", str(file), "--set", relay, "--timing-only", "--out", str(folder / "relay")],
+            "relay": ["run", str(file), *relay, "--timing-only", "--out", str(folder / "relay")],
             "steps": ["run", str(file), *STEPS, "--out", str(folder / "steps")],
-            "tail": ["run", str(file), "--set", relay, "--set", tail, "--out", str(folder / "tail")],
+            "tail": ["run", str(file), *relay, "--set", tail, "--out", str(folder / "tail")],
             "study": ["check", str(folder / "study.toml")],
         },
         "pytest": [

@@ -52,6 +52,8 @@ class Server:
         For each upload where it was really sent (1) and where it only repeats
         what the server knew (0), by name, in shapes that broadcast to its
         tensors'; None where everything was sent.
+    losses
+        For each upload the loss its client sent beside it; None where none is sent.
     """
 
     adapter: Tensors
@@ -60,6 +62,7 @@ class Server:
     round: int = 1
     seed: int = 0
     masks: Sequence[Tensors] | None = None
+    losses: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Aggregator(Part):
         Whether each client has a model of its own.
     has_residual
         Whether something is merged into the base.
+    wants_losses
+        Whether each client sends a loss beside its adapter.
     period
         Rounds after which trained and sent factors repeat.
     """
@@ -108,6 +113,7 @@ class Aggregator(Part):
     averages_products: ClassVar[bool] = False
     is_personal: ClassVar[bool] = False
     has_residual: ClassVar[bool] = False
+    wants_losses: ClassVar[bool] = False
     period: ClassVar[int] = 1
 
     client_ranks: tuple[Rank, ...] | None = Field(default=None, min_length=1)

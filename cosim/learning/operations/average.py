@@ -19,6 +19,17 @@ def select(learner: "Learner", params: Mapping[str, Any], adapter: "Adapter") ->
     return {"adapter": only(adapter, set(params["factors"]))}
 
 
+LOSS = "loss"
+"""Name of a client's loss beside its adapter."""
+
+
+@operation("with_loss", state=("bundle",))
+def with_loss(learner: "Learner", params: Mapping[str, Any], adapter: "Adapter", loss: float = 0.0) -> Fields:
+    """Return an adapter with a loss beside it, zero where none is given."""
+    like = next(iter(adapter.values()))
+    return {"bundle": adapter | {LOSS: like.new_full((1,), loss)}}
+
+
 @operation("mean", state=("adapter",))
 def mean(learner: "Learner", params: Mapping[str, Any], *adapters: "Adapter") -> Fields:
     """Return the weighted mean of adapters, number by number."""
@@ -35,6 +46,9 @@ def aggregate(learner: "Learner", params: Mapping[str, Any], *inputs: "Adapter")
     uploads, rest = inputs[:count], inputs[count:]
     masks = rest[:count] if params["masked"] else None
     adapter, *residual = rest if masks is None else rest[count:]
+    losses = [float(one[LOSS]) for one in uploads] if params.get("losses") else None
+    if losses is not None:
+        uploads = tuple({name: one for name, one in each.items() if name != LOSS} for each in uploads)
     server = Server(
         adapter=adapter,
         residual=residual[0] if residual else {},
@@ -42,6 +56,7 @@ def aggregate(learner: "Learner", params: Mapping[str, Any], *inputs: "Adapter")
         round=params["round"],
         seed=params["seed"],
         masks=masks,
+        losses=losses,
     )
     average = learner.aggregator.aggregate(uploads, weights, server)
     return {"adapter": average.adapter, "residual": average.residual}

@@ -125,7 +125,7 @@ class Partition(Part):
         return "take fewer clients or more examples"
 
 
-def groups_by(name: str, examples: Sequence[Example]) -> dict[str, Ints]:
+def groups_by(name: str, examples: Sequence[Example], place: str = "partition") -> dict[str, Ints]:
     """Return the rows of each value of a field, ``label`` for the class, in order of the value.
 
     Raises
@@ -139,7 +139,7 @@ def groups_by(name: str, examples: Sequence[Example]) -> dict[str, Ints]:
         value = example.fields.get(name) if value is None else value
         if value is None:
             known = set(example.fields) | ({"label"} if example.label is not None else set())
-            raise ScenarioError(f"partition: training example {row} has {unknown('field', name, known)}")
+            raise ScenarioError(f"{place}: training example {row} has {unknown('field', name, known)}")
         groups.setdefault(value, []).append(row)
     return {value: np.asarray(groups[value], dtype=np.int64) for value in sorted(groups)}
 
