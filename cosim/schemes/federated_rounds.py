@@ -54,7 +54,9 @@ class FederatedRounds(Turns):
         self.federation = FederatedState(
             training, "whole", scheme.weights, scheme.server_optimizer, start, first_round
         )
-        self.uploads = AdapterUploads(self.world, self.federation, [self._num_blocks] * self.world.num_clients)
+        self.uploads = AdapterUploads(
+            self.world, self.federation, [self._num_blocks] * self.world.num_clients
+        )
 
     def _refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""

@@ -9,8 +9,6 @@ from cosim.control.knobs import PARTICIPATION, Knob, Setting
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.kernel.clock import Steps
-from cosim.learning.codec import Codec
-from cosim.learning.codec.none import Plain
 from cosim.learning.amounts import SplitAmounts, aggregate_flop, split_amounts
 from cosim.learning.codecs import Codecs
 from cosim.learning.payload import bits_are_known, held_bytes
