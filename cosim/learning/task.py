@@ -10,6 +10,7 @@ from cosim.graph.code_identity import code_key, code_of
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.codecs import NO_CODECS, Codecs
+from cosim.learning.data.draws import BatchDraws
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
@@ -124,6 +125,12 @@ class Task:
             prompt_end=data.prompt_end,
         )
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
+        least = min(map(len, shares))
+        if training.draws == "independent" and least < training.batch_size:
+            raise ScenarioError(
+                f"training.draws: 'independent' draws {training.batch_size} examples of a client's share, "
+                f"and one has {least}; take a smaller batch_size, or draws = 'epochs'."
+            )
         return cls(
             *(model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs),
             *(rule, name),
@@ -137,6 +144,11 @@ class Task:
     def share(self, client: int, step: int) -> tuple[int, ...]:
         """Return the rows a client draws from at a step of its own, which count from 0: always the same."""
         return self.shares[client]
+
+    def draws(self, client: int) -> BatchDraws:
+        """Return the mini-batches of a client, as rows of its share."""
+        training, chance = self.training, stream(self.seed, "batches", client)
+        return BatchDraws(len(self.shares[client]), training.batch_size, chance, training.draws)
 
     def client_trains(self, cut_layer: int) -> bool:
         """Return whether anything is trained in what is kept on a client."""

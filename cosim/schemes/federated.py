@@ -21,10 +21,12 @@ from cosim.learning.codecs import Codecs
 from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.payload import bits_are_known, held_bytes, upload_layout
+from cosim.learning.privacy import Ledger, Privacy
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.task import Task
+from cosim.learning.update import release_of
 from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
 from cosim.rng import stream
@@ -75,6 +77,9 @@ class Federated(Averages):
         client holds back waits for its next round. Averages come
         back as they are. Bits that depend on values are found out before the
         round is played; a run that computes no values charges the most they can be.
+    privacy
+        Account of what clients give away; those whose budget is spent take no more part.
+        ``epsilon`` is recorded of each client when it has sent.
     downlink
         How the average comes back: ``unicast``, to each client on its own subchannels;
         ``multicast``, to all at once on the subchannels of all, at the rate of the
@@ -97,6 +102,7 @@ class Federated(Averages):
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
+    privacy: Privacy | None = None
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -121,7 +127,8 @@ class Federated(Averages):
     @property
     def is_closed_form(self) -> bool:
         """Rounds last as their stages say while all take part, or a decision says in each who does."""
-        return self.participation == 1.0 and self.aggregator.is_steady
+        may_stop = self.privacy is not None and self.privacy.epsilon is not None
+        return self.participation == 1.0 and self.aggregator.is_steady and not may_stop
 
     @property
     def rule(self) -> LocalRule:
@@ -212,6 +219,12 @@ class Federated(Averages):
         held = held_bytes(task, task.shape.num_layers, lora_rank)
         return {"client": task.whole_memory_bytes(lora_rank) + held}
 
+    def ledger(self, task: Task) -> Ledger | None:
+        """Return who keeps account of what clients give away, before anything is."""
+        if self.privacy is None:
+            return None
+        return Ledger(task, self.privacy, release_of(self.update), self.local_steps)
+
     def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
         """Return the clients of a round, ascending."""
         count = ceil(self.participation * num_clients)
@@ -225,8 +238,12 @@ class Federated(Averages):
         play = FederatedRounds(self, world, world.begin())
         play.evaluate(0)
         world.end_round(0)
+        last = 0
         for round_ in range(1, self.num_rounds + 1):
-            drawn = self.taking_part(world.task.seed, world.num_clients, round_)
+            drawn = play.able(self.taking_part(world.task.seed, world.num_clients, round_), round_)
+            if not drawn:
+                continue
+            last = round_
             world.start_round(round_, drawn)
             chosen = list(filter(world.decisions.takes_part, drawn))
             average = yield from play.collect(Moment(round_), chosen)
@@ -234,4 +251,7 @@ class Federated(Averages):
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             world.end_round(round_)
+        if not self.is_evaluated(last):
+            play.evaluate(last)
+            world.report(last)
         world.adapter = play.federation.export()

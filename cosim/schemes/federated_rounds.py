@@ -45,12 +45,30 @@ class FederatedRounds:
         self._num_blocks = num_blocks
         self._began_ns = 0
         self._delay_s: dict[int, float] = {}
+        self._ledger = scheme.ledger(world.task)
         world.hold(self._refs)
 
     def _refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""
         yield from self.federation.refs()
         yield from self.uploads.refs()
+
+    def able(self, clients: Sequence[int], round_: int) -> list[int]:
+        """Return those of some clients that can afford to take part in a round."""
+        if self._ledger is None:
+            return list(clients)
+        first = (round_ - 1) * self.scheme.local_steps
+        steps = range(first, first + self.scheme.local_steps)
+        return [client for client in clients if self._ledger.affords(client, steps)]
+
+    def _tell_epsilons(self, moment: Moment, learned: Sequence[LocalRound]) -> None:
+        """Record what these clients have given away so far."""
+        if self._ledger is None:
+            return
+        first = (moment.round - 1) * self.scheme.local_steps
+        for one in learned:
+            epsilon = self._ledger.release(one.client, range(first, first + len(one.steps)))
+            self.world.note(moment, "epsilon", epsilon, self.world.client_names[one.client])
 
     def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Let each of these clients update the model on its data and upload; returns their average."""
@@ -64,6 +82,7 @@ class FederatedRounds:
             return node, self.uploads.decode_flop(moment.round)
 
         averaged = yield from collect(self.world, moment, self._updates(moment, learned), average, self.ready)
+        self._tell_epsilons(moment, learned)
         for name, figure in figures.items():
             self.world.measure(moment, FEDERATED_SERVER, name, figure)
         return averaged
