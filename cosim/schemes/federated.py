@@ -8,7 +8,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, WEIGHT, Knob, Setting, local_steps_up_to
+from cosim.control.knobs import (
+    ASSIGNMENT_BITS,
+    PARTICIPATION,
+    SPARSIFICATION_RATIO,
+    WEIGHT,
+    Knob,
+    Setting,
+    local_steps_up_to,
+)
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
@@ -149,8 +157,9 @@ class Federated(Averages):
         return (shape.num_layers,)
 
     def knobs(self, task: Task) -> tuple[Knob, ...]:
-        """Who takes part, with how many of the local steps, what weight, and how much of its adapter."""
-        return (PARTICIPATION, local_steps_up_to(self.local_steps), WEIGHT, SPARSIFICATION_RATIO)
+        """Who takes part, local steps, weight, how much of its adapter, and what it is told of this."""
+        steps = local_steps_up_to(self.local_steps)
+        return (PARTICIPATION, steps, WEIGHT, SPARSIFICATION_RATIO, ASSIGNMENT_BITS)
 
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
@@ -165,7 +174,9 @@ class Federated(Averages):
                 bits = codec.max_bits(layout, setting.of(SPARSIFICATION_RATIO.name, client, 1.0))
                 each[client] = replace(one, adapter_bits=bits)
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
-        return whole_round(each, steps, reports, is_bound=not bits_are_known(task, num_blocks))
+        is_bound = not bits_are_known(task, num_blocks)
+        assigned = [int(setting.of(ASSIGNMENT_BITS.name, client, 0.0)) for client in clients]
+        return whole_round(each, steps, reports, is_bound=is_bound, assignment_bits=assigned)
 
     def sparsity(self, task: Task, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""

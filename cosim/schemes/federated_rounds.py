@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosim.control.reports import REPORT
+from cosim.control.knobs import ASSIGNMENT_BITS
+from cosim.control.reports import ASSIGNMENT, REPORT
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.codec.pairs import PairCodec
@@ -45,7 +46,7 @@ class FederatedRounds:
         self._num_blocks = num_blocks
         self._began_ns = 0
         self._delay_s: dict[int, float] = {}
-        self._ledger = scheme.ledger(world.task)
+        self._ledger, self._stopped = scheme.ledger(world.task), set[int]()
         world.hold(self._refs)
 
     def _refs(self) -> Iterator[Ref]:
@@ -59,7 +60,11 @@ class FederatedRounds:
             return list(clients)
         first = (round_ - 1) * self.scheme.local_steps
         steps = range(first, first + self.scheme.local_steps)
-        return [client for client in clients if self._ledger.affords(client, steps)]
+        able = [client for client in clients if self._ledger.affords(client, steps)]
+        for client in sorted(set(clients) - set(able) - self._stopped):
+            self.world.note(Moment(round_), "budget_spent", 1.0, self.world.client_names[client])
+        self._stopped |= set(clients) - set(able)
+        return able
 
     def _tell_epsilons(self, moment: Moment, learned: Sequence[LocalRound]) -> None:
         """Record what these clients have given away so far."""
@@ -151,7 +156,14 @@ class FederatedRounds:
     def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
         """One client's local steps, then its reports; returns what its upload waits for."""
         world, flop = self.world, self.training.amounts.whole(learned.client, moment.round).flop
-        ready = yield from local_update(world, learned, moment.round, flop, self.ready)
+        ready, link, first = self.ready, "federated_downlink", learned.steps[0].node
+        assigned = int(world.decisions.knob(ASSIGNMENT_BITS.name, learned.client, 0.0))
+        if assigned:
+            told: Sent = yield from world.send(
+                link, learned.client, ASSIGNMENT, moment, assigned, first, ready
+            )
+            ready = [told.span]
+        ready = yield from local_update(world, learned, moment.round, flop, ready)
         self._delay_s[learned.client] = (world.clock.now - self._began_ns) / NS_PER_S
         bits = sum(report.bits for report in world.decisions.reports)
         if bits:
