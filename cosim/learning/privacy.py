@@ -22,8 +22,8 @@ Positive = Annotated[float, Field(gt=0.0)]
 ORDERS = (1.25, 1.5, 1.75, *range(2, 64), 72, 80, 96, 128, 192, 256)
 """Orders of Renyi divergence that are looked at."""
 
-PLD_INTERVAL = 5e-4
-"""Width at which privacy losses are rounded up."""
+LEAST_INTERVAL, MOST_INTERVAL = 5e-4, 3e-2
+"""Steps of privacy loss that distributions are rounded up to: a hundredth of the shift, within these."""
 
 
 class Privacy(Table):
@@ -107,7 +107,9 @@ class Accountant:
             found = self._library.rdp.compute_epsilon(ORDERS, count * self._rdp, self._delta)
             return float(found[0])
         # any relation: that neighbours may replace is in the multiplier, and here it would count twice
-        accountant = self._library.pld.PLDAccountant(value_discretization_interval=PLD_INTERVAL)
+        shift = count**0.5 / self._event.noise_multiplier
+        interval = min(max(0.01 * shift, LEAST_INTERVAL), MOST_INTERVAL)
+        accountant = self._library.pld.PLDAccountant(value_discretization_interval=interval)
         return float(accountant.compose(self._event, count).get_epsilon(self._delta))
 
 
