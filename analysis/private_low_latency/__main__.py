@@ -79,12 +79,11 @@ def main() -> None:
     choices = {one.name: one.changes for one in CHOICES}
     learnt: dict[tuple[str, str], list[Training]] = {}
     scenario = change(scenario, {"scheme.num_rounds": learning})
-    for budget, choice in trainings:
-        method = Method(f"epsilon {budget}, {choice}", {**BUDGETS[budget], **choices[choice]})
-        learnt[budget, choice] = []
-        for seed in seeds:
+    for seed in seeds:
+        for budget, choice in trainings:
+            method = Method(f"epsilon {budget}, {choice}", {**BUDGETS[budget], **choices[choice]})
             one = train(scenario, method, seed, told.out / "runs", store)
-            learnt[budget, choice].append(one)
+            learnt.setdefault((budget, choice), []).append(one)
             progress.done("trainings", f"{method.name}, seed {seed}: held-out loss {one.losses[-1]:.4f}")
     _learned(learnt, list(seeds), f"{word}{count} seeds, {learning} rounds", told.out)
 

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 Level = Literal["client", "example"]
 Positive = Annotated[float, Field(gt=0.0)]
 
-ORDERS = (1.25, 1.5, 1.75, *range(2, 64), 72, 80, 96, 128, 192, 256)
+ORDERS = (1.25, 1.5, 1.75, *range(2, 64), 72, 80, 96, 128, 192, 256, 512, 1024)
 """Orders of Renyi divergence that are looked at."""
+
+MOST_SHIFT, MOST_NOISE = 50.0, 1e6
+"""By how many deviations of the noise a release may move before epsilon, above 1000, is called infinite;
+and the largest noise multiplier anything is worked out for: more counts as that."""
 
 LEAST_INTERVAL, MOST_INTERVAL = 5e-4, 3e-2
 """Steps of privacy loss that distributions are rounded up to: a hundredth of the shift, within these."""
@@ -84,7 +88,9 @@ class Accountant:
         self, kind: str, noise_multiplier: float, delta: float, sampled: tuple[int, int] | None = None
     ) -> None:
         self._library, self._delta = _library(), delta
-        self._event = self._library.GaussianDpEvent(noise_multiplier)
+        self._noise_multiplier = min(max(noise_multiplier, 1.0 / MOST_SHIFT), MOST_NOISE)
+        self._hides = noise_multiplier > 1.0 / MOST_SHIFT
+        self._event = self._library.GaussianDpEvent(self._noise_multiplier)
         self._rdp: Floats | None = None
         if kind == "rdp":
             if sampled is not None:
@@ -101,13 +107,15 @@ class Accountant:
 
     def _epsilon(self, count: int) -> float:
         """Return what so many releases come to."""
+        shift = count**0.5 / self._noise_multiplier
         if count == 0:
             return 0.0
+        if not self._hides or (shift > MOST_SHIFT and self._rdp is None):
+            return inf
         if self._rdp is not None:
             found = self._library.rdp.compute_epsilon(ORDERS, count * self._rdp, self._delta)
             return float(found[0])
         # any relation: that neighbours may replace is in the multiplier, and here it would count twice
-        shift = count**0.5 / self._event.noise_multiplier
         interval = min(max(0.01 * shift, LEAST_INTERVAL), MOST_INTERVAL)
         accountant = self._library.pld.PLDAccountant(value_discretization_interval=interval)
         return float(accountant.compose(self._event, count).get_epsilon(self._delta))

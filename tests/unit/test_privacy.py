@@ -1,6 +1,7 @@
 """What is given away, by the accountants, against closed forms; and who is asked what, how often."""
 
 import sys
+from io import StringIO
 from math import comb, exp, log, log1p, sqrt
 
 import numpy as np
@@ -14,7 +15,9 @@ from cosim.learning.gradients.dp_sgd import DpSgd
 from cosim.learning.privacy import ORDERS, Accountant, Ledger, Privacy
 from cosim.learning.update import Release
 from cosim.record.folder import Record
+from cosim.report.page.content import run_content
 from cosim.report.summary import summarise
+from cosim.report.terminal import PlainConsole, show
 from cosim.run import run
 from cosim.scenario.build import prepare
 
@@ -149,7 +152,9 @@ def test_a_client_counts_once_a_round_and_stops_when_it_cannot_afford_another(ti
     assert epsilons["client-0", 2] == two == epsilons["client-2", 2]
 
 
-def test_a_run_ends_evaluated_when_nobody_can_afford_another_round(tiny_scenario, tmp_path):
+def test_a_run_ends_evaluated_when_nobody_can_afford_another_round_and_reports_say_so(
+    tiny_scenario, tmp_path
+):
     two = Accountant("rdp", 2.0, 1e-5).epsilon(2)
     changes = {"scheme.privacy": {"epsilon": two}, "scheme.evaluate_every": 4}
     ended = Record.open(run(tiny_scenario({**OF_CLIENTS, **changes}), tmp_path / "run"))
@@ -158,6 +163,12 @@ def test_a_run_ends_evaluated_when_nobody_can_afford_another_round(tiny_scenario
     assert [row["round"] for row in rows if row["name"] == "eval_loss"] == [0, 2]
     spent = summarise(ended).spent
     assert (spent.highest, spent.lowest, spent.num_stopped) == (two, two, 3)
+    console = PlainConsole(file=StringIO(), width=200)
+    show(summarise(ended), console)
+    told = f"privacy: epsilon {two:.4g} to {two:.4g} of 3 client(s); 3 stopped, with too little left"
+    assert told in console.file.getvalue()
+    curves = [one["label"] for one in run_content(ended)["curves"] if one["look"] == "epsilon"]
+    assert curves == [f"epsilon of client-{client}" for client in range(3)]
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ class Matched(Allocator):
     num_clients: int = Field(default=2, ge=1)
     choice: Literal["ucb", "oracle", "delay_greedy", "round_robin", "random"] = "ucb"
     matching: Literal["exact", "greedy"] = "exact"
-    exploration: float = Field(default=2.0, ge=0.0)
-    delay_weight: float = Field(default=10.0, gt=0.0)
+    exploration: float = Field(default=2.0, ge=0.0, le=1e6)
+    delay_weight: float = Field(default=10.0, gt=0.0, le=1e6)
     min_share: float = Field(default=0.0, ge=0.0, le=1.0)
     max_delay_s: float = Field(default=10.0, gt=0.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -103,12 +103,11 @@ class Matched(Allocator):
             ASSIGNMENT_BITS.name: tuple((bits * chosen.astype(float)).tolist()),
         }
         cut = state.client_cut_layers or state.cut_layer
-        round_ = state.phases(Setting(cut, state.lora_rank, knobs))
         own = {client: channel_of[[client]] for client in np.flatnonzero(chosen).tolist()}
-        grants = {
-            name: full_power(one, own) if name == _LINK else shares_among(one, served(round_, name))
-            for name, one in state.links.items()
-        }
+        grants = {_LINK: full_power(link, own)}
+        others = [one for name, one in state.links.items() if name != _LINK]
+        round_ = state.phases(Setting(cut, state.lora_rank, knobs)) if others else ()
+        grants |= {one.name: shares_among(one, served(round_, one.name)) for one in others}
         arrays = {
             "counts": known.counts,
             "rewards": known.rewards,
@@ -228,7 +227,7 @@ def _mean_rewards(state: CellState, link: LinkState, count: int, max_delay_s: fl
         seen = [state.gains_at(link.name, block * state.block_ns) for block in range(_ORACLE_BLOCKS)]
     for gains in seen:
         snr = powers * gains / (link.noise_psd_w_per_hz * link.bandwidths_hz)
-        rates = np.maximum(link.data_share * link.rate.per_subchannel(snr, link.bandwidths_hz), 1e-300)
+        rates = np.maximum(link.data_share * link.rate.per_subchannel(snr, link.bandwidths_hz), 1e-200)
         delays_s = trained_s[:, np.newaxis] + bits[:, np.newaxis] / rates
         rewards += np.maximum(1.0 - delays_s / max_delay_s, 0.0) / len(seen)
     return rewards

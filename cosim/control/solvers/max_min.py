@@ -94,12 +94,14 @@ def greedy_matching(scores: Floats, count: int) -> Ints:
 
 def _in_order(scores: Floats, count: int) -> Ints:
     num_clients, num_channels = scores.shape
-    channel_of, is_free = np.full(num_clients, -1), np.ones(num_channels, dtype=bool)
+    channel_of, is_free = [-1] * num_clients, [True] * num_channels
     order = np.argsort(-scores, axis=None, kind="stable")[: int(np.isfinite(scores).sum())]
     for client, channel in zip(*(one.tolist() for one in divmod(order, num_channels)), strict=True):
-        if count and channel_of[client] < 0 and is_free[channel]:
+        if not count:
+            break
+        if channel_of[client] < 0 and is_free[channel]:
             channel_of[client], is_free[channel], count = channel, False, count - 1
-    return channel_of
+    return np.array(channel_of)
 
 
 def _better_the_worst(scores: Floats, channel_of: Ints) -> bool:
@@ -129,5 +131,6 @@ def _most_pairs(allowed: "np.ndarray") -> int:
 
 
 def _refuse_too_many(allowed: "np.ndarray", count: int) -> None:
-    if not 1 <= count <= min(allowed.shape) or _most_pairs(allowed) < count:
-        raise ValueError(f"{count} pairs are wanted, and {_most_pairs(allowed)} are possible")
+    most = min(allowed.shape) if allowed.all() else _most_pairs(allowed)
+    if not 1 <= count <= most:
+        raise ValueError(f"{count} pairs are wanted, and {most} are possible")
