@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/analysis-private-low-latency"), metavar="DIR")
     parser.add_argument("--scenario", type=Path, default=SCENARIO, metavar="FILE")
     parser.add_argument("--seeds", type=int, default=None, help="paired seeds; 5, or 2 with --quick")
+    parser.add_argument("--rounds", type=int, default=None, help="of the bandits; 400, or 100 with --quick")
     parser.add_argument("--quick", action="store_true", help="two seeds, fewer rounds, to try it")
     parser.add_argument(
         "--store", type=Path, default=None, metavar="DIR", help="kept values; else the user's"
@@ -61,7 +62,7 @@ def main() -> None:
     scenario = load(told.scenario)
     count = told.seeds or (2 if told.quick else 5)
     seeds = range(scenario.seed, scenario.seed + count)
-    rounds = 100 if told.quick else 400
+    rounds = told.rounds or (100 if told.quick else 400)
     learning = 8 if told.quick else scenario.scheme.num_rounds
     store, word = Store(told.store or default_store()), "quick: " if told.quick else ""
     trainings = [(budget, choice) for budget in BUDGETS for choice in ("UCB", "random")]
@@ -122,9 +123,11 @@ def _regret(delays_s: dict[str, Floats], seeds: Sequence[int], word: str, out: P
             for round_, delay in zip(rounds.tolist(), one.tolist(), strict=True)
         ]
         if name != "oracle":
-            axes.plot(rounds, regret.mean(axis=0), color=OWNER_COLOURS[number], label=name)
+            dash = "--" if "greedy matching" in name else "-"
+            axes.plot(rounds, regret.mean(axis=0), dash, color=OWNER_COLOURS[number], label=name)
     axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=10.0)
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=1.0)
     axes.set_xlabel("round")
     axes.set_ylabel("regret against the oracle, s")
     axes.legend(fontsize=7)
@@ -171,10 +174,11 @@ def _learned(
         )
         grid = np.linspace(0.0, min(one.seconds[-1] for one in found), 40)
         course = np.array([np.interp(grid, one.seconds, one.losses) for one in found])
-        band, colour = student_t(course), OWNER_COLOURS[budgets.index(budget)]
+        band, colour = student_t(course.T), OWNER_COLOURS[budgets.index(budget)]
         dash = "-" if choice == "UCB" else "--"
         axes.plot(grid, band.mean, dash, color=colour, label=f"epsilon {budget}, {choice}")
-        axes.fill_between(grid, band.low, band.high, color=colour, alpha=0.12, lw=0)
+        if len(seeds) > 2:  # of two the interval is wider than the picture
+            axes.fill_between(grid, band.low, band.high, color=colour, alpha=0.12, lw=0)
         rows += [
             (budget, choice, seed, second, loss)
             for seed, one in zip(seeds, found, strict=True)
@@ -184,7 +188,7 @@ def _learned(
     highest = max(one.losses[0] for found in learnt.values() for one in found)
     axes.set_ylim(lowest - 0.1, highest + 0.3)
     axes.set_xlabel("simulated time, s")
-    axes.set_ylabel("held-out loss (mean and 95 % CI)")
+    axes.set_ylabel("held-out loss, mean" + (" and 95 % CI" if len(seeds) > 2 else ""))
     axes.legend(fontsize=7)
     axes.set_title(word, fontsize=8)
     save(figure, out / "loss")
