@@ -10,6 +10,7 @@ from cosim.control.stages import served
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
+from cosim.units import Floats
 
 _SLACK = 1.0 + 1e-9  # a power limit met by equality must survive floating point
 
@@ -62,6 +63,8 @@ class Allocation:
         Values of knobs that a part declares, by name: one, or one for each client.
     memory
         Numbers the allocator is to be reminded of when it is asked next; recorded.
+    arrays
+        Arrays it is to be reminded of likewise, which are not recorded.
     figures
         What else is recorded of the decision, by name.
     """
@@ -74,6 +77,7 @@ class Allocation:
     knobs: Mapping[str, Value] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
+    arrays: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def setting(self) -> Setting:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator, GainChange
-from cosim.control.allocators.equal import equal_shares
+from cosim.control.allocators.equal import equal_shares, shares_among
 from cosim.control.bounding import foresee, with_bound
 from cosim.control.closed_form import link_rates, predict
 from cosim.control.conditions import Conditions
@@ -217,7 +217,12 @@ class Decisions:
             link = self._link_state(name, time_ns)
             whole = np.arange(link.num_subchannels)
             one_by_one = tuple(Grant.spread(whole, power) for power in link.max_tx_power_w.tolist())
-            found[name] = equal_shares(link) if link.num_clients <= link.num_subchannels else one_by_one
+            chosen = list(filter(self.takes_part, range(link.num_clients)))
+            if link.num_clients <= link.num_subchannels:
+                found[name] = equal_shares(link)
+            else:
+                few = len(chosen) <= link.num_subchannels
+                found[name] = shares_among(link, chosen) if few else one_by_one
         return dict(self._power_controlled(found, time_ns))
 
     def takes_part(self, client: int) -> bool:
@@ -339,6 +344,9 @@ class Decisions:
             elapsed_s=(time_ns - self._began_ns) / NS_PER_S if self._has_reported else 0.0,
             last_round_s=self._last_round_s,
             memory={} if decided is None or round_ == 1 else decided.memory,
+            arrays={} if decided is None or round_ == 1 else decided.arrays,
+            gains_at=self.cell.gain_over_noise_alone_at,
+            block_ns=self.cell.block_ns,
             sparsity=self._sparsity(lora_rank, max(round_, 1)),
             knobs=self._knobs(),
             reported=self._reported,

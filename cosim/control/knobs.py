@@ -93,6 +93,9 @@ SPARSIFICATION_RATIO = Knob("sparsification_ratio", "", 0.0, 1.0, True, "value")
 """Share of its adapter's bits each client may send."""
 
 
+ASSIGNMENT_BITS = Knob("assignment_bits", "bit", 0.0, 64.0, True, "time", is_whole=True)
+"""What each client is sent about a decision before its round begins."""
+
 SURFACE_PHASES = "surface_phases"
 
 

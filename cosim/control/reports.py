@@ -1,4 +1,4 @@
-"""What clients report to a controller, as transfers that take time, and what came of its decisions."""
+"""What clients report to a controller and are told by it, as transfers, and what came of its decisions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,9 @@ from typing import Any, TypeAlias
 
 REPORT = "report"
 """Name of the spans that carry reports."""
+
+ASSIGNMENT = "assignment"
+"""Name of the spans that tell clients what was decided for them."""
 
 REPORT_BITS = 64
 """What a report of one scalar, or of the two numbers of a fitted curve, is charged."""

@@ -158,8 +158,11 @@ class CellState:
         How much of the round has passed, s; 0 at its beginning.
     last_round_s
         How long the round before lasted, s; None where none has ended since the last decision.
-    memory
+    memory, arrays
         What the allocator's last decision asked to be reminded of.
+    gains_at, block_ns
+        Gains of a link at any instant, and how long they hold, None for ever: for a baseline
+        that knows more than a controller can. None where nobody can tell.
     sparsity
         What may be left out of the adapters; None where they are sent whole.
     knobs
@@ -194,6 +197,9 @@ class CellState:
     elapsed_s: float = 0.0
     last_round_s: float | None = None
     memory: Mapping[str, float] = field(default_factory=dict)
+    arrays: Mapping[str, Floats] = field(default_factory=dict)
+    gains_at: Callable[[str, int], Floats] | None = None
+    block_ns: int | None = None
     sparsity: Sparsity | None = None
     knobs: tuple[Knob, ...] = ()
     reported: Reported = field(default_factory=dict)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from cosim.learning.base import Base, Dtype
 from cosim.learning.base.embedded import EmbeddedBase
 from cosim.learning.data import DataSource
+from cosim.learning.data.draws import Draws
 from cosim.learning.data.drift import Drift
 from cosim.learning.data.embedded import Embedded
 from cosim.learning.data.tokens import LossOn
@@ -101,6 +102,10 @@ class TrainingSettings(Table):
     ----------
     batch_size
         Examples a client draws for one local step.
+    draws
+        Which examples make a mini-batch: ``epochs`` takes the next ones of the client's share in a
+        shuffled order, a new order once all were taken; ``independent`` draws each mini-batch
+        from the whole share, without replacement.
     optimizer
         The same on clients and main server, each with a memory of its own.
     gradients
@@ -125,6 +130,7 @@ class TrainingSettings(Table):
     """
 
     batch_size: int = Field(default=8, gt=0, le=65_536)
+    draws: Draws = "epochs"
     optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
     gradients: Annotated[Gradients, OneOf(Gradients)] = Mean()
     evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)

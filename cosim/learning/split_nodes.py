@@ -54,14 +54,15 @@ def split_step(
         batch=batch,
         cut_layer=cut_layer,
         dropout=dropout,
-        **training.taken,
+        **training.taken(client, step, "server"),
     )
     if not training.trains(client):
         return SplitStep(client, mine, forward, upload, at_server, None, None)
     download = training.transmit(
         codecs.gradient, at_server.ref("gradient"), "main_downlink", client, step, memory=memories[1]
     )
-    examples = {} if training.is_mean else {"batch": batch, "dropout": None, **training.taken}
+    taken = training.taken(client, step, "client")
+    examples = {"batch": batch, "dropout": None, **taken} if taken else {}
     backward = training.graph.add(
         client_backward if training.is_mean else client_backward_by_example,
         (

@@ -12,6 +12,7 @@ from cosim.graph.code_identity import code_key, code_of
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.codecs import NO_CODECS, Codecs
+from cosim.learning.data.draws import BatchDraws
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
@@ -137,6 +138,12 @@ class Task:
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
         if data.drift is not None:
             shares = tuple(data.drift.ordered(share, corpus.train) for share in shares)
+        least = min(map(len, shares))
+        if training.draws == "independent" and least < training.batch_size:
+            raise ScenarioError(
+                f"training.draws: 'independent' draws {training.batch_size} examples of a client's share, "
+                f"and one has {least}; take a smaller batch_size, or draws = 'epochs'."
+            )
         return cls(
             *(model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs),
             *(rule, name, stages),
@@ -195,6 +202,13 @@ class Task:
         rows = range(len(self.tokens.test))
         drift = self.data.drift
         return tuple(rows) if drift is None else drift.ordered(rows, self.tokens.corpus.test)
+
+    def draws(self, client: int) -> BatchDraws:
+        """Return the mini-batches of a client, as rows of its share, or of the window that drifts over it."""
+        training, chance = self.training, stream(self.seed, "batches", client)
+        num_rows, drift = len(self.shares[client]), self.data.drift
+        count = num_rows if drift is None else drift.count(num_rows)
+        return BatchDraws(count, training.batch_size, chance, training.draws)
 
     @cached_property
     def held_out(self) -> tuple[tuple[int, ...], ...]:

@@ -14,7 +14,6 @@ from cosim.graph.node import Graph, Node, Params, Ref
 from cosim.learning.amounts import Amounts
 from cosim.learning.codec import Encoding
 from cosim.learning.codecs import NO_CODECS
-from cosim.learning.data.draws import BatchDraws
 from cosim.learning.operations.average import mean
 from cosim.learning.operations.hand_over import hand_over
 from cosim.learning.operations.start import start
@@ -51,8 +50,8 @@ class Training:
         What each client computes and sends.
     cuts
         Blocks each client keeps.
-    is_mean, taken
-        Whether gradients are means over mini-batches, and else how they are taken, as parameters of a node.
+    is_mean
+        Whether gradients are means over mini-batches.
     params_of
         Returns a part as parameters of a node.
     """
@@ -75,16 +74,8 @@ class Training:
         self.params_of = cache(Params.of)
         self.optimizer = self.params_of(task.training.optimizer)
         self.is_mean = task.training.gradients.is_mean
-        self.taken = {} if self.is_mean else {"gradients": self.params_of(task.training.gradients)}
-        drift = self._drift = task.data.drift
-        self._draws = [
-            BatchDraws(
-                len(share) if drift is None else drift.count(len(share)),
-                task.training.batch_size,
-                stream(task.seed, "batches", client),
-            )
-            for client, share in enumerate(task.shares)
-        ]
+        self._drift = task.data.drift
+        self._draws = [task.draws(client) for client in range(task.num_clients)]
         self._first: list[int | None] = [None] * task.num_clients  # where a client's window begins
         self._time_s = 0.0
 
@@ -317,6 +308,16 @@ class Training:
             "step": step,
             "num_steps": self.task.num_steps if knows_the_end else 0,
         }
+
+    def taken(self, client: int, step: int, side: str) -> dict[str, Any]:
+        """Return how gradients of examples are taken, as parameters of a node; none where means are taken."""
+        if self.is_mean:
+            return {}
+        part = self.task.training.gradients
+        how: dict[str, Any] = {"gradients": self.params_of(part)}
+        if part.release is not None:
+            how["noise"] = stream(self.task.seed, "gradient_noise", client, step, side).torch_seed()
+        return how
 
     def batch(self, client: int, step: int) -> Params:
         """Name a mini-batch by its content: the data and the rows drawn."""

@@ -41,6 +41,6 @@ def _whole_gradient(training: Training, client: int, side: TrainState, step: int
         side.model,
         batch=training.batch(client, step),
         dropout=training.dropout(client, step),
-        **training.taken,
+        **training.taken(client, step, "whole"),
         **side.params,
     )

@@ -9,6 +9,7 @@ from cosim.record.folder import Record
 from cosim.report.latency_limit import LatencyLimit, latency_limit
 from cosim.report.learning import Learning, learned
 from cosim.report.prediction import Prediction, predicted
+from cosim.report.privacy import Spent, spent
 from cosim.report.quantities import count
 from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans, is_client, length_ns
@@ -131,6 +132,8 @@ class Summary:
         None where no closed form predicts the rounds.
     latency_limit
         None where no allocator keeps a limit on latency by leaving something out.
+    spent
+        What clients have given away of their data; None where no account was kept.
     notes
         What a reader must know of model and texts, and what cannot be shown, in sentences.
     """
@@ -148,6 +151,7 @@ class Summary:
     slowest: Slowest | None
     prediction: Prediction | None = None
     latency_limit: LatencyLimit | None = None
+    spent: Spent | None = None
     reason: str = ""
     notes: tuple[str, ...] = ()
     most_at_once: int = 1
@@ -203,6 +207,7 @@ def summarise(record: Record) -> Summary:
         slowest=_slowest(spans),
         prediction=predicted(record, spans),
         latency_limit=latency_limit(record, spans),
+        spent=spent(record),
         reason=str(record.manifest.get("reason", "")),
         notes=(*record.manifest.get("notes", ()), *_not_shown(record, rounds)),
         most_at_once=rounds.most_at_once,

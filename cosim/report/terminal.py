@@ -13,6 +13,7 @@ from rich.text import Text
 from cosim.report.latency_limit import LatencyLimit
 from cosim.report.learning import Learning, of_task
 from cosim.report.prediction import Prediction
+from cosim.report.privacy import Spent
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.summary import ActorTime, Delivery, PhaseTotal, Slowest, Summary
 from cosim.units import NS_PER_S
@@ -71,6 +72,8 @@ def show(summary: Summary, console: Console) -> None:
     if summary.latency_limit is not None:
         for line in _latency_limit(summary.latency_limit):
             say(console, line)
+    if summary.spent is not None:
+        say(console, _spent(summary.spent))
     for line in summary.notes:
         say(console, f"note: {line}")
 
@@ -202,6 +205,12 @@ def _latency_limit(limit: LatencyLimit) -> Iterator[str]:
         f"kept of the adapters: {percent(limit.mean_ratio)} on average, from {percent(low[0])} of {low[1]} "
         f"in round {low[2]} to {percent(high[0])} of {high[1]} in round {high[2]}"
     )
+
+
+def _spent(spent: Spent) -> str:
+    told = f"privacy: epsilon {spent.lowest:.4g} to {spent.highest:.4g} of {count(len(spent.last))} client(s)"
+    stopped = f"; {count(spent.num_stopped)} stopped, with too little left for another round"
+    return told + (stopped if spent.num_stopped else "")
 
 
 def _seconds(time_s: float) -> str:

@@ -213,6 +213,18 @@ def _refuse_unsendable(scenario: Scenario, task: Task) -> None:
             f"allocator.kind: {scenario.allocator.kind!r} says how much of its adapter each client sends, "
             f"and {why}."
         )
+    if scenario.scheme.ledger(task) is not None:
+        _refuse_leaks(scenario)
+
+
+def _refuse_leaks(scenario: Scenario) -> None:
+    """Refuse an allocator to which clients report what no noise hides, where account is kept of releases."""
+    open_ = [one.name for one in scenario.allocator.reports if one.name != "delay"]
+    if open_:
+        raise ScenarioError(
+            f"allocator.kind: {scenario.allocator.kind!r} has {open_[0]!r} reported, which no noise hides; "
+            "take an allocator such as 'equal' or 'matched', or leave scheme.privacy out."
+        )
 
 
 def _probe(scenario: Scenario, found: _Found) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cosim.control.allocators import Allocator
+from cosim.control.knobs import PARTICIPATION
 from cosim.errors import ScenarioError
 from cosim.learning.shape import ModelShape
 from cosim.parts import family
@@ -103,8 +104,8 @@ def cuts(scenario: Scenario, shape: ModelShape) -> tuple[tuple[int, ...], tuple[
 
 def too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
     """Refuse more clients than subchannels where each must have one of its own."""
-    if scenario.allocator.shares_in_time:
-        return
+    if scenario.allocator.shares_in_time or PARTICIPATION.name in scenario.allocator.sets_knobs:
+        return  # who chooses clients sees to it that those have enough
     sharing = ", ".join(
         repr(kind)
         for kind, part in family(Allocator).items()

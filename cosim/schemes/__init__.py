@@ -17,6 +17,7 @@ from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
+from cosim.learning.privacy import Ledger
 from cosim.learning.shape import ModelShape
 from cosim.learning.stages import Stage
 from cosim.learning.task import Task
@@ -114,6 +115,16 @@ class Scheme(Part):
             f"nobody can tell clients of the scheme {self.kind!r}; take the scheme 'federated', or an "
             "allocator that leaves it to the codec, such as 'equal'"
         )
+
+    def ledger(self, task: Task) -> Ledger | None:
+        """Return who keeps account of what clients give away; None where nobody does.
+
+        Raises
+        ------
+        ScenarioError
+            If no account can be kept, or a budget does not last for a round.
+        """
+        return None
 
     def multicasts(self, link: str) -> bool:
         """Return whether what a link carries is sent to all clients in one transmission."""

@@ -7,7 +7,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import model_validator
 
-from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, WEIGHT, Knob, Setting, local_steps_up_to
+from cosim.control.knobs import (
+    ASSIGNMENT_BITS,
+    PARTICIPATION,
+    SPARSIFICATION_RATIO,
+    WEIGHT,
+    Knob,
+    Setting,
+    local_steps_up_to,
+)
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
@@ -20,11 +28,13 @@ from cosim.learning.codecs import Codecs
 from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.payload import bits_are_known, held_bytes, upload_layout
+from cosim.learning.privacy import Ledger, Privacy
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
 from cosim.learning.shape import ModelShape
 from cosim.learning.stages import Stage
 from cosim.learning.task import Task
+from cosim.learning.update import release_of
 from cosim.parts import OfPlane, OneOf
 from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
@@ -76,6 +86,9 @@ class Federated(Averages):
     stages
         What is trained first, in the first of the rounds, and how ``[lora]`` takes over from it. What is
         trained where some is drawn is announced by a seed, ahead of the stage.
+    privacy
+        Account of what clients give away; those whose budget is spent take no more part.
+        ``epsilon`` is recorded of each client when it has sent.
     downlink
         How the average comes back: ``unicast``, to each client on its own subchannels;
         ``multicast``, to all at once on the subchannels of all, at the rate of the
@@ -99,6 +112,7 @@ class Federated(Averages):
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     stages: tuple[Stage, ...] = ()
     turn_of: ClassVar[Literal["client", "all"] | None] = "all"
+    privacy: Privacy | None = None
     downlink: Annotated[Literal["unicast", "multicast"], OfPlane("time")] = "unicast"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
@@ -133,7 +147,8 @@ class Federated(Averages):
     @property
     def is_closed_form(self) -> bool:
         """Rounds last as their stages say while all take part, or a decision says in each who does."""
-        return self.participation == 1.0 and self.aggregator.is_steady and not self.stages
+        may_stop = self.privacy is not None and self.privacy.epsilon is not None
+        return self.participation == 1.0 and self.aggregator.is_steady and not self.stages and not may_stop
 
     @property
     def earlier_stages(self) -> tuple[Stage, ...]:
@@ -159,8 +174,9 @@ class Federated(Averages):
         return (shape.num_layers,)
 
     def knobs(self, task: Task) -> tuple[Knob, ...]:
-        """Who takes part, with how many of the local steps, what weight, and how much of its adapter."""
-        return (PARTICIPATION, local_steps_up_to(self.local_steps), WEIGHT, SPARSIFICATION_RATIO)
+        """Who takes part, local steps, weight, how much of its adapter, and what it is told of this."""
+        steps = local_steps_up_to(self.local_steps)
+        return (PARTICIPATION, steps, WEIGHT, SPARSIFICATION_RATIO, ASSIGNMENT_BITS)
 
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
@@ -188,6 +204,7 @@ class Federated(Averages):
             reports,
             is_bound=not bits_are_known(task, num_blocks),
             aggregate_flop=aggregate_flop(task, num_blocks, setting.lora_rank, num_senders),
+            assignment_bits=[int(setting.of(ASSIGNMENT_BITS.name, client, 0.0)) for client in clients],
         )
 
     def sparsity(self, task: Task, lora_rank: int, round_: int = 1) -> Sparsity | None:
@@ -256,3 +273,9 @@ class Federated(Averages):
         while play.is_open:
             yield from play.turn()
         play.end()
+
+    def ledger(self, task: Task) -> Ledger | None:
+        """Return who keeps account of what clients give away, before anything is."""
+        if self.privacy is None:
+            return None
+        return Ledger(task, self.privacy, release_of(self.update), self.local_steps)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosim.control.reports import REPORT
+from cosim.control.knobs import ASSIGNMENT_BITS
+from cosim.control.reports import ASSIGNMENT, REPORT
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import hand_over_amounts
@@ -40,12 +41,13 @@ class FederatedRounds(Turns):
 
     def __init__(self, scheme: "Federated", world: World, training: Training) -> None:
         super().__init__(world, training)
-        self.scheme, self._evaluated = scheme, 0
+        self.scheme, self._played, self._evaluated = scheme, 0, 0
         self.ready: Sequence[int] = ()
         self._num_blocks = world.task.shape.num_layers
         self._began_ns = 0
         self._delay_s: dict[int, float] = {}
         self._begin(training)
+        self._ledger, self._stopped = scheme.ledger(world.task), set[int]()
         world.hold(self._refs)
 
     def _begin(self, training: Training, start: TrainState | None = None, first_round: int = 1) -> None:
@@ -72,7 +74,12 @@ class FederatedRounds(Turns):
         """One round of those who are drawn and chosen; everybody waits for ``ready``, if given."""
         self.num_begun = round_ = self.num_begun + 1
         self.ready = ready or self.ready
-        drawn = self.scheme.taking_part(self.world.task.seed, self.world.num_clients, round_)
+        drawn = self.able(
+            self.scheme.taking_part(self.world.task.seed, self.world.num_clients, round_), round_
+        )
+        if not drawn:
+            return self.ready
+        self._played = round_
         self.world.start_round(round_, drawn)
         if self.world.task.begins_stage(round_):
             yield from self._begin_stage(Moment(round_))
@@ -86,9 +93,9 @@ class FederatedRounds(Turns):
 
     def end(self) -> None:
         """Leave the adapter; a run that ends early is evaluated where it ends."""
-        if self._evaluated < self.num_begun:
+        if self._evaluated < self._played:
             self.evaluate()
-            self.world.report(self.num_begun)
+            self.world.report(self._played)
         self.world.adapter = self.federation.export()
 
     def cost(self, client: int) -> Cost:
@@ -100,6 +107,27 @@ class FederatedRounds(Turns):
     def new_data(self, client: int, time_s: float) -> float:
         """Return the mean over the clients."""
         return fmean(self.training.new_data(one, time_s) for one in range(self.world.num_clients))
+
+    def able(self, clients: Sequence[int], round_: int) -> list[int]:
+        """Return those of some clients that can afford to take part in a round."""
+        if self._ledger is None:
+            return list(clients)
+        first = (round_ - 1) * self.scheme.local_steps
+        steps = range(first, first + self.scheme.local_steps)
+        able = [client for client in clients if self._ledger.affords(client, steps)]
+        for client in sorted(set(clients) - set(able) - self._stopped):
+            self.world.note(Moment(round_), "budget_spent", 1.0, self.world.client_names[client])
+        self._stopped |= set(clients) - set(able)
+        return able
+
+    def _tell_epsilons(self, moment: Moment, learned: Sequence[LocalRound]) -> None:
+        """Record what these clients have given away so far."""
+        if self._ledger is None:
+            return
+        first = (moment.round - 1) * self.scheme.local_steps
+        for one in learned:
+            epsilon = self._ledger.release(one.client, range(first, first + len(one.steps)))
+            self.world.note(moment, "epsilon", epsilon, self.world.client_names[one.client])
 
     def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Let each of these clients update the model on its data and upload; returns their average."""
@@ -113,6 +141,7 @@ class FederatedRounds(Turns):
             return node, self.uploads.server_flop(moment.round)
 
         averaged = yield from collect(self.world, moment, self._updates(moment, learned), average, self.ready)
+        self._tell_epsilons(moment, learned)
         for name, figure in figures.items():
             self.world.measure(moment, FEDERATED_SERVER, name, figure)
         return averaged
@@ -216,7 +245,14 @@ class FederatedRounds(Turns):
     def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
         """One client's local steps, then its reports; returns what its upload waits for."""
         world, flop = self.world, self.training.amounts.whole(learned.client, moment.round).flop
-        ready = yield from local_update(world, learned, moment.round, flop, self.ready)
+        ready, link, first = self.ready, "federated_downlink", learned.steps[0].node
+        assigned = int(world.decisions.knob(ASSIGNMENT_BITS.name, learned.client, 0.0))
+        if assigned:
+            told: Sent = yield from world.send(
+                link, learned.client, ASSIGNMENT, moment, assigned, first, ready
+            )
+            ready = [told.span]
+        ready = yield from local_update(world, learned, moment.round, flop, ready)
         self._delay_s[learned.client] = (world.clock.now - self._began_ns) / NS_PER_S
         bits = sum(report.bits for report in world.decisions.reports)
         if bits:
@@ -268,5 +304,5 @@ class FederatedRounds(Turns):
 
     def evaluate(self) -> None:
         """Record how good the model is."""
-        self._evaluated = self.num_begun
-        measure_evaluation(self.world, Moment(self.num_begun), self.federation.evaluate)
+        self._evaluated = self._played
+        measure_evaluation(self.world, Moment(self._played), self.federation.evaluate)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from cosim.control.reports import REPORT, Report
+from cosim.control.reports import ASSIGNMENT, REPORT, Report
 from cosim.control.stages import (
     CLIENT,
     FEDERATED_SERVER,
@@ -99,6 +99,7 @@ def whole_round(
     *,
     is_bound: bool = False,
     aggregate_flop: int = 0,
+    assignment_bits: Sequence[int] = (),
 ) -> Round:
     """Return the round of who trains the uncut model: local steps, reports, and the averaging.
 
@@ -113,17 +114,20 @@ def whole_round(
         Whether bits are the most there can be.
     aggregate_flop
         What the federated server is charged to average what it has decoded.
+    assignment_bits
+        What each client is sent about the decision before it begins; nothing without.
     """
     report_bits = sum(report.bits for report in reports)
 
     @cache
-    def training(one: WholeAmounts | None, steps: int) -> Chain:
+    def training(one: WholeAmounts | None, steps: int, assigned: int) -> Chain:
         if one is None:
             return ()
         trained = Compute("client_forward_backward", CLIENT, one.flop, steps)
-        return (trained, *_if_any(upload(REPORT, _UP, report_bits)))
+        begun = _if_any(download(ASSIGNMENT, _DOWN, assigned))
+        return (*begun, trained, *_if_any(upload(REPORT, _UP, report_bits)))
 
-    trained = tuple(map(training, each, local_steps))
+    trained = tuple(map(training, each, local_steps, assignment_bits or [0] * len(each)))
     averaging = averaged(each, is_bound=is_bound, aggregate_flop=aggregate_flop)
     up, *down = averaging or (Barrier(((),) * len(each)),)
     assert isinstance(up, Barrier)

@@ -13,6 +13,7 @@ SCRIPTS = {
     "biased_federated": (["--quick"], {"front.csv", "loss.csv"}),
     "fedsllm": (["--quick"], {"totals.csv", "gaps.csv", "constant_bandwidth.csv", "perplexity.csv"}),
     "lora_fair": (["--quick"], {"loss.csv", "bias.csv", "penalty.csv"}),
+    "private_low_latency": (["--quick"], {"delay.csv", "delays.csv", "loss.csv"}),
     "reflecting_surface": (["--quick"], {"convergence.csv", "latency.csv", "loss_against_time.csv"}),
     "slora": (["--quick"], {"loss.csv", "switch.csv"}),
     "soft_tsfa": (

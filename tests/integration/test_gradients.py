@@ -1,5 +1,8 @@
 """Gradients of examples told apart: without a limit the mean, with one no example counts for more than it."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from cosim.learning.execution import load_model
 from cosim.learning.learner import Learner
 from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.training import Training
+from cosim.learning.whole_nodes import local_round
 from cosim.record.folder import Record
 from cosim.run import run
 from cosim.scenario.build import prepare
@@ -77,6 +81,58 @@ def test_each_examples_gradient_is_clipped_by_itself_on_either_side_of_a_cut(tin
                 moved[name] += share * min(1.0, limit / norm) * gradient[name]
     for name, one in (mine_after | server_after).items():
         torch.testing.assert_close((before | behind)[name] - one, moved[name], rtol=1e-9, atol=1e-12)
+
+
+def test_noise_has_its_variance_and_each_mini_batch_its_own(tiny_scenario):
+    """Against the same mini-batches, of one example each, so that all count alike, without noise."""
+    changes = {"training.batch_size": 1, "training.optimizer": {"kind": "sgd", "learning_rate": 1.0}}
+    noisy = {"kind": "dp_sgd", "max_norm": 0.3, "noise_multiplier": 4.0}
+    learnt = []
+    for gradients in (noisy, {"kind": "per_example_clipped", "max_norm": 0.3}):
+        task = prepare(tiny_scenario({**changes, "training.gradients": gradients, "lora.rank": 16})).task
+        training, executor = (
+            Training(task, 3, 16),
+            Sequential(lambda task=task: Learner(task, load_model(task, 16))),
+        )
+        start = training.start("whole")
+        ends = [
+            local_round(training, client, start, [step]).after.adapter for client in (0, 1) for step in (0, 1)
+        ]
+        learnt.append(executor.materialise(ends, ends))
+    drawn = np.stack(
+        [
+            np.concatenate([(one[name] - other[name]).numpy().ravel() for name in one])
+            for one, other in zip(*learnt, strict=True)
+        ]
+    )
+    num_numbers = drawn.shape[1]
+    assert abs(drawn.std(axis=1) / 1.2 - 1.0).max() < 5.0 / np.sqrt(2.0 * num_numbers)
+    assert abs(drawn.mean(axis=1)).max() < 5.0 * 1.2 / np.sqrt(num_numbers)
+    correlation = np.corrcoef(drawn)[np.triu_indices(4, 1)]
+    assert abs(correlation).max() < 5.0 / np.sqrt(num_numbers)
+
+
+def test_with_noise_examples_count_alike(tiny_scenario):
+    """Whatever their targets: a mini-batch of two moves as far as the mean of both alone."""
+    settings = {"training.optimizer": {"kind": "sgd", "learning_rate": 1.0}, "model.dtype": "float64"}
+    quiet = {"kind": "dp_sgd", "max_norm": 1e-3, "noise_multiplier": 1e-12}
+    task = prepare(tiny_scenario({**settings, "training.gradients": quiet})).task
+    learner = learner_of(task)
+    training = Training(task, 3, 4)
+    node = local_round(training, 0, training.start("whole"), [0]).steps[0].node
+    gradient = node.inputs[2].node
+    (begun,) = Sequential(lambda: learner).materialise((), [gradient.inputs[0]])
+    rows = gradient.params["batch"]["rows"]
+    parts = [learner.compute(replaced(gradient, [row]), [begun])["adapter_gradient"] for row in rows]
+    both = learner.compute(gradient, [begun])["adapter_gradient"]
+    for name, one in both.items():
+        torch.testing.assert_close(one, (parts[0][name] + parts[1][name]) / 2, rtol=1e-6, atol=1e-12)
+
+
+def replaced(node, rows):
+    """Return a node on other rows of its data."""
+    params = {**node.params, "batch": {**node.params["batch"].entries, "rows": rows}}
+    return SimpleNamespace(operation=node.operation, params=params)
 
 
 def learner_of(task):

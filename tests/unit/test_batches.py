@@ -63,3 +63,17 @@ def test_an_empty_share_or_batch_is_refused(num_rows: int, batch_size: int) -> N
 def test_a_step_before_the_first_is_refused() -> None:
     with pytest.raises(ValueError, match="steps count from 0, got -1"):
         BatchDraws(3, 1, stream(1)).rows(-1)
+
+
+def test_independent_batches_hold_each_row_once_at_most_and_every_row_as_often():
+    draws = BatchDraws(20, 5, stream(1), "independent")
+    drawn = np.array([draws.rows(step) for step in range(2000)])
+    assert all(len(set(rows)) == 5 for rows in drawn.tolist())
+    # each row is in a quarter of the batches, whatever was in the batch before
+    times = np.bincount(drawn.ravel(), minlength=20)
+    assert abs(times - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)
+    after = [
+        0 in now for before, now in zip(drawn[:-1].tolist(), drawn[1:].tolist(), strict=True) if 0 in before
+    ]
+    assert abs(np.mean(after) - 0.25) < 5 * np.sqrt(0.25 * 0.75 / len(after))
+    assert draws.rows(7).tolist() == drawn[7].tolist()

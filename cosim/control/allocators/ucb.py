@@ -1,6 +1,5 @@
 """Chosen clients: a bandit that learns who is fast, and lets the fast ones do more."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -8,16 +7,13 @@ import numpy as np
 from pydantic import Field
 
 from cosim.control.allocators import Allocator
+from cosim.control.allocators.equal import shares_among
 from cosim.control.decision import Allocation
 from cosim.control.knobs import PARTICIPATION, WEIGHT, Setting
 from cosim.control.reports import Report
-from cosim.control.solvers.assignment import check_enough
 from cosim.control.stages import served
-from cosim.control.state import CellState, LinkState
-from cosim.radio.grant import Grant
+from cosim.control.state import CellState
 from cosim.units import Floats, Ints
-
-_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 class Ucb(Allocator):
@@ -81,7 +77,7 @@ class Ucb(Allocator):
         cut = state.client_cut_layers or state.cut_layer
         round_ = state.phases(Setting(cut, state.lora_rank, knobs))
         grants = {
-            name: _shares(link, served(round_, name) if round_ else np.flatnonzero(chosen).tolist())
+            name: shares_among(link, served(round_, name) if round_ else np.flatnonzero(chosen).tolist())
             for name, link in state.links.items()
         }
         bare = Allocation(grants, 1, state.lora_rank, knobs=knobs, memory=known.memory(steps))
@@ -146,16 +142,3 @@ class _Known:
             for name, column in columns.items()
             for client, value in enumerate(column.tolist())
         }
-
-
-def _shares(link: LinkState, clients: Collection[int]) -> tuple[Grant, ...]:
-    """Return round robin grants of some clients at full power; the others have none."""
-    sending = sorted(clients)
-    check_enough(link.name, len(sending), link.num_subchannels)
-    limits = link.max_tx_power_w[sending]
-    powers = limits * min(1.0, link.max_total_tx_power_w / max(float(limits.sum()), 1e-300))
-    grants = [Grant(_NOTHING, np.zeros(0))] * link.num_clients
-    for turn, client in enumerate(sending):
-        subchannels = np.arange(turn, link.num_subchannels, len(sending))
-        grants[client] = Grant.spread(subchannels, float(powers[turn]))
-    return tuple(grants)

@@ -1,9 +1,13 @@
-"""Which rows make a batch: an endless row of shuffled epochs that can be opened anywhere."""
+"""Which rows make a batch: shuffled epochs without end, or independent draws; any step can be asked for."""
+
+from typing import Literal
 
 import numpy as np
 
 from cosim.rng import Stream
 from cosim.units import Ints
+
+Draws = Literal["epochs", "independent"]
 
 
 class BatchDraws:
@@ -13,7 +17,8 @@ class BatchDraws:
     share drawn from the stream's child ("epoch", e), and step s takes the next
     ``batch_size`` rows after step s - 1. A batch may therefore straddle two
     epochs, and holds a row more than once only where it is larger than the share
-    or straddles.
+    or straddles. Independent batches are sets of ``batch_size`` rows, each as
+    likely as any other, whatever was drawn before.
 
     Parameters
     ----------
@@ -23,6 +28,8 @@ class BatchDraws:
         Rows in a batch, at least 1; may be more than ``num_rows``.
     stream
         The client's own source of chance.
+    how
+        Which of the two.
 
     Raises
     ------
@@ -37,12 +44,13 @@ class BatchDraws:
     [0, 1, 2, 3, 4, 5]
     """
 
-    def __init__(self, num_rows: int, batch_size: int, stream: Stream) -> None:
+    def __init__(self, num_rows: int, batch_size: int, stream: Stream, how: Draws = "epochs") -> None:
         if num_rows < 1 or batch_size < 1:
             raise ValueError(f"a share of {num_rows} rows gives no batch of {batch_size}; both must be >= 1")
         self.num_rows = num_rows
         self.batch_size = batch_size
         self.stream = stream
+        self.how = how
         self._last: tuple[int, Ints] = (0, self._permutation(0))
 
     def rows(self, step: int) -> Ints:
@@ -53,6 +61,9 @@ class BatchDraws:
         """
         if step < 0:
             raise ValueError(f"steps count from 0, got {step}")
+        if self.how == "independent":
+            drawn = self.stream.child("step", step).generator()
+            return drawn.choice(self.num_rows, self.batch_size, replace=False)
         first = step * self.batch_size
         epoch, start = divmod(first, self.num_rows)
         pieces: list[Ints] = []

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cosim.learning.gradients import Gradients, Tensors
+from cosim.learning.gradients import Gradients, Tensors, shortened
 
 
 class PerExampleClipped(Gradients):
@@ -26,8 +26,4 @@ class PerExampleClipped(Gradients):
 
     def of_example(self, gradient: Tensors) -> Tensors:
         """Return the gradient times the smaller of 1 and ``max_norm`` over its norm."""
-        if self.max_norm is None:
-            return gradient
-        norm = sum(float(one.detach().double().square().sum()) for one in gradient.values()) ** 0.5
-        scale = self.max_norm / norm if norm > self.max_norm else 1.0
-        return {name: one * scale for name, one in gradient.items()}
+        return gradient if self.max_norm is None else shortened(gradient, self.max_norm)

@@ -36,11 +36,19 @@ class _Mean:
 
     def __init__(self, learner: "Learner", params: Mapping[str, Any]) -> None:
         self._part: Gradients = learner.made(Gradients, params["gradients"])
-        self.total: Adapter = {}
+        self._num_examples, self._seed = len(params["batch"]["rows"]), params.get("noise")
+        self._total: Adapter = {}
 
     def add(self, gradient: "Adapter", share: float) -> None:
+        share = 1.0 / self._num_examples if self._part.counts_alike else share
         for name, one in self._part.of_example(gradient).items():
-            self.total[name] = self.total[name] + share * one if name in self.total else share * one
+            self._total[name] = self._total[name] + share * one if name in self._total else share * one
+
+    @property
+    def taken(self) -> "Adapter":
+        if self._seed is None:
+            return self._total
+        return self._part.finished(self._total, self._num_examples, stream(self._seed))
 
 
 @operation("whole_gradient_by_example", state=("adapter_gradient",))
@@ -62,7 +70,7 @@ def whole_gradient_by_example(
         gradients = torch.autograd.grad(loss, list(trained.values()))
         mean.add(dict(zip(trained, gradients, strict=True)), share)
         loss_sum += share * loss.item()
-    return {"loss": loss_sum, "adapter_gradient": mean.total}
+    return {"loss": loss_sum, "adapter_gradient": mean.taken}
 
 
 @operation("server_step_by_example", state=("adapter_gradient",))
@@ -87,7 +95,7 @@ def server_step_by_example(
         rows.append(share * row)
         loss_sum += share * loss.item()
     gradient = {"gradient": torch.cat(rows)} if learner.client_trains(cut_layer) else {}
-    return {"loss": loss_sum, **gradient, "adapter_gradient": learner.keep(mean.total)}
+    return {"loss": loss_sum, **gradient, "adapter_gradient": learner.keep(mean.taken)}
 
 
 @operation("client_backward_by_example", goes_back_through="activations", state=("adapter", "optimizer"))
@@ -111,4 +119,4 @@ def client_backward_by_example(
         own[one] = gradient[one] / share if share else 0.0
         found = torch.autograd.grad(activations, list(trained.values()), own, retain_graph=True)
         mean.add(dict(zip(trained, found, strict=True)), share)
-    return learner.step(params, adapter, optimizer, mean.total)
+    return learner.step(params, adapter, optimizer, mean.taken)

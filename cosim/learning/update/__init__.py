@@ -119,6 +119,17 @@ class UpdateStep(Part):
         return dict(numbers)
 
 
+def with_noise(numbers: Tensors, std: float, chance: Stream) -> Tensors:
+    """Return numbers with normal noise on each, drawn in double precision tensor by tensor."""
+    import torch
+
+    generator = chance.generator()
+    return {
+        name: tensor + torch.from_numpy(generator.normal(0.0, std, tuple(tensor.shape))).to(tensor)
+        for name, tensor in numbers.items()
+    }
+
+
 def release_of(steps: Sequence[UpdateStep]) -> Release | None:
     """Return what leaves at the first noise of a chain; None without noise.
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from cosim.learning.codec import Layout
-from cosim.learning.update import NORMAL_FLOP, Applied, Tensors, UpdateStep
+from cosim.learning.update import NORMAL_FLOP, Applied, Tensors, UpdateStep, with_noise
 from cosim.rng import Stream
 
 
@@ -46,12 +46,5 @@ class Noise(UpdateStep):
 
     def apply(self, numbers: Tensors, chance: Stream | None) -> Applied:
         """Return the numbers with noise, drawn in double precision tensor by tensor."""
-        import torch
-
         assert chance is not None
-        generator = chance.generator()
-        noisy = {}
-        for name, tensor in numbers.items():
-            drawn = torch.from_numpy(generator.normal(0.0, self.std, tuple(tensor.shape)))
-            noisy[name] = tensor + drawn.to(tensor)
-        return Applied(noisy)
+        return Applied(with_noise(numbers, self.std, chance))

@@ -1,6 +1,6 @@
 """All that the page of a run shows, as plain values and columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +14,7 @@ from cosim.report.latency_limit import LatencyLimit, latency_limit
 from cosim.report.learning import measured, of_task
 from cosim.report.page.columns import Columns
 from cosim.report.page.rows import Rows
+from cosim.report.privacy import spent
 from cosim.report.rounds import Rounds, round_label
 from cosim.report.span_style import OWNER_COLOURS, span_style
 from cosim.report.spans import Spans, length_ns
@@ -31,6 +32,7 @@ CURVES = {
 """Measured values that are drawn over time, with how they are called."""
 
 _MOST_SHARES = 400
+_MOST_EPSILONS = 8
 _MOST_SHARES_OF_A_ROUND = 12
 
 
@@ -116,7 +118,7 @@ def curves_content(
         curves.append(
             {"name": name, "look": look_, "task": task, "label": label, "column": f"{prefix}.{name}"}
         )
-    return curves
+    return [*curves, *_epsilons(columns, record, prefix)]
 
 
 def _limit_curves(told: LatencyLimit | None) -> list[tuple[str, str, Ints, Floats]]:
@@ -138,6 +140,22 @@ def _limit_curves(told: LatencyLimit | None) -> list[tuple[str, str, Ints, Float
     if told.queue_s is not None:
         found.append(("queue_s", "virtual queue, s", np.append(begins_ns, told.ends_ns[-1]), told.queue_s))
     return [*found, ("kept", "kept, %", begins_ns, 100.0 * np.nanmean(told.sparsification_ratios, axis=1))]
+
+
+def _epsilons(columns: Columns, record: Record, prefix: str) -> Iterator[dict[str, Any]]:
+    """Yield the course of each client's epsilon; of many clients those that end lowest and highest."""
+    told = spent(record)
+    order = [] if told is None else sorted(told.last, key=told.last.__getitem__)
+    if len(order) > _MOST_EPSILONS:
+        order = [*order[: _MOST_EPSILONS // 2], *order[-(_MOST_EPSILONS // 2) :]]
+    for number, client in enumerate(order):
+        assert told is not None
+        name, (instants, values) = f"epsilon.{client}", told.courses[client]
+        columns.add(f"{prefix}.{name}.time", instants, "f8")
+        columns.add(f"{prefix}.{name}.value", values, "f8")
+        entry = {"name": name, "look": "epsilon", "task": "", "label": f"epsilon of {client}"}
+        colour = OWNER_COLOURS[number % len(OWNER_COLOURS)]
+        yield {**entry, "column": f"{prefix}.{name}", "colour": colour}
 
 
 def _add_spans(columns: Columns, spans: Spans) -> None:

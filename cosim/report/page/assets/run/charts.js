@@ -11,9 +11,10 @@ const CURVE_LOOKS = {
   mean_latency_s: { panel: "limit", light: "#000000", dark: "#FFFFFF", width: 2, points: 0, scale: "left" },
   latency_limit_s: { panel: "limit", light: "#D55E00", dark: "#F08A4B", width: 1.5, points: 0, scale: "left", dash: [6, 4] },
   queue_s: { panel: "limit", light: "#CC79A7", dark: "#E3A3C6", width: 1.5, points: 0, scale: "left" },
+  epsilon: { panel: "privacy", light: "#0072B2", dark: "#5AB4E5", width: 1.5, points: 4, scale: "left" }, // each curve has a colour of its own
   kept: { panel: "limit", light: "#8A8A8A", dark: "#A0A0A0", width: 1, points: 5, scale: "right", hollow: true },
 };
-const PANELS = { learning: { left: "loss, nats", isFromZero: false }, limit: { left: "latency, s", isFromZero: true } };
+const PANELS = { learning: { left: "loss, nats", isFromZero: false }, limit: { left: "latency, s", isFromZero: true }, privacy: { left: "epsilon", isFromZero: true } };
 const CHART_HEIGHT = 150;
 
 class Charts {
@@ -74,9 +75,9 @@ class Chart {
     }, data, this.place);
   }
 
-  series({ look: name, label }) {
+  series({ look: name, label, colour: own }) {
     const look = CURVE_LOOKS[name];
-    const colour = this.theme.isDark ? look.dark : look.light;
+    const colour = own ?? (this.theme.isDark ? look.dark : look.light);
     return {
       label,
       scale: look.scale,
