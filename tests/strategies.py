@@ -6,7 +6,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 from cosim.control.closed_form import Phase
-from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, WEIGHT, Setting, local_steps_up_to
+from cosim.control.knobs import (
+    DELIVERY_RATE,
+    PARTICIPATION,
+    QUANTISATION_BITS,
+    SPARSIFICATION_RATIO,
+    SPECTRAL_EFFICIENCY,
+    WEIGHT,
+    Setting,
+    local_steps_up_to,
+)
 from cosim.control.stages import Round
 from cosim.control.state import CellState, LinkState
 from cosim.learning.amounts import SplitAmounts
@@ -112,7 +121,15 @@ def random_cell(
         may_cut_apart=True,
         lora_rank=4,
         local_steps=local_steps,
-        knobs=(PARTICIPATION, local_steps_up_to(local_steps), WEIGHT, SPARSIFICATION_RATIO),
+        knobs=(
+            PARTICIPATION,
+            local_steps_up_to(local_steps),
+            WEIGHT,
+            SPARSIFICATION_RATIO,
+            DELIVERY_RATE,
+            QUANTISATION_BITS,
+            SPECTRAL_EFFICIENCY,
+        ),
         weights=np.full(num_clients, 1.0 / num_clients),
         stream=stream(seed, "allocation", 1),
     )

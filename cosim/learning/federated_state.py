@@ -66,6 +66,7 @@ class FederatedState:
         self.adapter = start.adapter
         self.residual: Ref | None = None
         self._weights: dict[int, float] = {}
+        self._rates: dict[int, float] = {}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
@@ -108,15 +109,16 @@ class FederatedState:
         senders
             Who sent, where what arrived is their sum.
         """
+        terms, weights = self._terms(uploads, round_)
         if self.aggregator.is_plain and masks is None:
-            node = self.training.mean(uploads, self.weights(uploads))
+            node = self.training.mean(dict(enumerate(terms)), weights)
         else:
             known = [self.adapter] if self.residual is None else [self.adapter, self.residual]
             marks = [] if masks is None else [masks[client] for client in uploads]
             node = self.training.graph.add(
                 aggregate,
-                [*uploads.values(), *marks, *known],
-                weights=self.weights(uploads),
+                [*terms, *marks, *known],
+                weights=weights,
                 aggregator=self._aggregator_params,
                 scaling=self._scaling,
                 round=round_,
@@ -144,9 +146,29 @@ class FederatedState:
         self._server_state = node.ref("state")
         return node
 
-    def weigh(self, weights: Mapping[int, float]) -> None:
-        """Let clients weigh this much in averages from now on; as set where none weighs anything."""
+    def weigh(self, weights: Mapping[int, float], rates: Mapping[int, float] | None = None) -> None:
+        """Let clients weigh this much in averages from now on; as set where none weighs anything.
+
+        Parameters
+        ----------
+        rates
+            How often what each sends arrives, in the mean over the channel: the server divides by
+            it and does not renormalise over those that arrived. 0 where it does.
+        """
         self._weights = dict(weights) if any(weight > 0.0 for weight in weights.values()) else {}
+        self._rates = dict(rates) if rates and any(rates.values()) else {}
+
+    def _terms(self, uploads: Mapping[int, Ref], round_: int) -> tuple[list[Ref], list[float]]:
+        """Return what a round's average is the sum of, with weights that add up to one.
+
+        Where the server does not renormalise, what all began from has the weight that is
+        missing, or is too much: updates are then summed with the weights they have.
+        """
+        if not self._rates:
+            return list(uploads.values()), self.weights(uploads)
+        weights = [self._weights[client] / self._rates[client] for client in uploads]
+        begin = self.reference(next(iter(uploads)), round_)
+        return [*uploads.values(), begin], [*weights, 1.0 - sum(weights)]
 
     def weights(self, clients: Collection[int]) -> list[float]:
         """Return the weights of those who sent, adding up to one."""
@@ -156,7 +178,7 @@ class FederatedState:
         total = sum(self._weights[client] for client in clients)
         return [self._weights[client] / total for client in clients]
 
-    def pair_figures(self, uploads: Mapping[int, Ref], before: Ref) -> dict[str, Ref]:
+    def pair_figures(self, uploads: Mapping[int, Ref], before: Ref, round_: int) -> dict[str, Ref]:
         """Return by name what is to be known of rank pairs after an average.
 
         Nothing of personal models, and nothing where no rank pairs are trained.
@@ -170,10 +192,10 @@ class FederatedState:
         """
         if self.aggregator.is_personal or not self.training.task.trainable.has_factors:
             return {}
-        graph, weights = self.training.graph, self.weights(uploads)
+        graph, (terms, weights) = self.training.graph, self._terms(uploads, round_)
         return {
             "coherence": rank_pairs.coherence(graph, self.adapter),
-            "covariance_error": rank_pairs.covariance_error(graph, before, [*uploads.values()], weights),
+            "covariance_error": rank_pairs.covariance_error(graph, before, terms, weights),
         }
 
     def distribute_to_all(self, round_: int) -> None:

@@ -8,7 +8,16 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, WEIGHT, Knob, Setting, local_steps_up_to
+from cosim.control.knobs import (
+    DELIVERY_RATE,
+    PARTICIPATION,
+    QUANTISATION_BITS,
+    SPARSIFICATION_RATIO,
+    WEIGHT,
+    Knob,
+    Setting,
+    local_steps_up_to,
+)
 from cosim.control.reports import Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
@@ -143,7 +152,15 @@ class Federated(Averages):
 
     def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Who takes part, with how many of the local steps, what weight, and how much of its adapter."""
-        return (PARTICIPATION, local_steps_up_to(self.local_steps), WEIGHT, SPARSIFICATION_RATIO)
+        knobs: tuple[Knob, ...] = (
+            PARTICIPATION,
+            local_steps_up_to(self.local_steps),
+            WEIGHT,
+            SPARSIFICATION_RATIO,
+        )
+        if self.averages_by_sums:
+            knobs += (DELIVERY_RATE,)
+        return (*knobs, QUANTISATION_BITS) if self.adapter_encoding.takes_bits else knobs
 
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
@@ -151,14 +168,29 @@ class Federated(Averages):
         one, codec = whole_amounts(task, setting.lora_rank), self.adapter_encoding
         drawn = self.taking_part(task.seed, task.num_clients, round_)
         each: list[WholeAmounts | None] = [None] * task.num_clients
+        reads = {
+            "ratio": (SPARSIFICATION_RATIO, codec.obeys_ratio),
+            "bits": (QUANTISATION_BITS, codec.takes_bits),
+        }
+        decided = {what for what, (knob, is_read) in reads.items() if is_read and knob.name in setting.knobs}
         for client in filter(setting.takes_part, drawn):
             each[client] = one
-            if SPARSIFICATION_RATIO.name in setting.knobs and codec.obeys_ratio:
+            if decided:
                 layout = upload_layout(task, num_blocks, setting.lora_rank, round_)
-                bits = codec.max_bits(layout, setting.of(SPARSIFICATION_RATIO.name, client, 1.0))
-                each[client] = replace(one, adapter_bits=bits)
+                ratio = setting.of(SPARSIFICATION_RATIO.name, client, 1.0) if "ratio" in decided else None
+                sent_as = codec
+                if "bits" in decided:
+                    sent_as = codec.with_bits(int(setting.of(QUANTISATION_BITS.name, client, 0.0)))
+                each[client] = replace(one, adapter_bits=sent_as.max_bits(layout, ratio))
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
         return whole_round(each, steps, reports, is_bound=not bits_are_known(task, num_blocks))
+
+    @property
+    def averages_by_sums(self) -> bool:
+        """Whether the average needs no more than a weighted sum, whose weights need not add up to one."""
+        aggregator = self.aggregator
+        has_one_rank = len(set(aggregator.client_ranks or ())) <= 1
+        return aggregator.needs == "linear" and has_one_rank and not self.adapter_encoding.has_mask
 
     def sparsity(self, task: Task, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cosim.control.knobs import DELIVERY_RATE, WEIGHT
 from cosim.control.reports import REPORT
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
@@ -145,7 +146,11 @@ class FederatedRounds:
 
     def _encode(self, moment: Moment, senders: Sequence[int]) -> None:
         """Let what was learned be encoded as it is decided now."""
-        self.federation.weigh({one: self.world.decisions.knob("weight", one, 0.0) for one in senders})
+        knob = self.world.decisions.knob
+        self.federation.weigh(
+            {one: knob(WEIGHT.name, one, 0.0) for one in senders},
+            {one: knob(DELIVERY_RATE.name, one, 0.0) for one in senders},
+        )
         self.uploads.describe(moment.round, senders)
         if self.uploads.hang_on_values(moment.round):
             self.uploads.find_bits()
@@ -179,7 +184,7 @@ class FederatedRounds:
             for client, weight in distortion.weights.items():
                 world.note(moment, "air_weight", weight, world.client_names[client])
         average = self.uploads.average(moment.round)
-        figures = self.federation.pair_figures(self.uploads.received, before)
+        figures = self.federation.pair_figures(self.uploads.received, before, moment.round)
         return average, self.uploads.mean_figures | figures
 
     def evaluate(self, round_: int) -> None:

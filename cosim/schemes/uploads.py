@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
+from cosim.control.knobs import QUANTISATION_BITS
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.learning.codec import Layout
+from cosim.learning.codec import Encoding, Layout
 from cosim.learning.federated_state import FederatedState
 from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
@@ -45,8 +46,10 @@ class AdapterUploads:
         self._was_summed = False
         # as decided when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
+        self._widths: dict[int, int] = {}
         self._num_blocks = num_blocks
         self._exact_bits, self._flop = cache(self._bits_of_layout), cache(self._flop_of_layout)
+        self._with_bits = cache(self.codec.with_bits)
 
     def describe(self, round_: int, clients: Iterable[int]) -> None:
         """Describe what these clients send at the end of a round."""
@@ -56,8 +59,9 @@ class AdapterUploads:
         self._was_summed = False
         for client in clients:
             self._ratios[client] = self._decided_ratio(client)
+            self._widths[client] = int(self.world.decisions.knob(QUANTISATION_BITS.name, client, 0.0))
             self.sent[client] = one = federation.training.transmit(
-                self.codec,
+                self._encoding(self._widths[client]),
                 federation.upload(client, round_),
                 "federated_uplink",
                 client,
@@ -232,7 +236,8 @@ class AdapterUploads:
         """Return how much a client sends, as the allocator is informed."""
         bits = self._found.get(client, self._exact(client, round_))
         if bits is None:  # nothing is computed
-            bits = self.codec.max_bits(self._layout(client, round_), self._ratios[client])
+            encoding = self._encoding(self._widths[client])
+            bits = encoding.max_bits(self._layout(client, round_), self._ratios[client])
         return bits
 
     def refs(self) -> Iterator[Ref]:
@@ -243,13 +248,18 @@ class AdapterUploads:
         """Return the bits a client sends, where no value decides them."""
         kind = (round_ - 1) % self.federation.aggregator.period + 1
         num_blocks = self._num_blocks[client]
-        return self._exact_bits(num_blocks, self._rank(client), kind, self._ratios[client])
+        decided = self._ratios[client], self._widths[client]
+        return self._exact_bits(num_blocks, self._rank(client), kind, *decided)
 
     def _bits_of_layout(
-        self, num_blocks: int, client_rank: int, round_: int, sparsification_ratio: float | None
+        self, num_blocks: int, client_rank: int, round_: int, sparsification_ratio: float | None, width: int
     ) -> int | None:
         layout = upload_layout(self.world.task, num_blocks, client_rank, round_)
-        return self.codec.bits(layout, sparsification_ratio)
+        return self._encoding(width).bits(layout, sparsification_ratio)
+
+    def _encoding(self, width: int) -> Encoding:
+        """Return what a client encodes by whose numbers have a width that was decided; 0 where none was."""
+        return self._with_bits(width) if width else self.codec
 
     def _rank(self, client: int) -> int:
         return self.federation.aggregator.rank(client, self.federation.training.lora_rank)

@@ -231,6 +231,16 @@ class Medium(Part):
         """Return whether what is sent over a link may be lost."""
         return False
 
+    @property
+    def fixes_rates(self) -> bool:
+        """Whether clients send at rates of their own, which a decision may set."""
+        return False
+
+    @property
+    def is_silent_in_outage(self) -> bool:
+        """Whether a client sends nothing when the channel allows less than its rate."""
+        return False
+
     def rates(
         self, channel: Channel, link: Link, client: int, grant: Grant, first: int, count: int
     ) -> Floats:
