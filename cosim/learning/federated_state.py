@@ -67,6 +67,8 @@ class FederatedState:
         self.residual: Ref | None = None
         self._weights: dict[int, float] = {}
         self._rates: dict[int, float] = {}
+        self._losses: Mapping[int, float] = {}
+        self._best_losses: dict[int, float] = {}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
@@ -146,6 +148,12 @@ class FederatedState:
         self._server_state = node.ref("state")
         return node
 
+    def hear(self, losses: Mapping[int, float]) -> None:
+        """Take in what clients have reported of this round."""
+        self._losses = losses
+        for client, loss in losses.items():
+            self._best_losses[client] = min(loss, self._best_losses.get(client, loss))
+
     def weigh(self, weights: Mapping[int, float], rates: Mapping[int, float] | None = None) -> None:
         """Let clients weigh this much in averages from now on; as set where none weighs anything.
 
@@ -174,7 +182,10 @@ class FederatedState:
         """Return the weights of those who sent, adding up to one."""
         if not self._weights:
             shares = self.training.task.shares
-            return self._weighting.weights([Sender(len(shares[client])) for client in clients])
+            now, best = self._losses, self._best_losses
+            return self._weighting.weights(
+                [Sender(len(shares[client]), now.get(client), best.get(client)) for client in clients]
+            )
         total = sum(self._weights[client] for client in clients)
         return [self._weights[client] / total for client in clients]
 

@@ -18,7 +18,7 @@ from cosim.control.knobs import (
     Setting,
     local_steps_up_to,
 )
-from cosim.control.reports import Report
+from cosim.control.reports import LOSS_REPORT_BITS, Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
 from cosim.kernel.clock import Steps
@@ -58,12 +58,16 @@ class Federated(Averages):
     Over a medium that adds what is sent at once, clients wait for each other before
     they upload, and the server has the global adapter plus the weighted, noisy sum of
     their updates; ``air_noise_std`` is recorded, the noise on each number of it. Who
-    the medium silences is left out like one whose upload is lost.
+    the medium silences is left out like one whose upload is lost. What must be known
+    before a sum is reported by each client, and answered by the server, digitally.
 
     An upload that the medium loses is left out of the average, the weights of the
-    others are renormalised, and ``num_delivered`` is recorded; if all are lost the
-    global adapter stays. Nothing is sent again, and what a codec held back of a
-    lost upload waits as if it had arrived.
+    others are renormalised unless a decision says how often each arrives, and
+    ``num_delivered`` is recorded; if all are lost the global adapter stays. Nothing
+    is sent again, and what a codec held back of a lost upload waits as if it had arrived.
+
+    Where clients weigh by their losses, the mean loss of its local steps is reported by
+    each before anything is uploaded, and the uploads wait for all reports.
 
     Recorded of every average, unless models are personal: ``coherence``, how far the
     rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how
@@ -183,6 +187,8 @@ class Federated(Averages):
                     sent_as = codec.with_bits(int(setting.of(QUANTISATION_BITS.name, client, 0.0)))
                 each[client] = replace(one, adapter_bits=sent_as.max_bits(layout, ratio))
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
+        if self.weights.needs_losses:
+            reports = (*reports, Report("loss", LOSS_REPORT_BITS, is_awaited=True))
         return whole_round(each, steps, reports, is_bound=not bits_are_known(task, num_blocks))
 
     @property

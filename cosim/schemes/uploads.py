@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
+import numpy as np
+
 from cosim.control.knobs import QUANTISATION_BITS
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
@@ -43,6 +45,9 @@ class AdapterUploads:
         self._memories: dict[tuple[int, frozenset[Factor]], Ref] = {}
         self._found: dict[int, int] = {}
         self._summed: Ref | None = None
+        self._standard: tuple[float, float] | None = (
+            None  # mean and deviation of values that are standardised
+        )
         self._was_summed = False
         # as decided when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
@@ -170,12 +175,14 @@ class AdapterUploads:
         encoded = yield from self.world.together(encoding, "encoding of client")
         ready = dict(zip(clients, encoded, strict=True))
         weights = dict(zip(clients, self.federation.weights(clients), strict=True))
+        self._standard = self._standardised(weights, moment.round)
         outgoing = {}
         for client, one in self.sent.items():
             self._measure(client, moment)
             layout = self._layout(client, moment.round)
             num_numbers = self.codec.air_layout(layout).num_numbers
-            payload = Payload(self._bits(client, moment.round), num_numbers, weights[client])
+            max_rms = None if self._standard is None else self._standard[1]
+            payload = Payload(self._bits(client, moment.round), num_numbers, weights[client], max_rms)
             outgoing[client] = Outgoing(payload, one.node, ready[client])
         arriving = partial(self._arriving, moment.round)
         return (
@@ -183,6 +190,24 @@ class AdapterUploads:
                 "federated_uplink", "adapter_upload", moment, outgoing, arriving
             )
         )
+
+    def _standardised(self, weights: Mapping[int, float], round_: int) -> tuple[float, float] | None:
+        """Return the mean of all that is sent by weight, and the largest deviation of a sender from it.
+
+        Both are known from the scalars that senders have reported; None where nothing is
+        standardised, or computed.
+        """
+        if not (self.world.signalling("federated_uplink").is_standardised and self.world.computes):
+            return None
+        training, sent = self.federation.training, self.sent.items()
+        each = [
+            training.moments(self.federation.reference(client, round_), one.numbers, self.codec)
+            for client, one in sent
+        ]
+        found = np.array(self.world.ask([ref for pair in each for ref in pair], keep=self._described()))
+        means, variances = found.reshape(-1, 2).T
+        mean = float(np.array(list(weights.values())) @ means)
+        return mean, float(np.sqrt((variances + (means - mean) ** 2).max()))
 
     def _arriving(self, round_: int, delivery: Delivery) -> tuple[Node | None, Delivery]:
         """Describe the sum that arrives, and what was radiated for it; no node if nothing arrives."""
@@ -202,6 +227,7 @@ class AdapterUploads:
             self.codec,
             round_,
             None if distortion.uneven is None else distortion.uneven.params(),
+            None if self._standard is None else self._standard[0],
         )
         shares = self._sent_powers(reference, heard, distortion)
         radiated = {
@@ -216,7 +242,10 @@ class AdapterUploads:
         if not self.world.computes:
             return {}
         training, numbers = self.federation.training, [self.sent[client].numbers for client in clients]
-        shares = [training.sent_power(reference, one, distortion.max_rms, self.codec) for one in numbers]
+        mean = None if self._standard is None else self._standard[0]
+        shares = [
+            training.sent_power(reference, one, distortion.max_rms, self.codec, mean) for one in numbers
+        ]
         assert self._summed is not None
         found = self.world.ask(shares, keep=[self._summed, *self._described()])
         return {client: distortion.filled * share for client, share in zip(clients, found, strict=True)}
