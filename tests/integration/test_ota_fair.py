@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from cosim.errors import ScenarioError
+from cosim.explain import explain
 from cosim.learning.operations.superpose import moments, sent_power, superpose
 from cosim.learning.weighting.chebyshev import near_alike
 from cosim.record.folder import Record
@@ -125,6 +126,9 @@ def test_what_must_be_known_before_a_sum_is_sent_and_charged(changes, up, down, 
     if not answers:  # over a medium without sums the closed form holds to the nanosecond
         lasted = [one["end_ns"] - one["start_ns"] for one in record.rounds.to_pylist() if one["round"]]
         assert record.manifest["plan"]["predicted_round_s"] * 1e9 == pytest.approx(lasted[0], abs=1)
+    if up == 4:
+        assert explain(record, reports[1]["id"]).expected_end_ns == reports[1]["end_ns"]
+        assert explain(record, uploads[0]["id"]).is_summed
     last = max(one["end_ns"] for one in reports)
     assert all(one["start_ns"] >= last for one in answers)
     assert min(one["start_ns"] for one in uploads) >= max(one["end_ns"] for one in answers or reports)

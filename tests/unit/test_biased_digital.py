@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cosim.control.solvers.biased_digital import THRESHOLDS, Slots
+from cosim.explain import explain
 from cosim.learning.codec import Layout
 from cosim.learning.federated_state import FederatedState
 from cosim.learning.payload import upload_layout
@@ -180,3 +181,11 @@ def test_what_cannot_be_designed_is_one_clear_line(changes, message, tiny_scenar
     (line,) = check(tiny_scenario({**DIGITAL, **changes}))
     assert line.startswith(message)
     assert "\n" not in line
+
+
+def test_explain_finds_the_rate_that_was_decided_and_who_was_silent(record):
+    uploads = [one for one in record.spans.to_pylist() if one["name"] == "adapter_upload"]
+    for is_silent in (False, True):
+        one = next(one for one in uploads if (one["start_ns"] == one["end_ns"]) == is_silent)
+        found = explain(record, one["id"])
+        assert (found.is_silent, found.expected_end_ns) == (is_silent, one["end_ns"])
