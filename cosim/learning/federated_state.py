@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from math import isfinite
+from sys import float_info
 
 from cosim.graph.node import Node, Params, Ref
 from cosim.learning.control_variates import ControlVariates
@@ -149,9 +151,9 @@ class FederatedState:
         return node
 
     def hear(self, losses: Mapping[int, float]) -> None:
-        """Take in what clients have reported of this round."""
-        self._losses = losses
-        for client, loss in losses.items():
+        """Take in what clients have reported of this round; what is not finite is as large as can be."""
+        self._losses = {client: loss if isfinite(loss) else float_info.max for client, loss in losses.items()}
+        for client, loss in self._losses.items():
             self._best_losses[client] = min(loss, self._best_losses.get(client, loss))
 
     def weigh(self, weights: Mapping[int, float], rates: Mapping[int, float] | None = None) -> None:

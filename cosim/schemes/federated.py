@@ -67,7 +67,8 @@ class Federated(Averages):
     is sent again, and what a codec held back of a lost upload waits as if it had arrived.
 
     Where clients weigh by their losses, the mean loss of its local steps is reported by
-    each before anything is uploaded, and the uploads wait for all reports.
+    each before anything is uploaded, and the uploads wait for all reports; ``weight`` is
+    recorded of each client.
 
     Recorded of every average, unless models are personal: ``coherence``, how far the
     rank pairs of the global adapter are from orthogonal, and ``covariance_error``, how

@@ -115,6 +115,8 @@ class FederatedRounds:
             world.apply_decision(moment.round)
         if needs_losses and world.computes:
             self.federation.hear(self._losses(learned))
+            for client, weight in zip(senders, self.federation.weights(senders), strict=True):
+                world.note(moment, WEIGHT.name, weight, world.client_names[client])
         self._encode(moment, senders)
         if sums and not ready:
             ready = dict(zip(senders, (yield from self._learn_all(moment, learned)), strict=True))

@@ -146,6 +146,7 @@ def test_clients_arrive_with_the_weights_of_the_losses_they_reported(fair):
             if one["name"] == "air_weight" and one["round"] == round_
         }
         assert found == pytest.approx(wanted)
+        assert sorted(metric(fair, "weight", round_)) == pytest.approx(sorted(wanted.values()))
     assert max(metric(fair, "air_weight")) == pytest.approx(1.0 / 3.0 + 0.2)
 
 
