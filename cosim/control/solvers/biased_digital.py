@@ -23,7 +23,7 @@ THRESHOLDS = np.geomspace(1e-3, 5.0, 240)
 """Gains over their mean below which a client is silent; the highest lets it send 7 times in 1,000."""
 
 _ROUNDS, _HALVINGS, _PRICES = 60, 60, 60.0  # of a price its logarithm
-_MOST_PAIRED = 8
+_MOST_PAIRED, _LITTLE = 8, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +99,12 @@ class Slots:
                 f"allocator.airtime_s: {self.airtime_s:g} s is too short: even where clients send in 7 of "
                 f"1,000 rounds their slots take {needed_s:.3g} s; give it more, or send fewer bits."
             )
-        value = _Value(self.wanted, bias_weight, noise_gain)
+        # where variance counts for nothing it decides among designs without bias
+        value = _Value(self.wanted, bias_weight, noise_gain or _LITTLE * bias_weight)
         least = 1.0 / self._variances[self._within(self.wanted**2)]
         begun = [self._priced(begin, value) for begin in (self.wanted, least / least.sum())]
         best = min(begun, key=lambda one: self._worth(one, value))
-        return self._described(self._exchanged(best, value), value)
+        return self._described(self._exchanged(best, value), _Value(self.wanted, bias_weight, noise_gain))
 
     def _worth(self, chosen: Ints, value: "_Value") -> float:
         return float(value(*value.sums(self._variances[chosen])))
