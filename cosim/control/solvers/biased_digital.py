@@ -111,13 +111,14 @@ class Slots:
 
     def _priced(self, weights: Floats, value: "_Value") -> Ints:
         """Return slots that these weights, and then those that go with them, buy at one price."""
-        chosen, best = self._within(value.noise_gain * weights**2), np.inf
+        best, tried = np.inf, self._within(weights**2)
+        chosen = tried
         for _ in range(_ROUNDS):
-            now = self._worth(chosen, value)
+            now = self._worth(tried, value)
             if not now < best * (1.0 - 1e-9):
                 break
-            best, weights = now, value.weights(self._variances[chosen])
-            chosen = self._within(weights**2)
+            best, chosen = now, tried
+            tried = self._within(value.weights(self._variances[chosen]) ** 2)
         return chosen
 
     @cached_property
