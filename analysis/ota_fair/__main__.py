@@ -134,7 +134,7 @@ def _draw(found: dict[str, dict[float, Floats]], word: str, out: Path) -> None:
                 color=OWNER_COLOURS[number],
                 label=air,
             )
-        axes.set_xlabel("epsilon: how far weights may be from all alike")
+        axes.set_xlabel("epsilon")
         axes.set_ylabel(f"{name} held-out loss of clients" if name != "spread" else "standard deviation")
     panels[0].legend(fontsize=8)
     figure.suptitle(f"{word}; mean and 95 % CI", fontsize=8)
