@@ -23,6 +23,9 @@ SCENARIO: dict[str, Any] = {
 AIRS: dict[str, dict[str, Any]] = {
     "digital": {},
     "one weight a sender": {"radio.medium": {"kind": "over_the_air"}},
+    "standardised, and all that is known charged": {
+        "radio.medium": {"kind": "over_the_air", "values": "standardised", "channel_knowledge": "charged"}
+    },
     "a weight for each block and subchannel": {
         "radio.medium": {
             "kind": "over_the_air",

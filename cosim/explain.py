@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from cosim.compute.device import Device
-from cosim.control.knobs import SURFACE_PHASES
+from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
 from cosim.errors import RecordError
 from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.radio.budget import LinkBudget
@@ -128,6 +128,8 @@ class TransferExplanation:
         Whether what several sent was summed in the air: there is no rate then, and no stretch.
     has_unrecorded_air
         Whether decisions set the phases of a surface, which no record has: there is no stretch.
+    is_silent
+        Whether the client sent nothing, as the channel allowed less than its rate: there is no stretch.
     """
 
     span: Span
@@ -138,6 +140,7 @@ class TransferExplanation:
     expected_end_ns: int
     is_summed: bool = False
     has_unrecorded_air: bool = False
+    is_silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,14 +205,22 @@ def _transfer(
     settings = met[0][1].radio.link(link)
     if not settings.is_modelled:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
-    if medium.sums(declared):
+    if medium.sums(declared) and span.participants:
         return _summed(scenario, met[0][1], span, parents, declared)
     if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
     if any(stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met):
         return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
+    if medium.is_silent_in_outage and span.start_ns == span.end_ns:
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, is_silent=True)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
     in_force = _in_force(record, link, together, span, airs)
+    if medium.fixes_rates:
+        decided = _efficiency(record, clients[0], span.start_ns)
+        in_force = [
+            (from_ns, channel, replace(grant, spectral_efficiency_bit_per_s_per_hz=decided))
+            for from_ns, channel, grant in in_force
+        ]
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
     left: Fraction | int = int(span.bits + span.resent_bits)
@@ -262,6 +273,13 @@ def _in_force(
         if (mine or found) and not same:
             found.append((instant, channel, grant))
     return found
+
+
+def _efficiency(record: Record, client: str, start_ns: int) -> float | None:
+    """Return the spectral efficiency that was decided for a client and held at an instant, bit/s/Hz."""
+    rows = (row for row in record.metrics.to_pylist() if row["name"] == SPECTRAL_EFFICIENCY.name)
+    decided = [row["value"] for row in rows if row["actor"] == client and row["time_ns"] <= start_ns]
+    return decided[-1] if decided else None
 
 
 def _rate(medium: Medium, channel: Channel, link: Link, clients: Sequence[int], grant: Grant) -> Rate:

@@ -10,7 +10,7 @@ from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.measuring import Moment
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Payload
+from cosim.radio.medium import Delivery, Payload, Signalling
 from cosim.site import Site
 
 
@@ -89,6 +89,11 @@ class Transmissions:
     def sums(self, link: str) -> bool:
         """Return whether what clients send over a link at once arrives as a sum."""
         return self.site.medium.sums(self._links[link])
+
+    def signalling(self, link: str) -> Signalling:
+        """Return what senders of a sum over a link exchange with the base station before it."""
+        num_subchannels = len(self.decisions.cell.bandwidths_hz(link))
+        return self.site.medium.signalling(self._links[link], num_subchannels)
 
     def send(
         self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]

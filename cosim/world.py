@@ -79,7 +79,7 @@ class World:
 
     Attributes
     ----------
-    send, send_at_once, is_modelled, loses, sums
+    send, send_at_once, is_modelled, loses, sums, signalling
         Of :class:`cosim.transmissions.Transmissions`: what is sent over a link, and what comes of it.
     hold, ask
         Of :class:`cosim.measuring.Measuring`: what is kept of values, and values in the middle of a round.
@@ -110,6 +110,7 @@ class World:
         self.send, self.send_at_once = sending.send, sending.send_at_once
         self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
+        self.signalling = sending.signalling
         self._watch = watch
         self._round = 1
         self._training: Training | None = None

@@ -25,7 +25,7 @@ class Listing(TimingOnly):
                 self.keys[name].add(node.key)
                 open_.extend(one.node for one in node.inputs)
         super().materialise(keep, read)
-        return [0.0 for _ in read]
+        return [int(ref.node.key[:8], 16) / 2.0**32 for ref in read]  # of each value one of its own
 
 
 def play(scenario):

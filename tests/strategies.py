@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from cosim.control.closed_form import Phase
 from cosim.control.knobs import (
     ASSIGNMENT_BITS,
+    DELIVERY_RATE,
     PARTICIPATION,
+    QUANTISATION_BITS,
     SPARSIFICATION_RATIO,
+    SPECTRAL_EFFICIENCY,
     WEIGHT,
     Setting,
     local_steps_up_to,
@@ -119,7 +122,16 @@ def random_cell(
         may_cut_apart=True,
         lora_rank=4,
         local_steps=local_steps,
-        knobs=(PARTICIPATION, local_steps_up_to(local_steps), WEIGHT, SPARSIFICATION_RATIO, ASSIGNMENT_BITS),
+        knobs=(
+            PARTICIPATION,
+            local_steps_up_to(local_steps),
+            WEIGHT,
+            SPARSIFICATION_RATIO,
+            DELIVERY_RATE,
+            QUANTISATION_BITS,
+            SPECTRAL_EFFICIENCY,
+            ASSIGNMENT_BITS,
+        ),
         weights=np.full(num_clients, 1.0 / num_clients),
         stream=stream(seed, "allocation", 1),
     )

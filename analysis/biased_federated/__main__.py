@@ -1,4 +1,4 @@
-"""Draw the front of biased weights and what is learned on it: PNG, PDF and CSV, in words on stdout."""
+"""Draw fronts of biased weights and what is learned on them: PNG, PDF and CSV, in words on stdout."""
 
 import argparse
 import sys
@@ -33,6 +33,23 @@ OTHERS = (
     Method("no noise", {"allocator.theta": 0.0, "radio.noise_psd_dbm_per_hz": -300.0}),
 )
 """Beside the places on the front; as the scenario's file lists them."""
+DIGITAL: dict[str, Any] = {
+    "allocator": {"kind": "biased_digital"},
+    "radio.medium": {
+        "kind": "fluid",
+        "rate": "fixed",
+        "fixed_spectral_efficiency_bit_per_s_per_hz": 1.0,
+        "outage": "silent",
+    },
+    "radio.fading.coherence_time_s": 1.0,
+    "clients.flop_per_cycle": 1.0,
+    "scheme.update": [
+        {"kind": "clip", "max_norm": 0.18},
+        {"kind": "quantise", "bucket_size": 100_000, "rounding": "dithered"},
+    ],
+}
+"""With bits: the same clip, 0.002 times the root of 8,192 numbers, and a channel that outlasts a slot."""
+AIRTIMES_S = (0.005, 0.05)
 
 
 def main() -> None:
@@ -54,68 +71,78 @@ def main() -> None:
     rounds = 8 if told.quick else scenario.scheme.num_rounds
     word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} rounds"
     scenario = change(scenario, {"scheme.num_rounds": rounds})
-    _front(scenario, told.out)
+    airtimes_s = AIRTIMES_S[-1:] if told.quick else AIRTIMES_S
+    airs = {"over the air": scenario}
+    for airtime_s in airtimes_s:
+        airs[f"{1e3 * airtime_s:g} ms of slots"] = change(
+            scenario, {**DIGITAL, "allocator": {**DIGITAL["allocator"], "airtime_s": airtime_s}}
+        )
+    _fronts(airs, told.out)
     store = Store(told.store or default_store())
-    progress = Progress(trainings=((2 * len(thetas) + len(OTHERS)) * count, 0.3 * rounds))
-    losses: dict[str, dict[str, Floats]] = {}
+    least, *others = OTHERS
     power_dbm = scenario.radio.federated_uplink.max_total_tx_power_dbm
     assert power_dbm is not None
-    for air, more in (("little power", 0.0), ("plenty of power", _PLENTY_DB)):
-        front = [Method(f"theta {theta:g}", {"allocator.theta": theta}) for theta in thetas]
-        methods = [*front, *(OTHERS if not more else ())]
-        loud = change(scenario, {_POWER: power_dbm + more})
+    airs = {"plenty of power": change(scenario, {_POWER: power_dbm + _PLENTY_DB}), **airs}
+    beside = {"plenty of power": [], "over the air": [least, *others]}
+    front = [Method(f"theta {theta:g}", {"allocator.theta": theta}) for theta in thetas]
+    planned = {air: [*front, *beside.get(air, [least])] for air in airs}
+    progress = Progress(trainings=(sum(map(len, planned.values())) * count, 0.3 * rounds))
+    losses: dict[str, dict[str, Floats]] = {}
+    for air, methods in planned.items():
         losses[air] = {}
         for method in methods:
             found = []
             for seed in seeds:
-                found.append(float(train(loud, method, seed, told.out / "runs", store).losses[-1]))
-                progress.done(
-                    "trainings", f"{air}, {method.name}, seed {seed}: held-out loss {found[-1]:.4f}"
-                )
+                named = Method(f"{air}, {method.name}", method.changes)
+                found.append(float(train(airs[air], named, seed, told.out / "runs", store).losses[-1]))
+                progress.done("trainings", f"{named.name}, seed {seed}: held-out loss {found[-1]:.4f}")
             losses[air][method.name] = np.array(found)
     _learned(losses, thetas, list(seeds), word, told.out)
 
 
-def _front(scenario: Scenario, out: Path) -> None:
-    """Bias, fading and noise of the designs, as they were worked out."""
+def _fronts(airs: dict[str, Scenario], out: Path) -> None:
+    """Bias and variance of the designs, as they were worked out."""
     places = np.linspace(0.0, 1.0, 21).tolist()
     changes: list[dict[str, Any]] = [{"allocator.theta": theta} for theta in places] + [{}]
     names = ("design_bias", "design_fading", "design_noise")
-    terms = []
-    for one in changes:
-        allocation = prepare(change(scenario, one)).allocation
-        assert allocation is not None
-        terms.append([allocation.figures[name] for name in names])
-    bias, fading, noise = np.array(terms).T
-    figure, axes = plt.subplots(figsize=(4.5, 3.4))
-    axes.plot(
-        bias[:-1], noise[:-1], marker="o", ms=3, color=OWNER_COLOURS[0], label="front, theta from 0 to 1"
-    )
-    axes.plot(bias[-1:], noise[-1:], "*", ms=10, color=OWNER_COLOURS[5], label="least bound")
+    figure, axes = plt.subplots(figsize=(4.8, 3.6))
+    rows: list[tuple[Any, ...]] = []
+    for number, (air, scenario) in enumerate(airs.items()):
+        terms = []
+        for one in changes:
+            allocation = prepare(change(scenario, one)).allocation
+            assert allocation is not None
+            terms.append([allocation.figures[name] for name in names])
+        bias, fading, noise = np.array(terms).T
+        varies, colour = fading + noise, OWNER_COLOURS[number]
+        axes.plot(bias[:-1], varies[:-1], marker="o", ms=3, color=colour, label=f"{air}, theta from 0 to 1")
+        axes.plot(
+            bias[-1:], varies[-1:], "*", ms=10, color=colour, label=None if number else "stars: least bound"
+        )
+        rows += zip([air] * len(terms), [*places, "least bound"], bias, fading, noise, strict=True)
     axes.set_yscale("log")
     axes.set_xlabel("squared distance of the weights from the data")
-    axes.set_ylabel("noise over the clip, per number")
-    axes.legend(fontsize=8)
+    axes.set_ylabel("variance over that of the clip")
+    axes.legend(fontsize=7)
     save(figure, out / "front")
-    rows = zip([*places, "least bound"], bias, fading, noise, strict=True)
-    write(out / "front.csv", ("theta", "bias", "fading", "noise"), rows)
+    write(out / "front.csv", ("air", "theta", "bias", "fading", "noise"), rows)
 
 
 def _learned(
     losses: dict[str, dict[str, Floats]], thetas: Sequence[float], seeds: Sequence[int], word: str, out: Path
 ) -> None:
-    """Held-out loss along the front, under little power and plenty."""
+    """Held-out loss along the fronts."""
     figure, axes = plt.subplots(figsize=(5.0, 3.6))
     for number, (air, found) in enumerate(losses.items()):
         ends = student_t(np.array([found[f"theta {theta:g}"] for theta in thetas]))
         colour = OWNER_COLOURS[number]
         axes.errorbar(
-            thetas, ends.mean, ends.half_width, marker="os"[number], capsize=3, color=colour, label=air
+            thetas, ends.mean, ends.half_width, marker="os^v"[number], capsize=3, color=colour, label=air
         )
     for number, (name, dash) in enumerate(zip([one.name for one in OTHERS], ("--", "-.", ":"), strict=True)):
-        colour = OWNER_COLOURS[number + 2]
+        colour = OWNER_COLOURS[number + 4]
         axes.axhline(
-            float(losses["little power"][name].mean()), ls=dash, color=colour, label=f"{name}, little power"
+            float(losses["over the air"][name].mean()), ls=dash, color=colour, label=f"{name}, over the air"
         )
     axes.set_xlabel("theta: from no bias to least noise")
     axes.set_ylabel("held-out loss (mean and 95 % CI)")

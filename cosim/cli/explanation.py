@@ -71,6 +71,8 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         _say(console, "participants", names + (f" and {count(more)} more" if more > 0 else ""))
     if not explanation.is_modelled:
         _say(console, "rate", "the link is free in this scenario: what it carries arrives at once")
+    if explanation.is_silent:
+        _say(console, "rate", "the channel allowed less than the client's rate, so it sent nothing")
     if explanation.is_summed:
         _say(console, "sum", "sent at once on all subcarriers, as amplitudes and not as bits")
     for number, stretch in enumerate(explanation.stretches, start=1):

@@ -13,7 +13,14 @@ from cosim.control.bounding import foresee, with_bound
 from cosim.control.closed_form import link_rates, predict
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation, Plan
-from cosim.control.knobs import PARTICIPATION, SURFACE_PHASES, Knob, Setting, surface_phases
+from cosim.control.knobs import (
+    PARTICIPATION,
+    SPECTRAL_EFFICIENCY,
+    SURFACE_PHASES,
+    Knob,
+    Setting,
+    surface_phases,
+)
 from cosim.control.reports import REPORT, REPORT_BITS, Outcome, Report, Reported
 from cosim.control.stages import Round, after, is_closed
 from cosim.control.state import CellState, LinkState, Sparsity, SurfaceState
@@ -145,8 +152,24 @@ class Decisions:
         if self.cell.radio.uplink_p0_dbm is not None:
             grants = self._power_controlled(allocation.grants, time_ns)
             allocation = replace(allocation, grants=grants, plan=None)
+        if SPECTRAL_EFFICIENCY.name in allocation.knobs:
+            allocation = replace(allocation, grants=self._at_rates(allocation))
         allocation.check(state, shares_in_time=self._allocator.shares_in_time)
         return allocation
+
+    def _at_rates(self, allocation: Allocation) -> Mapping[str, tuple[Grant, ...]]:
+        """Return grants with the spectral efficiencies that were decided."""
+        efficiencies = [
+            allocation.setting.of(SPECTRAL_EFFICIENCY.name, client, 0.0)
+            for client in range(len(self._clients))
+        ]
+        return {
+            name: tuple(
+                replace(grant, spectral_efficiency_bit_per_s_per_hz=efficiency)
+                for grant, efficiency in zip(granted, efficiencies, strict=True)
+            )
+            for name, granted in allocation.grants.items()
+        }
 
     def _power_controlled(
         self, grants: Mapping[str, tuple[Grant, ...]], time_ns: int
@@ -357,7 +380,7 @@ class Decisions:
         )
 
     def _knobs(self) -> tuple[Knob, ...]:
-        """Return what a decision may set: of the scheme, and the phases of a surface."""
+        """Return what a decision may set: of scheme and medium, and the phases of a surface."""
         surface = self.cell.radio.surface
         if not surface.elements:
             return self.terms.knobs

@@ -89,6 +89,15 @@ PARTICIPATION = Knob("participation", "", 0.0, 1.0, True, "value", is_whole=True
 WEIGHT = Knob("weight", "", 0.0, 1.0, True, "value")
 """Each client's share in the average of those who take part; these add up to one."""
 
+DELIVERY_RATE = Knob("delivery_rate", "", 1e-6, 1.0, True, "value")
+"""How often what a client uploads arrives. The server divides by it and does not renormalise."""
+
+QUANTISATION_BITS = Knob("quantisation_bits", "bit", 2.0, 16.0, True, "value", is_whole=True)
+"""Width of a number of each client's update."""
+
+SPECTRAL_EFFICIENCY = Knob("spectral_efficiency", "bit/s/Hz", 1e-9, 100.0, True, "value")
+"""At which each client sends where rates are fixed."""
+
 SPARSIFICATION_RATIO = Knob("sparsification_ratio", "", 0.0, 1.0, True, "value")
 """Share of its adapter's bits each client may send."""
 

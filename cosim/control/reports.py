@@ -14,6 +14,10 @@ REPORT_BITS = 64
 """What a report of one scalar, or of the two numbers of a fitted curve, is charged."""
 
 
+LOSS_REPORT_BITS = 32
+"""What the loss is charged that a server weighs a client by."""
+
+
 @dataclass(frozen=True)
 class Report:
     """A scalar each client that takes part sends once it has trained.

@@ -145,6 +145,16 @@ def served(round_: Round, link: str) -> frozenset[int]:
     )
 
 
+def bits_over(round_: Round, link: str, client: int) -> int:
+    """Return the bits of a client over a link in a round."""
+    return sum(
+        times * stage.bits
+        for barrier, times, _ in barriers_of(round_)
+        for stage in barrier.chains[client]
+        if isinstance(stage, Transfer) and stage.link == link
+    )
+
+
 def after(round_: Round, name: str) -> Round:
     """Return what is left of a round behind the last barrier with a stage of that name; all without one."""
     behind = [

@@ -1,7 +1,7 @@
 """Steps on an update with a codec behind them, as one encoding."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 
@@ -42,6 +42,15 @@ class Chain(Table, Encoding):
     def obeys_ratio(self) -> bool:
         """Whether the codec does."""
         return self.codec.obeys_ratio
+
+    @property
+    def takes_bits(self) -> bool:
+        """Whether a step does; not where what is lost waits, which may grow at another width."""
+        return any(step.takes_bits for step in self.steps) and not self.keeps_memory
+
+    def with_bits(self, bits: int) -> Self:
+        """Return the chain with so many bits a number."""
+        return self.model_copy(update={"steps": tuple(step.with_bits(bits) for step in self.steps)})
 
     @property
     def needs_chance(self) -> bool:

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from math import isfinite
+from sys import float_info
 
 from cosim.graph.node import Node, Params, Ref
 from cosim.learning.control_variates import ControlVariates
@@ -74,6 +76,9 @@ class FederatedState:
         self._merged: tuple[Ref, ...] = ()
         self._weights: dict[int, float] = {}
         self.losses: dict[int, Ref] = {}
+        self._rates: dict[int, float] = {}
+        self._losses: Mapping[int, float] = {}
+        self._best_losses: dict[int, float] = {}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(first_round) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(first_round, begins_anew=True, is_first=True)
@@ -122,15 +127,16 @@ class FederatedState:
         senders
             Who sent, where what arrived is their sum.
         """
+        terms, weights = self._terms(uploads, round_)
         if self.aggregator.is_plain and masks is None:
-            node = self.training.mean(uploads, self.weights(uploads))
+            node = self.training.mean(dict(enumerate(terms)), weights)
         else:
             known = [self.adapter] if self.residual is None else [self.adapter, self.residual]
             marks = [] if masks is None else [masks[client] for client in uploads]
             node = self.training.graph.add(
                 aggregate,
-                [*uploads.values(), *marks, *known],
-                weights=self.weights(uploads),
+                [*terms, *marks, *known],
+                weights=weights,
                 aggregator=self._aggregator_params,
                 scaling=self._scaling,
                 round=round_,
@@ -162,20 +168,49 @@ class FederatedState:
         self._server_state = node.ref("state")
         return node
 
-    def weigh(self, weights: Mapping[int, float]) -> None:
-        """Let clients weigh this much in averages from now on; as set where none weighs anything."""
+    def hear(self, losses: Mapping[int, float]) -> None:
+        """Take in what clients have reported of this round; what is not finite is as large as can be."""
+        self._losses = {client: loss if isfinite(loss) else float_info.max for client, loss in losses.items()}
+        for client, loss in self._losses.items():
+            self._best_losses[client] = min(loss, self._best_losses.get(client, loss))
+
+    def weigh(self, weights: Mapping[int, float], rates: Mapping[int, float] | None = None) -> None:
+        """Let clients weigh this much in averages from now on; as set where none weighs anything.
+
+        Parameters
+        ----------
+        rates
+            How often what each sends arrives, in the mean over the channel: the server divides by
+            it and does not renormalise over those that arrived. 0 where it does.
+        """
         self._weights = dict(weights) if any(weight > 0.0 for weight in weights.values()) else {}
+        self._rates = dict(rates) if rates and any(rates.values()) else {}
+
+    def _terms(self, uploads: Mapping[int, Ref], round_: int) -> tuple[list[Ref], list[float]]:
+        """Return what a round's average is the sum of, with weights that add up to one.
+
+        Where the server does not renormalise, what all began from has the weight that is
+        missing, or is too much: updates are then summed with the weights they have.
+        """
+        if not self._rates:
+            return list(uploads.values()), self.weights(uploads)
+        weights = [self._weights[client] / self._rates[client] for client in uploads]
+        begin = self.reference(next(iter(uploads)), round_)
+        return [*uploads.values(), begin], [*weights, 1.0 - sum(weights)]
 
     def weights(self, clients: Collection[int]) -> list[float]:
         """Return the weights of those who sent, adding up to one."""
         if not self._weights:
             shares = self.training.task.shares
-            return self._weighting.weights([Sender(len(shares[client])) for client in clients])
+            now, best = self._losses, self._best_losses
+            return self._weighting.weights(
+                [Sender(len(shares[client]), now.get(client), best.get(client)) for client in clients]
+            )
         total = sum(self._weights[client] for client in clients)
         return [self._weights[client] / total for client in clients]
 
-    def pair_figures(self, uploads: Mapping[int, Ref], before: Ref) -> dict[str, Ref]:
-        """Return by name what is to be known of rank pairs after the last average.
+    def pair_figures(self, uploads: Mapping[int, Ref], before: Ref, round_: int) -> dict[str, Ref]:
+        """Return by name what is to be known of rank pairs after an average.
 
         Nothing of personal models, and nothing where no rank pairs are trained.
 
@@ -188,12 +223,12 @@ class FederatedState:
         """
         if self.aggregator.is_personal or not self.training.task.trainable.has_factors:
             return {}
-        graph, weights = self.training.graph, self.weights(uploads)
+        graph, (terms, weights) = self.training.graph, self._terms(uploads, round_)
         return {
             "coherence": rank_pairs.coherence(graph, self.adapter),
-            "covariance_error": rank_pairs.covariance_error(graph, before, [*uploads.values()], weights),
+            "covariance_error": rank_pairs.covariance_error(graph, before, terms, weights),
             "product_bias": rank_pairs.product_bias(
-                graph, self._averaged, before, [*uploads.values()], weights, self._merged, self._scaling
+                graph, self._averaged, before, terms, weights, self._merged, self._scaling
             ),
         }
 

@@ -17,7 +17,7 @@ from cosim.learning.codecs import NO_CODECS
 from cosim.learning.operations.average import mean
 from cosim.learning.operations.hand_over import hand_over
 from cosim.learning.operations.start import start
-from cosim.learning.operations.superpose import sent_power, superpose, superpose_numbers
+from cosim.learning.operations.superpose import moments, sent_power, superpose, superpose_numbers
 from cosim.learning.operations.transmit import transmit
 from cosim.learning.operations.whole_step import update
 from cosim.learning.payload import Transmission
@@ -226,6 +226,7 @@ class Training:
         codec: Encoding = NO_CODECS.adapter,
         step: int = 0,
         uneven: Mapping[str, Any] | None = None,
+        mean: float | None = None,
     ) -> Ref:
         """Return what a server has after updates were sent at once over a medium that adds.
 
@@ -243,6 +244,8 @@ class Training:
             What they are encoded by and at which step; behind a chain ``senders`` are its numbers.
         uneven
             What differs between the numbers, as the medium says it.
+        mean
+            What is taken off all numbers and put back, where values are standardised.
         """
         chances = stream(self.task.seed, *chance)
         also = self.common_chance(codec, "federated_uplink", step)
@@ -250,6 +253,8 @@ class Training:
             also |= {"encoding": self.params_of(codec)}
         if uneven is not None:
             also |= {"uneven": uneven, "order_seed": chances.child("order").torch_seed()}
+        if mean is not None:
+            also |= {"mean": mean}
         node = self.graph.add(
             superpose if codec.is_transparent else superpose_numbers,
             [reference, *senders],
@@ -262,11 +267,22 @@ class Training:
         return node.ref("adapter")
 
     def sent_power(
-        self, reference: Ref, sender: Ref, max_rms: float, codec: Encoding = NO_CODECS.adapter
+        self,
+        reference: Ref,
+        sender: Ref,
+        max_rms: float,
+        codec: Encoding = NO_CODECS.adapter,
+        mean: float | None = None,
     ) -> Ref:
         """Return the power of an update as it is sent over such a medium, as a share of the most."""
         sides = [sender, reference] if codec.is_transparent else [sender]
-        return self.graph.add(sent_power, sides, max_rms=max_rms).ref("share")
+        also = {} if mean is None else {"mean": mean}
+        return self.graph.add(sent_power, sides, max_rms=max_rms, **also).ref("share")
+
+    def moments(self, reference: Ref, sender: Ref, codec: Encoding = NO_CODECS.adapter) -> tuple[Ref, Ref]:
+        """Return mean and variance of the numbers of an update as it is sent over such a medium."""
+        node = self.graph.add(moments, [sender, reference] if codec.is_transparent else [sender])
+        return node.ref("mean"), node.ref("variance")
 
     def update(
         self,

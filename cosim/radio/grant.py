@@ -24,11 +24,14 @@ class Grant:
         are as wide as the link makes them. A part of the band takes the number of a
         subchannel, but is spread over the whole band: it sees the mean of the
         client's gains on the link.
+    spectral_efficiency_bit_per_s_per_hz
+        At which it sends over a medium of fixed rates, where a decision says so.
     """
 
     subchannels: Ints
     tx_power_w: Floats
     bandwidths_hz: Floats | None = None
+    spectral_efficiency_bit_per_s_per_hz: float | None = None
 
     @property
     def total_tx_power_w(self) -> float:
@@ -38,6 +41,8 @@ class Grant:
     def equals(self, other: "Grant") -> bool:
         """Return whether two grants are the same in every number."""
         if (self.bandwidths_hz is None) != (other.bandwidths_hz is None):
+            return False
+        if self.spectral_efficiency_bit_per_s_per_hz != other.spectral_efficiency_bit_per_s_per_hz:
             return False
         pairs = [(self.subchannels, other.subchannels), (self.tx_power_w, other.tx_power_w)]
         if self.bandwidths_hz is not None and other.bandwidths_hz is not None:

@@ -8,6 +8,7 @@ from cosim.compute.device import Device
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
+from cosim.control.knobs import SPECTRAL_EFFICIENCY
 from cosim.control.terms import Terms
 from cosim.graph.executor import Executor
 from cosim.kernel.clock import Steps
@@ -91,7 +92,10 @@ class Prepared:
             cut_layers=cut_layers,
             local_steps=scheme.local_steps,
             weights=task.weights,
-            knobs=scheme.knobs(task),
+            knobs=(
+                *scheme.knobs(task),
+                *((SPECTRAL_EFFICIENCY,) if scenario.radio.medium.fixes_rates else ()),
+            ),
             reportable=scheme.reportable,
             client_cut_layers=client_cut_layers,
             may_cut_apart=scheme.may_cut_apart,

@@ -9,14 +9,16 @@ from pydantic import model_validator
 
 from cosim.control.knobs import (
     ASSIGNMENT_BITS,
+    DELIVERY_RATE,
     PARTICIPATION,
+    QUANTISATION_BITS,
     SPARSIFICATION_RATIO,
     WEIGHT,
     Knob,
     Setting,
     local_steps_up_to,
 )
-from cosim.control.reports import Report
+from cosim.control.reports import LOSS_REPORT_BITS, Report
 from cosim.control.stages import Round
 from cosim.control.state import Sparsity
 from cosim.kernel.clock import Steps
@@ -58,12 +60,17 @@ class Federated(Averages):
     Over a medium that adds what is sent at once, clients wait for each other before
     they upload, and the server has the global adapter plus the weighted, noisy sum of
     their updates; ``air_noise_std`` is recorded, the noise on each number of it. Who
-    the medium silences is left out like one whose upload is lost.
+    the medium silences is left out like one whose upload is lost. What must be known
+    before a sum is reported by each client, and answered by the server, digitally.
 
     An upload that the medium loses is left out of the average, the weights of the
-    others are renormalised, and ``num_delivered`` is recorded; if all are lost the
-    global adapter stays. Nothing is sent again, and what a codec held back of a
-    lost upload waits as if it had arrived.
+    others are renormalised unless a decision says how often each arrives, and
+    ``num_delivered`` is recorded; if all are lost the global adapter stays. Nothing
+    is sent again, and what a codec held back of a lost upload waits as if it had arrived.
+
+    Where clients weigh by their losses, the mean loss of its local steps is reported by
+    each before anything is uploaded, and the uploads wait for all reports; ``weight`` is
+    recorded of each client.
 
     Recorded of every average, unless models are personal: ``coherence``, how far the
     rank pairs of the global adapter are from orthogonal; ``covariance_error``, how
@@ -176,7 +183,10 @@ class Federated(Averages):
     def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Who takes part, local steps, weight, how much of its adapter, and what it is told of this."""
         steps = local_steps_up_to(self.local_steps)
-        return (PARTICIPATION, steps, WEIGHT, SPARSIFICATION_RATIO, ASSIGNMENT_BITS)
+        knobs: tuple[Knob, ...] = (PARTICIPATION, steps, WEIGHT, SPARSIFICATION_RATIO, ASSIGNMENT_BITS)
+        if self.averages_by_sums:
+            knobs += (DELIVERY_RATE,)
+        return (*knobs, QUANTISATION_BITS) if self.adapter_encoding.takes_bits else knobs
 
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round of those who are drawn and chosen for it."""
@@ -190,14 +200,24 @@ class Federated(Averages):
         one, codec = whole_amounts(task, setting.lora_rank), self.adapter_encoding
         drawn = self.taking_part(task.seed, task.num_clients, round_)
         each: list[WholeAmounts | None] = [None] * task.num_clients
+        reads = {
+            "ratio": (SPARSIFICATION_RATIO, codec.obeys_ratio),
+            "bits": (QUANTISATION_BITS, codec.takes_bits),
+        }
+        decided = {what for what, (knob, is_read) in reads.items() if is_read and knob.name in setting.knobs}
         for client in filter(setting.takes_part, drawn):
             each[client] = one
-            if SPARSIFICATION_RATIO.name in setting.knobs and codec.obeys_ratio:
+            if decided:
                 layout = upload_layout(task, num_blocks, setting.lora_rank, round_)
-                bits = codec.max_bits(layout, setting.of(SPARSIFICATION_RATIO.name, client, 1.0))
-                each[client] = replace(one, adapter_bits=bits)
+                ratio = setting.of(SPARSIFICATION_RATIO.name, client, 1.0) if "ratio" in decided else None
+                sent_as = codec
+                if "bits" in decided:
+                    sent_as = codec.with_bits(int(setting.of(QUANTISATION_BITS.name, client, 0.0)))
+                each[client] = replace(one, adapter_bits=sent_as.max_bits(layout, ratio))
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
         num_senders = sum(one is not None for one in each)
+        if self.weights.needs_losses:
+            reports = (*reports, Report("loss", LOSS_REPORT_BITS, is_awaited=True))
         return *begun, *whole_round(
             each,
             steps,
@@ -206,6 +226,13 @@ class Federated(Averages):
             aggregate_flop=aggregate_flop(task, num_blocks, setting.lora_rank, num_senders),
             assignment_bits=[int(setting.of(ASSIGNMENT_BITS.name, client, 0.0)) for client in clients],
         )
+
+    @property
+    def averages_by_sums(self) -> bool:
+        """Whether the average needs no more than a weighted sum, whose weights need not add up to one."""
+        aggregator = self.aggregator
+        has_one_rank = len(set(aggregator.client_ranks or ())) <= 1
+        return aggregator.needs == "linear" and has_one_rank and not self.adapter_encoding.has_mask
 
     def sparsity(self, task: Task, lora_rank: int, round_: int = 1) -> Sparsity | None:
         """Return what a codec of rank pairs, or one that fills a share of the bits, can leave out."""

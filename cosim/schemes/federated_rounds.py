@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosim.control.knobs import ASSIGNMENT_BITS
-from cosim.control.reports import ASSIGNMENT, REPORT
+from cosim.control.knobs import ASSIGNMENT_BITS, DELIVERY_RATE, WEIGHT
+from cosim.control.reports import ASSIGNMENT, LOSS_REPORT_BITS, REPORT
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import hand_over_amounts
@@ -16,6 +16,7 @@ from cosim.learning.federated_state import FederatedState
 from cosim.learning.train_state import LocalRound, TrainState
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
+from cosim.radio.medium import SCALAR_BITS
 from cosim.schemes import measure_evaluation
 from cosim.schemes.turns import Cost, Turns
 from cosim.schemes.uploads import AdapterUploads
@@ -26,6 +27,9 @@ from cosim.world import FEDERATED_SERVER, Moment, World
 
 if TYPE_CHECKING:
     from cosim.schemes.federated import Federated
+
+SIGNALLING = "signalling"
+"""Name of the spans in which a server tells senders of a sum what they need to know."""
 
 
 class FederatedRounds(Turns):
@@ -213,16 +217,23 @@ class FederatedRounds(Turns):
         """
         world, senders = self.world, [one.client for one in learned]
         is_awaited, sums = world.decisions.is_waiting, world.sums("federated_uplink")
+        needs_losses = self.scheme.weights.needs_losses
         ready: dict[int, Sequence[int]] = {}
-        if is_awaited:
+        if is_awaited or needs_losses:
             reports: list[list[int]] = yield from self._learn_all(moment, learned)
+            ready = dict.fromkeys(senders, tuple(span for spans in reports for span in spans))
+        if is_awaited:
             self._hear(moment.round, learned, is_awaited=True)
             world.apply_decision(moment.round)
-            ready = dict.fromkeys(senders, tuple(span for spans in reports for span in spans))
+        if needs_losses and world.computes:
+            self.federation.hear(self._losses(learned))
+            for client, weight in zip(senders, self.federation.weights(senders), strict=True):
+                world.note(moment, WEIGHT.name, weight, world.client_names[client])
         self._encode(moment, senders)
-        if sums and not is_awaited:
+        if sums and not ready:
             ready = dict(zip(senders, (yield from self._learn_all(moment, learned)), strict=True))
         if sums:
+            ready = yield from self._signal(moment, learned, ready)
             sent = [(yield from self.uploads.send_at_once(moment, ready))]
         else:
             steps = [self._learn_and_upload(moment, one, ready.get(one.client)) for one in learned]
@@ -255,6 +266,8 @@ class FederatedRounds(Turns):
         ready = yield from local_update(world, learned, moment.round, flop, ready)
         self._delay_s[learned.client] = (world.clock.now - self._began_ns) / NS_PER_S
         bits = sum(report.bits for report in world.decisions.reports)
+        bits += LOSS_REPORT_BITS * self.scheme.weights.needs_losses
+        bits += world.signalling("federated_uplink").up_bits
         if bits:
             last = learned.steps[-1].node
             sent: Sent = yield from world.send(
@@ -263,9 +276,37 @@ class FederatedRounds(Turns):
             ready = [sent.span]
         return ready
 
+    def _signal(
+        self, moment: Moment, learned: Sequence[LocalRound], ready: dict[int, Sequence[int]]
+    ) -> Steps:
+        """Let every sender of a sum know its weight, where it is new, and what all share; returns what waits.
+
+        The server answers when it has heard from all.
+        """
+        world, heard = self.world, tuple(dict.fromkeys(span for spans in ready.values() for span in spans))
+        bits = world.signalling("federated_uplink").down_bits
+        bits += SCALAR_BITS * self.scheme.weights.needs_losses
+        if not bits:
+            return ready
+        answers = [
+            world.send("federated_downlink", one.client, SIGNALLING, moment, bits, one.steps[-1].node, heard)
+            for one in learned
+        ]
+        sent = yield from world.together(answers, "signalling to client")
+        return {one.client: (answer.span,) for one, answer in zip(learned, sent, strict=True)}
+
+    def _losses(self, learned: Sequence[LocalRound]) -> dict[int, float]:
+        """Return the mean loss of each client's local steps."""
+        losses = iter(self.world.ask([step.loss for one in learned for step in one.steps]))
+        return {one.client: fmean(next(losses) for _ in one.steps) for one in learned}
+
     def _encode(self, moment: Moment, senders: Sequence[int]) -> None:
         """Let what was learned be encoded as it is decided now."""
-        self.federation.weigh({one: self.world.decisions.knob("weight", one, 0.0) for one in senders})
+        knob = self.world.decisions.knob
+        self.federation.weigh(
+            {one: knob(WEIGHT.name, one, 0.0) for one in senders},
+            {one: knob(DELIVERY_RATE.name, one, 0.0) for one in senders},
+        )
         self.uploads.describe(moment.round, senders)
         if self.uploads.hang_on_values(moment.round):
             self.uploads.find_bits()
@@ -278,8 +319,7 @@ class FederatedRounds(Turns):
         if "delay" in wanted:
             reported["delay"] = {client: self._delay_s[client] for client in senders}
         if "loss" in wanted and self.world.computes:
-            losses = iter(self.world.ask([step.loss for one in learned for step in one.steps]))
-            reported["loss"] = {one.client: fmean(next(losses) for _ in one.steps) for one in learned}
+            reported["loss"] = self._losses(learned)
         if "energies" in wanted and self.world.computes and isinstance(self.scheme.adapter_codec, PairCodec):
             values = self.world.ask(self.uploads.energies(round_, senders))
             found = (np.asarray(value["energies"]) for value in values)
@@ -299,7 +339,7 @@ class FederatedRounds(Turns):
             for client, weight in distortion.weights.items():
                 world.note(moment, "air_weight", weight, world.client_names[client])
         average = self.uploads.average(moment.round)
-        figures = self.federation.pair_figures(self.uploads.received, before)
+        figures = self.federation.pair_figures(self.uploads.received, before, moment.round)
         return average, self.uploads.mean_figures | figures
 
     def evaluate(self) -> None:

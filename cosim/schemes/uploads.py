@@ -4,9 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 
+import numpy as np
+
+from cosim.control.knobs import QUANTISATION_BITS
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.learning.codec import Layout
+from cosim.learning.codec import Encoding, Layout
 from cosim.learning.federated_state import FederatedState
 from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
@@ -42,11 +45,16 @@ class AdapterUploads:
         self._memories: dict[tuple[int, frozenset[Factor]], Ref] = {}
         self._found: dict[int, int] = {}
         self._summed: Ref | None = None
+        self._standard: tuple[float, float] | None = (
+            None  # mean and deviation of values that are standardised
+        )
         self._was_summed = False
         # as decided when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
+        self._widths: dict[int, int] = {}
         self._num_blocks = num_blocks
         self._exact_bits, self._flop = cache(self._bits_of_layout), cache(self._flop_of_layout)
+        self._with_bits = cache(self.codec.with_bits)
 
     def describe(self, round_: int, clients: Iterable[int]) -> None:
         """Describe what these clients send at the end of a round."""
@@ -56,8 +64,9 @@ class AdapterUploads:
         self._was_summed = False
         for client in clients:
             self._ratios[client] = self._decided_ratio(client)
+            self._widths[client] = int(self.world.decisions.knob(QUANTISATION_BITS.name, client, 0.0))
             self.sent[client] = one = federation.training.transmit(
-                self.codec,
+                self._encoding(self._widths[client]),
                 federation.upload(client, round_),
                 "federated_uplink",
                 client,
@@ -167,12 +176,14 @@ class AdapterUploads:
         encoded = yield from self.world.together(encoding, "encoding of client")
         ready = dict(zip(clients, encoded, strict=True))
         weights = dict(zip(clients, self.federation.weights(clients), strict=True))
+        self._standard = self._standardised(weights, moment.round)
         outgoing = {}
         for client, one in self.sent.items():
             self._measure(client, moment)
             layout = self._layout(client, moment.round)
             num_numbers = self.codec.air_layout(layout).num_numbers
-            payload = Payload(self._bits(client, moment.round), num_numbers, weights[client])
+            max_rms = None if self._standard is None else self._standard[1]
+            payload = Payload(self._bits(client, moment.round), num_numbers, weights[client], max_rms)
             outgoing[client] = Outgoing(payload, one.node, ready[client])
         arriving = partial(self._arriving, moment.round)
         return (
@@ -180,6 +191,24 @@ class AdapterUploads:
                 "federated_uplink", "adapter_upload", moment, outgoing, arriving
             )
         )
+
+    def _standardised(self, weights: Mapping[int, float], round_: int) -> tuple[float, float] | None:
+        """Return the mean of all that is sent by weight, and the largest deviation of a sender from it.
+
+        Both are known from the scalars that senders have reported; None where nothing is
+        standardised, or computed.
+        """
+        if not (self.world.signalling("federated_uplink").is_standardised and self.world.computes):
+            return None
+        training, sent = self.federation.training, self.sent.items()
+        each = [
+            training.moments(self.federation.reference(client, round_), one.numbers, self.codec)
+            for client, one in sent
+        ]
+        found = np.array(self.world.ask([ref for pair in each for ref in pair], keep=self._described()))
+        means, variances = found.reshape(-1, 2).T
+        mean = float(np.array(list(weights.values())) @ means)
+        return mean, float(np.sqrt((variances + (means - mean) ** 2).max()))
 
     def _arriving(self, round_: int, delivery: Delivery) -> tuple[Node | None, Delivery]:
         """Describe the sum that arrives, and what was radiated for it; no node if nothing arrives."""
@@ -199,6 +228,7 @@ class AdapterUploads:
             self.codec,
             round_,
             None if distortion.uneven is None else distortion.uneven.params(),
+            None if self._standard is None else self._standard[0],
         )
         shares = self._sent_powers(reference, heard, distortion)
         radiated = {
@@ -213,7 +243,10 @@ class AdapterUploads:
         if not self.world.computes:
             return {}
         training, numbers = self.federation.training, [self.sent[client].numbers for client in clients]
-        shares = [training.sent_power(reference, one, distortion.max_rms, self.codec) for one in numbers]
+        mean = None if self._standard is None else self._standard[0]
+        shares = [
+            training.sent_power(reference, one, distortion.max_rms, self.codec, mean) for one in numbers
+        ]
         assert self._summed is not None
         found = self.world.ask(shares, keep=[self._summed, *self._described()])
         return {client: distortion.filled * share for client, share in zip(clients, found, strict=True)}
@@ -233,7 +266,8 @@ class AdapterUploads:
         """Return how much a client sends, as the allocator is informed."""
         bits = self._found.get(client, self._exact(client, round_))
         if bits is None:  # nothing is computed
-            bits = self.codec.max_bits(self._layout(client, round_), self._ratios[client])
+            encoding = self._encoding(self._widths[client])
+            bits = encoding.max_bits(self._layout(client, round_), self._ratios[client])
         return bits
 
     def refs(self) -> Iterator[Ref]:
@@ -244,13 +278,18 @@ class AdapterUploads:
         """Return the bits a client sends, where no value decides them."""
         kind = self.world.task.kind(round_)
         num_blocks = self._num_blocks[client]
-        return self._exact_bits(num_blocks, self._rank(client), kind, self._ratios[client])
+        decided = self._ratios[client], self._widths[client]
+        return self._exact_bits(num_blocks, self._rank(client), kind, *decided)
 
     def _bits_of_layout(
-        self, num_blocks: int, client_rank: int, round_: int, sparsification_ratio: float | None
+        self, num_blocks: int, client_rank: int, round_: int, sparsification_ratio: float | None, width: int
     ) -> int | None:
         layout = upload_layout(self.world.task, num_blocks, client_rank, round_)
-        return self.codec.bits(layout, sparsification_ratio)
+        return self._encoding(width).bits(layout, sparsification_ratio)
+
+    def _encoding(self, width: int) -> Encoding:
+        """Return what a client encodes by whose numbers have a width that was decided; 0 where none was."""
+        return self._with_bits(width) if width else self.codec
 
     def _rank(self, client: int) -> int:
         return self.federation.aggregator.rank(client, self.federation.training.lora_rank)

@@ -134,6 +134,7 @@ OTHERS: dict[str, list[Any]] = {
 
 ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
+    "fluid.outage": {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
     "capacitance_f": {"voltages": [[1e6, 0.6], [1e12, 1.1]]},
     "voltages": {"capacitance_f": 1e-9},

@@ -20,6 +20,15 @@ class TestEveryWeighting:
         assert part.weights(senders[::-1]) == pytest.approx(weights[::-1])
         assert part.weights(senders[:1]) == [1.0]
 
+    def test_who_loses_more_counts_no_less_where_losses_count(self, settings) -> None:
+        part = make(Weighting, settings)
+        senders = [Sender(5, 3.0, 1.0), Sender(5, 1.0, 1.0), Sender(5, 2.0, 1.0)]
+        weights = part.weights(senders)
+        assert sum(weights) == pytest.approx(1.0)
+        assert part.weights(senders[::-1]) == pytest.approx(weights[::-1])
+        assert weights[0] >= weights[2] >= weights[1]
+        assert part.needs_losses == (weights[0] > weights[1])
+
     def test_senders_that_are_alike_count_alike(self, settings) -> None:
         part = make(Weighting, settings)
         assert part.weights([Sender(5)] * 4) == pytest.approx([0.25] * 4)

@@ -14,6 +14,7 @@ SCRIPTS = {
     "fedsllm": (["--quick"], {"totals.csv", "gaps.csv", "constant_bandwidth.csv", "perplexity.csv"}),
     "lora_fair": (["--quick"], {"loss.csv", "bias.csv", "penalty.csv"}),
     "private_low_latency": (["--quick"], {"delay.csv", "delays.csv", "loss.csv"}),
+    "ota_fair": (["--quick"], {"fairness.csv"}),
     "reflecting_surface": (["--quick"], {"convergence.csv", "latency.csv", "loss_against_time.csv"}),
     "slora": (["--quick"], {"loss.csv", "switch.csv"}),
     "soft_tsfa": (

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosim.control.allocators.biased import Biased
 from cosim.control.solvers.biased import Bound, Front
 from cosim.errors import ScenarioError
 from cosim.radio.channel import Channel
@@ -25,7 +26,7 @@ SPREAD = np.array([100.0, 10.0, 0.3])
 
 def bound(snr=SPREAD, dissimilarity=0.3, threshold=0.5):
     front = Front(snr, np.full(len(snr), 1.0 / len(snr)), threshold)
-    return Bound.of(front, dissimilarity, 1.0, 1.0)
+    return Bound(front, *Biased(dissimilarity=dissimilarity).bound_factors(len(snr)))
 
 
 def test_the_ends_of_the_front_are_no_bias_and_least_noise():

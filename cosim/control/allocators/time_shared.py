@@ -23,11 +23,15 @@ class TimeShared(Allocator):
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the whole band for everybody."""
-        grants = {
-            name: tuple(
-                Grant.spread(np.arange(link.num_subchannels), min(power, link.max_total_tx_power_w))
-                for power in link.max_tx_power_w.tolist()
-            )
-            for name, link in state.links.items()
-        }
-        return Allocation(grants, state.cut_layer, state.lora_rank)
+        return Allocation(whole_bands(state), state.cut_layer, state.lora_rank)
+
+
+def whole_bands(state: CellState) -> dict[str, tuple[Grant, ...]]:
+    """Return the whole band of every link, for everybody at full power."""
+    return {
+        name: tuple(
+            Grant.spread(np.arange(link.num_subchannels), min(power, link.max_total_tx_power_w))
+            for power in link.max_tx_power_w.tolist()
+        )
+        for name, link in state.links.items()
+    }

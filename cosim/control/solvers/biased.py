@@ -11,7 +11,6 @@ re-derived). Rayleigh fading, one gain a client and transmission, truncated inve
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 
@@ -88,15 +87,6 @@ class Bound:
     front: Front
     bias_weight: float
     noise_gain: float
-
-    @classmethod
-    def of(cls, front: Front, dissimilarity: float, convexity: float, learning_rate: float) -> Self:
-        """Return the bound of a problem that is strongly convex by ``convexity``."""
-        return cls(
-            front,
-            len(front.wanted) * dissimilarity**2 / convexity**2,
-            learning_rate / (convexity * (2.0 - learning_rate * convexity)),
-        )
 
     def terms(self, amplitudes: Floats) -> tuple[Floats, Floats, Floats]:
         """Return bias, fading and noise of designs, amplitudes of shape (..., num_clients)."""

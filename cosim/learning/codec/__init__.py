@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from cosim.parts import Part
 
@@ -168,6 +168,15 @@ class Encoding(ABC):
     def obeys_ratio(self) -> bool:
         """Whether it obeys the sparsification ratio of an allocator."""
         return False
+
+    @property
+    def takes_bits(self) -> bool:
+        """Whether a decision may say with how many bits it sends a number."""
+        return False
+
+    def with_bits(self, bits: int) -> Self:
+        """Return the encoding with so many bits a number."""
+        return self
 
     @property
     def needs_chance(self) -> bool:

@@ -20,6 +20,7 @@ def superpose(
 
     An update is what a client has less what all began from; one whose root mean
     square is above ``max_rms`` is scaled down to it, in all its numbers alike.
+    With ``mean`` that is taken off all numbers before they are sent, and put back afterwards.
     Noise is drawn on the CPU from ``seed`` in the order of the names. Where numbers
     meet different air, ``uneven`` says so as the medium does, and ``order_seed`` in which
     order they are laid on the resource elements.
@@ -31,8 +32,9 @@ def superpose(
         noise.manual_seed(params["seed"])
     if "uneven" in params:
         return {"adapter": _unevenly(params, reference, senders, noise)}
+    mean = params.get("mean", 0.0)
     shrunk = [
-        weight * _scale(reference, sender, params["max_rms"])
+        weight * _scale(reference, sender, params["max_rms"], mean)
         for sender, weight in zip(senders, params["weights"], strict=True)
     ]
     received = {}
@@ -40,6 +42,8 @@ def superpose(
         total = begin.clone()
         for sender, weight in zip(senders, shrunk, strict=True):
             total += weight * (sender[name] - begin)
+        if mean:
+            total += mean * (1.0 - sum(shrunk))
         if params["seed"] is not None:
             drawn = torch.randn(begin.shape, generator=noise, dtype=torch.float64)
             total += (params["noise_std"] * drawn).to(begin)
@@ -68,24 +72,37 @@ def sent_power(
     Without a reference what the sender has is what it sends.
     """
     began = reference[0] if reference else _nothing_like(sender)
-    return {"share": min(1.0, _rms(began, sender) / params["max_rms"]) ** 2}
+    rms = _rms(began, sender, params.get("mean", 0.0))
+    return {"share": min(1.0, rms / params["max_rms"]) ** 2 if rms else 0.0}
+
+
+@operation("moments")
+def moments(
+    learner: "Learner", params: Mapping[str, Any], sender: "Adapter", *reference: "Adapter"
+) -> Fields:
+    """Return mean and variance of the numbers of an update as it is sent."""
+    import torch
+
+    began = reference[0] if reference else _nothing_like(sender)
+    numbers = torch.cat([(sender[name] - begin).double().reshape(-1) for name, begin in began.items()])
+    return {"mean": float(numbers.mean()), "variance": float(numbers.var(correction=0))}
 
 
 def _nothing_like(numbers: "Adapter") -> "Adapter":
     return {name: tensor.new_zeros(tensor.shape) for name, tensor in numbers.items()}
 
 
-def _rms(reference: "Adapter", sender: "Adapter") -> float:
-    """Return the root mean square of an update."""
-    updates: list[Tensor] = [(sender[name] - begin).double() for name, begin in reference.items()]
+def _rms(reference: "Adapter", sender: "Adapter", mean: float = 0.0) -> float:
+    """Return the root mean square of an update around a number."""
+    updates: list[Tensor] = [(sender[name] - begin).double() - mean for name, begin in reference.items()]
     count = sum(update.numel() for update in updates)
     squares = float(sum(float((update**2).sum()) for update in updates))
     return (squares / count) ** 0.5 if count else 0.0
 
 
-def _scale(reference: "Adapter", sender: "Adapter", max_rms: float) -> float:
+def _scale(reference: "Adapter", sender: "Adapter", max_rms: float, mean: float = 0.0) -> float:
     """Return the factor that keeps an update's root mean square at the limit or below."""
-    rms = _rms(reference, sender)
+    rms = _rms(reference, sender, mean)
     return 1.0 if rms <= max_rms else max_rms / rms
 
 
@@ -105,12 +122,13 @@ def _unevenly(
     weights = torch.tensor(
         uneven["weights"], dtype=torch.float64
     )  # (num_senders, num_blocks, num_subchannels)
-    total = torch.zeros(count, dtype=torch.float64)
+    mean = params.get("mean", 0.0)
+    total = torch.full((count,), mean, dtype=torch.float64)
     for number, sender in enumerate(senders):
         update = torch.cat(
             [(sender[name] - begin).double().reshape(-1).cpu() for name, begin in reference.items()]
         )
-        laid = _scale(reference, sender, params["max_rms"]) * update[order]
+        laid = _scale(reference, sender, params["max_rms"], mean) * (update[order] - mean)
         if uneven["turns"]:
             middle = (sum(uneven["subcarriers"]) - 1) / 2.0
             a_symbol, a_subcarrier = uneven["turns"][number]

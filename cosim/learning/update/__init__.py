@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from cosim.learning.codec import Layout
 from cosim.parts import Part
@@ -72,6 +72,15 @@ class UpdateStep(Part):
     def chance(self) -> Literal["none", "own", "common"]:
         """Whether it draws, and if so whether each sender for itself or all of a round alike."""
         return "none"
+
+    @property
+    def takes_bits(self) -> bool:
+        """Whether a decision may say with how many bits it sends a number."""
+        return False
+
+    def with_bits(self, bits: int) -> Self:
+        """Return the step with so many bits a number."""
+        return self
 
     @property
     def is_summable(self) -> bool:

@@ -1,7 +1,7 @@
 """Levels in place of numbers."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -57,6 +57,15 @@ class Quantise(UpdateStep):
     def chance(self) -> Literal["none", "own", "common"]:
         """Its own, which the receiver knows too."""
         return "own"
+
+    @property
+    def takes_bits(self) -> bool:
+        """True."""
+        return True
+
+    def with_bits(self, bits: int) -> Self:
+        """Return it at another width."""
+        return self.model_copy(update={"bits": bits})
 
     @property
     def loses_a_part(self) -> bool:

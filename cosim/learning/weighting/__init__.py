@@ -8,9 +8,20 @@ from cosim.parts import Part
 
 
 class Sender(NamedTuple):
-    """What a server knows of a client when it averages: how many training examples it holds."""
+    """What a server knows of a client when it averages.
+
+    Attributes
+    ----------
+    num_examples
+        How many training examples it holds.
+    loss, best_loss
+        What it reported of this round, and the lowest it ever did; None where it reports nothing, or
+        nothing is computed.
+    """
 
     num_examples: int
+    loss: float | None = None
+    best_loss: float | None = None
 
 
 class Weighting(Part):
@@ -20,9 +31,12 @@ class Weighting(Part):
     ----------
     is_by_data
         Whether it goes by the numbers of examples alone.
+    needs_losses
+        Whether clients report the losses of the round before they upload.
     """
 
     is_by_data: ClassVar[bool] = False
+    needs_losses: ClassVar[bool] = False
 
     @abstractmethod
     def weights(self, senders: Sequence[Sender]) -> list[float]:

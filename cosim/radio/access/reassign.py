@@ -1,6 +1,7 @@
 """Reassigning access: subchannels whose owner is silent serve those who send."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -36,4 +37,7 @@ def _with(own: Grant, borrowed: list[int]) -> Grant:
     if not borrowed:
         return own
     subchannels = np.concatenate([own.subchannels, np.array(borrowed, dtype=np.int64)])
-    return Grant.spread(subchannels, own.total_tx_power_w)
+    efficiency = own.spectral_efficiency_bit_per_s_per_hz
+    return replace(
+        Grant.spread(subchannels, own.total_tx_power_w), spectral_efficiency_bit_per_s_per_hz=efficiency
+    )

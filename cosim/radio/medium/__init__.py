@@ -34,12 +34,37 @@ class Payload:
     bits
         Its size.
     num_values, weight
-        How many numbers it is, and their share in a sum; asked for where senders are summed.
+        How many numbers it is, and their share in a sum; none where it is bits, on any medium.
+    max_rms
+        Largest root mean square its numbers can have, where that is known; else as the medium says.
     """
 
     bits: int
     num_values: int = 0
     weight: float = 1.0
+    max_rms: float | None = None
+
+
+SCALAR_BITS = 32
+"""Of a number that is exchanged before a sum."""
+
+
+@dataclass(frozen=True)
+class Signalling:
+    """What senders of a sum and the base station let each other know before it, each sender.
+
+    Attributes
+    ----------
+    up_bits, down_bits
+        Sent to the base station, and by it.
+    is_standardised
+        Whether mean and variance of what each sends are known to it then, and what all share
+        in to all.
+    """
+
+    up_bits: int = 0
+    down_bits: int = 0
+    is_standardised: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +240,10 @@ class Medium(Part):
         """Return whether what clients send over a link arrives as a sum, in one transmission of all."""
         return False
 
+    def signalling(self, link: Link, num_subchannels: int) -> Signalling:
+        """Return what is exchanged before a sum over a link."""
+        return Signalling()
+
     def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
         """Return how long a sum of so many numbers takes on a link that carries sums, ns."""
         raise NotImplementedError(f"{type(self).__name__} carries no sums")
@@ -229,6 +258,16 @@ class Medium(Part):
 
     def loses(self, link: Link) -> bool:
         """Return whether what is sent over a link may be lost."""
+        return False
+
+    @property
+    def fixes_rates(self) -> bool:
+        """Whether clients send at rates of their own, which a decision may set."""
+        return False
+
+    @property
+    def is_silent_in_outage(self) -> bool:
+        """Whether a client sends nothing when the channel allows less than its rate."""
         return False
 
     def rates(

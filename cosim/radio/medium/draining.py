@@ -179,8 +179,11 @@ class Draining(Network):
             turn = clock.event(f"free subchannels on {link}")
             state.waiting.append((client, turn))
             after_span = yield turn
+        is_silent = self._is_silent(state, client)
         transfer = _Transfer(
-            Job(clock, bits, f"{bits} bits of {_names(state.members(client))} on {link}"), since_ns=clock.now
+            Job(clock, 0 if is_silent else bits, f"{bits} bits of {_names(state.members(client))} on {link}"),
+            since_ns=clock.now,
+            is_lost=is_silent,
         )
         if client in state.admitted:
             self._begin(state, client, transfer)
@@ -280,9 +283,16 @@ class Draining(Network):
             sent, possible = (rates(self._channel, *asked) for rates in (self._medium.rates, capacity))
             transfer.is_lost |= bool((possible < sent).any())
 
+    def _is_silent(self, state: _Link, client: int) -> bool:
+        """Return whether a client whose turn it is sees that what it sends would be lost at once."""
+        if not (self._medium.is_silent_in_outage and self._medium.loses(state.link)):
+            return False
+        asked = state.link, client, state.granted[client], self._channel.block_at(self._clock.now), 1
+        return bool(capacity(self._channel, *asked)[0] < self._medium.rates(self._channel, *asked)[0])
+
     def _energy_j(self, state: _Link, client: int, transfer: _Transfer, bits: int, start_ns: int) -> float:
         """Return what a transfer that ends now has cost, J."""
-        if not state.link.is_uplink:
+        if not state.link.is_uplink or not transfer.job.amount:
             return transfer.energy_j
         until_ns, self._sent_until_ns[client] = self._sent_until_ns.get(client), self._clock.now
         idle_ns = None if until_ns is None else start_ns - until_ns

@@ -25,12 +25,16 @@ class Fluid(Medium):
     ----------
     rate
         ``adapted``: at every instant at what the channel allows, so that everything
-        arrives. ``fixed``: clients send at one spectral efficiency, knowing the
-        channel or not, and what is sent is lost if the channel allows less in any
-        block that the transfer crosses (outage); it has taken time and energy then,
-        and is not sent again. Downlinks stay adapted.
+        arrives. ``fixed``: clients send at one spectral efficiency, and what is sent is
+        lost if the channel allows less in any block that the transfer crosses (outage);
+        it has taken time and energy then, and is not sent again. Downlinks stay adapted.
     fixed_spectral_efficiency_bit_per_s_per_hz
-        Of ``fixed``, over the whole width of a grant.
+        Of ``fixed``, over the whole width of a grant; of those clients for which an
+        allocator decides no other.
+    outage
+        What a client does whose channel allows less when its turn comes: ``lost``, it sends
+        without knowing; ``silent``, it knows its channel and sends nothing, which takes
+        neither time nor energy.
     """
 
     kind: Literal["fluid"] = "fluid"
@@ -38,6 +42,7 @@ class Fluid(Medium):
     fixed_spectral_efficiency_bit_per_s_per_hz: Annotated[float | None, OfPlane("value")] = Field(
         default=None, gt=0.0
     )
+    outage: Annotated[Literal["lost", "silent"], OfPlane("value")] = "lost"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 2.0},
@@ -51,6 +56,10 @@ class Fluid(Medium):
                 + ("without" if self.rate == "fixed" else "with")
                 + " fixed_spectral_efficiency_bit_per_s_per_hz; give both rate = 'fixed' and the efficiency, "
                 "or neither"
+            )
+        if self.rate == "adapted" and self.outage == "silent":
+            raise ValueError(
+                "outage = 'silent' is of fixed rates, and adapted ones have none; set rate = 'fixed'"
             )
         return self
 
@@ -69,6 +78,16 @@ class Fluid(Medium):
         """Return whether clients send at a fixed rate over it."""
         return self.rate == "fixed" and link.is_uplink
 
+    @property
+    def fixes_rates(self) -> bool:
+        """Whether a decision may say at which rate each client sends."""
+        return self.rate == "fixed"
+
+    @property
+    def is_silent_in_outage(self) -> bool:
+        """Whether clients know when nothing would arrive."""
+        return self.outage == "silent"
+
     def rates(
         self, channel: Channel, link: Link, client: int, grant: Grant, first: int, count: int
     ) -> Floats:
@@ -78,6 +97,7 @@ class Fluid(Medium):
         widths_hz = grant.bandwidths_hz
         if widths_hz is None:
             widths_hz = channel.bandwidths_hz(link.name)[grant.subchannels]
-        efficiency = self.fixed_spectral_efficiency_bit_per_s_per_hz
+        decided = grant.spectral_efficiency_bit_per_s_per_hz
+        efficiency = self.fixed_spectral_efficiency_bit_per_s_per_hz if decided is None else decided
         assert efficiency is not None
         return np.full(count, efficiency * float(widths_hz.sum()))

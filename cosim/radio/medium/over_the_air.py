@@ -15,7 +15,7 @@ from cosim.radio.channel import Channel
 from cosim.radio.fading import Fading
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Network, Payload
+from cosim.radio.medium import SCALAR_BITS, Delivery, Medium, Network, Payload, Signalling
 from cosim.radio.medium.draining import Draining
 from cosim.radio.medium.sums import Grid, Superposition
 from cosim.radio.precoding import Precoding, Senders, Unit, share_above
@@ -62,6 +62,14 @@ class OverTheAir(Medium):
         subcarriers as fit into it.
     max_rms
         Root mean square of the values above which a client scales them down.
+    values
+        ``clipped`` at ``max_rms``. ``standardised``: each sender reports mean and variance of
+        its values, and all send them less the mean of all and over the largest deviation from it,
+        so that nothing is clipped and the loudest radiates all it may; two scalars each way.
+    channel_knowledge
+        ``free``, or ``charged``: the scalars that a precoding needs of all channels travel before
+        a sum, one for each unit of ``truncation`` in a block. What of the channel changes within the
+        sum is known in any case.
     timing_error_s, frequency_error_hz
         Standard deviations of how far each sender's timing and carrier frequency are off
         in each transmission, Gaussian: its phase turns with the subcarriers and with the
@@ -82,6 +90,8 @@ class OverTheAir(Medium):
     subcarrier_spacing_hz: float = Field(default=15e3, gt=0.0)
     cyclic_prefix_s: Annotated[float, OfPlane("time")] = Field(default=4.6875e-6, ge=0.0, le=LONGEST_S)
     max_rms: float = Field(default=0.01, gt=0.0)
+    values: Literal["clipped", "standardised"] = "clipped"
+    channel_knowledge: Annotated[Literal["free", "charged"], OfPlane("time")] = "free"
     truncation_db: float = Field(default=-10.0, ge=-400.0, le=0.0)
     truncation: Unit = "transmission"
     timing_error_s: float = Field(default=0.0, ge=0.0, le=LONGEST_S)
@@ -90,6 +100,7 @@ class OverTheAir(Medium):
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"precoding": {"kind": "truncated_inversion"}, "mapping": "real", "truncation": "subchannel"},
+        {"values": "standardised", "channel_knowledge": "charged"},
         {"precoding": {"kind": "full_power"}, "timing_error_s": 1e-6, "frequency_error_hz": 50.0},
     )
 
@@ -120,13 +131,23 @@ class OverTheAir(Medium):
     @property
     def notes(self) -> tuple[str, ...]:
         """What energy is charged, and what is taken to be perfect."""
-        energy = (
+        told = [
             "radio.medium: an upload over the air is charged what its values radiate; a run without values "
-            f"charges values as large as max_rms {self.max_rms:g}, the most there can be."
-        )
+            "charges "
+            + (
+                f"values as large as max_rms {self.max_rms:g}, the most there can be."
+                if self.values == "clipped"
+                else "all the power of every sender, which only the loudest radiates."
+            )
+        ]
+        if self.precoding.num_scalars and self.channel_knowledge == "free":
+            told.append(
+                f"radio.medium: what {self.precoding.kind!r} knows of all channels is free of charge; take "
+                'channel_knowledge = "charged" for what it takes to know them.'
+            )
         if self.is_synchronised:
-            return energy, "radio.medium: senders over the air are perfectly synchronised."
-        return energy, (
+            return *told, "radio.medium: senders over the air are perfectly synchronised."
+        return *told, (
             f"radio.medium: senders over the air are off by {self.timing_error_s:g} s and "
             f"{self.frequency_error_hz:g} Hz (standard deviations), as a phase; leakage between symbols and "
             "subcarriers is left out."
@@ -178,6 +199,15 @@ class OverTheAir(Medium):
             + ("." if self.truncation == "subchannel" else ', or take truncation = "subchannel".')
         )
 
+    def signalling(self, link: Link, num_subchannels: int) -> Signalling:
+        """Return the scalars of standardised values, and those of a precoding that must know all channels."""
+        if not self.sums(link):
+            return Signalling()
+        units = num_subchannels if self.truncation == "subchannel" else 1
+        knowledge = units * self.precoding.num_scalars if self.channel_knowledge == "charged" else 0
+        bits = SCALAR_BITS * (knowledge + 2 * (self.values == "standardised"))
+        return Signalling(bits, bits, self.values == "standardised")
+
     def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
         """Return how long a sum of so many numbers takes, ns."""
         return self.num_symbols(bandwidths_hz, num_values) * self.symbol_ns
@@ -204,6 +234,7 @@ class OverTheAir(Medium):
         number
             Of the transmission on its link, from 0.
         """
+        given_rms = next(iter(payloads.values())).max_rms
         widths_hz, clients = channel.bandwidths_hz(link), list(payloads)
         num_values = max(one.num_values for one in payloads.values())
         num_symbols, subcarriers = self.num_symbols(widths_hz, num_values), self.num_subcarriers(widths_hz)
@@ -229,7 +260,7 @@ class OverTheAir(Medium):
             grid=grid,
             numbers_per_element=self.numbers_per_element,
             num_values=num_values,
-            max_rms=self.max_rms,
+            max_rms=self.max_rms if given_rms is None else given_rms,
             stream=("superposition", link, number),
             turns=self._turns(channel.seed, link, clients, number),
         )
@@ -262,15 +293,18 @@ class Superposing(Network):
         self._clock, self._channel, self._medium = clock, channel, medium
         self._digital = Draining(clock, channel, access, log, links, medium)
         summed = [link.name for link in links if medium.sums(link)]
+        self._granted: dict[str, tuple[Mapping[int, Grant], int]] = {}
+        self._carries_bits: dict[str, set[int]] = {}  # links with sums that carry bits too, and for whom now
         self._queues = {name: Queue(clock, 1, name) for name in summed}
         self._max_tx_power_w: dict[str, Mapping[int, float]] = {name: {} for name in summed}
         self._num_sent = dict.fromkeys(summed, 0)
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
-        """Let a decision take effect now; of a link that carries sums only the powers count."""
+        """Let a decision take effect now; for a sum only the powers count."""
         if link in self._queues:
             self._max_tx_power_w[link] = {client: grant.total_tx_power_w for client, grant in granted.items()}
-        else:
+            self._granted[link] = granted, round_
+        if link not in self._queues or link in self._carries_bits:
             self._digital.grant(link, granted, round_)
 
     def change(self, channel: Channel, access: Access) -> None:
@@ -279,8 +313,17 @@ class Superposing(Network):
         self._digital.change(channel, access)
 
     def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
-        """Send to or from one client, or from several at once; returns the :class:`Delivery`."""
+        """Send to or from one client, or from several at once; returns the :class:`Delivery`.
+
+        Bits drain under the grants, on a link with sums too.
+        """
         if link not in self._queues:
+            return (yield from self._digital.send(link, payloads))
+        if not any(one.num_values for one in payloads.values()):
+            if link not in self._carries_bits:
+                self._carries_bits[link] = set()
+                self._digital.grant(link, *self._granted[link])
+            self._carries_bits[link].update(payloads)
             return (yield from self._digital.send(link, payloads))
         clock, medium = self._clock, self._medium
         asked_ns, turn = clock.now, self._queues[link].enter()
@@ -307,10 +350,12 @@ class Superposing(Network):
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
         """Free the air after a transmission."""
-        if link in self._queues:
-            self._queues[link].leave(span)
-        else:
+        with_bits = self._carries_bits.get(link, set())
+        if link not in self._queues or with_bits.issuperset(clients):
+            with_bits.difference_update(clients)
             self._digital.leave(link, clients, span)
+        else:
+            self._queues[link].leave(span)
 
     def too_weak(self) -> str | None:
         """Return what to say of a transfer that cannot end; a sum always does."""

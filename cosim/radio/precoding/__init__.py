@@ -138,6 +138,8 @@ class Precoding(Part):
     plane: ClassVar[Plane] = "value"
     truncates: ClassVar[bool] = True
     """Whether who is below the threshold is silent."""
+    num_scalars: ClassVar[int] = 0
+    """Numbers each sender and the base station must exchange before a sum, each way, for each unit."""
 
     @abstractmethod
     def precode(self, senders: Senders) -> Precoded:

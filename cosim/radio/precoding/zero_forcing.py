@@ -1,6 +1,6 @@
 """Precoding by the knowledge of all channels."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -12,8 +12,9 @@ class ZeroForcing(Precoding):
 
     The factor is the largest that keeps everybody within its power, so the weakest
     for its weight sets the noise; who is in a deep fade is silent. The base station
-    knows all channels: it tells everybody the factor, free of charge, and divides
-    by the sum of the weights of those who send.
+    knows all channels: each sender reports its gain and hears the factor, which the medium
+    charges with ``channel_knowledge = "charged"``, and the sum is divided by that of the
+    weights of those who send.
 
     Source
     ------
@@ -24,6 +25,7 @@ class ZeroForcing(Precoding):
     """
 
     kind: Literal["zero_forcing"] = "zero_forcing"
+    num_scalars: ClassVar[int] = 1
 
     def precode(self, senders: Senders) -> Precoded:
         """Return the weights that are wanted of those who send, adding up to one."""
