@@ -40,9 +40,21 @@ class Node:
         The fields that are held, None before any is.
     is_materialised
         Whether its fields are held here or in the store, and its inputs are forgotten.
+    is_rebuilt
+        Whether the store leaves its fields out, as they can be computed again from what it keeps.
     """
 
-    __slots__ = ("__weakref__", "inputs", "is_materialised", "key", "operation", "order", "params", "values")
+    __slots__ = (
+        "__weakref__",
+        "inputs",
+        "is_materialised",
+        "is_rebuilt",
+        "key",
+        "operation",
+        "order",
+        "params",
+        "values",
+    )
 
     def __init__(
         self, operation: Operation, inputs: tuple["Ref", ...], params: dict[str, Any], key: str, order: int
@@ -54,6 +66,7 @@ class Node:
         self.order = order
         self.values: Values | None = None
         self.is_materialised = False
+        self.is_rebuilt = False
 
     def ref(self, field: str) -> "Ref":
         """Return one named field of this node's value."""

@@ -62,7 +62,10 @@ class FederatedState:
         self._server_state: Ref | None = None
         self.variates = ControlVariates(training) if training.task.rule.has_variates else None
         self.aggregator = training.task.aggregator
+        # where numbers are few that give all averages again, the store keeps these alone
+        self._is_rebuilt = training.task.codecs.adapter.is_summed
         start = training.start(part)
+        start.adapter.node.is_rebuilt = self._is_rebuilt
         self.adapter = start.adapter
         self.residual: Ref | None = None
         self._weights: dict[int, float] = {}
@@ -129,6 +132,7 @@ class FederatedState:
             node = self.variates.take_in(node, uploads if senders is None else senders)
         if not self._server_optimizer.is_none:
             node = self._followed(node, round_)
+        node.is_rebuilt = self._is_rebuilt
         self.adapter = node.ref("adapter")
         return node
 

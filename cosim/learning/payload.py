@@ -150,6 +150,8 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
     for round_ in range(1, aggregator.period + 1):
         for name, (encoding, layout) in payloads(task, num_blocks, round_).items():
             codec = codec_of(encoding)
+            if layout.shapes and (why := encoding.why_unsendable(layout)) is not None:
+                raise ScenarioError(f"scheme.update: {why}.")
             try:
                 least = encoding.least_ratio(layout) if layout.shapes else 0.0
             except ValueError:
@@ -168,6 +170,11 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
     codec = codec_of(codecs.adapter)
     if (why := _why_no_rule(task, codec)) is not None:
         raise ScenarioError(f"scheme.local_rule: {why}.")
+    if codecs.adapter.is_relayed and not aggregator.is_plain:
+        raise ScenarioError(
+            f"scheme.update: clients rebuild the average from what the server hands on, and the aggregator "
+            f"{aggregator.kind!r} makes another of it; set relayed = false, or take the aggregator 'fedavg'."
+        )
     if codec.has_mask and not aggregator.takes_masks:
         raise ScenarioError(
             f"scheme.adapter_codec: {codec.kind!r} says what it did not send, and the aggregator "

@@ -93,6 +93,7 @@ class Federated(Averages):
         replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
         FEDERATED_DOWNLINK,
     )
+    relays: ClassVar[bool] = True
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()

@@ -75,8 +75,14 @@ class FederatedRounds:
             client: training.amounts.download_bits(client, self._num_blocks, moment.round, senders)
             for client in range(self.world.num_clients)
         }
-        multicasts = self.scheme.multicasts("federated_downlink")
-        self.ready = yield from broadcast(self.world, moment, average, bits, is_multicast=multicasts)
+        self.ready = yield from broadcast(
+            self.world,
+            moment,
+            average,
+            bits,
+            is_multicast=self.scheme.multicasts("federated_downlink"),
+            rebuild_flop=self.uploads.rebuild_flop(moment.round) if senders else 0,
+        )
         self.federation.distribute_to_all(moment.round + 1)
 
     def _learn(self, client: int, round_: int) -> LocalRound:

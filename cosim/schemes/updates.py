@@ -1,6 +1,6 @@
 """What schemes have in common whose clients send updates of what they trained."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -23,6 +23,8 @@ class SendsUpdates(Scheme):
 
     Attributes
     ----------
+    relays
+        Whether the server may hand on what it received, from which clients restore the average.
     update
         What happens to a client's update before it leaves, in this order, ahead of the codec. What
         comes after a step that changes the layout works on that layout's numbers.
@@ -30,6 +32,7 @@ class SendsUpdates(Scheme):
         What adapters go up as.
     """
 
+    relays: ClassVar[bool] = False
     update: Annotated[tuple[UpdateStep, ...], OneOf(UpdateStep)] = ()
     adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
 
@@ -38,6 +41,12 @@ class SendsUpdates(Scheme):
         why = why_unfit(self.update, self.adapter_codec)
         if why is not None:
             raise ValueError(f"update: {why}")
+        if self.adapter_encoding.is_relayed and not self.relays:
+            kind = next(step.kind for step in self.update if step.is_relayed)
+            raise ValueError(
+                f"update: the server of the scheme {self.kind!r} hands on no coordinates of {kind!r}; set "
+                "relayed = false, or take the scheme 'federated'"
+            )
         return self
 
     @property

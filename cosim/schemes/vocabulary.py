@@ -55,22 +55,41 @@ def collect(
 
 
 def broadcast(
-    world: World, moment: Moment, average: Averaged, bits: Mapping[int, int], *, is_multicast: bool = False
+    world: World,
+    moment: Moment,
+    average: Averaged,
+    bits: Mapping[int, int],
+    *,
+    is_multicast: bool = False,
+    rebuild_flop: int = 0,
 ) -> Steps:
-    """Let clients download an average, of so many bits each; returns the spans of it.
+    """Let clients download an average, of so many bits each; returns the spans that what follows waits for.
 
     Parameters
     ----------
     is_multicast
         Whether it is sent once, to all of them.
+    rebuild_flop
+        FLOP by which each restores the average from what it is sent; 0 where it is sent itself.
     """
+
+    def download(client: int) -> Steps:
+        size = bits[client]
+        sent: Sent = yield from world.send(link, client, name, moment, size, average.node, after)
+        return (yield from rebuilt(client, sent.span)) if rebuild_flop else sent.span
+
+    def rebuilt(client: int, span: int) -> Steps:
+        actor = world.client_names[client]
+        computing = world.compute(actor, "rebuild_update", moment, rebuild_flop, average.node, [span])
+        return (yield from computing)
+
     link, name, after = "federated_downlink", "adapter_download", [average.span]
     if is_multicast:
         once = Outgoing(Payload(max(bits.values())), average.node, after)
-        sent = [(yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))]
+        sent: Sent = yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once))
+        if not rebuild_flop:
+            return [sent.span]
+        steps = [rebuilt(client, sent.span) for client in bits]
     else:
-        downloads = [
-            world.send(link, client, name, moment, size, average.node, after) for client, size in bits.items()
-        ]
-        sent = yield from world.together(downloads, "adapter download of client")
-    return [one.span for one in sent]
+        steps = [download(client) for client in bits]
+    return (yield from world.together(steps, "adapter download of client"))
