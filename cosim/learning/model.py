@@ -67,6 +67,7 @@ class SplitModel:
         self._model, self._tokenizer = model, tokenizer
         self._seed = seed
         self._body = take_apart(inner, shape)
+        self._body.first_position = trainable.first_position
         first = next(weights for name, weights in inner.named_parameters() if ".lora_" not in name)
         self._dtype, self._device = first.dtype, first.device
         places = {one.name: one.block for one in trainable.parameters(shape)}
