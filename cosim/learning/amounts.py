@@ -159,7 +159,11 @@ def download_bits(
     ]
     matrices = task.trainable.matrices(task.shape, num_blocks)
     numbers = aggregator.download_numbers(matrices, client_rank, ranks, round_)
-    held = task.trainable.held(task.shape, num_blocks)
+    held = [
+        one
+        for one in task.trainable.held(task.shape, num_blocks)
+        if aggregator.shares_block(one.block, task.shape.num_layers)
+    ]
     numbers += sum(one.numbers for one in held if one.factor is None)  # sent and averaged as they are
     if task.rule.has_variates:
         numbers += sum(one.numbers for one in held)  # the common variate

@@ -9,6 +9,7 @@ from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select
 from cosim.learning.operations.evaluate import mean_evaluation
 from cosim.learning.operations.server_step import follow_average
+from cosim.learning.payload import shared_names
 from cosim.learning.results import evaluate, export
 from cosim.learning.server_optimizer import ServerOptimizer
 from cosim.learning.server_optimizer.none import AVERAGE
@@ -48,6 +49,8 @@ class FederatedState:
         What is merged into the base; None before anything is.
     variates
         The control variates; None where the local rule has none.
+    rates
+        The sum of the learning rates of each client's last local steps.
     """
 
     def __init__(
@@ -69,6 +72,9 @@ class FederatedState:
         self.adapter = start.adapter
         self.residual: Ref | None = None
         self._weights: dict[int, float] = {}
+        self.rates: dict[int, float] = {}
+        names = shared_names(training.task)
+        self._shared = {} if names is None else {"names": names}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
@@ -131,19 +137,28 @@ class FederatedState:
         if self.variates is not None:
             node = self.variates.take_in(node, uploads if senders is None else senders)
         if not self._server_optimizer.is_none:
-            node = self._followed(node, round_)
+            node = self._followed(node, round_, uploads)
         node.is_rebuilt = self._is_rebuilt
         self.adapter = node.ref("adapter")
         return node
 
-    def _followed(self, average: Node, round_: int) -> Node:
+    def _followed(self, average: Node, round_: int, uploads: Mapping[int, Ref]) -> Node:
         """Return the node of the server's own step along an average."""
         state = () if self._server_state is None else (self._server_state,)
+        told: dict[str, object] = {}
+        if self._server_optimizer.needs_each:
+            weights, data = self.weights(uploads), self.training.task.weights
+            part = len(uploads) / self.training.task.num_clients
+            told["senders"] = [
+                (client, weight, data[client], part, self.rates[client])
+                for client, weight in zip(uploads, weights, strict=True)
+            ]
         node = self.training.graph.add(
             follow_average,
-            (self.adapter, average.ref("adapter"), *state),
+            (self.adapter, average.ref("adapter"), *state, *(uploads.values() if told else ())),
             optimizer=self.training.params_of(self._server_optimizer),
             factors=sorted(self.aggregator.sent(round_)),
+            **told,
         )
         self._server_state = node.ref("state")
         return node
@@ -255,6 +270,7 @@ class FederatedState:
             [self.adapter] if own is None else [self.adapter, own],
             rank=rank,
             shared=sorted(self.aggregator.sent(round_)),
+            **self._shared,
             trained=sorted(self.aggregator.trained(round_)),
             optimizer=self.training.optimizer if begins_anew else None,
         )
@@ -271,9 +287,9 @@ class FederatedState:
     def _sent(self, adapter: Ref, round_: int) -> Ref:
         """Return what of an adapter is sent in a round."""
         sent = self.aggregator.sent(round_)
-        if sent == BOTH_FACTORS:
+        if sent == BOTH_FACTORS and not self._shared:
             return adapter
-        return self.training.graph.add(select, [adapter], factors=sorted(sent)).ref("adapter")
+        return self.training.graph.add(select, [adapter], factors=sorted(sent), **self._shared).ref("adapter")
 
     @property
     def _scaling(self) -> float:

@@ -106,6 +106,14 @@ def whole_flop(
     return WholeFlop(one.forward, one.backward)
 
 
+def score_flop(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
+    """Return the FLOP of a forward pass through all blocks, and of the products of all pairs of examples."""
+    tokens, weights = batch_size * sequence_length, sum(one.d_in * one.d_out for one in shape.linears)
+    attention = 4 * tokens * shape.num_heads * shape.head_dim * sequence_length
+    pairs = 2 * batch_size * tokens * shape.hidden_size
+    return shape.num_layers * (2 * tokens * weights + attention + pairs)
+
+
 def activation_numbers(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
     """Return how many numbers cross the cut in one direction; the same at every cut."""
     return batch_size * sequence_length * shape.hidden_size

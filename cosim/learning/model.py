@@ -341,6 +341,17 @@ class SplitModel:
                 hidden = self._body.run_block(self._body.blocks[index], hidden, mask, wanted)
         return hidden
 
+    def block_outputs(self, adapter: Adapter, batch: Batch) -> list[Tensor]:
+        """Return what each block makes of a batch, one after the other; prefixes are left out."""
+        mask, found = self.attention_mask(batch), [self.embed(batch)]
+        self._body.sees_prefixes = False
+        try:
+            for block in range(1, self.shape.num_layers + 1):
+                found.append(self.run_blocks(adapter, found[-1], mask, block, block))
+        finally:
+            self._body.sees_prefixes = True
+        return found[1:]
+
     def _merge(self, block: int, residual: Adapter | None) -> None:
         """Add to the frozen weights of a block what is merged into them, and nothing else."""
         if residual or block in self._merged:

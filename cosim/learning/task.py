@@ -104,6 +104,7 @@ class Task:
         # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
         aggregator.check_ranks(trainable.lora_rank)
+        aggregator.check_blocks(shape)
         if data.sequence_length > shape.max_positions:
             raise ScenarioError(
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "

@@ -81,6 +81,11 @@ class Scheme(Part):
         return FEDAVG
 
     @property
+    def needs_each(self) -> bool:
+        """Whether the server must see the update of each client."""
+        return self.averaging.needs == "individual"
+
+    @property
     def rule(self) -> LocalRule:
         """What corrects the gradients of local steps."""
         return NO_RULE

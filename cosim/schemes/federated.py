@@ -229,6 +229,8 @@ class Federated(Averages):
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.task.seed, world.num_clients, round_)
             world.start_round(round_, drawn)
+            if round_ == 1 and self.aggregator.num_scored:
+                yield from play.score(Moment(round_))
             chosen = list(filter(world.decisions.takes_part, drawn))
             average = yield from play.collect(Moment(round_), chosen)
             yield from play.broadcast(Moment(round_), average)

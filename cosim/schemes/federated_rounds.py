@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cosim.control.reports import REPORT
-from cosim.graph.node import Node, Ref
+from cosim.graph.node import Node, Params, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.federated_state import FederatedState
+from cosim.learning.flop import score_flop
+from cosim.learning.operations.block_scores import block_scores
 from cosim.learning.train_state import LocalRound
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
@@ -51,6 +53,27 @@ class FederatedRounds:
         """Return what later rounds build on."""
         yield from self.federation.refs()
         yield from self.uploads.refs()
+
+    def score(self, moment: Moment) -> Steps:
+        """Let every client score all blocks by its own examples, and tell the server."""
+        steps = [self._score(moment, client) for client in range(self.world.num_clients)]
+        self.ready = yield from self.world.together(steps, "scores of client")
+
+    def _score(self, moment: Moment, client: int) -> Steps:
+        """One client's scores, as many as there are blocks, 32 bits each."""
+        world, task, count = self.world, self.world.task, self.federation.aggregator.num_scored
+        rows = task.share(client, 0)[:count]
+        batch = Params({"data": task.tokens.key, "rows": [int(row) for row in rows]})
+        node = self.training.graph.add(block_scores, [self.federation.adapter], batch=batch)
+        name, flop = world.client_names[client], score_flop(task.shape, len(rows), task.data.sequence_length)
+        span = yield from world.compute(name, "score_blocks", moment, flop, node, self.ready)
+        for block in range(1, task.shape.num_layers + 1):
+            world.measure(moment, name, f"block_score_{block}", node.ref(f"score_{block}"))
+        bits = 32 * task.shape.num_layers
+        sent: Sent = yield from world.send(
+            "federated_uplink", client, "block_scores", moment, bits, node, [span]
+        )
+        return sent.span
 
     def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Let each of these clients update the model on its data and upload; returns their average."""
@@ -94,6 +117,8 @@ class FederatedRounds:
         begin = federation.sides[client]
         learned = local_round(self.training, client, begin, steps, scheme.regularizer, guidance)
         federation.sides[client] = learned.after
+        optimizer, num_steps = self.training.task.training.optimizer, self.training.task.num_steps
+        federation.rates[client] = sum(optimizer.rate(step, num_steps) for step in steps)
         if federation.variates is not None:
             federation.variates.end(client, guidance, learned.after.adapter, steps)
         return learned

@@ -1,4 +1,4 @@
-"""Published systems on a real model of 135 million weights; ../shared/models/README.md says how it is made."""
+"""Published systems on a real model of 135 million weights, made as ../shared/models/README.md says."""
 
 import pytest
 from test_real_models import SHARED

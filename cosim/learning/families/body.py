@@ -32,17 +32,20 @@ class Body(ABC):
         The kernel of attention.
     first_position
         Where the positions of a sequence begin.
+    sees_prefixes
+        Whether attention sees the prefixes of its block.
     """
 
     is_causal: ClassVar[bool] = True
     blocks: Sequence[nn.Module]
     attend: Attend
     first_position: int
+    sees_prefixes: bool
 
     def __init__(self, model: nn.Module, shape: ModelShape) -> None:
         self.shape = shape
         self.attend = attend_fused
-        self.first_position = 0
+        self.first_position, self.sees_prefixes = 0, True
 
     @abstractmethod
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -105,7 +108,7 @@ class Body(ABC):
     ) -> Tensor:
         """Return what attention makes of heads, with a prefix of the block in front of keys and values."""
         prefix = block._modules.get("prefix")
-        if isinstance(prefix, PrefixVectors):
+        if isinstance(prefix, PrefixVectors) and self.sees_prefixes:
             length = keys.shape[2]
             keys, values = prefix.before(keys, values)
             mask = seen_mask(mask, self.is_causal, keys.shape[2] - length, queries)
