@@ -12,6 +12,7 @@ matplotlib.use("agg")
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from analysis.domains import client_losses
 from analysis.drawing import Progress, save, write
@@ -40,7 +41,10 @@ METHODS = (
     Method("full FedAvg", _DENSE),
     Method("LoRA FedAvg", {**_DENSE, **_LORA}),
 )
-UPLINKS = {"narrow": 180e3, "wide": 100e6}
+UPLINKS: dict[str, dict[str, float]] = {
+    "narrow": {},
+    "wide": {"radio.federated_uplink.bandwidth_hz": 100e6, "radio.federated_downlink.bandwidth_hz": 100e6},
+}
 _BASE = {
     "model_type": "gpt2",
     "n_layer": 3,
@@ -60,7 +64,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/analysis-ferret"), metavar="DIR")
     parser.add_argument("--scenario", type=Path, default=SCENARIO, metavar="FILE")
     parser.add_argument("--seeds", type=int, default=None, help="paired seeds; 5, or 2 with --quick")
-    parser.add_argument("--quick", action="store_true", help="two seeds, 4 rounds, to try it")
+    parser.add_argument("--quick", action="store_true", help="two seeds, 8 rounds, to try it")
     parser.add_argument(
         "--store", type=Path, default=None, metavar="DIR", help="kept values; else the user's"
     )
@@ -68,7 +72,7 @@ def main() -> None:
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
     count = told.seeds or (2 if told.quick else 5)
-    rounds = 4 if told.quick else scenario.scheme.num_rounds
+    rounds = 8 if told.quick else scenario.scheme.num_rounds
     seeds = range(scenario.seed, scenario.seed + count)
     progress = Progress(bases=(1, 20.0), trainings=(len(METHODS) * count, 2.5 * rounds))
     base = small_base(scenario, told.out / "base", steps=100 if told.quick else 300)
@@ -79,8 +83,8 @@ def main() -> None:
     found: dict[str, dict[str, list[Training]]] = {uplink: {} for uplink in UPLINKS}
     for method in METHODS:
         for seed in seeds:
-            for uplink, bandwidth_hz in UPLINKS.items():  # the second one computes no value
-                cell = change(scenario, {"radio.federated_uplink.bandwidth_hz": bandwidth_hz})
+            for uplink, wider in UPLINKS.items():  # the second one computes no value
+                cell = change(scenario, wider)
                 training = train(cell, method, seed, told.out / "runs" / uplink, store)
                 found[uplink].setdefault(method.name, []).append(training)
             loss = found["narrow"][method.name][-1].losses[-1]
@@ -111,7 +115,7 @@ def _curves(found: Mapping[str, Mapping[str, Sequence[Training]]], word: str, ou
     panels = (
         ("uploads, Mbit of all clients", "narrow", "uplink_mbit"),
         ("simulated time, s (180 kHz uplink)", "narrow", "seconds"),
-        ("simulated time, s (100 MHz uplink)", "wide", "seconds"),
+        ("simulated time, s (100 MHz either way)", "wide", "seconds"),
     )
     figure, axes = plt.subplots(1, 3, figsize=(11.0, 3.4), sharey=True)
     for axis, (label, uplink, along) in zip(axes, panels, strict=True):
@@ -121,6 +125,7 @@ def _curves(found: Mapping[str, Mapping[str, Sequence[Training]]], word: str, ou
             axis.plot(places, band.mean, marker="os^D"[number], ms=3, color=OWNER_COLOURS[number], label=name)
             axis.fill_between(places, band.low, band.high, alpha=0.2, color=OWNER_COLOURS[number], lw=0)
         axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(label)
     axes[0].set_ylabel("held-out loss (mean and 95 % CI)")
     axes[0].legend(fontsize=7)

@@ -51,3 +51,20 @@ def test_ferret_tunes_it_by_2048_coordinates(tmp_path):
     assert codec.encode_flop(layout) / 12 < 2e10  # random numbers a projection
     assert losses[1] == pytest.approx(losses[0], abs=0.1)
     assert losses[1] != losses[0]
+
+
+def test_fedpeptao_shares_half_of_its_prefixes(tmp_path):
+    changes = {
+        "trainable": {"kind": "prefix", "num_tokens": 10, "initial_std": 0.1},
+        "training.optimizer": {"kind": "adamw", "learning_rate": 0.01},
+        "scheme.aggregator": {"kind": "chosen_blocks", "blocks": list(range(1, 16)), "scored_examples": 4},
+        "scheme.server_optimizer": {"kind": "fedpeptao"},
+    }
+    prepared, losses = played(changes, tmp_path / "run")
+    from cosim.learning.payload import upload_layout
+
+    shape = prepared.task.shape
+    width = shape.num_key_value_heads * shape.head_dim
+    assert upload_layout(prepared.task, shape.num_layers, 1, 1).num_numbers == 15 * 2 * 10 * width
+    assert losses[1] != losses[0]
+    assert losses[1] < losses[0] + 0.5
