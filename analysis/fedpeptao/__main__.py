@@ -86,7 +86,8 @@ def _scored(scenario: Scenario, seed: int, runs: Path, store: Store) -> tuple[li
     once = {
         "scheme.num_rounds": 1,
         "scheme.local_steps": 1,
-        "scheme.aggregator": {"kind": "chosen_blocks", "blocks": [1], "scored_examples": 8},
+        "scheme.aggregator": {"kind": "fedavg"},
+        "scheme.scored_examples": 8,
         **_PLAIN,
     }
     metrics = train(scenario, Method("scoring", once), seed, runs, store).metrics

@@ -81,6 +81,11 @@ class Scheme(Part):
         return FEDAVG
 
     @property
+    def num_scored(self) -> int:
+        """Examples by which each client scores all blocks before the first round."""
+        return 0
+
+    @property
     def needs_each(self) -> bool:
         """Whether the server must see the update of each client."""
         return self.averaging.needs == "individual"

@@ -64,6 +64,10 @@ class Federated(Averages):
 
     Attributes
     ----------
+    scored_examples
+        Examples by which each client scores all blocks before the first round; 0 for none. A client runs the
+        model as it came on that many of its examples, and sends a number for each block. What is found is
+        recorded (``block_score_1`` and so on) and decides nothing.
     participation
         Share of the clients drawn for a round, rounded up; each set is as likely as any other.
     regularizer
@@ -95,6 +99,7 @@ class Federated(Averages):
     )
     relays: ClassVar[bool] = True
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
+    scored_examples: int = Field(default=0, ge=0, le=65_536)
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
@@ -107,6 +112,7 @@ class Federated(Averages):
         {"participation": 0.6, "local_rule": {"kind": "proximal"}, "server_optimizer": {"kind": "fedadam"}},
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
         {"downlink": "multicast"},
+        {"scored_examples": 4},
     )
 
     @model_validator(mode="after")
@@ -123,6 +129,11 @@ class Federated(Averages):
     def is_closed_form(self) -> bool:
         """Rounds last as their stages say while all take part, or a decision says in each who does."""
         return self.participation == 1.0 and self.aggregator.is_steady
+
+    @property
+    def num_scored(self) -> int:
+        """As set."""
+        return self.scored_examples
 
     @property
     def rule(self) -> LocalRule:
@@ -229,7 +240,7 @@ class Federated(Averages):
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.task.seed, world.num_clients, round_)
             world.start_round(round_, drawn)
-            if round_ == 1 and self.aggregator.num_scored:
+            if round_ == 1 and self.scored_examples:
                 yield from play.score(Moment(round_))
             chosen = list(filter(world.decisions.takes_part, drawn))
             average = yield from play.collect(Moment(round_), chosen)

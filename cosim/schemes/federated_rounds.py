@@ -61,7 +61,7 @@ class FederatedRounds:
 
     def _score(self, moment: Moment, client: int) -> Steps:
         """One client's scores, as many as there are blocks, 32 bits each."""
-        world, task, count = self.world, self.world.task, self.federation.aggregator.num_scored
+        world, task, count = self.world, self.world.task, self.scheme.scored_examples
         rows = task.share(client, 0)[:count]
         batch = Params({"data": task.tokens.key, "rows": [int(row) for row in rows]})
         node = self.training.graph.add(block_scores, [self.federation.adapter], batch=batch)

@@ -81,11 +81,6 @@ class Averages(SendsUpdates):
                 f"server_optimizer: {self.server_optimizer.kind!r} follows the mean of what was trained, and "
                 f"the aggregator {one.kind!r} makes something else of it; take an aggregator such as 'fedavg'"
             )
-        if one.num_scored and not self.relays:
-            raise ValueError(
-                f"aggregator: clients of the scheme {self.kind!r} score nothing; set scored_examples = 0, or "
-                "take the scheme 'federated'"
-            )
         if self.server_optimizer.needs_each and (not self.relays or self.adapter_encoding.is_summed):
             raise ValueError(
                 f"server_optimizer: {self.server_optimizer.kind!r} needs the update of each client, and the "

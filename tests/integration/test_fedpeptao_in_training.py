@@ -21,8 +21,9 @@ PREFIX = {
     "trainable": {"kind": "prefix", "num_tokens": TOKENS, "initial_std": 0.3},
     "training.optimizer": {"kind": "adamw", "learning_rate": 0.2},
 }
-SHARED = {"kind": "chosen_blocks", "blocks": [1, 3], "scored_examples": 4}
+SHARED = {"kind": "chosen_blocks", "blocks": [1, 3]}
 SCHEME = {"kind": "federated", "num_rounds": 2, "local_steps": 2}
+SCORED = {"scored_examples": 4}
 NO_TERMS = {"kind": "fedpeptao", "momentum": 0.0, "control": False}
 
 
@@ -37,7 +38,9 @@ def played(tiny_scenario, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared(played):
-    return played({"aggregator": SHARED, "participation": 0.6, "server_optimizer": {"kind": "fedpeptao"}})
+    return played(
+        {"aggregator": SHARED, "participation": 0.6, "server_optimizer": {"kind": "fedpeptao"}, **SCORED}
+    )
 
 
 def test_shared_blocks_alone_travel_and_each_client_scores_all_of_them_once(shared, tiny_scenario):
@@ -73,7 +76,7 @@ def test_without_momentum_and_control_a_run_is_that_of_fedavg(played):
 
 def test_a_score_sums_over_the_eigenvalues_of_the_cosines_between_examples(shared, tiny_scenario):
     """``log e + 1/e``, worked out here of the cosines of every pair, one after the other."""
-    task = prepare(tiny_scenario({**PREFIX, "scheme": {**SCHEME, "aggregator": SHARED}})).task
+    task = prepare(tiny_scenario({**PREFIX, "scheme": {**SCHEME, "aggregator": SHARED, **SCORED}})).task
     model, rows = load_model(task, 1), task.share(1, 0)[:4]
     batch = task.tokens.train.batch([int(row) for row in rows]).trimmed()
     outputs = [one.double().numpy() for one in model.block_outputs(model.initial_adapter(), batch)]
@@ -137,7 +140,7 @@ def test_prefixes_of_all_blocks_load_into_peft_and_compute_the_same(family, tmp_
         ),
         ({"trainable.num_tokens": 20}, ("data.sequence_length: 48 tokens", "44 positions")),
         ({**AIR, "scheme.server_optimizer": NO_TERMS}, ("needs the update of each client", "'fluid'")),
-        ({**AIR, "scheme.aggregator": SHARED}, ("scores of its own", "scored_examples = 0")),
+        ({**AIR, "scheme.scored_examples": 4}, ("scheme.scored_examples: each client", "set it to 0")),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(changes, words, tiny_scenario):

@@ -57,7 +57,8 @@ def test_fedpeptao_shares_half_of_its_prefixes(tmp_path):
     changes = {
         "trainable": {"kind": "prefix", "num_tokens": 10, "initial_std": 0.1},
         "training.optimizer": {"kind": "adamw", "learning_rate": 0.01},
-        "scheme.aggregator": {"kind": "chosen_blocks", "blocks": list(range(1, 16)), "scored_examples": 4},
+        "scheme.aggregator": {"kind": "chosen_blocks", "blocks": list(range(1, 16))},
+        "scheme.scored_examples": 4,
         "scheme.server_optimizer": {"kind": "fedpeptao"},
     }
     prepared, losses = played(changes, tmp_path / "run")

@@ -192,11 +192,6 @@ class Aggregator(Part):
                 f"the global adapter; raise lora.rank to {highest}, or lower the clients'."
             )
 
-    @property
-    def num_scored(self) -> int:
-        """Examples by which each client scores all blocks before the first round."""
-        return 0
-
     def shares_block(self, block: int, num_layers: int) -> bool:
         """Return whether what is trained in a block, 0 in front and ``num_layers + 1`` behind, is sent."""
         return True

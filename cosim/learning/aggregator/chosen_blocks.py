@@ -21,34 +21,25 @@ class ChosenBlocks(Aggregator):
     ----------
     blocks
         Blocks that are shared, counted from 1.
-    scored_examples
-        Examples by which each client scores all blocks before the first round; 0 for none. A client runs the
-        model as it came on that many of its examples, and sends a number for each block. What is found is
-        recorded (``block_score_1`` and so on) and decides nothing: which blocks are shared is set.
 
     Source
     ------
     T. Che et al., "Federated learning of large language models with parameter-efficient prompt tuning and
-    adaptive optimization" (FedPepTAO), EMNLP 2023, arXiv 2310.15080: sharing and score as seen in the
-    authors' code. How many blocks are best it finds by the spectrum of a Hessian, which is not here.
+    adaptive optimization" (FedPepTAO), EMNLP 2023, arXiv 2310.15080: sharing as seen in the authors' code.
+    Which blocks it finds by a score (``scheme.scored_examples``), and how many by the spectrum of a Hessian,
+    which is not here.
     """
 
     kind: Literal["chosen_blocks"] = "chosen_blocks"
     needs_factors: ClassVar[bool] = False
     is_personal: ClassVar[bool] = True
     blocks: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1,), min_length=1)
-    scored_examples: int = Field(default=0, ge=0, le=65_536)
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ({"blocks": (1, 3)},)
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({"blocks": (1, 3)}, {"blocks": (2,)})
 
     @property
     def needs(self) -> Literal["linear", "individual"]:
         """The sum is enough."""
         return "linear"
-
-    @property
-    def num_scored(self) -> int:
-        """As set."""
-        return self.scored_examples
 
     def shares_block(self, block: int, num_layers: int) -> bool:
         """Return whether it is chosen, or none of the blocks."""
