@@ -254,7 +254,7 @@ class Encoding(ABC):
         """Return the bits of what the server hands on: a sum and a seed, or all that it received."""
         if self.is_summable:
             return self.air_layout(layout).dense_bits + SEED_BITS
-        return num_senders * self.max_bits(layout)
+        return max(num_senders * self.max_bits(layout), SEED_BITS)
 
     def rebuild_flop(self, layout: Layout, num_senders: int) -> int:
         """Return the FLOP of a client to restore the average from what is handed on, if anything is."""
