@@ -254,6 +254,9 @@ class Sequential(Computing):
 class Recalling:
     """Looks in the store first; what is not there is computed, and kept.
 
+    What is to be rebuilt is computed with what is missing and held in memory alone. Where nothing is missing
+    it stays a description, whose inputs are in the store.
+
     What was computed together with a value that is not finite is not kept: a run
     that meets the same keys later finds out again, in the same place.
 
@@ -288,28 +291,30 @@ class Recalling:
 
     def materialise(self, keep: Sequence[Ref], read: Sequence[Ref]) -> list[Any]:
         """Recall or compute everything below ``keep`` and ``read``."""
+        rebuilt = [one for one in keep if one.node.is_rebuilt]
+        keep = [one for one in keep if not one.node.is_rebuilt]
         wanted = (*keep, *read)
         if self._missing(wanted):
             self._namespace.refresh()  # another process may have computed it by now
         missing = self._missing(wanted)
         if not missing:
-            return self._materialise(keep, read)
+            return self._materialise(keep, read, rebuilt)
         with self._namespace.locked([one.key for one in missing]):
             self._namespace.refresh()
-            return self._materialise(keep, read)
+            return self._materialise(keep, read, rebuilt)
 
     def _missing(self, wanted: Iterable[Ref]) -> list[Ref]:
         return [one for one in wanted if one.key not in self._namespace]
 
-    def _materialise(self, keep: Sequence[Ref], read: Sequence[Ref]) -> list[Any]:
+    def _materialise(self, keep: Sequence[Ref], read: Sequence[Ref], rebuilt: Sequence[Ref]) -> list[Any]:
         missing_keep, missing_read = self._missing(keep), self._missing(read)
-        num_nodes = len(self._computing.uncomputed((*keep, *read)))
+        num_nodes = len([one for one in self._computing.uncomputed((*keep, *read)) if not one.is_rebuilt])
         before = self.num_computed
         values: dict[Key, Any] = {}
         if missing_keep or missing_read:
             missing = [*missing_keep, *missing_read]
             try:
-                new = self._computing.materialise(missing_keep, missing)
+                new = self._computing.materialise([*missing_keep, *rebuilt], missing)
             except NotFiniteError as found:
                 here = [one.key for one in read if one.key in self._namespace]
                 recalled = {key: self._namespace.get(key) for key in here}
@@ -317,7 +322,7 @@ class Recalling:
             values = {one.key: value for one, value in zip(missing, new, strict=True)}
             if not self._computing.not_finite:
                 self._namespace.put(self._computing.scalars | values)
-        self.num_recalled += num_nodes - (self.num_computed - before)
+        self.num_recalled += max(num_nodes - (self.num_computed - before), 0)
         for one in keep:
             one.node.forget_inputs()
         return [values[one.key] if one.key in values else self._namespace.get(one.key) for one in read]

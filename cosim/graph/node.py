@@ -42,6 +42,8 @@ class Node:
         Whether its fields are held here or in the store, and its inputs are forgotten.
     context
         Which of the contexts of a training computes it; it decides nothing that is not in the key.
+    is_rebuilt
+        Whether the store leaves its fields out, as they can be computed again from what it keeps.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Node:
         "context",
         "inputs",
         "is_materialised",
+        "is_rebuilt",
         "key",
         "operation",
         "order",
@@ -73,6 +76,7 @@ class Node:
         self.values: Values | None = None
         self.is_materialised = False
         self.context = context
+        self.is_rebuilt = False
 
     def ref(self, field: str) -> "Ref":
         """Return one named field of this node's value."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, lru_cache, partial
+from typing import Any
 
 from cosim.learning.flop import split_flop, whole_flop
 from cosim.learning.payload import activation_layout, upload_layout
@@ -26,6 +27,8 @@ class SplitAmounts:
     adapter_download_bits: int
     encode_flop: int = 0
     decode_flop: int = 0
+    rebuild_flop: int = 0
+    is_summed: bool = False
 
 
 def split_amounts(task: Task, cut_layer: int, lora_rank: int) -> SplitAmounts:
@@ -76,6 +79,8 @@ class WholeAmounts:
     adapter_download_bits: int
     encode_flop: int = 0
     decode_flop: int = 0
+    rebuild_flop: int = 0
+    is_summed: bool = False
 
     @property
     def flop(self) -> int:
@@ -121,12 +126,20 @@ def upload_bits(task: Task, num_blocks: int, client_rank: int, round_: int) -> i
     return task.codecs.adapter.max_bits(layout) if layout.shapes else 0
 
 
-def coding_flop(task: Task, num_blocks: int, client_rank: int, round_: int) -> dict[str, int]:
-    """Return the FLOP of a client to encode its upload, and of the server to decode it."""
+def coding_flop(task: Task, num_blocks: int, client_rank: int, round_: int) -> dict[str, Any]:
+    """Return the FLOP of a client to encode, of the server to decode, and of a client to rebuild an average.
+
+    With it, whether the server decodes the sum of all uploads once.
+    """
     layout, adapter = upload_layout(task, num_blocks, client_rank, round_), task.codecs.adapter
     if not layout.shapes:
         return {}
-    return {"encode_flop": adapter.encode_flop(layout), "decode_flop": adapter.decode_flop(layout)}
+    return {
+        "encode_flop": adapter.encode_flop(layout),
+        "decode_flop": adapter.decode_flop(layout),
+        "rebuild_flop": adapter.rebuild_flop(layout, task.num_clients),
+        "is_summed": adapter.is_summed,
+    }
 
 
 def aggregate_flop(task: Task, num_blocks: int, lora_rank: int, num_senders: int) -> int:
@@ -160,14 +173,22 @@ def download_bits(
     senders: Collection[int] | None = None,
 ) -> int:
     """Return the bits a client of a rank is sent after a round; without ``senders`` all have sent."""
-    task, aggregator = task.in_round(round_), task.aggregator
+    task = task.in_round(round_)
+    aggregator, adapter = task.aggregator, task.codecs.adapter
+    if adapter.is_relayed:
+        num_senders = task.num_clients if senders is None else len(senders)
+        return adapter.relayed_bits(upload_layout(task, num_blocks, client_rank, round_), num_senders)
     ranks = [
         aggregator.rank(client, lora_rank)
         for client in (range(task.num_clients) if senders is None else senders)
     ]
     matrices = task.trainable.matrices(task.shape, num_blocks)
     numbers = aggregator.download_numbers(matrices, client_rank, ranks, round_)
-    held = task.trainable.held(task.shape, num_blocks)
+    held = [
+        one
+        for one in task.trainable.held(task.shape, num_blocks)
+        if aggregator.shares_block(one.block, task.shape.num_layers)
+    ]
     numbers += sum(one.numbers for one in held if one.factor is None)  # sent and averaged as they are
     if task.rule.has_variates:
         numbers += sum(one.numbers for one in held)  # the common variate

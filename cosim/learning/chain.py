@@ -60,7 +60,17 @@ class Chain(Table, Encoding):
     @property
     def needs_common_chance(self) -> bool:
         """Whether a step draws what all draw alike."""
-        return any(step.chance == "common" for step in self.steps)
+        return any(step.chance in ("common", "fixed") for step in self.steps)
+
+    @property
+    def keeps_common_chance(self) -> bool:
+        """Whether what all draw alike is drawn once for the run."""
+        return any(step.chance == "fixed" for step in self.steps)
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether a step says so."""
+        return any(step.is_relayed for step in self.steps)
 
     @property
     def turns_factors(self) -> bool:
@@ -106,6 +116,11 @@ class Chain(Table, Encoding):
         """Return the codec's."""
         return self.codec.least_ratio(self.air_layout(layout))
 
+    def why_unsendable(self, layout: Layout) -> str | None:
+        """Return the first reason that a step has."""
+        reasons = (step.why_unsendable(given) for step, given in self._given(layout))
+        return next((why for why in reasons if why is not None), None)
+
     def encode_flop(self, layout: Layout) -> int:
         """Return the sum over the steps; one that holds back decodes what it sent, too."""
         given = list(self._given(layout))
@@ -122,6 +137,15 @@ class Chain(Table, Encoding):
     def held_numbers(self, layout: Layout) -> int:
         """Return the numbers that steps hold back."""
         return sum(one.num_numbers for step, one in self._given(layout) if step.holds_back)
+
+    def numbers(self, sending: Sending) -> Tensors:
+        """Return the numbers that are sent, alone; not for steps that hold back."""
+        self._refuse(sending)
+        numbers = {name: tensor.detach() for name, tensor in difference(sending).items()}
+        for number, step in enumerate(self.steps):
+            chance = self._chance(number, sending.seed, sending.common_seed)
+            numbers = step.apply(numbers, chance).numbers
+        return numbers
 
     def transmit(self, sending: Sending) -> Received:
         """Return what the receiver has in the end, what stays with the sender, and the numbers sent.
@@ -226,7 +250,8 @@ class Chain(Table, Encoding):
 
     def _chance(self, number: int, seed: int | None, common_seed: int | None) -> Stream | None:
         """Return the chance of a step; None where it draws nothing, or its own is not known."""
-        given = {"none": None, "own": seed, "common": common_seed}[self.steps[number].chance]
+        seeds = {"none": None, "own": seed, "common": common_seed, "fixed": common_seed}
+        given = seeds[self.steps[number].chance]
         return None if given is None else stream(given, "update step", number)
 
 
@@ -267,6 +292,12 @@ def why_unfit(steps: Sequence[UpdateStep], codec: Codec) -> str | None:
             return (
                 f"{step.kind!r} behind {steps[holding[0]].kind!r} would be taken back with the next update; "
                 f"put {step.kind!r} in front of it"
+            )
+        if step.chance == "common" and any(other.chance == "fixed" for other in steps):
+            fixed = next(other.kind for other in steps if other.chance == "fixed")
+            return (
+                f"{fixed!r} draws once for the run, and {step.kind!r} beside it in every round; let "
+                f"{fixed!r} draw in every round, too (seeds = 'fresh')"
             )
         if holding and number > holding[0] and not step.loses_a_part:
             return (

@@ -10,6 +10,7 @@ from cosim.learning.control_variates import ControlVariates
 from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select, with_loss
 from cosim.learning.operations.server_step import follow_average
+from cosim.learning.payload import shared_names
 from cosim.learning.results import evaluate, evaluate_each, export
 from cosim.learning.server_optimizer import ServerOptimizer
 from cosim.learning.server_optimizer.none import AVERAGE
@@ -53,6 +54,8 @@ class FederatedState:
         The control variates; None where the local rule has none.
     losses
         What each client found its loss to be in this round, where the aggregator wants it.
+    learning_rates
+        The sum of the learning rates of each client's last local steps.
     """
 
     def __init__(
@@ -69,16 +72,22 @@ class FederatedState:
         self._server_state: Ref | None = None
         self.variates = ControlVariates(training) if training.task.rule.has_variates else None
         self.aggregator = training.task.aggregator
+        # where numbers are few that give all averages again, the store keeps these alone
+        self._is_rebuilt = training.task.codecs.adapter.is_summed
         start = training.start(part) if start is None else start
+        start.adapter.node.is_rebuilt = self._is_rebuilt
         self.adapter = start.adapter
         self.residual = start.residual
         self._averaged = start.adapter
         self._merged: tuple[Ref, ...] = ()
         self._weights: dict[int, float] = {}
         self.losses: dict[int, Ref] = {}
-        self._rates: dict[int, float] = {}
+        self._delivery_rates: dict[int, float] = {}
         self._losses: Mapping[int, float] = {}
         self._best_losses: dict[int, float] = {}
+        self.learning_rates: dict[int, float] = {}
+        names = shared_names(training.task)
+        self._shared = {} if names is None else {"names": names}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(first_round) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(first_round, begins_anew=True, is_first=True)
@@ -152,18 +161,28 @@ class FederatedState:
             node = self.variates.take_in(node, uploads if senders is None else senders)
         self._averaged = node.ref("adapter")
         if not self._server_optimizer.is_none:
-            node = self._followed(node, round_)
+            node = self._followed(node, round_, uploads)
+        node.is_rebuilt = self._is_rebuilt
         self.adapter = node.ref("adapter")
         return node
 
-    def _followed(self, average: Node, round_: int) -> Node:
+    def _followed(self, average: Node, round_: int, uploads: Mapping[int, Ref]) -> Node:
         """Return the node of the server's own step along an average."""
         state = () if self._server_state is None else (self._server_state,)
+        told: dict[str, object] = {}
+        if self._server_optimizer.needs_each:
+            weights, data = self.weights(uploads), self.training.task.weights
+            part = len(uploads) / self.training.task.num_clients
+            told["senders"] = [
+                (client, weight, data[client], part, self.learning_rates[client])
+                for client, weight in zip(uploads, weights, strict=True)
+            ]
         node = self.training.graph.add(
             follow_average,
-            (self.adapter, average.ref("adapter"), *state),
+            (self.adapter, average.ref("adapter"), *state, *(uploads.values() if told else ())),
             optimizer=self.training.params_of(self._server_optimizer),
             factors=sorted(self.aggregator.sent(round_)),
+            **told,
         )
         self._server_state = node.ref("state")
         return node
@@ -184,7 +203,7 @@ class FederatedState:
             it and does not renormalise over those that arrived. 0 where it does.
         """
         self._weights = dict(weights) if any(weight > 0.0 for weight in weights.values()) else {}
-        self._rates = dict(rates) if rates and any(rates.values()) else {}
+        self._delivery_rates = dict(rates) if rates and any(rates.values()) else {}
 
     def _terms(self, uploads: Mapping[int, Ref], round_: int) -> tuple[list[Ref], list[float]]:
         """Return what a round's average is the sum of, with weights that add up to one.
@@ -192,9 +211,9 @@ class FederatedState:
         Where the server does not renormalise, what all began from has the weight that is
         missing, or is too much: updates are then summed with the weights they have.
         """
-        if not self._rates:
+        if not self._delivery_rates:
             return list(uploads.values()), self.weights(uploads)
-        weights = [self._weights[client] / self._rates[client] for client in uploads]
+        weights = [self._weights[client] / self._delivery_rates[client] for client in uploads]
         begin = self.reference(next(iter(uploads)), round_)
         return [*uploads.values(), begin], [*weights, 1.0 - sum(weights)]
 
@@ -299,6 +318,7 @@ class FederatedState:
             [self.adapter] if own is None else [self.adapter, own],
             rank=rank,
             shared=sorted(self.aggregator.sent(round_)),
+            **self._shared,
             trained=sorted(self.aggregator.trained(round_)),
             optimizer=self.training.optimizer if begins_anew else None,
         )
@@ -315,9 +335,9 @@ class FederatedState:
     def _sent(self, adapter: Ref, round_: int) -> Ref:
         """Return what of an adapter is sent in a round."""
         sent = self.aggregator.sent(round_)
-        if sent == BOTH_FACTORS:
+        if sent == BOTH_FACTORS and not self._shared:
             return adapter
-        return self.training.graph.add(select, [adapter], factors=sorted(sent)).ref("adapter")
+        return self.training.graph.add(select, [adapter], factors=sorted(sent), **self._shared).ref("adapter")
 
     @property
     def _scaling(self) -> float:

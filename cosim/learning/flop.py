@@ -106,6 +106,14 @@ def whole_flop(
     return WholeFlop(one.forward, one.backward)
 
 
+def score_flop(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
+    """Return the FLOP of a forward pass through all blocks, and of the products of all pairs of examples."""
+    tokens, weights = batch_size * sequence_length, sum(one.d_in * one.d_out for one in shape.linears)
+    attention = 4 * tokens * shape.num_heads * shape.head_dim * sequence_length
+    pairs = 2 * batch_size * tokens * shape.hidden_size
+    return shape.num_layers * (2 * tokens * weights + attention + pairs)
+
+
 def activation_numbers(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
     """Return how many numbers cross the cut in one direction; the same at every cut."""
     return batch_size * sequence_length * shape.hidden_size
@@ -177,7 +185,8 @@ def _kept_numbers(shape: ModelShape, trainable: Trainable, batch_size: int, sequ
     """Numbers kept for the backward pass of one block."""
     per_token = 4 * shape.hidden_size + sum(linear.d_out for linear in shape.linears)
     per_token += trainable.kept_numbers(shape)
-    attention = shape.num_heads * sequence_length**2
+    prefix = max(trainable.num_prefix_tokens(shape, block) for block in range(1, shape.num_layers + 1))
+    attention = shape.num_heads * sequence_length * (sequence_length + prefix)
     return batch_size * (sequence_length * per_token + attention)
 
 
@@ -210,9 +219,11 @@ class _Pass(Tape):
         shape = self._shape
         played = {one: self._linear(block, one, x) for one in dict.fromkeys(shape.queries_keys_values)}
         queries, keys, values = (played[linear] for linear in shape.queries_keys_values)
-        square = 2 * self._batch_size * shape.num_heads * shape.head_dim * self._sequence_length**2
-        weights = self.product(square, queries, keys)
-        mixed = self.product(square, weights, values)
+        prefix = self._trainable.num_prefix_tokens(shape, block)
+        scores = self._sequence_length * (self._sequence_length + prefix)
+        square = 2 * self._batch_size * shape.num_heads * shape.head_dim * scores
+        weights = self.product(square, queries, keys or prefix > 0)
+        mixed = self.product(square, weights, values or prefix > 0)
         x = self._linear(block, shape.attention_output, mixed) or x
         inner = [self._linear(block, linear, x) for linear in shape.mlp_inputs]
         return self._linear(block, shape.mlp_output, any(inner)) or x

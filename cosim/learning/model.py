@@ -67,6 +67,7 @@ class SplitModel:
         self._model, self._tokenizer = model, tokenizer
         self._seed = seed
         self._body = take_apart(inner, shape)
+        self._body.first_position = trainable.first_position
         first = next(weights for name, weights in inner.named_parameters() if ".lora_" not in name)
         self._dtype, self._device = first.dtype, first.device
         places = {one.name: one.block for one in trainable.parameters(shape)}
@@ -339,6 +340,17 @@ class SplitModel:
             with self._dropouts.on(index, dropout_seed):
                 hidden = self._body.run_block(self._body.blocks[index], hidden, mask, wanted)
         return hidden
+
+    def block_outputs(self, adapter: Adapter, batch: Batch) -> list[Tensor]:
+        """Return what each block makes of a batch, one after the other; prefixes are left out."""
+        mask, found = self.attention_mask(batch), [self.embed(batch)]
+        self._body.sees_prefixes = False
+        try:
+            for block in range(1, self.shape.num_layers + 1):
+                found.append(self.run_blocks(adapter, found[-1], mask, block, block))
+        finally:
+            self._body.sees_prefixes = True
+        return found[1:]
 
     def _merge(self, block: int, residual: Adapter | None) -> None:
         """Add to the frozen weights of a block what is merged into them, and nothing else."""

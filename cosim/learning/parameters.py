@@ -8,7 +8,7 @@ from typing import Literal
 from cosim.learning.architectures import FAMILIES
 from cosim.learning.shape import Factor, Linear, ModelShape
 
-Role = Literal["embedding", "norm", "attention", "mlp", "head", "classifier", "A", "B"]
+Role = Literal["embedding", "norm", "attention", "mlp", "head", "classifier", "prefix", "A", "B"]
 """What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter. A pooler is of the head."""
 
 

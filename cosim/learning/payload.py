@@ -1,6 +1,7 @@
 """What travels between two ends: layouts known from the shape alone, and the node of sending."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -90,10 +91,20 @@ def upload_layout(task: Task, num_blocks: int, client_rank: int, round_: int) ->
     layout = adapter_layout(task, num_blocks, client_rank, task.aggregator.sent(round_))
     if task.aggregator.wants_losses:
         layout = Layout({**layout.shapes, LOSS: (1,)}, layout.bits_per_number)
+    if (shared := shared_names(task)) is not None:
+        layout = replace(layout, shapes={name: one for name, one in layout.shapes.items() if name in shared})
     if not task.rule.has_variates:
         return layout
     variates = {VARIATE + name: shape for name, shape in layout.shapes.items()}
     return Layout({**layout.shapes, **variates}, layout.bits_per_number)
+
+
+def shared_names(task: Task) -> list[str] | None:
+    """Return the trained tensors of blocks that are shared; None where all are."""
+    shares, num_layers = task.aggregator.shares_block, task.shape.num_layers
+    trained = task.trainable.parameters(task.shape)
+    found = [one.name for one in trained if shares(one.block, num_layers)]
+    return None if len(found) == len(trained) else found
 
 
 def held_bytes(task: Task, num_blocks: int, lora_rank: int) -> int:
@@ -155,9 +166,16 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
         Naming the setting and the way out.
     """
     codecs, aggregator = task.codecs, task.aggregator
+    if shared_names(task) == []:
+        raise ScenarioError(
+            "scheme.aggregator.blocks: nothing is trained in the blocks that are shared; share one in which "
+            "something is."
+        )
     for round_ in task.kinds:
         for name, (encoding, layout) in payloads(task, num_blocks, round_).items():
             codec = codec_of(encoding)
+            if layout.shapes and (why := encoding.why_unsendable(layout)) is not None:
+                raise ScenarioError(f"scheme.update: {why}.")
             try:
                 least = encoding.least_ratio(layout) if layout.shapes else 0.0
             except ValueError:
@@ -176,6 +194,11 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
     codec = codec_of(codecs.adapter)
     if (why := _why_no_rule(task, codec)) is not None:
         raise ScenarioError(f"scheme.local_rule: {why}.")
+    if codecs.adapter.is_relayed and not aggregator.is_plain:
+        raise ScenarioError(
+            f"scheme.update: clients rebuild the average from what the server hands on, and the aggregator "
+            f"{aggregator.kind!r} makes another of it; set relayed = false, or take the aggregator 'fedavg'."
+        )
     if codec.has_mask and not aggregator.takes_masks:
         raise ScenarioError(
             f"scheme.adapter_codec: {codec.kind!r} says what it did not send, and the aggregator "

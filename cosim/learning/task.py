@@ -116,6 +116,7 @@ class Task:
         trainable.check(shape, model.dtype, is_cut=is_cut)
         check_stages(stages, trainable, shape, model.dtype)
         aggregator.check_ranks(trainable.lora_rank)
+        aggregator.check_blocks(shape)
         if data.sequence_length > shape.max_positions:
             raise ScenarioError(
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "

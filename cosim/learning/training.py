@@ -18,7 +18,7 @@ from cosim.learning.operations.average import mean
 from cosim.learning.operations.hand_over import hand_over
 from cosim.learning.operations.start import start
 from cosim.learning.operations.superpose import moments, sent_power, superpose, superpose_numbers
-from cosim.learning.operations.transmit import transmit
+from cosim.learning.operations.transmit import encode, rebuild, transmit
 from cosim.learning.operations.whole_step import update
 from cosim.learning.payload import Transmission
 from cosim.learning.regularizer import Regularizer
@@ -199,6 +199,9 @@ class Training:
             seed=chance.torch_seed() if codec.needs_chance else None,
             **self.common_chance(codec, link, step),
         )
+        if codec.is_summed and not codec.keeps_memory:
+            sent = self.graph.add(encode, node.inputs, **node.params).ref("numbers")
+            return Transmission(sent.node, node.ref("tensors"), {"bits": node.ref("bits"), "numbers": sent})
         names = ["bits", *codec.figure_names]
         also = {"memory": codec.keeps_memory, "mask": codec.has_mask, "numbers": codec.is_summable}
         names += [name for name, has in also.items() if has]
@@ -208,12 +211,27 @@ class Training:
         """Return the seed that all who send over a link at a step draw from alike, for a codec that does."""
         if not codec.needs_common_chance:
             return {}
-        return {"common_seed": stream(self.task.seed, "codec", link, step).torch_seed()}
+        names = ("codec", link) if codec.keeps_common_chance else ("codec", link, step)
+        return {"common_seed": stream(self.task.seed, *names).torch_seed()}
 
     def mean(self, adapters: Mapping[int, Ref], weights: Sequence[float] | None = None) -> Node:
         """Return the mean of what clients have, factor by factor, by their data without weights."""
         shares = self.weights(adapters) if weights is None else list(weights)
         return self.graph.add(mean, list(adapters.values()), weights=shares)
+
+    def rebuild(
+        self, reference: Ref, senders: Mapping[int, Ref], weights: Sequence[float], codec: Encoding, step: int
+    ) -> Ref:
+        """Return what a server has of the weighted sum of the numbers that steps made of updates."""
+        node = self.graph.add(
+            rebuild,
+            [reference, *senders.values()],
+            weights=list(weights),
+            encoding=self.params_of(codec),
+            **self.common_chance(codec, "federated_uplink", step),
+        )
+        node.is_rebuilt = True
+        return node.ref("adapter")
 
     def superpose(
         self,

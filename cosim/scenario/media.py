@@ -75,6 +75,16 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"{medium.kind!r} delivers their sum; take the medium 'fluid', or an aggregator that needs the "
             f"sum alone: {_linear_aggregators()}."
         )
+    elif scheme.needs_each:
+        yield ScenarioError(
+            f"scheme.server_optimizer: it needs the update of each client, and the medium {medium.kind!r} "
+            "delivers their sum; take the medium 'fluid', or a server_optimizer such as 'fedavgm'."
+        )
+    if scheme.num_scored:
+        yield ScenarioError(
+            f"scheme.scored_examples: each client sends scores of its own, and the medium {medium.kind!r} "
+            "sums what clients send; set it to 0, or take the medium 'fluid'."
+        )
     if len(set(scheme.averaging.client_ranks or ())) > 1:
         yield ScenarioError(
             f"scheme.aggregator.client_ranks: ranks differ, and the medium {medium.kind!r} sums what clients "

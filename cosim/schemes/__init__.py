@@ -91,6 +91,15 @@ class Scheme(Part):
         """What is trained before the scenario's own trainable is."""
         return ()
 
+    def num_scored(self) -> int:
+        """Examples by which each client scores all blocks before the first round."""
+        return 0
+
+    @property
+    def needs_each(self) -> bool:
+        """Whether the server must see the update of each client."""
+        return self.averaging.needs == "individual"
+
     @property
     def rule(self) -> LocalRule:
         """What corrects the gradients of local steps."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from cosim.control.knobs import (
     ASSIGNMENT_BITS,
@@ -81,6 +81,10 @@ class Federated(Averages):
 
     Attributes
     ----------
+    scored_examples
+        Examples by which each client scores all blocks before the first round; 0 for none. A client runs the
+        model as it came on that many of its examples, and sends a number for each block. What is found is
+        recorded (``block_score_1`` and so on) and decides nothing.
     regularizer
         What is added to the loss of every mini-batch; recorded losses are without it.
     local_rule
@@ -114,6 +118,8 @@ class Federated(Averages):
         replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
         FEDERATED_DOWNLINK,
     )
+    relays: ClassVar[bool] = True
+    scored_examples: int = Field(default=0, ge=0, le=65_536)
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
@@ -129,6 +135,7 @@ class Federated(Averages):
         {"participation": 0.6, "local_rule": {"kind": "proximal"}, "server_optimizer": {"kind": "fedadam"}},
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
         {"downlink": "multicast"},
+        {"scored_examples": 4},
     )
 
     @model_validator(mode="after")
@@ -161,6 +168,11 @@ class Federated(Averages):
     def earlier_stages(self) -> tuple[Stage, ...]:
         """As set."""
         return self.stages
+
+    @property
+    def num_scored(self) -> int:
+        """As set."""
+        return self.scored_examples
 
     @property
     def rule(self) -> LocalRule:

@@ -8,11 +8,13 @@ import numpy as np
 
 from cosim.control.knobs import ASSIGNMENT_BITS, DELIVERY_RATE, WEIGHT
 from cosim.control.reports import ASSIGNMENT, LOSS_REPORT_BITS, REPORT
-from cosim.graph.node import Node, Ref
+from cosim.graph.node import Node, Params, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import hand_over_amounts
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.federated_state import FederatedState
+from cosim.learning.flop import score_flop
+from cosim.learning.operations.block_scores import block_scores
 from cosim.learning.train_state import LocalRound, TrainState
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
@@ -87,6 +89,8 @@ class FederatedRounds(Turns):
         self.world.start_round(round_, drawn)
         if self.world.task.begins_stage(round_):
             yield from self._begin_stage(Moment(round_))
+        if round_ == 1 and self.scheme.scored_examples:
+            yield from self.score(Moment(round_))
         chosen = list(filter(self.world.decisions.takes_part, drawn))
         average = yield from self.collect(Moment(round_), chosen)
         yield from self.broadcast(Moment(round_), average)
@@ -132,6 +136,27 @@ class FederatedRounds(Turns):
         for one in learned:
             epsilon = self._ledger.release(one.client, range(first, first + len(one.steps)))
             self.world.note(moment, "epsilon", epsilon, self.world.client_names[one.client])
+
+    def score(self, moment: Moment) -> Steps:
+        """Let every client score all blocks by its own examples, and tell the server."""
+        steps = [self._score(moment, client) for client in range(self.world.num_clients)]
+        self.ready = yield from self.world.together(steps, "scores of client")
+
+    def _score(self, moment: Moment, client: int) -> Steps:
+        """One client's scores, as many as there are blocks, 32 bits each."""
+        world, task, count = self.world, self.world.task, self.scheme.scored_examples
+        rows = task.shares[client][:count]
+        batch = Params({"data": task.tokens.key, "rows": [int(row) for row in rows]})
+        node = self.training.graph.add(block_scores, [self.federation.adapter], batch=batch)
+        name, flop = world.client_names[client], score_flop(task.shape, len(rows), task.data.sequence_length)
+        span = yield from world.compute(name, "score_blocks", moment, flop, node, self.ready)
+        for block in range(1, task.shape.num_layers + 1):
+            world.measure(moment, name, f"block_score_{block}", node.ref(f"score_{block}"))
+        bits = 32 * task.shape.num_layers
+        sent: Sent = yield from world.send(
+            "federated_uplink", client, "block_scores", moment, bits, node, [span]
+        )
+        return sent.span
 
     def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Let each of these clients update the model on its data and upload; returns their average."""
@@ -190,8 +215,14 @@ class FederatedRounds(Turns):
             client: training.amounts.download_bits(client, self._num_blocks, moment.round, senders)
             for client in range(self.world.num_clients)
         }
-        multicasts = self.scheme.multicasts("federated_downlink")
-        self.ready = yield from broadcast(self.world, moment, average, bits, is_multicast=multicasts)
+        self.ready = yield from broadcast(
+            self.world,
+            moment,
+            average,
+            bits,
+            is_multicast=self.scheme.multicasts("federated_downlink"),
+            rebuild_flop=self.uploads.rebuild_flop(moment.round) if senders else 0,
+        )
         self.federation.distribute_to_all(moment.round + 1)
 
     def _learn(self, client: int, round_: int) -> LocalRound:
@@ -205,6 +236,8 @@ class FederatedRounds(Turns):
         federation.sides[client] = learned.after
         if federation.aggregator.wants_losses:
             federation.losses[client] = learned.steps[0].loss
+        optimizer, num_steps = self.training.task.training.optimizer, self.training.task.num_steps
+        federation.learning_rates[client] = sum(optimizer.rate(step, num_steps) for step in steps)
         if federation.variates is not None:
             federation.variates.end(client, guidance, learned.after.adapter, steps)
         return learned

@@ -184,9 +184,13 @@ def averaged(
     @cache
     def down(one: SplitAmounts | WholeAmounts | None) -> Chain:
         bits = back if one is None else one.adapter_download_bits
-        return _if_any(download("adapter_download", _DOWN, bits))
+        rebuilt = rebuild if one is None else one.rebuild_flop
+        stages = _if_any(download("adapter_download", _DOWN, bits))
+        return (*stages, Compute("rebuild_update", CLIENT, rebuilt)) if rebuilt else stages
 
-    decoded = sum(one.decode_flop for one in each if one is not None)
+    sent = [one for one in each if one is not None]
+    rebuild = max(one.rebuild_flop for one in sent)
+    decoded = sum(one.decode_flop for one in (sent[:1] if sent[0].is_summed else sent))
     average = Compute("aggregate", FEDERATED_SERVER, decoded + aggregate_flop)
     return Barrier(tuple(map(up, each)), (average,)), Barrier(tuple(map(down, each)))
 

@@ -1,7 +1,7 @@
 """What schemes have in common whose clients send updates of what they trained."""
 
 from math import ceil
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,8 @@ class SendsUpdates(Scheme):
 
     Attributes
     ----------
+    relays
+        Whether the server may hand on what it received, from which clients restore the average.
     update
         What happens to a client's update before it leaves, in this order, ahead of the codec. What
         comes after a step that changes the layout works on that layout's numbers.
@@ -32,6 +34,7 @@ class SendsUpdates(Scheme):
         What adapters go up as.
     """
 
+    relays: ClassVar[bool] = False
     update: Annotated[tuple[UpdateStep, ...], OneOf(UpdateStep)] = ()
     adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
 
@@ -40,6 +43,12 @@ class SendsUpdates(Scheme):
         why = why_unfit(self.update, self.adapter_codec)
         if why is not None:
             raise ValueError(f"update: {why}")
+        if self.adapter_encoding.is_relayed and not self.relays:
+            kind = next(step.kind for step in self.update if step.is_relayed)
+            raise ValueError(
+                f"update: the server of the scheme {self.kind!r} hands on no coordinates of {kind!r}; set "
+                "relayed = false, or take the scheme 'federated'"
+            )
         return self
 
     @property
@@ -77,7 +86,18 @@ class Averages(SendsUpdates):
                 f"server_optimizer: {self.server_optimizer.kind!r} follows the mean of what was trained, and "
                 f"the aggregator {one.kind!r} makes something else of it; take an aggregator such as 'fedavg'"
             )
+        if self.server_optimizer.needs_each and (not self.relays or self.adapter_encoding.is_summed):
+            raise ValueError(
+                f"server_optimizer: {self.server_optimizer.kind!r} needs the update of each client, and the "
+                f"server of the scheme {self.kind!r} has their sum alone as it is set; take the scheme "
+                "'federated', without steps on updates whose sum is handed on (relayed = false)"
+            )
         return self
+
+    @property
+    def needs_each(self) -> bool:
+        """Whether the aggregator or the server's optimiser must see the update of each client."""
+        return self.aggregator.needs == "individual" or self.server_optimizer.needs_each
 
     @property
     def averaging(self) -> Aggregator:

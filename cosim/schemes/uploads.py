@@ -121,6 +121,12 @@ class AdapterUploads:
     def average(self, round_: int) -> Node:
         """Return the node of the federated server on what arrived, each by itself or as a sum."""
         summed, self._summed = self._summed, None
+        if summed is None and self.codec.is_summed:
+            self._was_summed = True
+            reference = self.federation.reference(next(iter(self.sent)), round_)
+            numbers = {client: one.numbers for client, one in self.sent.items()}
+            weights = self.federation.weights(self.sent)
+            summed = self.federation.training.rebuild(reference, numbers, weights, self.codec, round_)
         if summed is not None:  # of one, so with a weight of one
             return self.federation.average({next(iter(self.sent)): summed}, round_, senders=self.sent)
         masks = {client: one.mask for client, one in self.sent.items() if one.mask is not None}
@@ -159,6 +165,10 @@ class AdapterUploads:
         each = [self._coding_flop(client, round_)[1] for client in self.sent]
         averaging = self.federation.training.amounts.aggregate_flop(min(self._num_blocks), len(each))
         return sum(each[:1] if self._was_summed else each) + averaging
+
+    def rebuild_flop(self, round_: int) -> int:
+        """Return the FLOP of a client to restore the average of what arrived, where it is not sent itself."""
+        return self.codec.rebuild_flop(self._layout(next(iter(self.sent)), round_), len(self.sent))
 
     def _coding_flop(self, client: int, round_: int) -> tuple[int, int]:
         """Return the FLOP to encode and to decode what a client sends."""
@@ -273,6 +283,8 @@ class AdapterUploads:
     def refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""
         yield from self._memories.values()
+        if self.codec.is_summed:
+            yield from (one.numbers for one in self.sent.values())
 
     def _exact(self, client: int, round_: int) -> int | None:
         """Return the bits a client sends, where no value decides them."""

@@ -62,8 +62,9 @@ def broadcast(
     *,
     is_multicast: bool = False,
     name: str = "adapter_download",
+    rebuild_flop: int = 0,
 ) -> Steps:
-    """Let clients download an average, of so many bits each; returns the spans of it.
+    """Let clients download an average, of so many bits each; returns the spans that what follows waits for.
 
     Parameters
     ----------
@@ -71,14 +72,27 @@ def broadcast(
         Whether it is sent once, to all of them.
     name
         Of the spans.
+    rebuild_flop
+        FLOP by which each restores the average from what it is sent; 0 where it is sent itself.
     """
+
+    def download(client: int) -> Steps:
+        size = bits[client]
+        sent: Sent = yield from world.send(link, client, name, moment, size, average.node, after)
+        return (yield from rebuilt(client, sent.span)) if rebuild_flop else sent.span
+
+    def rebuilt(client: int, span: int) -> Steps:
+        actor = world.client_names[client]
+        computing = world.compute(actor, "rebuild_update", moment, rebuild_flop, average.node, [span])
+        return (yield from computing)
+
     link, after = "federated_downlink", average.spans
     if is_multicast:
         once = Outgoing(Payload(max(bits.values())), average.node, after)
-        sent = [(yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once)))]
+        sent: Sent = yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once))
+        if not rebuild_flop:
+            return [sent.span]
+        steps = [rebuilt(client, sent.span) for client in bits]
     else:
-        downloads = [
-            world.send(link, client, name, moment, size, average.node, after) for client, size in bits.items()
-        ]
-        sent = yield from world.together(downloads, f"{name.replace('_', ' ')} of client")
-    return [one.span for one in sent]
+        steps = [download(client) for client in bits]
+    return (yield from world.together(steps, f"{name.replace('_', ' ')} of client"))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cosim.errors import ScenarioError
-from cosim.learning.shape import BOTH_FACTORS, Factor, Linear
+from cosim.learning.shape import BOTH_FACTORS, Factor, Linear, ModelShape
 from cosim.parts import Part, Plane, family
 
 if TYPE_CHECKING:
@@ -197,6 +197,19 @@ class Aggregator(Part):
                 f"scheme.aggregator.client_ranks: {highest} is more than lora.rank {lora_rank}, the rank of "
                 f"the global adapter; raise lora.rank to {highest}, or lower the clients'."
             )
+
+    def shares_block(self, block: int, num_layers: int) -> bool:
+        """Return whether what is trained in a block, 0 in front and ``num_layers + 1`` behind, is sent."""
+        return True
+
+    def check_blocks(self, shape: ModelShape) -> None:
+        """Refuse blocks that the model does not have.
+
+        Raises
+        ------
+        ScenarioError
+            Naming the first.
+        """
 
     def upload_numbers(self, matrices: Collection[Linear], rank: int, round_: int) -> int:
         """Return how many numbers of these matrices' factors a client of a rank sends."""

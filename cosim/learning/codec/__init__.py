@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Tensors = dict[str, "Tensor"]
 
+SEED_BITS = 32
+"""Bits of a seed that one end draws and tells the other."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -189,6 +192,16 @@ class Encoding(ABC):
         return False
 
     @property
+    def keeps_common_chance(self) -> bool:
+        """Whether what all draw alike is drawn once for the run, and not in every round."""
+        return False
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether the server hands on what it received, and clients restore the average themselves."""
+        return False
+
+    @property
     def needs_reference(self) -> bool:
         """Whether it works on the difference to something both ends have: of no use for activations."""
         return False
@@ -232,6 +245,31 @@ class Encoding(ABC):
     def least_ratio(self, layout: Layout) -> float:
         """Return the least sparsification ratio that sends anything of a layout; zero without a ratio."""
         return 0.0
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether the server hands on a sum, of which it and every client restore the average once."""
+        return self.is_relayed and self.is_summable
+
+    def numbers(self, sending: Sending) -> Tensors:
+        """Return :attr:`Received.numbers` alone; not where anything is held back."""
+        raise NotImplementedError(f"{type(self).__name__} hands on no numbers")
+
+    def why_unsendable(self, layout: Layout) -> str | None:
+        """Return why a layout cannot be sent, with a way out; None where it can."""
+        return None
+
+    def relayed_bits(self, layout: Layout, num_senders: int) -> int:
+        """Return the bits of what the server hands on: a sum and a seed, or all that it received."""
+        if self.is_summable:
+            return self.air_layout(layout).dense_bits + SEED_BITS
+        return max(num_senders * self.max_bits(layout), SEED_BITS)
+
+    def rebuild_flop(self, layout: Layout, num_senders: int) -> int:
+        """Return the FLOP of a client to restore the average from what is handed on, if anything is."""
+        if not self.is_relayed:
+            return 0
+        return self.decode_flop(layout) * (1 if self.is_summable else num_senders)
 
     def encode_flop(self, layout: Layout) -> int:
         """Return the FLOP of the sender to encode once; a codec is charged none, as in its sources."""

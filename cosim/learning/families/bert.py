@@ -39,9 +39,9 @@ class BertBody(Body):
 
     def _positions(self, input_ids: Tensor) -> Tensor:
         if self._padding is None:
-            return torch.arange(input_ids.shape[1], device=input_ids.device)
+            return torch.arange(input_ids.shape[1], device=input_ids.device) + self.first_position
         is_token = input_ids.ne(self._padding).long()
-        positions: Tensor = is_token.cumsum(dim=1) * is_token + self._padding
+        positions: Tensor = (is_token.cumsum(dim=1) + self.first_position) * is_token + self._padding
         return positions
 
     def run_block(
@@ -49,7 +49,7 @@ class BertBody(Body):
     ) -> Tensor:
         project, attended = block.attention.self, block.attention.output
         queries, keys, values = project.query(hidden), project.key(hidden), project.value(hidden)
-        mixed = self.mixed(queries, keys, values, mask, self._scale)
+        mixed = self.mixed(block, queries, keys, values, mask, self._scale)
         hidden = attended.LayerNorm(attended.dense(chosen(mixed, places)) + chosen(hidden, places))
         inner = self._activation(block.intermediate.dense(hidden))
         out: Tensor = block.output.LayerNorm(block.output.dense(inner) + hidden)

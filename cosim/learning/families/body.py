@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cosim.learning.families.kernels import Attend, attend_fused
+from cosim.learning.families.prefixed import PrefixVectors, seen_mask
 from cosim.learning.shape import ModelShape
 
 
@@ -29,15 +30,22 @@ class Body(ABC):
     ----------
     attend
         The kernel of attention.
+    first_position
+        Where the positions of a sequence begin.
+    sees_prefixes
+        Whether attention sees the prefixes of its block.
     """
 
     is_causal: ClassVar[bool] = True
     blocks: Sequence[nn.Module]
     attend: Attend
+    first_position: int
+    sees_prefixes: bool
 
     def __init__(self, model: nn.Module, shape: ModelShape) -> None:
         self.shape = shape
         self.attend = attend_fused
+        self.first_position, self.sees_prefixes = 0, True
 
     @abstractmethod
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -77,10 +85,33 @@ class Body(ABC):
         """
 
     def mixed(
-        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
+        self,
+        block: nn.Module,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        scale: float,
     ) -> Tensor:
-        """Return what attention makes of projections, each of shape (batch_size, length, hidden_size)."""
+        """Return what attention makes of projections, each of shape (batch_size, length, width)."""
         queries, keys, values = (self.heads(one) for one in (queries, keys, values))
+        return self.attended(block, queries, keys, values, mask, scale)
+
+    def attended(
+        self,
+        block: nn.Module,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        """Return what attention makes of heads, with a prefix of the block in front of keys and values."""
+        prefix = block._modules.get("prefix")
+        if isinstance(prefix, PrefixVectors) and self.sees_prefixes:
+            length = keys.shape[2]
+            keys, values = prefix.before(keys, values)
+            mask = seen_mask(mask, self.is_causal, keys.shape[2] - length, queries)
         return self.joined(self.attend(queries, keys, values, mask, self.is_causal, scale))
 
     def heads(self, projected: Tensor) -> Tensor:

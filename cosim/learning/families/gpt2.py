@@ -24,7 +24,7 @@ class GPT2Body(CausalBody):
         self._scales = {block: _scale(model.config, shape, index) for index, block in enumerate(self.blocks)}
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device) + self.first_position
         hidden: Tensor = self._tokens(input_ids) + self._positions(positions)
         return hidden
 
@@ -32,7 +32,7 @@ class GPT2Body(CausalBody):
         self, block: Any, hidden: Tensor, mask: Tensor | None, places: Tensor | None = None
     ) -> Tensor:
         queries, keys, values = block.attn.c_attn(block.ln_1(hidden)).chunk(3, dim=-1)
-        mixed = self.mixed(queries, keys, values, mask, self._scales[block])
+        mixed = self.mixed(block, queries, keys, values, mask, self._scales[block])
         hidden = chosen(hidden, places) + block.attn.c_proj(chosen(mixed, places))
         inner = self._activation(block.mlp.c_fc(block.ln_2(hidden)))
         out: Tensor = hidden + block.mlp.c_proj(inner)

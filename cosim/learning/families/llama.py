@@ -39,7 +39,7 @@ class LlamaBody(CausalBody):
             for project in (attention.q_proj, attention.k_proj)
         )
         values = self.heads(attention.v_proj(normed))
-        mixed = self.joined(self.attend(queries, keys, values, mask, self.is_causal, self._scale))
+        mixed = self.attended(block, queries, keys, values, mask, self._scale)
         hidden = chosen(hidden, places) + attention.o_proj(chosen(mixed, places))
         normed, mlp = block.post_attention_layernorm(hidden), block.mlp
         out: Tensor = hidden + mlp.down_proj(self._activation(mlp.gate_proj(normed)) * mlp.up_proj(normed))
@@ -49,7 +49,7 @@ class LlamaBody(CausalBody):
         """Return cosines and sines of all positions, each of shape (1, length, head_dim)."""
         length = hidden.shape[1]
         if length not in self._rotations:
-            positions = torch.arange(length, device=hidden.device).unsqueeze(0)
+            positions = torch.arange(length, device=hidden.device).unsqueeze(0) + self.first_position
             self._rotations[length] = self._rotary(self._tokens.weight, positions)
         return self._rotations[length]
 

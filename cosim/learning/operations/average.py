@@ -1,6 +1,6 @@
 """What the federated server makes of uploads, and what clients start the next round with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cosim.graph.operation import Fields, operation
@@ -16,7 +16,12 @@ def select(learner: "Learner", params: Mapping[str, Any], adapter: "Adapter") ->
     """Return the factors that are sent."""
     from cosim.learning.aggregator.sums import only
 
-    return {"adapter": only(adapter, set(params["factors"]))}
+    return {"adapter": _named(only(adapter, set(params["factors"])), params.get("names"))}
+
+
+def _named(adapter: "Adapter", names: Sequence[str] | None) -> "Adapter":
+    """Return the tensors of these names, all without names."""
+    return adapter if names is None else {name: adapter[name] for name in names if name in adapter}
 
 
 LOSS = "loss"
@@ -71,7 +76,7 @@ def distribute(
 
     start = truncated(adapter, params["rank"])
     if own is not None:
-        start = own | only(start, set(params["shared"]))
+        start = own | _named(only(start, set(params["shared"])), params.get("names"))
     fields: Fields = {"adapter": learner.keep(start)}
     if params["optimizer"] is not None:
         fields["optimizer"] = learner.optimizer.start(only(start, set(params["trained"])))

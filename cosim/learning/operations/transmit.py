@@ -53,3 +53,24 @@ def transmit(
         if kept is not None:
             fields[name] = learner.keep(kept)
     return fields
+
+
+@operation("encode", state=("numbers",))
+def encode(learner: "Learner", params: Mapping[str, Any], tensors: "Adapter", *given: "Adapter") -> Fields:
+    """Return the numbers alone that steps made of an update, where the server adds them up."""
+    seeds = params["seed"], params.get("common_seed")
+    reference = dict(zip(params["given"], given, strict=True)).get("reference")
+    sending = Sending(tensors, reference, None, params["sparsification_ratio"], *seeds)
+    return {"numbers": learner.keep(encoding_of(learner, params["codec"]).numbers(sending))}
+
+
+@operation("rebuild", state=("adapter",))
+def rebuild(
+    learner: "Learner", params: Mapping[str, Any], reference: "Adapter", *numbers: "Adapter"
+) -> Fields:
+    """Return what all have of the weighted sum of such numbers, beside what all began from."""
+    from cosim.learning.aggregator.sums import weighted_sum
+
+    encoding = encoding_of(learner, params["encoding"])
+    total = weighted_sum(numbers, params["weights"])
+    return {"adapter": encoding.of_sum(total, reference, params.get("common_seed"))}

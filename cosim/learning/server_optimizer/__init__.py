@@ -5,7 +5,9 @@ the server follows it with an optimiser of its own, whose state it keeps. Nothin
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from cosim.parts import Part
 
@@ -15,8 +17,40 @@ if TYPE_CHECKING:
 Tensors = dict[str, "Tensor"]
 
 
+@dataclass(frozen=True)
+class Sender:
+    """What the server knows of one sender of a round.
+
+    Attributes
+    ----------
+    client
+        Its number.
+    weight, share, part
+        Its weight in the average; its share in the data of all; how many of all clients sent, as a share.
+    rates
+        The sum of the learning rates of its local steps.
+    upload
+        What it sent.
+    """
+
+    client: int
+    weight: float
+    share: float
+    part: float
+    rates: float
+    upload: Tensors
+
+
 class ServerOptimizer(Part):
-    """How the global adapter follows the average of a round."""
+    """How the global adapter follows the average of a round.
+
+    Attributes
+    ----------
+    needs_each
+        Whether it works on the update of each sender, and not on their average alone.
+    """
+
+    needs_each: ClassVar[bool] = False
 
     @property
     def is_none(self) -> bool:
@@ -36,3 +70,9 @@ class ServerOptimizer(Part):
         state
             What the last step returned; empty at the first.
         """
+
+    def step_each(
+        self, before: Tensors, average: Tensors, state: Tensors, senders: Sequence[Sender]
+    ) -> tuple[Tensors, Tensors]:
+        """Return the same, of one that ``needs_each``, with what is known of every sender."""
+        return self.step(before, average, state)

@@ -170,6 +170,15 @@ class Trainable(Part, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} changes no linear layers alone")
 
+    def num_prefix_tokens(self, shape: ModelShape, block: int) -> int:
+        """Return how many trained keys and values a block's attention has beside those of a sequence."""
+        return 0
+
+    @property
+    def first_position(self) -> int:
+        """Where the positions of a sequence begin."""
+        return 0
+
     def deciding(self, lora_rank: int) -> dict[str, Any]:
         """Return what of its settings decides values at a rank, for keys."""
         return self.model_dump(mode="json")

@@ -69,8 +69,8 @@ class UpdateStep(Part):
     holds_back: ClassVar[bool] = False
 
     @property
-    def chance(self) -> Literal["none", "own", "common"]:
-        """Whether it draws, and if so whether each sender for itself or all of a round alike."""
+    def chance(self) -> Literal["none", "own", "common", "fixed"]:
+        """Whether it draws, and if so each sender its own, all of a round alike, or all of a run."""
         return "none"
 
     @property
@@ -88,6 +88,11 @@ class UpdateStep(Part):
         return False
 
     @property
+    def is_relayed(self) -> bool:
+        """Whether the server hands on what it received, and clients restore the average themselves."""
+        return False
+
+    @property
     def loses_a_part(self) -> bool:
         """Whether what it loses is less than what it was given, so that error feedback catches up."""
         return True
@@ -100,6 +105,10 @@ class UpdateStep(Part):
     def sensitivity(self, before: float) -> float:
         """Return a bound on the 2-norm of what goes on, from one on what it is given."""
         return inf
+
+    def why_unsendable(self, layout: Layout) -> str | None:
+        """Return why it cannot send an update of this layout, with a way out; None where it can."""
+        return None
 
     def layout(self, layout: Layout) -> Layout:
         """Return the layout of the numbers that go on."""
