@@ -91,6 +91,7 @@ class Scheme(Part):
         """What is trained before the scenario's own trainable is."""
         return ()
 
+    @property
     def num_scored(self) -> int:
         """Examples by which each client scores all blocks before the first round."""
         return 0
