@@ -8,6 +8,7 @@ from cosim.learning.control_variates import ControlVariates
 from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select
 from cosim.learning.operations.evaluate import mean_evaluation
+from cosim.learning.operations.pruning import choose_units, narrow, widen, widen_upload
 from cosim.learning.operations.server_step import follow_average
 from cosim.learning.results import evaluate, export
 from cosim.learning.server_optimizer import ServerOptimizer
@@ -15,6 +16,7 @@ from cosim.learning.server_optimizer.none import AVERAGE
 from cosim.learning.shape import BOTH_FACTORS
 from cosim.learning.train_state import Guidance, TrainState
 from cosim.learning.training import Training
+from cosim.learning.units import Kept
 from cosim.learning.weighting import Sender, Weighting
 from cosim.learning.weighting.data import BY_DATA
 from cosim.rng import stream
@@ -48,6 +50,8 @@ class FederatedState:
         What is merged into the base; None before anything is.
     variates
         The control variates; None where the local rule has none.
+    narrowed
+        What clients train in this round that keep only some units of the model.
     """
 
     def __init__(
@@ -70,6 +74,33 @@ class FederatedState:
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(1, begins_anew=True)
         self.starts = [side.adapter for side in self.sides]
+        self.narrowed: dict[int, TrainState] = {}
+
+    def narrow(self, client: int, kept: Kept, *, by_own: bool) -> TrainState:
+        """Let a client's round begin with so many units of the model; returns what it trains.
+
+        Parameters
+        ----------
+        kept
+            How many units of each block remain.
+        by_own
+            Whether they are chosen by the client's own weights; else by those of the global adapter.
+        """
+        graph, side = self.training.graph, self.sides[client]
+        judged = side.adapter if by_own else self.adapter
+        units = graph.add(choose_units, [judged], kept=[list(one) for one in kept]).ref("units")
+        node = graph.add(narrow, [side.adapter, side.optimizer, units])
+        self.narrowed[client] = begin = side._replace(units=units).stepped(node)
+        self.starts[client] = begin.adapter
+        return begin
+
+    def widen(self, client: int, after: TrainState) -> None:
+        """Put back what a client trained of the units that remained; the others of its side are as they were."""
+        whole, units = self.sides[client], self.narrowed[client].units
+        assert units is not None
+        inputs = (whole.adapter, whole.optimizer, after.adapter, after.optimizer, units)
+        self.sides[client] = whole.stepped(self.training.graph.add(widen, inputs))
+        self.narrowed[client] = after
 
     def guidance(self, client: int) -> Guidance:
         """Return what corrects the gradients of a client's round."""
@@ -80,7 +111,7 @@ class FederatedState:
         """Return what a client sends at the end of a round, as it is before any encoding."""
         if self.variates is not None:
             return self.variates.bundles[client]
-        return self._sent(self.sides[client].adapter, round_)
+        return self._sent(self.narrowed.get(client, self.sides[client]).adapter, round_)
 
     def reference(self, client: int, round_: int) -> Ref:
         """Return what server and client both knew of it when the round began."""
@@ -108,6 +139,8 @@ class FederatedState:
         senders
             Who sent, where what arrived is their sum.
         """
+        if self.narrowed:
+            uploads, masks = self._widened(uploads)
         if self.aggregator.is_plain and masks is None:
             node = self.training.mean(uploads, self.weights(uploads))
         else:
@@ -131,6 +164,15 @@ class FederatedState:
             node = self._followed(node, round_)
         self.adapter = node.ref("adapter")
         return node
+
+    def _widened(self, uploads: Mapping[int, Ref]) -> tuple[dict[int, Ref], dict[int, Ref]]:
+        """Return uploads in the places of the global adapter, and where each has anything."""
+        wide = {}
+        for client, upload in uploads.items():
+            units = self.narrowed[client].units
+            assert units is not None
+            wide[client] = self.training.graph.add(widen_upload, [self.adapter, upload, units])
+        return tuple({client: one.ref(name) for client, one in wide.items()} for name in ("adapter", "mask"))
 
     def _followed(self, average: Node, round_: int) -> Node:
         """Return the node of the server's own step along an average."""
@@ -178,6 +220,7 @@ class FederatedState:
 
     def distribute_to_all(self, round_: int) -> None:
         """Let all clients, those too who sent nothing, start a round from the global adapter."""
+        self.narrowed = {}
         if self._is_as_it_comes:
             self.sides = [side._replace(adapter=self.adapter, residual=self.residual) for side in self.sides]
         else:
@@ -212,6 +255,8 @@ class FederatedState:
         for side in self.sides:
             yield side.adapter
             yield side.optimizer
+        for side in self.narrowed.values():
+            yield from (*side.model, side.optimizer)
         yield from self.starts  # in the middle of a round other adapters than those of the sides
 
     @property
@@ -246,6 +291,7 @@ class FederatedState:
             [self.adapter] if own is None else [self.adapter, own],
             rank=rank,
             shared=sorted(self.aggregator.sent(round_)),
+            **self._private,
             trained=sorted(self.aggregator.trained(round_)),
             optimizer=self.training.optimizer if begins_anew else None,
         )
@@ -262,9 +308,16 @@ class FederatedState:
     def _sent(self, adapter: Ref, round_: int) -> Ref:
         """Return what of an adapter is sent in a round."""
         sent = self.aggregator.sent(round_)
-        if sent == BOTH_FACTORS:
+        if sent == BOTH_FACTORS and not self._private:
             return adapter
-        return self.training.graph.add(select, [adapter], factors=sorted(sent)).ref("adapter")
+        node = self.training.graph.add(select, [adapter], factors=sorted(sent), **self._private)
+        return node.ref("adapter")
+
+    @property
+    def _private(self) -> dict[str, list[str]]:
+        """What a node must know of what is private; nothing where nothing is."""
+        private = self.training.task.private
+        return {"private": sorted(private)} if private else {}
 
     @property
     def _scaling(self) -> float:

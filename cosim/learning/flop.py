@@ -133,11 +133,11 @@ def client_memory_bytes(
     lie within a factor of two.
     """
     own = [one for one in trainable.parameters(shape) if one.block <= cut_layer]
-    weights = shape.embedding_weights + cut_layer * shape.block_weights
+    weights = shape.embedding_weights + shape.weights_of(1, cut_layer)
     weights += sum(one.numbers for one in own) if trainable.is_added else 0
     stepped = sum(one.numbers for one in own if one.factor is None or one.factor in factors)
     reached = range(max(trainable.first_block(shape), 1), cut_layer + 1)
-    kept = len(reached) * _kept_numbers(shape, trainable, batch_size, sequence_length)
+    kept = sum(_kept_numbers(shape.at(one), trainable, batch_size, sequence_length) for one in reached)
     return bytes_per_number * (weights + (1 + moments_per_weight) * stepped + kept)
 
 
@@ -159,12 +159,12 @@ def server_memory_bytes(
     update per step on the batches of all clients, their sum.
     """
     trained = sum(one.numbers for one in trainable.parameters(shape) if one.block > cut_layer)
-    weights = (shape.num_layers - cut_layer) * shape.block_weights + shape.head_weights
+    weights = shape.weights_of(cut_layer + 1, shape.num_layers) + shape.head_weights
     weights += trained if trainable.is_added else 0
     has_copy = shape.has_tied_head and cut_layer < shape.num_layers
     weights += shape.vocab_size * shape.hidden_size if has_copy else 0
     reached = range(max(trainable.first_block(shape), cut_layer + 1), shape.num_layers + 1)
-    kept = len(reached) * _kept_numbers(shape, trainable, batch_size, sequence_length)
+    kept = sum(_kept_numbers(shape.at(one), trainable, batch_size, sequence_length) for one in reached)
     classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
     kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)
     return bytes_per_number * (weights + (1 + moments_per_weight) * trained + kept)
@@ -204,7 +204,7 @@ class _Pass(Tape):
         return has_gradient
 
     def _block(self, block: int, x: bool) -> bool:
-        shape = self._shape
+        shape = self._shape.at(block)
         played = {one: self._linear(block, one, x) for one in dict.fromkeys(shape.queries_keys_values)}
         queries, keys, values = (played[linear] for linear in shape.queries_keys_values)
         square = 2 * self._batch_size * shape.num_heads * shape.head_dim * self._sequence_length**2
@@ -216,7 +216,9 @@ class _Pass(Tape):
 
     def _linear(self, block: int, linear: Linear, x: bool) -> bool:
         rows = self._batch_size * self._sequence_length
-        return self._trainable.play_linear(self, self._shape, block, linear, rows, x, self._factors)
+        return self._trainable.play_linear(
+            self, self._shape.at(block), block, linear, rows, x, self._factors
+        )
 
     def head(self, x: bool) -> bool:
         """Play what comes behind the blocks; every position is scored, as transformers does."""

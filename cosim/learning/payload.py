@@ -86,6 +86,9 @@ def adapter_layout(
 def upload_layout(task: Task, num_blocks: int, client_rank: int, round_: int) -> Layout:
     """Return the layout of what a client of a rank sends after a round, not encoded."""
     layout = adapter_layout(task, num_blocks, client_rank, task.aggregator.sent(round_))
+    if task.private:
+        shared = {name: shape for name, shape in layout.shapes.items() if name not in task.private}
+        layout = Layout(shared, layout.bits_per_number)
     if not task.rule.has_variates:
         return layout
     variates = {VARIATE + name: shape for name, shape in layout.shapes.items()}

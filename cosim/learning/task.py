@@ -1,6 +1,6 @@
 """The task: everything that decides what is learned, apart from who acts when."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any
@@ -18,6 +18,7 @@ from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
 from cosim.learning.trainable import Trainable
+from cosim.learning.units import Kept, narrowed
 from cosim.rng import stream
 
 _CPU_GROUP_BYTES = 2 << 20
@@ -104,6 +105,7 @@ class Task:
         # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
         aggregator.check_ranks(trainable.lora_rank)
+        aggregator.private_of(trainable.parameters(shape))
         if data.sequence_length > shape.max_positions:
             raise ScenarioError(
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "
@@ -128,6 +130,21 @@ class Task:
             *(model, trainable, data, training, shape, tokens, shares, num_steps, seed, aggregator, codecs),
             *(rule, name),
         )
+
+    @cached_property
+    def private(self) -> frozenset[str]:
+        """Names of what no client sends of what is trained."""
+        return self.aggregator.private_of(self.trainable.parameters(self.shape))
+
+    def narrowed(self, kept: Kept) -> "Task":
+        """Return the task of a client that keeps only so many units of each block, for what it takes."""
+        if kept not in self._narrowed:
+            self._narrowed[kept] = replace(self, shape=narrowed(self.shape, kept))
+        return self._narrowed[kept]
+
+    @cached_property
+    def _narrowed(self) -> dict[Kept, "Task"]:
+        return {}
 
     @property
     def num_clients(self) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cosim.errors import ScenarioError
+from cosim.learning.parameters import Parameter
 from cosim.learning.shape import BOTH_FACTORS, Factor, Linear
 from cosim.parts import Part, Plane, family
 
@@ -164,6 +165,16 @@ class Aggregator(Part):
     def sent(self, round_: int) -> frozenset[Factor]:
         """Return the factors clients send at the end of a round."""
         return self.trained(round_)
+
+    def private_of(self, parameters: Collection[Parameter]) -> frozenset[str]:
+        """Return the names of what no client ever sends of what is trained, beside factors that are not sent.
+
+        Raises
+        ------
+        ScenarioError
+            If it is nothing or everything, where something is to be private.
+        """
+        return frozenset()
 
     def rank(self, client: int, lora_rank: int) -> int:
         """Return the rank of a client's adapter, never above that of the model."""

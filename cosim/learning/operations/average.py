@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @operation("select", state=("adapter",))
 def select(learner: "Learner", params: Mapping[str, Any], adapter: "Adapter") -> Fields:
-    """Return the factors that are sent."""
+    """Return what is sent: of these factors, and not private."""
     from cosim.learning.aggregator.sums import only
 
-    return {"adapter": only(adapter, set(params["factors"]))}
+    sent = only(adapter, set(params["factors"]))
+    return {"adapter": {name: one for name, one in sent.items() if name not in params.get("private", ())}}
 
 
 @operation("mean", state=("adapter",))
@@ -56,7 +57,8 @@ def distribute(
 
     start = truncated(adapter, params["rank"])
     if own is not None:
-        start = own | only(start, set(params["shared"]))
+        shared, private = only(start, set(params["shared"])), params.get("private", ())
+        start = own | {name: one for name, one in shared.items() if name not in private}
     fields: Fields = {"adapter": learner.keep(start)}
     if params["optimizer"] is not None:
         fields["optimizer"] = learner.optimizer.start(only(start, set(params["trained"])))
