@@ -93,6 +93,14 @@ SPARSIFICATION_RATIO = Knob("sparsification_ratio", "", 0.0, 1.0, True, "value")
 """Share of its adapter's bits each client may send."""
 
 
+PRUNING_RATIO = "pruning_ratio"
+
+
+def pruning_ratio(least: float, most: float, *, per_client: bool) -> Knob:
+    """Return the knob of the share of the model's units that each client, or every one, leaves out."""
+    return Knob(PRUNING_RATIO, "", least, most, per_client, "value")
+
+
 SURFACE_PHASES = "surface_phases"
 
 

@@ -95,7 +95,7 @@ class FederatedState:
         return begin
 
     def widen(self, client: int, after: TrainState) -> None:
-        """Put back what a client trained of the units that remained; the others of its side are as they were."""
+        """Put back what a client trained of the units that remained; others are as they were."""
         whole, units = self.sides[client], self.narrowed[client].units
         assert units is not None
         inputs = (whole.adapter, whole.optimizer, after.adapter, after.optimizer, units)
@@ -172,7 +172,10 @@ class FederatedState:
             units = self.narrowed[client].units
             assert units is not None
             wide[client] = self.training.graph.add(widen_upload, [self.adapter, upload, units])
-        return tuple({client: one.ref(name) for client, one in wide.items()} for name in ("adapter", "mask"))
+        adapters, masks = (
+            {client: one.ref(name) for client, one in wide.items()} for name in ("adapter", "mask")
+        )
+        return adapters, masks
 
     def _followed(self, average: Node, round_: int) -> Node:
         """Return the node of the server's own step along an average."""

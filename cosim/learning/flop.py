@@ -216,9 +216,7 @@ class _Pass(Tape):
 
     def _linear(self, block: int, linear: Linear, x: bool) -> bool:
         rows = self._batch_size * self._sequence_length
-        return self._trainable.play_linear(
-            self, self._shape.at(block), block, linear, rows, x, self._factors
-        )
+        return self._trainable.play_linear(self, self._shape.at(block), block, linear, rows, x, self._factors)
 
     def head(self, x: bool) -> bool:
         """Play what comes behind the blocks; every position is scored, as transformers does."""

@@ -111,7 +111,9 @@ def _sliced(tensor: Tensor, axis: Axis | None, units: "Adapter") -> Tensor:
 def _places(axis: Axis, units: "Adapter") -> Tensor:
     """Return the places of the units that remain along a dimension, ascending."""
     kept = units[axis.units]
-    first = (torch.arange(axis.repeats, device=kept.device)[:, None] * axis.count + kept).flatten() * axis.size
+    first = (
+        torch.arange(axis.repeats, device=kept.device)[:, None] * axis.count + kept
+    ).flatten() * axis.size
     return (first[:, None] + torch.arange(axis.size, device=kept.device)).flatten()
 
 

@@ -5,13 +5,13 @@ number between the linear layers of an MLP. Who leaves some out has smaller matr
 model with their weights zero.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import floor
 from typing import Literal, TypeAlias, get_args
 
 from cosim.learning.architectures import FAMILIES
-from cosim.learning.parameters import PEFT, role_of
+from cosim.learning.parameters import PEFT, Parameter, role_of
 from cosim.learning.shape import Linear, ModelShape
 
 UnitKind = Literal["heads", "columns"]
@@ -79,6 +79,26 @@ def narrowed(shape: ModelShape, kept: Kept) -> ModelShape:
     if all(one == whole for one in kept):
         return shape
     return replace(shape, blocks=tuple(_block(shape, heads, columns) for heads, columns in kept))
+
+
+def can_narrow(
+    shape: ModelShape, parameters: Callable[[ModelShape], Sequence[Parameter]], kept: Kept
+) -> bool:
+    """Return whether what is trained of a narrowed model is what :func:`axes_of` leaves of the whole one."""
+    whole, found = parameters(shape), {one.name: one.shape for one in parameters(narrowed(shape, kept))}
+    axes = axes_of(shape, [one.name for one in whole])
+    left = {
+        f"{block}.{kind}": count
+        for block, both in enumerate(kept, start=1)
+        for kind, count in zip(UNIT_KINDS, both, strict=True)
+    }
+    for one in whole:
+        sizes = list(one.shape)
+        if (axis := axes.get(one.name)) is not None:
+            sizes[axis.dim] = axis.repeats * left[axis.units] * axis.size
+        if found.pop(one.name, None) != tuple(sizes):
+            return False
+    return not found
 
 
 def _block(shape: ModelShape, heads: int, columns: int) -> ModelShape:

@@ -24,8 +24,8 @@ class Personal(Aggregator):
     Attributes
     ----------
     private
-        What is private: ``head``, all that is trained behind the blocks; or any part of a dotted name, such as
-        ``lora_B``, ``attn``, ``mlp.c_proj`` or ``h.3``.
+        What is private: ``head``, the head or classifier where it is trained; or any part of a dotted
+        name, such as ``lora_B``, ``attn``, ``mlp.c_proj`` or ``h.3``.
 
     Source
     ------
@@ -65,7 +65,7 @@ class Personal(Aggregator):
         return found
 
     def aggregate(self, uploads: Sequence[Tensors], weights: Sequence[float], server: Server) -> Average:
-        """Return the mean of what is shared; the private part is as it was drawn, the server hears of none."""
+        """Return the mean of what is shared; what is private is as it was drawn, the server hears of none."""
         if server.masks is None:
             return Average(server.adapter | weighted_sum(uploads, weights), {})
         known = {name: server.adapter[name] for name in uploads[0]}
