@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,7 +33,7 @@ from cosim.learning.train_state import LocalRound
 from cosim.learning.training import Training
 from cosim.learning.units import UNIT_KINDS, Kept, UnitKind, can_narrow, kept_units, prunable, units_of
 from cosim.learning.whole_nodes import local_round
-from cosim.parts import family
+from cosim.parts import OfPlane, family
 from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, measure_evaluation
 from cosim.schemes.stages import averaged, download
@@ -85,7 +85,7 @@ class PrunedFederated(Averages):
         FEDERATED_DOWNLINK,
     )
     ratio: float = Field(default=0.5, ge=0.0, lt=1.0)
-    max_ratio: float | None = Field(default=None, ge=0.0, lt=1.0)
+    max_ratio: Annotated[float | None, OfPlane("time")] = Field(default=None, ge=0.0, lt=1.0)
     units: tuple[UnitKind, ...] = Field(default=UNIT_KINDS, min_length=1)
     mask: Literal["common", "by_ratio", "own"] = "by_ratio"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -324,7 +324,7 @@ class _Rounds:
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
-        measure_evaluation(self.world, Moment(round_), self.federation.evaluate())
+        measure_evaluation(self.world, Moment(round_), self.federation.evaluate)
 
 
 def _trains(one: WholeAmounts, steps: int) -> tuple[Transfer | Compute, ...]:

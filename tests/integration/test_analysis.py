@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = {
     "biased_federated": (["--quick"], {"front.csv", "loss.csv"}),
     "fedsllm": (["--quick"], {"totals.csv", "gaps.csv", "constant_bandwidth.csv", "perplexity.csv"}),
+    "pruned_personal": (["--quick"], {"round_time.csv", "loss.csv", "devices.csv"}),
     "reflecting_surface": (["--quick"], {"convergence.csv", "latency.csv", "loss_against_time.csv"}),
     "soft_tsfa": (
         ["--seeds", "2", "--rounds", "2", "--ranks", "2,4"],

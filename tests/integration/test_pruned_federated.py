@@ -2,6 +2,7 @@
 
 import re
 from math import prod
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ SCHEME = {"kind": "pruned_federated", "num_rounds": 2, "local_steps": 2}
 ALL = {"lora.target_modules": ["all-linear"], "model.base.config.n_head": 4, "model.dtype": "float64"}
 PERSONAL = {"kind": "personal", "private": ["lora_B"]}
 TIMED = {"radio.federated_downlink.modelled": True}
+MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
 AIR = {"kind": "over_the_air", "max_rms": 1.0, "truncation_db": -400.0}
 
 
@@ -197,3 +199,27 @@ def test_what_cannot_be_pruned_is_refused_in_one_line(name, tiny_scenario):
     (fault,) = check(tiny_scenario({"scheme": {**SCHEME, **scheme}, **ALL, **changes}))
     assert re.search(told, fault), fault
     assert "\n" not in fault
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["stories260k", pytest.param("smollm2-135m", marks=pytest.mark.slow)])
+def test_a_real_model_learns_on_clients_that_keep_half_of_it(name, tiny_scenario, tmp_path):
+    if not (MODELS / name).is_dir():
+        pytest.skip(f"no real model at {MODELS / name}")
+    scheme = {
+        "kind": "pruned_federated",
+        "num_rounds": 3,
+        "local_steps": 4,
+        "ratio": 0.5,
+        "aggregator": PERSONAL,
+    }
+    changes = {
+        "model.base": {"kind": "folder", "path": str(MODELS / name)},
+        "lora": {"rank": 8, "target_modules": ["all-linear"]},
+        "training": {"batch_size": 4, "optimizer": {"kind": "adamw", "learning_rate": 1e-3}},
+        "data.sequence_length": 64,
+        "clients.count": 2,
+    }
+    record = Record.open(run(tiny_scenario({"scheme": scheme, **changes}), tmp_path / "run"))
+    losses = metric(record, "eval_loss")
+    assert losses[-1] < losses[0] - 0.05

@@ -110,7 +110,9 @@ class Pruning:
         return Shared(self._filled(self.needed_hz(self.shortest_s(ratio), ratios)), ratios)
 
     def alike(self, limit_s: float) -> Shared:
-        """Return the decision in which all leave out the same, and no more than they must.
+        """Return the decision in which all leave out the same, no more than they must.
+
+        Where that is the least that is possible, they are done as early as can be.
 
         Raises
         ------
@@ -120,7 +122,7 @@ class Pruning:
         self._refuse(limit_s)
         low, high = self.least, self.most
         if self.is_met(limit_s, low):
-            high = low
+            return self.shortest(low)
         while high - low > _CLOSE:
             middle = 0.5 * (low + high)
             low, high = (low, middle) if self.is_met(limit_s, middle) else (middle, high)
@@ -130,18 +132,19 @@ class Pruning:
     def least_left_out(self, limit_s: float) -> Shared:
         """Return the decision that leaves out the least weighted sum of shares and keeps the limit.
 
+        Where nobody need leave out more than the least, all are done as early as can be.
+
         Raises
         ------
         ValueError
             If the limit cannot be kept.
         """
         self._refuse(limit_s)
+        if self.is_met(limit_s, self.least):
+            return self.shortest(self.least)
         ends = (self.needed_hz(limit_s, np.full(len(self.snr_hz), one)) for one in (self.most, self.least))
         low, high = (np.minimum(one, self.bandwidth_hz) for one in ends)
-        if float(high.sum()) <= self.bandwidth_hz:
-            widths = self._filled(high)
-        else:
-            widths = self._priced(limit_s, low, high)
+        widths = self._priced(limit_s, low, high)
         return Shared(widths, np.minimum(self.ratios(widths, limit_s), self.most))
 
     def gains_per_hz(self, bandwidth_hz: Floats, limit_s: float) -> Floats:
