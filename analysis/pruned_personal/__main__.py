@@ -62,7 +62,7 @@ def main() -> None:
     scenario = load(told.scenario)
     drops = range(scenario.seed, scenario.seed + (told.drops or (5 if told.quick else 20)))
     seeds = range(scenario.seed, scenario.seed + (told.seeds or (2 if told.quick else 5)))
-    budget_s = 30.0 if told.quick else 60.0
+    budget_s = 15.0 if told.quick else 30.0
     word = f"{'quick: ' if told.quick else ''}{len(seeds)} seeds, {budget_s:g} simulated s"
     work = sum(_num_rounds(scenario, one, seeds[0], budget_s) for one in TRAININGS)
     progress = Progress(drops=(len(ROUNDS) * len(drops), 0.3), rounds=(work * len(seeds), 1.2))
@@ -121,10 +121,10 @@ def _rounds(scenario: Scenario, drops: Sequence[int], progress: Progress, out: P
     for number, (name, one) in enumerate(lasts.items()):
         axes.plot([number] * len(one), one, ".", ms=3, color=OWNER_COLOURS[1])
         axes.annotate(f"{ratios[name].mean():.2f} out", (number, 0.3), ha="center", fontsize=7, color="white")
-        less = student_t(1.0 - one / lasts["optimal bandwidth"])
+        share = student_t(one / lasts["optimal bandwidth"])
         print(
             f"{name}: {float(one.mean()):.2f} s a round ({one.min():.2f} to {one.max():.2f}), "
-            f"{float(less.mean):+.1%} ({float(less.low):+.1%} to {float(less.high):+.1%}) less than optimal "
+            f"{float(share.mean):.1%} ({float(share.low):.1%} to {float(share.high):.1%}) of optimal "
             f"bandwidth without pruning; {float(ratios[name].mean()):.3f} left out"
         )
     axes.set_xticks(range(len(ROUNDS)), [name.replace(" ", "\n") for name in lasts], fontsize=8)
@@ -170,7 +170,7 @@ def _learned(found: Mapping[str, list[Training]], budget_s: float, word: str, ou
         )
     axes.set_xlabel("simulated time, s")
     axes.set_ylabel("held-out loss on own domain (mean, 95 % CI)")
-    axes.set_yscale("log")
+    axes.set_ylim(bottom=0.0)
     axes.legend(fontsize=7)
     axes.set_title(word, fontsize=8)
     save(figure, out / "loss")

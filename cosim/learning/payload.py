@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from cosim.errors import ScenarioError
 from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.sums import factor_of
 from cosim.learning.chain import codec_of
 from cosim.learning.codec import Codec, Encoding, Layout
 from cosim.learning.operations.control_variates import VARIATE
@@ -156,7 +157,8 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
             try:
                 least = encoding.least_ratio(layout) if layout.shapes else 0.0
             except ValueError:
-                alone = " and ".join(sorted(aggregator.sent(round_)))
+                left = {factor for one in layout.shapes if (factor := factor_of(one)) is not None}
+                alone = left.pop() if len(left) == 1 else "one factor of some pairs"
                 raise ScenarioError(
                     f"scheme.{name}: {codec.kind!r} cannot send what the aggregator {aggregator.kind!r} "
                     f"averages: {alone} alone travels in round {round_}, and a rank pair has a part in both "

@@ -202,7 +202,8 @@ def test_what_cannot_be_pruned_is_refused_in_one_line(name, tiny_scenario):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["stories260k", pytest.param("smollm2-135m", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stories260k", "smollm2-135m"])
 def test_a_real_model_learns_on_clients_that_keep_half_of_it(name, tiny_scenario, tmp_path):
     if not (MODELS / name).is_dir():
         pytest.skip(f"no real model at {MODELS / name}")
