@@ -182,7 +182,8 @@ def _decision(prepared: Prepared) -> Iterator[str]:
         cut = f"cut after block {_listed(allocation.client_cut_layers)}"
     of_rank = f"LoRA rank {allocation.lora_rank}" if prepared.scenario.trained.has_factors else ""
     chosen = ", ".join(one for one in (cut if prepared.scenario.scheme.is_cut else "", of_rank) if one)
-    told = f"  decision   {chosen}: {duration(predicted_s * NS_PER_S)} a round while the air holds still"
+    lasts = f"{duration(predicted_s * NS_PER_S)} a round while the air holds still"
+    told = f"  decision   {chosen}: {lasts}" if chosen else f"  decision   {lasts}"
     plan = allocation.plan
     if plan is not None and plan.rounds_to_target != 1.0:
         total = duration(plan.total_s * NS_PER_S)

@@ -104,6 +104,13 @@ SPARSIFICATION_RATIO = Knob("sparsification_ratio", "", 0.0, 1.0, True, "value")
 
 ASSIGNMENT_BITS = Knob("assignment_bits", "bit", 0.0, 64.0, True, "time", is_whole=True)
 """What each client is sent about a decision before its round begins."""
+PRUNING_RATIO = "pruning_ratio"
+
+
+def pruning_ratio(least: float, most: float, *, per_client: bool) -> Knob:
+    """Return the knob of the share of the model's units that each client, or every one, leaves out."""
+    return Knob(PRUNING_RATIO, "", least, most, per_client, "value")
+
 
 SURFACE_PHASES = "surface_phases"
 

@@ -184,14 +184,12 @@ def download_bits(
     ]
     matrices = task.trainable.matrices(task.shape, num_blocks)
     numbers = aggregator.download_numbers(matrices, client_rank, ranks, round_)
-    held = [
-        one
-        for one in task.trainable.held(task.shape, num_blocks)
-        if aggregator.shares_block(one.block, task.shape.num_layers)
-    ]
+    held = task.trainable.held(task.shape, num_blocks)
     numbers += sum(one.numbers for one in held if one.factor is None)  # sent and averaged as they are
+    own = task.trainable.of_rank(client_rank).held(task.shape, num_blocks) if task.private else ()
+    numbers -= sum(one.numbers for one in own if one.name in task.private)
     if task.rule.has_variates:
-        numbers += sum(one.numbers for one in held)  # the common variate
+        numbers += sum(one.numbers for one in held if one.name not in task.private)  # the common variate
     return task.model.bits_per_trained_number * numbers
 
 

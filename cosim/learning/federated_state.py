@@ -9,14 +9,15 @@ from cosim.graph.node import Node, Params, Ref
 from cosim.learning.control_variates import ControlVariates
 from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select, with_loss
+from cosim.learning.operations.pruning import choose_units, narrow, widen, widen_upload
 from cosim.learning.operations.server_step import follow_average
-from cosim.learning.payload import shared_names
 from cosim.learning.results import evaluate, evaluate_each, export
 from cosim.learning.server_optimizer import ServerOptimizer
 from cosim.learning.server_optimizer.none import AVERAGE
 from cosim.learning.shape import BOTH_FACTORS
 from cosim.learning.train_state import Guidance, TrainState
 from cosim.learning.training import Training
+from cosim.learning.units import Kept
 from cosim.learning.weighting import Sender, Weighting
 from cosim.learning.weighting.data import BY_DATA
 from cosim.rng import stream
@@ -56,6 +57,8 @@ class FederatedState:
         What each client found its loss to be in this round, where the aggregator wants it.
     learning_rates
         The sum of the learning rates of each client's last local steps.
+    narrowed
+        What clients train in this round that keep only some units of the model.
     """
 
     def __init__(
@@ -86,12 +89,37 @@ class FederatedState:
         self._losses: Mapping[int, float] = {}
         self._best_losses: dict[int, float] = {}
         self.learning_rates: dict[int, float] = {}
-        names = shared_names(training.task)
-        self._shared = {} if names is None else {"names": names}
         self.sides = [start] * training.task.num_clients
         if self.aggregator.trained(first_round) != BOTH_FACTORS or not self._has_one_rank:
             self.sides = self._distributed(first_round, begins_anew=True, is_first=True)
         self.starts = [side.adapter for side in self.sides]
+        self.narrowed: dict[int, TrainState] = {}
+
+    def narrow(self, client: int, kept: Kept, *, by_own: bool) -> TrainState:
+        """Let a client's round begin with so many units of the model; returns what it trains.
+
+        Parameters
+        ----------
+        kept
+            How many units of each block remain.
+        by_own
+            Whether they are chosen by the client's own weights; else by those of the global adapter.
+        """
+        graph, side = self.training.graph, self.sides[client]
+        judged = side.adapter if by_own else self.adapter
+        units = graph.add(choose_units, [judged], kept=[list(one) for one in kept]).ref("units")
+        node = graph.add(narrow, [side.adapter, side.optimizer, units])
+        self.narrowed[client] = begin = side._replace(units=units).stepped(node)
+        self.starts[client] = begin.adapter
+        return begin
+
+    def widen(self, client: int, after: TrainState) -> None:
+        """Put back what a client trained of the units that remained; others are as they were."""
+        whole, units = self.sides[client], self.narrowed[client].units
+        assert units is not None
+        inputs = (whole.adapter, whole.optimizer, after.adapter, after.optimizer, units)
+        self.sides[client] = whole.stepped(self.training.graph.add(widen, inputs))
+        self.narrowed[client] = after
 
     def guidance(self, client: int) -> Guidance:
         """Return what corrects the gradients of a client's round."""
@@ -102,7 +130,7 @@ class FederatedState:
         """Return what a client sends at the end of a round, as it is before any encoding."""
         if self.variates is not None:
             return self.variates.bundles[client]
-        sent = self._sent(self.sides[client].adapter, round_)
+        sent = self._sent(self.narrowed.get(client, self.sides[client]).adapter, round_)
         return self._beside(sent, self.losses[client]) if self.aggregator.wants_losses else sent
 
     def reference(self, client: int, round_: int) -> Ref:
@@ -136,6 +164,8 @@ class FederatedState:
         senders
             Who sent, where what arrived is their sum.
         """
+        if self.narrowed:
+            uploads, masks = self._widened(uploads)
         terms, weights = self._terms(uploads, round_)
         if self.aggregator.is_plain and masks is None:
             node = self.training.mean(dict(enumerate(terms)), weights)
@@ -165,6 +195,18 @@ class FederatedState:
         node.is_rebuilt = self._is_rebuilt
         self.adapter = node.ref("adapter")
         return node
+
+    def _widened(self, uploads: Mapping[int, Ref]) -> tuple[dict[int, Ref], dict[int, Ref]]:
+        """Return uploads in the places of the global adapter, and where each has anything."""
+        wide = {}
+        for client, upload in uploads.items():
+            units = self.narrowed[client].units
+            assert units is not None
+            wide[client] = self.training.graph.add(widen_upload, [self.adapter, upload, units])
+        adapters, masks = (
+            {client: one.ref(name) for client, one in wide.items()} for name in ("adapter", "mask")
+        )
+        return adapters, masks
 
     def _followed(self, average: Node, round_: int, uploads: Mapping[int, Ref]) -> Node:
         """Return the node of the server's own step along an average."""
@@ -253,6 +295,7 @@ class FederatedState:
 
     def distribute_to_all(self, round_: int) -> None:
         """Let all clients, those too who sent nothing, start a round from the global adapter."""
+        self.narrowed = {}
         if self._is_as_it_comes:
             self.sides = [side._replace(adapter=self.adapter, residual=self.residual) for side in self.sides]
         else:
@@ -284,6 +327,8 @@ class FederatedState:
         for side in self.sides:
             yield side.adapter
             yield side.optimizer
+        for side in self.narrowed.values():
+            yield from (*side.model, side.optimizer)
         yield from self.starts  # in the middle of a round other adapters than those of the sides
 
     @property
@@ -318,7 +363,7 @@ class FederatedState:
             [self.adapter] if own is None else [self.adapter, own],
             rank=rank,
             shared=sorted(self.aggregator.sent(round_)),
-            **self._shared,
+            **self._private,
             trained=sorted(self.aggregator.trained(round_)),
             optimizer=self.training.optimizer if begins_anew else None,
         )
@@ -335,9 +380,16 @@ class FederatedState:
     def _sent(self, adapter: Ref, round_: int) -> Ref:
         """Return what of an adapter is sent in a round."""
         sent = self.aggregator.sent(round_)
-        if sent == BOTH_FACTORS and not self._shared:
+        if sent == BOTH_FACTORS and not self._private:
             return adapter
-        return self.training.graph.add(select, [adapter], factors=sorted(sent), **self._shared).ref("adapter")
+        node = self.training.graph.add(select, [adapter], factors=sorted(sent), **self._private)
+        return node.ref("adapter")
+
+    @property
+    def _private(self) -> dict[str, list[str]]:
+        """What a node must know of what is private; nothing where nothing is."""
+        private = self.training.task.private
+        return {"private": sorted(private)} if private else {}
 
     @property
     def _scaling(self) -> float:

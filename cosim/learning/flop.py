@@ -141,11 +141,11 @@ def client_memory_bytes(
     lie within a factor of two.
     """
     own = [one for one in trainable.parameters(shape) if one.block <= cut_layer]
-    weights = shape.embedding_weights + cut_layer * shape.block_weights
+    weights = shape.embedding_weights + shape.weights_of(1, cut_layer)
     weights += sum(one.numbers for one in own) if trainable.is_added else 0
     stepped = [one for one in own if one.factor is None or one.factor in factors]
     reached = range(max(trainable.first_block(shape), 1), cut_layer + 1)
-    kept = len(reached) * _kept_numbers(shape, trainable, batch_size, sequence_length)
+    kept = sum(_kept_numbers(shape.at(one), trainable, batch_size, sequence_length) for one in reached)
     kept += trainable.gradient_numbers(shape, stepped)
     return bytes_per_number * (weights + moments_per_weight * sum(one.numbers for one in stepped) + kept)
 
@@ -169,12 +169,12 @@ def server_memory_bytes(
     """
     stepped = [one for one in trainable.parameters(shape) if one.block > cut_layer]
     trained = sum(one.numbers for one in stepped)
-    weights = (shape.num_layers - cut_layer) * shape.block_weights + shape.head_weights
+    weights = shape.weights_of(cut_layer + 1, shape.num_layers) + shape.head_weights
     weights += trained if trainable.is_added else 0
     has_copy = shape.has_tied_head and cut_layer < shape.num_layers
     weights += shape.vocab_size * shape.hidden_size if has_copy else 0
     reached = range(max(trainable.first_block(shape), cut_layer + 1), shape.num_layers + 1)
-    kept = len(reached) * _kept_numbers(shape, trainable, batch_size, sequence_length)
+    kept = sum(_kept_numbers(shape.at(one), trainable, batch_size, sequence_length) for one in reached)
     classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
     kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)
     kept += trainable.gradient_numbers(shape, stepped)
@@ -216,7 +216,7 @@ class _Pass(Tape):
         return has_gradient
 
     def _block(self, block: int, x: bool) -> bool:
-        shape = self._shape
+        shape = self._shape.at(block)
         played = {one: self._linear(block, one, x) for one in dict.fromkeys(shape.queries_keys_values)}
         queries, keys, values = (played[linear] for linear in shape.queries_keys_values)
         prefix = self._trainable.num_prefix_tokens(shape, block)
@@ -230,7 +230,7 @@ class _Pass(Tape):
 
     def _linear(self, block: int, linear: Linear, x: bool) -> bool:
         rows = self._batch_size * self._sequence_length
-        return self._trainable.play_linear(self, self._shape, block, linear, rows, x, self._factors)
+        return self._trainable.play_linear(self, self._shape.at(block), block, linear, rows, x, self._factors)
 
     def head(self, x: bool) -> bool:
         """Play what comes behind the blocks; every position is scored, as transformers does."""

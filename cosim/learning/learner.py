@@ -13,6 +13,7 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.sums import factor_of
 from cosim.learning.data.batch import Batch
 from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.narrowing import narrow_model
 from cosim.learning.optimizer import Optimizer
 from cosim.learning.outputs import Outputs
 from cosim.learning.prefixes import Prefixes
@@ -40,11 +41,19 @@ class Learner:
         self._slab = Slab()
         self._parts: dict[tuple[type[Part], str], Part] = {}
         self._train_prefixes, self._test_prefixes = Prefixes(), Prefixes()
+        self._narrow: tuple[list[list[int]], SplitModel] | None = None
 
     def compute(self, node: Node, inputs: list[Any]) -> dict[str, Any]:
         """Return the fields of a node's value."""
         with deterministic(self._task.model.torch_device):
             return node.operation.body(self, node.params, *inputs)
+
+    def narrowed(self, units: Adapter) -> SplitModel:
+        """Return the model of which only these units remain; the last one made is kept."""
+        kept = [one.tolist() for one in units.values()]
+        if self._narrow is None or self._narrow[0] != kept:
+            self._narrow = kept, narrow_model(self.model, units)
+        return self._narrow[1]
 
     @property
     def optimizer(self) -> Optimizer:

@@ -8,6 +8,7 @@ adapter into the slots and runs the blocks directly.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
 from cosim.learning.families.kernels import attend_stepwise, causal_mask
 from cosim.learning.outputs import Outputs, Scored, losses_of, scored_of
+from cosim.learning.parameters import PEFT, parameters_of
 from cosim.learning.shape import ModelShape, ModelTask, check_cut
 from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge, refuse_unannounced
 from cosim.learning.trainable import Trainable
@@ -64,7 +66,7 @@ class SplitModel:
         tokenizer: Path | None,
     ) -> None:
         self.shape, self.trainable = shape, trainable
-        self._model, self._tokenizer = model, tokenizer
+        self._model, self._inner, self._tokenizer = model, inner, tokenizer
         self._seed = seed
         self._body = take_apart(inner, shape)
         self._body.first_position = trainable.first_position
@@ -128,6 +130,32 @@ class SplitModel:
         attached, inner = trainable.attach(model, shape, base.name_or_path)
         refuse_unannounced(attached, [one.name for one in trainable.parameters(shape)])
         return cls(attached.eval(), inner, shape, trainable, seed, base.tokenizer_folder())
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The values of the model's Hugging Face config."""
+        config = self._inner.config
+        values: dict[str, Any] = vars(config) if isinstance(config, SimpleNamespace) else config.to_dict()
+        return values
+
+    def base_weights(self) -> dict[str, Tensor]:
+        """Return the parameters of the pre-trained model by their names in transformers, as they are now."""
+        names = {one.name for one in parameters_of(self.shape)}
+        found = (
+            (name.removeprefix(f"{PEFT}.").replace(".base_layer.", "."), weights)
+            for name, weights in self._model.named_parameters()
+        )
+        return {name: weights for name, weights in found if name in names}
+
+    def of_pieces(self, pieces: Any, shape: ModelShape) -> "SplitModel":
+        """Return a model of other plain modules and their shape, with the same trained and computed so."""
+        if hasattr(self._inner.get_submodule(shape.inner_name), "rotary_emb"):
+            inner = pieces.get_submodule(shape.inner_name)
+            inner.rotary_emb = self._inner.get_submodule(shape.inner_name).rotary_emb
+        attached, inner = self.trainable.attach(pieces.to(self._device), shape, "")
+        made = SplitModel(attached.eval(), inner, shape, self.trainable, self._seed, self._tokenizer)
+        made._body.attend = self._body.attend
+        return made
 
     def attend_stepwise(self) -> None:
         """Compute attention in steps that ``torch.func.vmap`` can stack; other last bits."""

@@ -8,6 +8,9 @@ from typing import Literal
 from cosim.learning.architectures import FAMILIES
 from cosim.learning.shape import Factor, Linear, ModelShape
 
+PEFT = "base_model.model"
+"""What PEFT puts in front of the names of a model that it adapts."""
+
 Role = Literal["embedding", "norm", "attention", "mlp", "head", "classifier", "prefix", "A", "B"]
 """What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter. A pooler is of the head."""
 
@@ -91,7 +94,7 @@ def role_of(shape: ModelShape, linear: Linear) -> Literal["attention", "mlp"]:
 
 
 def _block(shape: ModelShape, block: int) -> Iterator[Parameter]:
-    place, names = shape.block_name(block), FAMILIES[shape.family]
+    place, names, shape = shape.block_name(block), FAMILIES[shape.family], shape.at(block)
     for linear in shape.linears:
         role = role_of(shape, linear)
         for name in (norm for norm, behind in names.norms if behind == linear.name):

@@ -1,13 +1,13 @@
 """What travels between two ends: layouts known from the shape alone, and the node of sending."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cosim.errors import ScenarioError
 from cosim.graph.node import Node, Ref
 from cosim.learning.aggregator import Aggregator
+from cosim.learning.aggregator.sums import factor_of
 from cosim.learning.chain import codec_of
 from cosim.learning.codec import Codec, Encoding, Layout
 from cosim.learning.operations.average import LOSS
@@ -91,20 +91,13 @@ def upload_layout(task: Task, num_blocks: int, client_rank: int, round_: int) ->
     layout = adapter_layout(task, num_blocks, client_rank, task.aggregator.sent(round_))
     if task.aggregator.wants_losses:
         layout = Layout({**layout.shapes, LOSS: (1,)}, layout.bits_per_number)
-    if (shared := shared_names(task)) is not None:
-        layout = replace(layout, shapes={name: one for name, one in layout.shapes.items() if name in shared})
+    if task.private:
+        shared = {name: shape for name, shape in layout.shapes.items() if name not in task.private}
+        layout = Layout(shared, layout.bits_per_number)
     if not task.rule.has_variates:
         return layout
     variates = {VARIATE + name: shape for name, shape in layout.shapes.items()}
     return Layout({**layout.shapes, **variates}, layout.bits_per_number)
-
-
-def shared_names(task: Task) -> list[str] | None:
-    """Return the trained tensors of blocks that are shared; None where all are."""
-    shares, num_layers = task.aggregator.shares_block, task.shape.num_layers
-    trained = task.trainable.parameters(task.shape)
-    found = [one.name for one in trained if shares(one.block, num_layers)]
-    return None if len(found) == len(trained) else found
 
 
 def held_bytes(task: Task, num_blocks: int, lora_rank: int) -> int:
@@ -166,11 +159,6 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
         Naming the setting and the way out.
     """
     codecs, aggregator = task.codecs, task.aggregator
-    if shared_names(task) == []:
-        raise ScenarioError(
-            "scheme.aggregator.blocks: nothing is trained in the blocks that are shared; share one in which "
-            "something is."
-        )
     for round_ in task.kinds:
         for name, (encoding, layout) in payloads(task, num_blocks, round_).items():
             codec = codec_of(encoding)
@@ -179,7 +167,8 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
             try:
                 least = encoding.least_ratio(layout) if layout.shapes else 0.0
             except ValueError:
-                alone = " and ".join(sorted(aggregator.sent(round_)))
+                left = {factor for one in layout.shapes if (factor := factor_of(one)) is not None}
+                alone = left.pop() if len(left) == 1 else "one factor of some pairs"
                 raise ScenarioError(
                     f"scheme.{name}: {codec.kind!r} cannot send what the aggregator {aggregator.kind!r} "
                     f"averages: {alone} alone travels in round {round_}, and a rank pair has a part in both "

@@ -75,6 +75,8 @@ class ModelShape:
     trained_head_weights
         Those of ``head_weights`` that are trained in full beside the adapters:
         the classifier, as PEFT has it for sequence classification.
+    blocks
+        The shape that holds inside each block, where blocks differ; see :meth:`at`.
     """
 
     family: str
@@ -97,6 +99,7 @@ class ModelShape:
     head_weights: int
     trained_head_weights: int
     has_tied_head: bool
+    blocks: tuple["ModelShape", ...] = ()
 
     @classmethod
     def read(
@@ -188,6 +191,10 @@ class ModelShape:
             has_tied_head=tied,
         )
 
+    def at(self, block: int) -> "ModelShape":
+        """Return the shape that holds inside a block; blocks count from 1."""
+        return self.blocks[block - 1] if self.blocks else self
+
     @cached_property
     def linears(self) -> tuple[Linear, ...]:
         """The linear layers of one block, in the order of the forward pass, each once."""
@@ -212,7 +219,11 @@ class ModelShape:
     @property
     def num_weights(self) -> int:
         """Parameters of the whole pre-trained model, its task head included, without adapters."""
-        return self.embedding_weights + self.num_layers * self.block_weights + self.head_weights
+        return self.embedding_weights + self.weights_of(1, self.num_layers) + self.head_weights
+
+    def weights_of(self, first_block: int, last_block: int) -> int:
+        """Return the parameters of some blocks, the last one included."""
+        return sum(self.at(block).block_weights for block in range(first_block, last_block + 1))
 
     @property
     def default_targets(self) -> tuple[str, ...]:

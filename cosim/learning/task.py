@@ -22,6 +22,7 @@ from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
 from cosim.learning.stages import Stage, check_stages
 from cosim.learning.trainable import Trainable
+from cosim.learning.units import Kept, narrowed
 from cosim.rng import stream
 
 _CPU_GROUP_BYTES = 2 << 20
@@ -116,7 +117,7 @@ class Task:
         trainable.check(shape, model.dtype, is_cut=is_cut)
         check_stages(stages, trainable, shape, model.dtype)
         aggregator.check_ranks(trainable.lora_rank)
-        aggregator.check_blocks(shape)
+        aggregator.private_of(trainable.parameters(shape), shape.num_layers)
         if data.sequence_length > shape.max_positions:
             raise ScenarioError(
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "
@@ -191,6 +192,21 @@ class Task:
         return tuple(
             dict.fromkeys(self.kind(begin + more) for begin in self._begins for more in range(period))
         )
+
+    @cached_property
+    def private(self) -> frozenset[str]:
+        """Names of what no client sends of what is trained."""
+        return self.aggregator.private_of(self.trainable.parameters(self.shape), self.shape.num_layers)
+
+    def narrowed(self, kept: Kept) -> "Task":
+        """Return the task of a client that keeps only so many units of each block, for what it takes."""
+        if kept not in self._narrowed:
+            self._narrowed[kept] = replace(self, shape=narrowed(self.shape, kept))
+        return self._narrowed[kept]
+
+    @cached_property
+    def _narrowed(self) -> dict[Kept, "Task"]:
+        return {}
 
     @property
     def num_clients(self) -> int:

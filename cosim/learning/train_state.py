@@ -24,21 +24,24 @@ class TrainState(NamedTuple):
     params
         What passes of this side also get: ``frozen``, a factor that is
         not trained; ``rank``, where it is not that of the model.
+    units
+        The units of the model that remain, where some are left out.
     """
 
     adapter: Ref
     optimizer: Ref
     residual: Ref | None = None
     params: Mapping[str, Any] = _NOTHING
+    units: Ref | None = None
 
     @property
     def model(self) -> tuple[Ref, ...]:
-        """What a forward pass reads: the adapter, and what is merged into the base."""
-        return (self.adapter,) if self.residual is None else (self.adapter, self.residual)
+        """What a forward pass reads: the adapter, and what is merged into the base or remains of it."""
+        return tuple(one for one in (self.adapter, self.residual, self.units) if one is not None)
 
     def stepped(self, node: Node) -> "TrainState":
         """Return the side after a node that took a step."""
-        return TrainState(node.ref("adapter"), node.ref("optimizer"), self.residual, self.params)
+        return self._replace(adapter=node.ref("adapter"), optimizer=node.ref("optimizer"))
 
 
 class Guidance(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cosim.graph.node import Node, Ref
 from cosim.learning.operations.by_example import whole_gradient_by_example
+from cosim.learning.operations.pruning import narrow_gradient
 from cosim.learning.operations.whole_step import whole_gradient
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.train_state import Guidance, LocalRound, LocalStep, TrainState
@@ -36,8 +37,9 @@ def whole_step(training: Training, whole: TrainState, step: int) -> tuple[TrainS
 
 
 def _whole_gradient(training: Training, client: int, side: TrainState, step: int) -> Node:
+    one = whole_gradient if training.is_mean else whole_gradient_by_example
     return training.graph.add(
-        whole_gradient if training.is_mean else whole_gradient_by_example,
+        one if side.units is None else narrow_gradient,
         side.model,
         batch=training.batch(client, step),
         dropout=training.dropout(client, step),

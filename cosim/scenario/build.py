@@ -197,6 +197,7 @@ def _task(name: str, scenario: Scenario) -> Task:
     refuse_cut(scenario, task.shape)
     if (fault := too_many_cuts(scenario, task.shape)) is not None:
         raise fault
+    scenario.scheme.check(task)
     _refuse_unsendable(scenario, task)
     scenario.model.base.content_key()  # weights that cannot be read are reported before anything is made
     _ = task.notes  # and so are a tokenizer, and weights that do not fit the model

@@ -69,6 +69,11 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"of a link, and with the medium {medium.kind!r} all send at once; take an allocator that shares "
             "the power, such as 'equal'."
         )
+    if scheme.why_no_sums is not None:
+        yield ScenarioError(
+            f"radio.medium: {medium.kind!r} sums what clients send, and {scheme.why_no_sums}, or the medium "
+            "'fluid'."
+        )
     if scheme.averaging.needs == "individual":
         yield ScenarioError(
             f"scheme.aggregator: {scheme.averaging.kind!r} needs the update of each client, and the medium "

@@ -81,6 +81,20 @@ class Scheme(Part):
         """
         return ()
 
+    def check(self, task: Task) -> None:
+        """Refuse a task that cannot be trained so.
+
+        Raises
+        ------
+        ScenarioError
+            Naming the setting and the way out.
+        """
+
+    @property
+    def why_no_sums(self) -> str | None:
+        """Why its settings let no medium add what clients send, with a way out; None where one may."""
+        return None
+
     @property
     def averaging(self) -> Aggregator:
         """How adapters of clients are averaged, where they are."""

@@ -14,6 +14,8 @@ from cosim.learning.federated_state import FederatedState
 from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
+from cosim.learning.task import Task
+from cosim.learning.units import Kept
 from cosim.radio.medium import Delivery, Distortion, Payload
 from cosim.transmissions import Outgoing, Sent
 from cosim.world import Moment, World
@@ -30,14 +32,20 @@ class AdapterUploads:
         What clients have to send.
     num_blocks
         How many blocks each client has.
+    overhead_bits
+        What each sends beside its adapter.
 
     Attributes
     ----------
     sent
         The sendings of this round by client.
+    kept
+        How many units of each block clients keep that do not keep all.
     """
 
-    def __init__(self, world: World, federation: FederatedState, num_blocks: Sequence[int]) -> None:
+    def __init__(
+        self, world: World, federation: FederatedState, num_blocks: Sequence[int], overhead_bits: int = 0
+    ) -> None:
         self.world, self.federation = world, federation
         self.codec = world.task.codecs.adapter
         self.sent: dict[int, Transmission] = {}
@@ -52,7 +60,8 @@ class AdapterUploads:
         # as decided when the round began: what is encoded does not change with the air on its way
         self._ratios: dict[int, float | None] = {}
         self._widths: dict[int, int] = {}
-        self._num_blocks = num_blocks
+        self.kept: dict[int, Kept] = {}
+        self._num_blocks, self._overhead_bits = num_blocks, overhead_bits
         self._exact_bits, self._flop = cache(self._bits_of_layout), cache(self._flop_of_layout)
         self._with_bits = cache(self.codec.with_bits)
 
@@ -173,10 +182,12 @@ class AdapterUploads:
     def _coding_flop(self, client: int, round_: int) -> tuple[int, int]:
         """Return the FLOP to encode and to decode what a client sends."""
         kind = self.world.task.kind(round_)
-        return self._flop(self._num_blocks[client], self._rank(client), kind)
+        return self._flop(self._num_blocks[client], self._rank(client), kind, self.kept.get(client))
 
-    def _flop_of_layout(self, num_blocks: int, client_rank: int, round_: int) -> tuple[int, int]:
-        layout = upload_layout(self.world.task, num_blocks, client_rank, round_)
+    def _flop_of_layout(
+        self, num_blocks: int, client_rank: int, round_: int, kept: Kept | None
+    ) -> tuple[int, int]:
+        layout = upload_layout(self._task(kept), num_blocks, client_rank, round_)
         return self.codec.encode_flop(layout), self.codec.decode_flop(layout)
 
     def send_at_once(self, moment: Moment, after: Mapping[int, Sequence[int]]) -> Steps:
@@ -270,7 +281,12 @@ class AdapterUploads:
             self.world.measure(moment, self.world.client_names[client], name, figure)
 
     def _layout(self, client: int, round_: int) -> Layout:
-        return upload_layout(self.world.task, self._num_blocks[client], self._rank(client), round_)
+        task = self._task(self.kept.get(client))
+        return upload_layout(task, self._num_blocks[client], self._rank(client), round_)
+
+    def _task(self, kept: Kept | None) -> Task:
+        """Return the task of who keeps so many units."""
+        return self.world.task if kept is None else self.world.task.narrowed(kept)
 
     def _bits(self, client: int, round_: int) -> int:
         """Return how much a client sends, as the allocator is informed."""
@@ -278,7 +294,7 @@ class AdapterUploads:
         if bits is None:  # nothing is computed
             encoding = self._encoding(self._widths[client])
             bits = encoding.max_bits(self._layout(client, round_), self._ratios[client])
-        return bits
+        return bits + self._overhead_bits
 
     def refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""
@@ -290,13 +306,19 @@ class AdapterUploads:
         """Return the bits a client sends, where no value decides them."""
         kind = self.world.task.kind(round_)
         num_blocks = self._num_blocks[client]
-        decided = self._ratios[client], self._widths[client]
+        decided = self._ratios[client], self._widths[client], self.kept.get(client)
         return self._exact_bits(num_blocks, self._rank(client), kind, *decided)
 
     def _bits_of_layout(
-        self, num_blocks: int, client_rank: int, round_: int, sparsification_ratio: float | None, width: int
+        self,
+        num_blocks: int,
+        client_rank: int,
+        round_: int,
+        sparsification_ratio: float | None,
+        width: int,
+        kept: Kept | None,
     ) -> int | None:
-        layout = upload_layout(self.world.task, num_blocks, client_rank, round_)
+        layout = upload_layout(self._task(kept), num_blocks, client_rank, round_)
         return self._encoding(width).bits(layout, sparsification_ratio)
 
     def _encoding(self, width: int) -> Encoding:

@@ -1,7 +1,7 @@
 """What every allocator keeps, run over each part's examples on random cells."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -10,12 +10,13 @@ from strategies import random_cell
 from cosim.control.allocators import Allocator
 from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation
+from cosim.control.knobs import PRUNING_RATIO, Setting, pruning_ratio
 from cosim.control.proving import bound
-from cosim.control.stages import served
+from cosim.control.stages import CLIENT, Barrier, Chain, Compute, Round, served
 from cosim.control.state import CellState, Sparsity
 from cosim.learning.amounts import WholeAmounts
 from cosim.parts import family, make
-from cosim.schemes.stages import whole_round
+from cosim.schemes.stages import upload, whole_round
 
 NEEDS_A_TABLE = "its table is written for one cell; it is held against that one below"
 EXAMPLES = [
@@ -49,8 +50,12 @@ def _cell(seed: int) -> CellState:
 
 
 def _state(example: dict, cell: CellState) -> CellState:
-    """Return a cell whose clients train all blocks, for those who decide how much of an adapter is sent."""
-    if not make(Allocator, example).sets_sparsification_ratios:
+    """Return a cell whose clients train all blocks, for those who decide how much is trained or sent."""
+    part = make(Allocator, example)
+    if PRUNING_RATIO in part.sets_knobs:
+        knobs = (*cell.knobs, pruning_ratio(0.1, 0.75, per_client=True))
+        return replace(cell, knobs=knobs, phases=partial(_pruned_round, cell))
+    if not part.sets_sparsification_ratios:
         return cell
     rng = np.random.default_rng(cell.num_clients)
     pair_bits = np.full(24, 32 * 8 * 64)
@@ -62,6 +67,19 @@ def _state(example: dict, cell: CellState) -> CellState:
     )
     round_ = whole_round([whole] * cell.num_clients, [cell.local_steps] * cell.num_clients)
     return replace(cell, sparsity=sparsity, phases=lambda setting: round_)
+
+
+def _pruned_round(cell: CellState, setting: Setting) -> Round:
+    """Return a round of one barrier in which clients leave out a share of what they compute and send."""
+    one = cell.phases.amounts(cell.cut_layer, cell.lora_rank)
+
+    def chain(client: int) -> Chain:
+        kept = 1.0 - setting.of(PRUNING_RATIO, client, 0.0)
+        flop, bits = int(kept * one.client_forward_flop), 1000 + int(kept * one.adapter_bits)
+        computed = Compute("client_forward_backward", CLIENT, flop, cell.local_steps)
+        return computed, upload("adapter_upload", "federated_uplink", bits)
+
+    return (Barrier(tuple(map(chain, range(cell.num_clients)))),)
 
 
 _DECIDED: dict[tuple[str, int], Allocation] = {}

@@ -115,6 +115,8 @@ OTHERS: dict[str, list[Any]] = {
     "name": ["other"],
     "lora.blocks": [[1, 2]],
     "lora.target_modules": [["c_attn", "c_fc"]],
+    "personal.private": [["lora_A"]],
+    "pruned_federated.units": [["columns"]],
     "partition.*.by": ["name", "label"],
     "reflecting.phases": [[1, 0, 1, 1, 0, 1, 0, 0], [1, 1, 1, 1]],
     "reflecting.position_m": [[60.0, 20.0]],

@@ -104,16 +104,18 @@ def test_bits_of_spans_are_those_of_what_travels(scenario, record, scheme, aggre
     shape = task.shape
     (c_attn,) = shape.targets(task.trainable.targets(shape))
     num_blocks = task.model.cut_layer if scheme == "split_federated" else shape.num_layers
+    held = task.trainable.held(shape, num_blocks)
+    private = sum(one.numbers for one in held if one.name in task.private)
     for row in rows(record(scheme, aggregator), "adapter_upload"):
         mine = part.rank(int(row["actor"].removeprefix("client-")), rank)
         sent = part.sent(row["round"])
         numbers = mine * (c_attn.d_in * ("A" in sent) + c_attn.d_out * ("B" in sent))
-        assert row["bits"] == 64 * (num_blocks * numbers + part.wants_losses)
+        assert row["bits"] == 64 * (num_blocks * numbers + part.wants_losses - private)
     for row in rows(record(scheme, aggregator), "adapter_download"):
         mine = part.rank(int(row["peer"].removeprefix("client-")), rank)
         ranks = [part.rank(client, rank) for client in range(3)]
         numbers = part.download_numbers([c_attn], mine, ranks, row["round"])
-        assert row["bits"] == 64 * num_blocks * numbers
+        assert row["bits"] == 64 * (num_blocks * numbers - private)
 
 
 @EVERY
@@ -458,9 +460,14 @@ CODECS = [
 
 def refusal(codec, part):
     """Return why a codec does not go with an aggregator; None if it does."""
-    if codec["kind"] in ("soft", "random_ranks", "svd") and part.kind in ("ffa", "rolora", "fedsa"):
+    if codec["kind"] in ("soft", "random_ranks", "svd") and part.kind in (
+        "ffa",
+        "rolora",
+        "fedsa",
+        "personal",
+    ):
         return "cannot send what the aggregator .* averages"
-    if codec.get("unsent") == "masked" and part.kind != "fedavg":
+    if codec.get("unsent") == "masked" and not part.takes_masks:
         return "cannot leave that out of its average"
     if codec.get("error_feedback", True) and codec["kind"] in ("top_k", "soft") and not part.keeps_factors:
         return "the next one is of other factors; set error_feedback to false"

@@ -15,6 +15,7 @@ SCRIPTS = {
     "lora_fair": (["--quick"], {"loss.csv", "bias.csv", "penalty.csv"}),
     "private_low_latency": (["--quick"], {"delay.csv", "delays.csv", "loss.csv"}),
     "ota_fair": (["--quick"], {"fairness.csv"}),
+    "pruned_personal": (["--quick"], {"round_time.csv", "loss.csv", "devices.csv"}),
     "reflecting_surface": (["--quick"], {"convergence.csv", "latency.csv", "loss_against_time.csv"}),
     "slora": (["--quick"], {"loss.csv", "switch.csv"}),
     "soft_tsfa": (

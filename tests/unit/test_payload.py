@@ -30,6 +30,7 @@ def asked_of(family, task, lora, dtype="float64"):
         aggregator=FEDAVG,
         codecs=NO_CODECS,
         rule=NO_RULE,
+        private=frozenset(),
         num_clients=2,
     )
     task.in_round = lambda round_: task

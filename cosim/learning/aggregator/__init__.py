@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cosim.errors import ScenarioError
-from cosim.learning.shape import BOTH_FACTORS, Factor, Linear, ModelShape
+from cosim.learning.parameters import Parameter
+from cosim.learning.shape import BOTH_FACTORS, Factor, Linear
 from cosim.parts import Part, Plane, family
 
 if TYPE_CHECKING:
@@ -171,6 +172,21 @@ class Aggregator(Part):
         """Return the factors clients send at the end of a round."""
         return self.trained(round_)
 
+    def private_of(self, parameters: Collection[Parameter], num_layers: int) -> frozenset[str]:
+        """Return the names of what no client ever sends of what is trained, beside factors that are not sent.
+
+        Parameters
+        ----------
+        parameters, num_layers
+            What is trained; blocks of the model.
+
+        Raises
+        ------
+        ScenarioError
+            If it is nothing or everything, where something is to be private, or the model has no such block.
+        """
+        return frozenset()
+
     def rank(self, client: int, lora_rank: int) -> int:
         """Return the rank of a client's adapter, never above that of the model."""
         if self.client_ranks is None or not self.takes_ranks:
@@ -197,19 +213,6 @@ class Aggregator(Part):
                 f"scheme.aggregator.client_ranks: {highest} is more than lora.rank {lora_rank}, the rank of "
                 f"the global adapter; raise lora.rank to {highest}, or lower the clients'."
             )
-
-    def shares_block(self, block: int, num_layers: int) -> bool:
-        """Return whether what is trained in a block, 0 in front and ``num_layers + 1`` behind, is sent."""
-        return True
-
-    def check_blocks(self, shape: ModelShape) -> None:
-        """Refuse blocks that the model does not have.
-
-        Raises
-        ------
-        ScenarioError
-            Naming the first.
-        """
 
     def upload_numbers(self, matrices: Collection[Linear], rank: int, round_: int) -> int:
         """Return how many numbers of these matrices' factors a client of a rank sends."""

@@ -1,6 +1,6 @@
 """What is trained in chosen blocks is shared, the rest everybody's own."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -8,7 +8,7 @@ from pydantic import Field
 from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator, Average, Server, Tensors
 from cosim.learning.aggregator.sums import weighted_sum
-from cosim.learning.shape import ModelShape
+from cosim.learning.parameters import Parameter
 
 
 class ChosenBlocks(Aggregator):
@@ -41,17 +41,21 @@ class ChosenBlocks(Aggregator):
         """The sum is enough."""
         return "linear"
 
-    def shares_block(self, block: int, num_layers: int) -> bool:
-        """Return whether it is chosen, or none of the blocks."""
-        return block in self.blocks or not 1 <= block <= num_layers
-
-    def check_blocks(self, shape: ModelShape) -> None:
-        """Refuse blocks that the model does not have."""
-        if max(self.blocks) > shape.num_layers:
+    def private_of(self, parameters: Collection[Parameter], num_layers: int) -> frozenset[str]:
+        """Return the names of what is trained in blocks that are not chosen."""
+        if max(self.blocks) > num_layers:
             raise ScenarioError(
                 f"scheme.aggregator.blocks: the model has no block {max(self.blocks)}; "
-                f"its blocks are 1 to {shape.num_layers}."
+                f"its blocks are 1 to {num_layers}."
             )
+        inside = [one for one in parameters if 1 <= one.block <= num_layers]
+        private = frozenset(one.name for one in inside if one.block not in self.blocks)
+        if len(private) == len(parameters):
+            raise ScenarioError(
+                "scheme.aggregator.blocks: nothing is trained in the blocks that are shared; share one in which "
+                "something is."
+            )
+        return private
 
     def aggregate(self, uploads: Sequence[Tensors], weights: Sequence[float], server: Server) -> Average:
         """Return the mean of what is shared; of the rest the server hears nothing."""

@@ -1,6 +1,6 @@
 """What the federated server makes of uploads, and what clients start the next round with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cosim.graph.operation import Fields, operation
@@ -13,15 +13,11 @@ if TYPE_CHECKING:
 
 @operation("select", state=("adapter",))
 def select(learner: "Learner", params: Mapping[str, Any], adapter: "Adapter") -> Fields:
-    """Return the factors that are sent."""
+    """Return what is sent: of these factors, and not private."""
     from cosim.learning.aggregator.sums import only
 
-    return {"adapter": _named(only(adapter, set(params["factors"])), params.get("names"))}
-
-
-def _named(adapter: "Adapter", names: Sequence[str] | None) -> "Adapter":
-    """Return the tensors of these names, all without names."""
-    return adapter if names is None else {name: adapter[name] for name in names if name in adapter}
+    sent = only(adapter, set(params["factors"]))
+    return {"adapter": {name: one for name, one in sent.items() if name not in params.get("private", ())}}
 
 
 LOSS = "loss"
@@ -76,7 +72,8 @@ def distribute(
 
     start = truncated(adapter, params["rank"])
     if own is not None:
-        start = own | _named(only(start, set(params["shared"])), params.get("names"))
+        shared, private = only(start, set(params["shared"])), params.get("private", ())
+        start = own | {name: one for name, one in shared.items() if name not in private}
     fields: Fields = {"adapter": learner.keep(start)}
     if params["optimizer"] is not None:
         fields["optimizer"] = learner.optimizer.start(only(start, set(params["trained"])))

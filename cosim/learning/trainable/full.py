@@ -117,7 +117,7 @@ class Full(Trainable):
         """Let every parameter take a gradient, and give a tied head its own tensor where asked for."""
         import torch
 
-        if shape.task == "causal_lm" and not shape.has_tied_head:
+        if shape.task == "causal_lm" and not shape.has_tied_head and model.config.tie_word_embeddings:
             head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
             if head.weight is embedding.weight:
                 head.weight = torch.nn.Parameter(head.weight.detach().clone())

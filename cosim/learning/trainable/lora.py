@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from cosim.errors import ScenarioError
-from cosim.learning.parameters import Parameter, classifier_of
+from cosim.learning.parameters import PEFT, Parameter, classifier_of
 from cosim.learning.shape import Factor, Linear, ModelShape
 from cosim.learning.tape import Tape
 from cosim.learning.trainable import Trainable
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ALPHA_PER_RANK = 8.0  # a constant alpha / rank keeps the learning rate comparable across ranks
-
-_PEFT = "base_model.model"
 
 
 class Lora(Trainable):
@@ -122,19 +120,19 @@ class Lora(Trainable):
         """Return two factors a layer, and the head of a classifier, by the names PEFT saves them by."""
         found = []
         for block in sorted(self.adapted_blocks(shape)):
-            for linear in shape.targets(self.targets(shape)):
-                name = f"{_PEFT}.{shape.block_name(block)}.{linear.name}"
+            for linear in shape.at(block).targets(self.targets(shape)):
+                name = f"{PEFT}.{shape.block_name(block)}.{linear.name}"
                 found.append(
                     Parameter(f"{name}.lora_A.weight", (self.rank, linear.d_in), block, "A"),
                 )
                 found.append(Parameter(f"{name}.lora_B.weight", (linear.d_out, self.rank), block, "B"))
-        heads = (replace(one, name=f"{_PEFT}.{one.name}") for one in classifier_of(shape))
+        heads = (replace(one, name=f"{PEFT}.{one.name}") for one in classifier_of(shape))
         return (*found, *heads)
 
     def matrices(self, shape: ModelShape, num_blocks: int) -> tuple[Linear, ...]:
         """Return the adapted layers of the first blocks."""
-        num_adapted = sum(block <= num_blocks for block in self.adapted_blocks(shape))
-        return shape.targets(self.targets(shape)) * num_adapted
+        adapted = [block for block in sorted(self.adapted_blocks(shape)) if block <= num_blocks]
+        return tuple(one for block in adapted for one in shape.at(block).targets(self.targets(shape)))
 
     def first_block(self, shape: ModelShape) -> int:
         """Return the first adapted block."""
