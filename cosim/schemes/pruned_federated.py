@@ -266,7 +266,7 @@ class _Rounds:
             uploads.find_bits()
 
         def average(sent: Sequence[Sent]) -> tuple[Node, int]:
-            return self._average(moment, sent), uploads.decode_flop(moment.round)
+            return self._average(moment, sent), uploads.server_flop(moment.round)
 
         updates = self._updates(moment, learned)
         averaged_ = yield from collect(world, moment, updates, average, self._ready)

@@ -52,8 +52,8 @@ class ChosenBlocks(Aggregator):
         private = frozenset(one.name for one in inside if one.block not in self.blocks)
         if len(private) == len(parameters):
             raise ScenarioError(
-                "scheme.aggregator.blocks: nothing is trained in the blocks that are shared; share one in which "
-                "something is."
+                "scheme.aggregator.blocks: nothing is trained in the blocks that are shared; share one in "
+                "which something is."
             )
         return private
 

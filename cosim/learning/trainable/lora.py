@@ -162,7 +162,7 @@ class Lora(Trainable):
     def layers(self, shape: ModelShape) -> dict[str, str]:
         """Return the adapted layers with the names of A."""
         found = (one.name for one in self.parameters(shape) if one.factor == "A")
-        return {name.removeprefix(f"{_PEFT}.").removesuffix(".lora_A.weight"): name for name in found}
+        return {name.removeprefix(f"{PEFT}.").removesuffix(".lora_A.weight"): name for name in found}
 
     def changes(
         self, tensors: "Mapping[str, Tensor]", merged: "Mapping[str, Tensor]", shape: ModelShape
