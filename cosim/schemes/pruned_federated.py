@@ -270,7 +270,7 @@ class _Rounds:
 
         updates = self._updates(moment, learned)
         averaged_ = yield from collect(world, moment, updates, average, self._ready)
-        self._ready = [averaged_.span]
+        self._ready = averaged_.spans
         self.federation.distribute_to_all(moment.round + 1)
 
     def _learn(self, client: int, round_: int) -> LocalRound:

@@ -77,7 +77,7 @@ def test_without_momentum_and_control_a_run_is_that_of_fedavg(played):
 def test_a_score_sums_over_the_eigenvalues_of_the_cosines_between_examples(shared, tiny_scenario):
     """``log e + 1/e``, worked out here of the cosines of every pair, one after the other."""
     task = prepare(tiny_scenario({**PREFIX, "scheme": {**SCHEME, "aggregator": SHARED, **SCORED}})).task
-    model, rows = load_model(task, 1), task.share(1, 0)[:4]
+    model, rows = load_model(task, 1), task.shares[1][:4]
     batch = task.tokens.train.batch([int(row) for row in rows]).trimmed()
     outputs = [one.double().numpy() for one in model.block_outputs(model.initial_adapter(), batch)]
     metrics = shared.frame("metrics")
