@@ -51,7 +51,7 @@ def main() -> None:
     scenario = change(scenario, {"scheme.num_rounds": rounds, "scheme.evaluate_every": rounds})
     store = Store(told.store or default_store())
     progress = Progress(
-        local=(count, 0.8 * rounds), trainings=(len(AIRS) * len(epsilons) * count, 0.8 * rounds)
+        local=(count, 12.0 + 0.5 * rounds), trainings=(len(AIRS) * len(epsilons) * count, 2.0 + 0.6 * rounds)
     )
     alone = np.array([_local_only(scenario, seed, told.out / "runs", store, progress) for seed in seeds])
     found: dict[str, dict[float, Floats]] = {}
