@@ -6,7 +6,7 @@ from functools import cache, cached_property, lru_cache, partial
 from typing import Any
 
 from cosim.learning.flop import split_flop, whole_flop
-from cosim.learning.payload import activation_layout, upload_layout
+from cosim.learning.payload import activation_layout, shared_names, upload_layout
 from cosim.learning.task import Task
 
 
@@ -158,6 +158,14 @@ def download_bits(
         for client in (range(task.num_clients) if senders is None else senders)
     ]
     matrices = task.trainable.matrices(task.shape, num_blocks)
+    if shared_names(task) is not None:
+        upto = [task.trainable.matrices(task.shape, block) for block in range(num_blocks + 1)]
+        matrices = tuple(
+            one
+            for block in range(1, num_blocks + 1)
+            if aggregator.shares_block(block, task.shape.num_layers)
+            for one in upto[block][len(upto[block - 1]) :]
+        )
     numbers = aggregator.download_numbers(matrices, client_rank, ranks, round_)
     held = [
         one
