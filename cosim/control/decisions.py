@@ -9,8 +9,7 @@ import numpy as np
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator, GainChange
 from cosim.control.allocators.equal import equal_shares
-from cosim.control.bounding import foresee, with_bound
-from cosim.control.closed_form import predict
+from cosim.control.closed_form import plan_of, predict
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation, Plan
 from cosim.control.knobs import PARTICIPATION, SURFACE_PHASES, Knob, Setting, surface_phases
@@ -260,7 +259,7 @@ class Decisions:
         None where the closed form does not hold: subchannels are shared in
         time or lent, or the scheme has no such rounds.
         """
-        if self._seen is None or self.current is None or not self._is_foreseen(self._seen, self.current):
+        if self._seen is None or self.current is None or not self._is_predicted(self._seen, self.current):
             return None
         return _clocked_s(self._seen, self.current)
 
@@ -270,17 +269,19 @@ class Decisions:
         Seconds, for the air as it was at the beginning. ``lower_bound_s`` and
         ``gap_to_bound`` are None where there is no bound, and ``no_bound`` says why.
         """
-        if self._begun is None or not self._is_foreseen(*self._begun[:2]):
+        if self._begun is None or not self._is_predicted(*self._begun[:2]):
             return None
         state, allocation, allocator = self._begun
-        plan, why_not = foresee(state, allocation), None
+        from cosim.control.bounding import with_bound  # loads the solvers, which most runs do without
+
+        plan, why_not = plan_of(state, allocation), None
         try:
             plan = with_bound(state, allocation, plan, allocator)
         except AllocationError as fault:
             why_not = str(fault)
         return {**_as_entries(plan, _clocked_s(state, allocation)), "no_bound": why_not}
 
-    def _is_foreseen(self, state: CellState, allocation: Allocation) -> bool:
+    def _is_predicted(self, state: CellState, allocation: Allocation) -> bool:
         allocator = self._allocator
         return (
             self.terms.is_closed_form

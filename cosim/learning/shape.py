@@ -8,6 +8,7 @@ which linear layers a block has and which of them an adapter goes on.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from cosim.errors import ScenarioError, quoted
@@ -187,7 +188,7 @@ class ModelShape:
             has_tied_head=tied,
         )
 
-    @property
+    @cached_property
     def linears(self) -> tuple[Linear, ...]:
         """The linear layers of one block, in the order of the forward pass, each once."""
         layers = (*self.queries_keys_values, self.attention_output, *self.mlp_inputs, self.mlp_output)

@@ -1,13 +1,12 @@
 """Parts that are about the factors and ranks of LoRA adapters, where none are trained."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec
 from cosim.learning.regularizer import Regularizer
-from cosim.parts import family
+from cosim.parts import kinds_that
 from cosim.scenario.settings import Scenario
 
 
@@ -21,7 +20,7 @@ def parts_of_factors(scenario: Scenario) -> Iterator[ScenarioError]:
         part = getattr(scenario.scheme, name)
         for base in (Aggregator, Codec, Regularizer):
             if isinstance(part, base) and part.needs_factors:
-                able = ", ".join(repr(kind) for kind, one in family(base).items() if not _needs_factors(one))
+                able = kinds_that(base, lambda one: not one.needs_factors)
                 yield ScenarioError(
                     f"scheme.{name}: {part.kind!r} is about the factors of LoRA adapters, and {has_none}; "
                     f"take one of {able}, or train [lora]."
@@ -36,8 +35,3 @@ def parts_of_factors(scenario: Scenario) -> Iterator[ScenarioError]:
             f"allocator: {scenario.allocator.kind!r} as it is set chooses the rank of LoRA adapters, and "
             f"{has_none}; leave out lora_ranks, rounds_to_target and rounds_table, or train [lora]."
         )
-
-
-def _needs_factors(part: Any) -> bool:
-    needs: bool = part.needs_factors
-    return needs

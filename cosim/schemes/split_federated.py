@@ -15,7 +15,7 @@ from cosim.learning.codec.none import Plain
 from cosim.learning.codecs import Codecs
 from cosim.learning.payload import bits_are_known, held_bytes
 from cosim.learning.task import Task
-from cosim.parts import OfPlane, OneOf, Part, family
+from cosim.parts import OfPlane, OneOf, kinds_that
 from cosim.radio.link import Link
 from cosim.schemes import (
     FEDERATED_DOWNLINK,
@@ -110,7 +110,7 @@ class SplitFederated(Averages):
     @classmethod
     def _needs_no_reference(cls, codec: Codec) -> Codec:
         if codec.needs_reference:
-            able = ", ".join(repr(kind) for kind, part in family(Codec).items() if not _needs_reference(part))
+            able = kinds_that(Codec, lambda part: not part.needs_reference)
             raise ValueError(
                 f"{codec.kind!r} sends a difference to what both ends have, and they have no activations "
                 f"in common; take one of {able}"
@@ -181,7 +181,3 @@ class SplitFederated(Averages):
                 play.evaluate(round_)
             world.end_round(round_)
         world.adapter = play.federation.export(play.server.adapter)
-
-
-def _needs_reference(part: type[Part]) -> bool:
-    return issubclass(part, Codec) and part.needs_reference
