@@ -51,7 +51,9 @@ def replay_channel(record: Record, *, most_instants: int = 2048, most_entries: i
     spans = Spans.of(record)
     end_ns = length_ns(record, spans)
     grants = SubchannelGrants.of(record, end_ns)
-    counted = [index for index, link in enumerate(grants.links) if _is_modelled(channels[0].channel, link)]
+    counted = [
+        index for index, link in enumerate(grants.links) if channels[0].channel.radio.link(link).is_modelled
+    ]
     first = channels[0].channel
     per_instant = sum(
         len(first.bandwidths_hz(grants.links[index]))
@@ -84,10 +86,6 @@ class _Stage:
 
 def _channel_at(stages: list[_Stage], time_ns: int) -> Channel:
     return next(stage.channel for stage in reversed(stages) if stage.from_ns <= time_ns)
-
-
-def _is_modelled(channel: Channel, link: str) -> bool:
-    return channel.radio.link(link).is_modelled
 
 
 def _widths_hz(channel: Channel, link: str, subchannels: Ints, split_hz: Floats) -> Floats:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import (
@@ -268,10 +269,10 @@ def part_of(base: type[Part], kind: Any) -> type[Part] | None:
     A family of one needs no kind. A part of cosim is in the file that has the name of its kind: the rest
     of the family is loaded only where there is no such file, or parts of other packages might claim it.
     """
-    if isinstance(kind, str) and kind.isidentifier() and not entry_points():
-        package = import_module(base.__module__)
-        if any((Path(folder) / f"{kind}.py").is_file() for folder in package.__path__):
-            import_module(f"{package.__name__}.{kind}")
+    if isinstance(kind, str) and kind.isidentifier() and kind[0] != "_" and not entry_points():
+        file = f"{base.__module__}.{kind}"
+        if find_spec(file) is not None:
+            import_module(file)
         for part in _concrete(base):
             if part.__module__.partition(".")[0] == "cosim" and _kind(part) == kind:
                 return part

@@ -80,7 +80,7 @@ class Transmissions:
 
     def is_modelled(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
-        return self.decisions.is_modelled(link)
+        return self.decisions.channel.radio.link(link).is_modelled
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""
@@ -115,14 +115,14 @@ class Transmissions:
 
     def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
         for client in clients if self._links[link].is_uplink else ():
-            self.decisions.sends(client)
+            self.decisions.heard.sends(client)
 
     def _take_in(self, link: str, client: int, bits: int, delivery: Delivery) -> None:
         """Let the allocator know what came of what a client sent."""
         if self._links[link].is_uplink:
             energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
             airtime_ns = delivery.end_ns - delivery.start_ns
-            self.decisions.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
+            self.decisions.heard.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
 
     def send_at_once(
         self,

@@ -118,7 +118,7 @@ class World:
     @property
     def channel(self) -> Channel:
         """The channel as it is now."""
-        return self.decisions.cell
+        return self.decisions.channel
 
     @property
     def num_clients(self) -> int:
@@ -243,7 +243,7 @@ class World:
         """Ask the allocator again where it is to be asked now that a round, of these clients, begins."""
         everybody = range(self.num_clients)
         absent = set(everybody).difference(everybody if taking_part is None else taking_part)
-        self.decisions.start_round(self.clock.now, round_, absent)
+        self.decisions.heard.start_round(self.clock.now, round_, absent)
         if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
             self.apply_decision(round_)
 

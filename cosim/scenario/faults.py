@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from cosim.parts import Table
-from cosim.scenario.kinds import field_of, table_of
+from cosim.parts import Table, base_of
+from cosim.scenario.kinds import field_of, table_of, tables_in
 from cosim.words import clipped, short
 
 _LONGEST_PLACE, _LONGEST_WHAT = 200, 600
@@ -108,4 +108,6 @@ def _known_settings(loc: tuple[int | str, ...], given: Any, root: type[Table]) -
             continue  # pydantic's own, such as a kind
         given = given[step]
         table = table_of(field, given)
+        if table is None and field is not None and base_of(field) is None:
+            table = next(tables_in(field.annotation), None)
     return list(table.model_fields) if table is not None else []

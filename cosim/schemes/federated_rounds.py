@@ -164,7 +164,7 @@ class FederatedRounds:
             values = self.world.ask(self.uploads.energies(round_, senders))
             found = (np.asarray(value["energies"]) for value in values)
             reported["energies"] = dict(zip(senders, found, strict=True))
-        decisions.hear(reported, is_awaited=is_awaited)
+        decisions.heard.hear(reported, is_awaited=is_awaited)
 
     def _average(self, moment: Moment, sent: Sequence[Sent], before: Ref) -> tuple[Node, dict[str, Ref]]:
         """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
