@@ -14,6 +14,7 @@ from cosim.record.log import Log
 _WHAT = {
     "train_loss": "the training loss",
     "eval_loss": "the held-out loss",
+    "client_eval_loss": "the held-out loss of a client",
     "adapter": "the adapter",
     "optimizer": "what the optimiser remembers",
     "adapter_gradient": "the gradient",

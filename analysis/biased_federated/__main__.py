@@ -125,14 +125,14 @@ def _learned(
     rows = []
     for air, found in losses.items():
         reference = found["theta 0"]
-        for name, ends in found.items():
-            mean, excess = student_t(ends), student_t(ends - reference)
+        for name, last in found.items():
+            mean, excess = student_t(last), student_t(last - reference)
             print(
                 f"{air}, {name}: {float(mean.mean):.4f} ({float(mean.low):.4f} to {float(mean.high):.4f}), "
                 f"over no bias {float(excess.mean):+.4f} "
                 f"({float(excess.low):+.4f} to {float(excess.high):+.4f})"
             )
-            rows += [(air, name, seed, float(end)) for seed, end in zip(seeds, ends, strict=True)]
+            rows += [(air, name, seed, float(end)) for seed, end in zip(seeds, last, strict=True)]
     write(out / "loss.csv", ("air", "design", "seed", "eval_loss"), rows)
 
 

@@ -72,9 +72,9 @@ class FederationApart(FederatedState):
         ]
         self.starts = [side.adapter for side in self.sides]
 
-    def evaluate(self, *others: Ref) -> Node:
+    def evaluate(self, *others: Ref, client: int | None = None) -> Node:
         """Return the evaluation of the global adapter, which needs no others."""
-        return super().evaluate()
+        return super().evaluate(client=client)
 
     def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, which needs no others."""

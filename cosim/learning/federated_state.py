@@ -184,10 +184,15 @@ class FederatedState:
             self.sides = self._distributed(round_, begins_anew=not self.aggregator.keeps_moments)
         self.starts = [side.adapter for side in self.sides]
 
-    def evaluate(self, *others: Ref) -> Node:
-        """Return the evaluation of the model, put together with ``others``; of a personal one, its mean."""
+    def evaluate(self, *others: Ref, client: int | None = None) -> Node:
+        """Return the evaluation of the model, put together with ``others``; of a personal one, its mean.
+
+        With ``client`` that of the client's model on its own held-out examples.
+        """
         if not self.aggregator.is_personal:
-            return evaluate(self.training, self.adapter, *others, residual=self.residual)
+            return evaluate(self.training, self.adapter, *others, residual=self.residual, client=client)
+        if client is not None:
+            return evaluate(self.training, self.sides[client].adapter, *others, client=client)
         shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
         for side, weight in zip(self.sides, self.training.weights(range(len(self.sides))), strict=True):
             shares[side.adapter] = shares.get(side.adapter, 0.0) + weight

@@ -115,12 +115,16 @@ class Learner:
         """Return the mini-batches of several nodes as one, node by node."""
         return self._task.tokens.train.batch([row for node in nodes for row in node.params["batch"]["rows"]])
 
-    def held_out(self, batch_size: int) -> Iterator[tuple[Batch, Tensor | None]]:
-        """Return all held-out examples in mini-batches, each with what the frozen blocks make of it."""
+    def held_out(
+        self, batch_size: int, rows: Sequence[int] | None = None
+    ) -> Iterator[tuple[Batch, Tensor | None]]:
+        """Return held-out examples in mini-batches, each with what frozen blocks make of it."""
         test, depth = self._task.tokens.test, self.model.shape.num_layers
-        for first in range(0, len(test), batch_size):
-            batch = test.batch(list(range(first, min(first + batch_size, len(test))))).trimmed()
-            yield batch, self._prefix(self._test_prefixes, (first, batch_size), batch, depth)
+        rows = range(len(test)) if rows is None else rows
+        for first in range(0, len(rows), batch_size):
+            chosen = tuple(rows[first : first + batch_size])
+            batch = test.batch(chosen).trimmed()
+            yield batch, self._prefix(self._test_prefixes, chosen, batch, depth)
 
     def prefix(self, params: Mapping[str, Any], last_block: int) -> Tensor | None:
         """Return what the frozen blocks in front make of a mini-batch; None where there are none."""

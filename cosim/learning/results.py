@@ -7,7 +7,9 @@ from cosim.learning.operations import evaluate as operations
 from cosim.learning.training import Training
 
 
-def evaluate(training: Training, *adapters: Ref, residual: Ref | None = None) -> Node:
+def evaluate(
+    training: Training, *adapters: Ref, residual: Ref | None = None, client: int | None = None
+) -> Node:
     """Return the evaluation on held-out examples.
 
     Parameters
@@ -16,13 +18,17 @@ def evaluate(training: Training, *adapters: Ref, residual: Ref | None = None) ->
         Both sides' or the whole's.
     residual
         What is merged into the base, where anything is.
+    client
+        Whose share of the held-out examples; without it all of them.
     """
+    share = {} if client is None else {"rows": list(training.task.held_out[client])}
     return training.graph.add(
         operations.evaluate,
         _joined(adapters, residual),
         data=training.task.tokens.key,
         batch_size=training.task.training.evaluation_batch_size,
         **_has(residual),
+        **share,
     )
 
 

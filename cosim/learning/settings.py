@@ -103,6 +103,10 @@ class TrainingSettings(Table):
         What becomes of each example's gradient before the mean of a mini-batch is taken.
     evaluation_batch_size
         Held-out examples computed at one time.
+    evaluate_clients
+        Whether each client's held-out loss is recorded at every evaluation (``client_eval_loss``),
+        on its own share of the held-out examples; see :meth:`Partition.split_held_out`. No other
+        value changes, nor does the learning fingerprint.
     executor
         ``sequential`` computes one mini-batch after the other, ``batched`` those of
         several clients in one call, which is faster where a mini-batch is too
@@ -120,6 +124,7 @@ class TrainingSettings(Table):
     optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
     gradients: Annotated[Gradients, OneOf(Gradients)] = Mean()
     evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
+    evaluate_clients: Annotated[bool, OfPlane("time")] = False
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
     on_divergence: Annotated[Literal["stop", "continue"], OfPlane("time")] = "stop"

@@ -138,6 +138,19 @@ class Task:
         """Return the rows a client draws from at a step of its own, which count from 0: always the same."""
         return self.shares[client]
 
+    @cached_property
+    def held_out(self) -> tuple[tuple[int, ...], ...]:
+        """Rows of the held-out examples that are each client's own."""
+        corpus, chance = self.tokens.corpus, stream(self.seed, "held_out")
+        return self.data.partition.split_held_out(corpus.train, self.shares, corpus.test, chance)
+
+    @property
+    def evaluated_clients(self) -> tuple[int, ...]:
+        """The clients that are evaluated by themselves, if any: those with held-out examples."""
+        if not self.training.evaluate_clients:
+            return ()
+        return tuple(client for client, rows in enumerate(self.held_out) if rows)
+
     def client_trains(self, cut_layer: int) -> bool:
         """Return whether anything is trained in what is kept on a client."""
         return self.trainable.first_block(self.shape) <= cut_layer

@@ -1,7 +1,7 @@
 """What was learned, task by task: what was measured over time, and when a held-out loss was reached."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import ceil, floor, log10
 
 import numpy as np
@@ -36,7 +36,8 @@ class Learning:
     """How the held-out loss of a task went; ``figure`` is the last perplexity or accuracy, with its name.
 
     A loss that is not finite is among the first and the last; ``best`` is None where all are.
-    ``not_finite`` counts them. ``task`` is empty where there is one without a name.
+    ``not_finite`` counts them. ``clients`` has each client's last held-out loss where they are
+    evaluated by themselves. ``task`` is empty where there is one without a name.
     """
 
     first_loss: float
@@ -45,6 +46,7 @@ class Learning:
     levels: tuple[LossLevel, ...]
     figure: tuple[str, float] | None
     not_finite: int = 0
+    clients: Mapping[str, float] = field(default_factory=dict)
     task: str = ""
 
 
@@ -145,6 +147,13 @@ def learned(record: Record) -> Iterator[Learning]:
             else tuple(reached(losses, level) for level in loss_levels(losses[0][2], best)),
             figure=(figures[-1][0].removeprefix("eval_"), figures[-1][1]) if figures else None,
             not_finite=len(evaluations) - len(losses),
+            clients={
+                actor: value  # the last of each
+                for actor, name, value, whose in zip(
+                    *(metrics[key] for key in ("actor", "name", "value", "task")), strict=True
+                )
+                if name == "client_eval_loss" and whose == task
+            },
             task=task,
         )
 

@@ -1,7 +1,8 @@
 """A summary as tables on a terminal."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from statistics import fmean, pstdev
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -84,6 +85,14 @@ def _delivery(one: Delivery) -> str:
     return told
 
 
+def _spread(losses: Mapping[str, float]) -> str:
+    worst, least = (choose(losses, key=losses.__getitem__) for choose in (max, min))
+    return (
+        f"mean {fmean(losses.values()):.4g}, std {pstdev(losses.values()):.3g}, "
+        f"worst {losses[worst]:.4g} ({worst}), best {losses[least]:.4g} ({least})"
+    )
+
+
 def _show_learning(learning: Learning, console: Console) -> None:
     figure = f", {learning.figure[0]} {learning.figure[1]:.4g}" if learning.figure is not None else ""
     best = learning.best
@@ -92,6 +101,11 @@ def _show_learning(learning: Learning, console: Console) -> None:
         lowest = f", lowest {best.loss:.4g} after round {best.round}"
     what = of_task("held-out loss", learning.task)
     say(console, f"{what}: {learning.first_loss:.4g} -> {learning.last_loss:.4g}{figure}{lowest}")
+    if learning.clients:
+        say(
+            console,
+            f"{of_task('last held-out losses of clients', learning.task)}: {_spread(learning.clients)}",
+        )
     if best is None:
         return
     table = table_of((what, "right"), ("reached after", "right"), ("round", "right"))

@@ -1,7 +1,7 @@
 """Who trains what, in which order, and what travels: each scheme one readable recipe."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -138,8 +138,19 @@ class Scheme(Part):
         return round_ % self.evaluate_every == 0 or round_ in (0, self.num_rounds)
 
 
-def measure_evaluation(world: World, moment: Moment, evaluation: Node) -> None:
-    """Record held-out loss, and perplexity of a causal model or accuracy of a classifier."""
+def measure_evaluation(world: World, moment: Moment, evaluate: Callable[..., Node]) -> None:
+    """Record held-out loss, and perplexity of a causal model or accuracy of a classifier.
+
+    Parameters
+    ----------
+    evaluate
+        Returns the evaluation on all held-out examples; with ``client=``, which is asked where
+        clients are evaluated by themselves, that of a client on its own.
+    """
+    evaluation = evaluate()
     world.measure(moment, MAIN_SERVER, "eval_loss", evaluation.ref("loss"))
     figure = "perplexity" if world.task.shape.task == "causal_lm" else "accuracy"
     world.measure(moment, MAIN_SERVER, f"eval_{figure}", evaluation.ref(figure))
+    for client in world.task.evaluated_clients:
+        loss = evaluate(client=client).ref("loss")
+        world.measure(moment, world.client_names[client], "client_eval_loss", loss)

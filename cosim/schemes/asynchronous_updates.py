@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cosim.graph.node import Ref
@@ -160,4 +161,4 @@ class AsynchronousUpdates:
 
     def evaluate(self) -> None:
         """Record how good the global adapter is."""
-        measure_evaluation(self.world, Moment(self.version), evaluate(self.training, self.adapter))
+        measure_evaluation(self.world, Moment(self.version), partial(evaluate, self.training, self.adapter))

@@ -1,6 +1,7 @@
 """Centralised LoRA: the learning reference, with all data on the main server."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from cosim.control.knobs import Setting
@@ -40,7 +41,7 @@ class Centralized(Scheme):
         """Play all rounds; a round is only the space between two evaluations."""
         training = world.begin()
         whole = training.start("whole")
-        measure_evaluation(world, Moment(0), evaluate(training, whole.adapter))
+        measure_evaluation(world, Moment(0), partial(evaluate, training, whole.adapter))
         world.hold(lambda: (whole.adapter, whole.optimizer))
         world.end_round(0)
         ready: list[int] = []
@@ -58,6 +59,6 @@ class Centralized(Scheme):
                 for client, loss in enumerate(losses):
                     world.measure(moment, world.client_names[client], "train_loss", loss)
             if self.is_evaluated(round_):
-                measure_evaluation(world, Moment(round_), evaluate(training, whole.adapter))
+                measure_evaluation(world, Moment(round_), partial(evaluate, training, whole.adapter))
             world.end_round(round_)
         world.adapter = export(training, whole.adapter)

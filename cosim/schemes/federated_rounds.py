@@ -184,4 +184,4 @@ class FederatedRounds:
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
-        measure_evaluation(self.world, Moment(round_), self.federation.evaluate())
+        measure_evaluation(self.world, Moment(round_), self.federation.evaluate)

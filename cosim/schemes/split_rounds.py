@@ -1,6 +1,7 @@
 """The rounds of split federated training: split steps behind barriers, then adapters are averaged."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from simpy.events import Process
@@ -119,7 +120,8 @@ class SplitRounds:
 
     def evaluate(self, round_: int) -> None:
         """Record how good the model is."""
-        measure_evaluation(self.world, Moment(round_), self.federation.evaluate(self.server.adapter))
+        evaluate = partial(self.federation.evaluate, self.server.adapter)
+        measure_evaluation(self.world, Moment(round_), evaluate)
 
     def _refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""

@@ -17,7 +17,9 @@ from cosim.learning.data.embedded import Embedded
 from cosim.learning.data.file import File
 from cosim.learning.data.hub import Hub
 from cosim.learning.data.rows import read_rows
+from cosim.learning.partition.group import Group
 from cosim.parts import make
+from cosim.rng import stream
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 real = pytest.mark.skipif(not (SHARED / "data").is_dir(), reason=f"no real texts in {SHARED}")
@@ -239,6 +241,24 @@ def test_settings_that_do_not_go_together_are_refused(more: dict[str, object]) -
 def test_an_unknown_domain_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ValidationError, match=r"no domain 'hotle'; known: .*did you mean 'hotel'"):
         Embedded(domain="hotle")
+
+
+def test_several_domains_take_turns_and_a_client_of_each_has_its_own_held_out_texts() -> None:
+    domains = ("film", "hotel", "job")
+    source = Embedded(domains=domains, num_train=4, num_test=2, direction="parse")
+    corpus = source.load()
+    assert [one.fields["domain"] for one in corpus.train] == list(domains) * 4
+    assert corpus.labels == tuple(sorted(domains))
+    of_film = Embedded(domain="film", num_train=4, num_test=2).load()
+    assert [(one.target, one.prompt) for one in of_film.test] == [
+        (one.prompt, one.target) for one in corpus.test if one.label == "film"
+    ]
+    clients = Group(by="domain", one_group_per_client=True)
+    shares = clients.split(corpus.train, 3, stream(1))
+    held_out = clients.split_held_out(corpus.train, shares, corpus.test, stream(2))
+    assert [{corpus.test[row].label for row in rows} for rows in held_out] == [{"film"}, {"hotel"}, {"job"}]
+    with pytest.raises(ValueError, match="names 'film' twice"):
+        Embedded(domains=("film", "film"))
 
 
 def test_embedded_texts_share_no_meaning_between_train_and_test() -> None:

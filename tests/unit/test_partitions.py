@@ -67,6 +67,27 @@ def test_shares_are_disjoint_not_empty_and_the_same_again(
     assert shares == partition.split(examples, num_clients, stream(seed))
 
 
+@settings(deadline=None, max_examples=40)
+@given(partition=partitions, num_held_out=st.integers(0, 120), seed=st.integers(0, 2**32))
+def test_held_out_shares_go_by_the_training_examples_of_each_group(
+    partition: Partition, num_held_out: int, seed: int
+) -> None:
+    examples, held_out = labelled(120, num_labels=5), labelled(num_held_out, num_labels=7)
+    shares = partition.split(examples, 4, stream(seed))
+    dealt = partition.split_held_out(examples, shares, held_out, stream(seed, "held_out"))
+    rows = [row for share in dealt for row in share]
+    assert len(rows) == len(set(rows))
+    trained = partition.groups(examples)
+    for name, group in partition.groups(held_out).items():
+        counts = np.array([len(set(share) & set(trained.get(name, ()))) for share in shares])
+        found = np.array([len(set(share) & set(group)) for share in dealt])
+        if counts.sum() == 0:
+            assert found.sum() == 0
+        else:
+            assert found.sum() == len(group)
+            assert np.abs(found - len(group) * counts / counts.sum()).max() <= 1.0
+
+
 @given(num_examples=st.integers(1, 200), num_clients=st.integers(1, 10))
 def test_iid_shares_differ_by_one_at_most(num_examples: int, num_clients: int) -> None:
     if num_examples >= num_clients:

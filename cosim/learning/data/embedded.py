@@ -1,5 +1,6 @@
 """Texts that come with cosim: made-up things described in plain English."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -16,21 +17,30 @@ MOST_EXAMPLES = 50_000
 class Embedded(DataSource):
     """Meaning representations and their texts, made by the project's own grammar.
 
-    Prompt and target are a meaning representation and a text that says it;
-    the label is the topic, and every slot is a field. No meaning is both
-    trained and tested. Needs no file and no network.
+    Prompt and target are a meaning representation and a text that says it, or
+    the other way round; the label is the topic, and every slot is a field. No
+    meaning is both trained and tested. With several ``domains`` an example has its
+    domain as label and as field ``domain``, and domains take turns. Needs no file and
+    no network.
     """
 
     kind: Literal["embedded"] = "embedded"
     domain: str = Field(
         grammar.HELD_OUT, description="What the texts are about; the embedded model has not seen the default."
     )
-    num_train: int = Field(1000, ge=1, description="Training examples.")
-    num_test: int = Field(200, ge=1, description="Test examples.")
+    domains: tuple[str, ...] = Field((), description="Several domains in place of one.")
+    direction: Literal["write", "parse"] = Field(
+        "write",
+        description="write: from a meaning representation to a text; parse: back, which the embedded "
+        "model has not learned for any domain.",
+    )
+    num_train: int = Field(1000, ge=1, description="Training examples of each domain.")
+    num_test: int = Field(200, ge=1, description="Test examples of each domain.")
     seed: int = Field(0, ge=0, description="Decides which texts are made.")
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"num_train": 60, "num_test": 20},
         {"domain": "hotel", "num_train": 40, "num_test": 10, "seed": 3},
+        {"domains": ("hotel", "film"), "direction": "parse", "num_train": 30, "num_test": 10},
     )
 
     @field_validator("domain")
@@ -39,6 +49,15 @@ class Embedded(DataSource):
         if domain not in grammar.DOMAINS:
             raise ValueError(unknown("domain", domain, grammar.DOMAINS))
         return domain
+
+    @field_validator("domains")
+    @classmethod
+    def _known_domains(cls, domains: tuple[str, ...]) -> tuple[str, ...]:
+        for number, domain in enumerate(domains):
+            cls._known_domain(domain)
+            if domain in domains[:number]:
+                raise ValueError(f"names {domain!r} twice")
+        return domains
 
     @field_validator("num_train", "num_test")
     @classmethod
@@ -58,14 +77,31 @@ class Embedded(DataSource):
 
 @lru_cache(maxsize=4)
 def _load(source: Embedded) -> Corpus:
+    if source.domains:
+        return _several(source)
     train, test = grammar.split(source.domain, source.num_train, source.num_test, source.seed)
     slot = grammar.lexicon(source.domain).label
     return Corpus(
-        train=tuple(map(_example, train)),
-        test=tuple(map(_example, test)),
+        train=tuple(_example(one, source.direction) for one in train),
+        test=tuple(_example(one, source.direction) for one in test),
         labels=label_order(grammar.lexicon(source.domain).slots[slot].values),
     )
 
 
-def _example(one: grammar.Example) -> Example:
-    return Example(prompt=one.mr, target=one.text, label=one.label, fields={"mr": one.mr, **one.slots})
+def _several(source: Embedded) -> Corpus:
+    """Return texts of several domains, one of each in turn."""
+    corpora = [_load(source.model_copy(update={"domains": (), "domain": one})) for one in source.domains]
+    train, test = (
+        tuple(
+            replace(example, label=domain, fields={**example.fields, "domain": domain})
+            for examples in zip(*(getattr(corpus, side) for corpus in corpora), strict=True)
+            for domain, example in zip(source.domains, examples, strict=True)
+        )
+        for side in ("train", "test")
+    )
+    return Corpus(train=train, test=test, labels=label_order(source.domains))
+
+
+def _example(one: grammar.Example, direction: str) -> Example:
+    prompt, target = (one.mr, one.text) if direction == "write" else (one.text, one.mr)
+    return Example(prompt=prompt, target=target, label=one.label, fields={"mr": one.mr, **one.slots})

@@ -21,7 +21,7 @@ def evaluate(learner: "Learner", params: Mapping[str, Any], *adapters: "Adapter"
     whole, residual = _with_residual(params, adapters)
     loss_sum, num_targets, num_correct = 0.0, 0, 0
     with torch.no_grad():
-        for batch, prefix in learner.held_out(params["batch_size"]):
+        for batch, prefix in learner.held_out(params["batch_size"], params.get("rows")):
             outputs = learner.model.whole_outputs(whole, batch, None, prefix, residual)
             loss_sum += float(outputs.loss_sum.double().sum())
             num_targets += int(outputs.num_targets.sum())

@@ -5,7 +5,7 @@ client. No row is in two shares; some partitions leave rows out.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -64,6 +64,46 @@ class Partition(Part):
             if len(rows) < self.min_examples:
                 raise ScenarioError(self._too_few(client, len(rows), examples, num_clients))
         return shares
+
+    def split_held_out(
+        self,
+        examples: Sequence[Example],
+        shares: Sequence[Sequence[int]],
+        held_out: Sequence[Example],
+        stream: Stream,
+    ) -> tuple[tuple[int, ...], ...]:
+        """Return the held-out rows of each client, ascending: as many of each group as it trains on.
+
+        A group's held-out examples are dealt at random, in proportion to the training
+        examples of the group that clients have; a group nobody trains on is left out.
+        Where the partition has no groups all examples are one.
+
+        Parameters
+        ----------
+        examples, shares
+            The training examples, and each client's rows of them.
+        held_out
+            The held-out examples; row r is ``held_out[r]``.
+        stream
+            Decides which rows, and how counts are rounded.
+        """
+        trained, rng = self.groups(examples), stream.generator()
+        dealt: list[list[int]] = [[] for _ in shares]
+        for name, rows in self.groups(held_out).items():
+            of_group = np.zeros(len(examples), dtype=bool)
+            of_group[trained.get(name, np.empty(0, dtype=np.int64))] = True
+            counts = np.array([int(of_group[np.asarray(share)].sum()) for share in shares])
+            offset, order = rng.random(), rng.permutation(rows)
+            if counts.sum() == 0:
+                continue
+            ends = np.cumsum(rounded(counts / counts.sum(), len(rows), offset))
+            for client, piece in enumerate(np.split(order, ends[:-1])):
+                dealt[client].extend(piece.tolist())
+        return tuple(tuple(sorted(rows)) for rows in dealt)
+
+    def groups(self, examples: Sequence[Example]) -> Mapping[str, Ints]:
+        """Return the rows of each group the partition goes by; without grouping all are one."""
+        return {"": np.arange(len(examples))}
 
     @abstractmethod
     def deal(self, examples: Sequence[Example], num_clients: int, stream: Stream) -> Sequence[Rows]:

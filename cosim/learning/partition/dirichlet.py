@@ -1,6 +1,6 @@
 """Skewed classes: each client its own mixture, drawn from a Dirichlet distribution."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -57,9 +57,13 @@ class Dirichlet(Partition):
         offsets = rng.random(len(groups))
         return np.stack([rounded(*one) for one in zip(shares, map(len, groups), offsets, strict=True)])
 
+    def groups(self, examples: Sequence[Example]) -> Mapping[str, Ints]:
+        """Return the rows of each value of ``by``."""
+        return groups_by(self.by, examples)
+
     def num_groups(self, examples: Sequence[Example]) -> int:
         """Return how many values ``by`` takes."""
-        return len(groups_by(self.by, examples))
+        return len(self.groups(examples))
 
     @property
     def way_out(self) -> str:

@@ -1,6 +1,6 @@
 """Whole groups: what one speaker says, or all that is said of one meaning, stays with one client."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import heapify, heapreplace
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +10,7 @@ from pydantic import Field
 from cosim.learning.data import Example
 from cosim.learning.partition import Partition, Rows, groups_by
 from cosim.rng import Stream
+from cosim.units import Ints
 
 
 class Group(Partition):
@@ -55,9 +56,13 @@ class Group(Partition):
             heapreplace(smallest, (size + len(groups[name]), client))
         return [np.asarray(share, dtype=np.int64) for share in shares]
 
+    def groups(self, examples: Sequence[Example]) -> Mapping[str, Ints]:
+        """Return the rows of each value of ``by``."""
+        return groups_by(self.by, examples)
+
     def num_groups(self, examples: Sequence[Example]) -> int:
         """Return how many values ``by`` takes."""
-        return len(groups_by(self.by, examples))
+        return len(self.groups(examples))
 
     @property
     def way_out(self) -> str:

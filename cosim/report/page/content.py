@@ -26,6 +26,7 @@ CURVES = {
     "eval_loss": "held-out loss",
     "eval_perplexity": "perplexity",
     "eval_accuracy": "accuracy",
+    "client_eval_loss": "mean held-out loss of clients",
 }
 """Measured values that are drawn over time, with how they are called."""
 

@@ -1,5 +1,6 @@
 """Any metric."""
 
+from collections.abc import Callable
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 LEARNED = frozenset(
     (
-        *("train_loss", "eval_loss", "eval_perplexity", "eval_accuracy"),
+        *("train_loss", "eval_loss", "eval_perplexity", "eval_accuracy", "client_eval_loss"),
         *("coherence", "covariance_error", "dropped_energy"),
     )
 )
@@ -24,7 +25,7 @@ FORMER_NAMES = {"keep_ratio": "sparsification_ratio"}
 
 
 class Metric(MeasureOfTask):
-    """The last value of a metric; where several were taken in one round and local step, their mean.
+    """The last value of a metric; where several were taken in one round and local step, as ``across`` says.
 
     The last round is the one in which it was taken the latest, of several the largest; in no
     round at all, those of one instant are together.
@@ -35,12 +36,16 @@ class Metric(MeasureOfTask):
     ----------
     metric
         Its name in ``metrics.parquet``: ``eval_loss``, ``train_loss``, ``gap_to_bound``, ...
+    across
+        What is taken of several values, those of clients say: their mean, the largest, the
+        least, or the standard deviation among them.
     """
 
     kind: Literal["metric"] = "metric"
     metric: str
+    across: Literal["mean", "max", "min", "std"] = "mean"
     better: ClassVar[Better] = "neither"
-    examples: ClassVar = ({"metric": "cut_layer"},)
+    examples: ClassVar = ({"metric": "cut_layer"}, {"metric": "client_eval_loss", "across": "max"})
 
     @field_validator("metric")
     @classmethod
@@ -52,14 +57,15 @@ class Metric(MeasureOfTask):
 
     @property
     def name(self) -> str:
-        return f"{self.metric}{self.of_task}"
+        how = "" if self.across == "mean" else f"_{self.across}"
+        return f"{self.metric}{how}{self.of_task}"
 
     @property
     def learned(self) -> bool:
         return self.metric in LEARNED
 
     def of(self, record: "Record") -> float:
-        from math import fsum
+        from statistics import fmean, pstdev
 
         metrics = record.columns("metrics", ("time_ns", "round", "local_step", "task", "name", "value"))
         rows = [row for row in metrics.to_pylist() if row["name"] == self.metric and self.is_of(row["task"])]
@@ -67,7 +73,13 @@ class Metric(MeasureOfTask):
             return float("nan")
         last = _moment(max(rows, key=itemgetter("time_ns", "round", "local_step")))
         values = [row["value"] for row in rows if _moment(row) == last]
-        return fsum(values) / len(values)
+        reductions: dict[str, Callable[[list[float]], float]] = {
+            "mean": fmean,
+            "max": max,
+            "min": min,
+            "std": pstdev,
+        }
+        return reductions[self.across](values)
 
 
 def _moment(row: dict[str, Any]) -> tuple[str, int, int, int]:

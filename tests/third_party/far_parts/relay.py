@@ -1,5 +1,6 @@
 """Scheme: one adapter that goes around."""
 
+from functools import partial
 from typing import ClassVar, Literal
 
 from cosim.kernel.clock import Steps
@@ -44,7 +45,7 @@ class Relay(Scheme):
         side = training.start("whole")
         own = [side.optimizer] * world.num_clients
         world.hold(lambda: (side.adapter, *own))
-        measure_evaluation(world, Moment(0), evaluate(training, side.adapter))
+        measure_evaluation(world, Moment(0), partial(evaluate, training, side.adapter))
         world.end_round(0)
         ready: list[int] = []
         for round_ in range(1, self.num_rounds + 1):
@@ -81,6 +82,6 @@ class Relay(Scheme):
                 )
                 ready = [up.span]
             if self.is_evaluated(round_):
-                measure_evaluation(world, Moment(round_), evaluate(training, side.adapter))
+                measure_evaluation(world, Moment(round_), partial(evaluate, training, side.adapter))
             world.end_round(round_)
         world.adapter = export(training, side.adapter)
