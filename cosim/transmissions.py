@@ -80,7 +80,7 @@ class Transmissions:
 
     def is_modelled(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
-        return self.decisions.channel.radio.link(link).is_modelled
+        return link in self.decisions.channel.modelled
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""

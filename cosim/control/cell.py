@@ -51,11 +51,7 @@ class Cell:
 
     def links(self) -> list[str]:
         """Return the links whose airtime is allocated."""
-        return [name for name in LINKS if name in self._terms.links and self.is_modelled(name)]
-
-    def is_modelled(self, link: str) -> bool:
-        """Return whether what a link carries takes time."""
-        return self.channel.radio.link(link).is_modelled
+        return [name for name in LINKS if name in self._terms.links and name in self.channel.modelled]
 
     def state(self, time_ns: int, round_: int, decided: Allocation | None, heard: Heard) -> CellState:
         """Return the snapshot an allocator sees, under the decision that holds."""

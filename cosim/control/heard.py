@@ -54,12 +54,11 @@ class Heard:
         """Take in what came of it."""
         self._under_way[client] -= 1
         so_far = self._outcomes[client]
-        self._outcomes[client] = replace(
-            so_far,
-            airtime_s=so_far.airtime_s + airtime_ns / NS_PER_S,
-            bits=so_far.bits + (bits if is_delivered else 0),
-            delivered=so_far.delivered and is_delivered,
-            energy_j=so_far.energy_j + energy_j,
+        self._outcomes[client] = Outcome(
+            so_far.airtime_s + airtime_ns / NS_PER_S,
+            so_far.bits + (bits if is_delivered else 0),
+            so_far.delivered and is_delivered,
+            so_far.energy_j + energy_j,
         )
 
     def begin_again(self) -> None:

@@ -106,11 +106,6 @@ def whole_flop(
     return WholeFlop(one.forward, one.backward)
 
 
-def activation_numbers(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
-    """Return how many numbers cross the cut in one direction; the same at every cut."""
-    return batch_size * sequence_length * shape.hidden_size
-
-
 def client_memory_bytes(
     shape: ModelShape,
     trainable: Trainable,

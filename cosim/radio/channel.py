@@ -1,6 +1,7 @@
 """The channel under one seed: what arrives of each client's power, on any subchannel at any time."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from cosim.errors import ScenarioError
 from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.budget import LinkBudget
-from cosim.radio.channel_settings import ChannelSettings
+from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.gains import Gains
 from cosim.radio.large_scale import LargeScale
 from cosim.radio.large_scales import LargeScales
@@ -99,6 +100,11 @@ class Channel:
     def large_scale_at(self, time_ns: int) -> LargeScale:
         """Return what holds at an instant before fading, for one instant."""
         return self._large_scales.at(time_ns)
+
+    @cached_property
+    def modelled(self) -> frozenset[str]:
+        """The links on which something takes time."""
+        return frozenset(link for link in LINKS if self.radio.link(link).is_modelled)
 
     def bandwidths_hz(self, link: str) -> Floats:
         """Return the width of each subchannel of a link, Hz, shape (num_subchannels,)."""

@@ -109,11 +109,6 @@ class SpanLog:
             self.settle()
         return self._num_columned + len(rows) - 1
 
-    def end_of(self, span: int) -> int:
-        """Return when a span ended, ns."""
-        row = span - self._num_columned
-        return int(self.end_ns[span] if row < 0 else self._rows[row][_SPAN_COLUMNS.index("end_ns") + 1])
-
     def settle(self) -> None:
         """Move the latest rows into the columns: together this takes a third of the time of one by one."""
         if not self._rows:

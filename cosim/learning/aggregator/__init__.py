@@ -192,10 +192,6 @@ class Aggregator(Part):
                 f"the global adapter; raise lora.rank to {highest}, or lower the clients'."
             )
 
-    def upload_numbers(self, matrices: Collection[Linear], rank: int, round_: int) -> int:
-        """Return how many numbers of these matrices' factors a client of a rank sends."""
-        return factor_numbers(matrices, rank, self.sent(round_))
-
     def download_numbers(
         self, matrices: Collection[Linear], rank: int, sender_ranks: Sequence[int], round_: int
     ) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosim.graph.node import Graph, Params, Ref
 from cosim.graph.operation import Fields, operation
+from cosim.learning.aggregator.sums import padded
 from cosim.learning.codec import Codec, Sending
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def _covariance(
     from cosim.learning.codec.pairs import pairs_of
     from cosim.learning.pair_energy import covariance_error
 
-    whole = [reference | _filled_up(one, reference) for one in received]
+    own = [{name: one[name] for name in one if name in reference} for one in received]  # no control variates
+    whole = [reference | padded(one, reference) for one in own]
     error = covariance_error(pairs_of(reference), whole, params["weights"], reference)
     return {"covariance_error": error}
 
@@ -121,16 +123,3 @@ def ideal_update(graph: Graph, reference: Ref, received: Sequence[Ref], weights:
     """
     node = graph.add(_ideal_update, (reference, *received), weights=list(weights))
     return node.ref("spectrum")
-
-
-def _filled_up(adapter: "Adapter", like: "Adapter") -> "Adapter":
-    filled = {}
-    for name, tensor in adapter.items():
-        if name not in like:  # a control variate
-            continue
-        if tensor.shape != like[name].shape:
-            whole = tensor.new_zeros(like[name].shape)
-            whole[: tensor.shape[0], : tensor.shape[1]] = tensor
-            tensor = whole
-        filled[name] = tensor
-    return filled

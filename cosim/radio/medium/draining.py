@@ -180,7 +180,7 @@ class Draining(Network):
             state.waiting.append((client, turn))
             after_span = yield turn
         transfer = _Transfer(
-            Job(clock, bits, f"{bits} bits of {_names(state.members(client))} on {link}"), since_ns=clock.now
+            Job(clock, bits, f"{bits} bits of {_names(payloads)} on {link}"), since_ns=clock.now
         )
         if client in state.admitted:
             self._begin(state, client, transfer)
