@@ -208,7 +208,7 @@ class Decisions:
         """Return how long a round lasts under the decision that holds while the air holds still, s.
 
         None where the closed form does not hold: subchannels are shared in
-        time or lent, or the scheme has no such rounds.
+        time or reused while idle, or the scheme has no such rounds.
         """
         if self._seen is None or self.current is None or not self._is_predicted(self._seen, self.current):
             return None

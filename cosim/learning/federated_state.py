@@ -37,8 +37,8 @@ class FederatedState:
 
     Attributes
     ----------
-    sides
-        Each client's side as it is now.
+    states
+        Each client's train state as it is now.
     starts
         The adapter each client's round began from, which the server knows too, as
         far as it is sent.
@@ -66,10 +66,10 @@ class FederatedState:
         self.adapter = start.adapter
         self.residual: Ref | None = None
         self._weights: dict[int, float] = {}
-        self.sides = [start] * training.task.num_clients
+        self.states = [start] * training.task.num_clients
         if self.aggregator.trained(1) != BOTH_FACTORS or not self._has_one_rank:
-            self.sides = self._distributed(1, begins_anew=True)
-        self.starts = [side.adapter for side in self.sides]
+            self.states = self._distributed(1, begins_again=True)
+        self.starts = [one.adapter for one in self.states]
 
     def guidance(self, client: int) -> Guidance:
         """Return what corrects the gradients of a client's round."""
@@ -80,7 +80,7 @@ class FederatedState:
         """Return what a client sends at the end of a round, as it is before any encoding."""
         if self.variates is not None:
             return self.variates.bundles[client]
-        return self._sent(self.sides[client].adapter, round_)
+        return self._sent(self.states[client].adapter, round_)
 
     def reference(self, client: int, round_: int) -> Ref:
         """Return what server and client both knew of it when the round began."""
@@ -179,10 +179,10 @@ class FederatedState:
     def distribute_to_all(self, round_: int) -> None:
         """Let all clients, those too who sent nothing, start a round from the global adapter."""
         if self._is_as_it_comes:
-            self.sides = [side._replace(adapter=self.adapter, residual=self.residual) for side in self.sides]
+            self.states = [one._replace(adapter=self.adapter, residual=self.residual) for one in self.states]
         else:
-            self.sides = self._distributed(round_, begins_anew=not self.aggregator.keeps_moments)
-        self.starts = [side.adapter for side in self.sides]
+            self.states = self._distributed(round_, begins_again=not self.aggregator.keeps_moments)
+        self.starts = [one.adapter for one in self.states]
 
     def evaluate(self, *others: Ref, client: int | None = None) -> Node:
         """Return the evaluation of the model, put together with ``others``; of a personal one, its mean.
@@ -192,12 +192,12 @@ class FederatedState:
         if not self.aggregator.is_personal:
             return evaluate(self.training, self.adapter, *others, residual=self.residual, client=client)
         if client is not None:
-            return evaluate(self.training, self.sides[client].adapter, *others, client=client)
+            return evaluate(self.training, self.states[client].adapter, *others, client=client)
         shares: dict[Ref, float] = {}  # of each model in the data: clients that never trained share one
-        for side, weight in zip(self.sides, self.training.weights(range(len(self.sides))), strict=True):
-            shares[side.adapter] = shares.get(side.adapter, 0.0) + weight
+        for one, weight in zip(self.states, self.training.weights(range(len(self.states))), strict=True):
+            shares[one.adapter] = shares.get(one.adapter, 0.0) + weight
         if len(shares) == 1:
-            return evaluate(self.training, self.sides[0].adapter, *others)
+            return evaluate(self.training, self.states[0].adapter, *others)
         each = [evaluate(self.training, one, *others) for one in shares]
         figures = [one.ref(name) for one in each for name in ("loss", "accuracy")]
         return self.training.graph.add(mean_evaluation, figures, weights=list(shares.values()))
@@ -206,7 +206,7 @@ class FederatedState:
         """Return the files of the global adapter, put together with ``others``."""
         if not self.aggregator.is_personal:
             return export(self.training, self.adapter, *others, residual=self.residual)
-        mean = self.training.mean({client: side.adapter for client, side in enumerate(self.sides)})
+        mean = self.training.mean({client: one.adapter for client, one in enumerate(self.states)})
         return export(self.training, mean.ref("adapter"), *others)
 
     def refs(self) -> Iterator[Ref]:
@@ -214,10 +214,10 @@ class FederatedState:
         yield self.adapter
         yield from (ref for ref in (self.residual, self._server_state) if ref is not None)
         yield from () if self.variates is None else self.variates.refs()
-        for side in self.sides:
-            yield side.adapter
-            yield side.optimizer
-        yield from self.starts  # in the middle of a round other adapters than those of the sides
+        for one in self.states:
+            yield one.adapter
+            yield one.optimizer
+        yield from self.starts  # in the middle of a round other adapters than those states have
 
     @property
     def _is_as_it_comes(self) -> bool:
@@ -229,22 +229,22 @@ class FederatedState:
     def _has_one_rank(self) -> bool:
         return set(self._ranks) == {self.training.lora_rank}
 
-    def _distributed(self, round_: int, *, begins_anew: bool) -> list[TrainState]:
-        """Return the sides all clients start a round with; those that are alike are one."""
+    def _distributed(self, round_: int, *, begins_again: bool) -> list[TrainState]:
+        """Return the train states all clients start a round with; those that are alike are one."""
         made: dict[tuple[int, Ref | None], Node] = {}
-        sides = []
-        for side, rank in zip(self.sides, self._ranks, strict=True):
-            own = side.adapter if self.aggregator.is_personal and round_ > 1 else None
+        states = []
+        for one, rank in zip(self.states, self._ranks, strict=True):
+            own = one.adapter if self.aggregator.is_personal and round_ > 1 else None
             if (rank, own) not in made:
-                made[rank, own] = self._distribute(round_, rank, own, begins_anew)
+                made[rank, own] = self._distribute(round_, rank, own, begins_again)
             node = made[rank, own]
-            optimizer = node.ref("optimizer") if begins_anew else side.optimizer
-            sides.append(
+            optimizer = node.ref("optimizer") if begins_again else one.optimizer
+            states.append(
                 TrainState(node.ref("adapter"), optimizer, self.residual, self._params_of(round_, rank))
             )
-        return sides
+        return states
 
-    def _distribute(self, round_: int, rank: int, own: Ref | None, begins_anew: bool) -> Node:
+    def _distribute(self, round_: int, rank: int, own: Ref | None, begins_again: bool) -> Node:
         """Return the node of what a client of a rank starts a round with."""
         return self.training.graph.add(
             distribute,
@@ -252,17 +252,17 @@ class FederatedState:
             rank=rank,
             shared=sorted(self.aggregator.sent(round_)),
             trained=sorted(self.aggregator.trained(round_)),
-            optimizer=self.training.optimizer if begins_anew else None,
+            optimizer=self.training.optimizer if begins_again else None,
         )
 
     def _params_of(self, round_: int, rank: int) -> dict[str, object]:
         """Return what a client's passes of a round also get."""
-        told: dict[str, object] = {}
+        params: dict[str, object] = {}
         for factor in BOTH_FACTORS - self.aggregator.trained(round_):
-            told["frozen"] = factor
+            params["frozen"] = factor
         if rank != self.training.lora_rank:
-            told["rank"] = rank
-        return told
+            params["rank"] = rank
+        return params
 
     def _sent(self, adapter: Ref, round_: int) -> Ref:
         """Return what of an adapter is sent in a round."""
@@ -284,5 +284,5 @@ class FederatedState:
 
     @cached_property
     def _aggregator_params(self) -> Params:
-        # ranks of clients are in the works of their sides
+        # ranks of clients are in the nodes of their states
         return Params.of(self.aggregator, frozenset({"client_ranks"}))

@@ -10,7 +10,7 @@ Kind = Literal["compute", "transfer"]
 _ROWS_AT_ONCE = 1024
 _SPAN_COLUMNS = (
     *("kind", "name", "actor", "peer", "round", "local_step", "asked_ns", "start_ns", "end_ns"),
-    *("bits", "flop", "energy_j", "work", "task"),
+    *("bits", "flop", "energy_j", "node", "task"),
 )
 
 
@@ -57,7 +57,7 @@ class SpanLog:
         self.bits = array("d")
         self.flop = array("d")
         self.energy_j = array("d")
-        self.work: list[str] = []
+        self.node: list[str] = []
         self.task: list[str] = []
         self.extras: dict[int, Extra] = {}
 
@@ -79,7 +79,7 @@ class SpanLog:
         bits: int,
         flop: int,
         energy_j: float,
-        work: str,
+        node: str,
         *,
         task: str = "",
         delivered: bool = True,
@@ -103,7 +103,7 @@ class SpanLog:
             self.extras[len(self)] = Extra(delivered, resent_bits, tuple(participants))
         times = asked_ns, start_ns, end_ns
         rows.append(
-            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, work, task)
+            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, node, task)
         )
         if len(rows) == _ROWS_AT_ONCE:
             self.settle()

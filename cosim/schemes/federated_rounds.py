@@ -85,9 +85,9 @@ class FederatedRounds:
         first = (round_ - 1) * scheme.local_steps
         count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
         steps, guidance = range(first, first + count), federation.guidance(client)
-        begin = federation.sides[client]
+        begin = federation.states[client]
         learned = local_round(self.training, client, begin, steps, scheme.regularizer, guidance)
-        federation.sides[client] = learned.after
+        federation.states[client] = learned.after
         if federation.variates is not None:
             federation.variates.end(client, guidance, learned.after.adapter, steps)
         return learned

@@ -29,7 +29,7 @@ class SplitRounds:
     Attributes
     ----------
     federation
-        What clients and federated server hold; sides of clients that are out stay as they were.
+        What clients and federated server hold; states of clients that are out stay as they were.
     server
         The main server's side.
     taking_part
@@ -69,7 +69,7 @@ class SplitRounds:
             split_step(
                 self.training,
                 client,
-                self.federation.sides[client],
+                self.federation.states[client],
                 self.server,
                 number,
                 self._memories[client],
@@ -88,7 +88,7 @@ class SplitRounds:
             ended = yield from self.world.together(steps, "download and backward of client")
             self.ready = list(dict.fromkeys(ended))
         for one_step in split_steps:
-            self.federation.sides[one_step.client] = one_step.after
+            self.federation.states[one_step.client] = one_step.after
             self._memories[one_step.client] = one_step.memories
 
     def collect(self, moment: Moment) -> Steps:

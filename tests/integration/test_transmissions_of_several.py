@@ -67,12 +67,12 @@ def test_what_each_radiated_adds_up_to_the_energy_of_the_sum(record):
 
 def test_the_work_of_a_sum_is_what_arrives(record, tiny_scenario, play):
     uploads = named(record, "adapter_upload")
-    assert {len(upload["work"]) for upload in uploads} == {32}
+    assert {len(upload["node"]) for upload in uploads} == {32}
     louder = play(tiny_scenario({**AIR, "radio.noise_figure_db": 30.0}))
     louder.log.spans.settle()
-    assert not {upload["work"] for upload in uploads} & set(louder.log.spans.work)
-    trained = {row["work"] for row in named(record, "client_forward_backward")}
-    assert not {upload["work"] for upload in uploads} & trained
+    assert not {upload["node"] for upload in uploads} & set(louder.log.spans.node)
+    trained = {row["node"] for row in named(record, "client_forward_backward")}
+    assert not {upload["node"] for upload in uploads} & trained
 
 
 def test_energy_bits_and_time_are_counted_once_and_right_for_each_client(record):
@@ -150,7 +150,7 @@ def test_one_transmission_has_one_size_and_says_whether_it_arrived(
         assert spans.extras[span] == (is_delivered, 3, ("client-0", "client-1"))
         assert spans.parents[spans.parents_end[span - 1] :].tolist() == [0, 1, 2]
         assert (spans.bits[span], spans.energy_j[span]) == (8, 3.0)
-        works.append(spans.work[span])
+        works.append(spans.node[span])
     assert works[0] == node.key
     assert {len(work) for work in works} == {32}
     assert len({*works, other.key}) == 4

@@ -252,7 +252,7 @@ def test_phases_decide_times_and_nothing_that_is_learned(with_surface, played):
         played(with_surface(**{"allocator.method": method}), timing_only=True).spans.to_pylist()
         for method in ("optimised", "random")
     ]
-    assert {one["work"] for one in spans[0]} == {one["work"] for one in spans[1]}
+    assert {one["node"] for one in spans[0]} == {one["node"] for one in spans[1]}
     assert {one["end_ns"] for one in spans[0]} != {one["end_ns"] for one in spans[1]}
 
 

@@ -211,7 +211,7 @@ class KeepRatios(Allocator):
         empty_s, dense_s = (upload.average.earliest_s(sent) + upload.beside_s).tolist()
         return self.latency_limit_s, empty_s, dense_s
 
-    def told(
+    def decision(
         self,
         state: CellState,
         upload: Upload,
