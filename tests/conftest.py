@@ -4,8 +4,10 @@ import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers and children would compile the same code again
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from here import Here
 
 from cosim.graph.executor import TimingOnly
 from cosim.kernel.clock import Clock
+from cosim.learning.base.random import RandomBase
 from cosim.learning.embedded import grammar
 from cosim.record.log import Log
 from cosim.scenario.build import prepare_tasks
@@ -45,6 +48,38 @@ def _store_of_the_tests(tmp_path_factory) -> Iterator[None]:
     """Let no test read or write the store of whoever runs them, child processes included."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COSIM_STORE", str(tmp_path_factory.mktemp("store of the tests")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_drawn_once() -> Iterator[None]:
+    """Let trainings of one random base get copies of a model that was drawn once; ``load`` itself draws."""
+    drawn: dict[str, Any] = {}
+
+    def pieces(self: RandomBase, *use: Any) -> Any:
+        key = repr((self.content_key(), use))
+        if key not in drawn:
+            drawn[key] = self.load(*use)
+        return deepcopy(drawn[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RandomBase, "pieces", pieces)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Let files go to the disk when the system likes; a process that is killed has written them anyway."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _coarse_pictures() -> Iterator[None]:
+    """Let PNGs have a hundredth of their dots, which take long to press together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cosim.report.publication.DOTS_PER_INCH", 60)
         yield
 
 

@@ -51,9 +51,8 @@ def _one_holds_the_other(mine, theirs):
     return mine is not None and theirs is not None and (mine <= theirs or theirs <= mine)
 
 
-def as_decided(world):
-    """Return the settings that make every allocator's decision on cut layers and rank in this world."""
-    metrics = world.log.metrics
+def as_decided(metrics, client_names):
+    """Return the settings that make every allocator's decisions on cut layers and rank, from the metrics."""
     rows = zip(metrics.name, metrics.actor, metrics.value, strict=True)
     decided = {(name, actor): int(value) for name, actor, value in rows if name in ("cut_layer", "lora_rank")}
     same = {"lora.rank": decided["lora_rank", "main-server"]}
@@ -61,5 +60,5 @@ def as_decided(world):
     if len(cuts) == 1:
         same["model.cut_layer"] = cuts["main-server"]
     else:
-        same["clients"] = [{"count": 1, "cut_layer": cuts[name]} for name in world.client_names]
+        same["clients"] = [{"count": 1, "cut_layer": cuts[name]} for name in client_names]
     return same

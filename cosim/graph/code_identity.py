@@ -66,23 +66,12 @@ def code_key(*modules: str) -> str:
     if stand_in is not None:
         return stand_in
     tops = tuple(sorted({_OWN, *(one.partition(".")[0] for one in modules)}))
-    words = {f"{top} is of": repr(distributions_of(top)) for top in tops}
     follows = _follows(tops)
-    open_ = [(name, True) for name in modules]
-    while open_:
-        name, must_be_there = open_.pop()
-        if name in words:
-            continue
-        if not follows(name):
-            words[name.partition(".")[0]] = _version_of(name.partition(".")[0])
-            continue
-        found = _read(name)
-        if found is None:
-            if must_be_there:
-                words[name] = uuid4().hex
-            continue
-        words[name] = found.digest
-        open_ += [(one, False) for one in (*found.imports, *_packages_above(name))]
+    found = _found.get(modules)
+    if found is None or not found.is_valid(follows):
+        found = _found[modules] = _find(modules, follows)
+    words = {f"{top} is of": repr(distributions_of(top)) for top in tops}
+    words |= {top: _version_of(top) for top in found.others} | found.digests
     return blake2b(repr(sorted(words.items())).encode(), digest_size=16).hexdigest()
 
 
@@ -114,6 +103,65 @@ class _Source:
 
     digest: str
     imports: tuple[str, ...] = ()
+
+
+_Seen = tuple[_Stamp, _Source]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What some modules import, found once and valid until one of the files changes.
+
+    Attributes
+    ----------
+    follows
+        The test of which modules belong to it.
+    digests, others
+        Hashes of the modules by full name; top-level modules of other distributions.
+    files
+        What was seen of each file; None where a module has a different hash at every call.
+    """
+
+    follows: Callable[[str], bool]
+    digests: dict[str, str]
+    others: set[str]
+    files: dict[str, _Seen] | None
+
+    def is_valid(self, follows: Callable[[str], bool]) -> bool:
+        if self.follows is not follows or self.files is None:
+            return False
+        return all(_seen.get(path) is seen and _stamp(path) == seen[0] for path, seen in self.files.items())
+
+
+_found: dict[tuple[str, ...], _Found] = {}
+
+
+def _find(modules: tuple[str, ...], follows: Callable[[str], bool]) -> _Found:
+    """Return what these modules import, directly or not."""
+    digests: dict[str, str] = {}
+    others: set[str] = set()
+    files: dict[str, _Seen] = {}
+    is_known = True
+    open_ = [(name, True) for name in modules]
+    while open_:
+        name, must_be_there = open_.pop()
+        if name in digests:
+            continue
+        if not follows(name):
+            others.add(name.partition(".")[0])
+            continue
+        source = _read(name)
+        if source is None:
+            if must_be_there:
+                digests[name], is_known = uuid4().hex, False
+            continue
+        path = _path(name)
+        if path is not None:
+            files[path] = _seen[path]
+            is_known = is_known and files[path][1] is source and files[path][0] != ()
+        digests[name] = source.digest
+        open_ += [(one, False) for one in (*source.imports, *_packages_above(name))]
+    return _Found(follows, digests, others, files if is_known else None)
 
 
 @cache
@@ -190,7 +238,7 @@ def _spec(name: str) -> ModuleSpec | None:
     return PathFinder.find_spec(name, list(above.submodule_search_locations))
 
 
-_seen: dict[str, tuple[_Stamp, _Source]] = {}
+_seen: dict[str, _Seen] = {}
 """Stamp and source of each file when this process first read it."""
 
 

@@ -8,7 +8,7 @@ which linear layers a block has and which of them an adapter goes on.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal, get_args
 
 from cosim.errors import ScenarioError, quoted
@@ -239,10 +239,10 @@ class ModelShape:
         """
         if names == (ALL_LINEAR,):
             return self.linears
-        for name in names:
-            if not any(_is_meant(linear, name) for linear in self.linears):
-                raise ScenarioError(self._no_such_target(name))
-        return tuple(linear for linear in self.linears if any(_is_meant(linear, name) for name in names))
+        found, unknown = _meant(self.linears, names)
+        if unknown:
+            raise ScenarioError(self._no_such_target(unknown[0]))
+        return found
 
     def _no_such_target(self, name: str) -> str:
         known = sorted({linear.name.rpartition(".")[2] for linear in self.linears})
@@ -263,8 +263,16 @@ def check_cut(shape: ModelShape, cut_layer: int) -> None:
         )
 
 
-def _is_meant(linear: Linear, name: str) -> bool:
-    return linear.name == name or linear.name.endswith(f".{name}")
+@lru_cache(maxsize=1024)
+def _meant(linears: tuple[Linear, ...], names: tuple[str, ...]) -> tuple[tuple[Linear, ...], tuple[str, ...]]:
+    """Return the layers that are meant, and the names that mean none."""
+    places = [f".{linear.name}" for linear in linears]
+    found = tuple(
+        one
+        for one, place in zip(linears, places, strict=True)
+        if place.endswith(tuple(f".{n}" for n in names))
+    )
+    return found, tuple(name for name in names if not any(place.endswith(f".{name}") for place in places))
 
 
 def _family(config: Mapping[str, Any], task: ModelTask) -> Architecture:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WIDTHS_IN = {"column": 3.5, "page": 7.16}
 """One and two columns of a two-column IEEE page, inches."""
 
+DOTS_PER_INCH = 600
+
 _FORMATS = {".png": "png", ".pdf": "pdf"}
 _LANE_IN = 0.15
 _MOST_TALL_LANES = 14
@@ -126,7 +128,7 @@ def save(figure: "Figure", path: Path, kind: str, *, force: bool) -> None:
     no_date = {"CreationDate": None} if kind == "pdf" else {"Software": "cosim"}
     content = BytesIO()
     with lettered(STYLE):
-        figure.savefig(content, format=kind, dpi=600, metadata=no_date)
+        figure.savefig(content, format=kind, dpi=DOTS_PER_INCH, metadata=no_date)
     write_output(path, content.getvalue(), force=force)
 
 

@@ -55,6 +55,21 @@ def played(tiny_scenario, tmp_path_factory):
     return record
 
 
+@pytest.fixture(scope="module")
+def stored(tiny_scenario, tmp_path_factory):
+    """Return the folder of such a run and the store it was computed into; each is run once."""
+    known = {}
+
+    def folder_and_store(changes):
+        if (name := repr(changes)) not in known:
+            place = tmp_path_factory.mktemp("stored")
+            store = place / "store"
+            known[name] = run(tiny_scenario(changes), place / "run", store=Store(store)), store
+        return known[name]
+
+    return folder_and_store
+
+
 def spans(record, name):
     return [one for one in record.spans.to_pylist() if one["name"] == name]
 
@@ -173,11 +188,10 @@ def test_what_is_held_back_is_sent_later(played):
     ids=["split", "soft", "both", "chain", "rules"],
 )
 class TestMemories:
-    def test_a_store_changes_nothing(self, changes, tiny_scenario, played, tmp_path):
-        scenario, store = tiny_scenario(changes), Store(tmp_path / "store")
-        computed = Record.open(run(scenario, tmp_path / "one", store=store))
-        recalled = Record.open(run(scenario, tmp_path / "two", store=Store(tmp_path / "store")))
-        for record in (computed, recalled):
+    def test_a_store_changes_nothing(self, changes, tiny_scenario, played, stored, tmp_path):
+        folder, store = stored(changes)
+        recalled = Record.open(run(tiny_scenario(changes), tmp_path / "two", store=Store(store)))
+        for record in (Record.open(folder), recalled):
             assert_same_bytes(record, played(changes))
         assert recalled.manifest["works"]["computed"] == 0
 
@@ -194,11 +208,10 @@ class TestMemories:
             run(tiny_scenario(changes), tmp_path / "run", store=store, watch=stop)
         assert_same_bytes(Record.open(resume(tmp_path / "run", store=store)), played(changes))
 
-    def test_another_channel_computes_nothing(self, changes, tiny_scenario, tmp_path):
-        store = Store(tmp_path / "store")
-        folder = run(tiny_scenario(changes), tmp_path / "run", store=store)
+    def test_another_channel_computes_nothing(self, changes, stored, tmp_path):
+        folder, store = stored(changes)
         other = {"radio.main_uplink.bandwidth_hz": 40e6, "radio.federated_uplink.bandwidth_hz": 40e6}
-        record = Record.open(whatif(folder, other, out=tmp_path / "other", store=store))
+        record = Record.open(whatif(folder, other, out=tmp_path / "other", store=Store(store)))
         before = Record.open(folder).manifest["fingerprints"]
         assert record.manifest["works"]["computed"] == 0
         assert record.manifest["fingerprints"]["learning"] == before["learning"]
@@ -245,7 +258,7 @@ AGGREGATED = {
 @pytest.mark.parametrize("scheme", ["split_federated", "federated"])
 @pytest.mark.parametrize(("aggregator", "codec"), AGGREGATED.items(), ids=AGGREGATED)
 def test_every_aggregator_averages_what_arrives(scheme, aggregator, codec, played):
-    given = {"scheme.kind": scheme, "scheme.num_rounds": 3, "scheme.aggregator": {"kind": aggregator}}
+    given = {"scheme.kind": scheme, "scheme.aggregator": {"kind": aggregator}}
     if aggregator == "hetlora":
         given["scheme.aggregator"]["client_ranks"] = [2, 4]
     dense, sparse = played(given), played({**given, "scheme.adapter_codec": codec})

@@ -2,19 +2,23 @@
 
 Hypothesis draws timing-only scenarios with fading, every access and allocator, the server's queue,
 downlinks that count, and a second task that shares all of it. Everything is checked on what was
-recorded, not on the simulator's own state.
+recorded, not on the simulator's own state. A run takes longer than a look at it, so every check looks
+at every run.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cosim.radio.channel_settings import LINKS, DownlinkSettings
+from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S, dbm_to_w
+from cosim.world import World
 
 fadings = st.sampled_from(
     [
@@ -152,23 +156,24 @@ def held_by(held, link, client, begin, end):
                     yield max(since, begin), min(until, end), number, power
 
 
-@pytest.fixture(scope="module")
-def played(tiny_scenario, play):
-    def play_changed(chosen):
-        scenario = tiny_scenario(chosen)
-        return scenario, play(scenario)
+@dataclass(frozen=True)
+class Run:
+    """A scenario and what was recorded of it."""
 
-    return play_changed
+    scenario: Scenario
+    world: World
+
+    @cached_property
+    def spans(self):
+        return spans_of(self.world)
+
+    @cached_property
+    def held(self):
+        return holdings(self.world)
 
 
-for_all_cells = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-
-
-@for_all_cells
-@given(chosen=changes())
-def test_spans_are_numbered_and_never_begin_before_their_causes_end(chosen, played):
-    _, world = played(chosen)
-    spans = spans_of(world)
+def spans_are_numbered_and_never_begin_before_their_causes_end(run):
+    spans = run.spans
     for number, span in enumerate(spans):
         assert span["id"] == number
         assert 0 <= span["asked_ns"] <= span["start_ns"] <= span["end_ns"]
@@ -179,44 +184,34 @@ def test_spans_are_numbered_and_never_begin_before_their_causes_end(chosen, play
             assert spans[parent]["end_ns"] <= span["start_ns"]
     ends = [span["end_ns"] for span in spans]
     assert ends == sorted(ends)
-    assert world.clock.now == ends[-1]
+    assert run.world.clock.now == ends[-1]
 
 
-@for_all_cells
-@given(chosen=changes(with_events=False))
-def test_a_span_begins_the_moment_its_last_cause_has_ended(chosen, played):
+def a_span_begins_the_moment_its_last_cause_has_ended(run):
     """Nobody idles without a reason that is on record."""
-    spans = spans_of(played(chosen)[1])
-    for span in spans:
-        causes = [spans[parent]["end_ns"] for parent in span["parents"]]
+    for span in run.spans:
+        causes = [run.spans[parent]["end_ns"] for parent in span["parents"]]
         assert span["start_ns"] == max(causes, default=0)
 
 
-@for_all_cells
-@given(chosen=changes())
-def test_nobody_serves_more_than_its_capacity(chosen, played):
-    scenario, world = played(chosen)
+def nobody_serves_more_than_its_capacity(run):
     busy = defaultdict(list)
-    for span in spans_of(world):
+    for span in run.spans:
         if span["kind"] == "compute" and span["end_ns"] > span["start_ns"]:
             busy[span["actor"]] += [(span["start_ns"], 1), (span["end_ns"], -1)]
     for actor, steps in busy.items():
-        groups = {"main-server": scenario.main_server, "federated-server": scenario.federated_server}
-        capacity = groups.get(actor, scenario.clients[0]).queue_capacity
+        groups = {"main-server": run.scenario.main_server, "federated-server": run.scenario.federated_server}
+        capacity = groups.get(actor, run.scenario.clients[0]).queue_capacity
         at_once = np.cumsum([step for _, step in sorted(steps)])
         assert at_once.max() <= capacity
 
 
-@for_all_cells
-@given(chosen=changes())
-def test_who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them(chosen, played):
+def who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them(run):
     """But for who has to pause, because a decision under way lets clients take turns."""
-    _, world = played(chosen)
-    may_pause = any(event["set"].get("allocator.kind") == "time_shared" for event in chosen["events"])
-    held = holdings(world)
-    for span in spans_of(world):
+    may_pause = any(event.set.get("allocator.kind") == "time_shared" for event in run.scenario.events)
+    for span in run.spans:
         if span["kind"] == "transfer" and span["end_ns"] > span["start_ns"]:
-            mine = list(held_by(held, link_of(span), client_of(span), span["start_ns"], span["end_ns"]))
+            mine = list(held_by(run.held, link_of(span), client_of(span), span["start_ns"], span["end_ns"]))
             covered = sorted((begin, end) for begin, end, _, _ in mine)
             reached = span["start_ns"]
             for begin, end in covered:
@@ -225,17 +220,14 @@ def test_who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them(chose
             assert reached == span["end_ns"]
 
 
-@for_all_cells
-@given(chosen=changes())
-def test_the_bits_of_a_span_are_its_grants_times_their_rates(chosen, played):
+def the_bits_of_a_span_are_its_grants_times_their_rates(run):
     """Re-rating included: the grants on record, times Shannon over the gains, give the payload."""
-    _, world = played(chosen)
-    cell, held = world.channel, holdings(world)
-    for span in spans_of(world):
+    cell = run.world.channel
+    for span in run.spans:
         if span["kind"] != "transfer" or span["end_ns"] == span["start_ns"]:
             continue
         link, client = link_of(span), client_of(span)
-        mine = list(held_by(held, link, client, span["start_ns"], span["end_ns"]))
+        mine = list(held_by(run.held, link, client, span["start_ns"], span["end_ns"]))
         edges = {edge for begin, end, _, _ in mine for edge in (begin, end)}
         sent = fastest = 0.0
         for begin, end in pairwise(sorted(edges)):
@@ -255,48 +247,42 @@ def test_the_bits_of_a_span_are_its_grants_times_their_rates(chosen, played):
         assert sent <= span["bits"] + fastest / NS_PER_S + rounding
 
 
-@for_all_cells
-@given(chosen=changes())
-def test_no_client_and_no_link_goes_over_its_power(chosen, played):
-    scenario, world = played(chosen)
-    sending = [span for span in spans_of(world) if span["kind"] == "transfer"]
-    held = holdings(world)
-    for link in {link for link, _ in held}:
-        settings_ = scenario.radio.link(link)
+def no_client_and_no_link_goes_over_its_power(run):
+    sending = [span for span in run.spans if span["kind"] == "transfer"]
+    for link in {link for link, _ in run.held}:
+        settings_ = run.scenario.radio.link(link)
         of_link = settings_.max_total_tx_power_w
-        of_client = dbm_to_w(scenario.clients[0].max_tx_power_dbm)
+        of_client = dbm_to_w(run.scenario.clients[0].max_tx_power_dbm)
         if isinstance(settings_, DownlinkSettings):
             of_client = of_link = settings_.tx_power_w
-        for instant in {begin for at, rows in held.items() if at[0] == link for begin, *_ in rows}:
+        for instant in {begin for at, rows in run.held.items() if at[0] == link for begin, *_ in rows}:
             powers = defaultdict(float)
             for span in sending:
                 if link_of(span) == link and span["start_ns"] <= instant < span["end_ns"]:
-                    for _, _, _, power in held_by(held, link, client_of(span), instant, instant + 1):
+                    for _, _, _, power in held_by(run.held, link, client_of(span), instant, instant + 1):
                         powers[client_of(span)] += power
             assert all(power <= of_client * (1 + 1e-9) for power in powers.values())
             assert sum(powers.values()) <= of_link * (1 + 1e-9)
 
 
-@for_all_cells
-@given(chosen=changes())
-def test_every_payload_is_as_many_bits_as_its_numbers_need(chosen, played):
-    scenario, world = played(chosen)
-    batch, length, width = scenario.training.batch_size, scenario.data.sequence_length, 16
-    cut = scenario.model.cut_layer
-    factors = scenario.lora.rank * (width + 3 * width)  # A and B of the one fused layer of a block
+def every_payload_is_as_many_bits_as_its_numbers_need(run):
+    batch, length, width = run.scenario.training.batch_size, run.scenario.data.sequence_length, 16
+    cut = run.scenario.model.cut_layer
+    factors = run.scenario.lora.rank * (width + 3 * width)  # A and B of the one fused layer of a block
     expected = {
         "activation_upload": 32 * batch * length * width,
         "gradient_download": 32 * batch * length * width,
         "adapter_upload": 32 * cut * factors,
         "adapter_download": 32 * cut * factors,
     }
-    steps, rounds = scenario.scheme.num_rounds * scenario.scheme.local_steps, scenario.scheme.num_rounds
+    rounds = run.scenario.scheme.num_rounds
+    steps = rounds * run.scenario.scheme.local_steps
     counts = defaultdict(int)
-    for span in spans_of(world):
+    for span in run.spans:
         if span["kind"] == "transfer":
             assert span["bits"] == expected[span["name"]]
             counts[span["name"]] += 1
-    times = scenario.num_clients * len(scenario.by_task)
+    times = run.scenario.num_clients * len(run.scenario.by_task)
     assert counts == {
         "activation_upload": times * steps,
         "gradient_download": times * steps,
@@ -305,12 +291,37 @@ def test_every_payload_is_as_many_bits_as_its_numbers_need(chosen, played):
     }
 
 
-@for_all_cells
-@given(chosen=changes())
-def test_a_free_downlink_takes_no_time_no_energy_and_no_grant(chosen, played):
-    scenario, world = played(chosen)
-    counted = {link for link in LINKS if getattr(scenario.radio.link(link), "modelled", True)}
-    assert set(world.log.grants.link) <= counted
-    for span in spans_of(world):
+def a_free_downlink_takes_no_time_no_energy_and_no_grant(run):
+    counted = {link for link in LINKS if getattr(run.scenario.radio.link(link), "modelled", True)}
+    assert set(run.world.log.grants.link) <= counted
+    for span in run.spans:
         if span["kind"] == "transfer":
             assert (span["end_ns"] > span["asked_ns"]) == (link_of(span) in counted)
+
+
+CHECKS = (
+    spans_are_numbered_and_never_begin_before_their_causes_end,
+    nobody_serves_more_than_its_capacity,
+    who_sends_holds_subchannels_all_the_time_and_nobody_else_has_them,
+    the_bits_of_a_span_are_its_grants_times_their_rates,
+    no_client_and_no_link_goes_over_its_power,
+    every_payload_is_as_many_bits_as_its_numbers_need,
+    a_free_downlink_takes_no_time_no_energy_and_no_grant,
+)
+for_all_cells = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+
+
+@for_all_cells
+@given(chosen=changes())
+def test_nothing_is_broken_where_decisions_change_under_way(chosen, tiny_scenario, play):
+    run = Run(tiny_scenario(chosen), play(tiny_scenario(chosen)))
+    for check in CHECKS:
+        check(run)
+
+
+@for_all_cells
+@given(chosen=changes(with_events=False))
+def test_nothing_is_broken_and_nobody_idles_where_decisions_stay(chosen, tiny_scenario, play):
+    run = Run(tiny_scenario(chosen), play(tiny_scenario(chosen)))
+    for check in (*CHECKS, a_span_begins_the_moment_its_last_cause_has_ended):
+        check(run)

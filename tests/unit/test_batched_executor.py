@@ -172,7 +172,7 @@ def furthest(left, right):
 @pytest.mark.parametrize("cut_layer", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_gradients_and_adapters_are_those_of_one_by_one(task, family, cut_layer, dtype):
-    told = task(family, dtype, cut_layer)
+    told = task(family, dtype, cut_layer, num_clients=3)
     sequential, batched = executors(told)
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= CLOSE[dtype]
@@ -226,7 +226,7 @@ def test_clients_with_little_data_repeat_it_and_go_together_with_the_others(task
     ids=["adamw", "adamw clipped", "sgd clipped"],
 )
 def test_every_client_steps_and_is_clipped_by_itself(task, optimizer):
-    told = task(optimizer=optimizer)
+    told = task(optimizer=optimizer, num_clients=3)
     sequential, batched = executors(told)
     played = Played(told)
     assert furthest(played.on(sequential), played.on(batched)) <= ADAM
@@ -273,7 +273,7 @@ def test_clients_that_come_back_one_by_one_are_right_too(task):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_of_the_whole_model_are_those_of_one_by_one(task, family):
-    told = task(family)
+    told = task(family, num_clients=3)
     sequential, batched = executors(told)
     training = Training(told, 1, RANK)
     whole, read = training.start("whole"), []

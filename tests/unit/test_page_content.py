@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cosim.channel_replay import replay_channel
 from cosim.errors import RecordError
 from cosim.record.folder import Record
+from cosim.report import publication
 from cosim.report.comparison_figure import occupancy, write_comparison_figure
 from cosim.report.gantt import chart
 from cosim.report.page import write_comparison_page, write_page
@@ -20,7 +21,7 @@ from cosim.report.page.columns import Columns
 from cosim.report.page.content import run_content
 from cosim.report.page.document import script_json
 from cosim.report.page.rows import Rows
-from cosim.report.publication import grids, write_figure
+from cosim.report.publication import DOTS_PER_INCH, grids, write_figure
 from cosim.report.spans import Spans, length_ns
 from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.run import run
@@ -214,6 +215,13 @@ def test_a_figure_is_of_the_kind_its_name_says_and_the_same_each_time(record, tm
     assert first.startswith(begin)
     write_figure(record, path, first_round=1, last_round=2, force=True)
     assert path.read_bytes() == first
+
+
+def test_a_png_has_the_dots_of_print(record, tmp_path, monkeypatch):
+    monkeypatch.setattr(publication, "DOTS_PER_INCH", DOTS_PER_INCH)  # conftest has fewer
+    write_figure(record, tmp_path / "a.png")
+    width = int.from_bytes((tmp_path / "a.png").read_bytes()[16:20], "big")  # first in a PNG's header
+    assert width == pytest.approx(600 * publication.WIDTHS_IN["column"], abs=1)
 
 
 def test_letters_of_a_pdf_are_no_type_3_font(record, tmp_path):
