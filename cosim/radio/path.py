@@ -74,3 +74,8 @@ class Path:
     station_m: Floats
     stream: Stream
     network: Network | None = None
+
+    @property
+    def receiver_m(self) -> Floats:
+        """Where the receiver is, m, shape (count, 2)."""
+        return self.station_m if self.is_uplink else self.client_m
