@@ -51,7 +51,7 @@ def replay_channel(record: Record, *, most_instants: int = 2048, most_entries: i
     spans = Spans.of(record)
     end_ns = length_ns(record, spans)
     grants = SubchannelGrants.of(record, end_ns)
-    counted = [index for index, link in enumerate(grants.links) if _is_modelled(channels[0].channel, link)]
+    counted = [index for index, link in enumerate(grants.links) if link in channels[0].channel.modelled]
     first = channels[0].channel
     per_instant = sum(
         len(first.bandwidths_hz(grants.links[index]))
@@ -86,16 +86,21 @@ def _channel_at(stages: list[_Stage], time_ns: int) -> Channel:
     return next(stage.channel for stage in reversed(stages) if stage.from_ns <= time_ns)
 
 
-def _is_modelled(channel: Channel, link: str) -> bool:
-    return channel.radio.link(link).is_modelled
-
-
-def _widths_hz(channel: Channel, link: str, subchannels: Ints, split_hz: Floats) -> Floats:
-    return np.where(np.isnan(split_hz), channel.bandwidths_hz(link)[subchannels], split_hz)
-
-
-def _snr(widths_hz: Floats, tx_power_w: Floats, gain: Floats, noise_psd: Floats | float) -> Floats:
-    return np.asarray(tx_power_w / widths_hz * gain / noise_psd)
+def _received(
+    channel: Channel,
+    link: str,
+    client: int,
+    subchannels: Ints,
+    time_ns: int,
+    split_hz: Floats,
+    tx_power_w: Floats,
+) -> tuple[Floats, Floats, Floats]:
+    """Return gain, width in Hz, and SNR of what a client sends at an instant, each of shape (num_owned,)."""
+    block, is_split = channel.block_at(time_ns), ~np.isnan(split_hz)
+    gain = channel.channel_gains(link, client, subchannels, block, 1, is_split)[0]
+    widths_hz = np.where(is_split, split_hz, channel.bandwidths_hz(link)[subchannels])
+    noise_psd = channel.noise_psd(link, client, subchannels, block, 1, is_split)
+    return gain, widths_hz, np.asarray(tx_power_w / widths_hz * gain / noise_psd).reshape(-1)
 
 
 def _link_air(
@@ -121,11 +126,9 @@ def _link_air(
             own = grants.client[which] == client
             numbers = subchannels[own]
             split_hz = grants.split_hz[which[own]]
-            block, is_split = channel.block_at(time_ns), ~np.isnan(split_hz)
-            gain = channel.channel_gains(link, client, numbers, block, 1, is_split)[0]
-            widths = _widths_hz(channel, link, numbers, split_hz)
-            noise_psd = channel.noise_psd(link, client, numbers, block, 1, is_split)
-            snr = _snr(widths, grants.tx_power_w[which[own]], gain, noise_psd).reshape(-1)
+            _, _, snr = _received(
+                channel, link, client, numbers, time_ns, split_hz, grants.tx_power_w[which[own]]
+            )
             snr_db[numbers, column] = linear_to_db(snr)
     return LinkAir(link, np.array(widths_hz), begins_ns, snr_db)
 
@@ -160,11 +163,7 @@ def _budgets(stages: list[_Stage], grants: SubchannelGrants, spans: Spans, most_
             break
         power_w = grants.tx_power_w[mine]
         split_hz = grants.split_hz[mine]
-        block, is_split = channel.block_at(start_ns), ~np.isnan(split_hz)
-        gain = channel.channel_gains(link, client, subchannels, block, 1, is_split)[0]
-        widths = _widths_hz(channel, link, subchannels, split_hz)
-        noise_psd = channel.noise_psd(link, client, subchannels, block, 1, is_split)
-        snr = _snr(widths, power_w, gain, noise_psd).reshape(-1)
+        gain, widths, snr = _received(channel, link, client, subchannels, start_ns, split_hz, power_w)
         rate = channel.radio.rate.per_subchannel(snr, widths)
         found[span] = subchannels, power_w, gain, widths, rate
     known = sorted(found)

@@ -45,7 +45,7 @@ class Span:
     bits: float
     flop: float
     energy_j: float
-    work: str
+    node: str
     task: str = ""
     delivered: bool = True
     resent_bits: float = 0.0

@@ -20,7 +20,7 @@ _WHAT = {
     "adapter_gradient": "the gradient",
     "residual": "what joins the base",
     "tensors": "what is received",
-    "memory": "what is held back",
+    "memory": "the error-feedback residual",
 }
 """What a value that is not finite is called, by its metric or field."""
 
@@ -162,7 +162,7 @@ class Measuring:
         """Return when in the training, and by whom, each node was measured or took its time, by its key."""
         spans = self._log.spans
         spans.settle()
-        rows = zip(spans.work, spans.round, spans.local_step, spans.actor, spans.peer, strict=True)
+        rows = zip(spans.node, spans.round, spans.local_step, spans.actor, spans.peer, strict=True)
         places: dict[str, Place] = {}
         for key, round_, local_step, actor, peer in rows:
             places.setdefault(key, (Moment(round_, local_step), actor or peer))

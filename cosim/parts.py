@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import (
@@ -28,10 +29,14 @@ from typing import (
     get_origin,
 )
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema
-from pydantic_core.core_schema import nullable_schema, tuple_variable_schema
+from pydantic_core import CoreSchema, PydanticKnownError
+from pydantic_core.core_schema import (
+    no_info_plain_validator_function,
+    nullable_schema,
+    tuple_variable_schema,
+)
 
 P = TypeVar("P", bound="Part")
 
@@ -48,17 +53,22 @@ LONGEST_S = 1e9
 """Longest time a setting may have, s: thirty years, well within the clock's integers."""
 
 
-def _make_exact(schema: Any) -> None:
-    """Let numbers, and true and false, be nothing else, anywhere in a schema of pydantic's."""
+def _make_exact(schema: Any, table: type[BaseModel]) -> None:
+    """Let numbers, and true and false, be nothing else, anywhere in pydantic's schema of a table.
+
+    Tables within are passed over: they have made theirs exact themselves.
+    """
     if isinstance(schema, dict):
+        if schema.get("type") == "model" and schema["cls"] is not table and issubclass(schema["cls"], Table):
+            return
         if schema.get("type") in ("int", "float", "bool"):
             schema["strict"] = True
         for name, inner in schema.items():
             if name != "keys_schema":  # a key of a TOML table is a text, also where it means a number
-                _make_exact(inner)
+                _make_exact(inner, table)
     elif isinstance(schema, list | tuple):
         for inner in schema:
-            _make_exact(inner)
+            _make_exact(inner, table)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ class Table(BaseModel):
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Hand pydantic the table's schema with exact numbers; a list is still taken for a tuple."""
         schema = handler(source)
-        _make_exact(schema)
+        _make_exact(schema, cls)
         return schema
 
 
@@ -253,6 +263,29 @@ def _works(part: type[Part]) -> bool:
     return True
 
 
+def part_of(base: type[Part], kind: Any) -> type[Part] | None:
+    """Return the part of a family that has a kind; None where there is none.
+
+    A family of one needs no kind. A part of cosim is in the file that has the name of its kind: the rest
+    of the family is loaded only where there is no such file, or parts of other packages might claim it.
+    """
+    if isinstance(kind, str) and kind.isidentifier() and kind[0] != "_" and not entry_points():
+        file = f"{base.__module__}.{kind}"
+        if find_spec(file) is not None:
+            import_module(file)
+        for part in _concrete(base):
+            if part.__module__.partition(".")[0] == "cosim" and _kind(part) == kind:
+                return part
+    parts = family(base)
+    only = next(iter(parts.values())) if len(parts) == 1 else None
+    return parts.get(kind, only) if isinstance(kind, str) else only
+
+
+def kinds_that(base: type[Part], can: Callable[[Any], bool]) -> str:
+    """Return the kinds of the parts of a family that can do something, as a message names them."""
+    return ", ".join(repr(kind) for kind, part in family(base).items() if can(part))
+
+
 class OneOf:
     """Marks a field that takes any part of a family, told apart by ``kind``, or as a tuple several."""
 
@@ -260,14 +293,40 @@ class OneOf:
         self.base = base
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Hand pydantic the union of the family, discovered now; None or a list where the field takes it."""
-        parts = tuple(family(self.base).values())
-        union: Any = Union[parts]  # noqa: UP007 -- built at run time
-        one: Any = parts[0] if len(parts) == 1 else Annotated[union, Field(discriminator="kind")]
-        schema = handler.generate_schema(one)
+        """Hand pydantic what reads a part; None or a list of them where the field takes it."""
+        schema = no_info_plain_validator_function(self._read)
         if get_origin(source) is tuple:
             return tuple_variable_schema(schema)
         return nullable_schema(schema) if type(None) in get_args(source) else schema
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe all parts of the family."""
+        parts = tuple(family(self.base).values())
+        union: Any = Union[parts]  # noqa: UP007 -- built at run time
+        one: Any = parts[0] if len(parts) == 1 else Annotated[union, Field(discriminator="kind")]
+        described = TypeAdapter(one).core_schema
+        if schema["type"] == "tuple":
+            return handler(tuple_variable_schema(described))
+        return handler(nullable_schema(described) if schema["type"] == "nullable" else described)
+
+    def _read(self, given: Any) -> Part:
+        """Return the part that settings describe; only parts that are named are loaded."""
+        if isinstance(given, self.base):
+            return given
+        if not isinstance(given, Mapping):
+            raise PydanticKnownError("model_attributes_type")
+        part = part_of(self.base, given.get("kind"))
+        if part is None and "kind" not in given:
+            raise PydanticKnownError("union_tag_not_found", {"discriminator": "'kind'"})
+        if part is None:
+            known = ", ".join(map(repr, family(self.base)))
+            tag = str(given["kind"])
+            raise PydanticKnownError(
+                "union_tag_invalid", {"discriminator": "'kind'", "tag": tag, "expected_tags": known}
+            )
+        return part.model_validate(given)
 
 
 def base_of(field: FieldInfo) -> type[Part] | None:
@@ -277,12 +336,12 @@ def base_of(field: FieldInfo) -> type[Part] | None:
 
 def make(base: type[P], settings: dict[str, Any]) -> P:
     """Return the part of a family that these settings describe."""
-    adapter = _adapter(base, tuple(family(base).values()))
+    adapter = _adapter(base)
     part: P = adapter.validate_python(settings)
     return part
 
 
 @cache
-def _adapter(base: type[Part], parts: tuple[type[Part], ...]) -> TypeAdapter[Any]:
-    """Return what reads settings of a family of these parts; to make it takes milliseconds."""
+def _adapter(base: type[Part]) -> TypeAdapter[Any]:
+    """Return what reads settings of a family; to make it takes long."""
     return TypeAdapter(cast(Any, Annotated[base, OneOf(base)]))

@@ -231,9 +231,9 @@ def _play(prepared: Prepared, executor: Executor, rank: int) -> Pilot:
     found: list[Pilot] = []
     for round_ in range(1, scheme.num_rounds + 1):
         steps = range((round_ - 1) * scheme.local_steps, round_ * scheme.local_steps)
-        for client, side in enumerate(federation.sides):
-            after = local_round(training, client, side, steps, scheme.regularizer).after
-            federation.sides[client] = after
+        for client, begin in enumerate(federation.states):
+            after = local_round(training, client, begin, steps, scheme.regularizer).after
+            federation.states[client] = after
         before = federation.adapter
         uploads = {client: federation.upload(client, round_) for client in range(task.num_clients)}
         federation.average(uploads, round_)

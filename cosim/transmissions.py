@@ -80,7 +80,7 @@ class Transmissions:
 
     def is_modelled(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
-        return self.decisions.is_modelled(link)
+        return link in self.decisions.channel.modelled
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""
@@ -92,7 +92,7 @@ class Transmissions:
 
     def signalling(self, link: str) -> Signalling:
         """Return what senders of a sum over a link exchange with the base station before it."""
-        num_subchannels = len(self.decisions.cell.bandwidths_hz(link))
+        num_subchannels = len(self.decisions.channel.bandwidths_hz(link))
         return self.site.medium.signalling(self._links[link], num_subchannels)
 
     def send(
@@ -120,14 +120,14 @@ class Transmissions:
 
     def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
         for client in clients if self._links[link].is_uplink else ():
-            self.decisions.sends(client)
+            self.decisions.heard.sends(client)
 
     def _take_in(self, link: str, client: int, bits: int, delivery: Delivery) -> None:
         """Let the allocator know what came of what a client sent."""
         if self._links[link].is_uplink:
             energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
             airtime_ns = delivery.end_ns - delivery.start_ns
-            self.decisions.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
+            self.decisions.heard.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
 
     def send_at_once(
         self,
@@ -195,7 +195,7 @@ class Transmissions:
         name: str,
         moment: Moment,
         bits: int,
-        work: str,
+        node: str,
         after: Sequence[int],
         asked_ns: int,
         delivery: Delivery,
@@ -221,7 +221,7 @@ class Transmissions:
             bits,
             0,
             energy_j,
-            work,
+            node,
             task=self._task,
             delivered=is_delivered,
             resent_bits=delivery.resent_bits,

@@ -120,7 +120,7 @@ class World:
     @property
     def channel(self) -> Channel:
         """The channel as it is now."""
-        return self.decisions.cell
+        return self.decisions.channel
 
     @property
     def num_clients(self) -> int:
@@ -141,11 +141,11 @@ class World:
         else:
             self._apply(allocation)
         self._measuring.executor = self._make_executor(allocation.lora_rank)
-        told = {"lora_rank": float(allocation.lora_rank)} if self.task.trainable.has_factors else {}
-        told["cut_layer"] = float(allocation.cut_layer)
+        noted = {"lora_rank": float(allocation.lora_rank)} if self.task.trainable.has_factors else {}
+        noted["cut_layer"] = float(allocation.cut_layer)
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
-            told["predicted_total_s"] = allocation.plan.total_s
-        for name, value in told.items():
+            noted["predicted_total_s"] = allocation.plan.total_s
+        for name, value in noted.items():
             self.note(Moment(0), name, value)
         for name, cut in zip(self.client_names, allocation.client_cut_layers or (), strict=False):
             self.note(Moment(0), "cut_layer", float(cut), name)
@@ -164,7 +164,7 @@ class World:
         predicted_s = self.decisions.predicted_round_s()
         if predicted_s is not None:
             self.note(Moment(self._round), "predicted_round_s", predicted_s)
-        told = {
+        noted = {
             (MAIN_SERVER, name): value for name, value in {**allocation.memory, **allocation.figures}.items()
         }
         for name, value in allocation.knobs.items():
@@ -172,8 +172,8 @@ class World:
                 continue
             each = value if isinstance(value, tuple) else (value,)
             names = self.client_names if isinstance(value, tuple) else (MAIN_SERVER,)
-            told.update(zip(((one, name) for one in names), each, strict=True))
-        for (actor, name), value in told.items():
+            noted.update(zip(((one, name) for one in names), each, strict=True))
+        for (actor, name), value in noted.items():
             self.note(Moment(self._round), name, value, actor)
 
     def _follow(self, conditions: Conditions) -> None:
@@ -252,7 +252,7 @@ class World:
         """Ask the allocator again where it is to be asked now that a round, of these clients, begins."""
         everybody = range(self.num_clients)
         absent = set(everybody).difference(everybody if taking_part is None else taking_part)
-        self.decisions.start_round(self.clock.now, round_, absent)
+        self.decisions.heard.start_round(self.clock.now, round_, absent)
         if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
             self.apply_decision(round_)
 

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 from math import isinf
 
 from cosim.control import stages
-from cosim.control.allocators.sparsifying import KeepRatios
+from cosim.graph.code_identity import without_code
 from cosim.graph.executor import TimingOnly
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.chain import Chain
@@ -99,13 +99,14 @@ def rehearse(prepared: Sequence[Prepared]) -> None:
     num_clients = len(prepared[0].clients)
     if num_clients > _MOST_CLIENTS_PLAYED or draws_of_round > _MOST_DRAWS_PLAYED:
         return
-    playing = worlds(prepared, lambda _: lambda _rank: TimingOnly())
-    schemes = []
-    for one in prepared:
-        scheme = one.scenario.scheme
-        num_rounds = 1 if scheme.is_synchronous else min(num_clients, scheme.num_rounds)
-        schemes.append(scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1}))
-    playing[0].site.play(recipes(prepared, playing, schemes))
+    with without_code():
+        playing = worlds(prepared, lambda _: lambda _rank: TimingOnly())
+        schemes = []
+        for one in prepared:
+            scheme = one.scenario.scheme
+            num_rounds = 1 if scheme.is_synchronous else min(num_clients, scheme.num_rounds)
+            schemes.append(scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1}))
+        playing[0].site.play(recipes(prepared, playing, schemes))
 
 
 def _spans(prepared: Prepared) -> str:
@@ -159,12 +160,12 @@ def _averaging(aggregator: Aggregator) -> str:
 
 def _limit(prepared: Prepared) -> Iterator[str]:
     """Tell the limit on latency, where there is one, and what rounds would take without."""
-    allocator = prepared.scenario.allocator
-    if not isinstance(allocator, KeepRatios):
+    latency = prepared.scenario.allocator.latency(prepared.decisions().state(0, round_=1))
+    if latency is None:
         return
-    empty_s, dense_s = allocator.span_s(prepared.decisions().state(0, round_=1))
+    limit_s, empty_s, dense_s = latency
     yield (
-        f"  limit      {duration(allocator.latency_limit_s * NS_PER_S)} a round; before fading, one takes "
+        f"  limit      {duration(limit_s * NS_PER_S)} a round; before fading, one takes "
         f"{duration(dense_s * NS_PER_S)} if all is sent and {duration(empty_s * NS_PER_S)} if nothing is"
     )
 

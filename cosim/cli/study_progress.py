@@ -58,7 +58,7 @@ def _state(tally: Tally) -> Iterator[tuple[str, str]]:
     yield "diverged", count(tally.num_diverged) if tally.num_diverged else ""
     yield "replications", str(tally.replications)
     yield "still too wide", f"{count(len(tally.wide))} case(s)" if tally.wide else ""
-    yield "works computed", count(tally.num_computed) if tally.num_computed else ""
+    yield "nodes computed", count(tally.num_computed) if tally.num_computed else ""
     yield "workers", str(tally.num_workers)
     rate = made / tally.elapsed_s if made and tally.elapsed_s else 0.0
     yield "rate", (f"{rate:.3g} a second" if rate >= 1.0 else f"{60.0 * rate:.3g} a minute") if rate else ""

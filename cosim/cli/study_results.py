@@ -57,15 +57,18 @@ def _show_cases(record: "StudyRecord", told: list[dict[str, str]], console: "Con
     from cosim.report.terminal import say, table_of
 
     is_compared = any(row["baseline"] for row in told)
+    has_diverged = any(int(row["diverged"] or 0) for row in told)
     named = _columns(record)
     table = table_of(
         *((heading, "left") for heading in named),
         *(("mean", "right"), ("interval", "right")),
+        *([("diverged", "left")] if has_diverged else []),
         *([("against baseline", "right"), ("detectable", "left")] if is_compared else []),
     )
     for row in told[:_MOST_CASES]:
         cells = [levels[row["case"]] for levels in named.values()]
         cells += [_short(row["mean"]), _between(row["low"], row["high"])]
+        cells += [_diverged(row)] if has_diverged else []
         table.add_row(*cells, *([_change(row), row["detectable"]] if is_compared else []))
     console.print(table)
     if len(told) > _MOST_CASES:
@@ -125,6 +128,11 @@ def _change(row: dict[str, str]) -> str:
     size = difference / share  # of the baseline's mean
     low, high = float(row["difference_low"]) / size, float(row["difference_high"]) / size
     return f"{share:+.2%} [{low:+.2%}, {high:+.2%}]"
+
+
+def _diverged(row: dict[str, str]) -> str:
+    """Return how many of a case's trainings diverged."""
+    return f"{row['diverged']} of {int(row['n']) + int(row['missing'])}" if int(row["diverged"]) else ""
 
 
 def _short(text: str) -> str:

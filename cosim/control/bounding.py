@@ -1,10 +1,9 @@
-"""What to expect of any allocator's decision, and how far it lies above the best possible."""
+"""How far any allocator's decision lies above the best possible."""
 
 from dataclasses import replace
 
 from cosim.control.allocators import Allocator
 from cosim.control.allocators.searching import Searching
-from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation, Plan
 from cosim.control.proving.bound import lower_bound_s
 from cosim.control.solvers.choices import Choices
@@ -14,17 +13,6 @@ from cosim.errors import AllocationError
 
 _MOST_PAIRS = 1000
 """Clients times subchannels of a link beyond which a bound nobody searched for takes seconds."""
-
-
-def foresee(state: CellState, allocation: Allocation) -> Plan:
-    """Return the allocator's own plan, or the closed form of the round where it made none.
-
-    Rounds to target count as one for an allocator that knows nothing of them.
-    """
-    if allocation.plan is not None:
-        return allocation.plan
-    round_s = predict(state, allocation).round_s
-    return Plan(round_s=round_s, rounds_to_target=1.0, total_s=round_s)
 
 
 def with_bound(state: CellState, allocation: Allocation, plan: Plan, allocator: Allocator) -> Plan:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.control.decision import Allocation
+from cosim.control.decision import Allocation, Plan
 from cosim.control.stages import CLIENT, FEDERATED_SERVER, MAIN_SERVER, Compute, Duration, Round, Stage, lasts
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
@@ -206,3 +206,14 @@ def speed_of(state: CellState, actor: str, client: int | None) -> float:
     if actor == FEDERATED_SERVER:
         return state.federated_server_flop_per_s
     raise AllocationError(f"nobody says how fast the {actor} is; give work to clients or to a server.")
+
+
+def plan_of(state: CellState, allocation: Allocation) -> Plan:
+    """Return the allocator's own plan, or the closed form of the round where it made none.
+
+    Rounds to target count as one for an allocator that knows nothing of them.
+    """
+    if allocation.plan is not None:
+        return allocation.plan
+    round_s = predict(state, allocation).round_s
+    return Plan(round_s=round_s, rounds_to_target=1.0, total_s=round_s)

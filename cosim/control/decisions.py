@@ -1,6 +1,6 @@
 """When the allocator is asked, what it is shown, and what it said."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,28 +9,21 @@ import numpy as np
 from cosim.compute.device import Device
 from cosim.control.allocators import Allocator, GainChange
 from cosim.control.allocators.equal import equal_shares, shares_among
-from cosim.control.bounding import foresee, with_bound
-from cosim.control.closed_form import link_rates, predict
+from cosim.control.cell import Cell
+from cosim.control.closed_form import link_rates, plan_of, predict
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation, Plan
-from cosim.control.knobs import (
-    PARTICIPATION,
-    SPECTRAL_EFFICIENCY,
-    SURFACE_PHASES,
-    Knob,
-    Setting,
-    surface_phases,
-)
-from cosim.control.reports import REPORT, REPORT_BITS, Outcome, Report, Reported
-from cosim.control.stages import Round, after, is_closed
-from cosim.control.state import CellState, LinkState, Sparsity, SurfaceState
+from cosim.control.heard import Heard
+from cosim.control.knobs import PARTICIPATION, SPECTRAL_EFFICIENCY, SURFACE_PHASES
+from cosim.control.reports import Report
+from cosim.control.stages import is_closed
+from cosim.control.state import CellState
 from cosim.control.terms import Terms
 from cosim.errors import AllocationError
 from cosim.radio.access.orthogonal import Orthogonal
-from cosim.radio.channel_settings import LINKS, DownlinkSettings
+from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
-from cosim.radio.power_control import open_loop_psd_w_per_hz
-from cosim.rng import stream
+from cosim.radio.power_control import power_controlled
 from cosim.units import NS_PER_S, Floats
 
 
@@ -52,6 +45,8 @@ class Decisions:
     ----------
     current
         What holds, once anything does.
+    heard
+        What clients reported, and what came of the decision that holds.
     """
 
     def __init__(
@@ -65,19 +60,11 @@ class Decisions:
         first: Allocation | None = None,
     ) -> None:
         self.current: Allocation | None = None
-        self.terms = terms
-        self._clients = clients
-        self._main_server, self._federated_server = main_server, federated_server
+        self.terms, self.heard = terms, Heard(len(clients))
+        self._devices = clients, main_server, federated_server
         self._first = first
         self._begun: tuple[CellState, Allocation, Allocator] | None = None
         self._seen: CellState | None = None
-        self._absent: Collection[int] = ()
-        self._last_round_s: float | None = None
-        self._began_ns = 0
-        self._reported: Reported = {}
-        self._has_reported = False
-        self._under_way = [0] * len(clients)
-        self._outcomes = [Outcome()] * len(clients)
         self.change(conditions)
 
     def change(self, conditions: Conditions) -> None:
@@ -88,9 +75,8 @@ class Decisions:
         AllocationError
             If the allocator wants to know what no client can report.
         """
-        self.cell, self.access = conditions.channel, conditions.access
+        self._cell, self.access = Cell(*self._devices, conditions, self.terms), conditions.access
         self._allocator = allocator = conditions.allocator
-        self._max_tx_power_w = np.array(conditions.max_tx_power_w)
         missing = [one.name for one in allocator.reports if one.name not in self.terms.reportable]
         if missing:
             known = ", ".join(sorted(self.terms.reportable)) or "nothing"
@@ -99,35 +85,14 @@ class Decisions:
                 f"scheme report {known}; take the scheme 'federated', or an allocator such as 'equal'."
             )
 
-    def start_round(self, time_ns: int, round_: int, absent: Collection[int]) -> None:
-        """Take in, at the beginning of a round, who is absent from it and how long the last one was."""
-        self._last_round_s = None if round_ == 1 else (time_ns - self._began_ns) / NS_PER_S
-        self._began_ns, self._absent, self._has_reported = time_ns, absent, False
+    @property
+    def channel(self) -> Channel:
+        """The channel as it is now."""
+        return self._cell.channel
 
-    def hear(self, reported: Mapping[str, Mapping[int, Any]], *, is_awaited: bool) -> None:
-        """Take in what clients reported, when it has arrived; what is awaited opens the round's decision."""
-        everybody = range(len(self._clients))
-        heard = {name: tuple(of.get(client) for client in everybody) for name, of in reported.items()}
-        self._reported = {**self._reported, **heard}
-        self._has_reported = self._has_reported or is_awaited
-
-    def sends(self, client: int) -> None:
-        """Take in that a client begins to send."""
-        self._under_way[client] += 1
-
-    def sent(
-        self, client: int, bits: int, airtime_ns: int, energy_j: float, *, is_delivered: bool = True
-    ) -> None:
-        """Take in what came of it."""
-        self._under_way[client] -= 1
-        so_far = self._outcomes[client]
-        self._outcomes[client] = replace(
-            so_far,
-            airtime_s=so_far.airtime_s + airtime_ns / NS_PER_S,
-            bits=so_far.bits + (bits if is_delivered else 0),
-            delivered=so_far.delivered and is_delivered,
-            energy_j=so_far.energy_j + energy_j,
-        )
+    def state(self, time_ns: int, round_: int) -> CellState:
+        """Return the snapshot an allocator sees."""
+        return self._cell.state(time_ns, round_, self.current, self.heard)
 
     def decide(self, time_ns: int, round_: int) -> Allocation:
         """Return the allocator's decision for the cell as it is now, checked against its limits.
@@ -149,60 +114,24 @@ class Decisions:
         lora_rank = allocation.lora_rank if kept is None else kept.lora_rank
         if (cut, lora_rank) != (allocation.cut, allocation.lora_rank):
             allocation = replace(allocation.cut_at(cut), lora_rank=lora_rank, plan=None)
-        if self.cell.radio.uplink_p0_dbm is not None:
-            grants = self._power_controlled(allocation.grants, time_ns)
+        grants = power_controlled(self.channel, allocation.grants, time_ns)
+        if grants is not allocation.grants:
             allocation = replace(allocation, grants=grants, plan=None)
         if SPECTRAL_EFFICIENCY.name in allocation.knobs:
-            allocation = replace(allocation, grants=self._at_rates(allocation))
+            allocation = replace(allocation, grants=_at_rates(allocation))
         allocation.check(state, shares_in_time=self._allocator.shares_in_time)
         return allocation
-
-    def _at_rates(self, allocation: Allocation) -> Mapping[str, tuple[Grant, ...]]:
-        """Return grants with the spectral efficiencies that were decided."""
-        efficiencies = [
-            allocation.setting.of(SPECTRAL_EFFICIENCY.name, client, 0.0)
-            for client in range(len(self._clients))
-        ]
-        return {
-            name: tuple(
-                replace(grant, spectral_efficiency_bit_per_s_per_hz=efficiency)
-                for grant, efficiency in zip(granted, efficiencies, strict=True)
-            )
-            for name, granted in allocation.grants.items()
-        }
-
-    def _power_controlled(
-        self, grants: Mapping[str, tuple[Grant, ...]], time_ns: int
-    ) -> Mapping[str, tuple[Grant, ...]]:
-        """Return grants with the powers on uplinks that power control leaves of them."""
-        radio = self.cell.radio
-        if radio.uplink_p0_dbm is None:
-            return grants
-        gains = self.cell.large_scale_at(time_ns).mean_gains[0]
-        most = open_loop_psd_w_per_hz(radio.uplink_p0_dbm, radio.uplink_alpha, gains).tolist()
-        return {
-            name: tuple(self._limited(name, *one) for one in zip(granted, most, strict=True))
-            if radio.link(name).is_uplink
-            else granted
-            for name, granted in grants.items()
-        }
-
-    def _limited(self, link: str, grant: Grant, psd_w_per_hz: float) -> Grant:
-        own_hz = self.cell.bandwidths_hz(link)[grant.subchannels]
-        most_w = psd_w_per_hz * (own_hz if grant.bandwidths_hz is None else grant.bandwidths_hz)
-        return replace(grant, tx_power_w=np.minimum(grant.tx_power_w, most_w))
 
     def apply(self, allocation: Allocation, time_ns: int, round_: int) -> None:
         """Remember a decision, and the cell it was taken for; phases of a surface are set from now on."""
         phases = allocation.knobs.get(SURFACE_PHASES)
         if isinstance(phases, tuple):
-            self.cell = self.cell.under(tuple(map(int, phases)))
+            self._cell.channel = self.channel.under(tuple(map(int, phases)))
         self._seen = self.state(time_ns, round_)
         if self.current is None:
             self._begun = (self._seen, allocation, self._allocator)
         self.current = allocation
-        self._last_round_s = None
-        self._outcomes = [Outcome()] * len(self._clients)
+        self.heard.begin_again()
 
     @property
     def follows_rounds(self) -> bool:
@@ -222,22 +151,22 @@ class Decisions:
     @property
     def is_waiting(self) -> bool:
         """Whether the decision about this round waits for reports that have not arrived."""
-        return self._allocator.awaits_reports and not self._has_reported
+        return self._allocator.awaits_reports and not self.heard.has_reported
 
     @property
     def chooses_clients(self) -> bool:
         """Whether the allocator says who takes part: it cannot say so again while a round is under way."""
         return PARTICIPATION.name in self._allocator.sets_knobs
 
-    def shares_while_waiting(self, time_ns: int) -> dict[str, tuple[Grant, ...]]:
+    def shares_while_waiting(self, time_ns: int) -> Mapping[str, tuple[Grant, ...]]:
         """Return the grants under which reports travel: equal shares of every link.
 
         The last decision will not do, as it may have left a client that had nothing
         worth sending with next to no band.
         """
         found = {}
-        for name in filter(self._is_allocated, LINKS):
-            link = self._link_state(name, time_ns)
+        for name in self._cell.links():
+            link = self._cell.link_state(name, time_ns)
             whole = np.arange(link.num_subchannels)
             one_by_one = tuple(Grant.spread(whole, power) for power in link.max_tx_power_w.tolist())
             chosen = list(filter(self.takes_part, range(link.num_clients)))
@@ -246,7 +175,7 @@ class Decisions:
             else:
                 few = len(chosen) <= link.num_subchannels
                 found[name] = shares_among(link, chosen) if few else one_by_one
-        return dict(self._power_controlled(found, time_ns))
+        return power_controlled(self.channel, found, time_ns)
 
     def takes_part(self, client: int) -> bool:
         """Return whether the decision that holds lets a client take part."""
@@ -273,7 +202,7 @@ class Decisions:
             return 0.0
         largest = 0.0
         for name, link in self._seen.links.items():
-            now = self.cell.gain_over_noise_alone_at(name, time_ns)
+            now = self.channel.gain_over_noise_alone_at(name, time_ns)
             for client, grant in enumerate(self.current.grants[name]):
                 if len(grant.subchannels) == 0:
                     continue
@@ -286,9 +215,9 @@ class Decisions:
         """Return how long a round lasts under the decision that holds while the air holds still, s.
 
         None where the closed form does not hold: subchannels are shared in
-        time or lent, or the scheme has no such rounds.
+        time or reused while idle, or the scheme has no such rounds.
         """
-        if self._seen is None or self.current is None or not self._is_foreseen(self._seen, self.current):
+        if self._seen is None or self.current is None or not self._is_predicted(self._seen, self.current):
             return None
         return _clocked_s(self._seen, self.current)
 
@@ -298,7 +227,7 @@ class Decisions:
         Whoever has a grant is taken to have it for itself, and the air to stay as it is.
         """
         grants = {} if self.current is None else self.current.grants
-        return {name: link_rates(self._link_state(name, time_ns), each) for name, each in grants.items()}
+        return {name: link_rates(self._cell.link_state(name, time_ns), each) for name, each in grants.items()}
 
     def tx_power_w(self, client: int) -> dict[str, float]:
         """Return what a client radiates over each uplink while it sends, W."""
@@ -313,17 +242,19 @@ class Decisions:
         Seconds, for the air as it was at the beginning. ``lower_bound_s`` and
         ``gap_to_bound`` are None where there is no bound, and ``no_bound`` says why.
         """
-        if self._begun is None or not self._is_foreseen(*self._begun[:2]):
+        if self._begun is None or not self._is_predicted(*self._begun[:2]):
             return None
         state, allocation, allocator = self._begun
-        plan, why_not = foresee(state, allocation), None
+        from cosim.control.bounding import with_bound  # loads the solvers, which most runs do without
+
+        plan, why_not = plan_of(state, allocation), None
         try:
             plan = with_bound(state, allocation, plan, allocator)
         except AllocationError as fault:
             why_not = str(fault)
         return {**_as_entries(plan, _clocked_s(state, allocation)), "no_bound": why_not}
 
-    def _is_foreseen(self, state: CellState, allocation: Allocation) -> bool:
+    def _is_predicted(self, state: CellState, allocation: Allocation) -> bool:
         allocator = self._allocator
         return (
             self.terms.is_closed_form
@@ -334,127 +265,19 @@ class Decisions:
             and is_closed(state.phases(allocation.setting))
         )
 
-    def state(self, time_ns: int, round_: int) -> CellState:
-        """Return the snapshot an allocator sees."""
-        terms, decided = self.terms, self.current
-        lora_rank = terms.lora_rank if decided is None else decided.lora_rank
-        cut_layer, cut_layers = terms.cut_layer, terms.cut_layers
-        client_cut_layers = terms.client_cut_layers
-        if decided is not None:
-            cut_layer, cut_layers = decided.cut_layer, (decided.cut_layer,)
-            client_cut_layers = decided.client_cut_layers
-        elif client_cut_layers is not None:
-            cut_layer = min(client_cut_layers)
-        elif cut_layer not in cut_layers:
-            cut_layer = cut_layers[-1]
-        return CellState(
-            time_ns=time_ns,
-            round=round_,
-            links={name: self._link_state(name, time_ns) for name in LINKS if self._is_allocated(name)},
-            client_flop_per_s=np.array([device.flop_per_s for device in self._clients]),
-            main_server_flop_per_s=self._main_server.flop_per_s,
-            federated_server_flop_per_s=self._federated_server.flop_per_s,
-            phases=self._phases(max(round_, 1)),
-            cut_layer=cut_layer,
-            cut_layers=cut_layers,
-            client_cut_layers=client_cut_layers,
-            may_cut_apart=terms.may_cut_apart,
-            lora_rank=lora_rank,
-            local_steps=terms.local_steps,
-            weights=self._weights(),
-            stream=stream(self.cell.seed, "allocation", round_),
-            is_settled=decided is not None,
-            elapsed_s=(time_ns - self._began_ns) / NS_PER_S if self._has_reported else 0.0,
-            last_round_s=self._last_round_s,
-            memory={} if decided is None or round_ == 1 else decided.memory,
-            arrays={} if decided is None or round_ == 1 else decided.arrays,
-            gains_at=self.cell.gain_over_noise_alone_at,
-            block_ns=self.cell.block_ns,
-            sparsity=self._sparsity(lora_rank, max(round_, 1)),
-            knobs=self._knobs(),
-            reported=self._reported,
-            outcomes=() if decided is None else self._outcomes_now(),
-            surface=self._surface(time_ns),
-            model_hash=terms.model_hash,
-            data_hash=terms.data_hash,
+
+def _at_rates(allocation: Allocation) -> dict[str, tuple[Grant, ...]]:
+    """Return grants with the spectral efficiencies that were decided."""
+    efficiency = SPECTRAL_EFFICIENCY.name
+    return {
+        name: tuple(
+            replace(
+                grant, spectral_efficiency_bit_per_s_per_hz=allocation.setting.of(efficiency, client, 0.0)
+            )
+            for client, grant in enumerate(granted)
         )
-
-    def _knobs(self) -> tuple[Knob, ...]:
-        """Return what a decision may set: of scheme and medium, and the phases of a surface."""
-        surface = self.cell.radio.surface
-        if not surface.elements:
-            return self.terms.knobs
-        return (*self.terms.knobs, surface_phases(surface.elements, surface.levels))
-
-    def _surface(self, time_ns: int) -> SurfaceState | None:
-        if not self.cell.radio.surface.elements or SURFACE_PHASES not in self._allocator.sets_knobs:
-            return None
-        return SurfaceState.of(self.cell, filter(self._is_allocated, LINKS), time_ns)
-
-    def _phases(self, round_: int) -> Callable[[Setting], Round]:
-        """Return what gives the stages of a round, or those behind the reports that have arrived."""
-        phases, reports, is_left = self.terms.phases, self._allocator.reports, self._has_reported
-
-        def stages(setting: Setting) -> Round:
-            whole = phases(round_, setting, reports)
-            return after(whole, REPORT) if is_left else whole
-
-        return stages
-
-    def _sparsity(self, lora_rank: int, round_: int) -> Sparsity | None:
-        found = self.terms.sparsity(lora_rank, round_)
-        if found is None:
-            return None
-        if (
-            not self._allocator.reports
-        ):  # room for a report that nobody sends: results of old stay as they were
-            return replace(found, overhead_bits=found.overhead_bits + REPORT_BITS)
-        energies = self._reported.get("energies", (None,))
-        known = next((one for one in energies if one is not None), None)
-        if not self._has_reported or known is None:
-            return found
-        nothing = np.zeros_like(known)
-        return replace(found, energies=tuple(nothing if one is None else one for one in energies))
-
-    def _outcomes_now(self) -> tuple[Outcome, ...]:
-        pairs = zip(self._outcomes, self._under_way, strict=True)
-        return tuple(replace(one, delivered=one.delivered and under_way == 0) for one, under_way in pairs)
-
-    def _weights(self) -> Floats:
-        """Return the shares in the data of those who take part in this round, adding up to one."""
-        weights = np.array(self.terms.weights)
-        if self._absent:
-            weights[list(self._absent)] = 0.0
-            weights /= weights.sum()
-        return weights
-
-    def is_modelled(self, link: str) -> bool:
-        """Return whether what a link carries takes time."""
-        settings = self.cell.radio.link(link)
-        return settings.modelled if isinstance(settings, DownlinkSettings) else True
-
-    def _is_allocated(self, link: str) -> bool:
-        return link in self.terms.links and self.is_modelled(link)
-
-    def _link_state(self, name: str, time_ns: int) -> LinkState:
-        settings = self.cell.radio.link(name)
-        total_w = settings.max_total_tx_power_w
-        limits = self._max_tx_power_w
-        widths = len(self.cell.bandwidths_hz(name))
-        if isinstance(settings, DownlinkSettings):
-            limits = np.full(len(self._clients), settings.tx_power_w)
-            total_w = settings.tx_power_w
-        return LinkState(
-            name=name,
-            bandwidths_hz=self.cell.bandwidths_hz(name),
-            gains=self.cell.gain_over_noise_alone_at(name, time_ns),
-            mean_gains=np.repeat(self.cell.large_scale_at(time_ns).mean_gains.T, widths, axis=1),
-            noise_psd_w_per_hz=self.cell.noise_psd_w_per_hz,
-            max_tx_power_w=limits,
-            max_total_tx_power_w=float("inf") if total_w is None else total_w,
-            rate=self.cell.radio.rate,
-            data_share=self.cell.radio.surface.data_share,
-        )
+        for name, granted in allocation.grants.items()
+    }
 
 
 def _clocked_s(state: CellState, allocation: Allocation) -> float | None:

@@ -1,16 +1,27 @@
 """Rounds laid out as arrays, for those who search: barriers in each of which clients compute and send once.
 
 A round has this form if in each barrier a client sends or receives at most once, over a link that no
-other barrier uses, and only clients, and the main server jointly, compute. Rounds of ``split_federated``
+other barrier uses, and only clients, and servers jointly, compute. Rounds of ``split_federated``
 and ``federated`` have it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.control.stages import CLIENT, MAIN_SERVER, Barrier, Chain, Compute, Round, Transfer, barriers_of
+from cosim.control.stages import (
+    CLIENT,
+    FEDERATED_SERVER,
+    MAIN_SERVER,
+    Barrier,
+    Chain,
+    Compute,
+    Round,
+    Transfer,
+    barriers_of,
+)
+from cosim.control.state import CellState
 from cosim.errors import AllocationError
 from cosim.units import Floats
 
@@ -25,8 +36,8 @@ class Leg:
         The link sent over; without one, the first stage.
     flop, bits
         What each client computes and sends within it, shape (num_clients,).
-    server_flop
-        What the main server computes once it has fallen.
+    server_flop, federated_flop
+        What the main server and the federated server compute once it has fallen.
     times
         How often it is waited for in a round.
     is_step
@@ -37,6 +48,7 @@ class Leg:
     flop: Floats
     bits: Floats
     server_flop: float
+    federated_flop: float
     times: int
     is_step: bool
 
@@ -58,6 +70,13 @@ def legs_of(round_: Round) -> tuple[Leg, ...]:
     return legs
 
 
+def servers_s(state: CellState, waited: Collection[tuple[float, Leg]]) -> float:
+    """Return what servers compute behind barriers, each of which is waited for so often, s."""
+    main_flop = sum(times * leg.server_flop for times, leg in waited)
+    federated_flop = sum(times * leg.federated_flop for times, leg in waited)
+    return main_flop / state.main_server_flop_per_s + federated_flop / state.federated_server_flop_per_s
+
+
 def least_of(several: Sequence[tuple[Leg, ...]]) -> tuple[Leg, ...]:
     """Return barriers that none of several rounds can be below: the least of each amount by itself."""
     names = dict.fromkeys(leg.name for legs in several for leg in legs)
@@ -73,6 +92,7 @@ def _least(legs: Sequence[Leg], num_rounds: int) -> Leg:
         is_in_all * np.min([leg.flop for leg in legs], axis=0),
         is_in_all * np.min([leg.bits for leg in legs], axis=0),
         is_in_all * min(leg.server_flop for leg in legs),
+        is_in_all * min(leg.federated_flop for leg in legs),
         min(leg.times for leg in legs),
         legs[0].is_step,
     )
@@ -89,7 +109,8 @@ def _leg(barrier: Barrier, times: int, is_step: bool) -> Leg:
         next(iter(links), first),
         np.array([flop for flop, _, _ in each], dtype=float),
         np.array([bits for _, bits, _ in each], dtype=float),
-        float(sum(_joint_flop(stage) for stage in barrier.joint)),
+        _joint_flop(barrier, MAIN_SERVER),
+        _joint_flop(barrier, FEDERATED_SERVER),
         times,
         is_step,
     )
@@ -111,10 +132,14 @@ def _sums(chain: Chain) -> tuple[int, int, str]:
     return flop, sum(one.bits for one in transfers), transfers[0].link if transfers else ""
 
 
-def _joint_flop(stage: Compute | Transfer) -> int:
-    if isinstance(stage, Transfer) or (stage.flop and stage.actor != MAIN_SERVER):
-        raise AllocationError(_refused(f"{stage.name!r} is done by all together"))
-    return stage.flop * stage.count
+def _joint_flop(barrier: Barrier, actor: str) -> float:
+    """Return what a server computes once a barrier has fallen."""
+    total = 0
+    for stage in barrier.joint:
+        if isinstance(stage, Transfer) or (stage.flop and stage.actor not in (MAIN_SERVER, FEDERATED_SERVER)):
+            raise AllocationError(_refused(f"{stage.name!r} is done by all together"))
+        total += stage.flop * stage.count if stage.actor == actor else 0
+    return float(total)
 
 
 def _refused(why: str) -> str:

@@ -55,10 +55,10 @@ def head_of(path: Path) -> bytes | None:
         head = begin + file.read(min(int.from_bytes(begin, "little"), _LONGEST_HEAD))
     try:
         header = _header(head)
-        told = json.loads(header.pop("__metadata__")["contents"])
-        said = told.pop("digest")
+        contents = json.loads(header.pop("__metadata__")["contents"])
+        said = contents.pop("digest")
         tensors_end = max((one["data_offsets"][1] for one in header.values()), default=0)
-        is_whole = digest(json.dumps(told).encode()) == said
+        is_whole = digest(json.dumps(contents).encode()) == said
         return head if is_whole and len(head) + tensors_end == path.stat().st_size else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -121,11 +121,11 @@ def _part(content: bytes, prefix: str) -> bytes:
     """Return a safetensors file of only those tensors whose names begin with ``prefix``."""
     first = 8 + int.from_bytes(content[:8], "little")
     header, pieces, end = {}, [], 0
-    for name, told in _header(content).items():
+    for name, entry in _header(content).items():
         if name.startswith(prefix):
-            begins, ends = told["data_offsets"]
+            begins, ends = entry["data_offsets"]
             pieces.append(content[first + begins : first + ends])
-            header[name] = told | {"data_offsets": [end, end + ends - begins]}
+            header[name] = entry | {"data_offsets": [end, end + ends - begins]}
             end += ends - begins
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)

@@ -23,7 +23,7 @@ from cosim.graph.locks import locked
 
 FORMAT = 1
 _STALE_S = 3600.0
-_USED_ANEW_S = 3600.0
+_USED_AGAIN_S = 3600.0
 _UNFINISHED = ".tmp"
 
 
@@ -289,7 +289,7 @@ class Namespace:
         except (LostValueError, OSError):
             return
         with suppress(OSError):  # the time of a store that is only read stays
-            if time() - path.stat().st_mtime > _USED_ANEW_S:
+            if time() - path.stat().st_mtime > _USED_AGAIN_S:
                 os.utime(path)
         self._note(path, content)
 

@@ -226,11 +226,6 @@ class Amounts:
         return self._whole_of(self._rank(client), self._task.kind(round_))
 
     @cached_property
-    def most_split(self) -> SplitAmounts:
-        """The most that any client computes and sends behind the smallest cut."""
-        return split_amounts(self._task, min(self._cuts), self._lora_rank)
-
-    @cached_property
     def most_whole(self) -> WholeAmounts:
         """The most that any client computes and sends that holds the uncut model."""
         return whole_amounts(self._task, self._lora_rank)

@@ -27,8 +27,8 @@ class FederationApart(FederatedState):
     def __init__(self, training: Training) -> None:
         super().__init__(training, "whole")
         starts = {cut: training.start("client", cut) for cut in sorted(set(training.cuts))}
-        self.sides = [starts[cut] for cut in training.cuts]
-        self.starts = [side.adapter for side in self.sides]
+        self.states = [starts[cut] for cut in training.cuts]
+        self.starts = [one.adapter for one in self.states]
         self._met: tuple[Ref, Sequence[int]] | None = None
 
     def meet(self, server: Ref, clients: Sequence[int]) -> None:
@@ -66,11 +66,10 @@ class FederationApart(FederatedState):
     def distribute_to_all(self, round_: int) -> None:
         """Let all clients and the main server start a round from their parts of the global adapter."""
         parts = {cut: self._part("client", cut) for cut in sorted(set(self.training.cuts))}
-        self.sides = [
-            side._replace(adapter=parts[cut])
-            for side, cut in zip(self.sides, self.training.cuts, strict=True)
+        self.states = [
+            one._replace(adapter=parts[cut]) for one, cut in zip(self.states, self.training.cuts, strict=True)
         ]
-        self.starts = [side.adapter for side in self.sides]
+        self.starts = [one.adapter for one in self.states]
 
     def evaluate(self, *others: Ref, client: int | None = None) -> Node:
         """Return the evaluation of the global adapter, which needs no others."""

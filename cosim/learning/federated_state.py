@@ -42,8 +42,8 @@ class FederatedState:
 
     Attributes
     ----------
-    sides
-        Each client's side as it is now.
+    states
+        Each client's train state as it is now.
     starts
         The adapter each client's round began from, which the server knows too, as
         far as it is sent.
@@ -89,10 +89,10 @@ class FederatedState:
         self._losses: Mapping[int, float] = {}
         self._best_losses: dict[int, float] = {}
         self.learning_rates: dict[int, float] = {}
-        self.sides = [start] * training.task.num_clients
+        self.states = [start] * training.task.num_clients
         if self.aggregator.trained(first_round) != BOTH_FACTORS or not self._has_one_rank:
-            self.sides = self._distributed(first_round, begins_anew=True, is_first=True)
-        self.starts = [side.adapter for side in self.sides]
+            self.states = self._distributed(first_round, begins_again=True, is_first=True)
+        self.starts = [one.adapter for one in self.states]
         self.narrowed: dict[int, TrainState] = {}
 
     def narrow(self, client: int, kept: Kept, *, by_own: bool) -> TrainState:
@@ -105,7 +105,7 @@ class FederatedState:
         by_own
             Whether they are chosen by the client's own weights; else by those of the global adapter.
         """
-        graph, side = self.training.graph, self.sides[client]
+        graph, side = self.training.graph, self.states[client]
         judged = side.adapter if by_own else self.adapter
         units = graph.add(choose_units, [judged], kept=[list(one) for one in kept]).ref("units")
         node = graph.add(narrow, [side.adapter, side.optimizer, units])
@@ -115,10 +115,10 @@ class FederatedState:
 
     def widen(self, client: int, after: TrainState) -> None:
         """Put back what a client trained of the units that remained; others are as they were."""
-        whole, units = self.sides[client], self.narrowed[client].units
+        whole, units = self.states[client], self.narrowed[client].units
         assert units is not None
         inputs = (whole.adapter, whole.optimizer, after.adapter, after.optimizer, units)
-        self.sides[client] = whole.stepped(self.training.graph.add(widen, inputs))
+        self.states[client] = whole.stepped(self.training.graph.add(widen, inputs))
         self.narrowed[client] = after
 
     def guidance(self, client: int) -> Guidance:
@@ -130,7 +130,7 @@ class FederatedState:
         """Return what a client sends at the end of a round, as it is before any encoding."""
         if self.variates is not None:
             return self.variates.bundles[client]
-        sent = self._sent(self.narrowed.get(client, self.sides[client]).adapter, round_)
+        sent = self._sent(self.narrowed.get(client, self.states[client]).adapter, round_)
         return self._beside(sent, self.losses[client]) if self.aggregator.wants_losses else sent
 
     def reference(self, client: int, round_: int) -> Ref:
@@ -297,10 +297,10 @@ class FederatedState:
         """Let all clients, those too who sent nothing, start a round from the global adapter."""
         self.narrowed = {}
         if self._is_as_it_comes:
-            self.sides = [side._replace(adapter=self.adapter, residual=self.residual) for side in self.sides]
+            self.states = [one._replace(adapter=self.adapter, residual=self.residual) for one in self.states]
         else:
-            self.sides = self._distributed(round_, begins_anew=not self.aggregator.keeps_moments)
-        self.starts = [side.adapter for side in self.sides]
+            self.states = self._distributed(round_, begins_again=not self.aggregator.keeps_moments)
+        self.starts = [one.adapter for one in self.states]
 
     def evaluate(self, *others: Ref, client: int | None = None) -> Node:
         """Return the evaluation of the model, put together with ``others``; of a personal one, its mean.
@@ -309,13 +309,13 @@ class FederatedState:
         """
         if not self.aggregator.is_personal:
             return evaluate(self.training, self.adapter, *others, residual=self.residual, client=client)
-        return evaluate_each(self.training, [side.adapter for side in self.sides], *others, client=client)
+        return evaluate_each(self.training, [one.adapter for one in self.states], *others, client=client)
 
     def export(self, *others: Ref) -> Ref:
         """Return the files of the global adapter, put together with ``others``."""
         if not self.aggregator.is_personal:
             return export(self.training, self.adapter, *others, residual=self.residual)
-        mean = self.training.mean({client: side.adapter for client, side in enumerate(self.sides)})
+        mean = self.training.mean({client: one.adapter for client, one in enumerate(self.states)})
         return export(self.training, mean.ref("adapter"), *others)
 
     def refs(self) -> Iterator[Ref]:
@@ -324,12 +324,12 @@ class FederatedState:
         yield from (ref for ref in (self.residual, self._server_state) if ref is not None)
         yield from self.losses.values()
         yield from () if self.variates is None else self.variates.refs()
-        for side in self.sides:
-            yield side.adapter
-            yield side.optimizer
+        for one in self.states:
+            yield one.adapter
+            yield one.optimizer
         for side in self.narrowed.values():
             yield from (*side.model, side.optimizer)
-        yield from self.starts  # in the middle of a round other adapters than those of the sides
+        yield from self.starts  # in the middle of a round other adapters than those states have
 
     @property
     def _is_as_it_comes(self) -> bool:
@@ -341,22 +341,22 @@ class FederatedState:
     def _has_one_rank(self) -> bool:
         return set(self._ranks) == {self.training.lora_rank}
 
-    def _distributed(self, round_: int, *, begins_anew: bool, is_first: bool = False) -> list[TrainState]:
-        """Return the sides all clients start a round with; those that are alike are one."""
+    def _distributed(self, round_: int, *, begins_again: bool, is_first: bool = False) -> list[TrainState]:
+        """Return the train states all clients start a round with; those that are alike are one."""
         made: dict[tuple[int, Ref | None], Node] = {}
-        sides = []
-        for side, rank in zip(self.sides, self._ranks, strict=True):
-            own = side.adapter if self.aggregator.is_personal and not is_first else None
+        states = []
+        for one, rank in zip(self.states, self._ranks, strict=True):
+            own = one.adapter if self.aggregator.is_personal and not is_first else None
             if (rank, own) not in made:
-                made[rank, own] = self._distribute(round_, rank, own, begins_anew)
+                made[rank, own] = self._distribute(round_, rank, own, begins_again)
             node = made[rank, own]
-            optimizer = node.ref("optimizer") if begins_anew else side.optimizer
-            sides.append(
+            optimizer = node.ref("optimizer") if begins_again else one.optimizer
+            states.append(
                 TrainState(node.ref("adapter"), optimizer, self.residual, self._params_of(round_, rank))
             )
-        return sides
+        return states
 
-    def _distribute(self, round_: int, rank: int, own: Ref | None, begins_anew: bool) -> Node:
+    def _distribute(self, round_: int, rank: int, own: Ref | None, begins_again: bool) -> Node:
         """Return the node of what a client of a rank starts a round with."""
         return self.training.graph.add(
             distribute,
@@ -365,17 +365,17 @@ class FederatedState:
             shared=sorted(self.aggregator.sent(round_)),
             **self._private,
             trained=sorted(self.aggregator.trained(round_)),
-            optimizer=self.training.optimizer if begins_anew else None,
+            optimizer=self.training.optimizer if begins_again else None,
         )
 
     def _params_of(self, round_: int, rank: int) -> dict[str, object]:
         """Return what a client's passes of a round also get."""
-        told: dict[str, object] = {}
+        params: dict[str, object] = {}
         for factor in BOTH_FACTORS - self.aggregator.trained(round_):
-            told["frozen"] = factor
+            params["frozen"] = factor
         if rank != self.training.lora_rank:
-            told["rank"] = rank
-        return told
+            params["rank"] = rank
+        return params
 
     def _sent(self, adapter: Ref, round_: int) -> Ref:
         """Return what of an adapter is sent in a round."""
@@ -404,5 +404,5 @@ class FederatedState:
 
     @cached_property
     def _aggregator_params(self) -> Params:
-        # ranks of clients are in the works of their sides
+        # ranks of clients are in the nodes of their states
         return Params.of(self.aggregator, frozenset({"client_ranks"}))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosim.learning.rank_pairs import Bools, Floats, RankPairs
+from cosim.learning.rank_pairs import Floats, RankPairs
 
 if TYPE_CHECKING:
     from cosim.learning.model import Adapter
@@ -98,6 +98,19 @@ def covariance_error(
     cross-covariance of the factors, sum p_k (B_k - Bbar)(A_k - Abar).
     """
     error = step = 0.0
+    for covariance, left, right in mean_updates(pairs, reference, adapters, weights):
+        error += covariance
+        step += product_energy(left, right)
+    return sqrt(error / step) if step > 0.0 else 0.0
+
+
+def mean_updates(
+    pairs: RankPairs, reference: "Adapter", adapters: Sequence["Adapter"], weights: Sequence[float]
+) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Return, stack by stack, what the mean of the clients' products has beyond the reference's.
+
+    The squared norm of the factors' covariance, and the mean of the steps as ``left^T right``.
+    """
     for (_, a0, b0), *of_clients in zip(
         stacks_of(pairs, reference), *(stacks_of(pairs, adapter) for adapter in adapters), strict=True
     ):
@@ -105,12 +118,10 @@ def covariance_error(
         b = torch.stack([one[2] for one in of_clients], dim=1)
         share = a.new_tensor(weights)[:, None, None]
         mean_a, mean_b = ((share * factor).sum(dim=1, keepdim=True) for factor in (a, b))
-        error += product_energy((share * (b - mean_b)).flatten(1, 2), (a - mean_a).flatten(1, 2))
+        covariance = product_energy((share * (b - mean_b)).flatten(1, 2), (a - mean_a).flatten(1, 2))
         # B_k A_k - B A = (B_k - B) A_k + B (A_k - A): no large numbers that cancel
         left = torch.cat([(share * (b - b0[:, None])).flatten(1, 2), b0], dim=1)
-        right = torch.cat([a.flatten(1, 2), mean_a.squeeze(1) - a0], dim=1)
-        step += product_energy(left, right)
-    return sqrt(error / step) if step > 0.0 else 0.0
+        yield covariance, left, torch.cat([a.flatten(1, 2), mean_a.squeeze(1) - a0], dim=1)
 
 
 def product_bias(
@@ -169,11 +180,6 @@ def product_energy(left: Tensor, right: Tensor) -> float:
         return float((left.transpose(1, 2) @ right).square().sum())
     grams = (left @ left.transpose(1, 2)) * (right @ right.transpose(1, 2))
     return max(float(grams.sum()), 0.0)
-
-
-def energy_without(energies: Floats, chosen: Bools) -> float:
-    """Return the energy of all pairs that were not chosen."""
-    return float(energies[~chosen].sum())
 
 
 def _stacked(pairs: RankPairs, adapter: "Adapter") -> Iterator[_Stack]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cosim.errors import ScenarioError
 from cosim.graph.node import Node, Ref
@@ -14,7 +14,7 @@ from cosim.learning.operations.average import LOSS
 from cosim.learning.operations.control_variates import VARIATE
 from cosim.learning.shape import BOTH_FACTORS, Factor
 from cosim.learning.task import Task
-from cosim.parts import family
+from cosim.parts import kinds_that
 from cosim.units import rounded_up
 
 _NOTHING: Mapping[str, Ref] = MappingProxyType({})
@@ -203,7 +203,7 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
             f"and under the aggregator {aggregator.kind!r} the next one is of other factors; {way_out}."
         )
     if codec.turns_factors and not aggregator.averages_products:
-        able = ", ".join(repr(kind) for kind, part in family(Aggregator).items() if _averages_products(part))
+        able = kinds_that(Aggregator, lambda part: part.averages_products)
         raise ScenarioError(
             f"scheme.adapter_codec: {codec.kind!r} sends factors of a client's own making, and the "
             f"aggregator {aggregator.kind!r} would average those of one number; take one of {able}."
@@ -224,8 +224,3 @@ def _why_no_rule(task: Task, codec: Codec) -> str | None:
             "sends pairs of factors; take a codec such as 'none' or 'float16'"
         )
     return rule.why_unfit(task.training.optimizer)
-
-
-def _averages_products(part: Any) -> bool:
-    averages: bool = part.averages_products
-    return averages

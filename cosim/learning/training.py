@@ -187,8 +187,8 @@ class Training:
         """
         if codec.is_transparent:
             return Transmission(tensors.node, tensors)
-        told = {"reference": reference, "memory": memory if codec.keeps_memory else None}
-        given = {name: output for name, output in told.items() if output is not None}
+        outputs = {"reference": reference, "memory": memory if codec.keeps_memory else None}
+        given = {name: output for name, output in outputs.items() if output is not None}
         chance = stream(self.task.seed, "codec", link, client, step)
         node = self.graph.add(
             transmit,
@@ -304,29 +304,29 @@ class Training:
 
     def update(
         self,
-        side: TrainState,
+        before: TrainState,
         gradients: Sequence[Ref],
         clients: Sequence[int],
         step: int,
         regularizer: Regularizer | None = None,
         guidance: Guidance | None = None,
     ) -> TrainState:
-        """Return a side after a step along the weighted sum of these clients' gradients."""
-        told: dict[str, Any] = {}
+        """Return the train state after a step along the weighted sum of these clients' gradients."""
+        more: dict[str, Any] = {}
         if regularizer is not None and not regularizer.is_none:
-            told["regularizer"] = self.params_of(regularizer)
+            more["regularizer"] = self.params_of(regularizer)
         known: Mapping[str, Ref] = {}
         if guidance is not None and not guidance.rule.is_none:
             known = guidance.known
-            told |= {"rule": self.params_of(guidance.rule), "given": tuple(known)}
+            more |= {"rule": self.params_of(guidance.rule), "given": tuple(known)}
         node = self.graph.add(
             update,
-            (side.adapter, side.optimizer, *gradients, *known.values()),
+            (before.adapter, before.optimizer, *gradients, *known.values()),
             weights=self.weights(clients),
             **self.optimizer_step(step),
-            **told,
+            **more,
         )
-        return side.stepped(node)
+        return before.stepped(node)
 
     def weights(self, clients: Collection[int]) -> list[float]:
         """Return the clients' shares in the data of those who take part, adding up to one."""

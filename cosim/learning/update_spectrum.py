@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cosim.learning.pair_energy import product_energy, stacks_of
+from cosim.learning.pair_energy import mean_updates
 from cosim.learning.rank_pairs import Floats, RankPairs
 
 if TYPE_CHECKING:
@@ -41,17 +41,8 @@ def update_spectrum(
     """
     rank = max(module.rank for module in pairs.modules)
     energies, beyond, covariance = np.zeros(rank), 0.0, 0.0
-    for (_, a0, b0), *of_clients in zip(
-        stacks_of(pairs, reference), *(stacks_of(pairs, adapter) for adapter in adapters), strict=True
-    ):
-        a = torch.stack([one[1] for one in of_clients], dim=1)
-        b = torch.stack([one[2] for one in of_clients], dim=1)
-        share = a.new_tensor(weights)[:, None, None]
-        mean_a, mean_b = ((share * factor).sum(dim=1, keepdim=True) for factor in (a, b))
-        covariance += product_energy((share * (b - mean_b)).flatten(1, 2), (a - mean_a).flatten(1, 2))
-        # B_k A_k - B A = (B_k - B) A_k + B (A_k - A): no large numbers that cancel
-        left = torch.cat([(share * (b - b0[:, None])).flatten(1, 2), b0], dim=1)
-        right = torch.cat([a.flatten(1, 2), mean_a.squeeze(1) - a0], dim=1)
+    for more, left, right in mean_updates(pairs, reference, adapters, weights):
+        covariance += more
         small = torch.linalg.qr(left.transpose(1, 2)).R @ torch.linalg.qr(right.transpose(1, 2)).R.mT
         squares = torch.linalg.svdvals(small).square().sum(dim=0).cpu().numpy()
         energies[: len(squares)] += squares[:rank]

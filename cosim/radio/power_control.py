@@ -1,7 +1,12 @@
 """Open-loop power control: who is far sends with more power, but does not make up for all of the loss."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 
+from cosim.radio.channel import Channel
+from cosim.radio.grant import Grant
 from cosim.units import Floats, linear_to_db
 
 BLOCK_HZ = 180e3
@@ -30,3 +35,26 @@ def open_loop_psd_w_per_hz(p0_dbm: float, alpha: float, gains: Floats) -> Floats
     """
     sent_dbm = p0_dbm - alpha * linear_to_db(gains)
     return np.asarray(10.0 ** ((sent_dbm - 30.0) / 10.0) / BLOCK_HZ)
+
+
+def power_controlled(
+    channel: Channel, grants: Mapping[str, tuple[Grant, ...]], time_ns: int
+) -> Mapping[str, tuple[Grant, ...]]:
+    """Return grants with what power control leaves of the powers on uplinks; as they are without any."""
+    radio = channel.radio
+    if radio.uplink_p0_dbm is None:
+        return grants
+    gains = channel.large_scale_at(time_ns).mean_gains[0]
+    most = open_loop_psd_w_per_hz(radio.uplink_p0_dbm, radio.uplink_alpha, gains).tolist()
+
+    def limited(link: str, grant: Grant, psd_w_per_hz: float) -> Grant:
+        split_hz = grant.bandwidths_hz
+        widths_hz = channel.bandwidths_hz(link)[grant.subchannels] if split_hz is None else split_hz
+        return replace(grant, tx_power_w=np.minimum(grant.tx_power_w, psd_w_per_hz * widths_hz))
+
+    return {
+        name: tuple(limited(name, *one) for one in zip(granted, most, strict=True))
+        if radio.link(name).is_uplink
+        else granted
+        for name, granted in grants.items()
+    }

@@ -44,6 +44,9 @@ _OF_ITS_END = (
 )
 """Entries of a manifest that a run has not yet when it is played again."""
 
+_FORMER_COLUMNS = {"work": "node"}
+"""What columns were called in runs of before, with what they are called now."""
+
 Status = Literal["running", "complete", "failed", "diverged"]
 TableName = Literal["spans", "metrics", "grants", "rounds"]
 
@@ -191,7 +194,7 @@ class RunFolder:
         """
         tables = self._write(log, durable=True)
         fingerprints = {
-            "timeline": _fingerprint(tables["spans"].drop_columns(["work"])),
+            "timeline": _fingerprint(tables["spans"].drop_columns(["node"])),
             "learning": _fingerprint(_learned(tables["metrics"]), self.learned_files()),
         }
         for task in dict.fromkeys(name for name in log.rounds.task if name):
@@ -339,9 +342,10 @@ class Record:
 
     def _table(self, name: str, columns: list[str] | None = None) -> Any:
         try:
-            return read_table(self.path / _file_of(name), columns)
+            table = read_table(self.path / _file_of(name), columns)
         except FileNotFoundError:
             raise RecordError(f"{self.path}: has no {name}.parquet; the run is {self.status}.") from None
+        return table.rename_columns([_FORMER_COLUMNS.get(one, one) for one in table.column_names])
 
 
 def _manifest(folder: Path) -> Manifest:

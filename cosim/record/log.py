@@ -10,7 +10,7 @@ Kind = Literal["compute", "transfer"]
 _ROWS_AT_ONCE = 1024
 _SPAN_COLUMNS = (
     *("kind", "name", "actor", "peer", "round", "local_step", "asked_ns", "start_ns", "end_ns"),
-    *("bits", "flop", "energy_j", "work", "task"),
+    *("bits", "flop", "energy_j", "node", "task"),
 )
 
 
@@ -57,7 +57,7 @@ class SpanLog:
         self.bits = array("d")
         self.flop = array("d")
         self.energy_j = array("d")
-        self.work: list[str] = []
+        self.node: list[str] = []
         self.task: list[str] = []
         self.extras: dict[int, Extra] = {}
 
@@ -79,7 +79,7 @@ class SpanLog:
         bits: int,
         flop: int,
         energy_j: float,
-        work: str,
+        node: str,
         *,
         task: str = "",
         delivered: bool = True,
@@ -103,16 +103,11 @@ class SpanLog:
             self.extras[len(self)] = Extra(delivered, resent_bits, tuple(participants))
         times = asked_ns, start_ns, end_ns
         rows.append(
-            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, work, task)
+            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, node, task)
         )
         if len(rows) == _ROWS_AT_ONCE:
             self.settle()
         return self._num_columned + len(rows) - 1
-
-    def end_of(self, span: int) -> int:
-        """Return when a span ended, ns."""
-        row = span - self._num_columned
-        return int(self.end_ns[span] if row < 0 else self._rows[row][_SPAN_COLUMNS.index("end_ns") + 1])
 
     def settle(self) -> None:
         """Move the latest rows into the columns: together this takes a third of the time of one by one."""

@@ -26,12 +26,17 @@ def as_html(path: Path, manifest: Mapping[str, Any]) -> str:
         **{name: _num_rows(path / f"{name}.parquet") for name in ("spans", "metrics", "grants", "rounds")},
         "folder": path,
     }
+    return table(str(manifest.get("name", path.name)), rows)
+
+
+def table(caption: str, rows: Mapping[str, Any]) -> str:
+    """Return a table of names and values; empty ones are left out."""
     told = "".join(
         f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>"
         for name, value in rows.items()
         if value != ""
     )
-    return f"<table><caption>{escape(str(manifest.get('name', path.name)))}</caption>{told}</table>"
+    return f"<table><caption>{escape(caption)}</caption>{told}</table>"
 
 
 def _num_rows(path: Path) -> str:

@@ -51,7 +51,7 @@ def spans_table(spans: SpanLog) -> "pyarrow.Table":
             "bits": _numbers(spans.bits),
             "flop": _numbers(spans.flop),
             "energy_j": _numbers(spans.energy_j),
-            "work": _words(spans.work),
+            "node": _words(spans.node),
             "task": _words(spans.task),
             "delivered": pyarrow.array(delivered),
             "resent_bits": pyarrow.array(resent_bits),

@@ -60,7 +60,7 @@ class Comparison:
     attributions
         Where the time of both went.
     computed, recalled
-        Works of the second run that were computed again, and whose value the store had.
+        Nodes of the second run that were computed again, and whose value the store had.
     settings
         Settings in which the two differ, by path, with both values; None where a run has none.
     """

@@ -182,7 +182,7 @@ def _lines(comparison: Comparison) -> list[str]:
         lines.append(f"{of_task('learning', task)}: {differs}")
     if comparison.computed or comparison.recalled:
         lines.append(
-            f"training: {count(comparison.recalled)} work(s) recalled from the store, "
+            f"training: {count(comparison.recalled)} node(s) recalled from the store, "
             f"{count(comparison.computed)} computed again"
         )
     return lines

@@ -7,7 +7,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.codec import Codec
 from cosim.learning.regularizer import Regularizer
-from cosim.parts import Part, family
+from cosim.parts import Part, kinds_that
 from cosim.scenario.settings import Scenario
 
 
@@ -44,14 +44,14 @@ def _without_factors(
     for name in type(scenario.scheme).model_fields:
         part = getattr(scenario.scheme, name)
         for base in bases:
-            if isinstance(part, base) and _needs_factors(part):
-                able = ", ".join(repr(kind) for kind, one in family(base).items() if not _needs_factors(one))
+            if isinstance(part, base) and not _lacks_factors(part):
+                able = kinds_that(base, _lacks_factors)
                 yield ScenarioError(
                     f"scheme.{name}: {part.kind!r} is about the factors of LoRA adapters, and {has_none}; "
                     f"take one of {able}, or train [lora]."
                 )
 
 
-def _needs_factors(part: Any) -> bool:
-    needs: bool = part.needs_factors
-    return needs
+def _lacks_factors(part: Any) -> bool:
+    lacks: bool = not part.needs_factors
+    return lacks

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from cosim.parts import Part, base_of, family
+from cosim.parts import Table, base_of
+from cosim.scenario.kinds import field_of, table_of, tables_in
 from cosim.words import clipped, short
 
 _LONGEST_PLACE, _LONGEST_WHAT = 200, 600
 
 
-def faults(error: ValidationError, given: Any, root: type[BaseModel]) -> list[str]:
+def faults(error: ValidationError, given: Any, root: type[Table]) -> list[str]:
     """Return one line per fault.
 
     Parameters
@@ -27,7 +29,7 @@ def faults(error: ValidationError, given: Any, root: type[BaseModel]) -> list[st
     """
     told = error.errors(include_url=False)
     return [
-        f"{clipped(_place(one, given), _LONGEST_PLACE)}: {clipped(_what(one, root), _LONGEST_WHAT)}"
+        f"{clipped(_place(one, given), _LONGEST_PLACE)}: {clipped(_what(one, given, root), _LONGEST_WHAT)}"
         for one in told
         if not _follows(one, told)
     ]
@@ -66,11 +68,13 @@ def _with_last(loc: tuple[int | str, ...]) -> Iterator[tuple[bool, int | str]]:
     return ((index == len(loc) - 1, step) for index, step in enumerate(loc))
 
 
-def _what(one: ErrorDetails, root: type[BaseModel]) -> str:
+def _what(one: ErrorDetails, given: Any, root: type[Table]) -> str:
     """Return what is wrong, and what would be right."""
     kind, context = one["type"], one.get("ctx", {})
     if kind == "extra_forbidden":
-        return "no such setting" + did_you_mean(str(one["loc"][-1]), _known_settings(one["loc"][:-1], root))
+        return "no such setting" + did_you_mean(
+            str(one["loc"][-1]), _known_settings(one["loc"][:-1], given, root)
+        )
     if kind == "union_tag_invalid":
         known = [word.strip("' ") for word in str(context["expected_tags"]).split(",")]
         return f"no kind {short(context['tag'])}; known: {', '.join(known)}" + did_you_mean(
@@ -93,24 +97,17 @@ def _what(one: ErrorDetails, root: type[BaseModel]) -> str:
     return f"{one['msg'].removeprefix('Input ')}, got {short(one['input'])}"
 
 
-def _known_settings(loc: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
+def _known_settings(loc: tuple[int | str, ...], given: Any, root: type[Table]) -> list[str]:
     """Return the settings of the table at a place, following kinds."""
-    here: type[BaseModel] | None = root
-    base: type[Part] | None = None
+    table: type[Table] | None = root
+    field: FieldInfo | None = None
     for step in loc:
-        if base is not None and isinstance(step, str) and step in family(base):
-            here, base = family(base)[step], None
-        elif here is not None and isinstance(step, str) and step in here.model_fields:
-            field = here.model_fields[step]
-            base = base_of(field)
-            here = next(iter(_models(field.annotation)), None)
-            if base is not None and len(family(base)) == 1:
-                here, base = next(iter(family(base).values())), None
-    return list(here.model_fields) if here is not None else []
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
+        if isinstance(given, Mapping) and step in given:
+            field = field_of(table, field, str(step))
+        elif not isinstance(given, Sequence) or not isinstance(step, int):
+            continue  # pydantic's own, such as a kind
+        given = given[step]
+        table = table_of(field, given)
+        if table is None and field is not None and base_of(field) is None:
+            table = next(tables_in(field.annotation), None)
+    return list(table.model_fields) if table is not None else []

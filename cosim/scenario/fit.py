@@ -6,7 +6,7 @@ from cosim.control.allocators import Allocator
 from cosim.control.knobs import PARTICIPATION
 from cosim.errors import ScenarioError
 from cosim.learning.shape import ModelShape
-from cosim.parts import family
+from cosim.parts import kinds_that
 from cosim.radio.access.reassign import Reassign
 from cosim.scenario.settings import Scenario
 from cosim.schemes import Scheme
@@ -16,11 +16,7 @@ def unfit_for_tasks(scenario: Scenario) -> Iterator[ScenarioError]:
     """Refuse an allocator whose decisions are about the rounds of one task where there are several."""
     if len(scenario.tasks) < 2 or scenario.allocator.serves_tasks:
         return
-    able = ", ".join(
-        repr(kind)
-        for kind, part in family(Allocator).items()
-        if issubclass(part, Allocator) and part.serves_tasks
-    )
+    able = kinds_that(Allocator, lambda part: part.serves_tasks)
     yield ScenarioError(
         f"allocator.kind: {scenario.allocator.kind!r} decides about the rounds of one task, and "
         f"{' and '.join(scenario.tasks)} share what is granted; take one that looks at links alone: {able}."
@@ -57,10 +53,7 @@ def unfit_policy(scenario: Scenario) -> Iterator[ScenarioError]:
 
 
 def _taking_turns(turn_of: str) -> str:
-    parts = family(Scheme).items()
-    return ", ".join(
-        repr(kind) for kind, part in parts if issubclass(part, Scheme) and part.turn_of == turn_of
-    )
+    return kinds_that(Scheme, lambda part: part.turn_of == turn_of)
 
 
 def refuse_cut(scenario: Scenario, shape: ModelShape) -> None:
@@ -106,14 +99,10 @@ def too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
     """Refuse more clients than subchannels where each must have one of its own."""
     if scenario.allocator.shares_in_time or PARTICIPATION.name in scenario.allocator.sets_knobs:
         return  # who chooses clients sees to it that those have enough
-    sharing = ", ".join(
-        repr(kind)
-        for kind, part in family(Allocator).items()
-        if issubclass(part, Allocator) and part.shares_in_time
-    )
     for name in sorted(link.name for link in scenario.scheme.links):
         link = scenario.radio.link(name)
         if link.is_modelled and link.num_subchannels < scenario.num_clients:
+            sharing = kinds_that(Allocator, lambda part: part.shares_in_time)
             yield ScenarioError(
                 f"radio.{name}.num_subchannels: {link.num_subchannels} cannot serve {scenario.num_clients} "
                 f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "

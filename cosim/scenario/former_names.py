@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic.fields import FieldInfo
 
 from cosim.errors import ScenarioError
-from cosim.parts import Table, base_of, family
+from cosim.parts import Table, base_of, family, part_of
 from cosim.scenario.kinds import field_of, tables_in
 from cosim.scenario.settings import Scenario
 
@@ -16,18 +16,33 @@ _log = logging.getLogger(__name__)
 
 
 class _Place(NamedTuple):
-    """Where settings are: tables of these classes, whatever the kind, taken for these fields."""
+    """Where settings are: the fields it is the value of, and its tables where their kind is known."""
 
-    tables: tuple[type[Table], ...]
     fields: tuple[FieldInfo, ...] = ()
+    known: tuple[type[Table], ...] = ()
+
+    @property
+    def tables(self) -> tuple[type[Table], ...]:
+        """The tables there may be, whatever the kind where it is not known."""
+        return self.known or tuple(dict.fromkeys(_tables(self.fields)))
 
     @property
     def has_tables(self) -> bool:
         """Whether there may be settings inside: it is a table, or holds tables by name."""
-        return bool(self.tables) or any(field_of(None, one, "") is not None for one in self.fields)
+        return bool(self.known) or any(
+            base_of(one) or field_of(None, one, "") or any(tables_in(one.annotation)) for one in self.fields
+        )
+
+    def of_kind(self, path: str, kind: Any) -> "_Place":
+        """Return the place of a table of this kind; the rest of the family is then not loaded."""
+        if not isinstance(kind, str):
+            return self
+        kind = _renamed_kind(self, f"{path}.kind", kind)
+        parts = (part_of(base, kind) for base in map(base_of, self.fields) if base is not None)
+        return self._replace(known=tuple(part for part in parts if part is not None))
 
 
-_ROOT = _Place((Scenario,))
+_ROOT = _Place(known=(Scenario,))
 
 
 def current_path(path: str) -> str:
@@ -93,6 +108,7 @@ def _translated(value: Any, place: _Place, path: str) -> Any:
         return [_translated(one, place, f"{path}.{number}") for number, one in enumerate(value)]
     if not isinstance(value, Mapping) or not place.has_tables:
         return value
+    place = place.of_kind(path, value.get("kind"))
     made: dict[str, Any] = {}
     for given_name, inner in value.items():
         here = f"{path}.{given_name}".lstrip(".")
@@ -116,6 +132,9 @@ def _current(place: _Place, name: str) -> str:
 
 def _renamed_kind(place: _Place, path: str, kind: str) -> str:
     for base in filter(None, map(base_of, place.fields)):
+        found = part_of(base, kind)
+        if found is not None and kind not in found.former_kinds:
+            continue
         for name, part in family(base).items():
             if kind in part.former_kinds:
                 tell_name(path, kind, name)
@@ -128,7 +147,7 @@ def _inside(place: _Place, name: str) -> _Place:
     """Return the place of what a setting holds."""
     owners = [*((one, None) for one in place.tables), *((None, one) for one in place.fields)]
     fields = tuple(found for owner in owners if (found := field_of(*owner, name)) is not None)
-    return _Place(tuple(dict.fromkeys(_tables(fields))), fields)
+    return _Place(fields)
 
 
 def _tables(fields: tuple[FieldInfo, ...]) -> Iterator[type[Table]]:

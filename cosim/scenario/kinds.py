@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from cosim.parts import Table, base_of, family
+from cosim.parts import Table, base_of, part_of
 
 Faults = frozenset[tuple[tuple[int | str, ...], str]]
 
@@ -23,9 +23,7 @@ def table_of(field: FieldInfo | None, value: Any) -> type[Table] | None:
     kind = value.get("kind")
     base = base_of(field)
     if base is not None:
-        parts = family(base)
-        only = next(iter(parts.values())) if len(parts) == 1 else None
-        return parts.get(kind, only) if isinstance(kind, str) else only
+        return part_of(base, kind)
     tables = list(tables_in(field.annotation))
     if len(tables) == 1 and "kind" not in tables[0].model_fields:
         return tables[0]

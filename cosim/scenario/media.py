@@ -1,7 +1,7 @@
 """What a scheme and a medium ask of each other, and of the radio's links."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.chain import Chain, codec_of
 from cosim.learning.codec import Codec
 from cosim.learning.update import UpdateStep
-from cosim.parts import Part, family
+from cosim.parts import Part, kinds_that
 from cosim.radio.channel_settings import LINKS
 from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.scenario.settings import Scenario
@@ -114,28 +114,21 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
 
 def _able(what: str) -> str:
     """Return the schemes with a link that copes with something."""
-    kinds = [
-        kind
-        for kind, part in family(Scheme).items()
-        if issubclass(part, Scheme) and any(getattr(link, what) for link in part.links)
-    ]
-    return f"a scheme that can: {', '.join(map(repr, kinds))}"
+    return (
+        f"a scheme that can: {kinds_that(Scheme, lambda part: any(getattr(one, what) for one in part.links))}"
+    )
 
 
 def _linear_aggregators() -> str:
-    parts = family(Aggregator).items()
-    return ", ".join(repr(kind) for kind, part in parts if _default(part).needs == "linear")
+    return kinds_that(Aggregator, lambda part: _default(part).needs == "linear")
 
 
 def _transparent_codecs() -> str:
-    able = [kind for kind, part in family(Codec).items() if _default(part).is_transparent]
-    return f"the codec {', '.join(map(repr, able))}"
+    return f"the codec {kinds_that(Codec, lambda part: _default(part).is_transparent)}"
 
 
 def _summable_steps() -> str:
-    parts = [(kind, cast(type[UpdateStep], part)) for kind, part in family(UpdateStep).items()]
-    able = [kind for kind, part in parts if any(part(**given).is_summable for given in part.examples)]
-    return ", ".join(map(repr, able))
+    return kinds_that(UpdateStep, lambda part: any(part(**given).is_summable for given in part.examples))
 
 
 def _default(part: type[Part]) -> Any:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cosim.control.allocators.searching import Searching
 from cosim.control.decision import Allocation
 from cosim.control.stages import Transfer, barriers_of
 from cosim.control.state import CellState
@@ -62,7 +61,7 @@ def too_large(scenario: Scenario) -> Iterator[ScenarioError]:
         )
         if pairs * rows > MOST_GAINS:
             yield ScenarioError(f"{told}; a link has {_count(MOST_GAINS // rows)} at most under this fading.")
-        elif pairs > MOST_PAIRS_SEARCHED and isinstance(scenario.allocator, Searching):
+        elif pairs > MOST_PAIRS_SEARCHED and scenario.allocator.searches:
             yield ScenarioError(
                 f"{told}; the allocator {scenario.allocator.kind!r} searches "
                 f"{_count(MOST_PAIRS_SEARCHED)} at most."
@@ -88,12 +87,9 @@ def _paths(scenario: Scenario) -> Iterator[ScenarioError]:
 
 def too_many_cuts(scenario: Scenario, shape: ModelShape) -> ScenarioError | None:
     """Return a fault where a search would try more cut layers than it can in seconds."""
-    allocator, tried = scenario.allocator, len(scenario.scheme.cut_layers(shape))
-    if not isinstance(allocator, Searching) or scenario.client_cut_layers is not None:
-        return None
-    if allocator.cut_layers is not None:
-        tried = min(tried, len(set(allocator.cut_layers)))
-    if tried <= MOST_CUTS_SEARCHED:
+    allocator = scenario.allocator
+    tried = allocator.num_cuts_tried(len(scenario.scheme.cut_layers(shape)))
+    if scenario.client_cut_layers is not None or tried <= MOST_CUTS_SEARCHED:
         return None
     return ScenarioError(
         f"allocator.cut_layers: {allocator.kind!r} would try {_count(tried)} cut layers of a model of "

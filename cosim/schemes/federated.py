@@ -26,14 +26,12 @@ from cosim.learning.amounts import WholeAmounts, aggregate_flop, hand_over_amoun
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.codec.soft import Soft
 from cosim.learning.codec.top_k import TopK
-from cosim.learning.codecs import Codecs
 from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
-from cosim.learning.payload import bits_are_known, held_bytes, upload_layout
+from cosim.learning.payload import bits_are_known, upload_layout
 from cosim.learning.privacy import Ledger, Privacy
 from cosim.learning.regularizer import Regularizer
 from cosim.learning.regularizer.none import Unregularized
-from cosim.learning.shape import ModelShape
 from cosim.learning.stages import Stage
 from cosim.learning.task import Task
 from cosim.learning.update import release_of
@@ -42,11 +40,11 @@ from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.federated_rounds import FederatedRounds
 from cosim.schemes.stages import handed_over, whole_round
-from cosim.schemes.updates import Averages
+from cosim.schemes.updates import Averages, TrainsWhole
 from cosim.world import World
 
 
-class Federated(Averages):
+class Federated(Averages, TrainsWhole):
     """Local steps on the whole model, upload of the adapters, their average, and its download.
 
     In a round each client that takes part starts from the global adapter, takes
@@ -174,23 +172,9 @@ class Federated(Averages):
         """As set."""
         return self.scored_examples
 
-    @property
-    def rule(self) -> LocalRule:
-        """The local rule."""
-        return self.local_rule
-
-    @property
-    def codecs(self) -> Codecs:
-        """The adapter's; nothing else travels."""
-        return Codecs(adapter=self.adapter_encoding)
-
     def multicasts(self, link: str) -> bool:
         """Return whether it is the downlink and set so."""
         return link == "federated_downlink" and self.downlink == "multicast"
-
-    def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
-        """Return the number of blocks: all of them stay on the client."""
-        return (shape.num_layers,)
 
     def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Who takes part, local steps, weight, how much of its adapter, and what it is told of this."""
@@ -293,11 +277,6 @@ class Federated(Averages):
     def _client_ranks(self, task: Task, lora_rank: int) -> list[int]:
         """Return the ranks there are among the clients, ascending."""
         return sorted({self.aggregator.rank(client, lora_rank) for client in range(task.num_clients)})
-
-    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
-        """Return the whole model's need on every client."""
-        held = held_bytes(task, task.shape.num_layers, lora_rank)
-        return {"client": task.whole_memory_bytes(lora_rank) + held}
 
     def turns(self, world: World) -> FederatedRounds:
         """Return the rounds of a run, to be taken one by one."""

@@ -231,9 +231,9 @@ class FederatedRounds(Turns):
         first = (round_ - 1) * scheme.local_steps
         count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
         steps, guidance = range(first, first + count), federation.guidance(client)
-        begin = federation.sides[client]
+        begin = federation.states[client]
         learned = local_round(self.training, client, begin, steps, scheme.regularizer, guidance)
-        federation.sides[client] = learned.after
+        federation.states[client] = learned.after
         if federation.aggregator.wants_losses:
             federation.losses[client] = learned.steps[0].loss
         optimizer, num_steps = self.training.task.training.optimizer, self.training.task.num_steps
@@ -357,7 +357,7 @@ class FederatedRounds(Turns):
             values = self.world.ask(self.uploads.energies(round_, senders))
             found = (np.asarray(value["energies"]) for value in values)
             reported["energies"] = dict(zip(senders, found, strict=True))
-        decisions.hear(reported, is_awaited=is_awaited)
+        decisions.heard.hear(reported, is_awaited=is_awaited)
 
     def _average(self, moment: Moment, sent: Sequence[Sent], before: Ref) -> tuple[Node, dict[str, Ref]]:
         """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""

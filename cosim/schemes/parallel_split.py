@@ -95,14 +95,14 @@ class OwnSides:
     """The sides of clients that keep what they train."""
 
     def __init__(self, training: Training) -> None:
-        self.sides: list[TrainState] = [training.start("client")] * training.task.num_clients
+        self.states: list[TrainState] = [training.start("client")] * training.task.num_clients
 
     @property
     def adapters(self) -> list[Ref]:
         """The adapter of each client."""
-        return [side.adapter for side in self.sides]
+        return [side.adapter for side in self.states]
 
     def refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""
-        for side in self.sides:
+        for side in self.states:
             yield from (side.adapter, side.optimizer)

@@ -91,18 +91,18 @@ class PassedOn:
     def __init__(self, training: Training) -> None:
         start = training.start("client")
         self.adapter = start.adapter
-        self.sides: list[TrainState] = [start] * training.task.num_clients
+        self.states: list[TrainState] = [start] * training.task.num_clients
 
     def begin(self, client: int) -> None:
         """Let a client go on from where the one before it ended."""
-        self.sides[client] = self.sides[client]._replace(adapter=self.adapter)
+        self.states[client] = self.states[client]._replace(adapter=self.adapter)
 
     def end(self, client: int) -> None:
         """Take over what a client has ended with."""
-        self.adapter = self.sides[client].adapter
+        self.adapter = self.states[client].adapter
 
     def refs(self) -> Iterator[Ref]:
         """Return what later rounds build on."""
         yield self.adapter
-        for side in self.sides:
+        for side in self.states:
             yield from (side.adapter, side.optimizer)

@@ -17,7 +17,7 @@ from cosim.world import MAIN_SERVER, Moment, World
 class Holder(Protocol):
     """Whoever holds each client's side."""
 
-    sides: list[TrainState]
+    states: list[TrainState]
 
 
 class SplitSteps:
@@ -75,7 +75,7 @@ class SplitSteps:
             split_step(
                 self.training,
                 client,
-                self.holder.sides[client],
+                self.holder.states[client],
                 self.server,
                 number,
                 self._memories[client],
@@ -94,7 +94,7 @@ class SplitSteps:
             ended = yield from self.world.together(steps, "download and backward of client")
             self.ready = list(dict.fromkeys(ended))
         for one_step in split_steps:
-            self.holder.sides[one_step.client] = one_step.after
+            self.holder.states[one_step.client] = one_step.after
             self._memories[one_step.client] = one_step.memories
 
     def _arrivals(self, moment: Moment, split_steps: Sequence[SplitStep]) -> Steps:

@@ -1,7 +1,7 @@
 """What schemes have in common whose clients send updates of what they trained."""
 
 from math import ceil
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -10,8 +10,13 @@ from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.chain import encoding, why_unfit
 from cosim.learning.codec import Codec, Encoding
 from cosim.learning.codec.none import Plain
+from cosim.learning.codecs import Codecs
+from cosim.learning.local_rule import LocalRule
+from cosim.learning.payload import held_bytes
 from cosim.learning.server_optimizer import ServerOptimizer
 from cosim.learning.server_optimizer.none import AVERAGE
+from cosim.learning.shape import ModelShape
+from cosim.learning.task import Task
 from cosim.learning.update import UpdateStep
 from cosim.learning.weighting import Weighting
 from cosim.learning.weighting.data import BY_DATA
@@ -55,6 +60,32 @@ class SendsUpdates(Scheme):
     def adapter_encoding(self) -> Encoding:
         """What adapters go up as: the codec, with what happens before it."""
         return encoding(self.update, self.adapter_codec)
+
+
+class TrainsWhole(SendsUpdates):
+    """A scheme whose clients hold and train the whole model, by a local rule."""
+
+    if TYPE_CHECKING:
+        local_rule: LocalRule
+
+    @property
+    def rule(self) -> LocalRule:
+        """The local rule."""
+        return self.local_rule
+
+    @property
+    def codecs(self) -> Codecs:
+        """The adapter's; nothing else travels."""
+        return Codecs(adapter=self.adapter_encoding)
+
+    def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
+        """Return the number of blocks: all of them stay on the client."""
+        return (shape.num_layers,)
+
+    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
+        """Return the whole model's need on every client."""
+        held = held_bytes(task, task.shape.num_layers, lora_rank)
+        return {"client": task.whole_memory_bytes(lora_rank) + held}
 
 
 class Averages(SendsUpdates):

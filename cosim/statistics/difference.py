@@ -44,14 +44,6 @@ class Difference:
             return None
         return self.low > 0.0 or self.high < 0.0
 
-    @property
-    def narrowing(self) -> float:
-        """How many times as wide the interval would be without the pairs."""
-        paired, unpaired = self.high - self.low, self.unpaired_high - self.unpaired_low
-        if paired > 0.0:
-            return unpaired / paired
-        return float("inf") if unpaired > 0.0 else float("nan")
-
 
 def difference(
     after: Floats, before: Floats, *, method: Method = "t", confidence: float = 0.95, seed: int = 0

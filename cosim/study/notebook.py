@@ -1,9 +1,10 @@
 """A study as a notebook shows it."""
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from cosim.record.notebook import table
 
 
 def as_html(path: Path, manifest: Mapping[str, Any]) -> str:
@@ -26,9 +27,4 @@ def as_html(path: Path, manifest: Mapping[str, Any]) -> str:
         "took": f"{manifest['wall_s']:g} s" if "wall_s" in manifest else "",
         "folder": path,
     }
-    told = "".join(
-        f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in rows.items()
-        if value != ""
-    )
-    return f"<table><caption>{escape(str(manifest.get('name', path.name)))}</caption>{told}</table>"
+    return table(str(manifest.get("name", path.name)), rows)

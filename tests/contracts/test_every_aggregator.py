@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosim.learning.aggregator import Aggregator, Server
+from cosim.learning.aggregator import Aggregator, Server, factor_numbers
 from cosim.learning.aggregator.sums import matrices_of, only, padded, truncated
 from cosim.learning.shape import BOTH_FACTORS, Linear
 from cosim.parts import family, make
@@ -148,7 +148,7 @@ class TestEveryAggregator:
         one = Round(aggregator, round_=round_)
         for rank, upload in zip(one.ranks, one.uploads, strict=True):
             factors = sum(tensor.numel() for name, tensor in upload.items() if "lora" in name)
-            assert aggregator.upload_numbers(MATRICES.values(), rank, round_) == factors
+            assert factor_numbers(MATRICES.values(), rank, aggregator.sent(round_)) == factors
 
     def test_what_is_downloaded_suffices(self, aggregator, round_):
         """Where nothing is merged, a client gets the new numbers of what is sent, cut to its rank."""
@@ -230,7 +230,7 @@ def test_the_residual_of_fedex_has_the_rank_it_travels_with():
     new = alone.average().residual
     assert furthest(new, alone.residual) == 0.0
     numbers = alone.aggregator.download_numbers(MATRICES.values(), RANK, [RANK], 1)
-    factors = alone.aggregator.upload_numbers(MATRICES.values(), RANK, 1)
+    factors = factor_numbers(MATRICES.values(), RANK, alone.aggregator.sent(1))
     assert numbers == factors < alone.aggregator.download_numbers(MATRICES.values(), RANK, [RANK] * 2, 1)
 
 

@@ -155,5 +155,5 @@ def test_subchannels_have_one_owner_unless_the_link_carries_sums(medium, chosen,
 @given(chosen=airs())
 def test_the_same_air_gives_the_same_timeline(medium, chosen, played):
     logs = [played(medium, chosen)[1].log for _ in range(2)]
-    for column in ("start_ns", "end_ns", "energy_j", "work"):
+    for column in ("start_ns", "end_ns", "energy_j", "node"):
         assert getattr(logs[0].spans, column) == getattr(logs[1].spans, column)

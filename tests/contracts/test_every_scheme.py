@@ -70,7 +70,7 @@ def test_compute_has_flop_and_no_peer_and_transfers_have_bits_and_one(record):
             assert row["bits"] > 0
             assert row["flop"] == 0
             assert row["peer"] != row["actor"]
-        assert len(row["work"]) == 32
+        assert len(row["node"]) == 32
 
 
 def test_it_sends_over_the_links_it_names_and_no_others(scenario, record):

@@ -314,17 +314,17 @@ def test_after_a_round_the_model_is_the_mean_of_the_clients_models(tiny_scenario
             }
 
     for round_ in (1, 2):
-        for client, side in enumerate(federation.sides):
+        for client, side in enumerate(federation.states):
             for step in (2 * round_ - 2, 2 * round_ - 1):
                 if part == "whole":
                     side = local_round(training, client, side, [step]).after
                 else:
                     side = split_step(training, client, side, server, step).after
-            federation.sides[client] = side
-        before = list(models(federation.sides))
+            federation.states[client] = side
+        before = list(models(federation.states))
         federation.average({client: federation.upload(client, round_) for client in range(8)}, round_)
         federation.distribute_to_all(round_ + 1)
-        for after in models(federation.sides):
+        for after in models(federation.states):
             for name, found in after.items():
                 mean = sum(weight * one[name] for weight, one in zip(task.weights, before, strict=True))
                 assert float((found - mean).abs().max()) < 1e-12
@@ -336,8 +336,8 @@ def test_what_both_ends_knew_when_a_round_began_stays_when_values_are_found_out_
     task = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "ffa"}}})).task
     training = Training(task, 3, 4)
     federation, executor = FederatedState(training, "whole"), make_executor(task, 4)
-    for client, side in enumerate(federation.sides):
-        federation.sides[client] = local_round(training, client, side, range(2)).after
+    for client, side in enumerate(federation.states):
+        federation.states[client] = local_round(training, client, side, range(2)).after
     (before,) = executor.materialise((), [federation.reference(0, 1)])
     executor.materialise(list(federation.refs()), ())
     (after, sent) = executor.materialise((), [federation.reference(0, 1), federation.upload(0, 1)])
@@ -349,12 +349,12 @@ def test_the_evaluation_of_personal_models_is_the_mean_of_theirs(tiny_scenario):
     task = prepare(tiny_scenario({"scheme": {"kind": "federated", "aggregator": {"kind": "fedsa"}}})).task
     training = Training(task, 3, 4)
     federation, executor = FederatedState(training, "whole"), make_executor(task, 4)
-    for client, side in enumerate(federation.sides):
-        federation.sides[client] = local_round(training, client, side, range(3)).after
+    for client, side in enumerate(federation.states):
+        federation.states[client] = local_round(training, client, side, range(3)).after
     federation.average({client: federation.upload(client, 1) for client in range(3)}, 1)
     federation.distribute_to_all(2)
     mean = federation.evaluate()
-    each = [evaluate(training, side.adapter) for side in federation.sides]
+    each = [evaluate(training, side.adapter) for side in federation.states]
     names = ("loss", "accuracy", "perplexity")
     wanted = [one.ref(name) for one in (mean, *each) for name in names[: 3 if one is mean else 2]]
     (loss, accuracy, perplexity, *others) = executor.materialise((), wanted)

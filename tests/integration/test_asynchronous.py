@@ -90,7 +90,7 @@ def test_a_wider_band_changes_the_order_of_merges_and_with_it_the_keys(trained):
     narrow = trained({"scheme": SCHEME, **UNEVEN, "radio.federated_uplink.bandwidth_hz": 2e4})
     wide = trained({"scheme": SCHEME, **UNEVEN, "radio.federated_uplink.bandwidth_hz": 2e6})
     orders = [
-        [one["peer"] or one["work"] for one in rows_of(record, "aggregate")] for record in (narrow, wide)
+        [one["peer"] or one["node"] for one in rows_of(record, "aggregate")] for record in (narrow, wide)
     ]
     assert orders[0] != orders[1]
     assert measured(narrow, "eval_loss")[8] != measured(wide, "eval_loss")[8]

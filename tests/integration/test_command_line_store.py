@@ -211,7 +211,7 @@ def test_a_whatif_says_what_changed_and_how_much_was_recalled(folder, shell):
     assert "simulated time" in words
     assert "activation_upload" in words
     assert "learning: the same, value for value" in words
-    assert f"training: {works['recalled']} work(s) recalled from the store, 0 computed again" in words
+    assert f"training: {works['recalled']} node(s) recalled from the store, 0 computed again" in words
     assert out.rstrip().endswith(f"run folder: {after}")
     assert Record.open(after).status == "complete"
 

@@ -109,7 +109,7 @@ def spans_of(world):
     log = world.log.spans
     log.settle()
     begins = [0, *log.parents_end]
-    names = ("kind", "name", "actor", "peer", "asked_ns", "start_ns", "end_ns", "bits", "flop", "work")
+    names = ("kind", "name", "actor", "peer", "asked_ns", "start_ns", "end_ns", "bits", "flop", "node")
     return [
         dict(
             {name: getattr(log, name)[row] for name in names},

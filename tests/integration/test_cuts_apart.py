@@ -66,7 +66,7 @@ def test_the_same_cut_for_each_group_is_the_common_cut(scenario, play):
     for world in worlds:
         world.log.spans.settle()
     apart, common = (world.log.spans for world in worlds)
-    assert apart.work == common.work
+    assert apart.node == common.node
     assert apart.end_ns == common.end_ns
 
 

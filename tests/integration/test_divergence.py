@@ -9,6 +9,8 @@ import tomli_w
 
 from cosim.cli import answer
 from cosim.record.folder import Record
+from cosim.report.study.findings import findings
+from cosim.report.study.record import StudyRecord
 from cosim.scenario.load import to_dict
 
 WILD = {"training.optimizer": {"kind": "sgd", "learning_rate": 1e38}}
@@ -69,9 +71,12 @@ def test_a_study_counts_and_shows_runs_that_diverged(tmp_path, tiny_scenario, ca
     out = tmp_path / "out"
     command = ["study", str(tmp_path / "study.toml"), "--out", str(out), "--workers", "1", "--no-store"]
     assert answer(command) == 0
-    assert "2 training(s) diverged and are in no mean; summary.csv counts them" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "2 training(s) diverged and are in no mean; summary.csv counts them" in said.err
+    assert re.search(r"diverged\n.*\n.*0\.001 .*\]\s*\n.*1e\+38 +none +2 of 2", said.out)
     with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["n"], row["diverged"]) for row in rows] == [("2", "0"), ("0", "2")]
     assert len(json.loads((out / "manifest.json").read_bytes())["diverged"]) == 2
+    assert [row["diverged"] for row in findings(StudyRecord.open(out), "eval_loss")["cases"]] == [0, 2]
     assert "diverged" in (out / "report.html").read_text(encoding="utf-8")

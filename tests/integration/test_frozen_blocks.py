@@ -47,11 +47,11 @@ def test_a_cut_behind_the_first_adapter_leaves_everything_as_it_was(tiny_scenari
     assert all(names[name] for name in LATER)
     training = Training(prepare(tiny_scenario(changes)).task, cut_layer=2, lora_rank=4)
     every = Training(prepare(tiny_scenario({"model.cut_layer": 2})).task, cut_layer=2, lora_rank=4)
-    assert 2 * training.amounts.most_split.adapter_bits == every.amounts.most_split.adapter_bits
+    assert 2 * training.amounts.split(0, 1).adapter_bits == every.amounts.split(0, 1).adapter_bits
     assert (
-        0 < training.amounts.most_split.client_backward_flop < every.amounts.most_split.client_backward_flop
+        0 < training.amounts.split(0, 1).client_backward_flop < every.amounts.split(0, 1).client_backward_flop
     )
-    assert training.amounts.most_split.gradient_bits == training.amounts.most_split.activation_bits
+    assert training.amounts.split(0, 1).gradient_bits == training.amounts.split(0, 1).activation_bits
 
 
 def test_a_round_without_a_way_back_lasts_as_long_as_predicted(tiny_scenario, play):

@@ -60,7 +60,7 @@ def test_with_infinite_snr_and_equal_weights_the_air_is_the_digital_average(play
 def test_noise_and_weights_are_in_the_keys_of_what_is_computed(played):
     loud = {**STILL, "radio.placement": NEAR, "radio.medium": AIR, "scheme.num_rounds": 1}
     records = [played({**loud, "radio.noise_figure_db": db}) for db in (9.0, 9.0, 30.0)]
-    first, again, louder = ([one["work"] for one in spans(each, "aggregate")] for each in records)
+    first, again, louder = ([one["node"] for one in spans(each, "aggregate")] for each in records)
     assert first == again
     assert first != louder
     assert metric(records[2], "air_noise_std")[0] > metric(records[0], "air_noise_std")[0]
@@ -105,7 +105,7 @@ def test_an_upload_that_is_lost_is_as_if_its_sender_had_not_taken_part(played):
     assert metric(lost, "num_delivered") == [2.0] * 3
     near = played({**STILL, "radio.placement": NEAR, "radio.medium": FIXED})
     assert metric(near, "num_delivered") == [3.0] * 3
-    aggregates = [[one["work"] for one in spans(each, "aggregate")] for each in (lost, near)]
+    aggregates = [[one["node"] for one in spans(each, "aggregate")] for each in (lost, near)]
     assert not set(aggregates[0]) & set(aggregates[1])
     # with a fixed rate the channel decides what arrives, not when
     times = [

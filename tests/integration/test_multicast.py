@@ -74,7 +74,7 @@ def test_what_is_learned_does_not_depend_on_how_it_comes_back(tiny_scenario, pla
     def works(downlink):
         world = play(tiny_scenario({"scheme": {**SCHEME, "downlink": downlink}}))
         world.log.spans.settle()
-        return set(world.log.spans.work)
+        return set(world.log.spans.node)
 
     assert works("multicast") == works("unicast")
 

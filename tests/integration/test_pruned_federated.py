@@ -120,7 +120,7 @@ def test_each_number_is_averaged_over_those_who_trained_it(tiny_scenario):
         sides.append(learned.after)
     uploads = {client: federation.upload(client, 1) for client in range(2)}
     units = [side.units for side in sides]
-    wide = [side.adapter for side in federation.sides]
+    wide = [side.adapter for side in federation.states]
     after = federation.average(uploads, 1).ref("adapter")
     executor = make_executor(task, 4)
     read = [before, after, *uploads.values(), *units, *wide]

@@ -157,7 +157,7 @@ def test_a_record_says_what_made_it_and_holds_the_promised_columns(record):
     assert {"versions", "commit", "wall_s"} <= manifest.keys()
     assert record.spans.schema.names == [
         *("id", "parents", "kind", "name", "actor", "peer", "round", "local_step"),
-        *("asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j", "work"),
+        *("asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j", "node"),
         *("task", "delivered", "resent_bits", "participants"),
     ]
     assert record.metrics.schema.names == [

@@ -143,7 +143,7 @@ def test_a_regulariser_of_none_moves_no_key(tiny_scenario, play):
         spans = play(tiny_scenario({**FEDERATED, **changes})).log.spans
         spans.settle()
         columns = (spans.round, spans.local_step, spans.name, spans.actor, spans.peer)
-        return dict(zip(zip(*columns, strict=True), spans.work, strict=True))
+        return dict(zip(zip(*columns, strict=True), spans.node, strict=True))
 
     plain, regular = works({}), works({"scheme.regularizer": {"kind": "none"}})
     assert plain == regular

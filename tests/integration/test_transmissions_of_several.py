@@ -6,9 +6,7 @@ from cosim.cli import answer
 from cosim.graph.node import Node
 from cosim.radio.medium import Delivery, Payload
 from cosim.record.folder import Record
-from cosim.report.spans import Spans
 from cosim.report.summary import summarise
-from cosim.report.usage import actor_use
 from cosim.run import run
 from cosim.study.measures.bits import Bits
 from cosim.study.measures.energy_j import EnergyJ
@@ -69,16 +67,16 @@ def test_what_each_radiated_adds_up_to_the_energy_of_the_sum(record):
 
 def test_the_work_of_a_sum_is_what_arrives(record, tiny_scenario, play):
     uploads = named(record, "adapter_upload")
-    assert {len(upload["work"]) for upload in uploads} == {32}
+    assert {len(upload["node"]) for upload in uploads} == {32}
     louder = play(tiny_scenario({**AIR, "radio.noise_figure_db": 30.0}))
     louder.log.spans.settle()
-    assert not {upload["work"] for upload in uploads} & set(louder.log.spans.work)
-    trained = {row["work"] for row in named(record, "client_forward_backward")}
-    assert not {upload["work"] for upload in uploads} & trained
+    assert not {upload["node"] for upload in uploads} & set(louder.log.spans.node)
+    trained = {row["node"] for row in named(record, "client_forward_backward")}
+    assert not {upload["node"] for upload in uploads} & trained
 
 
 def test_energy_bits_and_time_are_counted_once_and_right_for_each_client(record):
-    spans, summary = Spans.of(record), summarise(record)
+    summary = summarise(record)
     total_j = EnergyJ().of(record)
     clients = [f"client-{client}" for client in range(4)]
     of_clients = [EnergyJ(actor=client).of(record) for client in clients]
@@ -88,10 +86,9 @@ def test_energy_bits_and_time_are_counted_once_and_right_for_each_client(record)
     up, down = named(record, "adapter_upload"), named(record, "adapter_download")
     assert len(up) == len(down) == 3
     assert Bits().of(record) == 6 * up[0]["bits"]
-    for use, client in zip(actor_use(spans, 10**12), clients, strict=False):
+    for use, client in zip(summary.clients, clients, strict=True):
         mine = [one for one in (*up, *down) if client in one["participants"]]
         assert use.air_ns == sum(one["end_ns"] - one["start_ns"] for one in mine)
-    assert [one.air_ns for one in summary.clients] == [one.air_ns for one in actor_use(spans, 10**12)[:4]]
 
 
 def test_every_view_shows_a_transmission_of_several(record, tmp_path, capsys):
@@ -153,7 +150,7 @@ def test_one_transmission_has_one_size_and_says_whether_it_arrived(
         assert spans.extras[span] == (is_delivered, 3, ("client-0", "client-1"))
         assert spans.parents[spans.parents_end[span - 1] :].tolist() == [0, 1, 2]
         assert (spans.bits[span], spans.energy_j[span]) == (8, 3.0)
-        works.append(spans.work[span])
+        works.append(spans.node[span])
     assert works[0] == node.key
     assert {len(work) for work in works} == {32}
     assert len({*works, other.key}) == 4

@@ -122,7 +122,7 @@ def test_the_same_scenario_makes_the_same_record_again(records, scenario, tmp_pa
     assert again.manifest["fingerprints"] == records["tsfa"].manifest["fingerprints"]
 
 
-def test_a_band_that_is_carved_cannot_be_lent(scenario):
+def test_a_band_that_is_split_cannot_be_reused(scenario):
     with pytest.raises(CosimError, match=r"radio\.access: 'reassign' lends subchannels"):
         prepare(scenario(KINDS["tsfa"], {"radio.access": {"kind": "reassign"}}))
     prepare(scenario(KINDS["whole subchannels"], {"radio.access": {"kind": "reassign"}}))
@@ -184,7 +184,7 @@ def test_air_that_changes_on_the_way_changes_when_but_not_what_is_sent(records, 
     for (round_, actor), one in before.items():
         other = after[round_, actor]
         if round_ <= 2:
-            assert (one["bits"], one["work"]) == (other["bits"], other["work"])
+            assert (one["bits"], one["node"]) == (other["bits"], other["node"])
         assert (one["end_ns"] == other["end_ns"]) == (round_ == 1)
 
 

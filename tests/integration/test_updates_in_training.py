@@ -48,11 +48,12 @@ def test_over_the_air_without_noise_is_the_digital_average(steps, played):
     assert metric(digital, "eval_loss") != metric(played({"scheme": FEDERATED, **STILL}), "eval_loss")
 
 
+@pytest.mark.parametrize("allocator", ["equal", "nested"])
 @pytest.mark.parametrize("kind", ["federated", "split_federated"])
-def test_coding_takes_the_time_the_closed_form_says(kind, played):
+def test_coding_takes_the_time_the_closed_form_says_and_has_a_bound(kind, allocator, played):
     update = [CLIP, RESIDUAL, PROJECT, {"kind": "quantise"}]
     record = played(
-        {**STILL, "scheme": {**FEDERATED, "kind": kind, "update": update}, "allocator.kind": "equal"},
+        {**STILL, "scheme": {**FEDERATED, "kind": kind, "update": update}, "allocator.kind": allocator},
         timing_only=True,
     )
     (predicted,) = set(metric(record, "predicted_round_s"))
@@ -60,6 +61,9 @@ def test_coding_takes_the_time_the_closed_form_says(kind, played):
     assert ends == round(2 * predicted * 1e9)
     flop = {one["name"]: one["flop"] for one in record.spans.to_pylist()}
     assert flop["aggregate"] > 0 < flop["encode_update"]
+    plan = record.manifest["plan"]
+    assert plan["no_bound"] is None
+    assert 0.0 < plan["lower_bound_s"] <= plan["predicted_total_s"] * (1.0 + 1e-9)
 
 
 def test_an_asynchronous_upload_is_encoded_before_it_is_sent_and_decoded_before_it_is_merged(played):

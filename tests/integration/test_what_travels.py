@@ -57,7 +57,7 @@ def watched(tiny_scenario):
         world.clock.run(world.clock.process(scenario.scheme.run(world), "the scheme"))
         spans = world.log.spans
         spans.settle()
-        return list(zip(spans.name, spans.bits, spans.work, strict=True)), watching[0]
+        return list(zip(spans.name, spans.bits, spans.node, strict=True)), watching[0]
 
     return train
 

@@ -141,7 +141,7 @@ def test_what_is_drawn_of_neighbours_is_on_average_what_is_heard_without_drawing
 def test_fractional_power_control_makes_uplink_interference_what_its_formula_says():
     control = {"kind": "neighbours", "p0_dbm": -85.0, "alpha": 0.8, "user_max_tx_power_dbm": 23.0}
     cell = channel({**CELLS, "interference": control, "main_uplink": {"bandwidth_hz": 10e6}})
-    users = cell._other_users(10 * 21)
+    users = cell._large_scales.other_users(10 * 21)
     own_db = 10.0 * np.log10(users.station_gains.max(axis=1))
     power_dbm = np.minimum(23.0, -85.0 + 10.0 * np.log10(10e6 / 180e3) - 0.8 * own_db)
     assert 0.05 < (power_dbm < 23.0).mean() < 1.0
@@ -260,7 +260,7 @@ def test_clients_are_on_their_path_and_stay_at_its_end(path_file):
     np.testing.assert_allclose(there_m, [[100.0, 0.0], [150.0, 0.0], [200.0, 25.0], [200.0, 50.0]])
     resting = [cell.large_scale_at(at_ns).positions_m[0, 0] for at_ns in (0, 10**10)]
     np.testing.assert_array_equal(*resting)
-    assert cell._gone_m(np.array([15 * 10**9]))[0, 1] == pytest.approx(125.0)
+    assert cell._large_scales.gone_m(np.array([15 * 10**9]))[0, 1] == pytest.approx(125.0)
 
 
 @pytest.mark.parametrize(

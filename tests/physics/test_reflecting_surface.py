@@ -229,7 +229,7 @@ def test_bits_drain_at_the_rates_of_the_phases_that_each_block_was_given(with_su
     for begins_ns in range(0, max(one["end_ns"] for one in uploads), 2_000_000):
         allocation = decisions.decide(begins_ns, 1)
         decisions.apply(allocation, begins_ns, 1)
-        cell = decisions.cell
+        cell = decisions.channel
         for one in uploads:
             client = int(one["actor"].removeprefix("client-"))
             grant = allocation.grants["federated_uplink"][client]
@@ -252,7 +252,7 @@ def test_phases_decide_times_and_nothing_that_is_learned(with_surface, played):
         played(with_surface(**{"allocator.method": method}), timing_only=True).spans.to_pylist()
         for method in ("optimised", "random")
     ]
-    assert {one["work"] for one in spans[0]} == {one["work"] for one in spans[1]}
+    assert {one["node"] for one in spans[0]} == {one["node"] for one in spans[1]}
     assert {one["end_ns"] for one in spans[0]} != {one["end_ns"] for one in spans[1]}
 
 

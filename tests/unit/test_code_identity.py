@@ -10,7 +10,7 @@ import pytest
 
 import cosim
 from cosim.graph import code_identity
-from cosim.graph.code_identity import code_key, code_of, distributions_of
+from cosim.graph.code_identity import code_key, code_of, distributions_of, without_code
 from cosim.graph.operation import registered
 from cosim.learning import results, split_nodes, whole_nodes  # noqa: F401  they register the operations
 from cosim.learning.aggregator import Aggregator
@@ -295,3 +295,13 @@ def test_any_file_has_a_key(tmp_path, monkeypatch, text):
     (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     assert code_key(name) == code_key(name)
+
+
+def test_keys_of_a_rehearsal_are_known_to_nobody_and_those_after_it_are_as_before():
+    before = code_key("cosim.units")
+    with without_code():
+        rehearsed = code_key("cosim.units")
+        assert code_key("cosim.units") == rehearsed == code_of(Lora())
+    with without_code():
+        assert code_key("cosim.units") not in (before, rehearsed)
+    assert rehearsed != before == code_key("cosim.units")

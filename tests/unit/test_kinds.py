@@ -1,11 +1,15 @@
 """Another kind in a table: what both kinds have is kept, the rest is told, in any order of the changes."""
 
+import subprocess
+import sys
 from itertools import permutations
 
 import pytest
 
+from cosim.cli.listing import every_family
 from cosim.errors import ScenarioError
 from cosim.leaves import leaves, named
+from cosim.parts import part_of
 from cosim.scenario.catalogue import families
 from cosim.scenario.differences import event_switches, switches
 from cosim.scenario.kinds import is_default
@@ -29,6 +33,25 @@ def switched(before, changes):
 def written_long_of(scenario):
     """Return a scenario written out, ``[lora]`` as the ``[trainable]`` it is short for."""
     return written_long(to_dict(scenario))
+
+
+@pytest.mark.parametrize("one", every_family(), ids=lambda one: one.place)
+def test_a_part_of_cosim_is_in_the_file_of_its_kind_and_found_by_it(one):
+    for kind, part in one.parts.items():
+        assert part.__module__ == f"{one.base.__module__}.{kind}"
+        assert part_of(one.base, kind) is part
+    assert part_of(one.base, "__init__") in (None, *one.parts.values())
+    assert part_of(one.base, "x" * 300) in (None, *one.parts.values())
+
+
+def test_a_scenario_loads_the_parts_it_names_and_no_others():
+    code = (
+        "import sys; from cosim.scenario.load import change; from cosim.scenario.settings import Scenario;"
+        "change(Scenario(name='x'), {'radio.rate': {'kind': 'truncated_shannon'}});"
+        "loaded = {one.rpartition('.')[2] for one in sys.modules if one.startswith('cosim.')};"
+        "sys.exit(not ('truncated_shannon' in loaded and not {'exact', 'qsgd', 'flora'} & loaded))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("family", families(), ids=lambda one: one.place)

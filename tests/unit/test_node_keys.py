@@ -88,7 +88,7 @@ def works_of(tiny_scenario, play):
         spans = play(tiny_scenario(changes)).log.spans
         spans.settle()
         columns = (spans.round, spans.local_step, spans.name, spans.actor, spans.peer)
-        return dict(zip(zip(*columns, strict=True), spans.work, strict=True))
+        return dict(zip(zip(*columns, strict=True), spans.node, strict=True))
 
     return works
 

@@ -13,8 +13,8 @@ from cosim.control.allocators.equal import Equal
 from cosim.control.allocators.fedsllm import Fedsllm
 from cosim.control.allocators.fedsllm_2024 import Fedsllm2024
 from cosim.control.allocators.nested import Nested
-from cosim.control.bounding import foresee, with_bound
-from cosim.control.closed_form import lasts_s, link_rates, predict
+from cosim.control.bounding import with_bound
+from cosim.control.closed_form import lasts_s, link_rates, plan_of, predict
 from cosim.control.knobs import Setting
 from cosim.control.legs import legs_of
 from cosim.control.proving.bound import lower_bound_s
@@ -73,7 +73,7 @@ def test_a_round_is_its_three_barriers_with_every_client_at_its_own_cut(state, s
     step_s = max(upload) + server_flop / state.main_server_flop_per_s + max(back)
     expected = state.local_steps * step_s + sum(map(max, adapters))
     assert predict(state, allocation).round_s == pytest.approx(expected, rel=1e-12)
-    assert foresee(state, allocation).round_s == predict(state, allocation).round_s
+    assert plan_of(state, allocation).round_s == predict(state, allocation).round_s
     choices = Choices.of(state, (cuts,), (state.lora_rank,), RoundsTable.of({state.lora_rank: 1.0}))
     assert choices.total_s(choices.deadlines_at(rates))[0] == pytest.approx(expected, rel=1e-12)
     assert lower_bound_s(choices)[0] <= expected * (1 + 1e-9)

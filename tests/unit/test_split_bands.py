@@ -39,21 +39,21 @@ def cell() -> Channel:
     )
 
 
-def test_a_carved_channel_sees_the_mean_of_the_gains_at_its_own_width(cell: Channel) -> None:
+def test_a_split_channel_sees_the_mean_of_the_gains_at_its_own_width(cell: Channel) -> None:
     rates = cell.rates(LINK, 1, np.array([2]), np.array([0.1]), 0, 5, np.array([7e5]))
     gains = cell.gains(LINK, 1, 0, 5).mean(axis=1)
     snr = 0.1 / 7e5 * gains / cell.noise_psd_w_per_hz
     assert rates == pytest.approx(7e5 * np.log2(1.0 + snr), rel=1e-12)
 
 
-def test_the_budget_of_a_carved_channel_has_its_rate(cell: Channel) -> None:
+def test_the_budget_of_a_split_channel_has_its_rate(cell: Channel) -> None:
     budget = cell.budget(LINK, 0, 1, 0.1, 2_500_000, split_hz=4e5)
     rate = cell.rates(LINK, 0, np.array([1]), np.array([0.1]), 2, 1, np.array([4e5]))[0]
     assert budget.rate_bit_per_s == pytest.approx(rate, rel=1e-12)
     assert budget.bandwidth_hz == 4e5
 
 
-def test_a_transfer_over_a_carved_channel_lasts_as_its_rates_say_and_its_width_is_recorded(
+def test_a_transfer_over_a_split_channel_lasts_as_its_rates_say_and_its_width_is_recorded(
     cell: Channel,
 ) -> None:
     clock, log = Clock(), Log()
@@ -77,7 +77,7 @@ def test_a_transfer_over_a_carved_channel_lasts_as_its_rates_say_and_its_width_i
     assert grants_table(log.grants)["bandwidth_hz"].to_pylist()[-1] is None
 
 
-def test_allocators_foresee_the_rate_of_carved_channels() -> None:
+def test_allocators_predict_the_rate_of_split_channels() -> None:
     link = random_cell(3, num_clients=2, num_subchannels=4).links[LINK]
     rates = link_rates(link, (part(0, 3e4), part(1, 5e4)))
     assert rates[1] == pytest.approx(
@@ -87,7 +87,7 @@ def test_allocators_foresee_the_rate_of_carved_channels() -> None:
     )
 
 
-def test_carved_channels_must_fit_into_the_band() -> None:
+def test_split_channels_must_fit_into_the_band() -> None:
     state = random_cell(3, num_clients=2, num_subchannels=4, has_sum_limit=False)
     state = replace(state, links={LINK: state.links[LINK]})
     band = float(state.links[LINK].bandwidths_hz.sum())

@@ -49,6 +49,9 @@ class Allocator(Part):
     sets_knobs: ClassVar[frozenset[str]] = frozenset()
     """Knobs its decisions set; what is learned depends on those of the value plane."""
 
+    searches: ClassVar[bool] = False
+    """Whether it tries pairs of client and subchannel one by one."""
+
     is_for_one_cell: ClassVar[bool] = False
     """Whether its settings name clients and subchannels, and so fit the cell they were written for alone."""
 
@@ -73,6 +76,14 @@ class Allocator(Part):
     def splits_bands(self) -> bool:
         """Whether it splits a link's band into channels of any width."""
         return False
+
+    def num_cuts_tried(self, num_cuts: int) -> int:
+        """Return how many of the cut layers there are it tries."""
+        return 1
+
+    def latency(self, state: CellState) -> tuple[float, float, float] | None:
+        """Return its limit on a round's latency, and that of a round if nothing and if all is sent, s."""
+        return None
 
     @abstractmethod
     def allocate(self, state: CellState) -> Allocation:

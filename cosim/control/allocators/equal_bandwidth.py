@@ -31,4 +31,4 @@ class EqualBandwidth(KeepRatios):
         widths = np.where(takes_part, upload.now.bandwidth_hz / max(int(takes_part.sum()), 1), 0.0)
         deadline_s = self.latency_limit_s - upload.beside_s
         found = filled(upload.now, curves, widths, deadline_s)
-        return self.told(state, upload, pairs, found.bits, deadline_s, bandwidth_hz=widths)
+        return self.decision(state, upload, pairs, found.bits, deadline_s, bandwidth_hz=widths)

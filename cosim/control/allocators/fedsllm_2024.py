@@ -10,7 +10,7 @@ from cosim.control.allocators import Allocator
 from cosim.control.closed_form import normalised_gains, predict
 from cosim.control.decision import Allocation, Plan
 from cosim.control.knobs import Setting
-from cosim.control.legs import legs_of
+from cosim.control.legs import legs_of, servers_s
 from cosim.control.solvers.assignment import check_enough, grants_of, scaled, spread_powers
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
@@ -76,9 +76,12 @@ class Fedsllm2024(Allocator):
             powers = scaled(link.max_tx_power_w, link)
             grants[name] = grants_of(assignment, spread_powers(assignment, powers), link.num_clients)
         free_s = {name: float(compute_s.max()) for name, (compute_s, _) in barriers.items()}
-        server_s = sum(leg.server_flop for leg in steps) / state.main_server_flop_per_s
-        step_s = server_s + sum(times.get(leg.name, free_s[leg.name]) for leg in steps)
-        average_s = sum(times.get(leg.name, 0.0) for leg in legs.values() if not leg.is_step)
+        step_s = servers_s(state, [(1, leg) for leg in steps]) + sum(
+            times.get(leg.name, free_s[leg.name]) for leg in steps
+        )
+        others = [leg for leg in legs.values() if not leg.is_step]
+        average_s = servers_s(state, [(1, leg) for leg in others])
+        average_s += sum(times.get(leg.name, 0.0) for leg in others)
         eta = best_accuracy(self.steps_scale * step_s, average_s) if self.is_optimised else 0.5
         rounds = self.rounds_scale / (1.0 - eta)
         num_steps = self.steps_scale * float(np.log2(1.0 / eta))

@@ -57,7 +57,7 @@ class FixedRatio(KeepRatios):
             )
         sent = np.where(takes_part, upload.now.overhead_bits + bits, 0.0)
         end_s = float(upload.now.earliest_s(sent))
-        return self.told(state, upload, pairs, bits, end_s, bandwidth_hz=upload.now.fair_widths_hz(sent))
+        return self.decision(state, upload, pairs, bits, end_s, bandwidth_hz=upload.now.fair_widths_hz(sent))
 
     def fitted(self, pairs: WholePairs, wanted_bits: Floats, carried_bits: Floats) -> Floats:
         """Return the same payloads: the ratio is fixed, whatever the subchannels carry."""

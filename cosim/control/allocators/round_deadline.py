@@ -41,4 +41,4 @@ class RoundDeadline(KeepRatios):
         """Return this round's decision."""
         curves, pairs = curves_of(upload, self.curve)
         found = round_by(upload.now, curves, self.latency_limit_s - upload.beside_s)
-        return self.told(state, upload, pairs, found.bits, found.deadline_s)
+        return self.decision(state, upload, pairs, found.bits, found.deadline_s)

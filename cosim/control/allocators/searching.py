@@ -4,7 +4,7 @@ from abc import ABC
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -37,6 +37,8 @@ class Searching(Allocator, ABC):
         be a candidate, and its rounds count as one.
     """
 
+    searches: ClassVar[bool] = True
+
     lora_ranks: tuple[Rank, ...] | None = Field(default=None, min_length=1)
     cut_layers: tuple[Rank, ...] | None = Field(default=None, min_length=1)
     rounds_to_target: Mapping[Rank, NumRounds] | None = Field(default=None, min_length=1)
@@ -63,6 +65,10 @@ class Searching(Allocator, ABC):
         """With candidates, or with rounds for each rank."""
         given = self.lora_ranks, self.rounds_to_target, self.rounds_table
         return any(one is not None for one in given)
+
+    def num_cuts_tried(self, num_cuts: int) -> int:
+        """Return how many of the cut layers there are it tries."""
+        return num_cuts if self.cut_layers is None else min(num_cuts, len(set(self.cut_layers)))
 
     def rounds(self, state: CellState) -> RoundsTable:
         """Return E(r) as this allocator takes it.

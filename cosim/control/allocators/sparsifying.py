@@ -202,16 +202,16 @@ class KeepRatios(Allocator):
                 f"{least_s + upload.beside_s:.6g} s before fading; raise the limit or widen the link."
             )
 
-    def span_s(self, state: CellState) -> tuple[float, float]:
-        """Return how long a round takes before fading if nothing but overheads is sent, and if all is, s."""
+    def latency(self, state: CellState) -> tuple[float, float, float]:
+        """Return the limit, and how long a round takes before fading if overheads alone or all is sent, s."""
         upload = Upload.of(state)
         sent = np.stack(
             [upload.average.overhead_bits, upload.average.overhead_bits + upload.average.dense_bits]
         )
         empty_s, dense_s = (upload.average.earliest_s(sent) + upload.beside_s).tolist()
-        return empty_s, dense_s
+        return self.latency_limit_s, empty_s, dense_s
 
-    def told(
+    def decision(
         self,
         state: CellState,
         upload: Upload,

@@ -106,4 +106,4 @@ class Tsfa(KeepRatios):
         else:
             found, _ = alternate(upload.now, curves, weight=weight, queue_s=queue_s, max_s=latest_s)
         memory = {"queue_s": queue_s, "penalty_weight": weight, "energy_scale": scale}
-        return self.told(state, upload, pairs, found.bits, found.deadline_s, memory=memory)
+        return self.decision(state, upload, pairs, found.bits, found.deadline_s, memory=memory)

@@ -12,7 +12,7 @@ import numpy as np
 
 from cosim.control.closed_form import Phase, airtime_s, normalised_gains
 from cosim.control.knobs import Cut, Setting
-from cosim.control.legs import Leg, least_of, legs_of
+from cosim.control.legs import Leg, least_of, legs_of, servers_s
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.control.state import CellState
 from cosim.units import Floats, Ints
@@ -34,7 +34,7 @@ class Choices:
     times
         How often each barrier is waited for in a round, shape (num_choices,).
     server_s
-        The main server's work in a round, s, shape (num_choices,).
+        The servers' work in a round, s, shape (num_choices,).
     phases
         For each link that counts, its barrier, for the first choice.
     """
@@ -87,7 +87,7 @@ class Choices:
     ) -> Self:
         slowness = 1.0 / np.asarray(state.client_flop_per_s, dtype=float)
         names = dict.fromkeys([*state.links, *(leg.name for legs in every for leg in legs)])
-        none = Leg("", np.zeros(state.num_clients), np.zeros(state.num_clients), 0.0, 0, False)
+        none = Leg("", np.zeros(state.num_clients), np.zeros(state.num_clients), 0.0, 0.0, 0, False)
         by_name = {
             name: [next((leg for leg in legs if leg.name == name), none) for legs in every] for name in names
         }
@@ -97,7 +97,7 @@ class Choices:
             for name, link in state.links.items()
         }
         times = {name: np.array([float(leg.times) for leg in each]) for name, each in by_name.items()}
-        server_flop = np.array([sum(leg.times * leg.server_flop for leg in legs) for legs in every])
+        server_s = np.array([servers_s(state, [(leg.times, leg) for leg in legs]) for legs in every])
         phases = {
             name: Phase(
                 link=name,
@@ -118,7 +118,7 @@ class Choices:
             compute_s=compute_s,
             bits=bits,
             times=times,
-            server_s=server_flop / state.main_server_flop_per_s,
+            server_s=server_s,
             phases=phases,
         )
 

@@ -95,14 +95,6 @@ class WaterFilling:
         level = np.where(np.asarray(rate_bit_per_s) > 0.0, level, 0.0)
         return self._fill(np.asarray(level)[..., None] + self._logs * _LN2)
 
-    def psd_for_power(self, power_w: Floats) -> Floats:
-        """Return the PSD of each subchannel that makes the most of a power, W/Hz, shape (..., num_owned)."""
-        fill = np.asarray(power_w, dtype=float) * self._best
-        last = _last_below(self._fill_breaks, fill)
-        width, depth = _at(last, self._width_sums, self._depth_sums)
-        level = np.log1p(np.where(fill > 0.0, fill + depth, 0.0) / np.where(width > 0.0, width, 1.0))
-        return self._fill(level[..., None] + self._logs * _LN2)
-
     def _level(self, rate_bit_per_s: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the natural logarithm of level times best gain, and the sums under water."""
         rate = np.asarray(rate_bit_per_s, dtype=float)

@@ -14,14 +14,14 @@ client's factors of one matrix and p_k its weight; p_k add up to one.
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cosim.errors import ScenarioError
 from cosim.learning.parameters import Parameter
 from cosim.learning.shape import BOTH_FACTORS, Factor, Linear
-from cosim.parts import Part, Plane, family
+from cosim.parts import Part, Plane, kinds_that
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,7 +123,7 @@ class Aggregator(Part):
     def _ranks_agree_where_they_must(self) -> Self:
         ranks = self.client_ranks or ()
         if len(set(ranks)) > 1 and not self.takes_ranks:
-            able = ", ".join(repr(kind) for kind, part in family(Aggregator).items() if _takes_ranks(part))
+            able = kinds_that(Aggregator, lambda part: part.takes_ranks)
             raise ValueError(
                 f"client_ranks {', '.join(map(str, ranks))} differ, and {self.kind!r} averages factors "
                 f"number by number; give all clients one rank by lora.rank, or take one of {able}"
@@ -214,10 +214,6 @@ class Aggregator(Part):
                 f"the global adapter; raise lora.rank to {highest}, or lower the clients'."
             )
 
-    def upload_numbers(self, matrices: Collection[Linear], rank: int, round_: int) -> int:
-        """Return how many numbers of these matrices' factors a client of a rank sends."""
-        return factor_numbers(matrices, rank, self.sent(round_))
-
     def download_numbers(
         self, matrices: Collection[Linear], rank: int, sender_ranks: Sequence[int], round_: int
     ) -> int:
@@ -266,8 +262,3 @@ def stack_or_dense(matrix: Linear, rank: int) -> int:
     [1024, 12288]
     """
     return min(rank * (matrix.d_in + matrix.d_out), matrix.d_in * matrix.d_out)
-
-
-def _takes_ranks(part: Any) -> bool:
-    takes: bool = part.takes_ranks
-    return takes

@@ -2,26 +2,13 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from cosim.errors import ScenarioError, quoted
-from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import (
-    hash_files,
-    load_folder,
-    load_pieces,
-    one_line,
-    read_json,
-    weight_files,
-    weight_notes,
-)
-from cosim.learning.shape import ModelShape, ModelTask
-
-if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedModel
+from cosim.learning.base.checkpoint import one_line
+from cosim.learning.base.in_folder import InFolder
 
 _WANTED = (
     "config.json",
@@ -35,7 +22,7 @@ _WANTED = (
 )
 
 
-class HubBase(Base):
+class HubBase(InFolder):
     """A model of the Hugging Face hub by name, downloaded once and then taken from the hub's local cache.
 
     Only safetensors are downloaded. A revision that is a commit hash always
@@ -49,18 +36,6 @@ class HubBase(Base):
     revision: str = "main"
     examples = ({"name": "openai-community/gpt2"},)
 
-    def read_config(self) -> dict[str, Any]:
-        return read_json(self._folder / "config.json")
-
-    def tokenizer_folder(self) -> Path | None:
-        return self._folder
-
-    def content_key(self) -> str:
-        return hash_files(self.read_config(), weight_files(self._folder))
-
-    def weight_notes(self, shape: ModelShape) -> tuple[str, ...]:
-        return weight_notes(self._folder, self.read_config(), shape)
-
     def describe(self) -> str:
         return f"{self.name} at {self.revision} from the hub"
 
@@ -68,14 +43,8 @@ class HubBase(Base):
     def name_or_path(self) -> str:
         return self.name
 
-    def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
-        return load_folder(self._folder, task, num_labels, dtype)
-
-    def pieces(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "nn.Module":
-        return load_pieces(self._folder, task, num_labels, dtype)
-
     @property
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
         return _snapshot(self.name, self.revision)
 
 

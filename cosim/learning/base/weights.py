@@ -96,12 +96,12 @@ def _header(file: Path) -> dict[str, Stored]:
     return {
         name: Stored(
             file,
-            told["dtype"],
-            tuple(told["shape"]),
-            8 + length + told["data_offsets"][0],
-            8 + length + told["data_offsets"][1],
+            entry["dtype"],
+            tuple(entry["shape"]),
+            8 + length + entry["data_offsets"][0],
+            8 + length + entry["data_offsets"][1],
         )
-        for name, told in header.items()
+        for name, entry in header.items()
         if name != "__metadata__"
     }
 

@@ -184,8 +184,8 @@ def _is_for_test(mr: str) -> bool:
 
 def _meaning(rng: np.random.Generator, domain: Domain) -> dict[str, str]:
     optional = _shuffled(rng, domain.optional)[: _pick(rng, domain.num_optional)]
-    told = {*domain.subject, domain.label, *optional}
-    return {name: _pick(rng, tuple(slot.values)) for name, slot in domain.slots.items() if name in told}
+    names = {*domain.subject, domain.label, *optional}
+    return {name: _pick(rng, tuple(slot.values)) for name, slot in domain.slots.items() if name in names}
 
 
 class _Telling:

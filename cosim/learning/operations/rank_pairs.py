@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosim.graph.node import Graph, Params, Ref
 from cosim.graph.operation import Fields, operation
+from cosim.learning.aggregator.sums import padded
 from cosim.learning.codec import Codec, Sending
 
 if TYPE_CHECKING:
@@ -36,9 +37,15 @@ def _covariance(
     from cosim.learning.codec.pairs import pairs_of
     from cosim.learning.pair_energy import covariance_error
 
-    whole = [reference | _filled_up(one, reference) for one in received]
+    whole = [_whole(one, reference) for one in received]
     error = covariance_error(pairs_of(reference), whole, params["weights"], reference)
     return {"covariance_error": error}
+
+
+def _whole(received: "Adapter", reference: "Adapter") -> "Adapter":
+    """Return what a client has: what was received of it without control variates, and the reference's else."""
+    own = {name: one for name, one in received.items() if name in reference}
+    return reference | padded(own, reference)
 
 
 def covariance_error(graph: Graph, reference: Ref, received: Sequence[Ref], weights: Sequence[float]) -> Ref:
@@ -70,7 +77,7 @@ def _product_bias(
     from cosim.learning.pair_energy import product_bias
 
     count = len(params["weights"])
-    whole = [reference | _filled_up(one, reference) for one in given[:count]]
+    whole = [_whole(one, reference) for one in given[:count]]
     merged = None
     if given[count:]:
         after, *before = given[count:]
@@ -174,16 +181,3 @@ def ideal_update(graph: Graph, reference: Ref, received: Sequence[Ref], weights:
     """
     node = graph.add(_ideal_update, (reference, *received), weights=list(weights))
     return node.ref("spectrum")
-
-
-def _filled_up(adapter: "Adapter", like: "Adapter") -> "Adapter":
-    filled = {}
-    for name, tensor in adapter.items():
-        if name not in like:  # a control variate
-            continue
-        if tensor.shape != like[name].shape:
-            whole = tensor.new_zeros(like[name].shape)
-            whole[: tensor.shape[0], : tensor.shape[1]] = tensor
-            tensor = whole
-        filled[name] = tensor
-    return filled

@@ -46,5 +46,10 @@ class Regularizer(Part):
 
     def added(self, adapter: Tensors, gradients: Tensors) -> Tensors:
         """Return gradients with the term's own added; only tensors that have one already get any."""
+        import torch
+
         own = self.gradient({name: tensor for name, tensor in adapter.items() if name in gradients})
-        return {name: tensor + own[name] if name in own else tensor for name, tensor in gradients.items()}
+        if not own:
+            return gradients
+        sums = torch._foreach_add([gradients[name] for name in own], list(own.values()))
+        return {**gradients, **dict(zip(own, sums, strict=True))}

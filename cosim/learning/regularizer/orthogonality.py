@@ -67,13 +67,14 @@ class Orthogonality(Regularizer):
         The squared norm of G = X X^T less its diagonal, or less the identity, has
         the gradient 4 G X; scaled rows pass theirs on by their scale.
         """
-        found = {}
+        found: dict[str, Tensor] = {}
         for names, rows, scale, gram in self._grams(adapter):
-            gradient = (gram @ rows).mul_(4.0 * self.weight)
-            if scale is not None:
-                gradient *= scale
-            for name, one in zip(names, gradient, strict=True):
-                found[name] = one.T if ".lora_B." in name else one
+            gradient = gram.bmm(rows).mul_(
+                4.0 * self.weight if scale is None else scale * (4.0 * self.weight)
+            )
+            found.update(
+                zip(names, (gradient.mT if ".lora_B." in names[0] else gradient).unbind(), strict=True)
+            )
         return found
 
     def _grams(self, adapter: Tensors) -> Iterator[tuple[list[str], "Tensor", "Tensor | None", "Tensor"]]:
@@ -85,13 +86,14 @@ class Orthogonality(Regularizer):
             if ".lora_A." in name or ".lora_B." in name:
                 stacks.setdefault((".lora_B." in name, tuple(tensor.shape)), []).append(name)
         for (is_b, _), names in stacks.items():
-            rows, scale = torch.stack([adapter[name].detach() for name in names]), None
+            with torch.no_grad():
+                rows, scale = torch.stack([adapter[name] for name in names]), None
             if is_b:
-                rows = rows.transpose(1, 2)
+                rows = rows.mT
             if self.form == "cos":
-                scale = 1.0 / (torch.linalg.vector_norm(rows, dim=2, keepdim=True) + _NORM_OFFSET)
+                scale = torch.linalg.vector_norm(rows, dim=2, keepdim=True).add_(_NORM_OFFSET).reciprocal_()
                 rows = rows * scale
-            gram = rows @ rows.transpose(1, 2)
+            gram = rows.bmm(rows.mT)
             diagonal = gram.diagonal(dim1=1, dim2=2)
             if self.form == "id":
                 diagonal -= 1.0

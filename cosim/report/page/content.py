@@ -243,7 +243,7 @@ def _links(columns: Columns, grants: SubchannelGrants, air: Air | None) -> list[
         columns.add(f"link.{index}.end", grants.end_ns[mine], "f8")
         columns.add(f"link.{index}.power", grants.tx_power_w[mine], "f4")
         columns.add(f"link.{index}.gain", grants.gain[mine], "f4")
-        columns.add(f"link.{index}.carved", grants.split_hz[mine], "f8")
+        columns.add(f"link.{index}.split", grants.split_hz[mine], "f8")
         found.append(entry | {"numSubchannels": num_subchannels, "column": f"link.{index}"})
     return found
 

@@ -15,7 +15,17 @@ from cosim.units import Floats
 
 _MOST_LINES = 8
 _COLUMNS = (
-    *("n", "missing", "mean", "low", "high", "relative_half_width", "difference", "difference_low"),
+    *(
+        "n",
+        "missing",
+        "diverged",
+        "mean",
+        "low",
+        "high",
+        "relative_half_width",
+        "difference",
+        "difference_low",
+    ),
     *("difference_high", "relative_difference", "pairs", "detectable", "variance_reduction"),
 )
 
@@ -58,7 +68,7 @@ def best_pair(found: dict[str, Any]) -> dict[str, Any] | None:
 def _row(record: StudyRecord, case: str, measure: str) -> dict[str, Any]:
     given = record.summary.get((case, measure), {})
     row = {name: given.get(name) for name in _COLUMNS}
-    return {**row, "n": int(row["n"] or 0), "missing": int(row["missing"] or 0)}
+    return {**row, **{name: int(row[name] or 0) for name in ("n", "missing", "diverged")}}
 
 
 def _differs(values: Floats) -> bool:

@@ -109,8 +109,8 @@ class Detail {
     for (const row of link.rows) {
       const at = lowerBound(row.ends, run.spans.start[span] + 1);
       if (at < row.starts.length && row.clients[at] === number && row.starts[at] < run.spans.end[span]) {
-        const carved = link.carved[row.first + at];
-        const width = Number.isFinite(carved) ? carved : link.width ? link.width[row.number] : NaN;
+        const split = link.split[row.first + at];
+        const width = Number.isFinite(split) ? split : link.width ? link.width[row.number] : NaN;
         found.push({ subchannel: row.number, power: link.power[row.first + at], gain: link.gain[row.first + at], width });
       }
     }

@@ -85,7 +85,7 @@ class Run {
     link.snr = read("snr");
     link.power = read("power");
     link.gain = read("gain");
-    link.carved = read("carved");
+    link.split = read("split");
     link.clients = read("client");
     const begins = read("begins");
     link.rows = Array.from({ length: link.numSubchannels }, (_, number) => {

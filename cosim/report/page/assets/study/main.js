@@ -123,6 +123,7 @@ class StudyPage {
       ...drawn.map((factor, which) => [factor.label, (row, at) => factor.levels[cases[at].levels[which]], (row, at) => cases[at].levels[which]]),
       ["n", (row) => row.n, (row) => row.n],
       ["missed", (row) => row.missing || "", (row) => row.missing],
+      ...(measure.cases.some((row) => row.diverged) ? [["diverged", (row) => row.diverged || "", (row) => row.diverged]] : []),
       ["mean", (row) => panels.told(measure, row.mean), (row) => row.mean],
       [`${panels.level} interval`, (row) => range(row.low, row.high), (row) => row.low],
       ["half-width", (row) => share(row.relative_half_width), (row) => row.relative_half_width],
