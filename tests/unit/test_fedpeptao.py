@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from cosim.learning.server_optimizer import Sender
-from cosim.learning.server_optimizer.fedpeptao import FedPepTao, FedPepTaoCode
+from cosim.learning.server_optimizer.fedpeptao import FedPepTao
+from cosim.learning.server_optimizer.fedpeptao_code import FedPepTaoCode
 
 RATES, CLIENTS = 0.4, 4
 

@@ -43,7 +43,7 @@ def _covariance(
 
 
 def _whole(received: "Adapter", reference: "Adapter") -> "Adapter":
-    """Return what a client has: what was received of it without control variates, and the reference's else."""
+    """Return what a client has: what was received without control variates, and the reference's else."""
     own = {name: one for name, one in received.items() if name in reference}
     return reference | padded(own, reference)
 
