@@ -14,7 +14,7 @@ from cosim.control.allocators.matched import Matched
 from cosim.control.reports import Outcome
 from cosim.control.state import CellState
 from cosim.learning import privacy
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario

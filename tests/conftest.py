@@ -86,7 +86,7 @@ def _coarse_pictures() -> Iterator[None]:
 @pytest.fixture
 def here(monkeypatch) -> None:
     """Let the runs of studies be made in this process."""
-    monkeypatch.setattr("cosim.study.run_study.Processes", Here)
+    monkeypatch.setattr("cosim.studies.run_study.Processes", Here)
 
 
 @pytest.fixture

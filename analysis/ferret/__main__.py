@@ -22,7 +22,7 @@ from cosim.graph.store import Store, default_store
 from cosim.learning.embedded import FOLDER
 from cosim.record.folder import Record
 from cosim.report.span_style import OWNER_COLOURS
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario

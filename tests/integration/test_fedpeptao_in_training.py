@@ -12,7 +12,7 @@ from cosim.learning.model import SplitModel
 from cosim.learning.outputs import scored_of
 from cosim.learning.trainable.prefix import Prefix
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from tests.integration.test_updates_in_training import AIR, metric
 

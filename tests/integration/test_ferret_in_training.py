@@ -5,7 +5,7 @@ import pytest
 from cosim.errors import ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check
 from tests.integration.test_updates_in_training import AIR, STILL, metric
 

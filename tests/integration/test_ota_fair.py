@@ -14,7 +14,7 @@ from cosim.explain import explain
 from cosim.learning.operations.superpose import moments, sent_power, superpose
 from cosim.learning.weighting.chebyshev import near_alike
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 
 FAIR = {
     "scheme": {

@@ -12,7 +12,7 @@ from cosim.learning.payload import upload_layout
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 
 SCHEME = {"kind": "pruned_federated", "num_rounds": 2, "local_steps": 2}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change, load
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ import pytest
 from test_real_models import SHARED
 
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 

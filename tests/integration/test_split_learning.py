@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 
 ONE = {"clients.count": 1, "training.optimizer.schedule": "linear"}
 SGD = {"training.optimizer": {"kind": "sgd", "learning_rate": 0.5}, "model.dtype": "float64"}

@@ -15,7 +15,7 @@ from cosim.learning.outputs import Outputs
 from cosim.learning.trainable import Trainable
 from cosim.parts import make
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 
 DENSITY = 0.1

@@ -11,7 +11,7 @@ from cosim.graph.store import Store
 from cosim.learning.training import Training
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.run import resume, run
+from cosim.runs import resume, run
 from cosim.scenario.build import check, prepare_tasks
 from cosim.schemes.task_policy import Arrival, Offer
 from cosim.schemes.task_policy.value_per_cost import ValuePerCost

@@ -7,9 +7,9 @@ from cosim.graph.node import Node
 from cosim.radio.medium import Delivery, Payload
 from cosim.record.folder import Record
 from cosim.report.summary import summarise
-from cosim.run import run
-from cosim.study.measures.bits import Bits
-from cosim.study.measures.energy_j import EnergyJ
+from cosim.runs import run
+from cosim.studies.measures.bits import Bits
+from cosim.studies.measures.energy_j import EnergyJ
 from cosim.transmissions import Outgoing, Transmissions
 from cosim.world import Moment, World
 

@@ -19,7 +19,7 @@ from cosim.radio.link import Link
 from cosim.radio.medium import capacity
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 
 UPLINK = "federated_uplink"

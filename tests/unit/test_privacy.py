@@ -18,7 +18,7 @@ from cosim.record.folder import Record
 from cosim.report.page.content import run_content
 from cosim.report.summary import summarise
 from cosim.report.terminal import PlainConsole, show
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 
 pytest.importorskip("dp_accounting", reason="dp-accounting is not installed (extra 'privacy')")
