@@ -14,7 +14,7 @@ FEW, MANY = 2, 200
 _CHILD = """
 import json, resource, tempfile
 from pathlib import Path
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario

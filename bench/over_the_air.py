@@ -6,7 +6,7 @@ from time import process_time
 from typing import Any
 
 from bench.ratio import Ratio
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from bench.ratio import Ratio, paired
 from cosim.learning.embedded import FOLDER
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 from cosim.world import Progress

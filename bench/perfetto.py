@@ -11,7 +11,7 @@ NUM_SPANS, REPEATS = 200_000, 3
 _PLAY = """
 import sys
 from pathlib import Path
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 scenario = change(Scenario(name="trace"), {changes})

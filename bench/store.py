@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.ratio import Ratio
 from cosim.graph.store import Namespace, Store
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import load
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "quickstart.toml"

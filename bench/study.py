@@ -7,10 +7,10 @@ from time import perf_counter
 
 from bench.ratio import Ratio
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change, load
-from cosim.study.run_study import Tally, run_study
-from cosim.study.settings import Study
+from cosim.studies.run_study import Tally, run_study
+from cosim.studies.settings import Study
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "quickstart.toml"
 NOISE = "radio.noise_figure_db"

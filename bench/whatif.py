@@ -9,7 +9,7 @@ from typing import Any
 from bench.ratio import Ratio
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run, whatif
+from cosim.runs import run, whatif
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
 

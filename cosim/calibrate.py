@@ -18,7 +18,7 @@ from cosim.control.solvers.rounds import MeasuredRounds, RoundsFit, RoundsTable
 from cosim.errors import CosimError, DivergedError, ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare, refuse_tasks
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario

@@ -51,7 +51,7 @@ def _store_of_the_tests(tmp_path_factory) -> Iterator[None]:
 @pytest.fixture
 def here(monkeypatch) -> None:
     """Let the runs of studies be made in this process."""
-    monkeypatch.setattr("cosim.study.run_study.Processes", Here)
+    monkeypatch.setattr("cosim.studies.run_study.Processes", Here)
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from cosim.study.engines.processes import Processes, _Worker
-from cosim.study.worker import main as work
+from cosim.studies.engines.processes import Processes, _Worker
+from cosim.studies.worker import main as work
 
 
 def server() -> ForkServerContext:

@@ -11,7 +11,7 @@ from cosim.graph.code_identity import code_key
 
 _MODULES = (
     *("peft", "pyarrow.parquet", "rich.progress", "scipy.optimize", "transformers.models.gpt2.modeling_gpt2"),
-    *("cosim.cli.progress", "cosim.cli.studying", "cosim.run", "cosim.study.run_study"),
+    *("cosim.cli.progress", "cosim.cli.studying", "cosim.runs", "cosim.studies.run_study"),
 )
 _OPTIONAL = ("distributed.cli.dask_scheduler", "distributed.cli.dask_worker")
 
@@ -21,6 +21,6 @@ for _name in _MODULES:
 for _name in _OPTIONAL:
     with suppress(ImportError):
         import_module(_name)
-code_key("cosim.run")  # reads the code of every module
+code_key("cosim.runs")  # reads the code of every module
 gc.freeze()
 gc.enable()

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from cosim.study.engines import RequestQueue
-from cosim.study.execute import RunOutcome, perform
+from cosim.studies.engines import RequestQueue
+from cosim.studies.execute import RunOutcome, perform
 
 
 class Here:
@@ -13,7 +13,7 @@ class Here:
     num_workers = 1
 
     def __init__(self, num_workers: int, log: Path) -> None:
-        """Take what :class:`~cosim.study.engines.processes.Processes` takes."""
+        """Take what :class:`~cosim.studies.engines.processes.Processes` takes."""
 
     def perform(self, requests: RequestQueue) -> Iterator[RunOutcome]:
         """Return the outcome of every request, one after the other."""

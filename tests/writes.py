@@ -9,7 +9,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from cosim.graph.store import Store
-from cosim.run import resume, run
+from cosim.runs import resume, run
 from cosim.scenario.load import load
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from cosim.calibrate import Calibration, calibrate
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats

@@ -20,7 +20,7 @@ from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.report.span_style import OWNER_COLOURS
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load, run_hash
 from cosim.scenario.settings import Scenario

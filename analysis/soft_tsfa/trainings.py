@@ -9,7 +9,7 @@ import numpy as np
 
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import resume, run
+from cosim.runs import resume, run
 from cosim.scenario.load import change, run_hash
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S, Floats

@@ -70,7 +70,7 @@ def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> Non
     be_quick()
     from cosim.cli.overview import overview
     from cosim.scenario.load import read_toml
-    from cosim.study import is_study
+    from cosim.studies import is_study
 
     if is_study(read_toml(file)):
         from cosim.cli.studying import check_study
@@ -100,8 +100,8 @@ def run(
 ) -> None:
     """Run a scenario and record it."""
     from cosim.cli.progress import interruptible, watching
-    from cosim.run import default_folder
-    from cosim.run import run as play
+    from cosim.runs import default_folder
+    from cosim.runs import run as play
 
     scenario, switched = read_scenario(file, changes, seed)
     tell_changed(switched)
@@ -120,8 +120,8 @@ def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore =
     """Bring a run that was stopped to its end, with the bytes it would have had."""
     from cosim.cli.progress import interruptible, watching
     from cosim.record.folder import Record
-    from cosim.run import resume as play
-    from cosim.run import scenario_of
+    from cosim.runs import resume as play
+    from cosim.runs import scenario_of
 
     record = Record.open(folder)
     unwanted = no_store or record.manifest["timing_only"]
@@ -158,8 +158,8 @@ def whatif(
     from cosim.report.comparison import compare
     from cosim.report.side_by_side import show
     from cosim.report.terminal import on_stdout
-    from cosim.run import other_scenario, scenario_of, whatif_folder
-    from cosim.run import whatif as play
+    from cosim.runs import other_scenario, scenario_of, whatif_folder
+    from cosim.runs import whatif as play
     from cosim.scenario.load import parse_change
 
     told = dict(map(parse_change, changes or ()))
@@ -244,7 +244,7 @@ def study(
 ) -> None:
     """Run a scenario under many conditions, with replications; given again, it goes on where it stopped."""
     from cosim.cli.studying import carry_out, overview, pilot, plan_of
-    from cosim.study.run_study import default_folder
+    from cosim.studies.run_study import default_folder
 
     plan = plan_of(file, seed, yes)
     if dry_run:
@@ -372,7 +372,7 @@ def schema(
     from cosim.scenario.catalogue import json_schema
 
     if study:
-        from cosim.study.settings import Study
+        from cosim.studies.settings import Study
 
         described = json_schema(Study, "cosim study")
     else:

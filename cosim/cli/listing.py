@@ -7,7 +7,7 @@ from textwrap import wrap
 from cosim.errors import ScenarioError
 from cosim.scenario.catalogue import Family, Setting, families, first_line, inner_families, settings
 from cosim.scenario.faults import did_you_mean
-from cosim.study.measures import Measure
+from cosim.studies.measures import Measure
 from cosim.words import short
 
 _WIDTH = 100

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from cosim.report.quantities import count, duration
-from cosim.study.run_study import Tally
+from cosim.studies.run_study import Tally
 from cosim.units import NS_PER_S
 from cosim.visible import show_line as print  # names may come from anybody
 

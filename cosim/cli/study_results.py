@@ -6,7 +6,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from cosim.report.quantities import count
-from cosim.study.results import Results
+from cosim.studies.results import Results
 from cosim.visible import show_line as print  # names may come from anybody
 
 if TYPE_CHECKING:

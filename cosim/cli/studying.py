@@ -12,16 +12,16 @@ from cosim.report.quantities import count
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.differences import event_switches
 from cosim.scenario.prepared import notes_of
-from cosim.study.design import num_points
-from cosim.study.engines.processes import cores
-from cosim.study.load import load_study
-from cosim.study.measures import Measure
-from cosim.study.pilot import estimate
-from cosim.study.plan import MOST_RUNS, Plan, make_plan
-from cosim.study.ranges import Steps
-from cosim.study.results import Results
-from cosim.study.run_study import Tally, run_study
-from cosim.study.settings import Vary
+from cosim.studies.design import num_points
+from cosim.studies.engines.processes import cores
+from cosim.studies.load import load_study
+from cosim.studies.measures import Measure
+from cosim.studies.pilot import estimate
+from cosim.studies.plan import MOST_RUNS, Plan, make_plan
+from cosim.studies.ranges import Steps
+from cosim.studies.results import Results
+from cosim.studies.run_study import Tally, run_study
+from cosim.studies.settings import Vary
 from cosim.visible import show_line as print  # names may come from anybody
 from cosim.words import shown
 

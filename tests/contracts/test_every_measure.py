@@ -7,8 +7,8 @@ import pytest
 
 from cosim.parts import family, make
 from cosim.record.folder import Record
-from cosim.run import run
-from cosim.study.measures import Better, Measure, from_text
+from cosim.runs import run
+from cosim.studies.measures import Better, Measure, from_text
 
 EXAMPLES = [
     pytest.param({"kind": kind, **example}, id=f"{kind}-{number}")

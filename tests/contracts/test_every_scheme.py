@@ -6,7 +6,7 @@ import pytest
 
 from cosim.parts import family
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.schemes import Scheme
 

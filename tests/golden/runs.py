@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import load
 
 from .names import METRICS as METRIC_NAMES

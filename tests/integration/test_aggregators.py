@@ -22,7 +22,7 @@ from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.parts import family, make
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 
 SCHEMES = ("split_federated", "federated")

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.schemes.asynchronous import Asynchronous
 
 SCHEME = {"kind": "asynchronous", "num_rounds": 8, "local_steps": 2}

@@ -8,7 +8,7 @@ from cosim.control.allocators import Allocator
 from cosim.errors import AllocationError
 from cosim.parts import make
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 
 RANK_PAIRS = {

@@ -56,7 +56,7 @@ sys.path.insert(0, {site!r})
 from cosim.errors import ScenarioError
 from cosim.explain import explain
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 

@@ -20,7 +20,7 @@ from cosim.graph.executor import TimingOnly
 from cosim.learning.federated_state import FederatedState
 from cosim.learning.training import Training
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change
 

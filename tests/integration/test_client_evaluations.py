@@ -4,9 +4,9 @@ import pytest
 
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
-from cosim.study.measures.metric import Metric
+from cosim.studies.measures.metric import Metric
 
 DOMAINS = {
     "data.source": {"kind": "embedded", "domains": ["film", "job", "hotel"], "num_train": 8, "num_test": 3},

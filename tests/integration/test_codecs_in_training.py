@@ -11,7 +11,7 @@ from cosim.errors import CosimError, ScenarioError
 from cosim.graph.store import Store
 from cosim.learning.codec import Layout
 from cosim.record.folder import Record
-from cosim.run import resume, run, whatif
+from cosim.runs import resume, run, whatif
 from cosim.scenario.build import prepare
 
 SPLIT = ("activation", "gradient", "adapter")

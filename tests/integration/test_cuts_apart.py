@@ -12,7 +12,7 @@ from cosim.learning.data.draws import BatchDraws
 from cosim.learning.model import SplitModel
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.run import run, whatif
+from cosim.runs import run, whatif
 from cosim.scenario.build import check, prepare
 from cosim.units import NS_PER_S
 

@@ -8,7 +8,7 @@ from cosim.errors import ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.report.comparison import compare
-from cosim.run import run, whatif
+from cosim.runs import run, whatif
 from cosim.scenario.load import change
 
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")

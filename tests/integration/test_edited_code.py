@@ -13,7 +13,7 @@ import cosim
 from cosim.graph import code_identity
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check
 from cosim.scenario.load import to_toml
 

@@ -8,12 +8,12 @@ import pytest
 
 from cosim.errors import RecordError
 from cosim.record.folder import Record
-from cosim.run import resume, run, whatif
+from cosim.runs import resume, run, whatif
 from cosim.scenario.inputs import digests, first_other
 from cosim.scenario.load import run_hash, run_hash_by_names, to_dict, to_toml
-from cosim.study.execute import RunRequest, is_complete, own_version, perform
-from cosim.study.load import load_study
-from cosim.study.plan import make_plan, run_folder
+from cosim.studies.execute import RunRequest, is_complete, own_version, perform
+from cosim.studies.load import load_study
+from cosim.studies.plan import make_plan, run_folder
 
 STUDY = 'name = "exchanged"\nbase = "base.toml"\ntiming_only = true\nmeasures = ["total_s"]\n'
 

@@ -8,7 +8,7 @@ import pytest
 from cosim.errors import RecordError
 from cosim.explain import ComputeExplanation, TransferExplanation, explain
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.units import NS_PER_S
 
 COUNTED = {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True}

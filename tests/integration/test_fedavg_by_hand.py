@@ -9,7 +9,7 @@ from cosim.learning.execution import make_executor
 from cosim.learning.training import Training
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 
 NUM_CLIENTS, NUM_ROUNDS, LOCAL_STEPS, RANK = 8, 2, 2, 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cosim.control.allocators.equal import Equal
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from cosim.schemes.federated import Federated
 from cosim.units import NS_PER_S

@@ -17,7 +17,7 @@ from cosim.errors import AllocationError, ScenarioError
 from cosim.graph.executor import TimingOnly
 from cosim.record.folder import Record
 from cosim.report.summary import summarise
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load, to_toml
 

@@ -15,7 +15,7 @@ from cosim.learning.results import evaluate
 from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.training import Training
 from cosim.record.folder import Record
-from cosim.run import run, whatif
+from cosim.runs import run, whatif
 from cosim.scenario.build import check, prepare
 
 FROZEN = {"lora.blocks": [2, 3]}

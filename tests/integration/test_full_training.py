@@ -14,7 +14,7 @@ from cosim.learning.outputs import losses_of as cross_entropies
 from cosim.learning.outputs import scored_of
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.run import resume, run
+from cosim.runs import resume, run
 from cosim.scenario.build import prepare
 
 NUM_STEPS = 4

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from cosim.scenario.catalogue import json_schema
 from cosim.scenario.load import to_dict
-from cosim.study.settings import Study
+from cosim.studies.settings import Study
 
 MOST_CALLS = 3_000_000
 """Calls of functions in a check; that of the tiny scenario makes 24 thousand."""

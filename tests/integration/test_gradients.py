@@ -10,7 +10,7 @@ from cosim.learning.learner import Learner
 from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.training import Training
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 
 APART = {"training.gradients": {"kind": "per_example_clipped"}}

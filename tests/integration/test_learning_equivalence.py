@@ -10,7 +10,7 @@ from cosim.learning.split_nodes import split_step
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 
 CENTRALIZED = {"kind": "centralized", "num_rounds": 2, "local_steps": 2}

@@ -11,11 +11,11 @@ import pytest
 from here import Here
 
 from cosim.cli import answer, progress
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import to_toml
-from cosim.study.engines import dask
-from cosim.study.load import load_study
-from cosim.study.plan import make_plan
+from cosim.studies.engines import dask
+from cosim.studies.load import load_study
+from cosim.studies.plan import make_plan
 from cosim.world import Progress
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def place(tiny_scenario, tmp_path_factory):
 def study(place):
     """Return the folder of the study, made on the command line."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cosim.study.run_study.Processes", Here)
+        patch.setattr("cosim.studies.run_study.Processes", Here)
         out = str(place / "study")
         assert answer(["study", str(place / "kinds.toml"), "--out", out, "--workers", "1"]) == 0
     return place / "study"

@@ -8,7 +8,7 @@ import torch
 from cosim.errors import ScenarioError
 from cosim.learning.local_rule.scaffold import Scaffold
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 
 FEDERATED = {"kind": "federated", "num_rounds": 3, "local_steps": 2}

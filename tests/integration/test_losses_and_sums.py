@@ -11,7 +11,7 @@ from cosim.errors import ScenarioError
 from cosim.explain import explain
 from cosim.learning.operations.superpose import superpose
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from cosim.scenario.load import change, load
 

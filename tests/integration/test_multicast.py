@@ -6,7 +6,7 @@ import pytest
 from cosim.explain import explain
 from cosim.radio.grant import Grant
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.units import NS_PER_S, drain_ns
 

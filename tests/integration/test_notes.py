@@ -16,7 +16,7 @@ from cosim.record.folder import Record
 from cosim.report.page.content import run_content
 from cosim.report.summary import summarise
 from cosim.report.terminal import PlainConsole, show
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from cosim.scenario.settings import Scenario
 

@@ -14,7 +14,7 @@ from cosim.record.digests import sealed
 from cosim.record.folder import Record, RunFolder
 from cosim.record.log import Log
 from cosim.report.page import write_comparison_page, write_page
-from cosim.run import run
+from cosim.runs import run
 from tests.made_runs import write_run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -124,18 +124,18 @@ def test_a_page_asks_nothing_of_anybody(opened):
 def test_a_page_shows_the_run_and_where_its_time_went(opened, record):
     assert opened.page.inner_text("#name") == "tiny"
     assert f"{record.spans.num_rows} spans" in opened.page.inner_text("#facts")
-    shares = opened.ask("cosim.run.attribution.shares.map((share) => share.ns).reduce((a, b) => a + b, 0)")
-    length = opened.ask("cosim.run.attribution.lengthNs")
+    shares = opened.ask("cosim.runs.attribution.shares.map((share) => share.ns).reduce((a, b) => a + b, 0)")
+    length = opened.ask("cosim.runs.attribution.lengthNs")
     assert shares == length
     assert "together" in opened.page.inner_text("#delay")
 
 
 def test_a_page_holds_every_time_and_amount_to_the_bit(opened, record):
     for column, name in (("start", "start_ns"), ("end", "end_ns"), ("bits", "bits"), ("flop", "flop")):
-        shown = opened.ask(f"Array.from(cosim.run.spans.{column})")
+        shown = opened.ask(f"Array.from(cosim.runs.spans.{column})")
         assert shown == record.spans[name].to_pylist()
     parents = opened.ask(
-        "Array.from({length: cosim.run.numSpans}, (_, span) => [...cosim.run.parents(span)])"
+        "Array.from({length: cosim.runs.numSpans}, (_, span) => [...cosim.runs.parents(span)])"
     )
     assert [sorted(some) for some in parents] == [
         sorted(some) for some in record.spans["parents"].to_pylist()
@@ -146,7 +146,7 @@ def test_children_are_the_spans_that_name_a_span_as_their_parent(opened, record)
     parents = record.spans["parents"].to_pylist()
     for span in (0, len(parents) // 2, len(parents) - 1):
         expected = [child for child, causes in enumerate(parents) if span in causes]
-        assert sorted(opened.ask(f"cosim.run.children({span})")) == expected
+        assert sorted(opened.ask(f"cosim.runs.children({span})")) == expected
 
 
 def test_keys_zoom_move_and_go_back_to_the_whole_run(opened):
@@ -169,7 +169,7 @@ def test_ctrl_and_wheel_zoom_around_the_pointer(opened):
     opened.page.mouse.wheel(0, -240)
     opened.page.keyboard.up("Control")
     deadline = time.monotonic() + 10.0
-    while opened.view[1] - opened.view[0] > opened.ask("cosim.run.lengthNs") / 2:
+    while opened.view[1] - opened.view[0] > opened.ask("cosim.runs.lengthNs") / 2:
         assert time.monotonic() < deadline
         opened.settle()
     opened.settle()
@@ -240,7 +240,7 @@ def test_search_finds_whole_names_and_steps_through_them(opened, record):
 def test_keys_walk_along_rows_causes_and_the_critical_path(opened, record):
     opened.press("Shift+N")
     first = opened.ask("cosim.state.chosen")
-    assert first == opened.ask("cosim.run.spans.path[0]")
+    assert first == opened.ask("cosim.runs.spans.path[0]")
     opened.press("Shift+N")
     second = opened.ask("cosim.state.chosen")
     assert first in record.spans["parents"].to_pylist()[second]
@@ -252,7 +252,7 @@ def test_keys_walk_along_rows_causes_and_the_critical_path(opened, record):
     assert after != first
     assert starts[after] >= starts[first]
     opened.press("z")
-    assert opened.view[1] - opened.view[0] < opened.ask("cosim.run.lengthNs")
+    assert opened.view[1] - opened.view[0] < opened.ask("cosim.runs.lengthNs")
 
 
 def test_help_opens_and_closes_by_key_and_theme_and_path_toggle(opened):

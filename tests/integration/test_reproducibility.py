@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change, load, to_toml
 
 FADING = {"kind": "rayleigh_block", "coherence_time_s": 0.002}
@@ -56,7 +56,7 @@ def test_another_process_with_another_hash_seed_gives_the_same_bytes(scenario, r
     script = (
         "import gc; gc.disable(); import random, sys; from pathlib import Path; import torch; "
         "random.seed(5); torch.manual_seed(5); "
-        "from cosim.run import run; from cosim.scenario.load import load; "
+        "from cosim.runs import run; from cosim.scenario.load import load; "
         "run(load(Path(sys.argv[1])), Path(sys.argv[2]))"
     )
     subprocess.run(

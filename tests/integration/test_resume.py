@@ -16,7 +16,7 @@ from cosim.errors import RecordError, ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.run import resume, run
+from cosim.runs import resume, run
 from cosim.scenario.load import to_toml
 
 TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet")

@@ -23,15 +23,15 @@ from cosim.report.spans import Spans, length_ns
 from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.report.summary import summarise
 from cosim.report.usage import actor_use, subchannel_use
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import to_toml
-from cosim.study.execute import own_version
-from cosim.study.measures import losses
-from cosim.study.measures.bits import Bits
-from cosim.study.measures.energy_j import EnergyJ
-from cosim.study.measures.metric import Metric
-from cosim.study.measures.time_to_loss import TimeToLoss
-from cosim.study.measures.total_s import TotalS
+from cosim.studies.execute import own_version
+from cosim.studies.measures import losses
+from cosim.studies.measures.bits import Bits
+from cosim.studies.measures.energy_j import EnergyJ
+from cosim.studies.measures.metric import Metric
+from cosim.studies.measures.time_to_loss import TimeToLoss
+from cosim.studies.measures.total_s import TotalS
 from cosim.world import Progress
 from tests.made_runs import CLIENTS, LAST_ROUND, MS, write_run
 

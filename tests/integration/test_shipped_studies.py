@@ -7,9 +7,9 @@ import pytest
 from cosim.cli import answer
 from cosim.report.study.content import study_content
 from cosim.report.study.record import StudyRecord
-from cosim.study.load import load_study
-from cosim.study.plan import make_plan
-from cosim.study.run_study import run_study
+from cosim.studies.load import load_study
+from cosim.studies.plan import make_plan
+from cosim.studies.run_study import run_study
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -8,7 +8,7 @@ from cosim.errors import CosimError
 from cosim.learning.codec.pairs import pairs_of
 from cosim.learning.pair_energy import coherence
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check
 
 FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 3}, "lora.rank": 4}

@@ -19,14 +19,14 @@ from cosim.graph.store import Store
 from cosim.record.digests import sealed
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import load, to_toml
-from cosim.study.engines.processes import threads_each
-from cosim.study.load import load_study
-from cosim.study.measures.metric import LEARNED
-from cosim.study.plan import make_plan, run_folder
-from cosim.study.results import Results
-from cosim.study.run_study import run_study
+from cosim.studies.engines.processes import threads_each
+from cosim.studies.load import load_study
+from cosim.studies.measures.metric import LEARNED
+from cosim.studies.plan import make_plan, run_folder
+from cosim.studies.results import Results
+from cosim.studies.run_study import run_study
 
 NOISE = "radio.noise_figure_db"
 TABLES = ("results.parquet", "curves.parquet", "summary.csv")
@@ -67,7 +67,7 @@ def write(path, *lines):
 def unbroken(place, tmp_path_factory):
     """Return the channel study, made in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cosim.study.run_study.Processes", Here)
+        patch.setattr("cosim.studies.run_study.Processes", Here)
         out = tmp_path_factory.mktemp("unbroken") / "out"
         return run_study(load_study(place / "channel.toml"), out, workers=1)
 
@@ -168,7 +168,7 @@ def test_a_study_given_more_cases_makes_only_those(unbroken, place, tmp_path):
 
 
 def test_cases_that_differ_in_the_channel_train_once(place, tmp_path, monkeypatch):
-    monkeypatch.setattr("cosim.study.run_study.Processes", Workers)
+    monkeypatch.setattr("cosim.studies.run_study.Processes", Workers)
     (single,) = {
         Record.open(run(load(place / "tiny.toml"), tmp_path / "single")).manifest["works"]["computed"]
     }
@@ -192,7 +192,7 @@ def test_cases_that_differ_in_the_channel_train_once(place, tmp_path, monkeypatc
 @pytest.mark.slow
 def test_processes_that_know_nothing_of_each_other_train_once_between_them(place, tmp_path):
     program = (
-        "import sys; from pathlib import Path; from cosim.run import run\n"
+        "import sys; from pathlib import Path; from cosim.runs import run\n"
         "from cosim.graph.store import Store\n"
         "from cosim.scenario.load import load, change\n"
         "run(change(load(sys.argv[1]), {'radio.noise_figure_db': float(sys.argv[2])}),"
@@ -290,7 +290,7 @@ def test_a_case_that_fails_is_kept_apart_and_stops_nobody(partly_bad, tmp_path, 
 
 def test_threads_are_divided_among_workers(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("cosim.study.engines.processes.cores", lambda: 8)
+    monkeypatch.setattr("cosim.studies.engines.processes.cores", lambda: 8)
     assert [threads_each(num_workers) for num_workers in (1, 3, 8, 20)] == [8, 2, 1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert threads_each(1) == 2

@@ -16,10 +16,10 @@ pytest.importorskip(
 from cosim.errors import ScenarioError
 from cosim.rng import stream
 from cosim.scenario.load import to_toml
-from cosim.study.engines.dask import Dask
-from cosim.study.load import load_study
-from cosim.study.results import Results
-from cosim.study.run_study import run_study
+from cosim.studies.engines.dask import Dask
+from cosim.studies.load import load_study
+from cosim.studies.results import Results
+from cosim.studies.run_study import run_study
 
 TABLES = ("results.parquet", "curves.parquet", "summary.csv")
 
@@ -39,7 +39,7 @@ def file(tiny_scenario, tmp_path_factory):
 @pytest.fixture(scope="module")
 def unbroken(file, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cosim.study.run_study.Processes", Here)
+        patch.setattr("cosim.studies.run_study.Processes", Here)
         return run_study(load_study(file), tmp_path_factory.mktemp("unbroken") / "out", workers=1)
 
 
@@ -163,14 +163,14 @@ def test_a_study_outlives_its_scheduler_if_another_takes_its_place(file, unbroke
 def test_a_study_whose_scheduler_is_gone_for_good_says_so_and_goes_on_elsewhere(
     file, unbroken, cluster, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("cosim.study.engines.dask._COMES_BACK_WITHIN_S", 1.0)
+    monkeypatch.setattr("cosim.studies.engines.dask._COMES_BACK_WITHIN_S", 1.0)
     out = tmp_path / "out"
 
     def kill(tally):
         if tally.num_made == 2:
             cluster.stop()
 
-    from cosim.study.engines.dask import SchedulerLostError
+    from cosim.studies.engines.dask import SchedulerLostError
 
     with pytest.raises(SchedulerLostError, match="the same command goes on where this one stopped"):
         run_study(load_study(file), out, scheduler=cluster.address, watch=kill)
@@ -216,7 +216,7 @@ def test_workers_and_schedulers_killed_at_random_instants_leave_the_bytes_of_an_
 
 
 def test_a_scheduler_that_does_not_answer_is_told_and_nothing_is_begun(file, tmp_path, monkeypatch):
-    monkeypatch.setattr("cosim.study.engines.dask._ANSWER_WITHIN_S", 1.0)
+    monkeypatch.setattr("cosim.studies.engines.dask._ANSWER_WITHIN_S", 1.0)
     with pytest.raises(ScenarioError, match=r"--scheduler tcp://127.0.0.1:9: does not answer .*start one by"):
         run_study(load_study(file), tmp_path / "out", scheduler="tcp://127.0.0.1:9")
     assert not (tmp_path / "out").exists()

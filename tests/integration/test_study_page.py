@@ -6,8 +6,8 @@ import pytest
 
 from cosim.report.study import write_report
 from cosim.scenario.load import to_toml
-from cosim.study.load import load_study
-from cosim.study.run_study import run_study
+from cosim.studies.load import load_study
+from cosim.studies.run_study import run_study
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]

@@ -9,9 +9,9 @@ from cosim.record.folder import Record
 from cosim.report.spans import Spans
 from cosim.report.summary import summarise
 from cosim.report.usage import actor_use
-from cosim.run import run
-from cosim.study.measures.bits import Bits
-from cosim.study.measures.energy_j import EnergyJ
+from cosim.runs import run
+from cosim.studies.measures.bits import Bits
+from cosim.studies.measures.energy_j import EnergyJ
 from cosim.transmissions import Outgoing, Transmissions
 from cosim.world import Moment, World
 

@@ -10,7 +10,7 @@ from cosim.errors import CosimError
 from cosim.explain import explain
 from cosim.record.folder import Record
 from cosim.report.summary import summarise
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import prepare
 
 LIMIT_S = 3e-4

@@ -5,7 +5,7 @@ import pytest
 from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from cosim.scenario.load import change
 

@@ -6,7 +6,7 @@ from cosim.errors import RecordError, ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.report.comparison import compare
-from cosim.run import default_folder, other_scenario, run, whatif
+from cosim.runs import default_folder, other_scenario, run, whatif
 from cosim.scenario.load import change, load
 
 TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet")

@@ -15,7 +15,7 @@ from cosim.radio.settings import Radio
 from cosim.radio.surface.reflecting import Reflecting
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 
 FINE = 8

@@ -39,7 +39,7 @@ from cosim.learning.aggregator import Average
 from cosim.parts import Part
 
 if TYPE_CHECKING:
-    from cosim.run import run
+    from cosim.runs import run
 
 
 class {name}(Part):

@@ -19,7 +19,7 @@ from cosim.report.comparison import compare, compare_all
 from cosim.report.forecast import savings
 from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans
-from cosim.run import run
+from cosim.runs import run
 
 
 @pytest.fixture(scope="module")

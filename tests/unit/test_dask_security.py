@@ -3,7 +3,7 @@
 import pytest
 
 from cosim.errors import ScenarioError
-from cosim.study.engines.dask import Dask
+from cosim.studies.engines.dask import Dask
 
 TLS = "distributed.comm.tls"
 CASES = {

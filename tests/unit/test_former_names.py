@@ -10,8 +10,8 @@ from cosim.scenario.differences import event_switches, switches
 from cosim.scenario.former_names import current_kind, current_path
 from cosim.scenario.load import change, load, parse_change, to_toml
 from cosim.scenario.settings import Scenario
-from cosim.study.load import load_study
-from cosim.study.plan import make_plan
+from cosim.studies.load import load_study
+from cosim.studies.plan import make_plan
 
 DOWN = "radio.main_downlink"
 OLD = f"""

@@ -6,7 +6,7 @@ import pytest
 from cosim.errors import RecordError
 from cosim.record.folder import Record
 from cosim.report.gantt import chart, draw
-from cosim.run import run
+from cosim.runs import run
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from cosim.report.attribution import attribute, attribution
 from cosim.report.forecast import savings
 from cosim.report.graph import Causes, critical_path, last_parents, retimed, slack_ns, unexplained_ns
 from cosim.report.spans import Spans, length_ns
-from cosim.run import run
+from cosim.runs import run
 
 for_all = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -11,9 +11,9 @@ from cosim.scenario.differences import event_switches, switches
 from cosim.scenario.kinds import is_default
 from cosim.scenario.load import change, load, to_dict, to_toml, written_long
 from cosim.scenario.settings import Scenario
-from cosim.study.paths import at
-from cosim.study.plan import make_plan
-from cosim.study.settings import Study
+from cosim.studies.paths import at
+from cosim.studies.plan import make_plan
+from cosim.studies.settings import Study
 
 PLAIN = Scenario(name="plain")
 FADING = {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.05, "selectivity": "flat"}}

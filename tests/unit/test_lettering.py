@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cosim.cli import answer
 from cosim.report.lettering import legend_label, lettered
-from cosim.run import run
+from cosim.runs import run
 
 PACKAGE = Path(__file__).parents[2] / "cosim"
 ODD = ("$x_$ a$b$", r"\$ \frac", "\u8a9e\u97f3", "\U0001f600", "_under", "\x1b[31m", "\u202egnp", "100 % & #")

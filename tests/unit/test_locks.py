@@ -10,7 +10,7 @@ from pathlib import Path
 from cosim.graph.locks import locked
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 
 KEYS = [("a", "loss"), ("b", "loss")]
 ROOT = Path(__file__).parents[2]

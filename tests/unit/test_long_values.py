@@ -8,7 +8,7 @@ from cosim.errors import ScenarioError
 from cosim.record.folder import Record
 from cosim.scenario.catalogue import json_schema
 from cosim.scenario.load import change, to_dict
-from cosim.study.load import load_study
+from cosim.studies.load import load_study
 
 LONG, LONGEST_LINE = "x/" * 5_000, 900
 
@@ -49,7 +49,7 @@ def test_no_setting_of_a_study_repeats_a_long_value(tmp_path):
 
 
 def json_schema_names():
-    from cosim.study.settings import Study
+    from cosim.studies.settings import Study
 
     return list(json_schema(Study, "cosim study")["properties"])
 

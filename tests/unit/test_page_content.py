@@ -23,7 +23,7 @@ from cosim.report.page.rows import Rows
 from cosim.report.publication import grids, write_figure
 from cosim.report.spans import Spans, length_ns
 from cosim.report.subchannel_grants import SubchannelGrants
-from cosim.run import run
+from cosim.runs import run
 
 intervals = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 20)).map(lambda pair: (pair[0], pair[0] + pair[1])),

@@ -19,7 +19,7 @@ from cosim.report.perfetto import write_trace
 from cosim.report.perfetto.packets import Shape
 from cosim.report.perfetto.tracks import Tracks
 from cosim.report.spans import Spans
-from cosim.run import run
+from cosim.runs import run
 
 
 def read(path):

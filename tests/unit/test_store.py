@@ -17,7 +17,7 @@ from cosim.errors import StoreError
 from cosim.graph import store as store_module
 from cosim.graph.store import FORMAT, LostValueError, Store, default_store
 from cosim.record.folder import Record
-from cosim.run import run
+from cosim.runs import run
 
 LINEAGE = "ab" * 16
 TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet")

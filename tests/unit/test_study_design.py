@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from cosim.errors import ScenarioError
 from cosim.scenario.load import to_toml
-from cosim.study.design import num_points, points
-from cosim.study.load import load_study, study_toml
-from cosim.study.paths import short_names
-from cosim.study.plan import make_plan, training_key
-from cosim.study.ranges import Range, Steps
-from cosim.study.run_queue import Pace, Run, RunQueue
-from cosim.study.settings import Study, Vary
+from cosim.studies.design import num_points, points
+from cosim.studies.load import load_study, study_toml
+from cosim.studies.paths import short_names
+from cosim.studies.plan import make_plan, training_key
+from cosim.studies.ranges import Range, Steps
+from cosim.studies.run_queue import Pace, Run, RunQueue
+from cosim.studies.settings import Study, Vary
 from cosim.words import shown
 
 NOISE, WIDTH = "radio.noise_figure_db", "radio.main_uplink.bandwidth_hz"

@@ -12,7 +12,7 @@ from cosim.report.study.content import study_content
 from cosim.report.study.figure import box_lines, panels_of
 from cosim.report.study.record import StudyRecord
 from cosim.rng import stream
-from cosim.study.statistics import summarise, summary_csv
+from cosim.studies.statistics import summarise, summary_csv
 
 BAND, KIND = "radio.main_uplink.bandwidth_hz", "allocator.kind"
 

@@ -5,8 +5,8 @@ import pytest
 from cosim.rng import stream
 from cosim.statistics.difference import difference
 from cosim.statistics.interval import interval
-from cosim.study.settings import Target
-from cosim.study.statistics import LEAST_TO_STOP, summarise, summary_csv, too_wide
+from cosim.studies.settings import Target
+from cosim.studies.statistics import LEAST_TO_STOP, summarise, summary_csv, too_wide
 
 
 def table(values, factors=("radio.x",), settings=None):

@@ -10,7 +10,7 @@ from cosim.record.log import Log
 from cosim.report.learning import loss_levels
 from cosim.report.spans import Spans, covered_ns
 from cosim.report.summary import summarise
-from cosim.run import run
+from cosim.runs import run
 
 SECOND = 10**9
 

@@ -9,8 +9,8 @@ from cosim.scenario.differences import switches
 from cosim.scenario.inputs import inputs
 from cosim.scenario.load import change, load, paths_in, read_dict, to_dict, to_toml
 from cosim.scenario.settings import Scenario
-from cosim.study.measures.metric import Metric
-from cosim.study.measures.time_to_loss import TimeToLoss
+from cosim.studies.measures.metric import Metric
+from cosim.studies.measures.time_to_loss import TimeToLoss
 
 PLAIN = Scenario(name="x")
 TWO = change(

@@ -165,7 +165,7 @@ os.chdir({str(root)!r})
 warnings.simplefilter("ignore")
 sys.path[:0] = ["tests", "tests/contracts"]
 import test_every_trainable as contract
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change, load
 
 for use in (("gpt2", "causal_lm"), ("roberta", "classification")):

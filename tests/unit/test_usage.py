@@ -12,7 +12,7 @@ from cosim.report.rates import rates
 from cosim.report.spans import Spans, length_ns
 from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.report.usage import actor_use, energy, shared_ns, subchannel_use
-from cosim.run import run
+from cosim.runs import run
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cosim.study.measures import MeasureOfTask, losses
+from cosim.studies.measures import MeasureOfTask, losses
 
 if TYPE_CHECKING:
     from cosim.record.folder import Record

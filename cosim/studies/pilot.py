@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from cosim.errors import DivergedError
-from cosim.run import run
+from cosim.runs import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
-from cosim.study.plan import Plan, training_key
+from cosim.studies.plan import Plan, training_key
 from cosim.world import Progress
 
 _MOST_RUNS, _MOST_TRAININGS = 6, 2

@@ -10,10 +10,10 @@ from cosim.files import remove_leftovers, write_whole
 from cosim.locks import lock_file
 from cosim.record.digests import FileDigest, digest_of, files_there, replacing_files, sealed
 from cosim.record.folder import FORMAT as RUN_FORMAT
-from cosim.study.execute import own_version
-from cosim.study.load import study_toml
-from cosim.study.plan import Plan
-from cosim.study.results import FORMAT, Results, Status
+from cosim.studies.execute import own_version
+from cosim.studies.load import study_toml
+from cosim.studies.plan import Plan
+from cosim.studies.results import FORMAT, Results, Status
 
 
 class StudyFolder:

@@ -7,8 +7,8 @@ from time import monotonic, sleep
 from typing import Any
 
 from cosim.errors import CosimError, ScenarioError
-from cosim.study.engines import MOST_DEATHS, RequestQueue
-from cosim.study.execute import RunOutcome, RunRequest, perform
+from cosim.studies.engines import MOST_DEATHS, RequestQueue
+from cosim.studies.execute import RunOutcome, RunRequest, perform
 
 _log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from cosim.graph.locks import locked
 from cosim.graph.store import Store
 from cosim.parts import make
 from cosim.record.folder import Record
-from cosim.run import resume, run
+from cosim.runs import resume, run
 from cosim.scenario.inputs import first_other
 from cosim.scenario.load import read_dict, run_hash
 from cosim.scenario.settings import Scenario
-from cosim.study.measures import Measure, losses
+from cosim.studies.measures import Measure, losses
 
 _ONE_AT_A_TIME = threading.Lock()
 

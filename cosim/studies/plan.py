@@ -15,10 +15,10 @@ from cosim.scenario.faults import did_you_mean
 from cosim.scenario.inputs import digests
 from cosim.scenario.load import change, load, run_hash, to_dict, written_long
 from cosim.scenario.settings import Scenario
-from cosim.study.design import Point, factors, num_points, points
-from cosim.study.paths import Settings, at
-from cosim.study.settings import Study
-from cosim.study.unvaried import Unvaried, unvaried
+from cosim.studies.design import Point, factors, num_points, points
+from cosim.studies.paths import Settings, at
+from cosim.studies.settings import Study
+from cosim.studies.unvaried import Unvaried, unvaried
 from cosim.words import short
 
 MOST_RUNS = 10_000

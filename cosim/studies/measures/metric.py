@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import field_validator
 
 from cosim.scenario.former_names import tell_name
-from cosim.study.measures import Better, MeasureOfTask
+from cosim.studies.measures import Better, MeasureOfTask
 
 if TYPE_CHECKING:
     from cosim.record.folder import Record

@@ -41,10 +41,10 @@ from pydantic import (
 from cosim.parts import OneOf, Table
 from cosim.scenario.former_names import current_kind, current_path
 from cosim.scenario.limits import FolderName
-from cosim.study.measures import Measure, from_text
-from cosim.study.measures.total_s import TotalS
-from cosim.study.paths import Settings, spelt
-from cosim.study.ranges import Range, Steps
+from cosim.studies.measures import Measure, from_text
+from cosim.studies.measures.total_s import TotalS
+from cosim.studies.paths import Settings, spelt
+from cosim.studies.ranges import Range, Steps
 from cosim.words import short
 
 _UNTIL = re.compile(r"half-width\s*<=\s*(?P<limit>\d+\.?\d*(?:[eE][+-]?\d+)?)\s*(?P<percent>%?)")

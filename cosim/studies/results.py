@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cosim.errors import RecordError
 from cosim.record.digests import read_table
 from cosim.record.manifest import read_study
-from cosim.study.plan import Plan
+from cosim.studies.plan import Plan
 from cosim.words import shown
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Results:
             raise RecordError("a data frame needs pandas: install it by pip install pandas.") from None
 
     def _repr_html_(self) -> str:
-        from cosim.study.notebook import as_html
+        from cosim.studies.notebook import as_html
 
         return as_html(self.path, self.manifest)
 

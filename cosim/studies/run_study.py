@@ -15,15 +15,15 @@ from cosim.graph.store import Store, default_store
 from cosim.origin import commit
 from cosim.record.digests import table_bytes
 from cosim.scenario.load import to_dict
-from cosim.study.engines import Engine
-from cosim.study.engines.processes import Processes, cores
-from cosim.study.execute import RunOutcome, RunRequest, is_complete, measure, own_version, why_diverged
-from cosim.study.folder import StudyFolder
-from cosim.study.plan import Plan, make_plan, run_folder, training_key
-from cosim.study.results import Measured, Results, Status, curves_table, results_table
-from cosim.study.run_queue import Pace, Run, RunQueue
-from cosim.study.settings import Study
-from cosim.study.statistics import LEAST_TO_STOP, Wide, summarise, summary_csv, too_wide
+from cosim.studies.engines import Engine
+from cosim.studies.engines.processes import Processes, cores
+from cosim.studies.execute import RunOutcome, RunRequest, is_complete, measure, own_version, why_diverged
+from cosim.studies.folder import StudyFolder
+from cosim.studies.plan import Plan, make_plan, run_folder, training_key
+from cosim.studies.results import Measured, Results, Status, curves_table, results_table
+from cosim.studies.run_queue import Pace, Run, RunQueue
+from cosim.studies.settings import Study
+from cosim.studies.statistics import LEAST_TO_STOP, Wide, summarise, summary_csv, too_wide
 
 _VERSIONS = ("cosim", "torch", "transformers", "peft", "numpy", "scipy", "simpy", "pyarrow")
 
@@ -137,7 +137,7 @@ def _engine(place: StudyFolder, workers: int | None, scheduler: str | None) -> E
             f"--workers {workers}: is for this machine, and --scheduler {scheduler} has workers of its own; "
             "leave one of them out."
         )
-    from cosim.study.engines.dask import Dask
+    from cosim.studies.engines.dask import Dask
 
     return Dask(scheduler)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from cosim.study.execute import RunOutcome, RunRequest
+from cosim.studies.execute import RunOutcome, RunRequest
 
 
 class RequestQueue(Protocol):

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from cosim.errors import ScenarioError
 from cosim.scenario.faults import faults
 from cosim.scenario.load import located, read_toml
-from cosim.study import is_study
-from cosim.study.settings import Study
+from cosim.studies import is_study
+from cosim.studies.settings import Study
 
 
 def load_study(path: Path | str) -> Study:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from cosim.errors import CosimError
-from cosim.study.engines import MOST_DEATHS, RequestQueue
-from cosim.study.execute import RunOutcome, RunRequest
+from cosim.studies.engines import MOST_DEATHS, RequestQueue
+from cosim.studies.execute import RunOutcome, RunRequest
 
 _ROOT = Path(__file__).parents[3]
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from cosim.study.worker import main; main()"
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from cosim.studies.worker import main; main()"
 
 
 class NoWorkerError(CosimError):

@@ -22,7 +22,7 @@ def main() -> None:
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
 
-    from cosim.study.execute import RunRequest, perform
+    from cosim.studies.execute import RunRequest, perform
 
     while True:
         outcome = perform(RunRequest(**requests.get()))

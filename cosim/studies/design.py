@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cosim.rng import stream
-from cosim.study.paths import Settings, short_names
-from cosim.study.ranges import Range, Steps
-from cosim.study.settings import Sampled, Vary
+from cosim.studies.paths import Settings, short_names
+from cosim.studies.ranges import Range, Steps
+from cosim.studies.settings import Sampled, Vary
 from cosim.units import Floats
 from cosim.words import shown
 

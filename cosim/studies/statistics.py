@@ -10,7 +10,7 @@ import numpy as np
 
 from cosim.statistics.difference import Difference, difference
 from cosim.statistics.interval import Interval, Method, interval
-from cosim.study.settings import Target
+from cosim.studies.settings import Target
 
 if TYPE_CHECKING:
     import pyarrow

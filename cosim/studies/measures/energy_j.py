@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cosim.study.measures import Measure
+from cosim.studies.measures import Measure
 
 if TYPE_CHECKING:
     from cosim.record.folder import Record
