@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cosim import plot
     from cosim.errors import CosimError
-    from cosim.interface import compare, load, open_run, open_study, resume, run, study, whatif
+    from cosim.interface import compare, load, open_run, open_study, resume, run, scenarios, study, whatif
     from cosim.scenario.settings import Scenario
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "plot",
     "resume",
     "run",
+    "scenarios",
     "study",
     "whatif",
 ]

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from cosim.studies.settings import Study
 
 AnyPath = str | Path
+
+_INSTALLED = Path(__file__).parent / "scenarios"
+scenarios = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[1] / "scenarios"
+"""The folder of the scenarios that come with cosim."""
+
 Values = bool | AnyPath | Store
 """Where learned values are kept: True for the user's own store, False for none, or another."""
 
