@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check bench docs clean
 
 install: $(STAMP)
 
@@ -32,5 +32,10 @@ check: install
 bench: install
 	$(BIN)/python -m bench
 
+docs: install
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	rm -rf docs/_build
+	$(BIN)/python -m sphinx -W --keep-going -q -j auto docs docs/_build
+
 clean:
-	rm -rf .venv demo runs studies .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo docs/_build runs studies .pytest_cache .mypy_cache .ruff_cache .hypothesis

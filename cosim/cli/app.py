@@ -362,6 +362,25 @@ def parts(
 
 
 @app.command()
+def new(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="Such as allocator, fading or aggregator.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package, such as my-allocator.")],
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="Begin as a copy of this kind; the shortest without it."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Its folder; NAME without it.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a package with a part of your own: its source, entry point and tests."""
+    from cosim.cli.new_part import write_package
+
+    for line in write_package(family, name, like, out or Path(name)):
+        print(line)
+
+
+@app.command()
 def schema(
     study: Annotated[bool, typer.Option("--study", help="Of study files rather than scenarios.")] = False,
 ) -> None:

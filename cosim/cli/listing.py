@@ -25,10 +25,10 @@ def listing(name: str | None = None) -> list[str]:
     """
     every = every_family()
     wanted = None if name is None else sub(r"^tasks\.[^.]+\.", "", name)
-    chosen = [one for one in every if wanted is None or wanted in _names(one.places)]
+    chosen = [one for one in every if wanted is None or wanted in names_of(one.places)]
     if not chosen:
         known = [place for one in every for place in one.places]
-        hint = did_you_mean(name or "", _names(known))
+        hint = did_you_mean(name or "", names_of(known))
         raise ScenarioError(f"no family {short(name)}; known: {', '.join(known)}{hint}.")
     lines: list[str] = []
     for one in chosen:
@@ -45,7 +45,7 @@ def every_family() -> tuple[Family, ...]:
     return (*families(), *inner_families(), Family("study.measures", Measure))
 
 
-def _names(places: Iterable[str]) -> list[str]:
+def names_of(places: Iterable[str]) -> list[str]:
     """Return what the families at these places may be called."""
     return [word for place in places for word in (place, *place.split("."))]
 

@@ -22,6 +22,8 @@ from cosim.units import Floats, Ints
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +159,9 @@ def _figure(shown: Chart) -> "Figure":
     from matplotlib.figure import Figure
 
     height = 0.6 + 0.34 * min(len(shown.lanes), 12) + 0.13 * max(len(shown.lanes) - 12, 0)
-    panels: list[tuple[float, Callable[[Axes, Chart], None]]] = [(height, _draw_lanes)]
+    panels: list[tuple[float, Callable[[Axes, Chart], None]]] = [(height, draw_lanes)]
     if shown.losses:
-        panels.append((1.7, _draw_losses))
+        panels.append((1.7, draw_losses))
     if shown.latency_limit is not None:
         panels.append((1.7, _draw_limited))
     heights = [of_panel for of_panel, _ in panels]
@@ -200,7 +202,8 @@ def time_unit(length_ns: int) -> tuple[str, float]:
     return next((unit for unit in _UNITS if length_ns >= 2 * unit[1]), _UNITS[-1])
 
 
-def _draw_lanes(axes: "Axes", shown: Chart) -> None:
+def draw_lanes(axes: "Axes", shown: Chart) -> None:
+    """Draw a lane for each client and server, with all spans, rounds and the axis of time."""
     unit, scale = time_unit(shown.to_ns - shown.from_ns)
     shortest_ns = 0.0015 * (shown.to_ns - shown.from_ns)  # what is shorter would be no wider than a hair
     for row in range(len(shown.lanes)):
@@ -294,7 +297,8 @@ def labelled_rows(lanes: Sequence[Lane]) -> list[int]:
     return [*clients, *range(num_clients, len(lanes))]
 
 
-def _draw_legend(figure: "Figure", shown: Chart) -> None:
+def legend_handles(shown: Chart) -> "list[Patch | Line2D]":
+    """Return what names the colours of a chart's spans."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -308,8 +312,12 @@ def _draw_legend(figure: "Figure", shown: Chart) -> None:
         )
     if any((bars.start_ns > bars.asked_ns).any() for lane in shown.lanes for bars in lane.bars):
         patches.append(Line2D([], [], color="#888888", linewidth=0.8, label="waits for a queue or the air"))
+    return patches
+
+
+def _draw_legend(figure: "Figure", shown: Chart) -> None:
     figure.legend(
-        handles=patches,
+        handles=legend_handles(shown),
         title=shown.title,
         title_fontproperties={"weight": "bold", "size": 11},
         alignment="left",
@@ -321,7 +329,8 @@ def _draw_legend(figure: "Figure", shown: Chart) -> None:
     )
 
 
-def _draw_losses(axes: "Axes", shown: Chart) -> None:
+def draw_losses(axes: "Axes", shown: Chart, *, marks_window: bool = True) -> None:
+    """Draw the losses of the whole run; the rounds that the lanes show are marked unless not wanted."""
     unit, scale = time_unit(shown.length_ns)
     styles: dict[str, dict[str, Any]] = {
         "train_loss": {"color": "#56B4E9", "linewidth": 1.0, "label": "training"},
@@ -339,7 +348,7 @@ def _draw_losses(axes: "Axes", shown: Chart) -> None:
         if len(tasks) > 1:
             drawn["color"] = OWNER_COLOURS[tasks.index(task) % len(OWNER_COLOURS)]
         axes.plot(times_ns / scale, values, **drawn)
-    if shown.to_ns - shown.from_ns < 0.95 * shown.length_ns:
+    if marks_window and shown.to_ns - shown.from_ns < 0.95 * shown.length_ns:
         axes.axvspan(
             shown.from_ns / scale, shown.to_ns / scale, color="#E4E4E4", zorder=0, label="lanes above"
         )

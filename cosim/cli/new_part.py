@@ -1,0 +1,135 @@
+"""A package with one part in it, to begin from: a copy of a part of cosim under a name of its own."""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from cosim.cli.listing import every_family, names_of
+from cosim.errors import ScenarioError
+from cosim.parts import Part
+from cosim.scenario.catalogue import Family
+from cosim.scenario.faults import did_you_mean
+from cosim.words import short
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+
+
+def write_package(family: str, name: str, like: str | None, folder: Path) -> list[str]:
+    """Write the package into ``folder`` and return what to do with it, in lines.
+
+    Parameters
+    ----------
+    family
+        Such as ``allocator`` or ``fading``.
+    name
+        Of the package, such as ``my-allocator``; the part's kind is the same with underscores.
+    like
+        The kind it begins as a copy of; the one with the shortest source without it.
+    folder
+        Must not be there.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no such family or kind, the name is none for a package or taken, or the folder is there.
+    """
+    chosen = _family(family)
+    kind = name.replace("-", "_")
+    if not _NAME.fullmatch(name):
+        raise ScenarioError(
+            f"new {short(name)}: a package is named by small letters, digits and hyphens, "
+            "and begins with a letter."
+        )
+    if kind in chosen.parts:
+        raise ScenarioError(f"new {name}: the family {chosen.place} has a kind {kind!r} already.")
+    if kind in sys.stdlib_module_names or kind == "cosim":
+        raise ScenarioError(f"new {name}: is the name of another package; choose another one.")
+    if folder.exists():
+        raise ScenarioError(f"new {name}: {folder} is there already; name another folder with --out.")
+    original = _original(chosen, like)
+    files = package(chosen.base, original, name)
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content, encoding="utf-8")
+    old = original.model_fields["kind"].default
+    return [
+        f"{folder}: a package with the {chosen.place} {kind!r}, a copy of {old!r} to begin from",
+        f"next: pip install --editable {folder}; edit {folder / kind / 'part.py'}; pytest {folder}",
+        f'then: kind = "{kind}" in a scenario; cosim parts {family} lists it',
+    ]
+
+
+def package(base: type[Part], original: type[Part], name: str) -> dict[str, str]:
+    """Return the files of a package by their paths: a part like ``original`` under another name."""
+    kind = name.replace("-", "_")
+    class_name = "".join(word.capitalize() for word in kind.split("_"))
+    old_kind = original.model_fields["kind"].default
+    source = inspect.getsource(sys.modules[original.__module__])
+    source = re.sub(rf"\b{original.__name__}\b", class_name, source)
+    source = re.sub(
+        r"^    kind: .*",
+        lambda line: line[0].replace(f'"{old_kind}"', f'"{kind}"'),
+        source,
+        flags=re.MULTILINE,
+    )
+    source = re.sub(r"^    former_kinds.*\n(?:    \"\"\".*\"\"\"\n)?", "", source, flags=re.MULTILINE)
+    return {
+        "pyproject.toml": f"""[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "{name}"
+version = "0.1"
+description = "A part of cosim"
+dependencies = ["cosim"]
+
+[project.entry-points."cosim.parts"]
+{kind} = "{kind}.part:{class_name}"
+
+[tool.hatch.build.targets.wheel]
+packages = ["{kind}"]
+""",
+        "README.md": f'# {name}\n\nA part of cosim: `kind = "{kind}"`. `pip install` this package, and scenarios may name it.\n',
+        f"{kind}/__init__.py": f'"""A part of cosim: ``{kind}``."""\n',
+        f"{kind}/part.py": source,
+        "tests/test_part.py": f'''"""The part is found by its kind, and a scenario can say everything that it offers as an example."""
+
+import pytest
+from {kind}.part import {class_name}
+from {base.__module__} import {base.__name__}
+
+from cosim.parts import family, make
+
+
+def test_it_is_found_by_its_kind():
+    assert family({base.__name__})["{kind}"] is {class_name}
+
+
+@pytest.mark.parametrize("settings", {class_name}.examples, ids=str)
+def test_its_examples_can_be_read(settings):
+    assert isinstance(make({base.__name__}, {{"kind": "{kind}", **settings}}), {class_name})
+''',
+    }
+
+
+def _family(name: str) -> Family:
+    every = every_family()
+    found = [
+        one for one in every if name in one.places or name in (place.split(".")[-1] for place in one.places)
+    ]
+    if len(found) != 1:
+        places = [place for one in every for place in one.places]
+        hint = did_you_mean(name, names_of(places))
+        raise ScenarioError(f"new: no family {short(name)}; known: {', '.join(places)}{hint}.")
+    return found[0]
+
+
+def _original(family: Family, like: str | None) -> type[Part]:
+    own = {kind: part for kind, part in family.parts.items() if part.__module__.startswith("cosim.")}
+    if like is None:
+        return min(own.values(), key=lambda part: len(inspect.getsource(sys.modules[part.__module__])))
+    if like not in own:
+        raise ScenarioError(f"--like {short(like)}: the family {family.place} has {', '.join(own)}.")
+    return own[like]
