@@ -91,10 +91,13 @@ dependencies = ["cosim"]
 [tool.hatch.build.targets.wheel]
 packages = ["{kind}"]
 """,
-        "README.md": f'# {name}\n\nA part of cosim: `kind = "{kind}"`. `pip install` this package, and scenarios may name it.\n',
+        "README.md": f"""# {name}
+
+A part of cosim: `kind = "{kind}"`. Once this package is installed, scenarios may name it.
+""",
         f"{kind}/__init__.py": f'"""A part of cosim: ``{kind}``."""\n',
         f"{kind}/part.py": source,
-        "tests/test_part.py": f'''"""The part is found by its kind, and a scenario can say everything that it offers as an example."""
+        "tests/test_part.py": f'''"""The part is found by its kind, and its examples can be read."""
 
 import pytest
 from {kind}.part import {class_name}

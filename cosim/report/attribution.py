@@ -102,6 +102,10 @@ class Attribution:
             for share in self.shares
         )
 
+    def by_actor(self) -> dict[str, int]:
+        """Return the time at each actor, ns; the longest first."""
+        return _totals((share.cause.actor, share.time_ns) for share in self.shares)
+
 
 def attribute(record: Record, spans: Spans | None = None) -> Attribution:
     """Return where the time of a run went; a failed run's as far as it came.
