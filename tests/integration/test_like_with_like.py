@@ -104,13 +104,13 @@ def test_a_study_says_at_the_top_of_its_report_what_differs(study, capsys):
     assert "scheme.deadline_s 500 in split_federated" in (study / "report.html").read_text()
 
 
-# The columns that the README names
+# The columns that the guide names
 
 
-def test_the_readme_names_the_columns_that_tables_have(place, study):
+def test_the_guide_names_the_columns_that_tables_have(place, study):
     rows = {
         name: re.findall(r"`([\w.]+)`", content)
-        for name, content in re.findall(r"^\| `(\w+\.(?:parquet|csv))` \| (.*) \|$", readme(), re.MULTILINE)
+        for name, content in re.findall(r"^\| `(\w+\.(?:parquet|csv))` \| (.*) \|$", guide(), re.MULTILINE)
     }
     assert set(rows) == {
         *("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet"),
@@ -126,8 +126,9 @@ def test_the_readme_names_the_columns_that_tables_have(place, study):
         assert told_columns == [one for one in columns if one not in factors], name
 
 
-def readme():
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+def guide():
+    pages = ("run_folder.md", "studies.md")
+    return "".join((ROOT / "docs" / "guide" / one).read_text(encoding="utf-8") for one in pages)
 
 
 # Messages
