@@ -69,7 +69,7 @@ def switches(
     ...     Scenario(name="x"), {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.1}}
     ... )
     >>> [str(one) for one in switches(block, change(block, changes), named(changes))]
-    ['radio.fading: rayleigh_block -> rician; kept coherence_time_s = 0.1']
+    ['radio.fading: rayleigh_block -> rician; kept coherence_time_s = 0.1; by default fixed = line_of_sight']
     """
     return written_switches(to_dict(before), to_dict(after), asked, tables)
 

@@ -117,6 +117,7 @@ class Federated(Averages, TrainsWhole):
         FEDERATED_DOWNLINK,
     )
     relays: ClassVar[bool] = True
+    reports_losses: ClassVar[bool] = True
     scored_examples: int = Field(default=0, ge=0, le=65_536)
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()

@@ -96,8 +96,8 @@ class PrunedFederated(Averages):
 
     @property
     def is_closed_form(self) -> bool:
-        """Rounds last as their stages say."""
-        return True
+        """Rounds last as their stages say while all take part, or a decision says who does."""
+        return self.participation == 1.0
 
     @property
     def codecs(self) -> Codecs:
@@ -168,12 +168,12 @@ class PrunedFederated(Averages):
 
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the round: one barrier, behind which the server averages."""
-        clients = range(task.num_clients)
+        drawn = self.taking_part(task.seed, task.num_clients, round_)
         each = [
             self.amounts(task, setting.lora_rank, setting.of(PRUNING_RATIO, client, self.ratio))
-            if setting.takes_part(client)
+            if client in drawn and setting.takes_part(client)
             else None
-            for client in clients
+            for client in range(task.num_clients)
         ]
         up, *_ = averaged(each, is_bound=not bits_are_known(task, task.shape.num_layers))
         assert isinstance(up, Barrier)
@@ -226,8 +226,9 @@ class PrunedFederated(Averages):
         play.evaluate(0)
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
-            world.start_round(round_)
-            chosen = list(filter(world.decisions.takes_part, range(world.num_clients)))
+            drawn = self.taking_part(world.task.seed, world.num_clients, round_)
+            world.start_round(round_, drawn)
+            chosen = list(filter(world.decisions.takes_part, drawn))
             yield from play.round(Moment(round_), chosen)
             if self.is_evaluated(round_):
                 play.evaluate(round_)

@@ -89,15 +89,6 @@ class SplitFederated(Averages, Splits):
     )
 
     @model_validator(mode="after")
-    def _weights_need_no_reports(self) -> Self:
-        if self.weights.needs_losses:
-            raise ValueError(
-                f"weights: {self.weights.kind!r} goes by losses that clients report ahead of their uploads, "
-                "and here they report nothing; take the scheme 'federated', or weights such as 'equal'"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _deadline_is_of_a_joint_batch(self) -> Self:
         if self.deadline_s is not None and self.server_batch != "joint":
             raise ValueError(

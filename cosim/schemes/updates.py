@@ -102,12 +102,24 @@ class Averages(SendsUpdates):
     server_optimizer
         How the global adapter follows the average of a round. Not with an aggregator after which
         factors are others, or something joins the base.
+    reports_losses
+        Whether clients report their losses ahead of their uploads where weights go by them.
     """
 
+    reports_losses: ClassVar[bool] = False
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     aggregator: Annotated[Aggregator, OneOf(Aggregator)] = FEDAVG
     weights: Annotated[Weighting, OneOf(Weighting)] = BY_DATA
     server_optimizer: Annotated[ServerOptimizer, OneOf(ServerOptimizer)] = AVERAGE
+
+    @model_validator(mode="after")
+    def _weights_need_no_reports(self) -> Self:
+        if self.weights.needs_losses and not self.reports_losses:
+            raise ValueError(
+                f"weights: {self.weights.kind!r} goes by losses that clients report ahead of their uploads, "
+                "and here they report nothing; take the scheme 'federated', or weights such as 'equal'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _server_can_follow(self) -> Self:

@@ -230,7 +230,8 @@ def test_a_scheme_that_says_no_stages_is_served_by_who_looks_at_links_alone(tiny
 def test_the_allocator_of_the_readme_runs():
     """In a process of its own: a class of a part is there for good once it is made."""
     root = Path(__file__).parents[2]
-    blocks = re.findall(r"```python\n(.*?)```", (root / "docs" / "guide" / "own_parts.md").read_text(encoding="utf-8"), re.S)
+    page = (root / "docs" / "guide" / "own_parts.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
     (block,) = [one for one in blocks if "Nearest" in one]
     script = f"""{block}
 from tests.strategies import random_cell

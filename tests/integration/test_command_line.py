@@ -148,7 +148,7 @@ def test_parts_lists_every_family_or_the_one_asked_for(capsys):
     inner = capsys.readouterr().out
     assert inner.startswith("scheme.adapter_codec, ")
     assert "\n  qsgd " in inner
-    assert f"\nscheme.aggregator\n  {'fedavg':<18} " in every
+    assert f"\nscheme.aggregator\n  {'chosen_blocks':<18} " in every
 
 
 def test_the_schema_knows_meaning_and_unit_of_a_setting(capsys):

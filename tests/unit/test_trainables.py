@@ -153,7 +153,8 @@ def test_what_a_model_cannot_carry_is_refused() -> None:
 def test_the_trainable_of_the_readme_keeps_the_contract_and_runs(tmp_path: Path) -> None:
     """In a process of its own: a class of a part is there for good once it is made."""
     root = Path(__file__).parents[2]
-    blocks = re.findall(r"```python\n(.*?)```", (root / "docs" / "guide" / "own_parts.md").read_text(encoding="utf-8"), re.S)
+    page = (root / "docs" / "guide" / "own_parts.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
     (block,) = [one for one in blocks if "class Biases" in one]
     script = f"""{block}
 import os
