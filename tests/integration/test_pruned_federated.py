@@ -5,6 +5,7 @@ from math import prod
 from pathlib import Path
 
 import pytest
+from real_language_model import MODEL
 
 from cosim.learning.execution import make_executor
 from cosim.learning.federated_state import FederatedState
@@ -19,7 +20,7 @@ SCHEME = {"kind": "pruned_federated", "num_rounds": 2, "local_steps": 2}
 ALL = {"lora.target_modules": ["all-linear"], "model.base.config.n_head": 4, "model.dtype": "float64"}
 PERSONAL = {"kind": "personal", "private": ["lora_B"]}
 TIMED = {"radio.federated_downlink.modelled": True}
-MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
+STORIES = Path(__file__).resolve().parents[3] / "shared" / "models" / "stories260k"
 AIR = {"kind": "over_the_air", "max_rms": 1.0, "truncation_db": -400.0}
 
 
@@ -203,10 +204,10 @@ def test_what_cannot_be_pruned_is_refused_in_one_line(name, tiny_scenario):
 
 @pytest.mark.real
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["stories260k", "smollm2-135m"])
-def test_a_real_model_learns_on_clients_that_keep_half_of_it(name, tiny_scenario, tmp_path):
-    if not (MODELS / name).is_dir():
-        pytest.skip(f"no real model at {MODELS / name}")
+@pytest.mark.parametrize("model", [STORIES, MODEL], ids=lambda folder: folder.name)
+def test_a_real_model_learns_on_clients_that_keep_half_of_it(model, tiny_scenario, tmp_path):
+    if not model.is_dir():
+        pytest.skip(f"no real model at {model}")
     scheme = {
         "kind": "pruned_federated",
         "num_rounds": 3,
@@ -215,7 +216,7 @@ def test_a_real_model_learns_on_clients_that_keep_half_of_it(name, tiny_scenario
         "aggregator": PERSONAL,
     }
     changes = {
-        "model.base": {"kind": "folder", "path": str(MODELS / name)},
+        "model.base": {"kind": "folder", "path": str(model)},
         "lora": {"rank": 8, "target_modules": ["all-linear"]},
         "training": {"batch_size": 4, "optimizer": {"kind": "adamw", "learning_rate": 1e-3}},
         "data.sequence_length": 64,

@@ -1,22 +1,18 @@
 """Private federated training of a real model of 135 million weights."""
 
-import os
 from pathlib import Path
 
-import pytest
+from real_language_model import MARKS, MODEL
 
 from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.scenario.load import change, load
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = Path(os.environ.get("COSIM_MODELS", ROOT.parent / "shared" / "models"))
-MODEL = MODELS / "smollm2-135m"
+
+pytestmark = MARKS
 
 
-@pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.skipif(not MODEL.is_dir(), reason=f"no real model at {MODEL}")
 def test_a_real_model_learns_from_gradients_that_hide_each_example(tmp_path):
     scenario = change(
         load(ROOT / "scenarios" / "private_low_latency.toml"),

@@ -1,19 +1,13 @@
 """Two tasks that take turns on one population, on a real model of 135 million weights."""
 
-import pytest
-from test_real_models import SHARED
+from real_language_model import MARKS, MODEL
 
 from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 
-MODEL = SHARED / "smollm2-135m"
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.slow,
-    pytest.mark.skipif(not MODEL.is_dir(), reason=f"no model of 135 million weights at {MODEL}"),
-]
+pytestmark = MARKS
 
 
 def test_two_tasks_of_two_clients_both_learn(tmp_path):

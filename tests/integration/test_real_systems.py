@@ -1,7 +1,7 @@
 """Published systems on a real model of 135 million weights, made as ../shared/models/README.md says."""
 
 import pytest
-from test_real_models import SHARED
+from real_language_model import MARKS, MODEL
 
 from cosim.record.folder import Record
 from cosim.runs import run
@@ -9,12 +9,7 @@ from cosim.scenario.build import prepare
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 
-MODEL = SHARED / "smollm2-135m"
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.slow,
-    pytest.mark.skipif(not MODEL.is_dir(), reason=f"no model of 135 million weights at {MODEL}"),
-]
+pytestmark = MARKS
 COMMON = {
     "model.base": {"kind": "folder", "path": str(MODEL)},
     "data.source": {"kind": "embedded", "num_train": 20, "num_test": 4},

@@ -93,7 +93,8 @@ def test_every_fault_of_a_file_is_told_at_once_with_place_value_and_way_out(writ
         "radio.main_uplink.num_subchannels: should be a valid integer, got 2.5",
         "radio.noise_figure_db: should be a valid number, got 'loud'",
         "scheme: no kind 'split_federatd'; known: asynchronous, buffered_asynchronous, centralized, "
-        "federated, parallel_split, pruned_federated, sequential_split, split_federated; did you mean 'split_federated'?",
+        "federated, parallel_split, pruned_federated, sequential_split, split_federated; did you mean "
+        "'split_federated'?",
         "seed: should be greater than or equal to 0, got -1",
         'training.optimizer: needs a kind, such as { kind = "..." }; `cosim parts` lists them',
     ]

@@ -1,18 +1,15 @@
 """Biased and fair learning on a language model of 135 million weights, made as its README says."""
 
-import os
 from pathlib import Path
 
 import pytest
+from real_language_model import MARKS, MODEL
 
 from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.scenario.load import change, load
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
-MODEL = Path(
-    os.environ.get("COSIM_SMOLLM2", Path(__file__).resolve().parents[3] / "shared/models/smollm2-135m")
-)
 DIGITAL = {
     "allocator": {"kind": "biased_digital", "airtime_s": 5.0},
     "radio.medium": {
@@ -24,11 +21,7 @@ DIGITAL = {
     "scheme.update": [{"kind": "quantise", "rounding": "dithered"}],
 }
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.slow,
-    pytest.mark.skipif(not MODEL.is_dir(), reason=f"no real model at {MODEL}"),
-]
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize(
