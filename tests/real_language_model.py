@@ -1,6 +1,6 @@
 """Where the real language model of 135 million weights is, and the marks of tests that need it.
 
-It is made by ``../shared/models/fetch.py OUT``; ``COSIM_MODELS=OUT`` names a place that is not beside the project.
+It is made by ``../shared/models/fetch.py OUT``; ``COSIM_MODELS=OUT`` says where, if not beside the project.
 """
 
 import os
