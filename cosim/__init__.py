@@ -35,7 +35,7 @@ __all__ = [
     "whatif",
 ]
 
-_ELSEWHERE = {"CosimError": "cosim.errors", "Scenario": "cosim.scenario.settings"}
+_ELSEWHERE = {"CosimError": "errors", "Scenario": "scenario.settings", "plot": "plot"}
 
 
 def __getattr__(name: str) -> Any:
@@ -43,9 +43,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'cosim' has no attribute {name!r}")
     from importlib import import_module
 
-    if name == "plot":
-        return import_module("cosim.plot")
-    return getattr(import_module(_ELSEWHERE.get(name, "cosim.interface")), name)
+    # no module is named by a constant, or keys of stored values would hold the code of all that is offered
+    found = import_module(f"{__name__}.{_ELSEWHERE.get(name, 'interface')}")
+    return found if name == "plot" else getattr(found, name)
 
 
 def __dir__() -> list[str]:

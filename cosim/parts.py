@@ -302,7 +302,9 @@ class OneOf:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Describe all parts of the family."""
+        """Describe all parts of the family, and what is read into one, such as its name."""
+        if schema["type"] == "function-before":
+            return handler(schema)
         parts = tuple(family(self.base).values())
         union: Any = Union[parts]  # noqa: UP007 -- built at run time
         one: Any = parts[0] if len(parts) == 1 else Annotated[union, Field(discriminator="kind")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cosim.cli.listing import every_family, names_of
 from cosim.errors import ScenarioError
+from cosim.files import write_whole
 from cosim.parts import Part
 from cosim.scenario.catalogue import Family
 from cosim.scenario.faults import did_you_mean
@@ -51,7 +52,7 @@ def write_package(family: str, name: str, like: str | None, folder: Path) -> lis
     files = package(chosen.base, original, name)
     for path, content in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(content, encoding="utf-8")
+        write_whole(folder / path, content.encode())
     old = original.model_fields["kind"].default
     return [
         f"{folder}: a package with the {chosen.place} {kind!r}, a copy of {old!r} to begin from",

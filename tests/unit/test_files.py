@@ -142,7 +142,7 @@ MAY_WRITE = {
     "files.py",
     *("record/digests.py", "record/folder.py", "report/gantt.py", "report/publication.py"),  # to memory
     "learning/embedded/pretrain.py",  # what makes the model that comes along
-    "study/engines/processes.py",  # appends to the log of a study's workers
+    "studies/engines/processes.py",  # appends to the log of a study's workers
 }
 
 
