@@ -270,15 +270,22 @@ def part_of(base: type[Part], kind: Any) -> type[Part] | None:
     of the family is loaded only where there is no such file, or parts of other packages might claim it.
     """
     if isinstance(kind, str) and kind.isidentifier() and kind[0] != "_" and not entry_points():
-        file = f"{base.__module__}.{kind}"
-        if find_spec(file) is not None:
-            import_module(file)
-        for part in _concrete(base):
-            if part.__module__.partition(".")[0] == "cosim" and _kind(part) == kind:
-                return part
+        part = _own_part(base, kind)
+        if part is not None:
+            return part
     parts = family(base)
     only = next(iter(parts.values())) if len(parts) == 1 else None
     return parts.get(kind, only) if isinstance(kind, str) else only
+
+
+@cache
+def _own_part(base: type[Part], kind: str) -> type[Part] | None:
+    """Return the part in cosim that has a kind, where it is in the file of that name or already loaded."""
+    file = f"{base.__module__}.{kind}"
+    if find_spec(file) is not None:
+        import_module(file)
+    own = (part for part in _concrete(base) if part.__module__.partition(".")[0] == "cosim")
+    return next((part for part in own if _kind(part) == kind), None)
 
 
 def kinds_that(base: type[Part], can: Callable[[Any], bool]) -> str:

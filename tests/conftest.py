@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers and children would compile the same code again
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,14 @@ VOCABULARY_SIZE = 300
 
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")  # same commit, same tests; others: --hypothesis-profile=default
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for no examples in docstrings of tests: there are none, and looking takes seconds."""
+    found = yield
+    is_test = file_path.name.startswith("test_")
+    return [one for one in found if isinstance(one, pytest.Module)] if is_test else found
 
 
 def pytest_sessionstart() -> None:

@@ -1,5 +1,7 @@
 """Chance over the plane: normal draws that the same place meets again, and draws of a client's own."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from cosim.rng import Stream
@@ -42,13 +44,7 @@ def field(stream: Stream, positions_m: Floats, correlation_m: float) -> Floats:
     autocorrelation: 3GPP TR 38.901, clause 7.4.4. Theirs have fixed wave vectors that
     are optimised for one autocorrelation function; here they are drawn.
     """
-    table = stream.uniforms(0, NUM_WAVES, 3)
-    numbers = np.arange(NUM_WAVES)
-    beyond = 1.0 - (numbers + table[:, 0]) / NUM_WAVES  # probability of a larger wave number
-    wave_numbers = np.sqrt(1.0 / beyond**2 - 1.0) / correlation_m
-    directions = 2.0 * np.pi * (numbers * _GOLDEN + table[0, 1])
-    along_x, along_y = wave_numbers * np.cos(directions), wave_numbers * np.sin(directions)
-    phases = 2.0 * np.pi * table[:, 2]
+    along_x, along_y, phases = _waves(stream, correlation_m)
     places = positions_m.reshape(-1, 2)
     values = np.empty(len(places))
     for first in range(0, len(places), _MOST_PLACES):
@@ -56,3 +52,17 @@ def field(stream: Stream, positions_m: Floats, correlation_m: float) -> Floats:
         waves = np.cos(x * along_x + y * along_y + phases)  # (num_places, NUM_WAVES)
         values[first : first + _MOST_PLACES] = waves.sum(axis=-1)
     return np.asarray(np.sqrt(2.0 / NUM_WAVES) * values).reshape(positions_m.shape[:-1])
+
+
+@lru_cache(maxsize=1024)
+def _waves(stream: Stream, correlation_m: float) -> Floats:
+    """Return the waves of a field: wave numbers along x and y, 1/m, and phases, shape (3, NUM_WAVES)."""
+    table = stream.uniforms(0, NUM_WAVES, 3)
+    numbers = np.arange(NUM_WAVES)
+    beyond = 1.0 - (numbers + table[:, 0]) / NUM_WAVES  # probability of a larger wave number
+    wave_numbers = np.sqrt(1.0 / beyond**2 - 1.0) / correlation_m
+    directions = 2.0 * np.pi * (numbers * _GOLDEN + table[0, 1])
+    along_x, along_y = wave_numbers * np.cos(directions), wave_numbers * np.sin(directions)
+    waves = np.stack([along_x, along_y, 2.0 * np.pi * table[:, 2]])
+    waves.flags.writeable = False
+    return waves

@@ -118,9 +118,9 @@ class Lora(Trainable):
 
     def parameters(self, shape: ModelShape) -> tuple[Parameter, ...]:
         """Return two factors a layer, and the head of a classifier, by the names PEFT saves them by."""
-        found = []
+        found, names = [], self.targets(shape)
         for block in sorted(self.adapted_blocks(shape)):
-            for linear in shape.at(block).targets(self.targets(shape)):
+            for linear in shape.at(block).targets(names):
                 name = f"{PEFT}.{shape.block_name(block)}.{linear.name}"
                 found.append(
                     Parameter(f"{name}.lora_A.weight", (self.rank, linear.d_in), block, "A"),
@@ -132,7 +132,8 @@ class Lora(Trainable):
     def matrices(self, shape: ModelShape, num_blocks: int) -> tuple[Linear, ...]:
         """Return the adapted layers of the first blocks."""
         adapted = [block for block in sorted(self.adapted_blocks(shape)) if block <= num_blocks]
-        return tuple(one for block in adapted for one in shape.at(block).targets(self.targets(shape)))
+        names = self.targets(shape)
+        return tuple(one for block in adapted for one in shape.at(block).targets(names))
 
     def first_block(self, shape: ModelShape) -> int:
         """Return the first adapted block."""
