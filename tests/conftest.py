@@ -1,6 +1,7 @@
 """Fixtures of more than one room: a clock, a log, and a scenario so small that a run takes no time."""
 
 import gc
+import logging
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
@@ -46,7 +47,13 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector of garbage pass over what was loaded."""
+    """Let the collector of garbage pass over what was loaded.
+
+    Torch's loggers hand on what they say: to give each of fifty a handler takes longer than many a test.
+    """
+    for name, one in logging.root.manager.loggerDict.items():
+        if name.startswith("torch.") and isinstance(one, logging.Logger):
+            one.propagate = True
     gc.freeze()
     gc.enable()
 

@@ -1,5 +1,6 @@
 """What every allocator keeps, run over each part's examples on random cells."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 
@@ -30,7 +31,16 @@ EXAMPLES = [
 ]
 NUM_CELLS = 8
 every_example = pytest.mark.parametrize("example", EXAMPLES)
-every_cell = pytest.mark.parametrize("seed", range(NUM_CELLS))
+
+
+def every_cell(test: Callable[[dict, int], None]) -> Callable[[dict], None]:
+    """Let one test go over all cells: to begin a test takes longer than to look at a decision."""
+
+    def of_every_cell(example: dict) -> None:
+        for seed in range(NUM_CELLS):
+            test(example, seed)
+
+    return of_every_cell
 
 
 @cache

@@ -61,6 +61,7 @@ class WaterFilling:
         self._relative = np.where(usable, relative, 1.0)
         self._logs = np.log2(self._relative)
         depths = 1.0 / self._relative - 1.0  # how far the level must rise to reach a subchannel
+        self._clients = np.indices(gains.shape[:-1], sparse=True)
         self._width_sums = self._widths.cumsum(axis=-1)
         self._log_sums = (self._widths * self._logs).cumsum(axis=-1)
         self._depth_sums = (self._widths * depths).cumsum(axis=-1)
@@ -71,7 +72,7 @@ class WaterFilling:
         """Return the most rate that ``power_w`` allows, bit/s, shape (...)."""
         fill = np.asarray(power_w, dtype=float) * self._best
         last = _last_below(self._fill_breaks, fill)
-        width, depth, log = _at(last, self._width_sums, self._depth_sums, self._log_sums)
+        width, depth, log = self._sums_at(last)
         rate = width * np.log1p((fill + depth) / np.where(width > 0.0, width, 1.0)) / _LN2 + log
         return np.where(fill > 0.0, rate, 0.0)
 
@@ -99,8 +100,13 @@ class WaterFilling:
         """Return the natural logarithm of level times best gain, and the sums under water."""
         rate = np.asarray(rate_bit_per_s, dtype=float)
         last = _last_below(self._rate_breaks, rate)
-        width, depth, log = _at(last, self._width_sums, self._depth_sums, self._log_sums)
+        width, depth, log = self._sums_at(last)
         return _LN2 * (rate - log) / np.where(width > 0.0, width, 1.0), width, depth
+
+    def _sums_at(self, last: np.ndarray) -> tuple[Floats, Floats, Floats]:
+        """Return the running sums of widths, depths and logarithms of each client up to a subchannel."""
+        at = (*self._clients, last)
+        return self._width_sums[at], self._depth_sums[at], self._log_sums[at]
 
     def _fill(self, heights: Floats) -> Floats:
         """Return the PSD at natural logarithms of level times gain, in the order the gains were given."""
@@ -146,12 +152,3 @@ def min_power(rate_bit_per_s: Floats, gains: Floats, bandwidths_hz: Floats) -> F
 def _last_below(breaks: Floats, value: Floats) -> np.ndarray:
     """Return the index of the last subchannel whose break point lies below a value, at least 0."""
     return np.asarray(np.maximum((breaks < value[..., None]).sum(axis=-1) - 1, 0))
-
-
-def _at(index: np.ndarray, *sums: Floats) -> tuple[Floats, ...]:
-    """Pick one running sum per client."""
-    at = index[..., None]
-    return tuple(
-        np.take_along_axis(np.broadcast_to(one, (*index.shape, one.shape[-1])), at, axis=-1)[..., 0]
-        for one in sums
-    )
