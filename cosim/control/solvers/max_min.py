@@ -3,9 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from cosim.units import Floats, Ints
 
@@ -46,6 +43,8 @@ def exact_matching(scores: Floats, count: int) -> Ints:
     >>> exact_matching(np.array([[9.0, 3.0], [8.0, 1.0]]), 2).tolist()
     [1, 0]
     """
+    from scipy.optimize import linear_sum_assignment
+
     num_clients, num_channels = scores.shape
     allowed = np.isfinite(scores)
     _refuse_too_many(allowed, count)
@@ -127,6 +126,9 @@ def _better_the_worst(scores: Floats, channel_of: Ints) -> bool:
 
 
 def _most_pairs(allowed: "np.ndarray") -> int:
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
     return int((maximum_bipartite_matching(csr_array(allowed), perm_type="column") >= 0).sum())
 
 
