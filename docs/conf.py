@@ -41,7 +41,7 @@ nb_merge_streams = True
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-autodoc_mock_imports: list[str] = []
+autodoc_preserve_defaults = True
 
 html_theme = "furo"
 html_title = "cosim"
