@@ -42,6 +42,5 @@ autodoc_mock_imports: list[str] = []
 
 html_theme = "furo"
 html_title = "cosim"
-html_static_path = ["_static"]
 html_copy_source = False
 mathjax_path = "mathjax-is-fetched-by-the-reader"
