@@ -45,7 +45,7 @@ autodoc_preserve_defaults = True
 
 html_theme = "furo"
 html_title = "cosim"
-html_static_path = ["_static"]
 html_copy_source = False
-html_css_files = ["pages.css"]
+html_static_path = ["_static"]
+html_css_files = ["cosim.css"]
 html_math_renderer = "mathml"
