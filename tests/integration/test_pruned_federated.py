@@ -171,6 +171,7 @@ FAULTS = {
         "only what is shared is pruned",
     ),
     "factors": ({"aggregator": {"kind": "fedsa"}}, {}, "one of 'fedavg', 'personal'"),
+    "places": ({}, {"lora": None, "trainable": {"kind": "sparse"}}, "no name tells; train"),
     "error feedback": (
         {"adapter_codec": {"kind": "top_k", "error_feedback": True}},
         {},

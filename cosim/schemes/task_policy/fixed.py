@@ -38,9 +38,11 @@ class Fixed(TaskPolicy):
         idle = [name for name in tasks if name not in worked_on]
         if not idle:
             return None
-        whose = "a round is of all clients" if num_workers == 1 else f"there are {num_workers} clients"
+        whose, instead = f"there are {num_workers} clients", "name it for one"
+        if num_workers == 1:
+            whose, instead = "a round is of all clients", "take the scheme 'asynchronous'"
         return (
-            f"tasks: no client works on {' and '.join(idle)}, as {whose}; name it for one, or take a kind "
+            f"tasks: no client works on {' and '.join(idle)}, as {whose}; {instead}, or take a kind "
             "such as 'round_robin'"
         )
 
