@@ -171,7 +171,6 @@ FAULTS = {
         "only what is shared is pruned",
     ),
     "factors": ({"aggregator": {"kind": "fedsa"}}, {}, "one of 'fedavg', 'personal'"),
-    "places": ({}, {"lora": None, "trainable": {"kind": "sparse"}}, "no name tells; train"),
     "error feedback": (
         {"adapter_codec": {"kind": "top_k", "error_feedback": True}},
         {},
@@ -201,6 +200,11 @@ def test_what_cannot_be_pruned_is_refused_in_one_line(name, tiny_scenario):
     (fault,) = check(tiny_scenario({"scheme": {**SCHEME, **scheme}, **ALL, **changes}))
     assert re.search(told, fault), fault
     assert "\n" not in fault
+
+
+def test_places_in_whole_layers_are_none_in_smaller_ones(tiny_scenario):
+    (fault,) = check(tiny_scenario({"scheme": SCHEME, "lora": None, "trainable": {"kind": "sparse"}}))
+    assert "no name tells; train" in fault
 
 
 @pytest.mark.real
