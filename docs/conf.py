@@ -42,6 +42,7 @@ autodoc_mock_imports: list[str] = []
 
 html_theme = "furo"
 html_title = "cosim"
-html_static_path = ["_static"]
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["cosim.css"]
 mathjax_path = "mathjax-is-fetched-by-the-reader"

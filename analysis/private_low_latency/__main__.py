@@ -19,7 +19,7 @@ from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.report.span_style import OWNER_COLOURS
-from cosim.runs import run
+from cosim.runs import resume, run
 from cosim.scenario.load import change, load, run_hash
 from cosim.scenario.settings import Scenario
 from cosim.statistics.interval import student_t
@@ -96,6 +96,8 @@ def _delays_s(scenario: Scenario, method: Method, seed: int, rounds: int, folder
     there = folder / f"delays-{seed}-{run_hash(changed)[:8]}"
     if not (there / "manifest.json").is_file():
         run(changed, there, timing_only=True)
+    elif Record.open(there).status != "complete":  # of an analysis that was stopped
+        resume(there)
     played = Record.open(there).rounds.to_pydict()
     return (np.array(played["end_ns"]) - np.array(played["start_ns"])) / NS_PER_S
 

@@ -20,7 +20,7 @@ from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.report.span_style import OWNER_COLOURS
-from cosim.runs import run
+from cosim.runs import resume, run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load, run_hash
 from cosim.scenario.settings import Scenario
@@ -187,6 +187,8 @@ def _round_s(
     folder = out / "runs" / f"timing-{run_hash(changed)[:12]}"
     if not (folder / "manifest.json").is_file():
         run(changed, folder, timing_only=True)
+    elif Record.open(folder).status != "complete":  # of an analysis that was stopped
+        resume(folder)
     progress.done("latencies", f"{method.name}, {_elements(changes)}seed {seed}")
     return float(Record.open(folder).manifest["simulated_s"]) / changed.scheme.num_rounds
 

@@ -147,6 +147,8 @@ def _settings(record: Record) -> dict[str, Any]:
         written = tomllib.loads(record.scenario_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise RecordError(f"{record.scenario_path}: cannot be read: {fault}.") from None
+    if not written.get("events"):
+        written.pop("events", None)  # or the first of the other run's would be told of twice
     return {name: value for name, value in written.items() if name not in ("name", "description")}
 
 

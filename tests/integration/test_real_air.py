@@ -19,6 +19,7 @@ DIGITAL = {
         "outage": "silent",
     },
     "scheme.update": [{"kind": "quantise", "rounding": "dithered"}],
+    "radio.fading.coherence_time_s": 100.0,  # a slot of so many numbers must fit into a block
 }
 
 pytestmark = MARKS
