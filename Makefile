@@ -38,4 +38,4 @@ docs: install
 	$(BIN)/python -m sphinx -W --keep-going -q -j auto docs docs/_build
 
 clean:
-	rm -rf .venv demo docs/_build runs studies .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo docs/_build docs/jupyter_execute runs studies .pytest_cache .mypy_cache .ruff_cache .hypothesis

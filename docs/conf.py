@@ -18,13 +18,16 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.mathjax",
+    "equations",
     "generated",
 ]
-exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "jupyter_execute", "**/.ipynb_checkpoints"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r".*")]  # types of other projects; their inventories are on the network
-suppress_warnings = ["mystnb.unknown_mime_type"]
+suppress_warnings = [
+    "mystnb.unknown_mime_type",
+    "myst-nb.lexer",  # of cells that are not executed
+]
 
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
@@ -38,11 +41,11 @@ nb_merge_streams = True
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
-autodoc_mock_imports: list[str] = []
+autodoc_preserve_defaults = True
 
 html_theme = "furo"
 html_title = "cosim"
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["cosim.css"]
-mathjax_path = "mathjax-is-fetched-by-the-reader"
+html_math_renderer = "mathml"

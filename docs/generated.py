@@ -30,7 +30,8 @@ def parts_page() -> str:
     lines = [
         "# Parts and settings",
         "",
-        "Every kind that a scenario can use. `cosim parts FAMILY` prints one family.",
+        "Every kind that a scenario can use, by family, with its settings.",
+        "`cosim parts FAMILY` prints one family, such as `cosim parts fading`.",
     ]
     block: list[str] = []
     for line in listing(None):
