@@ -303,7 +303,7 @@ def why_unfit(steps: Sequence[UpdateStep], codec: Codec) -> str | None:
             return (
                 f"what {step.kind!r} as it is set loses may be more than the update, and behind "
                 f"{steps[holding[0]].kind!r} it would grow from round to round; "
-                "let it be biased (unbiased = false, choice = 'random'), or take more levels"
+                f"give it {step.less_lost}"
             )
     if steps and codec.keeps_memory:
         return (

@@ -112,16 +112,19 @@ class Task:
         chance = stream(seed, "trainable").torch_seed()
         trainable = trainable.drawn(chance)
         stages = tuple(one.model_copy(update={"trainable": one.trainable.drawn(chance)}) for one in stages)
-        shape = trainable.fitted(ModelShape.read(config, model.task, num_labels))
+        whole = ModelShape.read(config, model.task, num_labels)
+        shape = trainable.fitted(whole)
         # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
         check_stages(stages, trainable, shape, model.dtype)
         aggregator.check_ranks(trainable.lora_rank)
         aggregator.private_of(trainable.parameters(shape), shape.num_layers)
         if data.sequence_length > shape.max_positions:
+            taken = whole.max_positions - shape.max_positions
+            less = f" less the {taken} that the trainable {trainable.kind!r} takes" if taken else ""
             raise ScenarioError(
                 f"data.sequence_length: {data.sequence_length} tokens are more than the model's "
-                f"{shape.max_positions} positions; make it shorter."
+                f"{whole.max_positions} positions{less}; make it shorter."
             )
         tokenizer_folder = model.base.tokenizer_folder()
         if tokenizer_folder is None:

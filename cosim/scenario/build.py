@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from math import ceil
 from typing import TypeVar
 
 from cosim.compute.device import Device
@@ -280,9 +281,22 @@ def _fading(prepared: Prepared, allocation: Allocation) -> FadingBlocks | None:
 
 def _decide(prepared: Prepared, earlier: Allocation | None = None) -> Allocation:
     """Return a decision, held against the limits; cut layer and rank stay those of an earlier one."""
+    _refuse_other_senders(prepared.scenario)
     decisions = replace(prepared, allocation=None).decisions()
     decisions.current = earlier
     return decisions.decide(0, round_=1)
+
+
+def _refuse_other_senders(scenario: Scenario) -> None:
+    """Refuse to keep a decision about the senders of one round where others send in the next."""
+    allocator, share = scenario.allocator, getattr(scenario.scheme, "participation", 1.0)
+    some = ceil(share * scenario.num_clients) < scenario.num_clients
+    if some and allocator.plans_senders and allocator.reallocate != "every_round":
+        raise ScenarioError(
+            f"allocator.reallocate: the decision of {allocator.kind!r} is for those who send in a round, and "
+            f"scheme.participation = {share:g} draws others for the next; take reallocate = 'every_round', "
+            "or an allocator such as 'equal'."
+        )
 
 
 def _fit(prepared: Sequence[Prepared], found: _Found) -> None:

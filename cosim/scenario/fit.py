@@ -83,7 +83,8 @@ def refuse_cut(scenario: Scenario, shape: ModelShape) -> None:
         raise ScenarioError(
             f"clients.cut_layer: {min(apart)} to {max(apart)} are given, and the scheme "
             f"{scenario.scheme.kind!r} as it is set cuts all clients at the same block; give one for all, or "
-            "take 'split_federated' with the aggregator 'fedavg' and a codec without unsent = 'masked'."
+            "take 'split_federated' with the aggregator 'fedavg', weights by 'data', the server_optimizer "
+            "'none' and a codec without unsent = 'masked'."
         )
 
 

@@ -157,6 +157,21 @@ class Federated(Averages, TrainsWhole):
             )
         return self
 
+    @model_validator(mode="after")
+    def _account_is_of_all_that_leaves(self) -> Self:
+        open_ = (
+            ("aggregator.kind", self.aggregator.wants_losses, "losses", "an aggregator such as 'fedavg'"),
+            ("weights.kind", self.weights.needs_losses, "losses", "weights such as 'data'"),
+            ("scored_examples", self.scored_examples > 0, "scores of blocks", "0"),
+        )
+        for setting, is_sent, what, instead in open_:
+            if self.privacy is not None and is_sent:
+                raise ValueError(
+                    f"{setting}: clients send {what} of their examples, which no noise hides and privacy "
+                    f"does not count; take {instead}, or leave privacy out"
+                )
+        return self
+
     @property
     def is_closed_form(self) -> bool:
         """Rounds last as their stages say while all take part, or a decision says in each who does."""

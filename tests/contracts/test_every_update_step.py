@@ -72,6 +72,7 @@ class TestEveryUpdateStep:
 
     def test_error_feedback_catches_up_where_it_says_so(self, settings: dict[str, object]) -> None:
         step, lost, given = make(UpdateStep, settings), 0.0, update(3)
+        assert step.noise_std or step.loses_a_part or step.less_lost  # the way out, in a message
         if step.noise_std or not step.loses_a_part:
             return
         for seed in range(40):

@@ -313,7 +313,7 @@ def test_an_aggregator_that_needs_equal_adapters_is_refused(scenario):
     assert fault == (
         "clients.cut_layer: 1 to 3 are given, and the scheme 'split_federated' as it is set cuts all clients "
         "at the same block; give one for all, or take 'split_federated' with the aggregator "
-        "'fedavg' and a codec without unsent = 'masked'."
+        "'fedavg', weights by 'data', the server_optimizer 'none' and a codec without unsent = 'masked'."
     )
     (fault,) = check(scenario(scheme__adapter_codec={"kind": "soft", "unsent": "masked"}))
     assert "a codec without unsent = 'masked'" in fault

@@ -202,6 +202,20 @@ def test_what_cannot_be_pruned_is_refused_in_one_line(name, tiny_scenario):
     assert "\n" not in fault
 
 
+@pytest.mark.parametrize("kind", ["adaptive_pruning", "refined"])
+def test_a_decision_about_the_senders_of_one_round_is_not_kept_for_others(kind, tiny_scenario):
+    scheme = {"kind": "pruned_federated" if kind == "adaptive_pruning" else "federated", "participation": 0.6}
+    changes = {"scheme": scheme, "allocator": {"kind": kind}}
+    (fault,) = check(tiny_scenario(changes))
+    assert "take reallocate = 'every_round'" in fault
+    assert check(tiny_scenario({**changes, "allocator.reallocate": "every_round"})) == []
+
+
+def test_places_in_whole_layers_are_none_in_smaller_ones(tiny_scenario):
+    (fault,) = check(tiny_scenario({"scheme": SCHEME, "lora": None, "trainable": {"kind": "sparse"}}))
+    assert "no name tells; train" in fault
+
+
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [STORIES, MODEL], ids=lambda folder: folder.name)

@@ -204,6 +204,17 @@ def test_a_run_ends_evaluated_when_nobody_can_afford_another_round_and_reports_s
             },
             "'tsfa' has 'energies' reported, which no noise hides",
         ),
+        *(
+            (
+                {**PRIVATE, "scheme.privacy": {"level": "example"}, f"scheme.{name}": value},
+                f"{name}{end}: clients",
+            )
+            for name, value, end in (
+                ("aggregator", {"kind": "qffl"}, ".kind"),
+                ("weights", {"kind": "q_ffl"}, ".kind"),
+                ("scored_examples", 2, ""),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_accounted_for_is_refused_in_one_line(changes, message, tiny_scenario):

@@ -52,6 +52,9 @@ class Allocator(Part):
     searches: ClassVar[bool] = False
     """Whether it tries pairs of client and subchannel one by one."""
 
+    plans_senders: ClassVar[bool] = False
+    """Whether who sends nothing in the round it plans is granted next to nothing."""
+
     is_for_one_cell: ClassVar[bool] = False
     """Whether its settings name clients and subchannels, and so fit the cell they were written for alone."""
 

@@ -48,6 +48,7 @@ class AdaptivePruning(Allocator):
     """
 
     kind: Literal["adaptive_pruning"] = "adaptive_pruning"
+    plans_senders: ClassVar[bool] = True
     sets_knobs: ClassVar[frozenset[str]] = frozenset({PRUNING_RATIO})
     latency_limit_s: float | None = Field(default=None, gt=0.0, le=LONGEST_S)
     bandwidth: Literal["optimal", "equal"] = "optimal"

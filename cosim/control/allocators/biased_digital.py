@@ -70,7 +70,8 @@ class BiasedDigital(Weighing):
         if QUANTISATION_BITS not in state.knobs:
             raise AllocationError(
                 f"allocator.kind: {self.kind!r} says with how many bits clients quantise, and they do not; "
-                "put { kind = 'quantise', rounding = 'dithered' } last in scheme.update."
+                "take the scheme 'federated', and put { kind = 'quantise', rounding = 'dithered' } last in "
+                "scheme.update."
             )
         if DELIVERY_RATE not in state.knobs:
             raise AllocationError(

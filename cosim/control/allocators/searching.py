@@ -38,6 +38,7 @@ class Searching(Allocator, ABC):
     """
 
     searches: ClassVar[bool] = True
+    plans_senders: ClassVar[bool] = True
 
     lora_ranks: tuple[Rank, ...] | None = Field(default=None, min_length=1)
     cut_layers: tuple[Rank, ...] | None = Field(default=None, min_length=1)

@@ -145,6 +145,8 @@ class Pruning:
         ends = (self.needed_hz(limit_s, np.full(len(self.snr_hz), one)) for one in (self.most, self.least))
         low, high = (np.minimum(one, self.bandwidth_hz) for one in ends)
         widths = self._priced(limit_s, low, high)
+        if not widths.all():  # who takes no part needs none, and a grant has some
+            widths = self._filled(widths)
         return Shared(widths, np.minimum(self.ratios(widths, limit_s), self.most))
 
     def gains_per_hz(self, bandwidth_hz: Floats, limit_s: float) -> Floats:

@@ -184,7 +184,7 @@ class Sparse(Trainable):
         return {
             f"{shape.block_name(block)}.{linear.name}": (block, linear)
             for block in range(1, shape.num_layers + 1)
-            for linear in self._targets(shape)
+            for linear in self._targets(shape.at(block))
         }
 
     def _count(self, linear: Linear) -> int:

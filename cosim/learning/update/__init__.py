@@ -62,11 +62,14 @@ class UpdateStep(Part):
         Whether it has said how each number travels: nothing may follow, and no codec.
     holds_back
         Whether what is lost behind it waits for the next update: error feedback.
+    less_lost
+        The setting with which ``loses_a_part`` holds, where it need not.
     """
 
     keeps_layout: ClassVar[bool] = True
     is_last: ClassVar[bool] = False
     holds_back: ClassVar[bool] = False
+    less_lost: ClassVar[str] = ""
 
     @property
     def chance(self) -> Literal["none", "own", "common", "fixed"]:

@@ -43,6 +43,7 @@ class Project(UpdateStep):
 
     kind: Literal["project"] = "project"
     keeps_layout: ClassVar[bool] = False
+    less_lost: ClassVar[str] = "unbiased = false"
     num_directions: int = Field(default=256, ge=1)
     unbiased: bool = True
     examples: ClassVar[tuple[dict[str, Any], ...]] = (

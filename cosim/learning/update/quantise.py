@@ -44,6 +44,7 @@ class Quantise(UpdateStep):
     kind: Literal["quantise"] = "quantise"
     keeps_layout: ClassVar[bool] = False
     is_last: ClassVar[bool] = True
+    less_lost: ClassVar[str] = "more bits, or a smaller bucket_size"
     bits: int = Field(default=8, ge=2, le=16)
     bucket_size: int | None = Field(default=512, ge=1)
     rounding: Literal["stochastic", "dithered"] = "stochastic"

@@ -39,6 +39,7 @@ class Sparsify(UpdateStep):
 
     kind: Literal["sparsify"] = "sparsify"
     keeps_layout: ClassVar[bool] = False
+    less_lost: ClassVar[str] = "choice = 'random'"
     ratio: float = Field(default=0.1, gt=0.0, le=1.0)
     choice: Literal["largest", "random", "random_unbiased"] = "largest"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (

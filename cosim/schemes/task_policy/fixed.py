@@ -38,10 +38,12 @@ class Fixed(TaskPolicy):
         idle = [name for name in tasks if name not in worked_on]
         if not idle:
             return None
-        whose = "a round is of all clients" if num_workers == 1 else f"there are {num_workers} clients"
+        whose, instead = f"there are {num_workers} clients", "; name it for one, or"
+        if num_workers == 1:
+            whose, instead = "a round is of all clients, or there is one", ";"
         return (
-            f"tasks: no client works on {' and '.join(idle)}, as {whose}; name it for one, or take a kind "
-            "such as 'round_robin'"
+            f"tasks: no client works on {' and '.join(idle)}, as {whose}{instead} take a kind such as "
+            "'round_robin'"
         )
 
     def _task_of(self, client: int, tasks: Sequence[str]) -> str:
