@@ -138,7 +138,7 @@ def test_prefixes_of_all_blocks_load_into_peft_and_compute_the_same(family, tmp_
             {"trainable.blocks": [2], "scheme.aggregator": {"kind": "chosen_blocks", "blocks": [1]}},
             ("scheme.aggregator.blocks: nothing is trained",),
         ),
-        ({"trainable.num_tokens": 20}, ("data.sequence_length: 48 tokens", "44 positions")),
+        ({"trainable.num_tokens": 20}, ("data.sequence_length: 48 tokens", "64 positions less the 20")),
         ({**AIR, "scheme.server_optimizer": NO_TERMS}, ("needs the update of each client", "'fluid'")),
         ({**AIR, "scheme.scored_examples": 4}, ("scheme.scored_examples: each client", "set it to 0")),
     ],
