@@ -224,7 +224,7 @@ class Decisions:
     def rates(self, time_ns: int) -> dict[str, Floats]:
         """Return each client's rate over each link that takes time, bit/s, under the grants that hold.
 
-        Whoever has a grant is taken to have it for itself, and the air to stay as it is.
+        Each client is assumed to have its grant for itself, and the channel to stay as it is.
         """
         grants = {} if self.current is None else self.current.grants
         return {name: link_rates(self._cell.link_state(name, time_ns), each) for name, each in grants.items()}

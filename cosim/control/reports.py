@@ -1,4 +1,4 @@
-"""What clients report to a controller and are told by it, as transfers, and what came of its decisions."""
+"""What clients report to a controller, what it sends them, and what came of its decisions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -49,7 +49,7 @@ class Privacy(Table):
         What a client may spend, one for all or one for each; a client that cannot afford another
         round stops, and the run ends when none can. Left out, account is kept and nobody stops.
     delta
-        The delta that epsilons are told at.
+        The delta of every epsilon.
     accountant
         ``rdp``, a bound by moments, or ``pld``, privacy loss distributions, which is nearly exact.
 

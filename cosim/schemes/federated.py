@@ -193,7 +193,7 @@ class Federated(Averages, TrainsWhole):
         return link == "federated_downlink" and self.downlink == "multicast"
 
     def knobs(self, task: Task) -> tuple[Knob, ...]:
-        """Who takes part, local steps, weight, how much of its adapter, and what it is told of this."""
+        """Who takes part, local steps, weight, share of the adapter, and bits that announce the decision."""
         steps = local_steps_up_to(self.local_steps)
         knobs: tuple[Knob, ...] = (PARTICIPATION, steps, WEIGHT, SPARSIFICATION_RATIO, ASSIGNMENT_BITS)
         if self.averages_by_sums:

@@ -15,7 +15,7 @@ from cosim.world import MAIN_SERVER, Moment, World
 
 
 class Holder(Protocol):
-    """Whoever holds each client's side."""
+    """What holds the train state of each client."""
 
     states: list[TrainState]
 
