@@ -1,5 +1,6 @@
 """What the analyses share: tables, figures in two formats, and how long it will still take."""
 
+import argparse
 import csv
 import time
 from collections.abc import Iterable, Sequence
@@ -7,6 +8,38 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
+
+
+def parser(
+    name: str,
+    described: str | None,
+    scenario: Path,
+    quick: str,
+    *,
+    store: str = "kept values; else the user's",
+    seeds: int = 5,
+) -> argparse.ArgumentParser:
+    """Return what reads the options that every analysis of a system has.
+
+    Parameters
+    ----------
+    name, described
+        Of the analysis, and what it does.
+    scenario
+        The file it plays without another.
+    quick, store
+        What these options mean here.
+    seeds
+        Paired seeds without ``--quick``, which takes two.
+    """
+    found = argparse.ArgumentParser(prog=f"python -m analysis.{name}", description=described)
+    folder = Path("runs") / f"analysis-{name.replace('_', '-')}"
+    found.add_argument("--out", type=Path, default=folder, metavar="DIR")
+    found.add_argument("--scenario", type=Path, default=scenario, metavar="FILE")
+    found.add_argument("--seeds", type=int, default=None, help=f"paired seeds; {seeds}, or 2 with --quick")
+    found.add_argument("--quick", action="store_true", help=quick)
+    found.add_argument("--store", type=Path, default=None, metavar="DIR", help=store)
+    return found
 
 
 def write(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

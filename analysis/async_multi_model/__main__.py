@@ -1,6 +1,5 @@
 """Draw mean and worst task loss against seconds and joules: PNG, PDF and CSV, in words on stdout."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, save, write
+from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, recorded
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
@@ -59,15 +58,8 @@ class Run:
 
 def main() -> None:
     """Make every figure and table."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.async_multi_model", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/analysis-async-multi-model"), metavar="DIR")
-    parser.add_argument("--scenario", type=Path, default=SCENARIO, metavar="FILE")
-    parser.add_argument("--seeds", type=int, default=None, help="paired seeds; 5, or 2 with --quick")
-    parser.add_argument("--quick", action="store_true", help="two seeds, a third of the time, to try it")
-    parser.add_argument(
-        "--store", type=Path, default=None, metavar="DIR", help="kept values; else the user's"
-    )
-    told = parser.parse_args()
+    options = parser("async_multi_model", __doc__, SCENARIO, "two seeds, a third of the time, to try it")
+    told = options.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
     assert scenario.task_policy is not None

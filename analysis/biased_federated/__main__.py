@@ -1,6 +1,5 @@
 """Draw fronts of biased weights and what is learned on them: PNG, PDF and CSV, in words on stdout."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, save, write
+from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
@@ -54,15 +53,8 @@ AIRTIMES_S = (0.005, 0.05)
 
 def main() -> None:
     """Make every figure and table."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.biased_federated", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/analysis-biased-federated"), metavar="DIR")
-    parser.add_argument("--scenario", type=Path, default=SCENARIO, metavar="FILE")
-    parser.add_argument("--seeds", type=int, default=None, help="paired seeds; 5, or 2 with --quick")
-    parser.add_argument("--quick", action="store_true", help="two seeds, few places, 8 rounds, to try it")
-    parser.add_argument(
-        "--store", type=Path, default=None, metavar="DIR", help="kept values; else the user's"
-    )
-    told = parser.parse_args()
+    options = parser("biased_federated", __doc__, SCENARIO, "two seeds, few places, 8 rounds, to try it")
+    told = options.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
     count = told.seeds or (2 if told.quick else 5)

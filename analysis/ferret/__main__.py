@@ -1,6 +1,5 @@
 """Draw held-out loss against bits and against simulated time on a narrow and a wide uplink: PNG, PDF, CSV."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import NullFormatter
 
 from analysis.domains import client_losses
-from analysis.drawing import Progress, save, write
+from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
@@ -60,15 +59,8 @@ _BASE = {
 
 def main() -> None:
     """Make the base, every training, figure and table."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.ferret", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/analysis-ferret"), metavar="DIR")
-    parser.add_argument("--scenario", type=Path, default=SCENARIO, metavar="FILE")
-    parser.add_argument("--seeds", type=int, default=None, help="paired seeds; 5, or 2 with --quick")
-    parser.add_argument("--quick", action="store_true", help="two seeds, 8 rounds, to try it")
-    parser.add_argument(
-        "--store", type=Path, default=None, metavar="DIR", help="kept values; else the user's"
-    )
-    told = parser.parse_args()
+    options = parser("ferret", __doc__, SCENARIO, "two seeds, 8 rounds, to try it")
+    told = options.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
     count = told.seeds or (2 if told.quick else 5)

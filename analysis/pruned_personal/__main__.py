@@ -1,6 +1,5 @@
 """Draw what pruning saves of a round, and what is learned by when: PNG, PDF and CSV, in words on stdout."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -14,7 +13,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, save, write
+from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store
@@ -50,14 +49,15 @@ TRAININGS = (
 
 def main() -> None:
     """Make every figure and table."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.pruned_personal", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/analysis-pruned-personal"), metavar="DIR")
-    parser.add_argument("--scenario", type=Path, default=SCENARIO, metavar="FILE")
-    parser.add_argument("--seeds", type=int, default=None, help="paired seeds; 5, or 2 with --quick")
-    parser.add_argument("--drops", type=int, default=None, help="drops of a round; 20, or 5 with --quick")
-    parser.add_argument("--quick", action="store_true", help="two seeds, half of the time, to try it")
-    parser.add_argument("--store", type=Path, default=None, metavar="DIR", help="keep values; 100 MB a round")
-    told = parser.parse_args()
+    options = parser(
+        "pruned_personal",
+        __doc__,
+        SCENARIO,
+        "two seeds, half of the time, to try it",
+        store="keep values; 100 MB a round",
+    )
+    options.add_argument("--drops", type=int, default=None, help="drops of a round; 20, or 5 with --quick")
+    told = options.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
     drops = range(scenario.seed, scenario.seed + (told.drops or (5 if told.quick else 20)))

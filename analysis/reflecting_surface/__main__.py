@@ -1,6 +1,5 @@
 """Draw what a reflecting surface is worth: PNG, PDF and CSV into one folder, figures in words on stdout."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, save, write
+from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
@@ -63,15 +62,8 @@ class Plan:
 
 def main() -> None:
     """Make every figure and table."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.reflecting_surface", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/analysis-reflecting-surface"), metavar="DIR")
-    parser.add_argument("--scenario", type=Path, default=SCENARIO, metavar="FILE")
-    parser.add_argument("--seeds", type=int, default=None, help="paired seeds; 10, or 2 with --quick")
-    parser.add_argument("--quick", action="store_true", help="two seeds and few points, to try it")
-    parser.add_argument(
-        "--store", type=Path, default=None, metavar="DIR", help="kept values; else the user's"
-    )
-    told = parser.parse_args()
+    options = parser("reflecting_surface", __doc__, SCENARIO, "two seeds and few points, to try it", seeds=10)
+    told = options.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
     plan = Plan.of(scenario.seed, told.seeds, told.quick)
