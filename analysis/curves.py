@@ -1,6 +1,5 @@
 """Methods over paired seeds: held-out loss against bits and against simulated time, with intervals."""
 
-import argparse
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -11,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import FormatStrFormatter
 
 from analysis.domains import client_losses
-from analysis.drawing import Progress, save, write
+from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import OWNER_COLOURS
@@ -42,17 +41,7 @@ class Asked(NamedTuple):
 
 def asked(name: str, about: str | None, scenario: Path, quick_rounds: int) -> Asked:
     """Read the command line of an analysis; ``--quick`` takes two seeds and so many rounds."""
-    parser = argparse.ArgumentParser(prog=f"python -m analysis.{name}", description=about)
-    parser.add_argument(
-        "--out", type=Path, default=Path(f"runs/analysis-{name.replace('_', '-')}"), metavar="DIR"
-    )
-    parser.add_argument("--scenario", type=Path, default=scenario, metavar="FILE")
-    parser.add_argument("--seeds", type=int, default=None, help="paired seeds; 5, or 2 with --quick")
-    parser.add_argument("--quick", action="store_true", help=f"two seeds, {quick_rounds} rounds, to try it")
-    parser.add_argument(
-        "--store", type=Path, default=None, metavar="DIR", help="kept values; else the user's"
-    )
-    told = parser.parse_args()
+    told = parser(name, about, scenario, f"two seeds, {quick_rounds} rounds, to try it").parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     read = load(told.scenario)
     count = told.seeds or (2 if told.quick else 5)

@@ -91,7 +91,8 @@ def _delays_s(scenario: Scenario, method: Method, seed: int, rounds: int, folder
     elif Record.open(there).status != "complete":  # of an analysis that was stopped
         resume(there)
     played = Record.open(there).rounds.to_pydict()
-    return (np.array(played["end_ns"]) - np.array(played["start_ns"])) / NS_PER_S
+    lasted_ns: Floats = np.array(played["end_ns"]) - np.array(played["start_ns"])
+    return lasted_ns / NS_PER_S
 
 
 def _regret(delays_s: dict[str, Floats], seeds: Sequence[int], word: str, out: Path) -> None:
