@@ -100,9 +100,10 @@ class Slotted(Medium):
     protocol_overhead: float = Field(default=0.03, ge=0.0, lt=1.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
-        {"scheduler": {"kind": "round_robin"}, "subcarrier_spacing_hz": 30_000, "mcs_table": "qam256"},
         {
             "scheduler": {"kind": "proportional_fair"},
+            "subcarrier_spacing_hz": 30_000,
+            "mcs_table": "qam256",
             "combining": "incremental_redundancy",
             "report_delay_slots": 4,
         },

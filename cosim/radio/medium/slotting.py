@@ -138,7 +138,7 @@ class Slotting(Network):
         if not bits:
             return Delivery.at_once(asked_ns, payloads)
         self._catch_up(state)
-        number = members[0] if len(members) == 1 else min(0, *state.active) - 1
+        number = members[0] if len(members) == 1 else min((0, *state.active)) - 1
         offset_db = state.offsets_db.get(members, 0.0)
         done = clock.event(f"{bits} bits of {' and '.join(f'client-{one}' for one in members)} on {link}")
         transfer = _Transfer(members, bits, asked_ns, state.slot, done, Sender(bits, bits, offset_db))

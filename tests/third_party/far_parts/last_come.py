@@ -1,4 +1,4 @@
-"""A scheduler of another project."""
+"""Scheduler: the last first."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from cosim.radio.scheduler import Demand, Schedule, Scheduler
 class LastCome(Scheduler):
     """Whoever asked last has the whole band."""
 
-    kind: Literal["last_come"] = "last_come"
+    kind: Literal["far_last_come"] = "last_come"
 
     def schedule(self, demand: Demand) -> Schedule:
         """Return the last sender for everything."""
