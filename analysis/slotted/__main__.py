@@ -51,6 +51,7 @@ RUNGS = FLUID | {"slots": SLOTTED["slots, granted"]}
 ALLOCATORS = ("equal", "random", "time_shared", "fedsllm_2024", "refined")
 STILL: Changes = {"radio.fading.coherence_time_s": 1e6}
 """Air that holds still, so that a decision stays right; subchannels differ."""
+_TICKS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 
 
 def main() -> None:
@@ -154,8 +155,11 @@ def _draw_allocators(found: Floats, seeds: Sequence[int], word: str, out: Path) 
         left.errorbar(places, mean, half, ls="", marker=mark, ms=4, capsize=2, color=colour, label=name)
     left.set_xticks(range(len(rungs)), rungs)
     left.set_yscale("log")
+    left.set_yticks(_TICKS, [f"{one:g}" for one in _TICKS])
+    left.minorticks_off()
+    left.set_ylim(top=2.0 * float(np.nanmax(relative.high)))
     left.set_ylabel(f"delay over that under {ALLOCATORS[0]}")
-    left.legend(fontsize=7)
+    left.legend(fontsize=7, ncols=3, loc="upper left")
     rows, pairs = [], list(combinations(range(len(rungs)), 2))
     print(f"agreement of rungs on the order of {len(ALLOCATORS)} allocators (Kendall's tau), {word}:")
     for at, (one, other) in enumerate(pairs):

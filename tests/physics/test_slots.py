@@ -192,6 +192,26 @@ def test_what_others_do_changes_nothing_where_everybody_keeps_to_its_grant():
     assert with_others.play(asked, decide)[0] == alone
 
 
+@pytest.mark.parametrize("kind", sorted(family(Scheduler)))
+def test_what_several_receive_is_sent_once_at_the_power_of_the_band(kind):
+    down = Link("main_downlink", "down", "main-server")
+    radio = {"fading": RAYLEIGH, "medium": {"kind": "slotted", "scheduler": {"kind": kind}}}
+    spectrum = {"modelled": True, "num_subchannels": NUM, "bandwidth_hz": NUM * 1e6}
+    channel = Channel.build(Radio.model_validate({**radio, "main_downlink": spectrum}), 3, 3)
+    clock = Clock()
+    network = Slotted(**radio["medium"]).open(clock, channel, Orthogonal(), Log().grants, [down])
+    own = {client: Grant.spread(np.arange(client, NUM, 3), 1e-4) for client in range(3)}
+    network.grant(down.name, own, 1)
+    sending = network.send(down.name, dict.fromkeys(range(3), Payload(400_000)))
+    ended = clock.process(sending, "to all")
+    clock.run(ended)
+    delivery = ended.value
+    assert delivery.delivered == dict.fromkeys(range(3), True)
+    num_slots = delivery.measures["num_blocks"]
+    assert sum(delivery.energy_j.values()) == pytest.approx(3e-4 * 1e-3 * num_slots)
+    assert num_slots * 1_000_000 <= delivery.end_ns - delivery.start_ns
+
+
 def test_where_grants_overlap_the_first_that_asked_is_served_first():
     whole = [Grant.spread(np.arange(NUM), 0.1) for _ in range(3)]
     found = Cell({}, 3, grants=whole).play([(0, 0, 500_000), (1, 100, 500_000), (2, 200, 500_000)])
@@ -261,3 +281,36 @@ def test_what_does_not_go_with_slots_is_refused_in_one_line(way_out, tiny_scenar
     with pytest.raises(CosimError) as fault:
         prepare_tasks(tiny_scenario(FAULTS[way_out]))
     assert way_out in str(fault.value)
+
+
+def test_a_run_in_slots_learns_the_same_says_its_rung_and_is_explained(tiny_scenario, tmp_path):
+    from cosim.cli.overview import _air
+    from cosim.explain import explain
+    from cosim.record.folder import Record
+    from cosim.runs import run
+
+    changes = {"scheme.num_rounds": 1, "radio.fading": RAYLEIGH, "radio.antenna_gain_db": -25.0}
+    scenarios = {
+        rung: tiny_scenario(changes | more)
+        for rung, more in {
+            "Shannon": {},
+            "Shannon with a gap of 3 dB": {"radio.rate.snr_gap_db": 3.0},
+            "Shannon, capped at 7.406 bit/s/Hz": {"radio.rate": {"kind": "truncated_shannon"}},
+            "slotted, scheduler granted, qam64": {"radio.medium": {"kind": "slotted"}},
+        }.items()
+    }
+    for rung, scenario in scenarios.items():
+        assert scenario.radio.medium.rung(UPLINK, scenario.radio.rate).startswith(rung)
+    fluid, *_, slotted = scenarios.values()
+    assert "slotted, scheduler granted" in "".join(_air(slotted))
+    folders = [run(one, tmp_path / str(at), timing_only=True) for at, one in enumerate((fluid, slotted))]
+    drained, record = (Record.open(one) for one in folders)
+    assert record.manifest["fingerprints"]["learning"] == drained.manifest["fingerprints"]["learning"]
+    assert sorted(record.spans["node"].to_pylist()) == sorted(drained.spans["node"].to_pylist())
+    names = record.metrics["name"].to_pylist()
+    uploads = [row for row in record.spans.to_pylist() if row["kind"] == "transfer" and row["energy_j"]]
+    assert names.count("num_blocks") == names.count("num_failed_blocks") == len(uploads)
+    assert any(row["resent_bits"] for row in uploads)
+    explained = explain(record, uploads[0]["id"])
+    assert explained.is_slotted
+    assert explained.expected_end_ns == uploads[0]["end_ns"]

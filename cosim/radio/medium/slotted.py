@@ -99,9 +99,7 @@ class Slotted(Medium):
     pilot_elements: int = Field(default=12, ge=12, le=144)
     protocol_overhead: float = Field(default=0.03, ge=0.0, lt=1.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {},
         {
-            "scheduler": {"kind": "proportional_fair"},
             "subcarrier_spacing_hz": 30_000,
             "mcs_table": "qam256",
             "combining": "incremental_redundancy",
