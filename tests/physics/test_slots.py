@@ -155,13 +155,15 @@ def test_attempts_multiply_error_rates_at_the_snr_that_has_been_collected(combin
     chosen_db = [curves.thresholds_db[scheme] + 1e-6] * count
     air = Air(0, [1] * count, [snr] * count, [snr_db] * count, chosen_db, uniforms, [1.0] * count)
     sender = Sender(10**9, 10**9)
-    assert sender.send(air, 0, count, rules) is None
+    assert sender.send(air, count, rules) is None
     arrived = (10**9 - sender.missing) / curves.payload_bits[scheme]
     assert sum(0.02 < one < 0.98 for one in fails) >= 2
     attempts = 1.0 + sum(prod(fails[:number]) for number in (1, 2, 3))
     expected = attempts / (1.0 - prod(fails))
     assert sender.num_sent / arrived == pytest.approx(expected, rel=4.0 / sqrt(arrived))
     assert sender.energy_j == sender.num_sent == count
+    assert sender.sent_bits == count * curves.payload_bits[scheme]
+    assert sender.missing == sender.unsent + sum(block.bits for block in sender.repeats)
 
 
 @pytest.mark.parametrize("kind", sorted(family(Scheduler)))
@@ -251,6 +253,30 @@ def test_sionnas_curves_lie_a_gap_from_ours(monkeypatch):
     away_db = np.subtract(read.thresholds_db, own.thresholds_db)
     assert away_db.min() > -0.7
     assert away_db.max() < 1.7
+
+
+@pytest.mark.slow
+def test_sizes_and_code_blocks_are_those_of_sionna():
+    pytest.importorskip("sionna", reason="sionna-no-rt is not installed (extra 'radio')")
+    import torch
+    from sionna.phy.nr.utils import calculate_tb_size
+
+    num_blocks = [1, 2, 3, 5, 8, 13, 16, 25, 50, 79, 106, 200, 273]
+    every = torch.ones(len(num_blocks))
+    for scheme in (one for table in ("qam64", "qam256", "qam64_low_se") for one in schemes(table)):
+        sizes, _, counts, *_ = calculate_tb_size(
+            modulation_order=(scheme.bits_per_symbol * every).int(),
+            target_coderate=scheme.code_rate * every,
+            num_prbs=torch.tensor(num_blocks),
+            num_ofdm_symbols=14,
+            num_dmrs_per_prb=12,
+            num_layers=1,
+            num_ov=0,
+            verbose=False,
+        )
+        bits = [block_bits(156 * one, scheme) for one in num_blocks]
+        assert sizes.tolist() == bits
+        assert counts.tolist() == [code_blocks(one, scheme.code_rate)[0] for one in bits]
 
 
 FAULTS = {

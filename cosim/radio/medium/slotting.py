@@ -275,14 +275,14 @@ class Slotting(Network):
         found: dict[int, tuple[Sender, int]] = {}
         for number in sorted(airs, key=lambda one: state.active[one].sender.missing):
             sender = state.active[number].sender.copy()
-            last = sender.send(airs[number], 0, count, self._rules)
+            last = sender.send(airs[number], count, self._rules)
             count = count if last is None else last + 1
             found[number] = sender, count
         senders = {}
         for number, (sender, until) in found.items():
             if until > count:
                 sender = state.active[number].sender.copy()
-                sender.send(airs[number], 0, count, self._rules)
+                sender.send(airs[number], count, self._rules)
             senders[number] = sender
         return senders, count
 

@@ -10,7 +10,7 @@ from cosim.radio.scheduler import Demand, Schedule, Scheduler
 class RemainingBits(Scheduler):
     """Each subchannel goes to the largest product of bits left and rate (max-weight).
 
-    What is left is counted as if every slot carried its rate, until the senders change.
+    What is left is counted as if every slot carried its rate, within slots that are worked out together.
 
     Source
     ------

@@ -6,7 +6,7 @@ failed depends on the ones before, so it is a loop, of plain numbers.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from math import log10
+from math import expm1, log1p, log10
 from typing import Literal, NamedTuple
 
 from cosim.radio.slots.error_rates import Curves
@@ -14,6 +14,7 @@ from cosim.radio.slots.error_rates import Curves
 Combining = Literal["chase", "incremental_redundancy", "none"]
 GIVEN_UP = 100_000
 """So many blocks that fail in a row are taken to never arrive."""
+_LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
@@ -118,16 +119,17 @@ class Sender:
         """Return the same, to go on by itself."""
         return replace(self, repeats=list(self.repeats))
 
-    def send(self, air: Air, first: int, after: int, rules: Rules) -> int | None:
-        """Send in the slots ``first`` to ``after - 1`` of what was worked out.
+    def send(self, air: Air, count: int, rules: Rules) -> int | None:
+        """Send in the first slots of what was worked out, ``count`` at most.
 
-        Returns the slot in which the last bit arrived, where it did; nothing is sent after it.
+        Returns the slot in which the last bit arrived, where it did; nothing is sent after it. It is one loop
+        on local names, as it runs for every slot.
         """
         _, num_blocks, snrs, snrs_db, reported_db, uniforms, energies_j = air
         curves_of, step_db, most_db = rules.curves, rules.step_db, rules.max_offset_db
         repeats, unsent, offset_db, energy_j = self.repeats, self.unsent, self.offset_db, self.energy_j
         sent_bits, num_sent, ended = 0, 0, None
-        for at in range(first, after):
+        for at in range(count):
             num = num_blocks[at]
             if not num:
                 continue
@@ -184,5 +186,5 @@ def _combined(combining: Combining, before: float, snr: float, share: float) -> 
     if combining == "chase":
         return before + share * snr
     if combining == "none":
-        return snr
-    return float((1.0 + before) * (1.0 + snr) ** share - 1.0)
+        return share * snr
+    return expm1(min(log1p(before) + share * log1p(snr), _LARGEST_EXPONENT))
