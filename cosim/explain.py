@@ -314,7 +314,7 @@ def _stretch(
     # A rate model may give a whole grant one rate, of which a subchannel alone is no fair share.
     snr = np.array([10.0 ** (budget.snr_db / 10.0) for budget in budgets])
     widths_hz = np.array([budget.bandwidth_hz for budget in budgets])
-    shares = channel.radio.rate.per_subchannel(snr, widths_hz).tolist()
+    shares = channel.rate_model(link.name, client, start_ns).per_subchannel(snr, widths_hz).tolist()
     return Stretch(
         start_ns,
         end_ns,

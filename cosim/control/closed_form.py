@@ -128,7 +128,8 @@ def link_rates(link: LinkState, grants: tuple[Grant, ...]) -> Floats:
         else:
             gain = np.full(len(bandwidth_hz), link.gains[client].mean())
         snr = (grant.tx_power_w / bandwidth_hz) * gain / link.noise_psd_w_per_hz
-        rates[client] = link.rate.rates(snr, bandwidth_hz)
+        rate = link.rate if link.client_rates is None else link.client_rates[client]
+        rates[client] = rate.rates(snr, bandwidth_hz)
     return rates if link.data_share == 1.0 else link.data_share * rates
 
 

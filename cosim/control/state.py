@@ -63,6 +63,8 @@ class LinkState:
         Turns SNR into bit/s.
     data_share
         Share of that rate that is left for data.
+    client_rates
+        That of each client, where a trace gives each its own.
     """
 
     name: str
@@ -74,6 +76,7 @@ class LinkState:
     max_total_tx_power_w: float
     rate: RateModel
     data_share: float = 1.0
+    client_rates: tuple[RateModel, ...] | None = None
 
     @property
     def num_clients(self) -> int:

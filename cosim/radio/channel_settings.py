@@ -25,6 +25,7 @@ from cosim.radio.shadowing import Shadowing
 from cosim.radio.shadowing.log_normal import LogNormal
 from cosim.radio.surface import Surface
 from cosim.radio.surface.none import NoSurface
+from cosim.radio.trace import Trace
 from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.units import dbm_to_w
 
@@ -138,6 +139,7 @@ class ChannelSettings(Table):
     what antennas gain in all directions; base stations that have a pattern add it. With
     ``uplink_p0_dbm`` clients keep to open-loop power control: whatever they are granted,
     they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block.
+    A ``trace`` takes the place of fading, of whole gains or of rates.
     """
 
     plane: ClassVar[Plane] = "time"
@@ -153,6 +155,7 @@ class ChannelSettings(Table):
     surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
     interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    trace: Annotated[Trace | None, OneOf(Trace)] = None
     uplink_p0_dbm: Decibels | None = None
     uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
     uplink_energy: UplinkEnergy = UplinkEnergy()
@@ -173,9 +176,11 @@ class ChannelSettings(Table):
     def notes(self) -> tuple[str, ...]:
         """What a user must know of the channel, in sentences."""
         peak_db = self.base_stations.peak_gain_db
+        told = () if self.trace is None else (self.trace.note,)
         if peak_db is None or not self.antenna_gain_db:
-            return ()
+            return told
         return (
+            *told,
             f"radio.antenna_gain_db of {self.antenna_gain_db:g} dB is added to the pattern of the base "
             f"stations, which has up to {peak_db:.1f} dBi; set it to the gain of the clients' antennas.",
         )

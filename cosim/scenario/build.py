@@ -18,6 +18,7 @@ from cosim.rng import stream
 from cosim.scenario.after_events import becomes
 from cosim.scenario.factors import parts_of_factors
 from cosim.scenario.fit import (
+    lacking_traces,
     refuse_cut,
     split_and_reused,
     too_few_subchannels,
@@ -163,7 +164,7 @@ def _attempt_task(
     if task is None:
         _probe(scenario, found)
     channel = found.attempt(build_channel)
-    for fault in (*too_few_subchannels(scenario), *split_and_reused(scenario), *unfit_medium(scenario)):
+    for fault in _unfit(scenario):
         found.add(fault)
     if task is None or channel is None or found.faults:
         return None, found.faults
@@ -176,6 +177,14 @@ def _attempt_task(
         prepared = replace(prepared, fading=found.attempt(lambda: _fading(prepared, allocation)))
     prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
     return (None if found.faults else prepared), found.faults
+
+
+def _unfit(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Return what does not fit between clients, scheme, allocator and radio."""
+    yield from too_few_subchannels(scenario)
+    yield from split_and_reused(scenario)
+    yield from unfit_medium(scenario)
+    yield from lacking_traces(scenario)
 
 
 def _task(name: str, scenario: Scenario) -> Task:
@@ -251,12 +260,7 @@ def _probe(scenario: Scenario, found: _Found) -> None:
 def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     """Prepare what the scenario becomes at each event, and see that a decision can be taken there."""
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
-        for fault in (
-            *too_few_subchannels(scenario),
-            *split_and_reused(scenario),
-            *unfit_medium(scenario),
-            *parts_of_factors(scenario),
-        ):
+        for fault in (*_unfit(scenario), *parts_of_factors(scenario)):
             found.add(fault)
         channel = found.attempt(partial(Channel.build, scenario.radio, scenario.num_clients, scenario.seed))
         if channel is None:

@@ -57,6 +57,11 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"radio.uplink_energy: it is of transfers that carry bits, and the medium {medium.kind!r} sums "
             "what clients send; leave it out, or take the medium 'fluid'."
         )
+    if scenario.radio.trace is not None and scenario.radio.trace.gives == "rates":
+        yield ScenarioError(
+            f"radio.trace: {scenario.radio.trace.kind!r} replays rates, and a sum over the medium "
+            f"{medium.kind!r} has none; take a trace of another kind, or the medium 'fluid'."
+        )
     if scenario.radio.surface.data_share < 1.0:
         yield ScenarioError(
             f"radio.surface: the estimation of {scenario.radio.surface.kind!r} takes a share of all rates, "

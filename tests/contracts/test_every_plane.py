@@ -41,6 +41,15 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
     "model.base.random": [],  # it is the tiny scenario's
     "data.partition.group": [{"by": "name"}],
     "radio.mobility.path": [{"file": "path.csv"}],
+    **{
+        f"radio.trace.{kind}": [{"file": "trace.csv", "at_end": "hold", **more}]
+        for kind, more in (
+            ("gain", {}),
+            ("fading", {}),
+            ("snr", {"reference_tx_power_dbm": 23.0}),
+            ("rate", {}),
+        )
+    },
     "allocator.given": [
         {
             "links": {
@@ -109,6 +118,7 @@ OTHERS: dict[str, list[Any]] = {
     "folder.path": ["other model"],
     "path.file": ["other path.csv"],
     "path.max_gap_s": [20.0],
+    **{f"trace.{kind}.file": ["other trace.csv"] for kind in ("gain", "fading", "snr", "rate")},
     "given.site_positions_m": [[[10.0, 0.0], [200.0, 0.0]]],
     "given.positions_m": [[[10.0, 0.0], [20.0, 0.0], [30.0, 40.0]]],
     "lora_ranks": [[2]],
@@ -138,6 +148,7 @@ ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "fluid.outage": {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
+    "between": {"step_s": 0.01},
     "capacitance_f": {"voltages": [[1e6, 0.6], [1e12, 1.1]]},
     "voltages": {"capacitance_f": 1e-9},
     "follow_mobility": {"doppler_hz": None, "speed_m_per_s": None, "carrier_hz": None},
@@ -240,6 +251,10 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
     (folder / "lines.txt").write_text("\n".join(row[0] for row in rows))
     for name, far_m in (("path", 100), ("other path", 200)):
         (folder / f"{name}.csv").write_text(f"client,time_s,x_m,y_m\n0,0,50,0\n0,9,{far_m},0\n")
+    for name, least in (("trace", 10), ("other trace", 20)):
+        lines = [f"{at},{who},all,{-70 - least},{least},{least}e4" for who in range(3) for at in (0, 0.001)]
+        head = "time_s,client,link,gain_db,snr_db,rate_bit_per_s"
+        (folder / f"{name}.csv").write_text("\n".join([head, *lines]))
     base = tiny_scenario().model.base
     (folder / "config.json").write_text(json.dumps(base.config | {"n_embd": 32}))
     other = json.loads(tokenizer_path.read_text())

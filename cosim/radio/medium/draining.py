@@ -220,6 +220,8 @@ class Draining(Network):
     def too_weak(self) -> str | None:
         """Return what to say of the transfer of least rate, once none of those on the air can end."""
         channel, now_ns = self._channel, self._clock.now
+        if channel.radio.trace is not None and channel.radio.trace.why_over is not None:
+            return channel.radio.trace.why_over
         found: list[tuple[float, str]] = []
         for state in self._links.values():
             in_use = self._access.in_use(state.granted, tuple(state.active))
