@@ -252,7 +252,7 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
     for name, far_m in (("path", 100), ("other path", 200)):
         (folder / f"{name}.csv").write_text(f"client,time_s,x_m,y_m\n0,0,50,0\n0,9,{far_m},0\n")
     for name, least in (("trace", 10), ("other trace", 20)):
-        lines = [f"{at},{who},all,{-70 - least},{least},{least}e4" for who in range(3) for at in (0, 0.001)]
+        lines = [f"{at},{who},all,{least - 30},{least},{least}e4" for who in range(3) for at in (0, 0.001)]
         head = "time_s,client,link,gain_db,snr_db,rate_bit_per_s"
         (folder / f"{name}.csv").write_text("\n".join([head, *lines]))
     base = tiny_scenario().model.base
@@ -327,7 +327,8 @@ def plane(setting: Setting, before: Any) -> str:
     """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
     if setting.name is not None:
         return setting.table.plane_of(setting.name)
-    planes = {setting.table.plane, getattr(value_at(before[0], setting.path), "plane", "value")}
+    old = value_at(before[0], setting.path)
+    planes = {setting.table.plane, setting.table.plane if old is None else getattr(old, "plane", "value")}
     return "time" if planes == {"time"} else "value"
 
 
