@@ -61,6 +61,10 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
     span = explanation.span
     _say(console, "link", explanation.link)
     _say(console, "payload", f"{amount(span.bits, 'bit')} ({count(int(span.bits))})")
+    if explanation.overhead_bits:
+        _say(console, "overhead", f"{amount(explanation.overhead_bits, 'bit')} beside it")
+    if explanation.is_latency:
+        _say(console, "rate", "all of it was on the air before: this is how long it takes to arrive")
     if span.resent_bits:
         _say(console, "sent again", f"{amount(span.resent_bits, 'bit')} ({count(int(span.resent_bits))})")
     if not span.delivered:

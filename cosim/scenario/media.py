@@ -57,6 +57,11 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"radio.uplink_energy: it is of transfers that carry bits, and the medium {medium.kind!r} sums "
             "what clients send; leave it out, or take the medium 'fluid'."
         )
+    if any(scenario.radio.transport_of(link.name) for link in scheme.links if medium.sums(link)):
+        yield ScenarioError(
+            f"radio.transport: packets carry bits, and the medium {medium.kind!r} sums what clients send; "
+            "leave it out, or take the medium 'fluid'."
+        )
     if scenario.radio.trace is not None and scenario.radio.trace.gives == "rates":
         yield ScenarioError(
             f"radio.trace: {scenario.radio.trace.kind!r} replays rates, and a sum over the medium "

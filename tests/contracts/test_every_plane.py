@@ -134,6 +134,7 @@ OTHERS: dict[str, list[Any]] = {
     "random.config_path": ["config.json"],
     "random.tokenizer_path": ["tokenizer.json"],
     "size.fractions": [[0.4, 0.3, 0.2]],
+    "transport": [{"latency_s": 0.01, "loss": 0.2}],
     "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
     "task_policy.*.until_s": [5e-4],
