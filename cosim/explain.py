@@ -183,7 +183,8 @@ def explain(record: Record, span: int) -> Explanation:
     if row.kind == "compute":
         clients, *servers = draw_devices(scenario)
         device = next(one for one in (*clients, *servers) if one.name == row.actor)
-        return ComputeExplanation(row, parents, device, row.start_ns + device.duration_ns(int(row.flop)))
+        end_ns = row.start_ns + device.duration_ns(int(row.flop), row.name)
+        return ComputeExplanation(row, parents, device, end_ns)
     return _transfer(record, scenario.by_task[row.task], row, parents)
 
 

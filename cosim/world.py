@@ -297,7 +297,7 @@ class World:
         turn = queue.enter()
         made_room = None if turn is None else (yield turn)
         start_ns = clock.now
-        duration_ns = device.duration_ns(flop)
+        duration_ns = device.duration_ns(flop, name)
         if start_ns + duration_ns >= NEVER_NS:
             raise ScenarioError(
                 f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
@@ -318,7 +318,7 @@ class World:
             clock.now,
             0,
             flop,
-            device.energy_j(flop),
+            device.energy_j(flop, name),
             node.key,
             task=self.task.name,
         )

@@ -52,6 +52,10 @@ def _show_compute(explanation: ComputeExplanation, console: Console) -> None:
     span, device = explanation.span, explanation.device
     _say(console, "work", f"{amount(span.flop, 'FLOP')} ({count(int(span.flop))})")
     _say(console, "clock", amount(device.clock_hz, "Hz"))
+    if span.name in device.measured_s:
+        _say(console, "measured on the device", f"{device.measured_s[span.name]:g} s for a mini-batch")
+        _show_times(explanation, console)
+        return
     _say(console, "width", f"{device.flop_per_cycle:g} FLOP per cycle, {amount(device.flop_per_s, 'FLOP/s')}")
     _say(console, "cycles", f"{span.flop / device.flop_per_cycle:.6g}")
     _show_times(explanation, console)

@@ -97,6 +97,7 @@ class Cell:
             surface=self._surface(time_ns),
             model_hash=terms.model_hash,
             data_hash=terms.data_hash,
+            measured_s=tuple(one.measured_s for one in self._clients),
         )
 
     def link_state(self, name: str, time_ns: int) -> LinkState:

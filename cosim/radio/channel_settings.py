@@ -216,7 +216,8 @@ class ChannelSettings(Table):
         for name in LINKS:
             own = self.link(name).transport
             if own is not None:
-                yield f"radio.{name}.transport: {own.told if self.transport_of(name) else 'none, it is free'}."
+                told = own.told if self.link(name).is_modelled else "none, as the link is free"
+                yield f"radio.{name}.transport: {told}."
 
     def transport_of(self, name: str) -> Transport | None:
         """Return the transport of a link; None where a message is there with its last bit."""

@@ -1,6 +1,5 @@
 """Transport: what a message costs beyond its payload, and how much later it arrives."""
 
-from itertools import count as counting
 from math import ceil
 from typing import ClassVar, Literal, NamedTuple
 
@@ -104,22 +103,21 @@ class Transport(Table):
     def _expected(self, num_packets: int, num_receivers: int) -> tuple[float, float]:
         """Return how many packets are sent again on average, and how many times some are."""
         again = repeats = 0.0
-        for times in counting(1):
-            missing = self._missing(times, num_receivers)
-            if num_packets * missing < _NEGLIGIBLE:
-                return num_packets * again, repeats
+        missing, times = self._missing(1, num_receivers), 1
+        while num_packets * missing >= _NEGLIGIBLE:
             again += missing
             repeats += float(-np.expm1(num_packets * np.log1p(-missing)))
+            times += 1
+            missing = self._missing(times, num_receivers)
+        return num_packets * again, repeats
 
     def _drawn(
         self, num_packets: int, generator: np.random.Generator, num_receivers: int
     ) -> tuple[float, float]:
         """Return how many packets are sent again, and how many times some are."""
-        again = repeats = 0
-        left, before = num_packets, 1.0
-        for times in counting(1):
+        again, times, left, before = 0, 0, num_packets, 1.0
+        while left:
+            again, times = again + left, times + 1
             missing = self._missing(times, num_receivers)
             left, before = int(generator.binomial(left, missing / before)), missing
-            if not left:
-                return float(again), float(repeats)
-            again, repeats = again + left, repeats + 1
+        return float(again - num_packets), float(times - 1)

@@ -90,10 +90,9 @@ def check(scenario: Scenario) -> list[str]:
 def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device]:
     """Return the clients, the main server and the federated server, drawn."""
     seed = scenario.seed
-    groups = [group for group in scenario.clients for _ in range(group.count)]
     clients = tuple(
-        Device.draw(f"client-{number}", group, stream(seed, "clients", number))
-        for number, group in enumerate(groups)
+        Device.draw(f"client-{number}", one.settings, stream(seed, "clients", number), one.measured_s)
+        for number, one in enumerate(scenario.each_client)
     )
     return (
         clients,
@@ -166,9 +165,10 @@ def _attempt_task(
     channel = found.attempt(build_channel)
     for fault in _unfit(scenario):
         found.add(fault)
-    if task is None or channel is None or found.faults:
+    devices = found.attempt(partial(draw_devices, scenario))
+    if task is None or channel is None or devices is None or found.faults:
         return None, found.faults
-    prepared = Prepared(scenario, *draw_devices(scenario), channel, task, is_alone=is_alone)
+    prepared = Prepared(scenario, *devices, channel, task, is_alone=is_alone)
     allocation = found.attempt(lambda: _decide(prepared))
     prepared = replace(prepared, allocation=allocation)
     if allocation is not None:

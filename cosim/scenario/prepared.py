@@ -64,13 +64,25 @@ class Prepared:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
         told = None if self.fading is None else self.fading.note
         radio = self.scenario.radio
-        return (*self.task.notes, *radio.notes, *radio.medium.notes, *(() if told is None else (told,)))
+        measured = dict.fromkeys(name for device in self.clients for name in device.measured_s)
+        by_table = tuple(
+            f"{name} takes the seconds that clients.table gives of "
+            f"{sum(name in device.measured_s for device in self.clients)} client(s), in place of FLOP over "
+            "speed."
+            for name in measured
+        )
+        return (
+            *self.task.notes,
+            *by_table,
+            *radio.notes,
+            *radio.medium.notes,
+            *(() if told is None else (told,)),
+        )
 
     @property
     def max_tx_power_w(self) -> list[float]:
         """Power limit of each client, W."""
-        groups = self.scenario.clients
-        return [dbm_to_w(group.max_tx_power_dbm) for group in groups for _ in range(group.count)]
+        return [dbm_to_w(one.settings.max_tx_power_dbm) for one in self.scenario.each_client]
 
     @property
     def conditions(self) -> Conditions:

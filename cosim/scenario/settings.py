@@ -1,7 +1,8 @@
 """The tables of a scenario file."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -13,9 +14,11 @@ from pydantic import (
 )
 
 from cosim.compute.settings import Hardware
+from cosim.compute.table import read_devices
 from cosim.control.allocators import Allocator
 from cosim.control.allocators.equal import Equal
 from cosim.distributions import Uniform, Value, constant
+from cosim.errors import ScenarioError
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.trainable import Trainable
 from cosim.learning.trainable.lora import Lora
@@ -28,6 +31,16 @@ from cosim.scenario.tasks import TABLES, Tasks, short_form, spread
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 from cosim.schemes.task_policy import TaskPolicy
+
+_VALUES = {"clock_hz", "flop_per_cycle", "memory_bytes"}
+"""Settings of a device that may be distributions."""
+
+
+class Client(NamedTuple):
+    """One client: its settings, and measured seconds of a mini-batch by computation."""
+
+    settings: "ClientGroup"
+    measured_s: Mapping[str, float]
 
 
 class ClientGroup(Hardware):
@@ -43,12 +56,57 @@ class ClientGroup(Hardware):
         Blocks these clients keep, whatever an allocator would choose; once any group
         says so, the others keep ``model.cut_layer``. Without it all clients are cut
         alike, or as an allocator with ``cut_per_client`` chooses.
+    table
+        A CSV or Parquet file with a row for each client of the group: ``client`` (from 0), and any of
+        ``clock_hz``, ``flop_per_cycle`` or ``flop_per_s``, ``memory_bytes``, ``energy_coefficient``,
+        ``max_tx_power_dbm``, whose columns take the place of these settings. The columns
+        ``client_forward_backward_s``, ``client_forward_s`` and ``client_backward_s`` are measured
+        seconds of that computation of one mini-batch, in place of FLOP over speed; an empty cell is not
+        measured. Without ``count`` there are as many clients as rows.
     """
 
     count: Annotated[int, OfPlane("value")] = Field(default=5, gt=0)
     max_tx_power_dbm: Decibels = 23.0
     clock_hz: Value = Uniform(low=1.0e9, high=1.6e9)
     cut_layer: Annotated[int | None, OfPlane("value")] = Field(default=None, ge=1)
+    table: Path | None = None
+
+    def each(self, place: str) -> tuple[Client, ...]:
+        """Return the clients of the group one by one.
+
+        Raises
+        ------
+        ScenarioError
+            If there is a table that cannot be read, or has another number of rows.
+        """
+        if self.table is None:
+            return (Client(self, {}),) * self.count
+        rows = read_devices(self.table, f"{place}.table")
+        if len(rows) != self.count:
+            raise ScenarioError(
+                f"{place}.count: it is {self.count}, and {self.table} has rows of {len(rows)} client(s); "
+                "leave count out, or give as many rows."
+            )
+        return tuple(
+            Client(
+                self.model_copy(
+                    update={name: self._as_set(name, value) for name, value in row.settings.items()}
+                ),
+                row.measured_s,
+            )
+            for row in rows
+        )
+
+    @staticmethod
+    def _as_set(name: str, value: float) -> Any:
+        """Return a number of a table as the setting has it."""
+        return constant(value) if name in _VALUES else value
+
+    def counted(self, place: str) -> Self:
+        """Return the group with as many clients as its table has rows, where nothing else is given."""
+        if self.table is None or "count" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"count": len(read_devices(self.table, f"{place}.table"))})
 
 
 class Server(Hardware):
@@ -160,6 +218,26 @@ class Scenario(Table):
         return tuple(
             group.cut_layer or self.model.cut_layer for group in self.clients for _ in range(group.count)
         )
+
+    @property
+    def each_client(self) -> tuple[Client, ...]:
+        """The clients one by one, as the tables of their groups have them."""
+        one = len(self.clients) == 1
+        return tuple(
+            client
+            for number, group in enumerate(self.clients)
+            for client in group.each("clients" if one else f"clients.{number}")
+        )
+
+    def counted(self) -> "Scenario":
+        """Return the scenario whose groups have as many clients as their tables, where none were given."""
+        one = len(self.clients) == 1
+        groups = tuple(
+            group.counted("clients" if one else f"clients.{number}")
+            for number, group in enumerate(self.clients)
+        )
+        is_same = all(new is old for new, old in zip(groups, self.clients, strict=True))
+        return self if is_same else self.model_copy(update={"clients": groups})
 
     @property
     def num_clients(self) -> int:

@@ -134,6 +134,7 @@ OTHERS: dict[str, list[Any]] = {
     "random.config_path": ["config.json"],
     "random.tokenizer_path": ["tokenizer.json"],
     "size.fractions": [[0.4, 0.3, 0.2]],
+    "clients.table": ["devices.csv"],
     "transport": [{"latency_s": 0.01, "loss": 0.2}],
     "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
@@ -252,6 +253,7 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
     (folder / "lines.txt").write_text("\n".join(row[0] for row in rows))
     for name, far_m in (("path", 100), ("other path", 200)):
         (folder / f"{name}.csv").write_text(f"client,time_s,x_m,y_m\n0,0,50,0\n0,9,{far_m},0\n")
+    (folder / "devices.csv").write_text("client,clock_hz,client_forward_s\n0,1e9,\n1,1e9,0.1\n2,2e9,0.2\n")
     for name, least in (("trace", 10), ("other trace", 20)):
         lines = [f"{at},{who},all,{least - 30},{least},{least}e4" for who in range(3) for at in (0, 0.001)]
         head = "time_s,client,link,gain_db,snr_db,rate_bit_per_s"
