@@ -14,6 +14,7 @@ from cosim.compute.device import Device
 from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
 from cosim.errors import RecordError
 from cosim.kernel.job import BlockRate, ConstantRate, Rate
+from cosim.kernel.presence import Comings
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
@@ -23,6 +24,7 @@ from cosim.record.folder import Record
 from cosim.scenario.after_events import becomes
 from cosim.scenario.build import draw_devices
 from cosim.scenario.load import load
+from cosim.scenario.prepared import presence_of
 from cosim.scenario.settings import Scenario
 from cosim.transmissions import LATENCY
 from cosim.units import NS_PER_S, Floats, seconds_to_ns
@@ -184,6 +186,10 @@ def explain(record: Record, span: int) -> Explanation:
         clients, *servers = draw_devices(scenario)
         device = next(one for one in (*clients, *servers) if one.name == row.actor)
         end_ns = row.start_ns + device.duration_ns(int(row.flop), row.name)
+        comings = None if (presence := presence_of(scenario)) is None else presence.of(row.actor)
+        if comings is not None and end_ns > row.start_ns:  # with its pauses; what was redone is in its FLOP
+            paused = Comings(comings.name, comings.times, "resume")
+            end_ns = paused.work(row.start_ns, end_ns - row.start_ns).end_ns
         return ComputeExplanation(row, parents, device, end_ns)
     return _transfer(record, scenario.by_task[row.task], row, parents)
 
@@ -240,7 +246,9 @@ def _transfer(
         ]
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
-    left: Fraction | int = int(span.bits + span.resent_bits) + overhead_bits
+    left: Fraction | int = Fraction(span.bits) + Fraction(span.resent_bits)
+    if span.delivered:
+        left += overhead_bits
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):

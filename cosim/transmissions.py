@@ -10,12 +10,14 @@ from typing import NamedTuple
 from cosim.control.decisions import Decisions
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
+from cosim.kernel.job import NEVER_NS
 from cosim.measuring import Moment
 from cosim.radio.link import Link
 from cosim.radio.medium import Delivery, Payload, Signalling
 from cosim.radio.transport import Journey
 from cosim.rng import stream
 from cosim.site import Site
+from cosim.units import NS_PER_S
 
 LATENCY = "latency"
 """Name of the spans between the last bit of a message on the air and its arrival."""
@@ -73,6 +75,11 @@ class Transmissions:
         What the scheme sends over.
     task
         The name of the task that is recorded.
+
+    Attributes
+    ----------
+    out
+        Clients that left in the middle of this round and are out of it, each with the span that was cut.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class Transmissions:
         self.clock, self.log, self.network = site.clock, site.log, site.network
         self.client_names = site.client_names
         self._links = {link.name: link for link in links}
+        self.out: dict[str, int] = {}
         self._num_alike = Counter[tuple[str | int, ...]]()
 
     def is_modelled(self, link: str) -> bool:
@@ -94,7 +102,8 @@ class Transmissions:
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""
-        return self.site.medium.loses(self._links[link])
+        presence = self.site.presence
+        return self.site.medium.loses(self._links[link]) or (presence is not None and presence.drops)
 
     def sums(self, link: str) -> bool:
         """Return whether what clients send over a link at once arrives as a sum."""
@@ -110,6 +119,11 @@ class Transmissions:
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
         is_modelled, now_ns = self.is_modelled(link), self.clock.now
+        actor = self.client_names[client]
+        if self.is_out(actor, moment, after):
+            lost = Delivery(now_ns, now_ns, now_ns, {client: 0.0}, {client: False})
+            return Sent(self.out[actor], lost)
+        yield from self.until_there((actor, self._links[link].server))
         self._begin_sending(link, [client])
         journey = self._journey(link, [client], name, moment, bits)
         if is_modelled:
@@ -118,10 +132,13 @@ class Transmissions:
             delivery: Delivery = yield from self.network.send(link, {client: payload})
             after = (*after, *made_room) if made_room else after
         else:
-            delivery = Delivery.at_once(now_ns, [client])
+            delivery = Delivery.at_once(self.clock.now, [client])
         self._take_in(link, client, bits, delivery)
+        sent_bits = float(bits)
+        if delivery.cut_bits is not None:
+            sent_bits, journey = delivery.cut_bits, _AT_ONCE
         span = self._add_transfer(
-            *(link, self.client_names[client], name, moment, bits, node.key, after, now_ns, delivery),
+            *(link, self.client_names[client], name, moment, sent_bits, node.key, after, now_ns, delivery),
             delivery.energy_j[client],
             journey,
             is_delivered=delivery.delivered[client],
@@ -129,9 +146,39 @@ class Transmissions:
         if is_modelled:
             self.network.leave(link, [client], span)
             self.site.give_turns_up(link, [client], span)
+        if delivery.cut_bits is not None:
+            self.drop(actor, moment, span)
         if journey.delay_ns:
-            span = yield from self._arrive(link, self.client_names[client], moment, node.key, span, journey)
+            span = yield from self._arrive(link, actor, moment, node.key, span, journey)
         return Sent(span, delivery)
+
+    def is_out(self, actor: str, moment: Moment, after: Sequence[int]) -> bool:
+        """Return whether a client is out of this round, as it is from now on if it is away."""
+        presence = self.site.presence
+        comings = None if presence is None else presence.of(actor)
+        if comings is None or comings.on_leave != "drop":
+            return False
+        if actor not in self.out and after and comings.back_ns(self.clock.now) > self.clock.now:
+            self.drop(actor, moment, after[-1])
+        return actor in self.out
+
+    def drop(self, actor: str, moment: Moment, span: int) -> None:
+        """Let a client be out for the rest of the round, as it has left."""
+        self.out[actor] = span
+        self.log.metrics.add(
+            self.clock.now, moment.round, moment.local_step, actor, "dropped", 1.0, task=self._task
+        )
+
+    def until_there(self, actors: tuple[str, ...]) -> Steps:
+        """Wait until all of these are there."""
+        presence, now_ns = self.site.presence, self.clock.now
+        if presence is None:
+            return
+        back_ns = presence.back_ns(actors, now_ns)
+        if back_ns >= NEVER_NS:
+            yield self.clock.event(f"{' and '.join(actors)} to be there")
+        if back_ns > now_ns:
+            yield self.clock.timeout(back_ns - now_ns)
 
     def _journey(self, link: str, clients: Collection[int], name: str, moment: Moment, bits: int) -> Journey:
         """Return what a message needs beyond the airtime of its payload; chance is by what it is."""
@@ -209,13 +256,16 @@ class Transmissions:
         ValueError
             If payloads are not equally large.
         """
+        asked_ns = self.clock.now
+        names = [self.client_names[client] for client in outgoing]
+        yield from self.until_there((*names, self._links[link].server))
         sizes = {one.payload.bits for one in outgoing.values()}
         if len(sizes) != 1:
             raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
         (bits,), is_modelled = sizes, self.is_modelled(link)
         self._begin_sending(link, outgoing)
         journey = self._journey(link, outgoing, name, moment, bits)
-        asked_ns, made_room = self.clock.now, ()
+        made_room: Sequence[int] = ()
         if is_modelled:
             made_room = yield from self.site.take_turns(link, outgoing)
             more = journey.overhead_bits + journey.resent_bits
@@ -226,7 +276,7 @@ class Transmissions:
         else:
             delivery = Delivery.at_once(self.clock.now, outgoing)
         arrived, delivery = arriving(delivery)
-        is_uplink, names = self._links[link].is_uplink, [self.client_names[client] for client in outgoing]
+        is_uplink = self._links[link].is_uplink
         for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
             self._take_in(link, client, bits, delivery)
             at, radiated_j = (delivery.end_ns, moment.round, moment.local_step), delivery.energy_j[client]
@@ -255,7 +305,7 @@ class Transmissions:
         client: str,
         name: str,
         moment: Moment,
-        bits: int,
+        bits: float,
         node: str,
         after: Sequence[int],
         asked_ns: int,
@@ -269,6 +319,9 @@ class Transmissions:
         """Record a transmission and return the number of its span; ``client`` is empty where several are."""
         ends = (client, self._links[link].server)
         actor, peer = ends if self._links[link].is_uplink else ends[::-1]
+        if delivery.away_ns:
+            at = (delivery.end_ns, moment.round, moment.local_step, client)
+            self.log.metrics.add(*at, "away_s", delivery.away_ns / NS_PER_S, task=self._task)
         if journey.overhead_bits:
             at = (delivery.end_ns, moment.round, moment.local_step, actor)
             self.log.metrics.add(*at, "overhead_bits", float(journey.overhead_bits), task=self._task)

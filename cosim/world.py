@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
@@ -56,6 +56,14 @@ class Progress:
     task: str = ""
 
 
+class Missed(NamedTuple):
+    """A download that a client has missed: its size, what it is of, and what it waits for."""
+
+    bits: int
+    node: Node
+    after: Sequence[int]
+
+
 class World:
     """A task's part of a run; its scheme acts through it.
 
@@ -87,6 +95,8 @@ class World:
         Of the site: processes side by side.
     adapter
         What the scheme leaves in the end.
+    missed
+        Downloads that clients have missed while they were away, by name.
     """
 
     def __init__(
@@ -109,6 +119,7 @@ class World:
         sending = Transmissions(site, decisions, links, task.name)
         self.send, self.send_at_once = sending.send, sending.send_at_once
         self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
+        self._sending, self.missed = sending, dict[int, dict[str, Missed]]()
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self.signalling = sending.signalling
         self._watch = watch
@@ -293,9 +304,14 @@ class World:
     ) -> Steps:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
         device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
-        asked_ns = clock.now
+        if self._sending.is_out(actor, moment, after):
+            return self._sending.out[actor]
+        asked_ns, presence = clock.now, self.site.presence
         turn = queue.enter()
         made_room = None if turn is None else (yield turn)
+        comings = None if presence is None else presence.of(actor)
+        if comings is not None:
+            yield from self._sending.until_there((actor,))
         start_ns = clock.now
         duration_ns = device.duration_ns(flop, name)
         if start_ns + duration_ns >= NEVER_NS:
@@ -304,6 +320,17 @@ class World:
                 f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
                 "give it a faster clock_hz."
             )
+        energy_j, work = device.energy_j(flop, name), None
+        if comings is not None and duration_ns:
+            work = comings.work(start_ns, duration_ns)
+            if work.end_ns >= NEVER_NS:
+                yield clock.event(f"{actor} to come back")
+            if work.worked_ns != duration_ns:  # some of it was lost, or is never done
+                flop = round(flop * work.worked_ns / duration_ns)
+                energy_j *= work.worked_ns / duration_ns
+            if work.away_ns:
+                self.note(moment, "away_s", work.away_ns / NS_PER_S, actor)
+            duration_ns = work.end_ns - start_ns
         yield clock.timeout(duration_ns)
         span = self.log.spans.add(
             after if made_room is None else (*after, made_room),
@@ -318,12 +345,52 @@ class World:
             clock.now,
             0,
             flop,
-            device.energy_j(flop, name),
+            energy_j,
             node.key,
             task=self.task.name,
         )
         queue.leave(span)
+        if work is not None and not work.is_done:
+            self._sending.drop(actor, moment, span)
         return span
+
+    def is_here(self, client: int) -> bool:
+        """Return whether a client is there now."""
+        presence = self.site.presence
+        return presence is None or presence.is_here(self.client_names[client], self.clock.now)
+
+    @property
+    def skips_absent(self) -> bool:
+        """Whether who is away when a round begins is left out of it."""
+        return self.site.presence is not None and self.site.presence.skips
+
+    @property
+    def dropped(self) -> list[int]:
+        """Clients that have left in this round, and are out of it."""
+        return [client for client, name in enumerate(self.client_names) if name in self._sending.out]
+
+    def rejoin(self, clients: Sequence[int]) -> None:
+        """Let clients be in again that were out."""
+        for client in clients:
+            self._sending.out.pop(self.client_names[client], None)
+
+    def present(self, clients: Sequence[int]) -> Steps:
+        """Return those of some clients who take part in a round that begins: all, or those who are there.
+
+        If nobody is, it waits for the first to come.
+        """
+        here = list(clients)
+        if self.skips_absent and here:
+            assert self.site.presence is not None
+            while not (here := list(filter(self.is_here, clients))):
+                back_ns = min(
+                    self.site.presence.back_ns((self.client_names[one],), self.clock.now) for one in clients
+                )
+                if back_ns >= NEVER_NS:
+                    yield self.clock.event("a client to come back")
+                yield self.clock.timeout(back_ns - self.clock.now)
+            self.rejoin(here)
+        return here
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
         """Record a learned value at this instant; it is computed when the round ends."""

@@ -202,15 +202,39 @@ class Job:
         """Drain at ``rate`` from now on; a job that has ended stays ended."""
         if self.done.triggered:  # those who wait for it may not have heard of it yet at this instant
             return
-        now_ns = self._clock.now
-        if self._rate is not None and now_ns > self._since_ns:
-            self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))
-        self._rate, self._since_ns = rate, now_ns
+        self._count()
+        now_ns, self._rate = self._clock.now, rate
         self._version += 1
         end_ns = rate.finish_ns(self._left, now_ns)
         if end_ns is not None:
             version = self._version
             self._clock.after(end_ns - now_ns, lambda: self._finish(version))
+
+    @property
+    def is_through(self) -> bool:
+        """Whether all of it has drained by now; ``done`` happens at this instant then, if it has not yet."""
+        self._count()
+        return not self._left
+
+    def restart(self) -> Fraction:
+        """Begin again with the whole amount, and return what had drained."""
+        self._count()
+        lost, self._left = Fraction(self.amount) - self._left, self.amount
+        return lost
+
+    def give_up(self) -> Fraction:
+        """Let it be done now as it is, and return what has drained."""
+        self._count()
+        self._version += 1
+        self.done.succeed()
+        return Fraction(self.amount) - self._left
+
+    def _count(self) -> None:
+        """Count what has drained since it was counted last."""
+        now_ns = self._clock.now
+        if self._rate is not None and now_ns > self._since_ns:
+            self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))
+        self._since_ns = now_ns
 
     def _finish(self, version: int) -> None:
         """End the job, unless its rate has changed since this timer was set."""

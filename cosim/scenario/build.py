@@ -27,6 +27,7 @@ from cosim.scenario.fit import (
 )
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.prepared import Prepared, num_blocks
+from cosim.scenario.presence import unfit_presence
 from cosim.scenario.settings import Scenario
 from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
 from cosim.scenario.tasks import TaskTables
@@ -185,6 +186,7 @@ def _unfit(scenario: Scenario) -> Iterator[ScenarioError]:
     yield from split_and_reused(scenario)
     yield from unfit_medium(scenario)
     yield from lacking_traces(scenario)
+    yield from unfit_presence(scenario)
 
 
 def _task(name: str, scenario: Scenario) -> Task:

@@ -1,18 +1,21 @@
 """The tables of a scenario file."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
+from cosim.compute.availability import Availability
 from cosim.compute.settings import Hardware
 from cosim.compute.table import read_devices
 from cosim.control.allocators import Allocator
@@ -22,7 +25,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.trainable import Trainable
 from cosim.learning.trainable.lora import Lora
-from cosim.parts import Decibels, OfPlane, OneOf, Table
+from cosim.parts import LONGEST_S, Decibels, OfPlane, OneOf, Plane, Table
 from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
 from cosim.scenario.kinds import default_of
@@ -109,11 +112,42 @@ class ClientGroup(Hardware):
         return self.model_copy(update={"count": len(read_devices(self.table, f"{place}.table"))})
 
 
+class Restart(Table):
+    """A server that goes down at an instant, and is back after a while.
+
+    What it computes then is lost, and computed again from the beginning once it is back; what
+    waits in its queue waits on. Transfers from and to it are cut, and begin again.
+    """
+
+    plane: ClassVar[Plane] = "time"
+    at_s: float = Field(ge=0.0, le=LONGEST_S)
+    downtime_s: float = Field(ge=1e-9, le=LONGEST_S)
+
+
 class Server(Hardware):
-    """A server; the main server serves all clients through one queue."""
+    """A server; the main server serves all clients through one queue.
+
+    Attributes
+    ----------
+    restarts
+        When it goes down, in order of time.
+    """
+
+    restarts: tuple[Restart, ...] | None = None
 
     clock_hz: Value = constant(5.0e9)
     flop_per_cycle: Value = constant(1024.0)
+
+    @field_validator("restarts")
+    @classmethod
+    def _one_after_the_other(cls, restarts: tuple[Restart, ...] | None) -> tuple[Restart, ...] | None:
+        for one, after in pairwise(restarts or ()):
+            if after.at_s <= one.at_s + one.downtime_s:
+                raise ValueError(
+                    f"the one at {after.at_s:g} s begins before the one at {one.at_s:g} s is over, after "
+                    f"{one.downtime_s:g} s; sort them by time, and join those that touch"
+                )
+        return restarts
 
 
 def _as_groups(given: Any) -> Any:
@@ -150,6 +184,8 @@ class Scenario(Table):
         two is given, or none, which is ``[lora]`` with its defaults.
     clients, main_server, federated_server
         The devices.
+    availability
+        When clients are there; without it they always are.
     radio, allocator
         The air, and who gets how much of it.
     tasks
@@ -172,6 +208,7 @@ class Scenario(Table):
     clients: ClientGroups = (ClientGroup(),)
     main_server: Server = Server()
     federated_server: Server = Server()
+    availability: Annotated[Availability | None, OneOf(Availability)] = None
     radio: Radio = Radio()
     allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
     tasks: Tasks = Field(default_factory=dict)

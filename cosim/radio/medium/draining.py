@@ -3,11 +3,14 @@
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from simpy.events import Event
 
+from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock, Steps
-from cosim.kernel.job import BlockRate, ConstantRate, Job, Rate
+from cosim.kernel.job import NEVER_NS, BlockRate, ConstantRate, Job, Rate
+from cosim.kernel.presence import MOST_CUTS, Comings, Presence
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
@@ -26,6 +29,11 @@ class _Transfer:
     grant: Grant | None = None
     since_ns: int = 0
     is_lost: bool = False
+    version: int = 0  # counts how often it began or paused
+    num_cuts: int = 0
+    resent_bits: float = 0.0
+    cut_bits: float | None = None
+    away_ns: int = 0
 
 
 @dataclass(eq=False)
@@ -124,6 +132,11 @@ class Draining(Network):
         self._links = {link.name: _Link(link) for link in links}
         self._round = 0
         self._sent_until_ns: dict[int, int] = {}
+        self._presence: Presence | None = None
+
+    def follow(self, presence: Presence) -> None:
+        """Let transfers pause, begin again or be given up when somebody they need leaves."""
+        self._presence = presence
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
         """Let a decision take effect now; transfers in flight go on under their new grant.
@@ -199,6 +212,9 @@ class Draining(Network):
             dict.fromkeys(payloads, self._energy_j(state, client, transfer, bits, start_ns) / len(payloads)),
             dict.fromkeys(payloads, not transfer.is_lost),
             after_span,
+            transfer.resent_bits,
+            cut_bits=transfer.cut_bits,
+            away_ns=transfer.away_ns,
         )
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
@@ -211,7 +227,8 @@ class Draining(Network):
             state.dismiss(client)
         else:  # it ended in the very instant in which it had to pause
             del state.paused[client]
-            state.waiting.remove((client, None))
+            if (client, None) in state.waiting:
+                state.waiting.remove((client, None))
         state.part(client)
         if self._access.changes_in_flight:
             self._rate(state, tuple(state.active))
@@ -261,12 +278,68 @@ class Draining(Network):
     def _begin(self, state: _Link, client: int, transfer: _Transfer) -> None:
         """Let a transfer drain from now on."""
         state.active[client] = transfer
+        transfer.version += 1
         self._rate(state, tuple(state.active) if self._access.changes_in_flight else (client,))
+        leaving = None
+        if self._presence is not None:
+            leaving = self._presence.first_leaving(self._actors(state, client), self._clock.now)
+        if leaving is not None:
+            leaves_ns, who = leaving
+            leave = partial(self._leaves, state, client, transfer, transfer.version, who)
+            self._clock.after(leaves_ns - self._clock.now, leave)
+
+    def _actors(self, state: _Link, client: int) -> tuple[str, ...]:
+        """Return whom a transfer needs: its clients, and the server."""
+        return (*(f"client-{one}" for one in state.members(client)), state.link.server)
+
+    def _leaves(self, state: _Link, client: int, transfer: _Transfer, version: int, who: Comings) -> None:
+        """Cut a transfer, as somebody it needs leaves."""
+        if transfer.version != version or transfer.job.done.triggered or transfer.job.is_through:
+            return
+        transfer.num_cuts += 1
+        if transfer.num_cuts > MOST_CUTS:
+            raise ScenarioError(who.never_ends(f"the transfer of {transfer.job.amount} bits on {state.name}"))
+        if who.on_leave == "drop":
+            transfer.is_lost, transfer.cut_bits = True, float(transfer.job.give_up())
+            return
+        if who.on_leave == "restart":
+            transfer.resent_bits += float(transfer.job.restart())
+        self._pause(state, client)
+        self._let_go(state, client)
+        state.dismiss(client)
+        if self._access.changes_in_flight:
+            self._rate(state, tuple(state.active))
+        self._let_in(state, None)
+        assert self._presence is not None
+        back_ns, now_ns = (
+            self._presence.back_ns(self._actors(state, client), self._clock.now),
+            self._clock.now,
+        )
+        if back_ns < NEVER_NS:
+            transfer.away_ns += back_ns - now_ns
+            self._clock.after(back_ns - now_ns, partial(self._comes_back, state, client, transfer))
+
+    def _comes_back(self, state: _Link, client: int, transfer: _Transfer) -> None:
+        """Let a transfer go on, or wait for its subchannels, as all it needs are there."""
+        if state.waiting or not state.admit(client):
+            state.waiting.append((client, None))
+        else:
+            self._begin(state, client, state.paused.pop(client))
+
+    def _let_go(self, state: _Link, client: int) -> None:
+        """Write down that nobody has the subchannels of a transfer that was cut."""
+        members = state.members(client)
+        for number, (holder, *_) in list(state.holders.items()):
+            if holder in members:
+                del state.holders[number]
+                state.recorded.pop(holder, None)
+                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)
 
     def _pause(self, state: _Link, client: int) -> None:
         """Stop a transfer that is in the way of another."""
         transfer = state.active.pop(client, None)
         if transfer is not None:
+            transfer.version += 1
             self._account(state, client, transfer)
             transfer.grant = None
             transfer.job.drain(ConstantRate(0.0))
@@ -299,7 +372,9 @@ class Draining(Network):
         until_ns, self._sent_until_ns[client] = self._sent_until_ns.get(client), self._clock.now
         idle_ns = None if until_ns is None else start_ns - until_ns
         costs = self._channel.radio.uplink_energy
-        return costs.total_j(transfer.energy_j, bits, self._clock.now - start_ns, idle_ns)
+        airtime_ns = self._clock.now - start_ns - transfer.away_ns
+        sent_bits = bits if transfer.cut_bits is None else transfer.cut_bits
+        return costs.total_j(transfer.energy_j, sent_bits + transfer.resent_bits, airtime_ns, idle_ns)
 
     def _rate(self, state: _Link, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
@@ -335,7 +410,7 @@ class Draining(Network):
     def _record(self, state: _Link, in_use: Mapping[int, Grant]) -> None:
         """Write down every subchannel that changes hands or power now."""
         for holder, grant in in_use.items():
-            if holder in state.groups and not state.overlaps:
+            if holder in state.groups and not state.overlaps and not state.active[holder].num_cuts:
                 continue  # each of its subchannels is on record as one receiver's, at that power
             client = state.members(holder)[0]
             if state.recorded.get(client) is grant:
