@@ -7,10 +7,10 @@ from hashlib import blake2b
 from math import fsum
 from typing import NamedTuple
 
+from cosim.attendance import Attendance
 from cosim.control.decisions import Decisions
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
-from cosim.kernel.job import NEVER_NS
 from cosim.measuring import Moment
 from cosim.radio.link import Link
 from cosim.radio.medium import Delivery, Payload, Signalling
@@ -78,8 +78,8 @@ class Transmissions:
 
     Attributes
     ----------
-    out
-        Clients that left in the middle of this round and are out of it, each with the span that was cut.
+    attendance
+        Who of the clients is there, and who is out of this round.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Transmissions:
         self.clock, self.log, self.network = site.clock, site.log, site.network
         self.client_names = site.client_names
         self._links = {link.name: link for link in links}
-        self.out: dict[str, int] = {}
+        self.attendance = Attendance(site, task)
         self._num_alike = Counter[tuple[str | int, ...]]()
 
     def is_modelled(self, link: str) -> bool:
@@ -102,8 +102,7 @@ class Transmissions:
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""
-        presence = self.site.presence
-        return self.site.medium.loses(self._links[link]) or (presence is not None and presence.drops)
+        return self.site.medium.loses(self._links[link]) or self.attendance.drops
 
     def sums(self, link: str) -> bool:
         """Return whether what clients send over a link at once arrives as a sum."""
@@ -120,10 +119,10 @@ class Transmissions:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
         is_modelled, now_ns = self.is_modelled(link), self.clock.now
         actor = self.client_names[client]
-        if self.is_out(actor, moment, after):
+        if self.attendance.is_out(actor, moment, after):
             lost = Delivery(now_ns, now_ns, now_ns, {client: 0.0}, {client: False})
-            return Sent(self.out[actor], lost)
-        yield from self.until_there((actor, self._links[link].server))
+            return Sent(self.attendance.out[actor], lost)
+        yield from self.attendance.until_there((actor, self._links[link].server))
         self._begin_sending(link, [client])
         journey = self._journey(link, [client], name, moment, bits)
         if is_modelled:
@@ -147,38 +146,10 @@ class Transmissions:
             self.network.leave(link, [client], span)
             self.site.give_turns_up(link, [client], span)
         if delivery.cut_bits is not None:
-            self.drop(actor, moment, span)
+            self.attendance.drop(actor, moment, span)
         if journey.delay_ns:
             span = yield from self._arrive(link, actor, moment, node.key, span, journey)
         return Sent(span, delivery)
-
-    def is_out(self, actor: str, moment: Moment, after: Sequence[int]) -> bool:
-        """Return whether a client is out of this round, as it is from now on if it is away."""
-        presence = self.site.presence
-        comings = None if presence is None else presence.of(actor)
-        if comings is None or comings.on_leave != "drop":
-            return False
-        if actor not in self.out and after and comings.back_ns(self.clock.now) > self.clock.now:
-            self.drop(actor, moment, after[-1])
-        return actor in self.out
-
-    def drop(self, actor: str, moment: Moment, span: int) -> None:
-        """Let a client be out for the rest of the round, as it has left."""
-        self.out[actor] = span
-        self.log.metrics.add(
-            self.clock.now, moment.round, moment.local_step, actor, "dropped", 1.0, task=self._task
-        )
-
-    def until_there(self, actors: tuple[str, ...]) -> Steps:
-        """Wait until all of these are there."""
-        presence, now_ns = self.site.presence, self.clock.now
-        if presence is None:
-            return
-        back_ns = presence.back_ns(actors, now_ns)
-        if back_ns >= NEVER_NS:
-            yield self.clock.event(f"{' and '.join(actors)} to be there")
-        if back_ns > now_ns:
-            yield self.clock.timeout(back_ns - now_ns)
 
     def _journey(self, link: str, clients: Collection[int], name: str, moment: Moment, bits: int) -> Journey:
         """Return what a message needs beyond the airtime of its payload; chance is by what it is."""
@@ -258,7 +229,7 @@ class Transmissions:
         """
         asked_ns = self.clock.now
         names = [self.client_names[client] for client in outgoing]
-        yield from self.until_there((*names, self._links[link].server))
+        yield from self.attendance.until_there((*names, self._links[link].server))
         sizes = {one.payload.bits for one in outgoing.values()}
         if len(sizes) != 1:
             raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")

@@ -1,9 +1,8 @@
 """What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
@@ -19,6 +18,7 @@ from cosim.learning.task import Task
 from cosim.learning.training import Training
 from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
+from cosim.measuring import Progress as Progress
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
 from cosim.site import Site
@@ -30,38 +30,6 @@ MOST_BLOCKS_WITHOUT_SPAN = 1000
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is when a round has ended.
-
-    Attributes
-    ----------
-    round
-        Which round; 0 is the evaluation before training.
-    measured
-        Means of what was measured since another round ended.
-    num_ended
-        How many rounds of all tasks are over.
-    task
-        Whose round it is; empty where there is one task.
-    """
-
-    round: int
-    simulated_ns: int
-    num_spans: int
-    measured: dict[str, float]
-    num_ended: int = 0
-    task: str = ""
-
-
-class Missed(NamedTuple):
-    """A download that a client has missed: its size, what it is of, and what it waits for."""
-
-    bits: int
-    node: Node
-    after: Sequence[int]
 
 
 class World:
@@ -95,8 +63,8 @@ class World:
         Of the site: processes side by side.
     adapter
         What the scheme leaves in the end.
-    missed
-        Downloads that clients have missed while they were away, by name.
+    attendance
+        Who of the clients is there, and who is out of this round.
     """
 
     def __init__(
@@ -119,7 +87,7 @@ class World:
         sending = Transmissions(site, decisions, links, task.name)
         self.send, self.send_at_once = sending.send, sending.send_at_once
         self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
-        self._sending, self.missed = sending, dict[int, dict[str, Missed]]()
+        self.attendance = sending.attendance
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self.signalling = sending.signalling
         self._watch = watch
@@ -304,14 +272,14 @@ class World:
     ) -> Steps:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
         device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
-        if self._sending.is_out(actor, moment, after):
-            return self._sending.out[actor]
-        asked_ns, presence = clock.now, self.site.presence
+        if self.attendance.is_out(actor, moment, after):
+            return self.attendance.out[actor]
+        asked_ns = clock.now
         turn = queue.enter()
         made_room = None if turn is None else (yield turn)
-        comings = None if presence is None else presence.of(actor)
+        comings = self.attendance.of(actor)
         if comings is not None:
-            yield from self._sending.until_there((actor,))
+            yield from self.attendance.until_there((actor,))
         start_ns = clock.now
         duration_ns = device.duration_ns(flop, name)
         if start_ns + duration_ns >= NEVER_NS:
@@ -351,46 +319,8 @@ class World:
         )
         queue.leave(span)
         if work is not None and not work.is_done:
-            self._sending.drop(actor, moment, span)
+            self.attendance.drop(actor, moment, span)
         return span
-
-    def is_here(self, client: int) -> bool:
-        """Return whether a client is there now."""
-        presence = self.site.presence
-        return presence is None or presence.is_here(self.client_names[client], self.clock.now)
-
-    @property
-    def skips_absent(self) -> bool:
-        """Whether who is away when a round begins is left out of it."""
-        return self.site.presence is not None and self.site.presence.skips
-
-    @property
-    def dropped(self) -> list[int]:
-        """Clients that have left in this round, and are out of it."""
-        return [client for client, name in enumerate(self.client_names) if name in self._sending.out]
-
-    def rejoin(self, clients: Sequence[int]) -> None:
-        """Let clients be in again that were out."""
-        for client in clients:
-            self._sending.out.pop(self.client_names[client], None)
-
-    def present(self, clients: Sequence[int]) -> Steps:
-        """Return those of some clients who take part in a round that begins: all, or those who are there.
-
-        If nobody is, it waits for the first to come.
-        """
-        here = list(clients)
-        if self.skips_absent and here:
-            assert self.site.presence is not None
-            while not (here := list(filter(self.is_here, clients))):
-                back_ns = min(
-                    self.site.presence.back_ns((self.client_names[one],), self.clock.now) for one in clients
-                )
-                if back_ns >= NEVER_NS:
-                    yield self.clock.event("a client to come back")
-                yield self.clock.timeout(back_ns - self.clock.now)
-            self.rejoin(here)
-        return here
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
         """Record a learned value at this instant; it is computed when the round ends."""

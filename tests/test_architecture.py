@@ -21,6 +21,7 @@ LINES = (
     ("radio", "compute", "learning"),
     ("control",),
     ("allocation", "measuring", "site"),
+    ("attendance",),
     ("transmissions",),
     ("world",),
     ("schemes",),

@@ -84,7 +84,7 @@ class FederatedRounds(Turns):
         drawn = self.able(
             self.scheme.taking_part(self.world.task.seed, self.world.num_clients, round_), round_
         )
-        drawn = yield from self.world.present(drawn)
+        drawn = yield from self.world.attendance.present(drawn)
         if not drawn:
             return self.ready
         self._played = round_
@@ -276,7 +276,7 @@ class FederatedRounds(Turns):
             sent = yield from world.together(steps, "local round of client")
         if world.decisions.reports and not is_awaited:
             self._hear(moment.round, learned, is_awaited=False)
-        for client in world.dropped:
+        for client in world.attendance.dropped:
             if client in before:
                 self.federation.states[client] = before[client]
                 self.uploads.forget(client)

@@ -164,7 +164,7 @@ class SplitFederated(Averages, Splits):
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.task.seed, world.num_clients, round_)
-            drawn = yield from world.present(drawn)
+            drawn = yield from world.attendance.present(drawn)
             world.start_round(round_, drawn)
             play.taking_part = list(filter(world.decisions.takes_part, drawn))
             for local_step in range(1, self.local_steps + 1):

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from cosim.attendance import Missed
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.learning.train_state import LocalRound
 from cosim.radio.medium import Payload
 from cosim.transmissions import Outgoing, Sent
-from cosim.world import FEDERATED_SERVER, Missed, Moment, World
+from cosim.world import FEDERATED_SERVER, Moment, World
 
 
 class Averaged(NamedTuple):
@@ -31,7 +32,7 @@ def local_update(world: World, learned: LocalRound, round_: int, flop: int, read
 
 def catch_up(world: World, client: int, moment: Moment, ready: Sequence[int]) -> Steps:
     """Let a client download what it has missed; returns the spans that what follows waits for."""
-    for name, one in world.missed.pop(client, {}).items():
+    for name, one in world.attendance.missed.pop(client, {}).items():
         after = list(dict.fromkeys((*ready, *one.after)))
         sent: Sent = yield from world.send(
             "federated_downlink", client, name, moment, one.bits, one.node, after
@@ -91,7 +92,7 @@ def broadcast(
         size = bits[client]
         sent: Sent = yield from world.send(link, client, name, moment, size, average.node, after)
         if not sent.is_delivered:
-            world.missed.setdefault(client, {})[name] = Missed(size, average.node, after)
+            world.attendance.missed.setdefault(client, {})[name] = Missed(size, average.node, after)
             return sent.span
         return (yield from rebuilt(client, sent.span)) if rebuild_flop else sent.span
 
@@ -101,11 +102,11 @@ def broadcast(
         return (yield from computing)
 
     link, after = "federated_downlink", average.spans
-    if world.skips_absent:
-        here = list(filter(world.is_here, bits))
-        world.rejoin(here)
+    if world.attendance.skips:
+        here = list(filter(world.attendance.is_here, bits))
+        world.attendance.rejoin(here)
         for client in bits.keys() - set(here):
-            world.missed.setdefault(client, {})[name] = Missed(bits[client], average.node, after)
+            world.attendance.missed.setdefault(client, {})[name] = Missed(bits[client], average.node, after)
         bits = {client: bits[client] for client in here}
         if not here:
             return list(after)

@@ -117,8 +117,8 @@ comings = st.one_of(
                 "on_leave": on_leave,
             }
         },
-        st.sampled_from([0.5, 0.02, 0.003]),
-        st.sampled_from([0.002, 0.05]),
+        st.sampled_from([0.5, 0.03]),
+        st.sampled_from([0.002, 0.02]),
         st.sampled_from(["wait", "skip"]),
         st.sampled_from(["resume", "resume", "restart"]),
     ),
@@ -376,9 +376,9 @@ def test_nothing_is_broken_where_decisions_change_under_way(chosen, tiny_scenari
 @pytest.fixture(scope="module")
 def trace_path(tmp_path_factory):
     """Return a trace of gains that change every few milliseconds."""
-    draws = np.random.default_rng(3).uniform(-120.0, -80.0, (5, 40)).round(2)
+    draws = np.random.default_rng(3).uniform(-110.0, -80.0, (5, 40)).round(2)
     lines = [
-        f"{at * 0.003:.3f},{client},all,{db}" for client in range(5) for at, db in enumerate(draws[client])
+        f"{at * 0.005:.3f},{client},all,{db}" for client in range(5) for at, db in enumerate(draws[client])
     ]
     file = tmp_path_factory.mktemp("trace") / "trace.csv"
     file.write_text("\n".join(["time_s,client,link,gain_db", *lines]))
@@ -405,7 +405,7 @@ ROUGH = (
 )
 
 
-@settings(for_all_cells, max_examples=20)
+@settings(for_all_cells, max_examples=40)
 @given(data=st.data())
 def test_nothing_is_broken_where_clients_come_and_go_over_lossy_links(data, tiny_scenario, play, trace_path):
     chosen = data.draw(rough_changes(trace_path))
