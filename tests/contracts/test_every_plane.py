@@ -40,6 +40,7 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
     "model.base.folder": [{"path": "model"}],
     "model.base.random": [],  # it is the tiny scenario's
     "data.partition.group": [{"by": "name"}],
+    "availability.intervals": [{"file": "away.csv", "at_start": "skip"}],
     "radio.mobility.path": [{"file": "path.csv"}],
     **{
         f"radio.trace.{kind}": [{"file": "trace.csv", "at_end": "hold", **more}]
@@ -67,6 +68,7 @@ WALK = {"radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 3.0}}
 SMALL = {"source": {"kind": "embedded", "num_train": 40, "num_test": 8}}
 
 BESIDE: dict[str, dict[str, Any]] = {
+    "availability.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
     "radio.fading.jakes.follow_mobility": WALK,
@@ -117,6 +119,9 @@ OTHERS: dict[str, list[Any]] = {
     "file.train_path": ["test.csv"],
     "folder.path": ["other model"],
     "path.file": ["other path.csv"],
+    "intervals.file": ["other away.csv"],
+    "main_server.restarts": [[{"at_s": 1e-4, "downtime_s": 0.1}]],
+    "federated_server.restarts": [[{"at_s": 1e-4, "downtime_s": 0.1}]],
     "path.max_gap_s": [20.0],
     **{f"trace.{kind}.file": ["other trace.csv"] for kind in ("gain", "fading", "snr", "rate")},
     "given.site_positions_m": [[[10.0, 0.0], [200.0, 0.0]]],
@@ -253,6 +258,8 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
     (folder / "lines.txt").write_text("\n".join(row[0] for row in rows))
     for name, far_m in (("path", 100), ("other path", 200)):
         (folder / f"{name}.csv").write_text(f"client,time_s,x_m,y_m\n0,0,50,0\n0,9,{far_m},0\n")
+    for name, client in (("away", 1), ("other away", 2)):
+        (folder / f"{name}.csv").write_text(f"client,away_s,back_s\n{client},0,0.001\n0,5e-6,4e-5\n")
     (folder / "devices.csv").write_text("client,clock_hz,client_forward_s\n0,1e9,\n1,1e9,0.1\n2,2e9,0.2\n")
     for name, least in (("trace", 10), ("other trace", 20)):
         lines = [f"{at},{who},all,{least - 30},{least},{least}e4" for who in range(3) for at in (0, 0.001)]

@@ -105,24 +105,6 @@ def changes(draw, with_events=True):
     return chosen
 
 
-comings = st.one_of(
-    st.just({}),
-    st.builds(
-        lambda on_s, off_s, at_start, on_leave: {
-            "availability": {
-                "kind": "renewal",
-                "mean_on_s": on_s,
-                "mean_off_s": off_s,
-                "at_start": at_start,
-                "on_leave": on_leave,
-            }
-        },
-        st.sampled_from([0.5, 0.03]),
-        st.sampled_from([0.002, 0.02]),
-        st.sampled_from(["wait", "skip"]),
-        st.sampled_from(["resume", "resume", "restart"]),
-    ),
-)
 transports = st.sampled_from(
     [
         {},
@@ -133,19 +115,24 @@ transports = st.sampled_from(
 
 
 @st.composite
-def rough_changes(draw, trace_path):
+def rough_changes(draw, files):
     """Return changes of a cell of any kind whose clients come and go, over lossy links and replayed air."""
-    chosen = draw(changes()) | draw(comings) | draw(transports)
-    if chosen.get("availability", {}).get("on_leave") == "restart":  # so that work ends before it is cut
-        chosen["availability"]["mean_on_s"] = 0.5
+    chosen = draw(changes()) | draw(transports) | {"clients.count": 5}
+    for link in LINKS:
+        chosen[f"radio.{link}"]["num_subchannels"] = 9
+    if draw(st.booleans()):
+        chosen["availability"] = {
+            "kind": "intervals",
+            "file": str(files / "away.csv"),
+            "at_start": draw(st.sampled_from(["wait", "skip"])),
+            "on_leave": draw(st.sampled_from(["resume", "restart"])),
+        }
     if draw(st.booleans()):
         chosen["main_server.restarts"] = [{"at_s": draw(st.floats(0.0, 0.1)), "downtime_s": 0.05}]
     if draw(st.booleans()):
         modelled = ("radio.fading", "radio.uplink_p0_dbm", "radio.uplink_alpha")
         chosen = {name: value for name, value in chosen.items() if name not in modelled}
-        chosen |= {"clients.count": 5, "radio.trace": {"kind": "gain", "file": trace_path, "at_end": "wrap"}}
-        for link in LINKS:
-            chosen[f"radio.{link}"]["num_subchannels"] = 9
+        chosen["radio.trace"] = {"kind": "gain", "file": str(files / "trace.csv"), "at_end": "wrap"}
     return chosen
 
 
@@ -374,15 +361,18 @@ def test_nothing_is_broken_where_decisions_change_under_way(chosen, tiny_scenari
 
 
 @pytest.fixture(scope="module")
-def trace_path(tmp_path_factory):
-    """Return a trace of gains that change every few milliseconds."""
-    draws = np.random.default_rng(3).uniform(-110.0, -80.0, (5, 40)).round(2)
+def rough_files(tmp_path_factory):
+    """Return a folder with a trace of gains, and with times that clients are away, short ones first."""
+    rng, folder = np.random.default_rng(3), tmp_path_factory.mktemp("rough")
+    draws = rng.uniform(-110.0, -80.0, (5, 40)).round(2)
     lines = [
         f"{at * 0.005:.3f},{client},all,{db}" for client in range(5) for at, db in enumerate(draws[client])
     ]
-    file = tmp_path_factory.mktemp("trace") / "trace.csv"
-    file.write_text("\n".join(["time_s,client,link,gain_db", *lines]))
-    return str(file)
+    (folder / "trace.csv").write_text("\n".join(["time_s,client,link,gain_db", *lines]))
+    edges_s = np.sort(10.0 ** rng.uniform(-5.0, 0.3, (5, 24)), axis=1).round(7)
+    lines = [f"{who},{edges_s[who, at]},{edges_s[who, at + 1]}" for who in range(5) for at in range(0, 24, 2)]
+    (folder / "away.csv").write_text("\n".join(["client,away_s,back_s", *lines]))
+    return folder
 
 
 def energy_is_power_times_time_on_the_air(run):
@@ -407,8 +397,8 @@ ROUGH = (
 
 @settings(for_all_cells, max_examples=40)
 @given(data=st.data())
-def test_nothing_is_broken_where_clients_come_and_go_over_lossy_links(data, tiny_scenario, play, trace_path):
-    chosen = data.draw(rough_changes(trace_path))
+def test_nothing_is_broken_where_clients_come_and_go_over_lossy_links(data, tiny_scenario, play, rough_files):
+    chosen = data.draw(rough_changes(rough_files))
     scenario = tiny_scenario(chosen)
     run = Run(scenario, play(scenario))
     for check in ROUGH:
