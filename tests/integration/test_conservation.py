@@ -395,7 +395,7 @@ ROUGH = (
 )
 
 
-@settings(for_all_cells, max_examples=40)
+@settings(for_all_cells, max_examples=10)
 @given(data=st.data())
 def test_nothing_is_broken_where_clients_come_and_go_over_lossy_links(data, tiny_scenario, play, rough_files):
     chosen = data.draw(rough_changes(rough_files))
