@@ -111,10 +111,8 @@ class Comings:
 
     def never_ends(self, what: str) -> str:
         """Return what to say of what this actor begins again and again."""
-        return (
-            f"{self.name}: leaves {MOST_CUTS} times during {what}, which never ends so; let it be there for "
-            "longer, or set availability.on_leave = 'resume'."
-        )
+        resume = "" if self.on_leave == "resume" else ", or set availability.on_leave = 'resume'"
+        return f"{self.name}: leaves {MOST_CUTS} times during {what}; let it be there for longer{resume}."
 
 
 class Presence:

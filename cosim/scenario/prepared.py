@@ -67,6 +67,10 @@ class Prepared:
         radio = self.scenario.radio
         measured = dict.fromkeys(name for device in self.clients for name in device.measured_s)
         by_table = tuple(
+            f"{group.table.name} gives {', '.join(names)} of {group.count} client(s)."
+            for group in self.scenario.clients
+            if group.table is not None and (names := tuple(group.each("clients")[0].given))
+        ) + tuple(
             f"{name} takes the seconds that clients.table gives of "
             f"{sum(name in device.measured_s for device in self.clients)} client(s), in place of FLOP over "
             "speed."

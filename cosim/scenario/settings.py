@@ -1,6 +1,6 @@
 """The tables of a scenario file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
@@ -40,10 +40,11 @@ _VALUES = {"clock_hz", "flop_per_cycle", "memory_bytes"}
 
 
 class Client(NamedTuple):
-    """One client: its settings, and measured seconds of a mini-batch by computation."""
+    """One client: its settings, measured seconds of a mini-batch by computation, and what a table gives."""
 
     settings: "ClientGroup"
     measured_s: Mapping[str, float]
+    given: Sequence[str] = ()
 
 
 class ClientGroup(Hardware):
@@ -96,6 +97,7 @@ class ClientGroup(Hardware):
                     update={name: self._as_set(name, value) for name, value in row.settings.items()}
                 ),
                 row.measured_s,
+                tuple(row.settings),
             )
             for row in rows
         )

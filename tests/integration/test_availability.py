@@ -197,6 +197,23 @@ def test_every_span_explains_itself_with_its_pauses(on_leave, tiny_scenario, tmp
         assert abs(explain(record, span["id"]).expected_end_ns - span["end_ns"]) <= len(away_s)
 
 
+@pytest.mark.parametrize("on_leave", ["resume", "restart"])
+def test_what_is_sent_to_all_waits_for_all(on_leave, tiny_scenario, tmp_path):
+    given = {
+        "scheme": {"kind": "federated", "num_rounds": 1, "local_steps": 1, "downlink": "multicast"},
+        "radio.federated_downlink": {"modelled": True, "bandwidth_hz": 1e4},
+    }
+    plain = Record.open(run(tiny_scenario(given), tmp_path / "plain", timing_only=True))
+    (before,) = [one for one in plain.spans.to_pylist() if one["name"] == "adapter_download"]
+    since = round(middle_s(before), 6)
+    leaving = away(tmp_path, (1, since, since + 2.0), on_leave=on_leave)
+    record = Record.open(run(tiny_scenario({**given, **leaving}), tmp_path / "run", timing_only=True))
+    (after,) = [one for one in record.spans.to_pylist() if one["name"] == "adapter_download"]
+    lost_ns = (round(since * NS_PER_S) - before["start_ns"]) * (on_leave == "restart")
+    assert lasts_ns(after) == lasts_ns(before) + 2 * NS_PER_S + lost_ns
+    assert explain(record, after["id"]).expected_end_ns == after["end_ns"]
+
+
 FAULTS = {
     "unknown": ([(7, 1, 2)], {}, {}, "line 2: there is no client 7; there are clients 0 to 2"),
     "backwards": (

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from cosim.errors import ScenarioError
+from cosim.explain import explain
 from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LINKS
 from cosim.radio.trace.writing import write_trace
+from cosim.record.folder import Record
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from cosim.scenario.load import run_hash
 from cosim.units import NS_PER_S, dbm_to_w
@@ -114,6 +117,23 @@ def test_a_run_that_is_longer_than_its_trace_is_refused_when_it_gets_there(tiny_
         ScenarioError, match=r"rates.csv ends at 1 s, and the run still sends then; give a longer"
     ):
         play(scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "column", "value"), [("rate", "rate_bit_per_s", 1e6), ("gain", "gain_db", -95)]
+)
+def test_a_transfer_over_a_trace_explains_itself(kind, column, value, tiny_scenario, tmp_path):
+    rows = [(at / 100, client, "all", value * (1 + at / 10)) for client in range(3) for at in range(4)]
+    given = {"kind": kind, "file": written(tmp_path / "trace.csv", column, rows), "at_end": "wrap"}
+    scenario = tiny_scenario({**FEDERATED, "scheme.num_rounds": 1, "radio.trace": given})
+    record = Record.open(run(scenario, tmp_path / "run", timing_only=True))
+    (upload, *_) = (one for one in record.spans.to_pylist() if one["name"] == "adapter_upload")
+    told = explain(record, upload["id"])
+    assert told.expected_end_ns == upload["end_ns"]
+    (stretch,) = told.stretches
+    terms = {what for what, *_ in stretch.budgets[0].terms()}
+    assert ("path loss" in terms) == (kind == "rate")
+    assert sum(one.rate_bit_per_s for one in stretch.budgets) == pytest.approx(stretch.rates_bit_per_s[0])
 
 
 FAULTS = {

@@ -122,7 +122,12 @@ class Trace(Part):
         """What a user must know of it, in a sentence."""
         read, block_ns = self._read(), self.block_ns
         clients, links = {client for client, _ in read.series}, {link for _, link in read.series}
-        told = f"radio.trace replays {self.column} of {self.file.name}, {len(clients)} client(s)"
+        instead = {
+            "fading": "in place of fading",
+            "gains": "in place of path loss, shadowing and fading",
+            "rates": "in place of a rate model",
+        }[self.gives]
+        told = f"radio.trace replays {self.column} of {self.file.name} {instead}, {len(clients)} client(s)"
         told += f" on {', '.join(sorted(links))}"
         if block_ns is None:
             return f"{told}: one value of each for the whole run."
