@@ -137,6 +137,8 @@ class TransferExplanation:
         Whether it is the time between the last bit of another transfer and its arrival: there is no stretch.
     is_silent
         Whether the client sent nothing, as the channel allowed less than its rate: there is no stretch.
+    is_slotted
+        Whether it went as transport blocks, slot by slot: there is no rate to explain, and no stretch.
     """
 
     span: Span
@@ -150,6 +152,7 @@ class TransferExplanation:
     is_silent: bool = False
     overhead_bits: int = 0
     is_latency: bool = False
+    is_slotted: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,8 @@ def _transfer(
     overhead_bits = 0 if transport is None else transport.overhead_bits
     if medium.sums(declared) and span.participants:
         return _summed(scenario, met[0][1], span, parents, declared)
+    if not medium.drains:
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, is_slotted=True)
     if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
     if any(stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met):

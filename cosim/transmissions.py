@@ -290,12 +290,14 @@ class Transmissions:
         """Record a transmission and return the number of its span; ``client`` is empty where several are."""
         ends = (client, self._links[link].server)
         actor, peer = ends if self._links[link].is_uplink else ends[::-1]
+        measures = dict(delivery.measures)
         if delivery.away_ns:
-            at = (delivery.end_ns, moment.round, moment.local_step, client)
-            self.log.metrics.add(*at, "away_s", delivery.away_ns / NS_PER_S, task=self._task)
+            measures["away_s"] = delivery.away_ns / NS_PER_S
         if journey.overhead_bits:
-            at = (delivery.end_ns, moment.round, moment.local_step, actor)
-            self.log.metrics.add(*at, "overhead_bits", float(journey.overhead_bits), task=self._task)
+            measures["overhead_bits"] = float(journey.overhead_bits)
+        for measure, value in measures.items():
+            at = delivery.end_ns, moment.round, moment.local_step
+            self.log.metrics.add(*at, client or name, measure, value, task=self._task)
         return self.log.spans.add(
             after if delivery.after_span is None else (*after, delivery.after_span),
             "transfer",
