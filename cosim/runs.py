@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cosim.graph.executor import Executor, TimingOnly
 from cosim.graph.store import LostValueError, Store
 from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
+from cosim.messaging import Program, Replay
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
@@ -31,6 +33,7 @@ def run(
     timing_only: bool = False,
     store: Store | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
+    program: Program | None = None,
 ) -> Path:
     """Build the world, play it, and record what happened.
 
@@ -47,6 +50,8 @@ def run(
         computed and nothing kept.
     watch
         Called at the end of each round.
+    program
+        Whose messages are carried, in place of the scheme's; no tensor is then computed.
 
     Returns
     -------
@@ -63,7 +68,8 @@ def run(
         If a loss or an adapter is not finite any more; the folder is marked
         ``diverged``, and has no adapter.
     """
-    prepared = prepare_tasks(scenario)
+    timing_only = timing_only or program is not None
+    prepared = prepare_tasks(scenario) if program is None else (program.prepare(scenario),)
     record = RunFolder.create(
         folder or default_folder(scenario, timing_only=timing_only),
         to_toml(scenario),
@@ -72,11 +78,12 @@ def run(
             "seed": scenario.seed,
             "timing_only": timing_only,
             "scenario": run_hash(scenario),
+            **({} if program is None else {"program": program.name}),
             **_made_of(scenario, prepared),
         },
     )
     with record.held():
-        return _play(prepared, record, timing_only, store, watch)
+        return _play(prepared, record, timing_only, store, watch, program)
 
 
 def resume(
@@ -100,6 +107,10 @@ def resume(
     """
     record = Record.open(folder, is_for_replay=True)
     _refuse_complete(record)
+    if "program" in record.manifest:
+        raise RecordError(
+            f"{folder}: is a run of the application {record.manifest['program']!r}; run that again."
+        )
     if record.status == "complete":
         _log.warning("%s: is damaged; the run is played again", folder)
     scenario = scenario_of(record)
@@ -167,12 +178,44 @@ def whatif(
             raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
         if known.status == "complete":
             return there
-    return run(scenario, there, timing_only=timing_only, store=store, watch=watch)
+    return run(
+        scenario,
+        there,
+        timing_only=timing_only,
+        store=store,
+        watch=watch,
+        program=replay_of(record, scenario),
+    )
+
+
+def replay_of(record: Record, scenario: Scenario) -> Program | None:
+    """Return what carries a recorded application's messages again; None for a run of a scheme.
+
+    Raises
+    ------
+    RecordError
+        If the application did not come to its end, or seed or clients of the scenario are others.
+    """
+    if "program" not in record.manifest:
+        return None
+    before = scenario_of(record)
+    if (before.seed, before.num_clients) != (scenario.seed, scenario.num_clients):
+        raise RecordError(
+            f"{record.path}: with another seed or other clients the application computes something else; "
+            "run it again."
+        )
+    if record.status != "complete":
+        raise RecordError(f"{record.path}: the application did not come to its end; run it again.")
+    return Replay(record.manifest["program"], record.manifest["messages"])
 
 
 def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:
     """Return the folder of a what-if on a run: the one named, or that of its scenario."""
-    return out or default_folder(scenario, timing_only=record.manifest["timing_only"])
+    folder = out or default_folder(scenario, timing_only=record.manifest["timing_only"])
+    if out is None and "program" in record.manifest:
+        told = repr(record.manifest.get("messages")).encode()
+        return folder.with_name(f"{folder.name}-{blake2b(told, digest_size=4).hexdigest()}")
+    return folder
 
 
 def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | None) -> Scenario:
@@ -236,14 +279,16 @@ def _play(
     timing_only: bool,
     store: Store | None,
     watch: Callable[[Progress], None],
+    program: Program | None = None,
 ) -> Path:
     """Play a run to its end and write its record; a fault leaves the record marked failed."""
     began = time.monotonic()
     bits = "exact"
-    if timing_only and not all(bits_are_known(one.task, one.num_blocks) for one in prepared):
+    foresees = timing_only and program is None
+    if foresees and not all(bits_are_known(one.task, one.num_blocks) for one in prepared):
         bits = "at most"
         _log.warning("bits that depend on values are charged as the most they can be")
-    if timing_only and any(one.name == "energies" for one in prepared[0].scenario.allocator.reports):
+    if foresees and any(one.name == "energies" for one in prepared[0].scenario.allocator.reports):
         _log.warning(
             "without values nobody knows what is worth sending: what a client leaves unsent is taken to fall "
             "in a straight line, the same for all, so sparsification ratios come to all or nothing, unlike "
@@ -264,12 +309,14 @@ def _play(
         learning = worlds(prepared, executor, keep_up)
         site = learning[0].site
         try:
-            site.play(recipes(prepared, learning))
+            site.play(recipes(prepared, learning) if program is None else [program.steps(learning[0])])
             with record.writing():
                 for world in learning:
                     world.save_adapter(record.path / world.task.trainable.folder / world.task.name)
-                plan = learning[0].plan()
+                plan = learning[0].plan() if program is None else None
                 outcome = _outcome(learning, store, began)
+                if program is not None:
+                    outcome["messages"] = program.post.recorded()
                 record.finish(site.log, "complete", plan=plan, bits=bits, **outcome)
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed

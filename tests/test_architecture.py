@@ -26,10 +26,10 @@ LINES = (
     ("world",),
     ("schemes",),
     ("scenario",),
-    ("origin",),
+    ("origin", "messaging"),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
-    ("interface",),
+    ("interface", "flower"),
     ("cli", "plot"),
     ("__init__",),
 )
