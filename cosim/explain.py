@@ -19,6 +19,7 @@ from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium, weakest_rates
+from cosim.radio.sounding import CSI_REPORT, PILOTS
 from cosim.record.folder import Record
 from cosim.scenario.after_events import becomes
 from cosim.scenario.build import draw_devices
@@ -128,6 +129,8 @@ class TransferExplanation:
         Whether what several sent was summed in the air: there is no rate then, and no stretch.
     has_unrecorded_air
         Whether decisions set the phases of a surface, which no record has: there is no stretch.
+    is_sounding
+        Whether it is pilots, or a report of the channel, which have no grant: there is no stretch.
     is_silent
         Whether the client sent nothing, as the channel allowed less than its rate: there is no stretch.
     """
@@ -141,6 +144,7 @@ class TransferExplanation:
     is_summed: bool = False
     has_unrecorded_air: bool = False
     is_silent: bool = False
+    is_sounding: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,8 @@ def _transfer(
     settings = met[0][1].radio.link(link)
     if not settings.is_modelled:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
+    if span.name in (PILOTS, CSI_REPORT):
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, is_sounding=True)
     if medium.sums(declared) and span.participants:
         return _summed(scenario, met[0][1], span, parents, declared)
     if span.participants and not scenario.scheme.multicasts(link):
@@ -215,7 +221,7 @@ def _transfer(
         return TransferExplanation(span, parents, link, True, (), span.end_ns, is_silent=True)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
     in_force = _in_force(record, link, together, span, airs)
-    if medium.fixes_rates:
+    if medium.fixes_rates or medium.backoff is not None:
         decided = _efficiency(record, clients[0], span.start_ns)
         in_force = [
             (from_ns, channel, replace(grant, spectral_efficiency_bit_per_s_per_hz=decided))
@@ -223,14 +229,22 @@ def _transfer(
         ]
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
-    left: Fraction | int = int(span.bits + span.resent_bits)
+    num_resent, rest = divmod(int(span.resent_bits), max(int(span.bits), 1))
+    left: list[Fraction | int] = [int(span.bits)] * (1 + num_resent)
+    left[-1] += rest
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
         rate = _rate(medium, channel, declared, together, grant)
-        finish_ns = rate.finish_ns(left, start_ns)
-        expected_end_ns = span.end_ns if finish_ns is None else finish_ns
-        left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
+        from_ns = start_ns
+        while left:  # what is sent again begins at a nanosecond of its own
+            finish_ns = rate.finish_ns(left[0], from_ns)
+            expected_end_ns = span.end_ns if finish_ns is None else finish_ns
+            if finish_ns is None or finish_ns > end_ns:
+                left[0] = max(left[0] - rate.drained(from_ns, end_ns), Fraction(0))
+                break
+            from_ns = finish_ns
+            left.pop(0)
         stretches.append(_stretch(medium, channel, declared, together, grant, start_ns, end_ns))
     return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
 

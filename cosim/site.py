@@ -10,6 +10,7 @@ from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium
+from cosim.radio.sounding import Soundings
 from cosim.record.log import Log
 
 
@@ -34,6 +35,8 @@ class Site:
         By name, in the order of clients and servers.
     network
         The medium alive.
+    soundings
+        What goes over the air so that the channel is known.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Site:
         }
         channel, access = conditions.channel, conditions.access
         self.network = medium.open(self.clock, channel, access, self.log.grants, links)
+        self.soundings = Soundings(self.clock, self.log.spans, self.network, self.client_names, links)
         self._turns: dict[tuple[str, int], Queue] = {}
         self._followers: list[Callable[[Conditions], None]] = []
 

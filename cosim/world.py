@@ -1,6 +1,6 @@
 """What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
-from cosim.control.knobs import SURFACE_PHASES
+from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
 from cosim.errors import ScenarioError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
@@ -20,6 +20,7 @@ from cosim.learning.training import Training
 from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
 from cosim.radio.channel import Channel
+from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.site import Site
 from cosim.transmissions import Transmissions
@@ -113,6 +114,7 @@ class World:
         self.signalling = sending.signalling
         self._watch = watch
         self._round = 1
+        self._is_sounded = False
         self._training: Training | None = None
         self._next_block_ns, self._spans_seen, self._blocks_without_span = 0, 0, 0
         site.join(self._follow)
@@ -159,8 +161,7 @@ class World:
         if SURFACE_PHASES in allocation.knobs:
             self.site.network.change(self.channel, self.decisions.access)
         self._follow_blocks()
-        for link, grants in allocation.grants.items():
-            self.site.network.grant(link, dict(enumerate(grants)), self._round)
+        self._grant(allocation.grants, self._round)
         predicted_s = self.decisions.predicted_round_s()
         if predicted_s is not None:
             self.note(Moment(self._round), "predicted_round_s", predicted_s)
@@ -181,6 +182,9 @@ class World:
         self.decisions.change(conditions)
         if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
             self._share_equally(self._round)
+        elif self.decisions.soundings:
+            self._share_equally(self._round)
+            self.clock.process(self.decide_again(self._round), "a decision after a sounding")
         else:
             self.apply_decision(self._round)
 
@@ -207,7 +211,30 @@ class World:
                 f"ended for {MOST_BLOCKS_WITHOUT_SPAN} of them; take a longer coherence time, or "
                 "'every_round'."
             )
-        self.apply_decision(self._round)
+        if self.decisions.soundings:
+            self.clock.process(self.decide_again(self._round), "a decision after a sounding")
+        else:
+            self.apply_decision(self._round)
+
+    def decide_again(self, round_: int) -> Steps:
+        """Sound the channel, where that is what it takes to know it, then decide; returns the last spans."""
+        spans = yield from self._sound(round_)
+        self.apply_decision(round_)
+        return spans
+
+    def _sound(self, round_: int) -> Steps:
+        """Let pilots and reports travel, and know what they say; returns their last spans."""
+        decisions, wanted = self.decisions, self.decisions.soundings
+        if not wanted:
+            return ()
+        self._is_sounded = True
+        present = [one for one in range(self.num_clients) if one not in decisions.heard.absent]
+        costs = self.channel.radio.uplink_energy
+        began_ns, spans = yield from self.site.soundings.sound(
+            wanted, present, decisions.pilot_powers_w, costs, round_, self.task.name
+        )
+        decisions.sound(began_ns)
+        return tuple(spans)
 
     def apply_decision(self, round_: int) -> None:
         """Apply a decision, or, while reports are waited for, equal shares under which they travel."""
@@ -217,8 +244,17 @@ class World:
             self._apply(self.decide(round_))
 
     def _share_equally(self, round_: int) -> None:
-        for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
-            self.site.network.grant(link, dict(enumerate(grants)), round_)
+        self._grant(self.decisions.shares_while_waiting(self.clock.now), round_)
+
+    def _grant(self, grants: Mapping[str, Sequence[Grant]], round_: int) -> None:
+        """Let grants hold; a rate that was chosen from what is known is recorded."""
+        for link, granted in grants.items():
+            self.site.network.grant(link, dict(enumerate(granted)), round_)
+            if self.decisions.terms.backoff is not None and self.loses(link):
+                for name, one in zip(self.client_names, granted, strict=True):
+                    if one.spectral_efficiency_bit_per_s_per_hz is not None:
+                        value = one.spectral_efficiency_bit_per_s_per_hz
+                        self.note(Moment(round_), SPECTRAL_EFFICIENCY.name, value, name)
 
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the channel as it is now, checked against its limits."""
@@ -235,8 +271,10 @@ class World:
             names = tuple(names[client] for client in taking_part)
         self.log.rounds.begin(self.clock.now, round_, names, task=self.task.name)
 
-    def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
+    def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> Steps:
         """Begin a round of a scheme whose rounds follow one another; the allocator is asked if it is due.
+
+        Returns the spans of what it took to know the channel, which the round waits for.
 
         Parameters
         ----------
@@ -246,15 +284,26 @@ class World:
             Clients of this round, ascending; all without it.
         """
         self.begin_round(round_, taking_part)
-        self.consult(round_, taking_part)
+        return (yield from self.consult(round_, taking_part))
 
-    def consult(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
-        """Ask the allocator again where it is to be asked now that a round, of these clients, begins."""
+    def consult(self, round_: int, taking_part: Sequence[int] | None = None) -> Steps:
+        """Ask the allocator again where it is to be asked now that a round, of these clients, begins.
+
+        Where the channel has to be sounded that takes time, also ahead of the first round, though
+        cut and rank are decided before; returns its spans.
+        """
         everybody = range(self.num_clients)
         absent = set(everybody).difference(everybody if taking_part is None else taking_part)
-        self.decisions.heard.start_round(self.clock.now, round_, absent)
-        if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
+        decisions, spans = self.decisions, tuple[int, ...]()
+        decisions.heard.start_round(self.clock.now, round_, absent)
+        asks = not decisions.is_waiting and (
+            decisions.follows_rounds or (round_ > 1 and decisions.may_be_due)
+        )
+        if asks or not self._is_sounded:
+            spans = yield from self._sound(round_)
+        if decisions.follows_rounds or (round_ > 1 and decisions.is_due(self.clock.now)):
             self.apply_decision(round_)
+        return spans
 
     def known(self, name: str) -> tuple[float, float] | None:
         """Return the first and the last value of a metric that was learned; None where there is none."""

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from cosim.parts import Decibels, OneOf, Plane, Table
 from cosim.radio.base_stations import BaseStations
 from cosim.radio.base_stations.single import Single
+from cosim.radio.csi import Csi
+from cosim.radio.csi.perfect import Perfect
 from cosim.radio.fading import Fading
 from cosim.radio.fading.none import NoFading
 from cosim.radio.geometry import DEFAULT_CARRIER_HZ
@@ -137,7 +139,8 @@ class ChannelSettings(Table):
     left out, it is 2 GHz, and a part may name a carrier of its own. ``antenna_gain_db`` is
     what antennas gain in all directions; base stations that have a pattern add it. With
     ``uplink_p0_dbm`` clients keep to open-loop power control: whatever they are granted,
-    they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block.
+    they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block. ``csi`` is
+    what an allocator knows of the gains.
     """
 
     plane: ClassVar[Plane] = "time"
@@ -153,6 +156,7 @@ class ChannelSettings(Table):
     surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
     interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    csi: Annotated[Csi, OneOf(Csi)] = Perfect()
     uplink_p0_dbm: Decibels | None = None
     uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
     uplink_energy: UplinkEnergy = UplinkEnergy()
@@ -172,10 +176,14 @@ class ChannelSettings(Table):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of the channel, in sentences."""
+        known: tuple[str, ...] = ()
+        if not self.csi.is_perfect:
+            known = (f"radio.csi: to the allocator, gains are {self.csi.description}.",)
         peak_db = self.base_stations.peak_gain_db
         if peak_db is None or not self.antenna_gain_db:
-            return ()
+            return known
         return (
+            *known,
             f"radio.antenna_gain_db of {self.antenna_gain_db:g} dB is added to the pattern of the base "
             f"stations, which has up to {peak_db:.1f} dBi; set it to the gain of the clients' antennas.",
         )
@@ -184,6 +192,10 @@ class ChannelSettings(Table):
     def noise_psd_w_per_hz(self) -> float:
         """Noise at a receiver, its noise figure included, W/Hz."""
         return dbm_to_w(self.noise_psd_dbm_per_hz + self.noise_figure_db)
+
+    def csi_of(self, name: str) -> Csi:
+        """Return how a link is known."""
+        return self.csi.on(name) or Perfect()
 
     def link(self, name: str) -> LinkSettings:
         """Return the settings of a link.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cosim.radio.channel_settings import ChannelSettings
+from cosim.radio.channel_settings import LINKS, ChannelSettings
 
 
 def misfits(radio: ChannelSettings) -> Iterator[str]:
@@ -18,6 +18,11 @@ def misfits(radio: ChannelSettings) -> Iterator[str]:
         yield (
             f"radio.interference: {radio.interference.kind!r} places users of other cells as clients are "
             f"placed, and radio.placement {place.kind!r} is a list; choose a placement that draws."
+        )
+    if radio.surface.elements and not all(radio.csi_of(name).is_perfect for name in LINKS):
+        yield (
+            f"radio.csi: gains are known through the surface {radio.surface.kind!r}, which says what its "
+            "estimation takes itself; set csi = 'perfect', or surface = 'none'."
         )
     if shadowing.needs_states and not loss.has_states:
         yield (

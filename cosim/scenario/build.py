@@ -23,6 +23,7 @@ from cosim.scenario.fit import (
     too_few_subchannels,
     unfit_for_tasks,
     unfit_policy,
+    unfit_sounding,
 )
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.prepared import Prepared, num_blocks
@@ -163,7 +164,12 @@ def _attempt_task(
     if task is None:
         _probe(scenario, found)
     channel = found.attempt(build_channel)
-    for fault in (*too_few_subchannels(scenario), *split_and_reused(scenario), *unfit_medium(scenario)):
+    for fault in (
+        *too_few_subchannels(scenario),
+        *split_and_reused(scenario),
+        *unfit_sounding(scenario),
+        *unfit_medium(scenario),
+    ):
         found.add(fault)
     if task is None or channel is None or found.faults:
         return None, found.faults
@@ -254,6 +260,7 @@ def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
         for fault in (
             *too_few_subchannels(scenario),
             *split_and_reused(scenario),
+            *unfit_sounding(scenario),
             *unfit_medium(scenario),
             *parts_of_factors(scenario),
         ):

@@ -57,6 +57,16 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"radio.uplink_energy: it is of transfers that carry bits, and the medium {medium.kind!r} sums "
             "what clients send; leave it out, or take the medium 'fluid'."
         )
+    unknown = [
+        link.name
+        for link in scheme.links
+        if medium.sums(link) and not scenario.radio.csi_of(link.name).is_perfect
+    ]
+    if unknown:
+        yield ScenarioError(
+            f"radio.csi: senders of a sum over {unknown[0]} know their own channels, and no allocator grants "
+            f"anything there; leave it out of radio.csi.links, or take the medium 'fluid'."
+        )
     if scenario.radio.surface.data_share < 1.0:
         yield ScenarioError(
             f"radio.surface: the estimation of {scenario.radio.surface.kind!r} takes a share of all rates, "

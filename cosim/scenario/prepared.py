@@ -97,6 +97,7 @@ class Prepared:
                 *((SPECTRAL_EFFICIENCY,) if scenario.radio.medium.fixes_rates else ()),
             ),
             reportable=scheme.reportable,
+            backoff=scenario.radio.medium.backoff,
             client_cut_layers=client_cut_layers,
             may_cut_apart=scheme.may_cut_apart,
             is_closed_form=(self.is_alone and scheme.is_closed_form and scenario.radio.medium.is_closed_form),

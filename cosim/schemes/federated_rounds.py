@@ -86,7 +86,7 @@ class FederatedRounds(Turns):
         if not drawn:
             return self.ready
         self._played = round_
-        self.world.start_round(round_, drawn)
+        self.ready = (*self.ready, *(yield from self.world.start_round(round_, drawn)))
         if self.world.task.begins_stage(round_):
             yield from self._begin_stage(Moment(round_))
         if round_ == 1 and self.scheme.scored_examples:
@@ -257,7 +257,8 @@ class FederatedRounds(Turns):
             ready = dict.fromkeys(senders, tuple(span for spans in reports for span in spans))
         if is_awaited:
             self._hear(moment.round, learned, is_awaited=True)
-            world.apply_decision(moment.round)
+            known = yield from world.decide_again(moment.round)
+            ready = {client: (*spans, *known) for client, spans in ready.items()}
         if needs_losses and world.computes:
             self.federation.hear(self._losses(learned))
             for client, weight in zip(senders, self.federation.weights(senders), strict=True):

@@ -227,7 +227,7 @@ class PrunedFederated(Averages):
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.task.seed, world.num_clients, round_)
-            world.start_round(round_, drawn)
+            play.ready = (*play.ready, *(yield from world.start_round(round_, drawn)))
             chosen = list(filter(world.decisions.takes_part, drawn))
             yield from play.round(Moment(round_), chosen)
             if self.is_evaluated(round_):
@@ -248,7 +248,7 @@ class _Rounds:
         self._amounts = cache(lambda ratio: scheme.amounts(world.task, training.lora_rank, ratio))
         self._bytes = cache(lambda ratio: scheme.client_bytes(world.task, training.lora_rank, ratio))
         self._ratios: dict[int, float] = {}
-        self._ready: Sequence[int] = ()
+        self.ready: Sequence[int] = ()
         world.hold(self._refs)
 
     def _refs(self) -> Iterator[Ref]:
@@ -270,8 +270,8 @@ class _Rounds:
             return self._average(moment, sent), uploads.server_flop(moment.round)
 
         updates = self._updates(moment, learned)
-        averaged_ = yield from collect(world, moment, updates, average, self._ready)
-        self._ready = averaged_.spans
+        averaged_ = yield from collect(world, moment, updates, average, self.ready)
+        self.ready = averaged_.spans
         self.federation.distribute_to_all(moment.round + 1)
 
     def _learn(self, client: int, round_: int) -> LocalRound:
@@ -309,7 +309,7 @@ class _Rounds:
         client, one = learned.client, self._amounts(self._ratios[learned.client])
         begin, bits = self.federation.starts[client].node, one.adapter_download_bits
         sent: Sent = yield from self.world.send(
-            _DOWN, client, "adapter_download", moment, bits, begin, self._ready
+            _DOWN, client, "adapter_download", moment, bits, begin, self.ready
         )
         return (yield from local_update(self.world, learned, moment.round, one.flop, [sent.span]))
 

@@ -59,6 +59,8 @@ SMALL = {"source": {"kind": "embedded", "num_train": 40, "num_test": 8}}
 
 BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
+    "radio.medium.fluid.attempts": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
+    "radio.medium.fluid.backoff_db": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
     "radio.fading.jakes.follow_mobility": WALK,
     "radio.fading.tdl.follow_mobility": WALK,
@@ -88,6 +90,7 @@ OTHERS: dict[str, list[Any]] = {
     "adamw.betas": [[0.8, 0.999]],
     "aggregator.*.client_ranks": [[2, 4], [4]],
     "capacitance_f": [1e-9],
+    "csi.*.links": [["main_uplink"]],
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
     "deadline_s": [1e3, 1e-9],
@@ -136,6 +139,8 @@ OTHERS: dict[str, list[Any]] = {
 
 ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
+    "fluid.attempts": {"rate": "known"},
+    "fluid.backoff_db": {"rate": "known"},
     "fluid.outage": {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
     "capacitance_f": {"voltages": [[1e6, 0.6], [1e12, 1.1]]},
@@ -312,7 +317,9 @@ def plane(setting: Setting, before: Any) -> str:
     """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
     if setting.name is not None:
         return setting.table.plane_of(setting.name)
-    planes = {setting.table.plane, getattr(value_at(before[0], setting.path), "plane", "value")}
+    held = value_at(before[0], setting.path)
+    each = held if isinstance(held, tuple) else (held,)
+    planes = {setting.table.plane, *(getattr(one, "plane", "value") for one in each)}
     return "time" if planes == {"time"} else "value"
 
 

@@ -199,6 +199,10 @@ class Network(ABC):
             transmission; on a downlink the one payload that all of them receive.
         """
 
+    def reserve(self, links: Collection[str], *, is_reserved: bool) -> None:
+        """Let nobody send over these links, transfers in flight included, until they are free again."""
+        raise NotImplementedError(f"{type(self).__name__} reserves no links")
+
     @abstractmethod
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
         """Free the air after a transmission, recorded as ``span``, for those who wait."""
@@ -264,6 +268,16 @@ class Medium(Part):
     def fixes_rates(self) -> bool:
         """Whether clients send at rates of their own, which a decision may set."""
         return False
+
+    @property
+    def backoff(self) -> float | None:
+        """By what factor rates are chosen below the known SNR; None where nobody chooses them so."""
+        return None
+
+    @property
+    def num_attempts(self) -> int:
+        """How often what is lost is sent in all."""
+        return 1
 
     @property
     def is_silent_in_outage(self) -> bool:

@@ -48,6 +48,7 @@ class _Link:
     recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
     admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
     busy: set[int] = field(default_factory=set)
+    is_reserved: bool = False
 
     @property
     def name(self) -> str:
@@ -76,7 +77,7 @@ class _Link:
     def admit(self, client: int) -> bool:
         """Take the client's subchannels if all of them are free."""
         wanted = self.granted[client].subchannels.tolist()
-        if not self.busy.isdisjoint(wanted):
+        if self.is_reserved or not self.busy.isdisjoint(wanted):
             return False
         self.admitted[client] = None
         self.busy.update(wanted)
@@ -137,11 +138,7 @@ class Draining(Network):
         for number, members in state.groups.items():
             state.granted[number] = Grant.union([granted[one] for one in members])
         state.rates.clear()
-        in_flight, state.admitted, state.busy = list(state.admitted), {}, set()
-        in_the_way = [client for client in in_flight if not state.admit(client)]
-        for client in in_the_way:
-            self._pause(state, client)
-        state.waiting.extendleft((client, None) for client in reversed(in_the_way))
+        self._admit_again(state)
         state.overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
             len(grant.subchannels) for grant in granted.values()
         )
@@ -150,6 +147,25 @@ class Draining(Network):
         self._rate(state, tuple(state.active))
         self._let_in(state, None)
         self._release(state)
+
+    def _admit_again(self, state: _Link) -> None:
+        """Let those in flight go on whose subchannels are free; the others pause, and are next."""
+        in_flight, state.admitted, state.busy = list(state.admitted), {}, set()
+        in_the_way = [client for client in in_flight if not state.admit(client)]
+        for client in in_the_way:
+            self._pause(state, client)
+        state.waiting.extendleft((client, None) for client in reversed(in_the_way))
+
+    def reserve(self, links: Collection[str], *, is_reserved: bool) -> None:
+        """Pause all transfers of these links and let none begin, until they are free again."""
+        for name in links:
+            state = self._links[name]
+            state.is_reserved = is_reserved
+            if is_reserved:
+                self._admit_again(state)
+                self._release(state)
+            else:
+                self._let_in(state, None)
 
     def change(self, channel: Channel, access: Access) -> None:
         """Let another channel take over now; :meth:`grant` must follow for every link that is sent over."""
@@ -192,13 +208,24 @@ class Draining(Network):
         start_ns = clock.now
         yield transfer.job.done
         self._account(state, client, transfer)
+        num_sent = 1
+        while transfer.is_lost and not is_silent and num_sent < self._medium.num_attempts:
+            num_sent += 1
+            transfer.is_lost, transfer.job = False, Job(clock, bits, transfer.job.name)
+            if client in state.active:
+                self._rate(state, (client,))
+            yield transfer.job.done
+            self._account(state, client, transfer)
         return Delivery(
             asked_ns,
             start_ns,
             clock.now,
-            dict.fromkeys(payloads, self._energy_j(state, client, transfer, bits, start_ns) / len(payloads)),
+            dict.fromkeys(
+                payloads, self._energy_j(state, client, transfer, num_sent * bits, start_ns) / len(payloads)
+            ),
             dict.fromkeys(payloads, not transfer.is_lost),
             after_span,
+            (num_sent - 1) * bits,
         )
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
