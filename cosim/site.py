@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from math import ceil
 
+from cosim.compute.battery import Battery, Charge
 from cosim.compute.device import Device
 from cosim.control.conditions import Conditions
 from cosim.errors import ScenarioError, StalledError
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.queue import Queue
+from cosim.parts import LONGEST_S
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium
 from cosim.radio.sounding import Soundings
 from cosim.record.log import Log
+from cosim.units import NS_PER_S
 
 
 class Site:
@@ -28,6 +32,8 @@ class Site:
         What the air does with a transmission, and what is sent over.
     conditions
         The channel and the rest at the beginning.
+    batteries
+        Of each client, None where it has none; empty where nobody has.
 
     Attributes
     ----------
@@ -35,6 +41,8 @@ class Site:
         By name, in the order of clients and servers.
     network
         The medium alive.
+    charges
+        The batteries under way, by the client's name.
     soundings
         What goes over the air so that the channel is known.
     """
@@ -46,6 +54,7 @@ class Site:
         medium: Medium,
         links: Collection[Link],
         conditions: Conditions,
+        batteries: Sequence[Battery | None] = (),
     ) -> None:
         self.clock, self.log, self.medium = Clock(), Log(), medium
         self.client_names = tuple(device.name for device in clients)
@@ -55,7 +64,14 @@ class Site:
         }
         channel, access = conditions.channel, conditions.access
         self.network = medium.open(self.clock, channel, access, self.log.grants, links)
-        self.soundings = Soundings(self.clock, self.log.spans, self.network, self.client_names, links)
+        self.charges = {
+            name: Charge(battery)
+            for name, battery in zip(self.client_names, batteries, strict=False)
+            if battery is not None
+        }
+        self.soundings = Soundings(
+            self.clock, self.log.spans, self.network, self.client_names, links, self.spend
+        )
         self._turns: dict[tuple[str, int], Queue] = {}
         self._followers: list[Callable[[Conditions], None]] = []
 
@@ -71,6 +87,37 @@ class Site:
         self.network.change(conditions.channel, conditions.access)
         for follow in self._followers:
             follow(conditions)
+
+    def is_on(self, name: str) -> bool:
+        """Return whether a device has been on since it was let in; one without a battery always is."""
+        charge = self.charges.get(name)
+        if charge is None:
+            return True
+        charge.draw(self.clock.now)
+        return not charge.is_out
+
+    def let_in(self, name: str) -> bool:
+        """Let a device begin with a round, if it is on now; returns whether it is."""
+        charge = self.charges.get(name)
+        if charge is None:
+            return True
+        charge.draw(self.clock.now)
+        charge.is_out = not charge.is_on
+        return charge.is_on
+
+    def spend(self, name: str, start_ns: int, energy_j: float) -> float:
+        """Draw what a piece of work cost that ends now; returns what its battery had of it, J."""
+        charge = self.charges.get(name)
+        if charge is None:
+            return energy_j
+        charge.draw(start_ns)
+        return charge.draw(self.clock.now, energy_j)
+
+    def wait_for_power(self) -> Steps:
+        """Wait until any client is on, unless none ever is."""
+        off_s = [0.0 if self.let_in(name) else self.charges[name].off_s for name in self.client_names]
+        if 0.0 < min(off_s) < LONGEST_S:
+            yield self.clock.timeout(ceil(min(off_s) * NS_PER_S) + 1)
 
     def take_turns(self, link: str, clients: Collection[int]) -> Steps:
         """Wait until no other task of these clients sends over a link; returns the spans that made room."""

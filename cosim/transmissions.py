@@ -1,6 +1,7 @@
 """What is sent in a run: transmissions over the medium, each with its span and what became of it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from math import fsum
 from typing import NamedTuple
@@ -83,8 +84,9 @@ class Transmissions:
         return link in self.decisions.channel.modelled
 
     def loses(self, link: str) -> bool:
-        """Return whether what is sent over a link may be lost."""
-        return self.site.medium.loses(self._links[link])
+        """Return whether what is sent over a link may be lost: by the medium, or as a battery runs empty."""
+        one = self._links[link]
+        return self.site.medium.loses(one) or (one.is_uplink and bool(self.site.charges))
 
     def sums(self, link: str) -> bool:
         """Return whether what clients send over a link at once arrives as a sum."""
@@ -100,13 +102,25 @@ class Transmissions:
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
         is_modelled, now_ns = self.is_modelled(link), self.clock.now
+        is_uplink, sender = self._links[link].is_uplink, self.client_names[client]
+        is_off = is_uplink and not self.site.is_on(sender)
         self._begin_sending(link, [client])
-        if is_modelled:
+        if is_off:
+            is_modelled, delivery = (
+                False,
+                replace(Delivery.at_once(now_ns, [client]), delivered={client: False}),
+            )
+        elif is_modelled:
             made_room = yield from self.site.take_turns(link, [client])
-            delivery: Delivery = yield from self.network.send(link, {client: Payload(bits)})
+            delivery = yield from self.network.send(link, {client: Payload(bits)})
             after = (*after, *made_room) if made_room else after
         else:
             delivery = Delivery.at_once(now_ns, [client])
+        if is_uplink and not is_off:
+            cost_j = delivery.energy_j[client]
+            spent_j = self.site.spend(sender, delivery.start_ns, cost_j)
+            if spent_j < cost_j:  # its battery ran empty on the way
+                delivery = replace(delivery, energy_j={client: spent_j}, delivered={client: False})
         self._take_in(link, client, bits, delivery)
         span = self._add_transfer(
             *(link, self.client_names[client], name, moment, bits, node.key, after, now_ns, delivery),

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+from cosim.compute.battery import Charge
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
@@ -84,8 +86,8 @@ class World:
         Of :class:`cosim.transmissions.Transmissions`: what is sent over a link, and what comes of it.
     hold, ask
         Of :class:`cosim.measuring.Measuring`: what is kept of values, and values in the middle of a round.
-    together
-        Of the site: processes side by side.
+    together, wait_for_power
+        Of the site: processes side by side; until any client is on.
     adapter
         What the scheme leaves in the end.
     """
@@ -111,6 +113,7 @@ class World:
         self.send, self.send_at_once = sending.send, sending.send_at_once
         self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
+        self.wait_for_power = site.wait_for_power
         self.signalling = sending.signalling
         self._watch = watch
         self._round = 1
@@ -256,6 +259,14 @@ class World:
                         value = one.spectral_efficiency_bit_per_s_per_hz
                         self.note(Moment(round_), SPECTRAL_EFFICIENCY.name, value, name)
 
+    def is_on(self, client: int) -> bool:
+        """Return whether a client's battery, if it has one, has not run empty in this round."""
+        return self.site.is_on(self.client_names[client])
+
+    def let_in(self, client: int) -> bool:
+        """Return whether a client's battery, if it has one, lets it begin with a round."""
+        return self.site.let_in(self.client_names[client])
+
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the channel as it is now, checked against its limits."""
         return self.decisions.decide(self.clock.now, round_)
@@ -353,7 +364,13 @@ class World:
                 f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
                 "give it a faster clock_hz."
             )
+        energy_j = device.energy_j(flop)
+        charge = self.site.charges.get(actor)
+        if charge is not None:
+            share = self._powered(charge, duration_ns, energy_j)
+            duration_ns, flop, energy_j = ceil(share * duration_ns), int(share * flop), share * energy_j
         yield clock.timeout(duration_ns)
+        energy_j = self.site.spend(actor, start_ns, energy_j)
         span = self.log.spans.add(
             after if made_room is None else (*after, made_room),
             "compute",
@@ -367,12 +384,22 @@ class World:
             clock.now,
             0,
             flop,
-            device.energy_j(flop),
+            energy_j,
             node.key,
             task=self.task.name,
         )
         queue.leave(span)
         return span
+
+    def _powered(self, charge: Charge, duration_ns: int, energy_j: float) -> float:
+        """Return the share of a computation that a battery lasts for; a little more where it runs empty."""
+        charge.draw(self.clock.now)
+        if charge.is_out:
+            return 0.0
+        if not duration_ns:
+            return 1.0
+        lasts_ns = charge.lasts_s(energy_j / duration_ns * NS_PER_S) * NS_PER_S
+        return min(1.0, lasts_ns * (1.0 + 1e-12) / duration_ns)
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
         """Record a learned value at this instant; it is computed when the round ends."""
@@ -395,8 +422,11 @@ class World:
         self.report(round_)
 
     def close_round(self, round_: int) -> None:
-        """Record that a round ends."""
+        """Record that a round ends, and what batteries hold then."""
         self.log.rounds.end(self.clock.now, round_, task=self.task.name)
+        for name, charge in self.site.charges.items():
+            charge.draw(self.clock.now)
+            self.note(Moment(round_), "battery_j", charge.left_j, name)
 
     def report(self, round_: int) -> None:
         """Compute what was learned so far, let go of how it came to be, and say how far the run is."""

@@ -30,6 +30,8 @@ class Soundings:
         Of all clients.
     links
         The links there are.
+    spend
+        Takes who spent energy, since when and how much, and returns what there was of it, J.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class Soundings:
         network: Network,
         client_names: Sequence[str],
         links: Collection[Link],
+        spend: Callable[[str, int, float], float],
     ) -> None:
         self._clock, self._spans, self._network = clock, spans, network
         self._client_names, self._links = client_names, {link.name: link for link in links}
+        self._spend = spend
         self._under_way: Event | None = None
 
     def sound(
@@ -118,7 +122,7 @@ class Soundings:
             if is_down:
                 ends, everybody = (server, ""), [names[each] for each in clients]
             else:
-                energy_j = costs.total_j(energy_j, bits, lasts_ns, None)
+                energy_j = self._spend(names[client], start_ns, costs.total_j(energy_j, bits, lasts_ns, None))
             times = start_ns, start_ns, clock.now
             last = [
                 spans.add(

@@ -122,6 +122,28 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             )
 
 
+def unfit_batteries(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse clients that may stop within a round where scheme, medium or allocator cannot go on."""
+    scheme, medium = scenario.scheme, scenario.radio.medium
+    if all(group.battery is None for group in scenario.clients):
+        return
+    if not any(link.takes_losses for link in scheme.links):
+        yield ScenarioError(
+            f"clients.battery: a client whose battery runs empty stops, and the scheme {scheme.kind!r} "
+            f"cannot go on without it; leave it out, or take {_able('takes_losses')}."
+        )
+    elif any(medium.sums(link) for link in scheme.links):
+        yield ScenarioError(
+            f"clients.battery: a client whose battery runs empty within a sum over the medium "
+            f"{medium.kind!r} would change what arrives; leave it out, or take the medium 'fluid'."
+        )
+    if scenario.allocator.reports:
+        yield ScenarioError(
+            f"clients.battery: the allocator {scenario.allocator.kind!r} wants reports of all clients, and "
+            "one whose battery runs empty sends none; leave it out, or take an allocator such as 'equal'."
+        )
+
+
 def _able(what: str) -> str:
     """Return the schemes with a link that copes with something."""
     return (

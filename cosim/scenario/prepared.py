@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+from cosim.compute.battery import STOPS
 from cosim.compute.device import Device
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
@@ -62,9 +63,16 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
-        told = None if self.fading is None else self.fading.note
+        told = [None if self.fading is None else self.fading.note]
+        if self.has_batteries:
+            told.append(STOPS)
         radio = self.scenario.radio
-        return (*self.task.notes, *radio.notes, *radio.medium.notes, *(() if told is None else (told,)))
+        return (*self.task.notes, *radio.notes, *radio.medium.notes, *filter(None, told))
+
+    @property
+    def has_batteries(self) -> bool:
+        """Whether any client may run out of energy."""
+        return any(group.battery is not None for group in self.scenario.clients)
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -100,7 +108,12 @@ class Prepared:
             backoff=scenario.radio.medium.backoff,
             client_cut_layers=client_cut_layers,
             may_cut_apart=scheme.may_cut_apart,
-            is_closed_form=(self.is_alone and scheme.is_closed_form and scenario.radio.medium.is_closed_form),
+            is_closed_form=(
+                not self.has_batteries
+                and self.is_alone
+                and scheme.is_closed_form
+                and scenario.radio.medium.is_closed_form
+            ),
             model_hash=task.model_hash,
             data_hash=task.tokens.content_key,
         )
@@ -163,6 +176,7 @@ def worlds(
         first.scenario.radio.medium,
         list(links.values()),
         first.conditions,
+        [group.battery for group in first.scenario.clients for _ in range(group.count)],
     )
     for stage in first.stages:
         site.change_at(seconds_to_ns(stage.at_s), stage.conditions)

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from cosim.compute.battery import Battery
 from cosim.compute.settings import Hardware
 from cosim.control.allocators import Allocator
 from cosim.control.allocators.equal import Equal
@@ -43,12 +44,15 @@ class ClientGroup(Hardware):
         Blocks these clients keep, whatever an allocator would choose; once any group
         says so, the others keep ``model.cut_layer``. Without it all clients are cut
         alike, or as an allocator with ``cut_per_client`` chooses.
+    battery
+        What each of them runs on; mains without it.
     """
 
     count: Annotated[int, OfPlane("value")] = Field(default=5, gt=0)
     max_tx_power_dbm: Decibels = 23.0
     clock_hz: Value = Uniform(low=1.0e9, high=1.6e9)
     cut_layer: Annotated[int | None, OfPlane("value")] = Field(default=None, ge=1)
+    battery: Annotated[Battery | None, OfPlane("value")] = None
 
 
 class Server(Hardware):

@@ -80,6 +80,7 @@ class FederatedRounds(Turns):
         """One round of those who are drawn and chosen; everybody waits for ``ready``, if given."""
         self.num_begun = round_ = self.num_begun + 1
         self.ready = ready or self.ready
+        yield from self.world.wait_for_power()
         drawn = self.able(
             self.scheme.taking_part(self.world.task.seed, self.world.num_clients, round_), round_
         )
@@ -117,9 +118,10 @@ class FederatedRounds(Turns):
         return fmean(self.training.new_data(one, time_s) for one in range(self.world.num_clients))
 
     def able(self, clients: Sequence[int], round_: int) -> list[int]:
-        """Return those of some clients that can afford to take part in a round."""
+        """Return those of some clients that are on and can afford to take part in a round."""
+        clients = list(filter(self.world.let_in, clients))
         if self._ledger is None:
-            return list(clients)
+            return clients
         first = (round_ - 1) * self.scheme.local_steps
         steps = range(first, first + self.scheme.local_steps)
         able = [client for client in clients if self._ledger.affords(client, steps)]

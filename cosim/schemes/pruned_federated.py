@@ -225,14 +225,23 @@ class PrunedFederated(Averages):
         play = _Rounds(self, world, world.begin())
         play.evaluate(0)
         world.end_round(0)
+        last = evaluated = 0
         for round_ in range(1, self.num_rounds + 1):
-            drawn = self.taking_part(world.task.seed, world.num_clients, round_)
+            yield from world.wait_for_power()
+            drawn = list(filter(world.let_in, self.taking_part(world.task.seed, world.num_clients, round_)))
+            if not drawn:
+                continue
+            last = round_
             play.ready = (*play.ready, *(yield from world.start_round(round_, drawn)))
             chosen = list(filter(world.decisions.takes_part, drawn))
             yield from play.round(Moment(round_), chosen)
             if self.is_evaluated(round_):
                 play.evaluate(round_)
+                evaluated = round_
             world.end_round(round_)
+        if evaluated < last:
+            play.evaluate(last)
+            world.report(last)
         world.adapter = play.federation.export()
 
 

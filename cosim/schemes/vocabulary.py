@@ -24,7 +24,8 @@ def local_update(world: World, learned: LocalRound, round_: int, flop: int, read
     for number, step in enumerate(learned.steps, start=1):
         at = Moment(round_, number)
         span = yield from world.compute(name, "client_forward_backward", at, flop, step.node, ready)
-        world.measure(at, name, "train_loss", step.loss)
+        if world.is_on(learned.client):  # else its battery ran empty, and the step has no end
+            world.measure(at, name, "train_loss", step.loss)
         ready = [span]
     return ready
 

@@ -61,6 +61,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.fluid.attempts": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
     "radio.medium.fluid.backoff_db": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
+    "clients.battery": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
     "radio.fading.jakes.follow_mobility": WALK,
     "radio.fading.tdl.follow_mobility": WALK,
@@ -88,6 +89,7 @@ SHORT = {"trainable.lora"}
 
 OTHERS: dict[str, list[Any]] = {
     "adamw.betas": [[0.8, 0.999]],
+    "clients.battery": [{"capacity_j": 1e-6}],
     "aggregator.*.client_ranks": [[2, 4], [4]],
     "capacitance_f": [1e-9],
     "csi.*.links": [["main_uplink"]],
