@@ -13,12 +13,11 @@ import numpy as np
 from cosim.compute.device import Device
 from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
 from cosim.errors import RecordError
-from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Medium, weakest_rates
+from cosim.radio.medium import Medium, rate_of, weakest_rates
 from cosim.radio.sounding import CSI_REPORT, PILOTS
 from cosim.record.folder import Record
 from cosim.scenario.after_events import becomes
@@ -235,7 +234,7 @@ def _transfer(
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
-        rate = _rate(medium, channel, declared, together, grant)
+        rate = rate_of(medium, channel, declared, together, grant)
         from_ns = start_ns
         while left:  # what is sent again begins at a nanosecond of its own
             finish_ns = rate.finish_ns(left[0], from_ns)
@@ -294,15 +293,6 @@ def _efficiency(record: Record, client: str, start_ns: int) -> float | None:
     rows = (row for row in record.metrics.to_pylist() if row["name"] == SPECTRAL_EFFICIENCY.name)
     decided = [row["value"] for row in rows if row["actor"] == client and row["time_ns"] <= start_ns]
     return decided[-1] if decided else None
-
-
-def _rate(medium: Medium, channel: Channel, link: Link, clients: Sequence[int], grant: Grant) -> Rate:
-    def rates(first: int, count: int) -> Floats:
-        return weakest_rates(medium, channel, link, clients, grant, first, count)
-
-    if channel.block_ns is None or not len(grant.subchannels):
-        return ConstantRate(float(rates(0, 1)[0]))
-    return BlockRate(channel.block_ns, rates)
 
 
 def _stretch(

@@ -232,9 +232,10 @@ class World:
             return ()
         self._is_sounded = True
         present = [one for one in range(self.num_clients) if one not in decisions.heard.absent]
-        costs = self.channel.radio.uplink_energy
+        radio = self.channel.radio
         began_ns, spans = yield from self.site.soundings.sound(
-            wanted, present, decisions.pilot_powers_w, costs, round_, self.task.name
+            *(wanted, present, decisions.pilot_powers_w, radio.uplink_energy, radio.duplex),
+            *(round_, self.task.name),
         )
         decisions.sound(began_ns)
         return tuple(spans)

@@ -119,7 +119,8 @@ class Cell:
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,
             rate=channel.radio.rate,
-            data_share=channel.radio.surface.data_share,
+            data_share=channel.radio.surface.data_share
+            * channel.radio.duplex.share(is_uplink=settings.is_uplink),
         )
 
     def _limits_w(self, name: str) -> Floats:

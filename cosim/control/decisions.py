@@ -189,7 +189,8 @@ class Decisions:
         """Return grants with the efficiency that what is known, less the back-off, lets expect."""
         backoff, found = self.terms.backoff or 1.0, {}
         for name, granted in grants.items():
-            link = self._cell.link_state(name, time_ns)
+            share = self.channel.radio.surface.data_share  # slots of the other direction slow nobody down
+            link = replace(self._cell.link_state(name, time_ns), data_share=share)
             weaker = tuple(replace(grant, tx_power_w=grant.tx_power_w * backoff) for grant in granted)
             rates = link_rates(link, weaker).tolist()
             found[name] = tuple(
@@ -305,6 +306,7 @@ class Decisions:
         return (
             self.terms.is_closed_form
             and self._cell.is_known_perfectly
+            and self.channel.radio.duplex.slots(is_uplink=True) is None
             and not (
                 allocator.shares_in_time or allocator.sets_sparsification_ratios or allocator.awaits_reports
             )

@@ -10,6 +10,8 @@ from cosim.radio.base_stations import BaseStations
 from cosim.radio.base_stations.single import Single
 from cosim.radio.csi import Csi
 from cosim.radio.csi.perfect import Perfect
+from cosim.radio.duplex import Duplex
+from cosim.radio.duplex.fdd import Fdd
 from cosim.radio.fading import Fading
 from cosim.radio.fading.none import NoFading
 from cosim.radio.geometry import DEFAULT_CARRIER_HZ
@@ -156,6 +158,7 @@ class ChannelSettings(Table):
     surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
     interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    duplex: Annotated[Duplex, OneOf(Duplex)] = Fdd()
     csi: Annotated[Csi, OneOf(Csi)] = Perfect()
     uplink_p0_dbm: Decibels | None = None
     uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)

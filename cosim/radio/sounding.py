@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from simpy.events import Event
 
 from cosim.kernel.clock import Clock, Steps
+from cosim.radio.duplex import Duplex
 from cosim.radio.knowledge import Sounding
 from cosim.radio.link import Link
 from cosim.radio.medium import Network
@@ -54,6 +55,7 @@ class Soundings:
         clients: Sequence[int],
         powers_w: Callable[[str], Floats],
         costs: UplinkEnergy,
+        duplex: Duplex,
         round_: int,
         task: str,
     ) -> Steps:
@@ -70,6 +72,8 @@ class Soundings:
             Returns what each client sends over a link with alone, or is sent, W, shape (num_clients,).
         costs
             What sending costs a client beyond what it radiates.
+        duplex
+            Which time it takes.
         round_, task
             Recorded with the spans.
         """
@@ -80,7 +84,7 @@ class Soundings:
         began_ns = clock.now
         busy = list(dict.fromkeys(name for one in soundings for name in (one.link, self._uplink(one.link))))
         network.reserve(busy, is_reserved=True)
-        steps = [self._link(one, clients, powers_w, costs, round_, task) for one in soundings]
+        steps = [self._link(one, clients, powers_w, costs, duplex, round_, task) for one in soundings]
         started = [clock.process(one, f"sounding {number}") for number, one in enumerate(steps)]
         yield clock.all_of(started)
         spans = [one.value for one in started]
@@ -101,6 +105,7 @@ class Soundings:
         clients: Sequence[int],
         powers_w: Callable[[str], Floats],
         costs: UplinkEnergy,
+        duplex: Duplex,
         round_: int,
         task: str,
     ) -> Steps:
@@ -113,9 +118,9 @@ class Soundings:
             *((CSI_REPORT, client, one.report_ns, one.report_bits) for client in clients if one.report_ns),
         ]
         for name, client, lasts_ns, bits in sent:
-            start_ns = clock.now
-            yield clock.timeout(lasts_ns)
             is_down = name == PILOTS and not one.is_uplink
+            slots, start_ns = duplex.slots(is_uplink=not is_down), clock.now
+            yield clock.timeout(lasts_ns if slots is None else slots.after_ns(start_ns, lasts_ns) - start_ns)
             power_w = powers_w(one.link if is_down else self._uplink(one.link))[client]
             energy_j = float(power_w) * lasts_ns / NS_PER_S
             ends, everybody = (names[client], server), list[str]()

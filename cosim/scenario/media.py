@@ -67,6 +67,11 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"radio.csi: senders of a sum over {unknown[0]} know their own channels, and no allocator grants "
             f"anything there; leave it out of radio.csi.links, or take the medium 'fluid'."
         )
+    if scenario.radio.duplex.slots(is_uplink=True) is not None:
+        yield ScenarioError(
+            f"radio.duplex: a sum over the medium {medium.kind!r} is sent symbol by symbol without a pause; "
+            "set radio.duplex.kind = 'fdd', or take the medium 'fluid'."
+        )
     if scenario.radio.surface.data_share < 1.0:
         yield ScenarioError(
             f"radio.surface: the estimation of {scenario.radio.surface.kind!r} takes a share of all rates, "

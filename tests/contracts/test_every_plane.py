@@ -98,6 +98,7 @@ OTHERS: dict[str, list[Any]] = {
     "deadline_s": [1e3, 1e-9],
     "data.drift": [{"window": 0.5, "duration_s": 1e3}],
     "description": ["another one"],
+    "tdd.pattern": ["DU", "UD"],
     "dirichlet.min_examples": [10],
     "federated.stages": [[{"num_rounds": 1, "trainable": {"kind": "sparse"}}]],
     "fixed.tasks": [["b", "a"], ["a", "b", "a"]],

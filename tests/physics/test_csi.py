@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from scipy.special import j0
 from scipy.stats import ncx2
 
-from cosim.parts import family, make
+from cosim.parts import make
 from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.csi import Csi, LinkName, Sight
@@ -89,25 +89,6 @@ def test_before_anything_is_measured_gains_before_fading_are_known(jakes):
     known = known_gains(channel, "main_uplink", 499_999_999, np.full(24, 0.2))
     np.testing.assert_array_equal(known, means)
     assert (known_gains(channel, "main_uplink", 500_000_000, np.full(24, 0.2)) != means).any()
-
-
-@pytest.mark.parametrize(
-    "example",
-    [
-        pytest.param({**example, "kind": kind}, id=f"{kind}-{number}")
-        for kind, part in family(Csi).items()
-        for number, example in enumerate(part.examples)
-    ],
-)
-def test_knowledge_is_a_function_of_client_and_time_alone(example):
-    air = {"fading": {"kind": "rayleigh_block", "coherence_time_s": 0.01}, "csi": example}
-    few, many = (Channel.build(ChannelSettings.model_validate(air), num, 3) for num in (2, 4))
-    for time_ns in (0, 30_000_000):
-        known = known_gains(many, "main_uplink", time_ns, np.full(4, 0.1))
-        assert known.shape == (4, 20)
-        assert (np.isfinite(known) & (known > 0.0)).all()
-        again = known_gains(few, "main_uplink", time_ns, np.full(2, 0.1))
-        np.testing.assert_array_equal(again, known[:2])
 
 
 def test_pilots_of_uplinks_are_in_turn_and_reports_are_of_every_subchannel():

@@ -3,18 +3,19 @@
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from simpy.events import Event
 
 from cosim.kernel.clock import Clock, Steps
-from cosim.kernel.job import BlockRate, ConstantRate, Job, Rate
+from cosim.kernel.job import ConstantRate, Job, Rate
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, weakest_rates
+from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, rate_of
 from cosim.record.log import GrantLog
-from cosim.units import NS_PER_S, Floats
+from cosim.units import NS_PER_S
 
 
 @dataclass(eq=False)
@@ -303,12 +304,19 @@ class Draining(Network):
         transfer.since_ns = now_ns
         if grant is None:
             return
-        transfer.energy_j += grant.total_tx_power_w * (now_ns - since_ns) / NS_PER_S
-        if now_ns > since_ns and self._medium.loses(state.link):
+        is_uplink, duplex = state.link.is_uplink, self._channel.radio.duplex
+        open_ns = duplex.open_ns(since_ns, now_ns, is_uplink=is_uplink)
+        transfer.energy_j += grant.total_tx_power_w * open_ns / NS_PER_S
+        if open_ns and self._medium.loses(state.link):
             first, last = (self._channel.block_at(at) for at in (since_ns, now_ns - 1))
             asked = state.link, client, grant, first, last - first + 1
             sent, possible = (rates(self._channel, *asked) for rates in (self._medium.rates, capacity))
-            transfer.is_lost |= bool((possible < sent).any())
+            fails = possible < sent
+            if open_ns < now_ns - since_ns:  # a block without time of its own fails nobody
+                block_ns = self._channel.block_ns or 0
+                edges = [since_ns, *(block * block_ns for block in range(first + 1, last + 1)), now_ns]
+                fails &= [duplex.open_ns(*one, is_uplink=is_uplink) > 0 for one in pairwise(edges)]
+            transfer.is_lost |= bool(fails.any())
 
     def _is_silent(self, state: _Link, client: int) -> bool:
         """Return whether a client whose turn it is sees that what it sends would be lost at once."""
@@ -343,16 +351,7 @@ class Draining(Network):
         own = grant is state.granted[client]
         if own and client in state.rates:
             return state.rates[client]
-        channel, medium, link, members = self._channel, self._medium, state.link, state.members(client)
-
-        def rates(first: int, count: int) -> Floats:
-            return weakest_rates(medium, channel, link, members, grant, first, count)
-
-        rate: Rate
-        if channel.block_ns is None:
-            rate = ConstantRate(float(rates(0, 1)[0]))
-        else:
-            rate = BlockRate(channel.block_ns, rates)
+        rate = rate_of(self._medium, self._channel, state.link, state.members(client), grant)
         if own:
             state.rates[client] = rate
         return rate
