@@ -127,7 +127,8 @@ class TransferExplanation:
     is_summed
         Whether what several sent was summed in the air: there is no rate then, and no stretch.
     has_unrecorded_air
-        Whether decisions set the phases of a surface, which no record has: there is no stretch.
+        Whether decisions set the phases of a surface, which no record has, or clients of other
+        cells were heard: there is no stretch.
     is_sounding
         Whether it is pilots, or a report of the channel, which have no grant: there is no stretch.
     is_silent
@@ -214,6 +215,8 @@ def _transfer(
         return _summed(scenario, met[0][1], span, parents, declared)
     if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
+    if any(stage.radio.interference.reuses for _, stage in met):
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
     if any(stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met):
         return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
     if medium.is_silent_in_outage and span.start_ns == span.end_ns:

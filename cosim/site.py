@@ -3,12 +3,14 @@
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from math import ceil
+from typing import NamedTuple
 
 from cosim.compute.battery import Battery, Charge
 from cosim.compute.device import Device
 from cosim.control.conditions import Conditions
 from cosim.errors import ScenarioError, StalledError
 from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.job import NEVER_NS
 from cosim.kernel.queue import Queue
 from cosim.parts import LONGEST_S
 from cosim.radio.link import Link
@@ -16,6 +18,16 @@ from cosim.radio.medium import Medium
 from cosim.radio.sounding import Soundings
 from cosim.record.log import Log
 from cosim.units import NS_PER_S
+
+
+class Computed(NamedTuple):
+    """What became of a computation that ends now: the span that made room for it, times, amounts."""
+
+    made_room: int | None
+    asked_ns: int
+    start_ns: int
+    flop: int
+    energy_j: float
 
 
 class Site:
@@ -88,17 +100,43 @@ class Site:
         for follow in self._followers:
             follow(conditions)
 
-    def is_on(self, name: str) -> bool:
-        """Return whether a device has been on since it was let in; one without a battery always is."""
-        charge = self.charges.get(name)
+    def compute(self, actor: str, name: str, flop: int) -> Steps:
+        """Compute on a device, after its queue, which the caller leaves; returns what was :class:`Computed`.
+
+        Raises
+        ------
+        ScenarioError
+            If it would end after simulated time.
+        """
+        device, queue, clock, asked_ns = self.devices[actor], self.queues[actor], self.clock, self.clock.now
+        turn = queue.enter()
+        made_room = None if turn is None else (yield turn)
+        start_ns = clock.now
+        duration_ns, energy_j = device.duration_ns(flop), device.energy_j(flop)
+        if start_ns + duration_ns >= NEVER_NS:
+            raise ScenarioError(
+                f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
+                f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
+                "give it a faster clock_hz."
+            )
+        charge = self.charges.get(actor)
+        if charge is not None:
+            share = charge.share_of(start_ns, duration_ns, energy_j)
+            duration_ns, flop, energy_j = ceil(share * duration_ns), int(share * flop), share * energy_j
+        yield clock.timeout(duration_ns)
+        return Computed(made_room, asked_ns, start_ns, flop, self.spend(actor, start_ns, energy_j))
+
+    def is_on(self, client: int) -> bool:
+        """Return whether a client has been on since it was let in; one without a battery always is."""
+        charge = self.charges.get(self.client_names[client])
         if charge is None:
             return True
         charge.draw(self.clock.now)
         return not charge.is_out
 
-    def let_in(self, name: str) -> bool:
-        """Let a device begin with a round, if it is on now; returns whether it is."""
-        charge = self.charges.get(name)
+    def let_in(self, client: int) -> bool:
+        """Let a client begin with a round, if it is on now; returns whether it is."""
+        charge = self.charges.get(self.client_names[client])
         if charge is None:
             return True
         charge.draw(self.clock.now)
@@ -115,7 +153,8 @@ class Site:
 
     def wait_for_power(self) -> Steps:
         """Wait until any client is on, unless none ever is."""
-        off_s = [0.0 if self.let_in(name) else self.charges[name].off_s for name in self.client_names]
+        names = enumerate(self.client_names)
+        off_s = [0.0 if self.let_in(client) else self.charges[name].off_s for client, name in names]
         if 0.0 < min(off_s) < LONGEST_S:
             yield self.clock.timeout(ceil(min(off_s) * NS_PER_S) + 1)
 

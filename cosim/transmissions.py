@@ -103,7 +103,7 @@ class Transmissions:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
         is_modelled, now_ns = self.is_modelled(link), self.clock.now
         is_uplink, sender = self._links[link].is_uplink, self.client_names[client]
-        is_off = is_uplink and not self.site.is_on(sender)
+        is_off = is_uplink and not self.site.is_on(client)
         self._begin_sending(link, [client])
         if is_off:
             is_modelled, delivery = (

@@ -1,12 +1,9 @@
 """What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
-from cosim.compute.battery import Charge
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
@@ -16,15 +13,15 @@ from cosim.files import write_whole
 from cosim.graph.executor import Executor
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
-from cosim.kernel.job import NEVER_NS
 from cosim.learning.task import Task
 from cosim.learning.training import Training
 from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
+from cosim.measuring import Progress as Progress
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.site import Site
+from cosim.site import Computed, Site
 from cosim.transmissions import Transmissions
 from cosim.units import NS_PER_S
 
@@ -33,30 +30,6 @@ MOST_BLOCKS_WITHOUT_SPAN = 1000
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is when a round has ended.
-
-    Attributes
-    ----------
-    round
-        Which round; 0 is the evaluation before training.
-    measured
-        Means of what was measured since another round ended.
-    num_ended
-        How many rounds of all tasks are over.
-    task
-        Whose round it is; empty where there is one task.
-    """
-
-    round: int
-    simulated_ns: int
-    num_spans: int
-    measured: dict[str, float]
-    num_ended: int = 0
-    task: str = ""
 
 
 class World:
@@ -86,8 +59,8 @@ class World:
         Of :class:`cosim.transmissions.Transmissions`: what is sent over a link, and what comes of it.
     hold, ask
         Of :class:`cosim.measuring.Measuring`: what is kept of values, and values in the middle of a round.
-    together, wait_for_power
-        Of the site: processes side by side; until any client is on.
+    together, is_on, let_in, wait_for_power
+        Of the site: processes side by side; whether batteries let clients go on, and begin.
     adapter
         What the scheme leaves in the end.
     """
@@ -113,7 +86,7 @@ class World:
         self.send, self.send_at_once = sending.send, sending.send_at_once
         self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
-        self.wait_for_power = site.wait_for_power
+        self.is_on, self.let_in, self.wait_for_power = site.is_on, site.let_in, site.wait_for_power
         self.signalling = sending.signalling
         self._watch = watch
         self._round = 1
@@ -183,13 +156,11 @@ class World:
     def _follow(self, conditions: Conditions) -> None:
         """Let other conditions hold; who gets what is decided again, cut layer and rank stay."""
         self.decisions.change(conditions)
-        if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
+        chooses = self.decisions.chooses_clients  # those it chose have begun, and may not lose their grants
+        if chooses or self.decisions.soundings:
             self._share_equally(self._round)
-        elif self.decisions.soundings:
-            self._share_equally(self._round)
-            self.clock.process(self.decide_again(self._round), "a decision after a sounding")
-        else:
-            self.apply_decision(self._round)
+        if not chooses:
+            self._decide_for_change()
 
     def _follow_blocks(self) -> None:
         """Ask the allocator again when the next block of the channel begins, if it wants that."""
@@ -214,6 +185,10 @@ class World:
                 f"ended for {MOST_BLOCKS_WITHOUT_SPAN} of them; take a longer coherence time, or "
                 "'every_round'."
             )
+        self._decide_for_change()
+
+    def _decide_for_change(self) -> None:
+        """Apply a decision about a channel that has changed, once that is known."""
         if self.decisions.soundings:
             self.clock.process(self.decide_again(self._round), "a decision after a sounding")
         else:
@@ -227,12 +202,11 @@ class World:
 
     def _sound(self, round_: int) -> Steps:
         """Let pilots and reports travel, and know what they say; returns their last spans."""
-        decisions, wanted = self.decisions, self.decisions.soundings
+        decisions, wanted, radio = self.decisions, self.decisions.soundings, self.channel.radio
         if not wanted:
             return ()
         self._is_sounded = True
         present = [one for one in range(self.num_clients) if one not in decisions.heard.absent]
-        radio = self.channel.radio
         began_ns, spans = yield from self.site.soundings.sound(
             *(wanted, present, decisions.pilot_powers_w, radio.uplink_energy, radio.duplex),
             *(round_, self.task.name),
@@ -254,19 +228,11 @@ class World:
         """Let grants hold; a rate that was chosen from what is known is recorded."""
         for link, granted in grants.items():
             self.site.network.grant(link, dict(enumerate(granted)), round_)
-            if self.decisions.terms.backoff is not None and self.loses(link):
-                for name, one in zip(self.client_names, granted, strict=True):
-                    if one.spectral_efficiency_bit_per_s_per_hz is not None:
-                        value = one.spectral_efficiency_bit_per_s_per_hz
-                        self.note(Moment(round_), SPECTRAL_EFFICIENCY.name, value, name)
-
-    def is_on(self, client: int) -> bool:
-        """Return whether a client's battery, if it has one, has not run empty in this round."""
-        return self.site.is_on(self.client_names[client])
-
-    def let_in(self, client: int) -> bool:
-        """Return whether a client's battery, if it has one, lets it begin with a round."""
-        return self.site.let_in(self.client_names[client])
+            is_known = self.decisions.terms.backoff is not None and self.loses(link)
+            for name, one in zip(self.client_names, granted if is_known else (), strict=False):
+                value = one.spectral_efficiency_bit_per_s_per_hz
+                if value is not None:
+                    self.note(Moment(round_), SPECTRAL_EFFICIENCY.name, value, name)
 
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the channel as it is now, checked against its limits."""
@@ -353,54 +319,26 @@ class World:
         self, actor: str, name: str, moment: Moment, flop: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
-        device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
-        asked_ns = clock.now
-        turn = queue.enter()
-        made_room = None if turn is None else (yield turn)
-        start_ns = clock.now
-        duration_ns = device.duration_ns(flop)
-        if start_ns + duration_ns >= NEVER_NS:
-            raise ScenarioError(
-                f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
-                f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
-                "give it a faster clock_hz."
-            )
-        energy_j = device.energy_j(flop)
-        charge = self.site.charges.get(actor)
-        if charge is not None:
-            share = self._powered(charge, duration_ns, energy_j)
-            duration_ns, flop, energy_j = ceil(share * duration_ns), int(share * flop), share * energy_j
-        yield clock.timeout(duration_ns)
-        energy_j = self.site.spend(actor, start_ns, energy_j)
+        done: Computed = yield from self.site.compute(actor, name, flop)
         span = self.log.spans.add(
-            after if made_room is None else (*after, made_room),
+            after if done.made_room is None else (*after, done.made_room),
             "compute",
             name,
             actor,
             "",
             moment.round,
             moment.local_step,
-            asked_ns,
-            start_ns,
-            clock.now,
+            done.asked_ns,
+            done.start_ns,
+            self.clock.now,
             0,
-            flop,
-            energy_j,
+            done.flop,
+            done.energy_j,
             node.key,
             task=self.task.name,
         )
-        queue.leave(span)
+        self.site.queues[actor].leave(span)
         return span
-
-    def _powered(self, charge: Charge, duration_ns: int, energy_j: float) -> float:
-        """Return the share of a computation that a battery lasts for; a little more where it runs empty."""
-        charge.draw(self.clock.now)
-        if charge.is_out:
-            return 0.0
-        if not duration_ns:
-            return 1.0
-        lasts_ns = charge.lasts_s(energy_j / duration_ns * NS_PER_S) * NS_PER_S
-        return min(1.0, lasts_ns * (1.0 + 1e-12) / duration_ns)
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:
         """Record a learned value at this instant; it is computed when the round ends."""

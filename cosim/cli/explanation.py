@@ -87,7 +87,11 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
             _say(console, "weakest receiver", f"{stretch.client} when it began; its link budget is:")
         _show_stretch(stretch, console)
     if explanation.has_unrecorded_air:
-        _say(console, "rate", "under phases of the surface that decisions set; a record does not have these")
+        _say(
+            console,
+            "rate",
+            "by phases of a surface, or by senders in other cells, which no record has",
+        )
         _say(console, "measured", _instant(span.duration_ns))
         return
     if (

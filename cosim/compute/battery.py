@@ -108,6 +108,14 @@ class Charge:
             return 0.0
         return max(missing_j, 0.0) / self.battery.recharge_w if self.battery.recharge_w else float("inf")
 
+    def share_of(self, now_ns: int, duration_ns: int, energy_j: float) -> float:
+        """Return the share of a computation that it lasts for; a little more where it runs empty."""
+        self.draw(now_ns)
+        if self.is_out or not duration_ns:
+            return float(not self.is_out)
+        lasts_ns = self.lasts_s(energy_j / duration_ns * NS_PER_S) * NS_PER_S
+        return min(1.0, lasts_ns * (1.0 + 1e-12) / duration_ns)
+
     def lasts_s(self, power_w: float) -> float:
         """Return for how long it feeds a power beside what is always drawn, s; infinite if for ever."""
         net_w = power_w + self.battery.idle_w - self.battery.recharge_w

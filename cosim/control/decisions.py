@@ -306,6 +306,7 @@ class Decisions:
         return (
             self.terms.is_closed_form
             and self._cell.is_known_perfectly
+            and not self.channel.radio.interference.reuses
             and self.channel.radio.duplex.slots(is_uplink=True) is None
             and not (
                 allocator.shares_in_time or allocator.sets_sparsification_ratios or allocator.awaits_reports

@@ -24,6 +24,11 @@ def misfits(radio: ChannelSettings) -> Iterator[str]:
             f"radio.csi: gains are known through the surface {radio.surface.kind!r}, which says what its "
             "estimation takes itself; set csi = 'perfect', or surface = 'none'."
         )
+    if radio.interference.reuses and radio.mobility.block_ns is not None:
+        yield (
+            f"radio.interference: {radio.interference.kind!r} lets cells reuse the band, and a client that "
+            "moves would change cells; set radio.mobility.kind = 'static'."
+        )
     if shadowing.needs_states and not loss.has_states:
         yield (
             f"radio.shadowing: {shadowing.kind!r} depends on the line of sight, which radio.path_loss "

@@ -127,6 +127,29 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             )
 
 
+def unfit_reuse(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse to let cells reuse the band where a transmission is of several of them, or lends subchannels."""
+    radio, scheme = scenario.radio, scenario.scheme
+    if not radio.interference.reuses:
+        return
+    place = f"radio.interference: {radio.interference.kind!r} lets every cell use the whole band, and"
+    if radio.access.changes_in_flight:
+        yield ScenarioError(
+            f"{place} the access {radio.access.kind!r} lends subchannels across cells; take "
+            "the access 'orthogonal'."
+        )
+    if any(radio.medium.sums(link) for link in scheme.links):
+        yield ScenarioError(
+            f"{place} the medium {radio.medium.kind!r} adds what clients of all cells send; "
+            "take the medium 'fluid'."
+        )
+    for link in scheme.links:
+        if scheme.multicasts(link.name) and radio.link(link.name).is_modelled:
+            yield ScenarioError(
+                f"{place} a multicast is sent by all cells at once; set downlink = 'unicast'."
+            )
+
+
 def unfit_batteries(scenario: Scenario) -> Iterator[ScenarioError]:
     """Refuse clients that may stop within a round where scheme, medium or allocator cannot go on."""
     scheme, medium = scenario.scheme, scenario.radio.medium

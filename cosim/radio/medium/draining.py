@@ -1,11 +1,7 @@
 """Transfers that drain at the rate of their grants, link by link, in simulated time."""
 
-from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
-
-from simpy.events import Event
 
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.job import ConstantRate, Job, Rate
@@ -14,80 +10,9 @@ from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, rate_of
+from cosim.radio.medium.open_link import OpenLink, Transfer
 from cosim.record.log import GrantLog
 from cosim.units import NS_PER_S
-
-
-@dataclass(eq=False)
-class _Transfer:
-    """A transfer on the air: what drains, under which grant, since when; a paused one has none."""
-
-    job: Job
-    energy_j: float = 0.0
-    grant: Grant | None = None
-    since_ns: int = 0
-    is_lost: bool = False
-
-
-@dataclass(eq=False)
-class _Link:
-    """One link alive: who may send on what, who sends, who waits.
-
-    Clients that receive one transmission together are a group, which has a number
-    below zero and is in every table as a client is.
-    """
-
-    link: Link
-    groups: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    overlaps: bool = False  # grants share subchannels, so that only those who send hold any
-    granted: dict[int, Grant] = field(default_factory=dict)
-    active: dict[int, _Transfer] = field(default_factory=dict)
-    waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
-    paused: dict[int, _Transfer] = field(default_factory=dict)
-    rates: dict[int, Rate] = field(default_factory=dict)
-    holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
-    recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
-    admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
-    busy: set[int] = field(default_factory=set)
-    is_reserved: bool = False
-
-    @property
-    def name(self) -> str:
-        """Of the link."""
-        return self.link.name
-
-    def members(self, client: int) -> tuple[int, ...]:
-        """Return the clients of a group, or the one client."""
-        return self.groups.get(client, (client,))
-
-    def join(self, members: tuple[int, ...]) -> int:
-        """Return the number of a group of clients, or that of the one client."""
-        if len(members) == 1:
-            return members[0]
-        number = min(self.groups, default=0) - 1
-        self.groups[number] = members
-        self.granted[number] = Grant.union([self.granted[one] for one in members])
-        return number
-
-    def part(self, client: int) -> None:
-        """Forget a group."""
-        if client in self.groups:
-            del self.groups[client], self.granted[client]
-            self.rates.pop(client, None)
-
-    def admit(self, client: int) -> bool:
-        """Take the client's subchannels if all of them are free."""
-        wanted = self.granted[client].subchannels.tolist()
-        if self.is_reserved or not self.busy.isdisjoint(wanted):
-            return False
-        self.admitted[client] = None
-        self.busy.update(wanted)
-        return True
-
-    def dismiss(self, client: int) -> None:
-        """Free the client's subchannels."""
-        del self.admitted[client]
-        self.busy.difference_update(self.granted[client].subchannels.tolist())
 
 
 class Draining(Network):
@@ -123,7 +48,7 @@ class Draining(Network):
         self._access = access
         self._log = log
         self._medium = medium
-        self._links = {link.name: _Link(link) for link in links}
+        self._links = {link.name: OpenLink(link) for link in links}
         self._round = 0
         self._sent_until_ns: dict[int, int] = {}
 
@@ -135,21 +60,29 @@ class Draining(Network):
         """
         state = self._links[link]
         self._round = round_
-        state.granted = dict(granted)
+        self._reuse(state, granted)
         for number, members in state.groups.items():
-            state.granted[number] = Grant.union([granted[one] for one in members])
+            state.granted[number] = Grant.union([state.granted[one] for one in members])
         state.rates.clear()
         self._admit_again(state)
-        state.overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
-            len(grant.subchannels) for grant in granted.values()
-        )
+        single = {client: state.granted[client] for client in granted}
+        numbers = [number for client, grant in single.items() for number in state.numbers(client, grant)]
+        state.overlaps = len(set(numbers)) < len(numbers)
         if not state.overlaps:
-            self._record(state, granted)
+            self._record(state, single)
         self._rate(state, tuple(state.active))
         self._let_in(state, None)
         self._release(state)
 
-    def _admit_again(self, state: _Link) -> None:
+    def _reuse(self, state: OpenLink, granted: Mapping[int, Grant]) -> None:
+        """Take grants in; where cells reuse the band each client may have more, and cells do not wait."""
+        interference, state.granted = self._channel.radio.interference, dict(granted)
+        if interference.reuses:
+            state.num_subchannels = len(self._channel.bandwidths_hz(state.name))
+            state.cells = self._channel.large_scale_at(self._clock.now).serving[0]
+            state.granted = dict(interference.reused(granted, state.cells))
+
+    def _admit_again(self, state: OpenLink) -> None:
         """Let those in flight go on whose subchannels are free; the others pause, and are next."""
         in_flight, state.admitted, state.busy = list(state.admitted), {}, set()
         in_the_way = [client for client in in_flight if not state.admit(client)]
@@ -192,12 +125,13 @@ class Draining(Network):
         client, bits = state.join(tuple(payloads)), max(one.bits for one in payloads.values())
         asked_ns = clock.now
         after_span = None
-        if state.waiting or not state.admit(client):
+        cell = state.cell(client)
+        if any(state.cell(one) == cell for one, _ in state.waiting) or not state.admit(client):
             turn = clock.event(f"free subchannels on {link}")
             state.waiting.append((client, turn))
             after_span = yield turn
         is_silent = self._is_silent(state, client)
-        transfer = _Transfer(
+        transfer = Transfer(
             Job(clock, 0 if is_silent else bits, f"{bits} bits of {_names(state.members(client))} on {link}"),
             since_ns=clock.now,
             is_lost=is_silent,
@@ -241,9 +175,13 @@ class Draining(Network):
             del state.paused[client]
             state.waiting.remove((client, None))
         state.part(client)
-        if self._access.changes_in_flight:
+        if self._changes_in_flight(state):
             self._rate(state, tuple(state.active))
         self._let_in(state, span)
+
+    def _changes_in_flight(self, state: OpenLink) -> bool:
+        """Return whether one transfer's beginning or end changes the rates of others."""
+        return self._access.changes_in_flight or state.cells is not None
 
     def too_weak(self) -> str | None:
         """Return what to say of the transfer of least rate, once none of those on the air can end."""
@@ -275,21 +213,28 @@ class Draining(Network):
                 found.append((rate, what))
         return min(found)[1] if found else None
 
-    def _let_in(self, state: _Link, span: int | None) -> None:
+    def _let_in(self, state: OpenLink, span: int | None) -> None:
         """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
-        while state.waiting and state.admit(state.waiting[0][0]):
-            client, turn = state.waiting.popleft()
+        blocked = set[int]()
+        for client, turn in list(state.waiting):
+            cell = state.cell(client)
+            if cell in blocked or not state.admit(client):
+                if state.cells is None:
+                    break
+                blocked.add(cell)
+                continue
+            state.waiting.remove((client, turn))
             if turn is not None:
                 turn.succeed(span)
             elif client in state.paused:
                 self._begin(state, client, state.paused.pop(client))
 
-    def _begin(self, state: _Link, client: int, transfer: _Transfer) -> None:
+    def _begin(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Let a transfer drain from now on."""
         state.active[client] = transfer
-        self._rate(state, tuple(state.active) if self._access.changes_in_flight else (client,))
+        self._rate(state, tuple(state.active) if self._changes_in_flight(state) else (client,))
 
-    def _pause(self, state: _Link, client: int) -> None:
+    def _pause(self, state: OpenLink, client: int) -> None:
         """Stop a transfer that is in the way of another."""
         transfer = state.active.pop(client, None)
         if transfer is not None:
@@ -298,7 +243,7 @@ class Draining(Network):
             transfer.job.drain(ConstantRate(0.0))
             state.paused[client] = transfer
 
-    def _account(self, state: _Link, client: int, transfer: _Transfer) -> None:
+    def _account(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Count the energy since it was last counted, and see whether the channel carried what was sent."""
         grant, since_ns, now_ns = transfer.grant, transfer.since_ns, self._clock.now
         transfer.since_ns = now_ns
@@ -310,7 +255,8 @@ class Draining(Network):
         if open_ns and self._medium.loses(state.link):
             first, last = (self._channel.block_at(at) for at in (since_ns, now_ns - 1))
             asked = state.link, client, grant, first, last - first + 1
-            sent, possible = (rates(self._channel, *asked) for rates in (self._medium.rates, capacity))
+            channel = transfer.channel or self._channel
+            sent, possible = (rates(channel, *asked) for rates in (self._medium.rates, capacity))
             fails = possible < sent
             if open_ns < now_ns - since_ns:  # a block without time of its own fails nobody
                 block_ns = self._channel.block_ns or 0
@@ -318,14 +264,14 @@ class Draining(Network):
                 fails &= [duplex.open_ns(*one, is_uplink=is_uplink) > 0 for one in pairwise(edges)]
             transfer.is_lost |= bool(fails.any())
 
-    def _is_silent(self, state: _Link, client: int) -> bool:
+    def _is_silent(self, state: OpenLink, client: int) -> bool:
         """Return whether a client whose turn it is sees that what it sends would be lost at once."""
         if not (self._medium.is_silent_in_outage and self._medium.loses(state.link)):
             return False
         asked = state.link, client, state.granted[client], self._channel.block_at(self._clock.now), 1
         return bool(capacity(self._channel, *asked)[0] < self._medium.rates(self._channel, *asked)[0])
 
-    def _energy_j(self, state: _Link, client: int, transfer: _Transfer, bits: int, start_ns: int) -> float:
+    def _energy_j(self, state: OpenLink, client: int, transfer: Transfer, bits: int, start_ns: int) -> float:
         """Return what a transfer that ends now has cost, J."""
         if not state.link.is_uplink or not transfer.job.amount:
             return transfer.energy_j
@@ -334,29 +280,41 @@ class Draining(Network):
         costs = self._channel.radio.uplink_energy
         return costs.total_j(transfer.energy_j, bits, self._clock.now - start_ns, idle_ns)
 
-    def _rate(self, state: _Link, clients: tuple[int, ...]) -> None:
+    def _rate(self, state: OpenLink, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
         if not clients:
             return
         in_use = self._access.in_use(state.granted, tuple(state.active))
         self._record(state, {client: in_use[client] for client in clients})
+        heard = self._heard(state, in_use)
         for client in clients:
             transfer, grant = state.active[client], in_use[client]
             self._account(state, client, transfer)
-            transfer.grant = grant
-            transfer.job.drain(self._rate_of(state, client, grant))
+            transfer.grant, transfer.channel = grant, heard.get(client, self._channel)
+            transfer.job.drain(self._rate_of(state, client, grant, transfer.channel))
 
-    def _rate_of(self, state: _Link, client: int, grant: Grant) -> Rate:
-        """Return the rate of a grant; a client's own grant is looked up once."""
-        own = grant is state.granted[client]
+    def _heard(self, state: OpenLink, in_use: Mapping[int, Grant]) -> dict[int, Channel]:
+        """Return the channel of each transfer with who sends in other cells; empty where nobody is heard."""
+        channel = self._channel
+        if state.cells is None:
+            return {}
+        gains = channel.large_scale_at(self._clock.now).station_gains[0]
+        widths_hz, is_uplink = channel.bandwidths_hz(state.name), state.link.is_uplink
+        heard = channel.radio.interference.heard
+        psds = heard(in_use, state.cells, gains, widths_hz, is_uplink=is_uplink)
+        return {client: channel.hearing(psd) for client, psd in psds.items()}
+
+    def _rate_of(self, state: OpenLink, client: int, grant: Grant, channel: Channel) -> Rate:
+        """Return the rate of a grant; a client's own grant is looked up once, unless others are heard."""
+        own = grant is state.granted[client] and state.cells is None
         if own and client in state.rates:
             return state.rates[client]
-        rate = rate_of(self._medium, self._channel, state.link, state.members(client), grant)
+        rate = rate_of(self._medium, channel, state.link, state.members(client), grant)
         if own:
             state.rates[client] = rate
         return rate
 
-    def _record(self, state: _Link, in_use: Mapping[int, Grant]) -> None:
+    def _record(self, state: OpenLink, in_use: Mapping[int, Grant]) -> None:
         """Write down every subchannel that changes hands or power now."""
         for holder, grant in in_use.items():
             if holder in state.groups and not state.overlaps:
@@ -365,7 +323,7 @@ class Draining(Network):
             if state.recorded.get(client) is grant:
                 continue
             gains = None
-            numbers, powers = grant.subchannels.tolist(), grant.tx_power_w.tolist()
+            numbers, powers = state.numbers(client, grant), grant.tx_power_w.tolist()
             split_hz = grant.bandwidths_hz
             widths = [None] * len(numbers) if split_hz is None else split_hz.tolist()
             for which, (number, power, width) in enumerate(zip(numbers, powers, widths, strict=True)):
@@ -392,11 +350,11 @@ class Draining(Network):
                 )
             state.recorded[client] = grant
 
-    def _release(self, state: _Link) -> None:
+    def _release(self, state: OpenLink) -> None:
         """Write down the subchannels that their last owner has lost to nobody by a new decision."""
         in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
         for number, (client, *_) in list(state.holders.items()):
-            if client in state.paused or number not in in_use[client].subchannels:
+            if client in state.paused or number not in state.numbers(client, in_use[client]):
                 del state.holders[number]
                 state.recorded.pop(client, None)
                 self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)
