@@ -181,7 +181,18 @@ class ChannelSettings(Table):
         """What a user must know of the channel, in sentences."""
         known: tuple[str, ...] = ()
         if not self.csi.is_perfect:
-            known = (f"radio.csi: to the allocator, gains are {self.csi.description}.",)
+            known = (f"radio.csi: to the allocator, gains are {self.csi.description}; nothing is predicted.",)
+        if self.interference.reuses:
+            known += (
+                f"radio.interference: under {self.interference.kind!r} allocators do not see what clients of "
+                "other cells send; nothing is predicted.",
+            )
+        if self.duplex.share(is_uplink=True) < 1.0:
+            shares = (100.0 * self.duplex.share(is_uplink=up) for up in (True, False))
+            known += (
+                "radio.duplex: uplinks have {:.3g} % of the time and downlinks {:.3g} %; nothing is "
+                "predicted.".format(*shares),
+            )
         peak_db = self.base_stations.peak_gain_db
         if peak_db is None or not self.antenna_gain_db:
             return known

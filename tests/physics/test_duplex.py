@@ -104,7 +104,9 @@ def test_a_downlink_fades_as_its_uplink(tiny_scenario):
 
 
 def test_allocators_see_the_share_of_a_direction_and_nothing_is_predicted(tiny_scenario):
-    decisions = prepare(tiny_scenario({**FEDERATED, **TDD})).decisions()
+    prepared = prepare(tiny_scenario({**FEDERATED, **TDD}))
+    assert any("uplinks have 25 % of the time and downlinks 50 %" in note for note in prepared.notes)
+    decisions = prepared.decisions()
     links = decisions.state(0, 1).links
     assert links["federated_uplink"].data_share == 0.25
     assert links["federated_downlink"].data_share == 0.5
