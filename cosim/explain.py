@@ -133,6 +133,8 @@ class TransferExplanation:
         Whether it is pilots, or a report of the channel, which have no grant: there is no stretch.
     is_silent
         Whether the client sent nothing, as the channel allowed less than its rate: there is no stretch.
+    is_slotted
+        Whether it went as transport blocks, slot by slot: there is no rate to explain, and no stretch.
     """
 
     span: Span
@@ -145,6 +147,7 @@ class TransferExplanation:
     has_unrecorded_air: bool = False
     is_silent: bool = False
     is_sounding: bool = False
+    is_slotted: bool = False
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,8 @@ def _transfer(
         return TransferExplanation(span, parents, link, True, (), span.end_ns, is_sounding=True)
     if medium.sums(declared) and span.participants:
         return _summed(scenario, met[0][1], span, parents, declared)
+    if not medium.drains:
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, is_slotted=True)
     if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
     if any(stage.radio.interference.reuses for _, stage in met):

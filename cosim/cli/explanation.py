@@ -94,6 +94,12 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         )
         _say(console, "measured", _instant(span.duration_ns))
         return
+    if explanation.is_slotted:
+        _say(
+            console, "rate", "of transport blocks, slot by slot; num_blocks and num_failed_blocks count them"
+        )
+        _say(console, "measured", _instant(span.duration_ns))
+        return
     if (
         span.participants
         and explanation.is_modelled

@@ -25,7 +25,7 @@ from cosim.scenario.fit import (
     unfit_policy,
     unfit_sounding,
 )
-from cosim.scenario.media import undescribed_links, unfit_batteries, unfit_medium, unfit_reuse
+from cosim.scenario.media import undescribed_links, unfit_air, unfit_batteries, unfit_medium
 from cosim.scenario.prepared import Prepared, num_blocks
 from cosim.scenario.settings import Scenario
 from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
@@ -170,7 +170,7 @@ def _attempt_task(
         *unfit_sounding(scenario),
         *unfit_medium(scenario),
         *unfit_batteries(scenario),
-        *unfit_reuse(scenario),
+        *unfit_air(scenario),
     ):
         found.add(fault)
     if task is None or channel is None or found.faults:

@@ -147,6 +147,14 @@ def test_a_change_of_the_air_is_sounded_before_it_is_decided_on(tiny_scenario, p
             r"radio\.csi: pilots and reports of federated_uplink take 0\.12 s ahead of each decision",
         ),
         (
+            {"radio.medium": {"kind": "slotted"}, "radio.csi": CHARGED},
+            "radio.csi: the medium 'slotted' has slots of its own and knows of no pilots",
+        ),
+        (
+            {"radio.medium": {"kind": "slotted"}, "radio.duplex.kind": "tdd"},
+            "radio.duplex: the medium 'slotted' has slots of its own",
+        ),
+        (
             {"radio.medium": {"kind": "fluid", "rate": "known"}, "scheme.kind": "split_federated"},
             "may lose what is sent over main_uplink",
         ),

@@ -48,7 +48,7 @@ def test_a_package_is_written_once(tmp_path):
     ("asked", "told"),
     [
         (("fade", "mine", None), "no family 'fade'; known: scheme"),
-        (("fading", "mine", "ricean"), "--like 'ricean': the family radio.fading has jakes"),
+        (("fading", "mine", "ricean"), "--like 'ricean': the family radio.fading has cdl, jakes"),
         (("fading", "My Fading", None), "named by small letters"),
         (("fading", "rician", None), "has a kind 'rician' already"),
         (("fading", "json", None), "the name of another package"),

@@ -2,11 +2,18 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import WithJsonSchema, model_validator
 
 from cosim.parts import OneOf
 from cosim.radio.csi import Csi, Sight
 from cosim.units import Floats
+
+_STEPS = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}},
+}
+"""Said once: a schema of parts of the family within the family would have no end."""
 
 
 class Chain(Csi):
@@ -16,7 +23,7 @@ class Chain(Csi):
     """
 
     kind: Literal["chain"] = "chain"
-    steps: Annotated[tuple[Csi, ...], OneOf(Csi)]
+    steps: Annotated[tuple[Csi, ...], OneOf(Csi), WithJsonSchema(_STEPS)]
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"steps": [{"kind": "delayed"}, {"kind": "estimated"}, {"kind": "quantised"}]},
     )
