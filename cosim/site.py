@@ -3,14 +3,13 @@
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from math import ceil
-from typing import NamedTuple
 
 from cosim.compute.battery import Battery, Charge
 from cosim.compute.device import Device
 from cosim.control.conditions import Conditions
 from cosim.errors import ScenarioError, StalledError
 from cosim.kernel.clock import Clock, Steps
-from cosim.kernel.job import NEVER_NS
+from cosim.kernel.presence import Presence
 from cosim.kernel.queue import Queue
 from cosim.parts import LONGEST_S
 from cosim.radio.link import Link
@@ -18,16 +17,6 @@ from cosim.radio.medium import Medium
 from cosim.radio.sounding import Soundings
 from cosim.record.log import Log
 from cosim.units import NS_PER_S
-
-
-class Computed(NamedTuple):
-    """What became of a computation that ends now: the span that made room for it, times, amounts."""
-
-    made_room: int | None
-    asked_ns: int
-    start_ns: int
-    flop: int
-    energy_j: float
 
 
 class Site:
@@ -44,6 +33,8 @@ class Site:
         What the air does with a transmission, and what is sent over.
     conditions
         The channel and the rest at the beginning.
+    presence
+        When clients and servers are there; None where all always are.
     batteries
         Of each client, None where it has none; empty where nobody has.
 
@@ -66,6 +57,7 @@ class Site:
         medium: Medium,
         links: Collection[Link],
         conditions: Conditions,
+        presence: Presence | None = None,
         batteries: Sequence[Battery | None] = (),
     ) -> None:
         self.clock, self.log, self.medium = Clock(), Log(), medium
@@ -84,6 +76,9 @@ class Site:
         self.soundings = Soundings(
             self.clock, self.log.spans, self.network, self.client_names, links, self.spend
         )
+        self.presence = presence
+        if presence is not None:
+            self.network.follow(presence)
         self._turns: dict[tuple[str, int], Queue] = {}
         self._followers: list[Callable[[Conditions], None]] = []
 
@@ -99,32 +94,6 @@ class Site:
         self.network.change(conditions.channel, conditions.access)
         for follow in self._followers:
             follow(conditions)
-
-    def compute(self, actor: str, name: str, flop: int) -> Steps:
-        """Compute on a device, after its queue, which the caller leaves; returns what was :class:`Computed`.
-
-        Raises
-        ------
-        ScenarioError
-            If it would end after simulated time.
-        """
-        device, queue, clock, asked_ns = self.devices[actor], self.queues[actor], self.clock, self.clock.now
-        turn = queue.enter()
-        made_room = None if turn is None else (yield turn)
-        start_ns = clock.now
-        duration_ns, energy_j = device.duration_ns(flop), device.energy_j(flop)
-        if start_ns + duration_ns >= NEVER_NS:
-            raise ScenarioError(
-                f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
-                f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
-                "give it a faster clock_hz."
-            )
-        charge = self.charges.get(actor)
-        if charge is not None:
-            share = charge.share_of(start_ns, duration_ns, energy_j)
-            duration_ns, flop, energy_j = ceil(share * duration_ns), int(share * flop), share * energy_j
-        yield clock.timeout(duration_ns)
-        return Computed(made_room, asked_ns, start_ns, flop, self.spend(actor, start_ns, energy_j))
 
     def is_on(self, client: int) -> bool:
         """Return whether a client has been on since it was let in; one without a battery always is."""
@@ -195,7 +164,8 @@ class Site:
         try:
             self.clock.run(self.clock.process(steps, "the scheme"))
         except StalledError:
-            why = self.network.too_weak()
+            why = None if self.presence is None else self.presence.why_gone(self.clock.now)
+            why = why or self.network.too_weak()
             if why is None:
                 raise
             raise ScenarioError(why) from None

@@ -1,6 +1,7 @@
 """What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cosim.files import write_whole
 from cosim.graph.executor import Executor
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
+from cosim.kernel.job import NEVER_NS
 from cosim.learning.task import Task
 from cosim.learning.training import Training
 from cosim.measuring import Measuring, Place
@@ -21,7 +23,7 @@ from cosim.measuring import Progress as Progress
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.site import Computed, Site
+from cosim.site import Site
 from cosim.transmissions import Transmissions
 from cosim.units import NS_PER_S
 
@@ -63,6 +65,8 @@ class World:
         Of the site: processes side by side; whether batteries let clients go on, and begin.
     adapter
         What the scheme leaves in the end.
+    attendance
+        Who of the clients is there, and who is out of this round.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class World:
         sending = Transmissions(site, decisions, links, task.name)
         self.send, self.send_at_once = sending.send, sending.send_at_once
         self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
+        self.attendance = sending.attendance
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self.is_on, self.let_in, self.wait_for_power = site.is_on, site.let_in, site.wait_for_power
         self.signalling = sending.signalling
@@ -319,25 +324,60 @@ class World:
         self, actor: str, name: str, moment: Moment, flop: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
-        done: Computed = yield from self.site.compute(actor, name, flop)
+        device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
+        if self.attendance.is_out(actor, moment, after):
+            return self.attendance.out[actor]
+        asked_ns = clock.now
+        turn = queue.enter()
+        made_room = None if turn is None else (yield turn)
+        comings = self.attendance.of(actor)
+        if comings is not None:
+            yield from self.attendance.until_there((actor,))
+        start_ns = clock.now
+        duration_ns = device.duration_ns(flop, name)
+        if start_ns + duration_ns >= NEVER_NS:
+            raise ScenarioError(
+                f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
+                f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
+                "give it a faster clock_hz."
+            )
+        energy_j, work = device.energy_j(flop, name), None
+        if comings is not None and duration_ns:
+            work = comings.work(start_ns, duration_ns)
+            if work.end_ns >= NEVER_NS:
+                yield clock.event(f"{actor} to come back")
+            if work.worked_ns != duration_ns:  # some of it was lost, or is never done
+                flop = round(flop * work.worked_ns / duration_ns)
+                energy_j *= work.worked_ns / duration_ns
+            if work.away_ns:
+                self.note(moment, "away_s", work.away_ns / NS_PER_S, actor)
+            duration_ns = work.end_ns - start_ns
+        charge = self.site.charges.get(actor)
+        if charge is not None:
+            share = charge.share_of(start_ns, duration_ns, energy_j)
+            duration_ns, flop, energy_j = ceil(share * duration_ns), int(share * flop), share * energy_j
+        yield clock.timeout(duration_ns)
+        energy_j = self.site.spend(actor, start_ns, energy_j)
         span = self.log.spans.add(
-            after if done.made_room is None else (*after, done.made_room),
+            after if made_room is None else (*after, made_room),
             "compute",
             name,
             actor,
             "",
             moment.round,
             moment.local_step,
-            done.asked_ns,
-            done.start_ns,
-            self.clock.now,
+            asked_ns,
+            start_ns,
+            clock.now,
             0,
-            done.flop,
-            done.energy_j,
+            flop,
+            energy_j,
             node.key,
             task=self.task.name,
         )
-        self.site.queues[actor].leave(span)
+        queue.leave(span)
+        if work is not None and not work.is_done:
+            self.attendance.drop(actor, moment, span)
         return span
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:

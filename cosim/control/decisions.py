@@ -308,6 +308,7 @@ class Decisions:
             and self._cell.is_known_perfectly
             and not self.channel.radio.interference.reuses
             and self.channel.radio.duplex.slots(is_uplink=True) is None
+            and not any(map(self.channel.radio.transport_of, state.links))
             and not (
                 allocator.shares_in_time or allocator.sets_sparsification_ratios or allocator.awaits_reports
             )

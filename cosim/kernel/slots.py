@@ -64,10 +64,10 @@ class SlottedRate:
     def __init__(self, rate: Rate, slots: Slots) -> None:
         self._rate, self._slots = rate, slots
 
-    def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
+    def finish_ns(self, amount: Fraction | int, start_ns: int, until_ns: int = NEVER_NS) -> int | None:
         """Return the first whole nanosecond by which ``amount`` has drained."""
         open_ns = self._slots.open_ns(start_ns)
-        end_ns = self._rate.finish_ns(amount, open_ns)
+        end_ns = self._rate.finish_ns(amount, open_ns, self._slots.open_ns(until_ns))
         if end_ns is None or end_ns == open_ns:
             return None if end_ns is None else start_ns
         found = self._slots.instant_ns(end_ns)

@@ -28,7 +28,7 @@ def known_gains(channel: Channel, link: str, time_ns: int, max_tx_power_w: Float
         return channel.gain_over_noise_alone_at(link, time_ns)
     measured_ns, widths_hz = time_ns - csi.delay_ns, channel.bandwidths_hz(link)
     from_ns = max(measured_ns, 0)
-    means = np.repeat(channel.large_scale_at(from_ns).mean_gains.T, len(widths_hz), axis=1)
+    means = np.repeat(channel.mean_gains_at(link, from_ns)[:, np.newaxis], len(widths_hz), axis=1)
     if measured_ns < 0 and channel.block_ns is not None:  # nothing has arrived yet
         return means
     gains, all_gains = channel.gain_over_noise_alone_at(link, from_ns), channel.gain_at(link, from_ns)

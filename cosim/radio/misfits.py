@@ -8,6 +8,13 @@ from cosim.radio.channel_settings import LINKS, ChannelSettings
 def misfits(radio: ChannelSettings) -> Iterator[str]:
     """Return what does not go together, each in one line."""
     yield from _carriers(radio)
+    if radio.trace is not None:
+        for name in radio.trace.takes_place_of:
+            if getattr(radio, name) != type(radio).model_fields[name].default:
+                yield (
+                    f"radio.{name}: it is given, and radio.trace {radio.trace.kind!r} takes its place; leave "
+                    "one of them out."
+                )
     loss, shadowing, place = radio.path_loss, radio.shadowing, radio.placement
     if radio.fading.follows_mobility and radio.mobility.block_ns is None:
         yield (
@@ -23,6 +30,16 @@ def misfits(radio: ChannelSettings) -> Iterator[str]:
         yield (
             f"radio.csi: gains are known through the surface {radio.surface.kind!r}, which says what its "
             "estimation takes itself; set csi = 'perfect', or surface = 'none'."
+        )
+    if radio.trace is not None and radio.interference.reuses:
+        yield (
+            f"radio.trace: {radio.trace.kind!r} replays the path to one base station, and radio.interference "
+            f"{radio.interference.kind!r} needs those to all; set interference = 'none'."
+        )
+    if radio.trace is not None and radio.trace.gives == "rates" and not radio.csi.is_perfect:
+        yield (
+            f"radio.csi: {radio.trace.kind!r} replays rates, and gains are what is measured; set csi = "
+            "'perfect', or take a trace of gains."
         )
     if radio.interference.reuses and radio.mobility.block_ns is not None:
         yield (

@@ -9,6 +9,7 @@ from cosim.learning.shape import ModelShape
 from cosim.parts import kinds_that
 from cosim.radio.access.reassign import Reassign
 from cosim.radio.blocks import shortest_block_ns
+from cosim.radio.channel_settings import LINKS
 from cosim.radio.knowledge import soundings
 from cosim.scenario.settings import Scenario
 from cosim.schemes import Scheme
@@ -127,6 +128,18 @@ def unfit_sounding(scenario: Scenario) -> Iterator[ScenarioError]:
                 f"ahead of each decision, and a block of the channel lasts {block_ns / NS_PER_S:.4g} s; take "
                 "fewer pilots, or another allocator.reallocate than 'every_block'."
             )
+
+
+def lacking_traces(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse a trace without rows of a client on a link that is sent over, or with rows of others."""
+    trace, links = scenario.radio.trace, [link.name for link in scenario.scheme.links]
+    if trace is None:
+        return
+    try:
+        needed = [name for name in links if scenario.radio.link(name).is_modelled]
+        trace.refuse_what_lacks(scenario.num_clients, needed, LINKS)
+    except ScenarioError as fault:
+        yield fault
 
 
 def split_and_reused(scenario: Scenario) -> Iterator[ScenarioError]:

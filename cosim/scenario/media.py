@@ -58,6 +58,12 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"radio.medium shares out the band; take the access 'orthogonal', or a scheduler that keeps "
             f"grants: {kinds_that(Scheduler, lambda part: part.keeps_grants)}."
         )
+    trace = scenario.radio.trace
+    if trace is not None and trace.gives == "rates" and not medium.drains:
+        yield ScenarioError(
+            f"radio.trace: {trace.kind!r} replays rates, and the medium {medium.kind!r} makes them of the "
+            "SNR; take a trace of another kind, or the medium 'fluid'."
+        )
     if not medium.sums_any or not scheme.links:
         return
     if not any(medium.sums(link) for link in scheme.links):
@@ -85,6 +91,16 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
         yield ScenarioError(
             f"radio.duplex: a sum over the medium {medium.kind!r} is sent symbol by symbol without a pause; "
             "set radio.duplex.kind = 'fdd', or take the medium 'fluid'."
+        )
+    if any(scenario.radio.transport_of(link.name) for link in scheme.links if medium.sums(link)):
+        yield ScenarioError(
+            f"radio.transport: packets carry bits, and the medium {medium.kind!r} sums what clients send; "
+            "leave it out, or take the medium 'fluid'."
+        )
+    if scenario.radio.trace is not None and scenario.radio.trace.gives == "rates":
+        yield ScenarioError(
+            f"radio.trace: {scenario.radio.trace.kind!r} replays rates, and a sum over the medium "
+            f"{medium.kind!r} has none; take a trace of another kind, or the medium 'fluid'."
         )
     if scenario.radio.surface.data_share < 1.0:
         yield ScenarioError(
@@ -191,6 +207,10 @@ def unfit_batteries(scenario: Scenario) -> Iterator[ScenarioError]:
         yield ScenarioError(
             f"clients.battery: a client whose battery runs empty within a sum over the medium "
             f"{medium.kind!r} would change what arrives; leave it out, or take the medium 'fluid'."
+        )
+    if scenario.availability is not None:
+        yield ScenarioError(
+            "clients.battery: with availability a client would stop for two reasons; leave one of them out."
         )
     if scenario.allocator.reports:
         yield ScenarioError(

@@ -10,6 +10,9 @@ from cosim.parts import LONGEST_S
 from cosim.units import NS_PER_S, Floats
 from cosim.world import World
 
+LOCAL_STEP = "client_forward_backward"
+"""Name of the spans of a local step."""
+
 
 class Cost(NamedTuple):
     """What a turn is expected to take of a client: seconds, and joules of its computing and sending."""
@@ -71,15 +74,15 @@ class Turns(ABC):
     def cost_of_update(self, client: int, local_steps: int) -> Cost:
         """Return what local steps, upload and download take while the air stays as it is now."""
         world, amounts = self.world, self.training.amounts.whole(client, 1)
-        device, flop = world.site.devices[world.client_names[client]], amounts.flop * local_steps
+        device, flop = world.site.devices[world.client_names[client]], amounts.flop
         rates, power_w = world.decisions.rates(world.clock.now), world.decisions.tx_power_w(client)
         up_s = _airtime_s(amounts.adapter_bits, rates.get("federated_uplink"), client)
         down_s = _airtime_s(amounts.adapter_download_bits, rates.get("federated_downlink"), client)
-        computing_s = device.duration_ns(flop) / NS_PER_S
+        computing_s = device.duration_ns(flop, LOCAL_STEP, local_steps) / NS_PER_S
         sent_j, costs = up_s * power_w.get("federated_uplink", 0.0), world.channel.radio.uplink_energy
         if up_s < LONGEST_S:
             sent_j = costs.total_j(sent_j, amounts.adapter_bits, round(up_s * NS_PER_S), None)
-        energy_j = device.energy_j(flop) + sent_j
+        energy_j = device.energy_j(flop, LOCAL_STEP, local_steps) + sent_j
         return Cost(computing_s + up_s + down_s, energy_j)
 
 

@@ -1,10 +1,13 @@
 """Transfers that drain at the rate of their grants, link by link, in simulated time."""
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from itertools import pairwise
 
+from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock, Steps
-from cosim.kernel.job import ConstantRate, Job, Rate
+from cosim.kernel.job import NEVER_NS, ConstantRate, Job, Rate
+from cosim.kernel.presence import MOST_CUTS, Comings, Presence
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
@@ -51,6 +54,11 @@ class Draining(Network):
         self._links = {link.name: OpenLink(link) for link in links}
         self._round = 0
         self._sent_until_ns: dict[int, int] = {}
+        self._presence: Presence | None = None
+
+    def follow(self, presence: Presence) -> None:
+        """Let transfers pause, begin again or be given up when somebody they need leaves."""
+        self._presence = presence
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
         """Let a decision take effect now; transfers in flight go on under their new grant.
@@ -125,8 +133,7 @@ class Draining(Network):
         client, bits = state.join(tuple(payloads)), max(one.bits for one in payloads.values())
         asked_ns = clock.now
         after_span = None
-        cell = state.cell(client)
-        if any(state.cell(one) == cell for one, _ in state.waiting) or not state.admit(client):
+        if state.has_waiting(client) or not state.admit(client):
             turn = clock.event(f"free subchannels on {link}")
             state.waiting.append((client, turn))
             after_span = yield turn
@@ -144,7 +151,8 @@ class Draining(Network):
         yield transfer.job.done
         self._account(state, client, transfer)
         num_sent = 1
-        while transfer.is_lost and not is_silent and num_sent < self._medium.num_attempts:
+        most = 1 if is_silent else self._medium.num_attempts
+        while transfer.is_lost and transfer.cut_bits is None and num_sent < most:
             num_sent += 1
             transfer.is_lost, transfer.job = False, Job(clock, bits, transfer.job.name)
             if client in state.active:
@@ -160,7 +168,9 @@ class Draining(Network):
             ),
             dict.fromkeys(payloads, not transfer.is_lost),
             after_span,
-            (num_sent - 1) * bits,
+            transfer.resent_bits + (num_sent - 1) * bits,
+            cut_bits=transfer.cut_bits,
+            away_ns=transfer.away_ns,
         )
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
@@ -173,7 +183,8 @@ class Draining(Network):
             state.dismiss(client)
         else:  # it ended in the very instant in which it had to pause
             del state.paused[client]
-            state.waiting.remove((client, None))
+            if (client, None) in state.waiting:
+                state.waiting.remove((client, None))
         state.part(client)
         if self._changes_in_flight(state):
             self._rate(state, tuple(state.active))
@@ -186,6 +197,8 @@ class Draining(Network):
     def too_weak(self) -> str | None:
         """Return what to say of the transfer of least rate, once none of those on the air can end."""
         channel, now_ns = self._channel, self._clock.now
+        if channel.radio.trace is not None and channel.radio.trace.why_over is not None:
+            return channel.radio.trace.why_over
         found: list[tuple[float, str]] = []
         for state in self._links.values():
             in_use = self._access.in_use(state.granted, tuple(state.active))
@@ -232,12 +245,68 @@ class Draining(Network):
     def _begin(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Let a transfer drain from now on."""
         state.active[client] = transfer
+        transfer.version += 1
+        leaving = None
+        if self._presence is not None:
+            leaving = self._presence.first_leaving(self._actors(state, client), self._clock.now)
+        transfer.until_ns = NEVER_NS if leaving is None else leaving[0]
         self._rate(state, tuple(state.active) if self._changes_in_flight(state) else (client,))
+        if leaving is not None:
+            leave = partial(self._leaves, state, client, transfer, transfer.version, leaving[1])
+            self._clock.after(leaving[0] - self._clock.now, leave)
+
+    def _actors(self, state: OpenLink, client: int) -> tuple[str, ...]:
+        """Return whom a transfer needs: its clients, and the server."""
+        return (*(f"client-{one}" for one in state.members(client)), state.link.server)
+
+    def _leaves(self, state: OpenLink, client: int, transfer: Transfer, version: int, who: Comings) -> None:
+        """Cut a transfer, as somebody it needs leaves."""
+        if transfer.version != version or transfer.job.done.triggered or transfer.job.is_through:
+            return
+        transfer.num_cuts += 1
+        if transfer.num_cuts > MOST_CUTS:
+            raise ScenarioError(who.never_ends(f"the transfer of {transfer.job.amount} bits on {state.name}"))
+        if who.on_leave == "drop":
+            transfer.is_lost, transfer.cut_bits = True, float(transfer.job.give_up())
+            return
+        if who.on_leave == "restart":
+            transfer.resent_bits += float(transfer.job.restart())
+        self._pause(state, client)
+        self._let_go(state, client)
+        state.dismiss(client)
+        if self._changes_in_flight(state):
+            self._rate(state, tuple(state.active))
+        self._let_in(state, None)
+        assert self._presence is not None
+        back_ns, now_ns = (
+            self._presence.back_ns(self._actors(state, client), self._clock.now),
+            self._clock.now,
+        )
+        if back_ns < NEVER_NS:
+            transfer.away_ns += back_ns - now_ns
+            self._clock.after(back_ns - now_ns, partial(self._comes_back, state, client, transfer))
+
+    def _comes_back(self, state: OpenLink, client: int, transfer: Transfer) -> None:
+        """Let a transfer go on, or wait for its subchannels, as all it needs are there."""
+        if state.has_waiting(client) or not state.admit(client):
+            state.waiting.append((client, None))
+        else:
+            self._begin(state, client, state.paused.pop(client))
+
+    def _let_go(self, state: OpenLink, client: int) -> None:
+        """Write down that nobody has the subchannels of a transfer that was cut."""
+        members = state.members(client)
+        for number, (holder, *_) in list(state.holders.items()):
+            if holder in members:
+                del state.holders[number]
+                state.recorded.pop(holder, None)
+                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)
 
     def _pause(self, state: OpenLink, client: int) -> None:
         """Stop a transfer that is in the way of another."""
         transfer = state.active.pop(client, None)
         if transfer is not None:
+            transfer.version += 1
             self._account(state, client, transfer)
             transfer.grant = None
             transfer.job.drain(ConstantRate(0.0))
@@ -278,7 +347,9 @@ class Draining(Network):
         until_ns, self._sent_until_ns[client] = self._sent_until_ns.get(client), self._clock.now
         idle_ns = None if until_ns is None else start_ns - until_ns
         costs = self._channel.radio.uplink_energy
-        return costs.total_j(transfer.energy_j, bits, self._clock.now - start_ns, idle_ns)
+        airtime_ns = self._clock.now - start_ns - transfer.away_ns
+        sent_bits = bits if transfer.cut_bits is None else transfer.cut_bits
+        return costs.total_j(transfer.energy_j, sent_bits + transfer.resent_bits, airtime_ns, idle_ns)
 
     def _rate(self, state: OpenLink, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
@@ -291,7 +362,8 @@ class Draining(Network):
             transfer, grant = state.active[client], in_use[client]
             self._account(state, client, transfer)
             transfer.grant, transfer.channel = grant, heard.get(client, self._channel)
-            transfer.job.drain(self._rate_of(state, client, grant, transfer.channel))
+            rate = self._rate_of(state, client, grant, transfer.channel)
+            transfer.job.drain(rate, transfer.until_ns)
 
     def _heard(self, state: OpenLink, in_use: Mapping[int, Grant]) -> dict[int, Channel]:
         """Return the channel of each transfer with who sends in other cells; empty where nobody is heard."""
@@ -317,7 +389,7 @@ class Draining(Network):
     def _record(self, state: OpenLink, in_use: Mapping[int, Grant]) -> None:
         """Write down every subchannel that changes hands or power now."""
         for holder, grant in in_use.items():
-            if holder in state.groups and not state.overlaps:
+            if holder in state.groups and not state.overlaps and not state.active[holder].num_cuts:
                 continue  # each of its subchannels is on record as one receiver's, at that power
             client = state.members(holder)[0]
             if state.recorded.get(client) is grant:

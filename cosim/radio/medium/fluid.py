@@ -45,6 +45,7 @@ class Fluid(Medium):
     """
 
     kind: Literal["fluid"] = "fluid"
+    lets_leave: ClassVar[bool] = True
     rate: Annotated[Literal["adapted", "fixed", "known"], OfPlane("value")] = "adapted"
     fixed_spectral_efficiency_bit_per_s_per_hz: Annotated[float | None, OfPlane("value")] = Field(
         default=None, gt=0.0

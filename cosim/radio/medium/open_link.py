@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from simpy.events import Event
 
-from cosim.kernel.job import Job, Rate
+from cosim.kernel.job import NEVER_NS, Job, Rate
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
@@ -22,6 +22,12 @@ class Transfer:
     channel: Channel | None = None
     since_ns: int = 0
     is_lost: bool = False
+    version: int = 0  # counts how often it began or paused
+    until_ns: int = NEVER_NS  # when somebody it needs leaves
+    num_cuts: int = 0
+    resent_bits: float = 0.0
+    cut_bits: float | None = None
+    away_ns: int = 0
 
 
 @dataclass(eq=False)
@@ -75,6 +81,11 @@ class OpenLink:
     def cell(self, client: int) -> int:
         """Return which queue a client waits in: one for all, or, where cells reuse the band, its cell's."""
         return 0 if self.cells is None or client < 0 else int(self.cells[client])
+
+    def has_waiting(self, client: int) -> bool:
+        """Return whether anybody waits in a client's queue."""
+        cell = self.cell(client)
+        return any(self.cell(one) == cell for one, _ in self.waiting)
 
     def numbers(self, client: int, grant: Grant) -> list[int]:
         """Return the numbers of a grant's subchannels; where cells reuse the band each cell has its own."""
