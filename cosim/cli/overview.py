@@ -247,7 +247,9 @@ def _air(scenario: Scenario) -> Iterator[str]:
         if not link.is_modelled:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
-            rung = scenario.radio.medium.rung(used[name], scenario.radio.rate)
+            rung, trace = scenario.radio.medium.rung(used[name], scenario.radio.rate), scenario.radio.trace
+            if trace is not None and trace.gives == "rates":
+                rung = f"replayed from {trace.file.name}"
             yield (
                 f"  {'air':<10} {name}: {link.num_subchannels} subchannel(s), "
                 f"{amount(sum(link.widths_hz), 'Hz')} in all; rate: {rung}"
