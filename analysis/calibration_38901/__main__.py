@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 
 from analysis.calibration_38901.setup import PERCENTILES, PUBLISHED, Case, cases
 from cosim.radio.channel import Channel
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.units import Floats, dbm_to_w, linear_to_db
 
 _THERMAL_DBM_PER_HZ = -174.0
@@ -86,7 +86,7 @@ def _draw(path: Path, curves: dict[str, tuple[Floats, Floats]]) -> None:
     places = list(dict.fromkeys(name.partition("-")[0] for name in curves))
     figure, axes = plt.subplots(2, len(places), figsize=(3.6 * len(places), 5.4), sharey=True)
     percents = np.linspace(0.5, 99.5, 199)
-    for (name, values), colour in zip(curves.items(), [*OWNER_COLOURS[:3]] * len(places), strict=True):
+    for (name, values), colour in zip(curves.items(), [*LINE_COLOURS[:3]] * len(places), strict=True):
         place, _, frequency = name.partition("-")
         for row, one in enumerate(values):
             axis = axes[row, places.index(place)]

@@ -22,7 +22,7 @@ from cosim.calibrate import smoothed
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats
@@ -139,7 +139,7 @@ def _headline(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], dra
     write(out / "totals.csv", heading, rows)
     figure, axes = plt.subplots(figsize=(6.5, 3.2))
     places = np.arange(len(METHODS))
-    axes.barh(places, mean, xerr=half, color=[OWNER_COLOURS[n] for n in places], capsize=3)
+    axes.barh(places, mean, xerr=half, color=[LINE_COLOURS[n] for n in places], capsize=3)
     axes.set_yticks(places, [_label(n) for n in range(len(METHODS))])
     axes.invert_yaxis()
     axes.set_xlabel("total delay, s (mean and 95 % CI)")
@@ -164,7 +164,7 @@ def _sweep(
             table[:, number],
             widths[:, number],
             label=_label(number),
-            color=OWNER_COLOURS[number],
+            color=LINE_COLOURS[number],
             marker=_MARKERS[number],
             capsize=2,
         )
@@ -198,7 +198,7 @@ def _descents(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], out
     figure, axes = plt.subplots(figsize=(5.5, 3.5))
     starts = list(dict.fromkeys(start for start, *_ in found))
     for start, seed, trace, best in found:
-        colour = OWNER_COLOURS[starts.index(start)]
+        colour = LINE_COLOURS[starts.index(start)]
         name = f"begun at the {start} cut" if seed == seeds[0] else None
         axes.plot(
             range(1, len(trace) + 1), 100 * (np.array(trace) / best - 1), color=colour, marker=".", label=name
@@ -267,9 +267,9 @@ def _learning(
     for number, (name, losses) in enumerate(curves.items()):
         mean = losses.mean(axis=0)
         style = "--" if name.startswith("g") else "-"
-        axes.plot(steps, mean, style, label=name, color=OWNER_COLOURS[number], marker=_MARKERS[number], ms=4)
+        axes.plot(steps, mean, style, label=name, color=LINE_COLOURS[number], marker=_MARKERS[number], ms=4)
         axes.fill_between(
-            steps, losses.min(axis=0), losses.max(axis=0), color=OWNER_COLOURS[number], alpha=0.15
+            steps, losses.min(axis=0), losses.max(axis=0), color=LINE_COLOURS[number], alpha=0.15
         )
     axes.axhline(found.loss_target, color="black", lw=0.7, ls=":")
     axes.set_xlabel("round")

@@ -18,7 +18,7 @@ from analysis.soft_tsfa.methods import EQUAL_BITS, SELECTIONS, SPARSIFICATION_RA
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
 from cosim.statistics.interval import Interval, student_t
@@ -26,7 +26,7 @@ from cosim.units import Floats
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "soft_tsfa.toml"
 _DASHES = ("-", "--", "-.", ":")
-_COLOURS = (*OWNER_COLOURS, "black")
+_COLOURS = (*LINE_COLOURS, "black")
 _NEAR_ZERO = 0.01  # below that the axis of the covariance error is linear, so that a zero is seen
 
 Trainings = Mapping[str, Sequence[Training]]
@@ -168,7 +168,7 @@ def _ranks(found: Trainings, sweep: Sequence[int], out: Path) -> None:
     )
     ends = student_t(np.array([[one.losses[-1] for one in found[name]] for name in found]))
     figure, axes = plt.subplots(figsize=(4.5, 3.4))
-    axes.errorbar(sweep, ends.mean, ends.half_width, marker="o", capsize=3, color=OWNER_COLOURS[0])
+    axes.errorbar(sweep, ends.mean, ends.half_width, marker="o", capsize=3, color=LINE_COLOURS[0])
     axes.set_xscale("log", base=2)
     axes.set_xticks(sweep, [str(rank) for rank in sweep])
     axes.set_xlabel("LoRA rank")

@@ -38,6 +38,12 @@ StoreFolder = Annotated[
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Recall and keep no learned values.")]
 Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a picture of who did what when.")]
+Figures = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Write figures (PDF and SVG, a column wide) and LaTeX tables for a paper."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Another seed than the scenario's.")]
 
@@ -239,6 +245,7 @@ def study(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Any number of runs is meant.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed for the first replication.")] = None,
+    figures: Figures = None,
     store: StoreFolder = None,
     no_store: NoStore = False,
 ) -> None:
@@ -251,7 +258,8 @@ def study(
         for line in (*overview(plan), *pilot(plan, workers)):
             print(line)
         return
-    carry_out(plan, out or default_folder(plan.study), workers, scheduler, store, not no_store)
+    folder = out or default_folder(plan.study)
+    carry_out(plan, folder, workers, scheduler, store, not no_store, figures)
 
 
 @app.command()
@@ -319,16 +327,18 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Folders of runs.")],
     png: Picture = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="A page; needs no network.")] = None,
+    figures: Figures = None,
     force: Force = False,
 ) -> None:
     """Show runs side by side on one time axis, each against the first."""
-    from cosim.cli.views import show_comparison, write_comparison
+    from cosim.cli.views import show_comparison, write_comparison, write_figures
     from cosim.record.folder import Record
 
     records = [Record.open(folder) for folder in folders]
     write_comparison(records, png, html, force=force)
+    written = [] if figures is None else write_figures(records, figures, force=force)
     show_comparison(records, [str(folder) for folder in folders])
-    for path in (png, html):
+    for path in (png, html, *written):
         if path is not None:
             print(f"comparison: {path}")
 

@@ -150,8 +150,9 @@ def carry_out(
     scheduler: str | None,
     store: Path | None,
     keep_values: bool,
+    figures: Path | None = None,
 ) -> Results:
-    """Carry out a plan, show how far it is, and say what came of it.
+    """Carry out a plan, show how far it is, and say what came of it; figures for a paper go to a folder.
 
     Raises
     ------
@@ -159,7 +160,8 @@ def carry_out(
         If runs failed, after all others were made.
     """
     from cosim.cli.progress import interruptible
-    from cosim.report.study import write_report
+    from cosim.cli.views import make_folder
+    from cosim.report.study import write_paper, write_report
 
     with interruptible(folder), watching_study() as watch:
         results = run_study(
@@ -177,6 +179,9 @@ def carry_out(
     if results.table.num_rows:
         page, figure = write_report(folder)
         print(f"report: {page} and {figure.name}")
+        if figures is not None:
+            make_folder(figures)
+            print(f"figures: {len(write_paper(folder, figures, force=True))} files in {figures}")
     _tell_diverged(results)
     _tell_failures(results)
     return results

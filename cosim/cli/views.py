@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cosim.errors import RecordError
-from cosim.files import check_outputs
+from cosim.files import check_outputs, output_faults
 from cosim.record.folder import Record
 
 
@@ -24,7 +24,8 @@ def write_views(
 
     check_outputs((png, pdf, html, perfetto), force=force)
     if png is not None:
-        from cosim.report.gantt import chart, draw
+        from cosim.report.chart import chart
+        from cosim.report.gantt import draw
 
         draw(chart(record, first_round, last_round), png, force=force)
     if pdf is not None:
@@ -48,8 +49,8 @@ def show_time(record: Record, first_round: int | None, last_round: int | None) -
     """Print a small lane chart, what the critical path went into, and what would shorten it."""
     from cosim.report import lanes, time_spent
     from cosim.report.attribution import attribute
+    from cosim.report.chart import chart
     from cosim.report.forecast import savings
-    from cosim.report.gantt import chart
     from cosim.report.spans import Spans
     from cosim.report.terminal import on_stdout
 
@@ -73,6 +74,29 @@ def write_comparison(records: Sequence[Record], png: Path | None, html: Path | N
         from cosim.report.page.comparison_page import write_comparison_page
 
         write_comparison_page(records, html, force=force)
+
+
+def write_figures(records: Sequence[Record], folder: Path, *, force: bool) -> list[Path]:
+    """Write several runs as figures and a table for a paper, into a folder; return the files."""
+    from cosim.report.comparison_figure import write_comparison_figures
+    from cosim.report.comparison_table import comparison_table
+    from cosim.report.latex import write_tables
+
+    make_folder(folder)
+    tables = write_tables({"runs": comparison_table(records)}, folder, force=force)
+    return [*write_comparison_figures(records, folder, force=force), *tables]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that was asked for, if it is not there.
+
+    Raises
+    ------
+    RecordError
+        If it cannot be made.
+    """
+    with output_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def show_comparison(records: Sequence[Record], labels: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 from rich.console import Console
 
-from cosim.report.gantt import Chart, Lane
+from cosim.report.chart import Chart, Lane
 from cosim.report.quantities import duration
 from cosim.report.terminal import say
 
