@@ -23,6 +23,9 @@ from cosim.world import Progress, World
 
 _log = logging.getLogger(__name__)
 
+Within = Callable[[int, int], None]
+"""Called as values of a round are computed, with how many are and how many there are."""
+
 
 def run(
     scenario: Scenario,
@@ -31,6 +34,7 @@ def run(
     timing_only: bool = False,
     store: Store | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
+    within: Within | None = None,
 ) -> Path:
     """Build the world, play it, and record what happened.
 
@@ -45,8 +49,8 @@ def run(
     store
         Where learned values are looked for and kept; without it everything is
         computed and nothing kept.
-    watch
-        Called at the end of each round.
+    watch, within
+        Called at the end of each round, and as the values of one are computed.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def run(
         },
     )
     with record.held():
-        return _play(prepared, record, timing_only, store, watch)
+        return _play(prepared, record, timing_only, store, watch, within)
 
 
 def resume(
@@ -84,6 +88,7 @@ def resume(
     *,
     store: Store | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
+    within: Within | None = None,
 ) -> Path:
     """Bring a run that was stopped to its end, with the bytes it would have had.
 
@@ -108,7 +113,7 @@ def resume(
     with resumed.held():
         again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
         _refuse_complete(again)
-        return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
+        return _play(prepared, resumed, record.manifest["timing_only"], store, watch, within)
 
 
 def _made_of(scenario: Scenario, prepared: Sequence[Prepared]) -> dict[str, Any]:
@@ -133,6 +138,7 @@ def whatif(
     out: Path | None = None,
     store: Store | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
+    within: Within | None = None,
 ) -> Path:
     """Play a run again under other conditions; what was learned is recalled wherever it is the same.
 
@@ -145,7 +151,7 @@ def whatif(
     at_s
         Change them at this instant of simulated time rather than from the
         beginning: the same past, another future.
-    out, store, watch
+    out, store, watch, within
         As for :func:`run`. A run that is there already in its default folder
         is not played again.
 
@@ -167,7 +173,7 @@ def whatif(
             raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
         if known.status == "complete":
             return there
-    return run(scenario, there, timing_only=timing_only, store=store, watch=watch)
+    return run(scenario, there, timing_only=timing_only, store=store, watch=watch, within=within)
 
 
 def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:
@@ -236,6 +242,7 @@ def _play(
     timing_only: bool,
     store: Store | None,
     watch: Callable[[Progress], None],
+    within: Within | None,
 ) -> Path:
     """Play a run to its end and write its record; a fault leaves the record marked failed."""
     began = time.monotonic()
@@ -253,7 +260,7 @@ def _play(
         record.mark("running")
 
     def executor(one: Prepared) -> Callable[[int], Executor]:
-        return lambda rank: TimingOnly() if timing_only else make_executor(one.task, rank, store)
+        return lambda rank: TimingOnly() if timing_only else make_executor(one.task, rank, store, within)
 
     def keep_up(progress: Progress) -> None:
         with record.writing():

@@ -14,7 +14,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import save, write
+from analysis.drawing import Progress, save, write
 from analysis.fedsllm.cells import METHODS, mean_and_interval, state_of, totals_of
 from analysis.fedsllm.gaps import SMALL, constant_errors, descents, gaps
 from analysis.fedsllm.learning import centralized_losses, losses_per_rank
@@ -26,6 +26,9 @@ from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats
+
+_DRAW_S, _GAPS_S, _ROUND_S = 0.06, 1.0, 2.8
+"""Measured on one core, s: all methods on a drawn channel, all searches in a cell, a round of training."""
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "fedsllm.toml"
 _MARKERS = "os^vD<>"
@@ -82,13 +85,23 @@ def main() -> None:
     rounds = RoundsTable.read(SCENARIO.with_name("fedsllm_rounds.json"))
     seeds = range(1, 1 + (4 if told.quick else told.cells))
     draws = 3 if told.quick else 30
+    num_rounds, num_seeds = (3, 1) if told.quick else (scenario.scheme.num_rounds, 3)
+    cells_s = len(seeds) * _DRAW_S
+    progress = Progress(
+        tables_of_totals=(1, draws * cells_s),
+        sweeps=(len(SWEEPS), 4.0 * min(draws, 10) * cells_s),
+        tables_of_gaps=(1, len(seeds) * _GAPS_S),
+        trainings=((len(rounds.ranks) + 1) * num_seeds, num_rounds * _ROUND_S),
+    )
     _headline(scenario, rounds, seeds, draws, told.out)
+    progress.done("tables_of_totals", "totals")
     for sweep in SWEEPS:
         _sweep(sweep, scenario, rounds, seeds, min(draws, 10), told.out)
+        progress.done("sweeps", sweep.name)
     _descents(scenario, rounds, seeds[:10], told.out)
     _gaps(scenario, rounds, seeds, told.out)
     _constant(scenario, rounds, seeds, told.out)
-    num_rounds, num_seeds = (3, 1) if told.quick else (scenario.scheme.num_rounds, 3)
+    progress.done("tables_of_gaps", "gaps")
     _learning(scenario, rounds, num_seeds, num_rounds, Store(told.store or default_store()), told.out)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cosim.errors import RecordError
 from cosim.files import check_outputs, output_faults
@@ -97,6 +98,43 @@ def make_folder(folder: Path) -> None:
     """
     with output_faults(folder):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def summary_told(folder: Path) -> dict[str, Any]:
+    """Return what a run came to, for JSON."""
+    from cosim.report.summary import summarise
+
+    return {"summary": summarise(Record.open(folder))}
+
+
+def time_told(record: Record) -> dict[str, Any]:
+    """Return what a run came to and where its time went, for JSON."""
+    from cosim.report.attribution import attribute
+    from cosim.report.summary import summarise
+
+    found = attribute(record)
+    went = {"length_ns": found.length_ns, "by_phase": found.by_phase(), "by_actor": found.by_actor()}
+    return {"summary": summarise(record), "critical_path_ns": went}
+
+
+def comparison_told(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what changed from the first run to each of the others, for JSON."""
+    from cosim.report.comparison import compare_all
+
+    compared = compare_all(records)
+    others = [
+        {
+            "folder": str(record.path),
+            "summary": one.after,
+            "settings": {path: list(both) for path, both in one.settings.items()},
+            "parts_at_ns": one.divergence.time_ns if one.divergence is not None else None,
+            "rounds_learned_differently": one.other_rounds,
+            "computed": one.computed,
+            "recalled": one.recalled,
+        }
+        for record, one in zip(records[1:], compared, strict=True)
+    ]
+    return {"first": compared[0].before, "others": others}
 
 
 def show_comparison(records: Sequence[Record], labels: Sequence[str]) -> None:

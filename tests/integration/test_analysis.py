@@ -19,7 +19,7 @@ SCRIPTS = {
     "reflecting_surface": (["--quick"], {"convergence.csv", "latency.csv", "loss_against_time.csv"}),
     "slora": (["--quick"], {"loss.csv", "switch.csv"}),
     "soft_tsfa": (
-        ["--seeds", "2", "--rounds", "2", "--ranks", "2,4"],
+        ["--quick"],
         {"selections.csv", "online.csv", "time_to_loss.csv", "ranks.csv"},
     ),
 }

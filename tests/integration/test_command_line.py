@@ -224,3 +224,35 @@ def test_help_is_quick():
             seconds.append(time.perf_counter() - begin)
         pairs.append(seconds[0] / seconds[1])
     assert min(pairs) < 5.0
+
+
+def test_results_are_one_json_document_and_quiet_says_nothing(file, run_folder, tmp_path, capsys):
+    def told(*arguments):
+        assert answer([*map(str, arguments)]) == 0
+        return capsys.readouterr()
+
+    def document(*arguments):
+        shown = told(*arguments, "--json")
+        return json.loads(shown.out)
+
+    changed = ("whatif", run_folder, "--set", "radio.main_uplink.bandwidth_hz=20e6")
+    assert document("check", file)["fine"]
+    made = document("run", file, "--timing-only", "--out", tmp_path / "other")
+    assert made["folder"] == str(tmp_path / "other")
+    assert made["summary"]["length_ns"] == document("timeline", run_folder)["summary"]["length_ns"]
+    other = document(*changed, "--out", tmp_path / "wider")["others"][0]
+    assert other["settings"] == {"radio.main_uplink.bandwidth_hz": [10e6, 20e6]}
+    assert document("compare", run_folder, tmp_path / "wider")["others"][0] == other
+    assert document("explain", run_folder, 1)["span"]["id"] == 1
+    assert [one["kind"] for one in document("parts", "fading")[0]["kinds"]]
+    assert document("store", "--store", tmp_path / "store")["bundles"] == 0
+    for arguments in (
+        ("check", file),
+        ("run", file, "--timing-only", "--out", tmp_path / "third"),
+        ("timeline", run_folder),
+        ("compare", run_folder, tmp_path / "wider"),
+        (*changed, "--out", tmp_path / "again"),
+    ):
+        shown = told(*arguments, "--quiet")
+        assert shown.out == ""
+        assert all(line.startswith("warning: ") for line in shown.err.splitlines())
