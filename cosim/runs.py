@@ -11,13 +11,15 @@ from cosim.graph.executor import Executor, TimingOnly
 from cosim.graph.store import LostValueError, Store
 from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
+from cosim.leaves import leaves
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.inputs import digests, fetched, first_other
-from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_toml
+from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_dict, to_toml
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
+from cosim.tracking.follower import Follower
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
 
@@ -256,6 +258,8 @@ def _play(
             "in a straight line, the same for all, so sparsification ratios come to all or nothing, unlike "
             "in a training"
         )
+    scenario = prepared[0].scenario
+    follower = None if scenario.track is None else _followed(scenario, record.path)
     with record.writing():
         record.mark("running")
 
@@ -265,6 +269,8 @@ def _play(
     def keep_up(progress: Progress) -> None:
         with record.writing():
             record.keep_up(site.log)
+        if follower is not None:
+            follower.follow(site.log.metrics)
         watch(progress)
 
     while True:
@@ -282,8 +288,20 @@ def _play(
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:
             record.fail(site.log, fault, **_outcome(learning, store, began))
+            if follower is not None:
+                follower.close("failed")
             raise
+        if follower is not None:
+            follower.follow(site.log.metrics)
+            follower.close("complete")
         return record.path
+
+
+def _followed(scenario: Scenario, folder: Path) -> Follower:
+    """Return who tells the scenario's tracker of the run in a folder."""
+    assert scenario.track is not None
+    settings = dict(leaves(to_dict(scenario.model_copy(update={"track": None}))))
+    return Follower(scenario.track.begin(f"{scenario.name}-{folder.name}", settings))
 
 
 def default_folder(scenario: Scenario, *, timing_only: bool) -> Path:

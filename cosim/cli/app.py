@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from cosim.cli import view_commands
 from cosim.cli.options import (
     Changes,
     Figures,
@@ -28,6 +27,7 @@ from cosim.cli.steps import (
     showing,
     tell_changed,
 )
+from cosim.cli.view_commands import COMMANDS
 from cosim.visible import show_line as print  # names may come from anybody
 
 app = typer.Typer(
@@ -283,13 +283,5 @@ def study(
         say_json(results_told(folder))
 
 
-for _command in (
-    view_commands.store,
-    view_commands.timeline,
-    view_commands.compare,
-    view_commands.explain,
-    view_commands.parts,
-    view_commands.new,
-    view_commands.schema,
-):
+for _command in COMMANDS:
     app.command()(_command)

@@ -176,3 +176,20 @@ def schema(
         described = json_schema()
     for line in json.dumps(described, indent=2).splitlines():
         print(line)
+
+
+def export(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER ...", help="Runs, or one study.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables go.")],
+    kind: Annotated[str, typer.Option("--format", metavar="csv|parquet", help="What the files are.")] = "csv",
+    force: Force = False,
+) -> None:
+    """Write results as tidy tables for other programs: a row for each value, a column for each variable."""
+    from cosim.cli.exporting import write_export
+
+    for path in write_export(folders, out, kind, force=force):
+        print(f"export: {path}")
+
+
+COMMANDS = (store, timeline, compare, explain, parts, new, schema, export)
+"""All of them, in the order of the help."""

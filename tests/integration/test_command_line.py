@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,3 +257,23 @@ def test_results_are_one_json_document_and_quiet_says_nothing(file, run_folder, 
         shown = told(*arguments, "--quiet")
         assert shown.out == ""
         assert all(line.startswith("warning: ") for line in shown.err.splitlines())
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_exported_tables_have_a_row_for_each_of_every_run(kind, run_folder, tmp_path, capsys):
+    from pyarrow import csv, parquet
+
+    shutil.copytree(run_folder, tmp_path / "other")
+    out = tmp_path / "tables"
+    folders = [str(run_folder), str(tmp_path / "other")]
+    assert answer(["export", *folders, "--out", str(out), "--format", kind]) == 0
+    read = {"csv": csv.read_csv, "parquet": parquet.read_table}[kind]
+    spans = read(out / f"spans.{kind}")
+    record = Record.open(run_folder)
+    assert spans.num_rows == 2 * record.spans.num_rows
+    assert sorted(set(spans["run"].to_pylist())) == ["tiny (other)", "tiny (run)"]
+    seconds = [ns / 1e9 for ns in record.spans["end_ns"].to_pylist()]
+    assert spans["end_s"].to_pylist()[: len(seconds)] == pytest.approx(seconds)
+    assert {path.stem for path in out.iterdir()} == {"spans", "metrics", "rounds", "grants"}
+    assert answer(["export", *folders, "--out", str(out), "--format", kind]) == 2
+    assert "exists already" in capsys.readouterr().err
