@@ -142,7 +142,9 @@ def parts(
 
 
 def new(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="Such as allocator, fading or aggregator.")],
+    family: Annotated[
+        str, typer.Argument(metavar="FAMILY", help="Such as allocator, fading or aggregator; or scenario.")
+    ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package, such as my-allocator.")],
     like: Annotated[
         str | None,
@@ -152,7 +154,7 @@ def new(
         Path | None, typer.Option(metavar="DIR", help="Its folder; NAME without it.", show_default=False)
     ] = None,
 ) -> None:
-    """Write a package with a part of your own: its source, entry point and tests."""
+    """Write a package with a part of your own: its source, entry point and tests; or a scenario to begin from."""
     from cosim.cli.new_part import write_package
 
     for line in write_package(family, name, like, out or Path(name)):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.record.folder import Record
+from cosim.report.assumptions import air_of
 from cosim.report.latency_limit import LatencyLimit, latency_limit
 from cosim.report.learning import Learning, learned
 from cosim.report.prediction import Prediction, predicted
@@ -134,6 +135,9 @@ class Summary:
         None where no allocator keeps a limit on latency by leaving something out.
     spent
         What clients have given away of their data; None where no account was kept.
+    channel, free_links
+        Kinds of what the channel is made of, in words, and the links used on which what is sent
+        arrives at once.
     notes
         What a reader must know of model and texts, and what cannot be shown, in sentences.
     """
@@ -153,6 +157,8 @@ class Summary:
     latency_limit: LatencyLimit | None = None
     spent: Spent | None = None
     reason: str = ""
+    channel: tuple[str, ...] = ()
+    free_links: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     most_at_once: int = 1
     deliveries: tuple[Delivery, ...] = ()
@@ -193,6 +199,7 @@ def summarise(record: Record) -> Summary:
     spans = Spans.of(record)
     total_ns = length_ns(record, spans)
     rounds = Rounds.of(record, total_ns)
+    channel, free_links = air_of(record, spans.links)
     return Summary(
         name=str(record.manifest.get("name", record.path.name)),
         status=record.status,
@@ -209,6 +216,8 @@ def summarise(record: Record) -> Summary:
         latency_limit=latency_limit(record, spans),
         spent=spent(record),
         reason=str(record.manifest.get("reason", "")),
+        channel=channel,
+        free_links=free_links,
         notes=(*record.manifest.get("notes", ()), *_not_shown(record, rounds)),
         most_at_once=rounds.most_at_once,
         deliveries=tuple(_deliveries(spans)),

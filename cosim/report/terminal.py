@@ -74,6 +74,13 @@ def show(summary: Summary, console: Console) -> None:
             say(console, line)
     if summary.spent is not None:
         say(console, _spent(summary.spent))
+    if summary.channel:
+        say(console, f"channel: {', '.join(summary.channel)}")
+    if summary.free_links:
+        say(
+            console,
+            f"free: {', '.join(summary.free_links)}; what they carry arrives at once and costs nothing",
+        )
     for line in summary.notes:
         say(console, f"note: {line}")
 

@@ -312,7 +312,9 @@ def plane(setting: Setting, before: Any) -> str:
     """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
     if setting.name is not None:
         return setting.table.plane_of(setting.name)
-    planes = {setting.table.plane, getattr(value_at(before[0], setting.path), "plane", "value")}
+    field = setting.path.rpartition(".")[2]
+    owner = setting.table.plane_of(field) if field in setting.table.model_fields else setting.table.plane
+    planes = {owner, getattr(value_at(before[0], setting.path), "plane", "value")}
     return "time" if planes == {"time"} else "value"
 
 

@@ -206,6 +206,8 @@ def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
         "status": summary.status,
         "reason": summary.reason,
         "notes": list(summary.notes),
+        "channel": list(summary.channel),
+        "freeLinks": [one.replace("_", " ") for one in summary.free_links],
         "numNotFinite": sum(one.not_finite for one in summary.learning),
         "seed": summary.seed,
         "lengthNs": total_ns,

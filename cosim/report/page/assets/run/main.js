@@ -60,7 +60,10 @@ class App {
     status.className = `chip ${run.status}`;
     const facts = [`seed ${run.seed}`, `${duration(run.lengthNs)} simulated`, run.rounds, `${count(run.numSpans)} spans`];
     if (run.timingOnly) facts.push("timing only");
-    document.getElementById("facts").textContent = facts.join(" · ");
+    if (run.freeLinks.length) facts.push(`free: ${run.freeLinks.join(", ")}`);
+    const shown = document.getElementById("facts");
+    shown.textContent = facts.join(" · ");
+    shown.title = [...run.channel, ...run.freeLinks.map((link) => `${link} free: what it carries arrives at once`)].join("; ");
     const notice = document.getElementById("notice");
     const told = [];
     if (run.status === "failed") told.push(`This run failed and is shown as far as it came: ${run.reason}`);
