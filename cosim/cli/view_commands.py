@@ -143,7 +143,7 @@ def parts(
 
 def new(
     family: Annotated[
-        str, typer.Argument(metavar="FAMILY", help="Such as allocator, fading or aggregator; or scenario.")
+        str, typer.Argument(metavar="FAMILY", help="Such as allocator or fading; or scenario.")
     ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package, such as my-allocator.")],
     like: Annotated[
@@ -154,7 +154,7 @@ def new(
         Path | None, typer.Option(metavar="DIR", help="Its folder; NAME without it.", show_default=False)
     ] = None,
 ) -> None:
-    """Write a package with a part of your own: its source, entry point and tests; or a scenario to begin from."""
+    """Write a package with a part of your own, its source, entry point and tests; or a scenario."""
     from cosim.cli.new_part import write_package
 
     for line in write_package(family, name, like, out or Path(name)):
