@@ -72,8 +72,8 @@ def test_a_new_scenario_can_run_and_every_shipped_one_states_which_downlinks_are
     for line in (
         "federated_downlink: free",
         "path loss macro_3gpp",
-        "shadowing log_normal (std_db 8",
-        "shannon",
+        "log_normal (std_db 8",
+        "rate: Shannon",
     ):
         assert line in told
     assert answer(["new", "scenario", "mine", "--out", str(made)]) == 2
