@@ -13,7 +13,7 @@ from cosim.report.prediction import Prediction, predicted
 from cosim.report.privacy import Spent, spent
 from cosim.report.quantities import count
 from cosim.report.rounds import Rounds
-from cosim.report.spans import Spans, is_client, length_ns
+from cosim.report.spans import Spans, covered_ns, is_client, length_ns
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ def summarise(record: Record) -> Summary:
         num_rounds=len(rounds),
         num_spans=len(spans),
         learning=tuple(learned(record)),
-        actors=tuple(_actor_time(spans, actor, total_ns) for actor in range(len(spans.actors))),
+        actors=tuple(_actor_times(spans, total_ns)),
         phases=tuple(_phase_total(spans, name) for name in range(len(spans.names))),
         energy_j=_energy(spans),
         slowest=_slowest(spans),
@@ -238,11 +238,20 @@ def _deliveries(spans: Spans) -> Iterator[Delivery]:
             yield Delivery(name, int(chosen.sum()), num_lost, float(spans.bits[chosen].sum()), resent_bits)
 
 
-def _actor_time(spans: Spans, actor: int, total_ns: int) -> ActorTime:
-    mine = spans.of_actor(actor)
-    compute_ns = spans.covered_ns(mine & ~spans.is_transfer)
-    busy_ns = spans.covered_ns(mine)
-    return ActorTime(spans.actors[actor], compute_ns, busy_ns - compute_ns, total_ns - busy_ns)
+def _actor_times(spans: Spans, total_ns: int) -> Iterator[ActorTime]:
+    """Yield each actor's time; spans are sorted by actor once, as there may be very many."""
+    to_whom = np.flatnonzero(spans.peer >= 0)
+    whose = np.repeat(np.arange(len(spans)), np.diff(spans.participants_end, prepend=0))
+    rows = np.concatenate([np.arange(len(spans)), to_whom, whose])
+    owners = np.concatenate([spans.actor, spans.peer[to_whom], spans.participants])
+    order = np.argsort(owners, kind="stable")
+    edges = np.searchsorted(owners[order], np.arange(len(spans.actors) + 1))
+    for actor, name in enumerate(spans.actors):
+        mine = rows[order[edges[actor] : edges[actor + 1]]]
+        computed = mine[~spans.is_transfer[mine]]
+        compute_ns = covered_ns(spans.start_ns[computed], spans.end_ns[computed])
+        busy_ns = covered_ns(spans.start_ns[mine], spans.end_ns[mine])
+        yield ActorTime(name, compute_ns, busy_ns - compute_ns, total_ns - busy_ns)
 
 
 def _phase_total(spans: Spans, name: int) -> PhaseTotal:

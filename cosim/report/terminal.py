@@ -142,7 +142,7 @@ def _show_actors(summary: Summary, console: Console) -> None:
         ):
             table.add_row(f"{one.actor} ({what})", *map(percent, one.shares))
     together: tuple[ActorTime, ...] = (summary.all_clients,) if len(clients) > 1 else ()
-    for one in (*together, *(one for one in summary.actors if one not in clients)):
+    for one in (*together, *summary.actors[len(clients) :]):
         table.add_row(one.actor, *map(percent, one.shares))
     console.print(table)
 
