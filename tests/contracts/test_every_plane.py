@@ -319,7 +319,7 @@ def plane(setting: Setting, before: Any) -> str:
         return setting.table.plane_of(setting.name)
     field = setting.path.rpartition(".")[2]
     owner = setting.table.plane_of(field) if field in setting.table.model_fields else setting.table.plane
-    planes = {owner, getattr(value_at(before[0], setting.path), "plane", "value")}
+    planes = {owner, getattr(value_at(before[0], setting.path), "plane", owner)}
     return "time" if planes == {"time"} else "value"
 
 
