@@ -113,6 +113,11 @@ OTHERS: dict[str, list[Any]] = {
     "tdd.pattern": ["DU", "UD"],
     "dirichlet.min_examples": [10],
     "federated.stages": [[{"num_rounds": 1, "trainable": {"kind": "sparse"}}]],
+    "track.*.experiment": ["another"],
+    "track.*.folder": ["elsewhere"],
+    "track.*.project": ["another"],
+    "track.*.run_name": ["another"],
+    "track.*.uri": ["elsewhere"],
     "fixed.tasks": [["b", "a"], ["a", "b", "a"]],
     "federated.privacy": [{"epsilon": 6.0}],
     "file.delimiter": [";"],
@@ -350,10 +355,11 @@ def plane(setting: Setting, before: Any) -> str:
     """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
     if setting.name is not None:
         return setting.table.plane_of(setting.name)
+    field = setting.path.rpartition(".")[2]
+    owner = setting.table.plane_of(field) if field in setting.table.model_fields else setting.table.plane
     old = value_at(before[0], setting.path)
     each = old if isinstance(old, tuple) else (old,)
-    held = {setting.table.plane if one is None else getattr(one, "plane", "value") for one in each}
-    planes = {setting.table.plane, *held}
+    planes = {owner, *(owner if one is None else getattr(one, "plane", "value") for one in each)}
     return "time" if planes == {"time"} else "value"
 
 
