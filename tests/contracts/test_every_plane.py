@@ -319,10 +319,11 @@ def plane(setting: Setting, before: Any) -> str:
 
 
 def by_place(settings: list[Setting]) -> dict[str, list[Setting]]:
-    """Return settings by the first steps of their labels; those of one part share what is played."""
+    """Return settings by the part, or other table, that they are of."""
     found = defaultdict(list)
     for one in settings:
-        found[".".join(one.label.partition(" ")[0].split(".")[:3])].append(one)
+        place, _, itself = one.label.partition(" ")
+        found[place if itself else place.rpartition(".")[0] or "scenario"].append(one)
     return found
 
 
