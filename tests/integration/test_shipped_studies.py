@@ -24,7 +24,7 @@ QUESTIONS = (
 
 @pytest.fixture
 def without_bounds(monkeypatch) -> None:
-    """Prove no bounds on what is played: they take longer than all the rest, and no study here asks for one."""
+    """Prove no bounds on what is played: they take longer than the rest, and no study here asks for one."""
 
     def as_it_is(state: object, allocation: object, plan: Plan, allocator: object) -> Plan:
         return plan
