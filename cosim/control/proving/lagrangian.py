@@ -128,12 +128,13 @@ class Lagrangian:
         rate, power, total = self.split(logs)
         level = rate / (_LN2 * (power + total))
         fill = np.maximum(level[:, None] * self.gains, 1.0)
-        logs_of_fill = np.log(fill)
-        value = (rate / _LN2)[:, None] * (logs_of_fill - 1.0 + 1.0 / fill)
+        logs_of_fill, inverse = np.log(fill), 1.0 / fill
+        value = (rate / _LN2)[:, None] * (logs_of_fill - 1.0 + inverse)
         if allowed is not None:
             value = np.where(allowed, value, 0.0)
         best = value.max(axis=0)
-        safe = np.where(best > 0.0, best, 1.0)
+        is_sold = best > 0.0
+        safe = np.where(is_sold, best, 1.0)
         if np.isinf(norm):
             good = best
             weight = np.zeros_like(value)
@@ -145,10 +146,9 @@ class Lagrangian:
             spread = np.maximum((powered * ratio).sum(axis=0), 1e-300)
             good = best * spread ** (1.0 / norm)
             weight = powered * spread ** (1.0 / norm - 1.0)
-        weight = np.where(best > 0.0, weight, 0.0) * self.widths_hz
+        weight = np.where(is_sold, weight, 0.0) * self.widths_hz
         rates = (weight * logs_of_fill).sum(axis=1) / _LN2
-        psd = np.where(fill > 1.0, level[:, None] * (1.0 - 1.0 / fill), 0.0)
-        powers = (weight * psd).sum(axis=1)
+        powers = (weight * (level[:, None] * (1.0 - inverse))).sum(axis=1)
         sold = float((good * self.widths_hz).sum())
         spent = float((power * self.limits_w).sum())
         return sold + spent + (total * self.total_w if total > 0.0 else 0.0), rates, powers, value
@@ -160,18 +160,20 @@ def earliest_s(priced_bits: Floats, compute_s: Floats, ceiling: float) -> Floats
     Newton steps on the reciprocal of the sum, which is concave in t: begun left
     of the root they never pass it, so even an unfinished search gives a bound.
     """
-    at = (compute_s + priced_bits / ceiling).max(axis=-1)
+    at = np.asarray((compute_s + priced_bits / ceiling).max(axis=-1))
     pays = priced_bits > 0.0
     all_pay = bool(pays.all())
     with np.errstate(all="ignore"):  # absurd prices prove nothing, and do no harm
         for _ in range(60):
             left = at[..., None] - compute_s
-            terms = priced_bits / left if all_pay else np.where(pays, priced_bits / left, 0.0)
-            slope = (terms / left if all_pay else np.where(pays, terms / left, 0.0)).sum(axis=-1)
+            terms = priced_bits / left
+            slopes = terms / left
+            if not all_pay:
+                terms, slopes = np.where(pays, terms, 0.0), np.where(pays, slopes, 0.0)
             together = terms.sum(axis=-1)
-            step = np.asarray((together - ceiling) * together / (ceiling * slope))
-            step = np.where(np.isfinite(step) & (step > 0.0), step, 0.0)
-            at = at + step
-            if (step <= 1e-15 * at).all():
+            step = (together - ceiling) * together / (ceiling * slopes.sum(axis=-1))
+            goes_on = np.isfinite(step) & (step > 1e-15 * at)
+            at = np.asarray(np.where(np.isfinite(step) & (step > 0.0), at + step, at))
+            if not goes_on.any():
                 break
-    return np.asarray(at)
+    return at
