@@ -88,7 +88,7 @@ def _taking_turns(
         run(scenario, place / str(number) / "base", store=stores[number])
         for number, scenario in enumerate(scenarios)
     ]
-    fresh_s = _seconds(lambda: run(scenarios[-1], place / "fresh"))
+    fresh_s = _seconds(lambda: run(change(scenarios[-1], changes[0]), place / "fresh"))
     replayed_s: list[list[float]] = [[] for _ in scenarios]
     for turn, one in enumerate(changes):
         for number, (base, store) in enumerate(zip(bases, stores, strict=True)):
