@@ -23,7 +23,7 @@ from cosim.learning.families.kernels import attend_stepwise, causal_mask
 from cosim.learning.outputs import Outputs, Scored, losses_of, scored_of
 from cosim.learning.parameters import PEFT, parameters_of
 from cosim.learning.shape import ModelShape, ModelTask, check_cut
-from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge, refuse_unannounced
+from cosim.learning.slots import BlockSlots, Slot, refuse_unannounced
 from cosim.learning.trainable import Trainable
 from cosim.rng import stream
 
@@ -73,19 +73,11 @@ class SplitModel:
         first = next(weights for name, weights in inner.named_parameters() if ".lora_" not in name)
         self._dtype, self._device = first.dtype, first.device
         places = {one.name: one.block for one in trainable.parameters(shape)}
-        # by block too: 0 in front, num_layers + 1 behind, where a tied head has its tensor once more
-        self._slots: list[list[Slot]] = [[] for _ in range(shape.num_layers + 2)]
-        for slot in find_slots(model):
-            self._slots[-1 if slot.is_again else places[slot.name]].append(slot)
+        self._slots = BlockSlots(model, places, shape.num_layers)
         self.trains_embedding = trainable.trains("embedding")
         self.num_frozen = max(trainable.first_block(shape) - 1, 0)
-        base_slots = find_base_slots(model)
-        self._base_slots = [
-            [base_slots[slot.name] for slot in group if slot.name in base_slots] for group in self._slots
-        ]
-        self._merged: set[int] = set()
         self._dropouts = LoraDropouts(self._body.blocks, self._device)
-        self.names = self._names(0, shape.num_layers + 1)
+        self.names = self._slots.names(0, shape.num_layers + 1)
 
     @classmethod
     def load(
@@ -168,8 +160,7 @@ class SplitModel:
         so neither the number format nor the device nor another tensor changes it.
         """
         classifier = {one.name for one in self.trainable.parameters(self.shape) if one.role == "classifier"}
-        slots = [slot for group in self._slots for slot in group if not slot.is_again]
-        return {slot.name: self._initial(slot, slot.name in classifier) for slot in slots}
+        return {slot.name: self._initial(slot, slot.name in classifier) for slot in self._slots.all}
 
     def _initial(self, slot: Slot, is_classifier: bool) -> Tensor:
         generator = torch.Generator().manual_seed(stream(self._seed, "adapter", slot.name).torch_seed())
@@ -185,15 +176,11 @@ class SplitModel:
 
     def client_names(self, cut_layer: int) -> tuple[str, ...]:
         """Return the names of what a client trains: what is trained up to block ``cut_layer``."""
-        return self._names(0, cut_layer)
+        return self._slots.names(0, cut_layer)
 
     def server_names(self, cut_layer: int) -> tuple[str, ...]:
         """Return the names of what the main server trains: in later blocks, and behind them."""
-        return self._names(cut_layer + 1, self.shape.num_layers + 1)
-
-    def _names(self, first: int, last: int) -> tuple[str, ...]:
-        groups = self._slots[first : last + 1]
-        return tuple(dict.fromkeys(slot.name for group in groups for slot in group))
+        return self._slots.names(cut_layer + 1, self.shape.num_layers + 1)
 
     def frozen_prefix(self, batch: Batch, last_block: int) -> Tensor:
         """Return what the blocks in front of the first trained one make of a batch, up to ``last_block``.
@@ -294,10 +281,8 @@ class SplitModel:
         residual: Adapter | None = None,
     ) -> Outputs:
         """Return losses and scores from what block ``first_block`` sees; scored are targets alone."""
-        scored, last = (
-            scored_of(batch, self.shape.task, is_causal=self._body.is_causal),
-            self.shape.num_layers,
-        )
+        scored = scored_of(batch, self.shape.task, is_causal=self._body.is_causal)
+        last = self.shape.num_layers
         mask, places = self.attention_mask(batch), self.tensor(scored.places)
         rows = self.run_blocks(adapter, hidden, mask, first_block, last, dropout_seed, residual, places)
         logits, targets = self.logits(adapter, rows), self.tensor(scored.targets)
@@ -358,8 +343,8 @@ class SplitModel:
         ``torch.func.vmap`` may stack the adapters and batches of several clients.
         """
         for block in range(first_block, last_block + 1):
-            fill(self._slots[block], adapter)
-            self._merge(block, residual)
+            self._slots.fill(block, adapter)
+            self._slots.merge(block, residual)
         if first_block == 0:
             hidden = self._body.embed(hidden)
         blocks = range(max(first_block, 1) - 1, last_block)
@@ -380,12 +365,6 @@ class SplitModel:
             self._body.sees_prefixes = True
         return found[1:]
 
-    def _merge(self, block: int, residual: Adapter | None) -> None:
-        """Add to the frozen weights of a block what is merged into them, and nothing else."""
-        if residual or block in self._merged:
-            merge(self._base_slots[block], residual)
-            (self._merged.add if residual else self._merged.discard)(block)
-
     def logits(self, adapter: Adapter, rows: Tensor) -> Tensor:
         """Return the scores of some positions behind the last block; ``vmap`` may stack them.
 
@@ -394,7 +373,7 @@ class SplitModel:
         rows
             Shape (count, hidden_size).
         """
-        fill(self._slots[-1], adapter)
+        self._slots.fill(-1, adapter)
         return self._body.scores(rows)
 
     def all_scored(self, batch: Batch) -> Scored:
@@ -414,12 +393,7 @@ class SplitModel:
         shapes of the parameters of the model that was trained, and a text says how to add it.
         ``labels`` are the classes in the order of a classifier's scores.
         """
-        residual = residual or {}
-        merged = {
-            slot.name: slot.stored(residual[slot.residual_name])
-            for slots in self._base_slots
-            for slot in slots
-            if slot.residual_name in residual
-        }
         tensors = {name: adapter[name] for name in self.names}
-        return self.trainable.files(self._model, tensors, merged, labels, self._tokenizer)
+        return self.trainable.files(
+            self._model, tensors, self._slots.stored(residual or {}), labels, self._tokenizer
+        )

@@ -259,8 +259,8 @@ class FederatedRounds(Turns):
             self._hear(moment.round, learned, is_awaited=True)
             world.apply_decision(moment.round)
         if needs_losses and world.computes:
-            self.federation.hear(self._losses(learned))
-            for client, weight in zip(senders, self.federation.weights(senders), strict=True):
+            self.federation.weights.hear(self._losses(learned))
+            for client, weight in zip(senders, self.federation.weights.of(senders), strict=True):
                 world.note(moment, WEIGHT.name, weight, world.client_names[client])
         self._encode(moment, senders)
         if sums and not ready:
@@ -336,7 +336,7 @@ class FederatedRounds(Turns):
     def _encode(self, moment: Moment, senders: Sequence[int]) -> None:
         """Let what was learned be encoded as it is decided now."""
         knob = self.world.decisions.knob
-        self.federation.weigh(
+        self.federation.weights.decide(
             {one: knob(WEIGHT.name, one, 0.0) for one in senders},
             {one: knob(DELIVERY_RATE.name, one, 0.0) for one in senders},
         )
