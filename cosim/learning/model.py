@@ -19,7 +19,7 @@ from torch import Tensor
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
-from cosim.learning.families.kernels import attend_stepwise, causal_mask
+from cosim.learning.families.kernels import Attend, causal_mask
 from cosim.learning.outputs import Outputs, Scored, losses_of, scored_of
 from cosim.learning.parameters import PEFT, parameters_of
 from cosim.learning.shape import ModelShape, ModelTask, check_cut
@@ -49,8 +49,8 @@ class SplitModel:
         What is trained.
     names
         Names of all trained tensors: in front of the blocks, block by block, behind them.
-    trains_embedding
-        Whether the first block already sees what training changes.
+    trains_embedding, trains_head
+        Whether the first block already sees what training changes, and whether the head is trained.
     num_frozen
         Blocks in front of the first trained one: what they make of a batch never changes,
         unless the embedding is trained.
@@ -75,6 +75,7 @@ class SplitModel:
         places = {one.name: one.block for one in trainable.parameters(shape)}
         self._slots = BlockSlots(model, places, shape.num_layers)
         self.trains_embedding = trainable.trains("embedding")
+        self.trains_head = bool(self._slots.names(shape.num_layers + 1, shape.num_layers + 1))
         self.num_frozen = max(trainable.first_block(shape) - 1, 0)
         self._dropouts = LoraDropouts(self._body.blocks, self._device)
         self.names = self._slots.names(0, shape.num_layers + 1)
@@ -149,9 +150,10 @@ class SplitModel:
         made._body.attend = self._body.attend
         return made
 
-    def attend_stepwise(self) -> None:
-        """Compute attention in steps that ``torch.func.vmap`` can stack; other last bits."""
-        self._body.attend = attend_stepwise
+    def attend_by(self, attend: Attend) -> Attend:
+        """Compute attention in another way from now on, and return that of before."""
+        before, self._body.attend = self._body.attend, attend
+        return before
 
     def initial_adapter(self) -> Adapter:
         """Return what is trained as it is before training.
@@ -226,7 +228,7 @@ class SplitModel:
             If the cut leaves a side without a block, or the sequence is too long for the model.
         """
         check_cut(self.shape, cut_layer)
-        hidden, first_block = self._begin(batch, cut_layer, prefix)
+        hidden, first_block = self.begin(batch, cut_layer, prefix)
         mask = self.attention_mask(batch)
         return self.run_blocks(adapter, hidden, mask, first_block, cut_layer, dropout_seed, residual)
 
@@ -256,8 +258,11 @@ class SplitModel:
             If the cut leaves a side without a block.
         """
         check_cut(self.shape, cut_layer)
-        hidden = activations.to(device=self._device, dtype=self._dtype)
-        return self._outputs(adapter, hidden, batch, cut_layer + 1, dropout_seed)
+        return self._outputs(adapter, self.placed(activations), batch, cut_layer + 1, dropout_seed)
+
+    def placed(self, activations: Tensor) -> Tensor:
+        """Return activations where the model computes, and in its number format."""
+        return activations.to(device=self._device, dtype=self._dtype)
 
     def whole_outputs(
         self,
@@ -268,7 +273,7 @@ class SplitModel:
         residual: Adapter | None = None,
     ) -> Outputs:
         """Return losses and scores of the model without a cut; evaluate under ``torch.no_grad()``."""
-        hidden, first_block = self._begin(batch, self.shape.num_layers, prefix)
+        hidden, first_block = self.begin(batch, self.shape.num_layers, prefix)
         return self._outputs(adapter, hidden, batch, first_block, dropout_seed, residual)
 
     def _outputs(
@@ -281,8 +286,7 @@ class SplitModel:
         residual: Adapter | None = None,
     ) -> Outputs:
         """Return losses and scores from what block ``first_block`` sees; scored are targets alone."""
-        scored = scored_of(batch, self.shape.task, is_causal=self._body.is_causal)
-        last = self.shape.num_layers
+        scored, last = self.scored(batch), self.shape.num_layers
         mask, places = self.attention_mask(batch), self.tensor(scored.places)
         rows = self.run_blocks(adapter, hidden, mask, first_block, last, dropout_seed, residual, places)
         logits, targets = self.logits(adapter, rows), self.tensor(scored.targets)
@@ -290,7 +294,7 @@ class SplitModel:
         loss_sum = losses.new_zeros(len(batch.input_ids)).index_add(0, examples, losses)
         return Outputs(loss_sum, self.tensor(batch.num_targets), logits, targets, examples)
 
-    def _begin(self, batch: Batch, last_block: int, prefix: Tensor | None) -> tuple[Tensor, int]:
+    def begin(self, batch: Batch, last_block: int, prefix: Tensor | None) -> tuple[Tensor, int]:
         """Return what the first block with something trained sees, and its number."""
         if self.trains_embedding:
             return self.token_ids(batch), 0
@@ -366,19 +370,13 @@ class SplitModel:
         return found[1:]
 
     def logits(self, adapter: Adapter, rows: Tensor) -> Tensor:
-        """Return the scores of some positions behind the last block; ``vmap`` may stack them.
-
-        Parameters
-        ----------
-        rows
-            Shape (count, hidden_size).
-        """
+        """Return the scores of positions behind the last block, (count, hidden_size); ``vmap`` may stack."""
         self._slots.fill(-1, adapter)
         return self._body.scores(rows)
 
-    def all_scored(self, batch: Batch) -> Scored:
-        """Return what the head looks at where its shape must not depend on labels: every position."""
-        return scored_of(batch, self.shape.task, is_causal=self._body.is_causal, every=True)
+    def scored(self, batch: Batch, *, every: bool = False) -> Scored:
+        """Return what the head looks at; ``every`` position where its shape must not depend on labels."""
+        return scored_of(batch, self.shape.task, is_causal=self._body.is_causal, every=every)
 
     def tensor(self, numbers: NDArray[np.int64]) -> Tensor:
         """Return numbers where the model computes."""
