@@ -254,9 +254,10 @@ class AdapterUploads:
             None if self._standard is None else self._standard[0],
         )
         shares = self._sent_powers(reference, heard, distortion)
-        radiated = {
-            client: energy_j * shares.get(client, 1.0) for client, energy_j in delivery.energy_j.items()
-        }
+        radiated = {}
+        for client, energy_j in delivery.energy_j.items():
+            pilots_j = delivery.pilot_energy_j.get(client, 0.0)
+            radiated[client] = pilots_j + (energy_j - pilots_j) * shares.get(client, 1.0)
         return self._summed.node, replace(delivery, energy_j=radiated)
 
     def _sent_powers(

@@ -9,7 +9,7 @@ for the others, as ``over_the_air`` does.
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -150,6 +150,8 @@ class Delivery:
         When it was asked for, began and ended, ns.
     energy_j
         What was radiated for each client: by the client on an uplink, for it on a downlink.
+    pilot_energy_j
+        What of that went into pilots, whatever the values are.
     delivered
         For each client whether what it sent, or was sent, arrived.
     after_span
@@ -168,6 +170,7 @@ class Delivery:
     after_span: int | None = None
     resent_bits: int = 0
     distortion: Distortion | None = None
+    pilot_energy_j: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def at_once(cls, now_ns: int, clients: Collection[int]) -> "Delivery":
@@ -244,8 +247,8 @@ class Medium(Part):
         """Return what is exchanged before a sum over a link."""
         return Signalling()
 
-    def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
-        """Return how long a sum of so many numbers takes on a link that carries sums, ns."""
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int) -> int:
+        """Return how long a sum of so many numbers of so many takes on a link that carries sums, ns."""
         raise NotImplementedError(f"{type(self).__name__} carries no sums")
 
     def misfit(self, link: Link, bandwidths_hz: Floats) -> str | None:
