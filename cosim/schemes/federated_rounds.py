@@ -185,6 +185,7 @@ class FederatedRounds(Turns):
                 moment,
                 Averaged(self.federation.adapter.node, self.ready),
                 dict.fromkeys(range(self.world.num_clients), bits),
+                is_multicast=self.scheme.multicasts("federated_downlink"),
                 name="seed_download",
             )
         if number:
