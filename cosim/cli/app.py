@@ -123,7 +123,7 @@ def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore =
     from cosim.runs import resume as play
     from cosim.runs import scenario_of
 
-    record = Record.open(folder)
+    record = Record.open(folder, is_for_replay=True)
     unwanted = no_store or record.manifest["timing_only"]
     with (
         showing(folder, show_summary),
