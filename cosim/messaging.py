@@ -128,15 +128,16 @@ class PostOffice:
         self.actions: list[list[Any]] = []
         world.begin_air()
 
-    def push(self, letters: Sequence[Letter]) -> list[int]:
+    def push(self, letters: Sequence[Letter]) -> Steps:
         """Send messages, and return their numbers; they count from 0."""
         first = len(self._exchanges)
         numbers = list(range(first, first + len(letters)))
+        causes = self._causes
         if letters:
-            self._begin_round(letters)
+            causes = (*causes, *(yield from self._begin_round(letters)))
         moment = Moment(max(self._round, 0))
         for number, letter in zip(numbers, letters, strict=True):
-            self._exchanges.append(_Exchange(letter, moment, self._causes))
+            self._exchanges.append(_Exchange(letter, moment, causes))
             self._world.clock.process(self._exchange(number), f"message {number} to client-{letter.client}")
             self._world.clock.after(_delay_ns(letter.ttl_s), partial(self._end, number, -1, is_lost=True))
         self.actions.append(["push", *numbers])
@@ -195,18 +196,19 @@ class PostOffice:
             ],
         }
 
-    def _begin_round(self, letters: Sequence[Letter]) -> None:
+    def _begin_round(self, letters: Sequence[Letter]) -> Steps:
+        """Begin a round if one is due; returns the spans it waited for."""
         trains = any(one.name.split(".")[0] == "train" for one in letters)
         if self._round >= 0 and not trains:
-            return
+            return ()
         self.close()
         clients = sorted({one.client for one in letters})
         if trains:
             self._round = max(self._round, 0) + 1
-            self._world.start_round(self._round, clients)
-        else:
-            self._round = 0
-            self._world.begin_round(0, clients)
+            return (yield from self._world.start_round(self._round, clients)) or ()
+        self._round = 0
+        self._world.begin_round(0, clients)
+        return ()
 
     def _exchange(self, number: int) -> Steps:
         """Carry one message there, let the client work on it, and carry its reply back."""
@@ -280,7 +282,7 @@ class Replay(Program):
         """Do what the application did, and compare what it would see."""
         for action, *rest in self._recorded["actions"]:
             if action == "push":
-                post.push([Letter(*self._recorded["messages"][number][:4]) for number in rest])
+                yield from post.push([Letter(*self._recorded["messages"][number][:4]) for number in rest])
             elif action == "sleep":
                 yield from post.sleep(*rest)
             elif action == "now":

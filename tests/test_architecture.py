@@ -18,6 +18,7 @@ LINES = (
     ("plugins",),
     ("distributions", "statistics"),
     ("kernel", "record", "graph"),
+    ("tracking",),
     ("radio", "compute", "learning"),
     ("control",),
     ("allocation", "measuring", "site"),
@@ -29,7 +30,7 @@ LINES = (
     ("origin", "messaging"),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
-    ("interface", "flower"),
+    ("interface", "tuning", "flower"),
     ("cli", "plot"),
     ("__init__",),
 )
@@ -143,7 +144,10 @@ def test_learning_holds_no_clock():
 
 
 def test_nobody_draws_from_global_chance():
-    assert violations(lambda room, module: module.split(".")[0] not in ("random", "secrets")) == []
+    def allowed(room, module):  # flower seeds the generators that applications of others draw from
+        return module.split(".")[0] not in ("random", "secrets") or (room, module) == ("flower", "random")
+
+    assert violations(allowed) == []
 
 
 @pytest.mark.parametrize(

@@ -177,9 +177,8 @@ class Application(Program):
                 Letter(client, message.metadata.message_type, 8 * proto.ByteSize(), message.metadata.ttl)
             )
         self._num_sent += len(messages)
-        self.post.push(letters)
+        yield from self.post.push(letters)
         return [message.metadata.message_id for message in messages]
-        yield  # steps like the others, though they take no time
 
     def _pull(self, ids: list[str]) -> Steps:
         there = yield from self.post.pull([self._ids[one] for one in ids if one in self._ids])
