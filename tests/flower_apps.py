@@ -20,6 +20,8 @@ from flwr.serverapp import strategy as strategies
 from flwr.simulation import run_simulation
 
 NUM_CLIENTS = 3
+ALL = {f"min_{what}_nodes": NUM_CLIENTS for what in ("available", "train", "evaluate")}
+"""Wait for every node: in Flower's simulation the last may register after a round has begun."""
 
 
 def share(partition):
@@ -165,7 +167,11 @@ def legacy():
 
     def server_fn(context):
         return ServerAppComponents(
-            strategy=Remembers(min_available_clients=NUM_CLIENTS, min_fit_clients=NUM_CLIENTS),
+            strategy=Remembers(
+                min_available_clients=NUM_CLIENTS,
+                min_fit_clients=NUM_CLIENTS,
+                min_evaluate_clients=NUM_CLIENTS,
+            ),
             config=ServerConfig(num_rounds=2),
         )
 
@@ -175,7 +181,7 @@ def legacy():
 
 def _clipped():
     return strategies.DifferentialPrivacyClientSideFixedClipping(
-        strategies.FedAvg(min_available_nodes=NUM_CLIENTS, min_train_nodes=NUM_CLIENTS),
+        strategies.FedAvg(**ALL),
         noise_multiplier=0.0,
         clipping_norm=0.5,
         num_sampled_clients=NUM_CLIENTS,
@@ -183,7 +189,7 @@ def _clipped():
 
 
 def _of(kind, **settings):
-    return lambda: with_strategy(lambda: kind(min_available_nodes=NUM_CLIENTS, **settings))
+    return lambda: with_strategy(lambda: kind(**ALL, **settings))
 
 
 TEN = {
@@ -195,18 +201,14 @@ TEN = {
     "fedadagrad": _of(strategies.FedAdagrad),
     "fedmedian": _of(strategies.FedMedian),
     "fedtrimmedavg": _of(strategies.FedTrimmedAvg, beta=0.34),
-    "own strategy, mods": lambda: with_strategy(
-        lambda: HalfWay(min_available_nodes=NUM_CLIENTS), mods=[counting_mod]
-    ),
+    "own strategy, mods": lambda: with_strategy(lambda: HalfWay(**ALL), mods=[counting_mod]),
     "numpy client": legacy,
 }
 
 
 def heavier(num_rounds):
     """Return FedAvg with hundreds of steps a round, for timing."""
-    return with_strategy(
-        lambda: strategies.FedAvg(min_available_nodes=NUM_CLIENTS), num_rounds=num_rounds, num_steps=200
-    )
+    return with_strategy(lambda: strategies.FedAvg(**ALL), num_rounds=num_rounds, num_steps=200)
 
 
 CLIPPED = lambda: with_strategy(_clipped, mods=[fixedclipping_mod])  # noqa: E731
