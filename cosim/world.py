@@ -289,12 +289,22 @@ class World:
         self.site.play([scheme])
 
     def compute(
-        self, actor: str, name: str, moment: Moment, flop: int, node: Node, after: Sequence[int]
+        self,
+        actor: str,
+        name: str,
+        moment: Moment,
+        flop: int,
+        node: Node,
+        after: Sequence[int],
+        client: int = 0,
     ) -> Steps:
-        """Compute on a device, after waiting for its queue; returns the number of the span."""
+        """Compute on a device, after waiting for its queue; returns the number of the span.
+
+        ``client`` is for whom: those who ask a server at one instant are served in the order of clients.
+        """
         device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
         asked_ns = clock.now
-        turn = queue.enter()
+        turn = queue.enter(client)
         made_room = None if turn is None else (yield turn)
         start_ns = clock.now
         duration_ns = device.duration_ns(flop)

@@ -29,6 +29,19 @@ class _Transfer:
 
 
 @dataclass(eq=False)
+class _Waiting:
+    """A client that waits for subchannels; one in flight, but paused, has no turn.
+
+    ``was_free``: when it asked it was kept from them only until the instant was over.
+    """
+
+    client: int
+    turn: Event | None = None
+    asked_ns: int = -1
+    was_free: bool = False
+
+
+@dataclass(eq=False)
 class _Link:
     """One link alive: who may send on what, who sends, who waits.
 
@@ -41,7 +54,9 @@ class _Link:
     overlaps: bool = False  # grants share subchannels, so that only those who send hold any
     granted: dict[int, Grant] = field(default_factory=dict)
     active: dict[int, _Transfer] = field(default_factory=dict)
-    waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
+    waiting: deque[_Waiting] = field(default_factory=deque)
+    made_room: int | None = None  # the latest span to end now
+    is_due: bool = False  # to let in those who wait, when the instant is over
     paused: dict[int, _Transfer] = field(default_factory=dict)
     rates: dict[int, Rate] = field(default_factory=dict)
     holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
@@ -73,6 +88,10 @@ class _Link:
             del self.groups[client], self.granted[client]
             self.rates.pop(client, None)
 
+    def has_free(self, client: int) -> bool:
+        """Return whether all of the client's subchannels are free."""
+        return self.busy.isdisjoint(self.granted[client].subchannels.tolist())
+
     def admit(self, client: int) -> bool:
         """Take the client's subchannels if all of them are free."""
         wanted = self.granted[client].subchannels.tolist()
@@ -81,6 +100,15 @@ class _Link:
         self.admitted[client] = None
         self.busy.update(wanted)
         return True
+
+    def line_up(self, one: _Waiting) -> None:
+        """Let a client wait: behind those who asked before, of one instant in the order of the clients."""
+        place = len(self.waiting)
+        while place and self.waiting[place - 1].asked_ns == one.asked_ns:
+            if self.members(self.waiting[place - 1].client) < self.members(one.client):
+                break
+            place -= 1
+        self.waiting.insert(place, one)
 
     def dismiss(self, client: int) -> None:
         """Free the client's subchannels."""
@@ -141,7 +169,7 @@ class Draining(Network):
         in_the_way = [client for client in in_flight if not state.admit(client)]
         for client in in_the_way:
             self._pause(state, client)
-        state.waiting.extendleft((client, None) for client in reversed(in_the_way))
+        state.waiting.extendleft(map(_Waiting, reversed(in_the_way)))
         state.overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
             len(grant.subchannels) for grant in granted.values()
         )
@@ -175,9 +203,12 @@ class Draining(Network):
         client, bits = state.join(tuple(payloads)), max(one.bits for one in payloads.values())
         asked_ns = clock.now
         after_span = None
-        if state.waiting or not state.admit(client):
+        if state.overlaps or state.waiting or not state.admit(client):
             turn = clock.event(f"free subchannels on {link}")
-            state.waiting.append((client, turn))
+            was_free = not state.waiting and state.has_free(client)
+            state.line_up(_Waiting(client, turn, asked_ns, was_free))
+            if was_free:
+                self._let_in_at_end(state)
             after_span = yield turn
         is_silent = self._is_silent(state, client)
         transfer = _Transfer(
@@ -211,11 +242,15 @@ class Draining(Network):
             state.dismiss(client)
         else:  # it ended in the very instant in which it had to pause
             del state.paused[client]
-            state.waiting.remove((client, None))
+            state.waiting.remove(next(one for one in state.waiting if one.client == client))
         state.part(client)
         if self._access.changes_in_flight:
             self._rate(state, tuple(state.active))
-        self._let_in(state, span)
+        if state.overlaps:  # who asks at this instant may come before who has asked
+            state.made_room = span
+            self._let_in_at_end(state)
+        else:
+            self._let_in(state, span)
 
     def too_weak(self) -> str | None:
         """Return what to say of the transfer of least rate, once none of those on the air can end."""
@@ -247,14 +282,25 @@ class Draining(Network):
                 found.append((rate, what))
         return min(found)[1] if found else None
 
+    def _let_in_at_end(self, state: _Link) -> None:
+        """Let those in whose turn has come, when everybody who asks at this instant has."""
+
+        def let_in(_event: Event) -> None:
+            span, state.made_room, state.is_due = state.made_room, None, False
+            self._let_in(state, span)
+
+        if not state.is_due:
+            state.is_due = True
+            self._clock.end_of_instant().callbacks.append(let_in)
+
     def _let_in(self, state: _Link, span: int | None) -> None:
         """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
-        while state.waiting and state.admit(state.waiting[0][0]):
-            client, turn = state.waiting.popleft()
-            if turn is not None:
-                turn.succeed(span)
-            elif client in state.paused:
-                self._begin(state, client, state.paused.pop(client))
+        while state.waiting and state.admit(state.waiting[0].client):
+            one = state.waiting.popleft()
+            if one.turn is not None:
+                one.turn.succeed(None if one.was_free and one.asked_ns == self._clock.now else span)
+            elif one.client in state.paused:
+                self._begin(state, one.client, state.paused.pop(one.client))
 
     def _begin(self, state: _Link, client: int, transfer: _Transfer) -> None:
         """Let a transfer drain from now on."""
