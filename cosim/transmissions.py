@@ -208,7 +208,7 @@ class Transmissions:
         ends = (client, self._links[link].server)
         actor, peer = ends if self._links[link].is_uplink else ends[::-1]
         return self.log.spans.add(
-            after if delivery.after_span is None else (*after, delivery.after_span),
+            after,
             "transfer",
             name,
             actor,
@@ -226,4 +226,5 @@ class Transmissions:
             delivered=is_delivered,
             resent_bits=delivery.resent_bits,
             participants=participants,
+            made_room=delivery.after_span,
         )

@@ -316,7 +316,7 @@ class World:
             )
         yield clock.timeout(duration_ns)
         span = self.log.spans.add(
-            after if made_room is None else (*after, made_room),
+            after,
             "compute",
             name,
             actor,
@@ -331,6 +331,7 @@ class World:
             device.energy_j(flop),
             node.key,
             task=self.task.name,
+            made_room=made_room,
         )
         queue.leave(span)
         return span

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cosim.cli.steps import (
     be_quick,
     keeping,
+    open_run,
     open_store,
     read_scenario,
     show_summary,
@@ -37,6 +38,10 @@ StoreFolder = Annotated[
     ),
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Recall and keep no learned values.")]
+EngineOption = Annotated[
+    Literal["auto", "events", "tensor"] | None,
+    typer.Option(help="Play each run, or time those alike but for radio and allocator by the tensor clock."),
+]
 Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a picture of who did what when.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Another seed than the scenario's.")]
@@ -148,6 +153,7 @@ def whatif(
             metavar="DIR", help="The new run's folder; runs/NAME/HASH without it.", show_default=False
         ),
     ] = None,
+    engine: EngineOption = None,
     store: StoreFolder = None,
     no_store: NoStore = False,
 ) -> None:
@@ -163,15 +169,21 @@ def whatif(
     from cosim.scenario.load import parse_change
 
     told = dict(map(parse_change, changes or ()))
-    before = Record.open(folder)
+    before = open_run(folder)
     scenario = other_scenario(before, told, at_s)
     tell_changed(switched(scenario, scenario_of(before), told if at_s is None else None))
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
+    if engine == "tensor":
+        timed = Record.open(play(folder, told, at_s=at_s, out=out, engine=engine))
+        was_s, is_s = (one.manifest["simulated_s"] for one in (before, timed))
+        print(f"simulated time: {was_s:.9g} s before, {is_s:.9g} s by the tensor clock")
+        print(f"run folder: {after}")
+        return
 
     def show_comparison(after: Path) -> None:
         asked = told if at_s is None else {"events": None}
-        show(compare(before, Record.open(after)), on_stdout(), asked=asked)
+        show(compare(before, open_run(after)), on_stdout(), asked=asked)
 
     with (
         showing(after, show_comparison),
@@ -239,6 +251,7 @@ def study(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Any number of runs is meant.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed for the first replication.")] = None,
+    engine: EngineOption = None,
     store: StoreFolder = None,
     no_store: NoStore = False,
 ) -> None:
@@ -251,7 +264,7 @@ def study(
         for line in (*overview(plan), *pilot(plan, workers)):
             print(line)
         return
-    carry_out(plan, out or default_folder(plan.study), workers, scheduler, store, not no_store)
+    carry_out(plan, out or default_folder(plan.study), workers, scheduler, store, not no_store, engine)
 
 
 @app.command()
@@ -302,9 +315,8 @@ def timeline(
     """Say where the time of a run went, and draw its timeline."""
     from cosim.cli.arguments import round_range
     from cosim.cli.views import show_time, write_views
-    from cosim.record.folder import Record
 
-    record = Record.open(folder)
+    record = open_run(folder)
     first_round, last_round = round_range(rounds)
     write_views(record, png, pdf, html, perfetto, first_round, last_round, force=force)
     show_summary(folder)
@@ -323,9 +335,8 @@ def compare(
 ) -> None:
     """Show runs side by side on one time axis, each against the first."""
     from cosim.cli.views import show_comparison, write_comparison
-    from cosim.record.folder import Record
 
-    records = [Record.open(folder) for folder in folders]
+    records = [open_run(folder) for folder in folders]
     write_comparison(records, png, html, force=force)
     show_comparison(records, [str(folder) for folder in folders])
     for path in (png, html):
@@ -341,10 +352,9 @@ def explain(
     """Say why a span took as long as it did: the link budget of a transfer, the device of a computation."""
     from cosim.cli.explanation import show
     from cosim.explain import explain as explained
-    from cosim.record.folder import Record
     from cosim.report.terminal import on_stdout
 
-    show(explained(Record.open(folder), span), on_stdout())
+    show(explained(open_run(folder), span), on_stdout())
 
 
 @app.command()

@@ -22,6 +22,7 @@ from cosim.studies.ranges import Steps
 from cosim.studies.results import Results
 from cosim.studies.run_study import Tally, run_study
 from cosim.studies.settings import Vary
+from cosim.tensor import EngineName
 from cosim.visible import show_line as print  # names may come from anybody
 from cosim.words import shown
 
@@ -150,6 +151,7 @@ def carry_out(
     scheduler: str | None,
     store: Path | None,
     keep_values: bool,
+    engine: EngineName | None = None,
 ) -> Results:
     """Carry out a plan, show how far it is, and say what came of it.
 
@@ -169,6 +171,7 @@ def carry_out(
             scheduler=scheduler,
             store=store,
             keep_values=keep_values,
+            engine=engine,
             watch=_warned(watch, plan.study.measures),
         )
     if results.table.num_rows:
