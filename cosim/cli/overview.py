@@ -211,6 +211,11 @@ def num_spans(prepared: Prepared) -> int | None:
     policy = prepared.scenario.task_policy
     if policy is not None and policy.until_s is not None:
         return None
+    radio = prepared.scenario.radio
+    if any(map(radio.transport_of, LINKS)):  # what has a latency has spans of its own
+        return None
+    if prepared.scenario.availability is not None:  # who is away may have none
+        return None
     scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
     reports, task = prepared.scenario.allocator.reports, prepared.task
     if not scheme.phases(task, 1, decision.setting, reports):
@@ -236,13 +241,14 @@ def _range(prepared: Prepared) -> str:
 
 def _air(scenario: Scenario) -> Iterator[str]:
     """Tell the spectrum of each link in use, and which are free."""
-    used = {link.name for one in scenario.by_task.values() for link in one.scheme.links}
+    used = {link.name: link for one in scenario.by_task.values() for link in one.scheme.links}
     for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
         if not link.is_modelled:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
+            rung = scenario.radio.medium.rung(used[name], scenario.radio.rate)
             yield (
                 f"  {'air':<10} {name}: {link.num_subchannels} subchannel(s), "
-                f"{amount(sum(link.widths_hz), 'Hz')} in all"
+                f"{amount(sum(link.widths_hz), 'Hz')} in all; rate: {rung}"
             )

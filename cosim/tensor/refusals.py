@@ -30,6 +30,15 @@ def reasons(scenario: Scenario) -> Iterator[str]:
         yield f"tasks: {' and '.join(scenario.tasks)} wait for each other's turns"
     if scenario.events:
         yield "events: change what is in flight"
+    for name in ("main_server", "federated_server"):
+        if getattr(scenario, name).restarts:
+            yield f"{name}.restarts: cut what is under way at an instant"
+    if scenario.availability is not None:
+        yield f"availability: {scenario.availability.kind!r} cuts what is under way at an instant"
+    if radio.trace is not None:
+        yield f"radio.trace: {radio.trace.kind!r} has an end, behind which the event kernel stops"
+    if any(radio.transport_of(link.name) is not None for link in scenario.scheme.links):
+        yield "radio.transport: messages are lost and sent again by chance of their own"
     if (why := scenario.scheme.why_times_decide) is not None:
         yield why
     if not radio.medium.is_closed_form:

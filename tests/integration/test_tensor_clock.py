@@ -188,6 +188,7 @@ def test_chance_of_many_keys_is_that_of_each(names, row, width, columns):
 
 REFUSED = {
     "events": {"events": [{"at_s": 0.001, "set": {"radio.noise_figure_db": 3.0}}]},
+    "main_server.restarts": {"main_server.restarts": [{"at_s": 0.001, "downtime_s": 0.001}]},
     "radio.access": {"radio.access.kind": "reassign"},
     "scheme.deadline_s": {"scheme.deadline_s": 1.0},
     "scheme.kind": {"scheme": {"kind": "asynchronous", "num_rounds": 4, "local_steps": 1}},

@@ -9,18 +9,20 @@ for the others, as ``over_the_air`` does.
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.presence import Presence
 from cosim.parts import Part, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.fading import Fading
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
+from cosim.radio.rate import RateModel
 from cosim.record.log import GrantLog
 from cosim.units import Floats
 
@@ -158,6 +160,12 @@ class Delivery:
         What was sent again beyond the payload.
     distortion
         What the air made of it; None where what arrives is what was sent.
+    cut_bits
+        Of one that was given up as somebody left: the bits that had been sent.
+    away_ns
+        For how long somebody it needs was away meanwhile.
+    measures
+        What else to record of it, by the names of metrics.
     """
 
     asked_ns: int
@@ -166,8 +174,11 @@ class Delivery:
     energy_j: Mapping[int, float]
     delivered: Mapping[int, bool]
     after_span: int | None = None
-    resent_bits: int = 0
+    resent_bits: float = 0.0
     distortion: Distortion | None = None
+    cut_bits: float | None = None
+    away_ns: int = 0
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def at_once(cls, now_ns: int, clients: Collection[int]) -> "Delivery":
@@ -185,6 +196,10 @@ class Network(ABC):
     @abstractmethod
     def change(self, channel: Channel, access: Access) -> None:
         """Let another channel take over now; :meth:`grant` must follow for every link that is sent over."""
+
+    def follow(self, presence: Presence) -> None:
+        """Let those leave and come back of whom this says so; for media that let them."""
+        raise NotImplementedError(f"{type(self).__name__} lets nobody leave")
 
     @abstractmethod
     def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
@@ -215,6 +230,20 @@ class Medium(Part):
     sums_any: ClassVar[bool] = False
     """Whether there are links on which what clients send at once arrives as a sum."""
 
+    lets_leave: ClassVar[bool] = False
+    """Whether clients and servers may leave in the middle of a transmission."""
+
+    drains: ClassVar[bool] = True
+    """Whether what is no sum drains at the rate of a grant."""
+
+    carries_split_bands: ClassVar[bool] = True
+    """Whether grants may have channels of any width."""
+
+    @property
+    def uses_access(self) -> bool:
+        """Whether it depends on how those who send share grants."""
+        return True
+
     @property
     def is_closed_form(self) -> bool:
         """Whether a transfer lasts as long as its bits take at the rate that the channel allows."""
@@ -235,6 +264,10 @@ class Medium(Part):
         links
             The links of the scheme.
         """
+
+    def rung(self, link: Link, rate: RateModel) -> str:
+        """Return what a rate on a link comes from, in a few words."""
+        return rate.rung
 
     def sums(self, link: Link) -> bool:
         """Return whether what clients send over a link arrives as a sum, in one transmission of all."""
