@@ -18,6 +18,7 @@ LINES = (
     ("plugins",),
     ("distributions", "statistics"),
     ("kernel", "record", "graph"),
+    ("tracking",),
     ("radio", "compute", "learning"),
     ("control",),
     ("allocation", "measuring", "site"),
@@ -30,7 +31,7 @@ LINES = (
     ("tensor",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
-    ("interface",),
+    ("interface", "tuning"),
     ("cli", "plot"),
     ("__init__",),
 )

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 from cosim.cli.study_progress import seconds, watching_study
 from cosim.cli.study_results import show_results
@@ -151,9 +152,14 @@ def carry_out(
     scheduler: str | None,
     store: Path | None,
     keep_values: bool,
+    figures: Path | None = None,
     engine: EngineName | None = None,
+    *,
+    is_quiet: bool = False,
 ) -> Results:
-    """Carry out a plan, show how far it is, and say what came of it.
+    """Carry out a plan, show how far it is, and say what came of it; figures for a paper go to a folder.
+
+    Where it is to be quiet only warnings and faults are told.
 
     Raises
     ------
@@ -161,9 +167,10 @@ def carry_out(
         If runs failed, after all others were made.
     """
     from cosim.cli.progress import interruptible
-    from cosim.report.study import write_report
+    from cosim.cli.views import make_folder
+    from cosim.report.study import write_paper, write_report
 
-    with interruptible(folder), watching_study() as watch:
+    with interruptible(folder), watching_study(is_quiet=is_quiet) as watch:
         results = run_study(
             plan,
             folder,
@@ -174,15 +181,30 @@ def carry_out(
             engine=engine,
             watch=_warned(watch, plan.study.measures),
         )
+    told = [f"study folder: {folder}"]
     if results.table.num_rows:
-        show_results(results)
-    print(f"study folder: {folder}")
-    if results.table.num_rows:
+        if not is_quiet:
+            show_results(results)
         page, figure = write_report(folder)
-        print(f"report: {page} and {figure.name}")
+        told.append(f"report: {page} and {figure.name}")
+        if figures is not None:
+            make_folder(figures)
+            told.append(f"figures: {len(write_paper(folder, figures, force=True))} files in {figures}")
+    for line in () if is_quiet else told:
+        print(line)
     _tell_diverged(results)
     _tell_failures(results)
     return results
+
+
+def results_told(folder: Path) -> dict[str, Any]:
+    """Return what came of a study, for JSON: the rows of its summary."""
+    from cosim.report.study.record import StudyRecord
+
+    record = StudyRecord.open(folder)
+    kept = ("name", "status", "replications", "confidence", "tight", "failed", "diverged")
+    rows = [{"case": case, "measure": measure, **row} for (case, measure), row in record.summary.items()]
+    return {"folder": str(folder), **{one: record.manifest.get(one) for one in kept}, "summary": rows}
 
 
 def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Callable[[Tally], None]:

@@ -7,6 +7,7 @@ from cosim.control.knobs import SURFACE_PHASES
 from cosim.errors import ScenarioError
 from cosim.learning.payload import bits_are_known
 from cosim.learning.task import Task
+from cosim.radio.csi.perfect import Perfect
 from cosim.radio.grant import Grant
 from cosim.scenario.settings import Scenario
 
@@ -35,6 +36,14 @@ def reasons(scenario: Scenario) -> Iterator[str]:
             yield f"{name}.restarts: cut what is under way at an instant"
     if scenario.availability is not None:
         yield f"availability: {scenario.availability.kind!r} cuts what is under way at an instant"
+    if any(group.battery is not None for group in scenario.clients):
+        yield "clients.battery: who takes part depends on what is left in it"
+    if any(radio.duplex.slots(is_uplink=link.is_uplink) is not None for link in scenario.scheme.links):
+        yield f"radio.duplex: {radio.duplex.kind!r} opens links in turn"
+    if not isinstance(radio.csi, Perfect):
+        yield f"radio.csi: {radio.csi.kind!r} takes the air from those who send"
+    if radio.interference.reuses:
+        yield f"radio.interference: {radio.interference.kind!r} lets rates depend on who sends elsewhere"
     if radio.trace is not None:
         yield f"radio.trace: {radio.trace.kind!r} has an end, behind which the event kernel stops"
     if any(radio.transport_of(link.name) is not None for link in scenario.scheme.links):

@@ -71,6 +71,9 @@ SMALL = {"source": {"kind": "embedded", "num_train": 40, "num_test": 8}}
 BESIDE: dict[str, dict[str, Any]] = {
     "availability.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
+    "radio.medium.fluid.attempts": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
+    "radio.medium.fluid.backoff_db": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
+    "clients.battery": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
     "radio.fading.jakes.follow_mobility": WALK,
     "radio.fading.tdl.follow_mobility": WALK,
@@ -98,15 +101,23 @@ SHORT = {"trainable.lora"}
 
 OTHERS: dict[str, list[Any]] = {
     "adamw.betas": [[0.8, 0.999]],
+    "clients.battery": [{"capacity_j": 1e-6}],
     "aggregator.*.client_ranks": [[2, 4], [4]],
     "capacitance_f": [1e-9],
+    "csi.*.links": [["main_uplink"]],
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
     "deadline_s": [1e3, 1e-9],
     "data.drift": [{"window": 0.5, "duration_s": 1e3}],
     "description": ["another one"],
+    "tdd.pattern": ["DU", "UD"],
     "dirichlet.min_examples": [10],
     "federated.stages": [[{"num_rounds": 1, "trainable": {"kind": "sparse"}}]],
+    "track.*.experiment": ["another"],
+    "track.*.folder": ["elsewhere"],
+    "track.*.project": ["another"],
+    "track.*.run_name": ["another"],
+    "track.*.uri": ["elsewhere"],
     "fixed.tasks": [["b", "a"], ["a", "b", "a"]],
     "federated.privacy": [{"epsilon": 6.0}],
     "file.delimiter": [";"],
@@ -155,6 +166,8 @@ OTHERS: dict[str, list[Any]] = {
 
 ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
+    "fluid.attempts": {"rate": "known"},
+    "fluid.backoff_db": {"rate": "known"},
     "fluid.outage": {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
     "between": {"step_s": 0.01},
@@ -342,8 +355,11 @@ def plane(setting: Setting, before: Any) -> str:
     """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
     if setting.name is not None:
         return setting.table.plane_of(setting.name)
+    field = setting.path.rpartition(".")[2]
+    owner = setting.table.plane_of(field) if field in setting.table.model_fields else setting.table.plane
     old = value_at(before[0], setting.path)
-    planes = {setting.table.plane, setting.table.plane if old is None else getattr(old, "plane", "value")}
+    each = old if isinstance(old, tuple) else (old,)
+    planes = {owner, *(owner if one is None else getattr(one, "plane", "value") for one in each)}
     return "time" if planes == {"time"} else "value"
 
 

@@ -353,6 +353,10 @@ class Superposing(Network):
             distortion=sent.distortion,
         )
 
+    def reserve(self, links: Collection[str], *, is_reserved: bool) -> None:
+        """Reserve links of bits; one that carries sums needs no sounding."""
+        self._digital.reserve(links, is_reserved=is_reserved)
+
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
         """Free the air after a transmission."""
         with_bits = self._carries_bits.get(link, set())
