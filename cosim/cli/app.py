@@ -140,7 +140,7 @@ def resume(
     from cosim.runs import resume as play
     from cosim.runs import scenario_of
 
-    record = Record.open(folder)
+    record = Record.open(folder, is_for_replay=True)
     unwanted = no_store or record.manifest["timing_only"]
     with (
         showing(folder, show_summary, summary_told, quiet=quiet, as_json=as_json),

@@ -191,6 +191,18 @@ def _decision(prepared: Prepared) -> Iterator[str]:
         total = duration(plan.total_s * NS_PER_S)
         told += f", {plan.rounds_to_target:.3g} rounds to target, {total} in all"
     yield told
+    yield from _beyond_data(prepared.scenario, predicted_s)
+
+
+def _beyond_data(scenario: Scenario, round_s: float) -> Iterator[str]:
+    """Tell where rounds would begin after a drifting window has reached the end of the data."""
+    drift, last_s = scenario.data.drift, (scenario.scheme.num_rounds - 1) * round_s
+    if drift is not None and last_s > drift.duration_s and scenario.task_policy is None:
+        yield (
+            f"  warning    data.drift.duration_s: the window has reached the last examples at "
+            f"{drift.duration_s:g} s, and the last of such rounds would begin at {last_s:.3g} s; the run "
+            "stops at the first that begins later, so take a longer duration_s, or fewer rounds."
+        )
 
 
 def _listed(cuts: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from cosim.studies.engines.processes import cores
 from cosim.studies.load import load_study
 from cosim.studies.measures import Measure
 from cosim.studies.pilot import estimate
-from cosim.studies.plan import MOST_RUNS, Plan, make_plan
+from cosim.studies.plan import MOST_RUNS, Case, Plan, make_plan
 from cosim.studies.ranges import Steps
 from cosim.studies.results import Results
 from cosim.studies.run_study import Tally, run_study
@@ -30,6 +31,7 @@ from cosim.words import shown
 _MOST_VALUES = 8
 _MOST_FAILURES = 10
 _MOST_UNLIKE = 24
+_MOST_SETTINGS = 64  # that a check prepares a case for
 
 
 class FailedRunsError(CosimError):
@@ -111,7 +113,7 @@ def _some(values: list[str]) -> str:
 
 
 def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iterator[str]:
-    """Return what a study would do, its first case prepared as a run would be.
+    """Return what a study would do; cases are prepared as runs would be until each setting was among them.
 
     Raises
     ------
@@ -122,10 +124,38 @@ def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iter
         raise ScenarioError("--set: changes a scenario; write what differs into the study's own table, set.")
     study = load_study(file)
     plan = make_plan(study, seed=seed, yes=num_points(study.vary) <= MOST_RUNS)
-    prepared = prepare_tasks(plan.cases[0].scenario)
+    notes: dict[str, None] = {}
+    for case in _with_each_setting(plan.cases):
+        with _of_case(case, plan):
+            notes |= dict.fromkeys(notes_of(prepare_tasks(case.scenario)))
     yield from overview(plan)
-    for line in notes_of(prepared):
+    for line in notes:
         yield f"  note       {line}"
+
+
+def _with_each_setting(cases: Sequence[Case]) -> Iterator[Case]:
+    """Return the first case, and each that has a setting which none before it has."""
+    seen: set[str] = set()
+    for number, case in enumerate(cases):
+        new = {f"{path} = {shown(value)}" for path, value in case.settings.items()} - seen
+        if new or number == 0:
+            yield case
+        seen |= new
+        if len(seen) > _MOST_SETTINGS:
+            return
+
+
+@contextmanager
+def _of_case(case: Case, plan: Plan) -> Iterator[None]:
+    """Name the case in its faults."""
+    try:
+        yield
+    except CosimError as fault:
+        if len(plan.cases) == 1:
+            raise
+        raise type(fault)(
+            "\n".join(f"case {case.name}: {line}" for line in str(fault).splitlines())
+        ) from None
 
 
 def pilot(plan: Plan, workers: int | None) -> Iterator[str]:

@@ -270,7 +270,7 @@ class _Rounds:
         world, uploads, knob = self.world, self.uploads, self.world.decisions.knob
         self._ratios = {client: knob(PRUNING_RATIO, client, self.scheme.ratio) for client in clients}
         learned = [self._learn(client, moment.round) for client in clients]
-        self.federation.weigh({client: knob("weight", client, 0.0) for client in clients})
+        self.federation.weights.decide({client: knob("weight", client, 0.0) for client in clients})
         uploads.describe(moment.round, clients)
         if uploads.hang_on_values(moment.round):
             uploads.find_bits()
