@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import DivergedError, RecordError
+from cosim.errors import DivergedError, RecordError, ScenarioError
 from cosim.graph.executor import Executor, TimingOnly
-from cosim.graph.store import LostValueError, Store
+from cosim.graph.store import LostValueError, Store, default_store
 from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
 from cosim.leaves import leaves
@@ -19,6 +20,7 @@ from cosim.scenario.inputs import digests, fetched, first_other
 from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_dict, to_toml
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
+from cosim.tensor import EngineName
 from cosim.tracking.follower import Follower
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -118,13 +120,58 @@ def resume(
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch, within)
 
 
+def opened(folder: Path | str, *, store: Path | None = None) -> Record:
+    """Return the run in a folder; one that was only timed is played first, so that it has spans.
+
+    Parameters
+    ----------
+    store
+        Where its values are looked for; the user's own without it.
+
+    Raises
+    ------
+    RecordError
+        As :meth:`cosim.record.folder.Record.open` does.
+    """
+    record = Record.open(folder)
+    if record.status != "timed":
+        return record
+    values = None if record.manifest["timing_only"] else Store(store or default_store())
+    with suppress(DivergedError):
+        resume(record.path, store=values)
+    return Record.open(folder)
+
+
+def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:
+    """Leave the folder of a run that the tensor clock timed: its scenario and its length.
+
+    One that is there already stays as it is.
+
+    Raises
+    ------
+    RecordError
+        If the folder cannot be made.
+    """
+    if not (folder / "manifest.json").exists():
+        made = {
+            "name": scenario.name,
+            "seed": scenario.seed,
+            "timing_only": timing_only,
+            "scenario": run_hash(scenario),
+            "engine": "tensor",
+            "inputs": digests(scenario) | fetched(scenario),
+        }
+        RunFolder.create(folder, to_toml(scenario), made).mark("timed", simulated_s=simulated_s)
+    return folder
+
+
 def _made_of(scenario: Scenario, prepared: Sequence[Prepared]) -> dict[str, Any]:
     """Return what a record says of code and inputs, and what its reader must know of them."""
     told: dict[str, Any] = {"notes": list(notes_of(prepared))}
     if labels := [label for one in prepared for label in one.task.labels]:
         told["labels"] = list(dict.fromkeys(labels))
     made = origin(one.scenario for task in prepared for one in (task, *task.stages))
-    return {**made, **told, "inputs": digests(scenario) | fetched(scenario)}
+    return {"engine": "events", **made, **told, "inputs": digests(scenario) | fetched(scenario)}
 
 
 def _refuse_complete(record: Record) -> None:
@@ -139,6 +186,7 @@ def whatif(
     at_s: float | None = None,
     out: Path | None = None,
     store: Store | None = None,
+    engine: EngineName | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
     within: Within | None = None,
 ) -> Path:
@@ -156,6 +204,9 @@ def whatif(
     out, store, watch, within
         As for :func:`run`. A run that is there already in its default folder
         is not played again.
+    engine
+        ``tensor`` times it by the tensor clock and leaves a folder without spans, which are played when
+        they are asked for. A single run is quicker played, so it is with ``auto``, too.
 
     Raises
     ------
@@ -173,9 +224,27 @@ def whatif(
         known = Record.open(there)
         if known.status == "diverged":
             raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
-        if known.status == "complete":
+        if known.status == "complete" or (known.status == "timed" and engine == "tensor"):
             return there
+        if known.status == "timed":
+            return opened(there).path
+    if engine == "tensor":
+        return _timed(record, scenario, there)
     return run(scenario, there, timing_only=timing_only, store=store, watch=watch, within=within)
+
+
+def _timed(record: Record, scenario: Scenario, folder: Path) -> Path:
+    """Leave the folder of a what-if that the tensor clock times."""
+    from cosim.tensor.clock import TensorClock
+
+    clock = TensorClock(scenario_of(record))
+    (times,) = clock.evaluate([clock.air(scenario.radio, scenario)])
+    if not times.ends.all():
+        raise ScenarioError(
+            'radio: a transfer never ends, and the event kernel says which; take engine = "events".'
+        )
+    timing_only = record.manifest["timing_only"]
+    return leave_timed(scenario, folder, timing_only=timing_only, simulated_s=float(times.total_s[0]))
 
 
 def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:

@@ -28,6 +28,7 @@ LINES = (
     ("schemes",),
     ("scenario",),
     ("origin",),
+    ("tensor",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
     ("interface", "tuning"),

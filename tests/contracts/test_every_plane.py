@@ -7,6 +7,7 @@ least one. Other values are guessed from the type, and taken from the examples o
 import csv
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
+from folded import each
 from played_keys import as_decided, moved, play
 from pydantic import ValidationError
 
@@ -363,8 +365,21 @@ def plane(setting: Setting, before: Any) -> str:
     return "time" if planes == {"time"} else "value"
 
 
-@pytest.mark.parametrize("setting", TIMED, ids=lambda setting: setting.label)
-def test_a_setting_moves_keys_if_it_is_of_the_value_plane_and_none_else(setting, played):
+def by_place(settings: list[Setting]) -> dict[str, list[Setting]]:
+    """Return settings by the part, or other table, that they are of."""
+    found = defaultdict(list)
+    for one in settings:
+        place, _, itself = one.label.partition(" ")
+        found[place if itself else place.rpartition(".")[0] or "scenario"].append(one)
+    return found
+
+
+@pytest.mark.parametrize("settings", by_place(TIMED).values(), ids=by_place(TIMED))
+def test_a_setting_moves_keys_if_it_is_of_the_value_plane_and_none_else(settings, played):
+    each("setting", settings)(moves_keys_if_it_is_of_the_value_plane_and_none_else)(played)
+
+
+def moves_keys_if_it_is_of_the_value_plane_and_none_else(played, setting):
     tried = 0
     for before, after in pairs(setting, played):
         tried += 1
@@ -405,8 +420,12 @@ def is_refused(setting: Setting, played) -> bool:
     return not any(found) or setting.name is None
 
 
-@pytest.mark.parametrize("setting", DECIDING, ids=lambda setting: setting.label)
-def test_a_setting_of_an_allocator_moves_keys_by_cut_layer_and_rank_alone(setting, played):
+@pytest.mark.parametrize("settings", by_place(DECIDING).values(), ids=by_place(DECIDING))
+def test_a_setting_of_an_allocator_moves_keys_by_cut_layer_and_rank_alone(settings, played):
+    each("setting", settings)(moves_keys_by_cut_layer_and_rank_alone)(played)
+
+
+def moves_keys_by_cut_layer_and_rank_alone(played, setting):
     beside = _of_place(BESIDE, setting)
     found = [played({**beside, **given}) for given in setting.given]
     found += [after for _, after in islice(pairs(setting, played), 1)]
