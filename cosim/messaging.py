@@ -10,16 +10,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import blake2b
 from math import isfinite
 from typing import Any, NamedTuple
 
 from simpy.events import Event
 
-from cosim.errors import ScenarioError
+from cosim.errors import RecordError, ScenarioError
 from cosim.graph.node import Node
 from cosim.graph.operation import Operation
 from cosim.kernel.clock import Steps
 from cosim.kernel.queue import Queue
+from cosim.record.folder import Record
 from cosim.scenario.build import prepare
 from cosim.scenario.prepared import Prepared
 from cosim.scenario.settings import Scenario
@@ -300,6 +302,48 @@ class Replay(Program):
         if not made:
             raise ScenarioError(_MUST_RUN.format(what=f"message {number} arrive, which it did not"))
         return Work(*made)
+
+
+def refuse_resume(record: Record) -> None:
+    """Refuse to bring the run of an application to its end without the application.
+
+    Raises
+    ------
+    RecordError
+        With the name of the application.
+    """
+    if "program" in record.manifest:
+        raise RecordError(
+            f"{record.path}: is a run of the application {record.manifest['program']!r}; run that again."
+        )
+
+
+def replay_of(record: Record, before: Scenario, scenario: Scenario) -> Replay | None:
+    """Return what carries a recorded application's messages again, under another scenario; None for a scheme.
+
+    Raises
+    ------
+    RecordError
+        If the application did not come to its end, or seed or clients of the scenario are others.
+    """
+    if "program" not in record.manifest:
+        return None
+    if (before.seed, before.num_clients) != (scenario.seed, scenario.num_clients):
+        raise RecordError(
+            f"{record.path}: with another seed or other clients the application computes something else; "
+            "run it again."
+        )
+    if record.status != "complete":
+        raise RecordError(f"{record.path}: the application did not come to its end; run it again.")
+    return Replay(record.manifest["program"], record.manifest["messages"])
+
+
+def replay_suffix(record: Record) -> str:
+    """Return what tells folders of applications under one scenario apart; empty for a scheme."""
+    if "program" not in record.manifest:
+        return ""
+    told = repr(record.manifest.get("messages")).encode()
+    return f"-{blake2b(told, digest_size=4).hexdigest()}"
 
 
 def unfit(scenario: Scenario) -> Iterator[ScenarioError]:

@@ -3,17 +3,17 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import DivergedError, RecordError
+from cosim.errors import DivergedError, RecordError, ScenarioError
 from cosim.graph.executor import Executor, TimingOnly
-from cosim.graph.store import LostValueError, Store
+from cosim.graph.store import LostValueError, Store, default_store
 from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
 from cosim.leaves import leaves
-from cosim.messaging import Program, Replay
+from cosim.messaging import Program, refuse_resume, replay_of, replay_suffix
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
@@ -21,6 +21,7 @@ from cosim.scenario.inputs import digests, fetched, first_other
 from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_dict, to_toml
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
+from cosim.tensor import EngineName
 from cosim.tracking.follower import Follower
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -114,10 +115,7 @@ def resume(
     """
     record = Record.open(folder, is_for_replay=True)
     _refuse_complete(record)
-    if "program" in record.manifest:
-        raise RecordError(
-            f"{folder}: is a run of the application {record.manifest['program']!r}; run that again."
-        )
+    refuse_resume(record)
     if record.status == "complete":
         _log.warning("%s: is damaged; the run is played again", folder)
     scenario = scenario_of(record)
@@ -129,13 +127,58 @@ def resume(
         return _play(prepared, resumed, record.manifest["timing_only"], store, watch, within)
 
 
+def opened(folder: Path | str, *, store: Path | None = None) -> Record:
+    """Return the run in a folder; one that was only timed is played first, so that it has spans.
+
+    Parameters
+    ----------
+    store
+        Where its values are looked for; the user's own without it.
+
+    Raises
+    ------
+    RecordError
+        As :meth:`cosim.record.folder.Record.open` does.
+    """
+    record = Record.open(folder)
+    if record.status != "timed":
+        return record
+    values = None if record.manifest["timing_only"] else Store(store or default_store())
+    with suppress(DivergedError):
+        resume(record.path, store=values)
+    return Record.open(folder)
+
+
+def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:
+    """Leave the folder of a run that the tensor clock timed: its scenario and its length.
+
+    One that is there already stays as it is.
+
+    Raises
+    ------
+    RecordError
+        If the folder cannot be made.
+    """
+    if not (folder / "manifest.json").exists():
+        made = {
+            "name": scenario.name,
+            "seed": scenario.seed,
+            "timing_only": timing_only,
+            "scenario": run_hash(scenario),
+            "engine": "tensor",
+            "inputs": digests(scenario) | fetched(scenario),
+        }
+        RunFolder.create(folder, to_toml(scenario), made).mark("timed", simulated_s=simulated_s)
+    return folder
+
+
 def _made_of(scenario: Scenario, prepared: Sequence[Prepared]) -> dict[str, Any]:
     """Return what a record says of code and inputs, and what its reader must know of them."""
     told: dict[str, Any] = {"notes": list(notes_of(prepared))}
     if labels := [label for one in prepared for label in one.task.labels]:
         told["labels"] = list(dict.fromkeys(labels))
     made = origin(one.scenario for task in prepared for one in (task, *task.stages))
-    return {**made, **told, "inputs": digests(scenario) | fetched(scenario)}
+    return {"engine": "events", **made, **told, "inputs": digests(scenario) | fetched(scenario)}
 
 
 def _refuse_complete(record: Record) -> None:
@@ -150,6 +193,7 @@ def whatif(
     at_s: float | None = None,
     out: Path | None = None,
     store: Store | None = None,
+    engine: EngineName | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
     within: Within | None = None,
 ) -> Path:
@@ -167,6 +211,9 @@ def whatif(
     out, store, watch, within
         As for :func:`run`. A run that is there already in its default folder
         is not played again.
+    engine
+        ``tensor`` times it by the tensor clock and leaves a folder without spans, which are played when
+        they are asked for. A single run is quicker played, so it is with ``auto``, too.
 
     Raises
     ------
@@ -184,47 +231,36 @@ def whatif(
         known = Record.open(there)
         if known.status == "diverged":
             raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
-        if known.status == "complete":
+        if known.status == "complete" or (known.status == "timed" and engine == "tensor"):
             return there
+        if known.status == "timed":
+            return opened(there).path
+    program = replay_of(record, scenario_of(record), scenario)
+    if engine == "tensor" and program is None:
+        return _timed(record, scenario, there)
     return run(
-        scenario,
-        there,
-        timing_only=timing_only,
-        store=store,
-        watch=watch,
-        within=within,
-        program=replay_of(record, scenario),
+        scenario, there, timing_only=timing_only, store=store, watch=watch, within=within, program=program
     )
 
 
-def replay_of(record: Record, scenario: Scenario) -> Program | None:
-    """Return what carries a recorded application's messages again; None for a run of a scheme.
+def _timed(record: Record, scenario: Scenario, folder: Path) -> Path:
+    """Leave the folder of a what-if that the tensor clock times."""
+    from cosim.tensor.clock import TensorClock
 
-    Raises
-    ------
-    RecordError
-        If the application did not come to its end, or seed or clients of the scenario are others.
-    """
-    if "program" not in record.manifest:
-        return None
-    before = scenario_of(record)
-    if (before.seed, before.num_clients) != (scenario.seed, scenario.num_clients):
-        raise RecordError(
-            f"{record.path}: with another seed or other clients the application computes something else; "
-            "run it again."
+    clock = TensorClock(scenario_of(record))
+    (times,) = clock.evaluate([clock.air(scenario.radio, scenario)])
+    if not times.ends.all():
+        raise ScenarioError(
+            'radio: a transfer never ends, and the event kernel says which; take engine = "events".'
         )
-    if record.status != "complete":
-        raise RecordError(f"{record.path}: the application did not come to its end; run it again.")
-    return Replay(record.manifest["program"], record.manifest["messages"])
+    timing_only = record.manifest["timing_only"]
+    return leave_timed(scenario, folder, timing_only=timing_only, simulated_s=float(times.total_s[0]))
 
 
 def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:
     """Return the folder of a what-if on a run: the one named, or that of its scenario."""
-    folder = out or default_folder(scenario, timing_only=record.manifest["timing_only"])
-    if out is None and "program" in record.manifest:
-        told = repr(record.manifest.get("messages")).encode()
-        return folder.with_name(f"{folder.name}-{blake2b(told, digest_size=4).hexdigest()}")
-    return folder
+    folder = default_folder(scenario, timing_only=record.manifest["timing_only"])
+    return out or folder.with_name(folder.name + replay_suffix(record))
 
 
 def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | None) -> Scenario:

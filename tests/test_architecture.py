@@ -28,6 +28,7 @@ LINES = (
     ("schemes",),
     ("scenario",),
     ("origin", "messaging"),
+    ("tensor",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
     ("interface", "tuning", "flower"),

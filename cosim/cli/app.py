@@ -8,6 +8,7 @@ import typer
 
 from cosim.cli.options import (
     Changes,
+    EngineOption,
     Figures,
     Force,
     Json,
@@ -21,6 +22,7 @@ from cosim.cli.options import (
 from cosim.cli.steps import (
     be_quick,
     keeping,
+    open_run,
     read_scenario,
     say_json,
     show_summary,
@@ -163,6 +165,7 @@ def whatif(
             metavar="DIR", help="The new run's folder; runs/NAME/HASH without it.", show_default=False
         ),
     ] = None,
+    engine: EngineOption = None,
     store: StoreFolder = None,
     no_store: NoStore = False,
     quiet: Quiet = False,
@@ -181,18 +184,24 @@ def whatif(
     from cosim.scenario.load import parse_change
 
     told = dict(map(parse_change, changes or ()))
-    before = Record.open(folder)
+    before = open_run(folder)
     scenario = other_scenario(before, told, at_s)
     tell_changed(switched(scenario, scenario_of(before), told if at_s is None else None))
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
+    if engine == "tensor":
+        timed = Record.open(play(folder, told, at_s=at_s, out=out, engine=engine))
+        was_s, is_s = (one.manifest["simulated_s"] for one in (before, timed))
+        print(f"simulated time: {was_s:.9g} s before, {is_s:.9g} s by the tensor clock")
+        print(f"run folder: {after}")
+        return
 
     def show_comparison(after: Path) -> None:
         asked = told if at_s is None else {"events": None}
-        show(compare(before, Record.open(after)), on_stdout(), asked=asked)
+        show(compare(before, open_run(after)), on_stdout(), asked=asked)
 
     def told_of(after: Path) -> Any:
-        return comparison_told([before, Record.open(after)])
+        return comparison_told([before, open_run(after)])
 
     with (
         showing(after, show_comparison, told_of, quiet=quiet, as_json=as_json),
@@ -261,6 +270,7 @@ def study(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Any number of runs is meant.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed for the first replication.")] = None,
+    engine: EngineOption = None,
     figures: Figures = None,
     store: StoreFolder = None,
     no_store: NoStore = False,
@@ -278,7 +288,7 @@ def study(
         return
     folder = out or default_folder(plan.study)
     silent = quiet or as_json
-    carry_out(plan, folder, workers, scheduler, store, not no_store, figures, is_quiet=silent)
+    carry_out(plan, folder, workers, scheduler, store, not no_store, figures, engine, is_quiet=silent)
     if as_json:
         say_json(results_told(folder))
 

@@ -1,7 +1,7 @@
 """Arguments and options that several commands have."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,10 @@ StoreFolder = Annotated[
     ),
 ]
 NoStore = Annotated[bool, typer.Option("--no-store", help="Recall and keep no learned values.")]
+EngineOption = Annotated[
+    Literal["auto", "events", "tensor"] | None,
+    typer.Option(help="Play each run, or time those alike but for radio and allocator by the tensor clock."),
+]
 Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a picture of who did what when.")]
 Figures = Annotated[
     Path | None,

@@ -36,6 +36,19 @@ def tell_changed(switched: list[str]) -> None:
         print(f"changed: {line}", file=sys.stderr)
 
 
+def open_run(folder: Path) -> Any:
+    """Return the run in a folder; one that was only timed is played first."""
+    from cosim.record.folder import Record
+
+    record = Record.open(folder)
+    if record.status != "timed":
+        return record
+    from cosim.runs import opened
+
+    print("the run was timed by the tensor clock; it is played for its spans", file=sys.stderr)
+    return opened(folder)
+
+
 def open_store(folder: Path | None) -> Any:
     """Return the store in a folder, or that of the user."""
     from cosim.graph.store import Store, default_store

@@ -24,6 +24,7 @@ from cosim.studies.ranges import Steps
 from cosim.studies.results import Results
 from cosim.studies.run_study import Tally, run_study
 from cosim.studies.settings import Vary
+from cosim.tensor import EngineName
 from cosim.visible import show_line as print  # names may come from anybody
 from cosim.words import shown
 
@@ -182,6 +183,7 @@ def carry_out(
     store: Path | None,
     keep_values: bool,
     figures: Path | None = None,
+    engine: EngineName | None = None,
     *,
     is_quiet: bool = False,
 ) -> Results:
@@ -206,6 +208,7 @@ def carry_out(
             scheduler=scheduler,
             store=store,
             keep_values=keep_values,
+            engine=engine,
             watch=_warned(watch, plan.study.measures),
         )
     told = [f"study folder: {folder}"]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cosim.cli.options import Figures, Force, Json, Picture, Quiet, RunFolderPath, StoreFolder
-from cosim.cli.steps import be_quick, open_store, say_json, show_summary
+from cosim.cli.steps import be_quick, open_run, open_store, say_json, show_summary
 from cosim.visible import show_line as print  # names may come from anybody
 
 
@@ -64,9 +64,8 @@ def timeline(
     """Say where the time of a run went, and draw its timeline."""
     from cosim.cli.arguments import round_range
     from cosim.cli.views import show_time, time_told, write_views
-    from cosim.record.folder import Record
 
-    record = Record.open(folder)
+    record = open_run(folder)
     first_round, last_round = round_range(rounds)
     write_views(record, png, pdf, html, perfetto, first_round, last_round, force=force)
     if as_json:
@@ -91,9 +90,8 @@ def compare(
 ) -> None:
     """Show runs side by side on one time axis, each against the first."""
     from cosim.cli.views import comparison_told, show_comparison, write_comparison, write_figures
-    from cosim.record.folder import Record
 
-    records = [Record.open(folder) for folder in folders]
+    records = [open_run(folder) for folder in folders]
     write_comparison(records, png, html, force=force)
     written = [] if figures is None else write_figures(records, figures, force=force)
     if as_json:
@@ -114,10 +112,9 @@ def explain(
     """Say why a span took as long as it did: the link budget of a transfer, the device of a computation."""
     from cosim.cli.explanation import show
     from cosim.explain import explain as explained
-    from cosim.record.folder import Record
     from cosim.report.terminal import on_stdout
 
-    found = explained(Record.open(folder), span)
+    found = explained(open_run(folder), span)
     if as_json:
         say_json(found)
     else:

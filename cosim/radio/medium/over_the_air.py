@@ -286,7 +286,7 @@ class OverTheAir(Medium):
             num_values=num_values,
             max_rms=self.max_rms if given_rms is None else given_rms,
             stream=("superposition", link, number),
-            turns=self._turns(channel.seed, link, clients, number),
+            turns=self._turns(channel.air_seed, link, clients, number),
         )
 
     def _turns(
