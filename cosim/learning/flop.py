@@ -216,20 +216,37 @@ class _Pass(Tape):
         return has_gradient
 
     def _block(self, block: int, x: bool) -> bool:
-        shape = self._shape.at(block)
+        shape, seen = self._shape.at(block), x
         played = {one: self._linear(block, one, x) for one in dict.fromkeys(shape.queries_keys_values)}
         queries, keys, values = (played[linear] for linear in shape.queries_keys_values)
         prefix = self._trainable.num_prefix_tokens(shape, block)
         scores = self._sequence_length * (self._sequence_length + prefix)
         square = 2 * self._batch_size * shape.num_heads * shape.head_dim * scores
         weights = self.product(square, queries, keys or prefix > 0)
+        if shape.relative is not None:
+            weights = self._distances(block, shape, queries, keys) or weights
         mixed = self.product(square, weights, values or prefix > 0)
         x = self._linear(block, shape.attention_output, mixed) or x
-        inner = [self._linear(block, linear, x) for linear in shape.mlp_inputs]
+        seen = seen if shape.names.is_parallel else x
+        inner = [self._linear(block, linear, seen) for linear in shape.mlp_inputs]
         return self._linear(block, shape.mlp_output, any(inner)) or x
 
-    def _linear(self, block: int, linear: Linear, x: bool) -> bool:
-        rows = self._batch_size * self._sequence_length
+    def _distances(self, block: int, shape: ModelShape, queries: bool, keys: bool) -> bool:
+        """Play products of queries and keys with the vectors of distances, one table for all examples."""
+        assert shape.relative is not None
+        count, tokens = shape.relative.num_vectors, self._batch_size * self._sequence_length
+        has_gradient = self._trainable.trains("embedding")
+        key, query = (
+            self._linear(block, linear, has_gradient, count)
+            for linear in (shape.relative.keys, shape.relative.queries)
+        )
+        flop = 2 * tokens * shape.num_heads * shape.head_dim * count
+        scores = [self.product(flop, queries, key), self.product(flop, keys, query)]
+        return any(scores)
+
+    def _linear(self, block: int, linear: Linear, x: bool, rows: int = 0) -> bool:
+        """Play a linear layer on ``rows`` vectors; without a number, on those of the mini-batch."""
+        rows = rows or self._batch_size * self._sequence_length
         return self._trainable.play_linear(self, self._shape.at(block), block, linear, rows, x, self._factors)
 
     def head(self, x: bool) -> bool:
@@ -238,10 +255,10 @@ class _Pass(Tape):
         tokens, width = self._batch_size * self._sequence_length, shape.hidden_size
         if shape.task == "causal_lm":
             return self.dense(tokens, width, shape.vocab_size, x, is_trained)
-        if shape.family == "bert":
-            pooled = self.dense(self._batch_size, width, width, x, is_trained)
-            return self.dense(self._batch_size, width, shape.num_labels, pooled, is_trained=True)
-        if shape.family == "roberta":
-            pooled = self.dense(self._batch_size, width, width, x, is_trained=True)
-            return self.dense(self._batch_size, width, shape.num_labels, pooled, is_trained=True)
-        return self.dense(tokens, width, shape.num_labels, x, is_trained=True)
+        if shape.names.is_causal:
+            return self.dense(tokens, width, shape.num_labels, x, is_trained=True)
+        if shape.names.pooler:
+            x = self.dense(self._batch_size, width, width, x, is_trained)
+        for _ in shape.names.classifier[1:]:
+            x = self.dense(self._batch_size, width, width, x, is_trained=True)
+        return self.dense(self._batch_size, width, shape.num_labels, x, is_trained=True)

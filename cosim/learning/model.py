@@ -19,7 +19,8 @@ from torch import Tensor
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
-from cosim.learning.families.kernels import attend_stepwise, causal_mask
+from cosim.learning.families.hooked import HookedBody
+from cosim.learning.families.kernels import attend_stepwise
 from cosim.learning.outputs import Outputs, Scored, losses_of, scored_of
 from cosim.learning.parameters import PEFT, parameters_of
 from cosim.learning.shape import ModelShape, ModelTask, check_cut
@@ -72,12 +73,15 @@ class SplitModel:
         self._body.first_position = trainable.first_position
         first = next(weights for name, weights in inner.named_parameters() if ".lora_" not in name)
         self._dtype, self._device = first.dtype, first.device
+        self._like = torch.empty(0, dtype=self._dtype, device=self._device)
         places = {one.name: one.block for one in trainable.parameters(shape)}
         # by block too: 0 in front, num_layers + 1 behind, where a tied head has its tensor once more
         self._slots: list[list[Slot]] = [[] for _ in range(shape.num_layers + 2)]
         for slot in find_slots(model):
             self._slots[-1 if slot.is_again else places[slot.name]].append(slot)
         self.trains_embedding = trainable.trains("embedding")
+        if isinstance(self._body, HookedBody):
+            self._body.keeps_calls = not self.trains_embedding
         self.num_frozen = max(trainable.first_block(shape) - 1, 0)
         base_slots = find_base_slots(model)
         self._base_slots = [
@@ -327,17 +331,12 @@ class SplitModel:
         """Return what is added to attention scores, broadcast to (batch_size, heads, length, length).
 
         None where nothing has to be: a causal model hides what is later by itself, and padding
-        on the right is later than all that counts. The lowest finite number rather than minus
-        infinity, as transformers has it, keeps an example of padding alone finite.
+        on the right is later than all that counts.
         """
         seen = batch.attention_mask
         if seen.all() or (self._body.is_causal and bool((seen[:, :-1] >= seen[:, 1:]).all())):
             return None
-        padding = np.where(seen, 0.0, torch.finfo(self._dtype).min)[:, None, None, :]
-        added = torch.from_numpy(padding).to(device=self._device, dtype=self._dtype)
-        if not self._body.is_causal:
-            return added
-        return torch.minimum(added, causal_mask(seen.shape[1], self._dtype, self._device))
+        return self._body.added(seen, self._like)
 
     def run_blocks(
         self,

@@ -11,6 +11,7 @@ from cosim.errors import ScenarioError
 from cosim.graph.code_identity import code_key, code_of
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
+from cosim.learning.architectures import OURS
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.data.tokenizer import Tokenizer
@@ -117,6 +118,11 @@ class Task:
         # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
         check_stages(stages, trainable, shape, model.dtype)
+        if training.executor == "batched" and not shape.names.has_blocks_of_ours:
+            raise ScenarioError(
+                f"training.executor: 'batched' is for blocks of {OURS}, and a {shape.family} model is "
+                "computed by code of transformers; take 'sequential'."
+            )
         aggregator.check_ranks(trainable.lora_rank)
         aggregator.private_of(trainable.parameters(shape), shape.num_layers)
         if data.sequence_length > shape.max_positions:
@@ -140,6 +146,8 @@ class Task:
             loss_on=data.loss_on,
             prompt_end=data.prompt_end,
         )
+        if data.source.needs_tokenizer:
+            corpus = tokens.corpus
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
         if data.drift is not None:
             shares = tuple(data.drift.ordered(share, corpus.train) for share in shares)

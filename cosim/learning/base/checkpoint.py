@@ -257,7 +257,9 @@ def one_line(fault: BaseException) -> str:
 
 
 def _heads(shape: ModelShape) -> tuple[str, ...]:
-    return ("classifier", "score") if shape.task == "classification" else ()
+    if shape.task != "classification":
+        return ()
+    return tuple(name.partition(".")[0] for name in shape.names.classifier)
 
 
 def _no_weights(folder: Path) -> str:
