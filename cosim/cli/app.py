@@ -65,7 +65,11 @@ def _cosim(
 
 
 @app.command()
-def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> None:
+def check(
+    file: ScenarioFile,
+    changes: Changes = None,
+    seed: Seed = None,
+) -> None:
     """Say what a scenario or a study would run, or all that is wrong with it."""
     be_quick()
     from cosim.cli.overview import overview
@@ -358,6 +362,22 @@ def parts(
     from cosim.cli.listing import listing
 
     for line in listing(name):
+        print(line)
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="smollm2-135m, minilm-l6, e2e, banking77, or a .gguf file."),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
+    force: Force = False,
+) -> None:
+    """Get a real model or data set, or unpack a GGUF file into a folder that a base can name."""
+    from cosim.cli.fetching import fetch as fetched
+
+    for line in fetched(name, folder, force=force):
         print(line)
 
 
