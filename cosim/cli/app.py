@@ -69,6 +69,10 @@ def check(
     file: ScenarioFile,
     changes: Changes = None,
     seed: Seed = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of who holds what; a .png or .pdf.")
+    ] = None,
+    force: Force = False,
 ) -> None:
     """Say what a scenario or a study would run, or all that is wrong with it."""
     be_quick()
@@ -83,6 +87,12 @@ def check(
     else:
         scenario, switched = read_scenario(file, changes, seed)
         told = list(overview(scenario, switched))
+        if png is not None:
+            from cosim.cli.holdings import write_holdings
+            from cosim.scenario.build import prepare_tasks
+
+            write_holdings([one.task for one in prepare_tasks(scenario)], png, force=force)
+            told.append(f"who holds what: {png}")
     for line in told:  # all of it is known before it is called fine
         print(line)
 

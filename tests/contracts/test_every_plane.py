@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from types import NoneType, UnionType
@@ -36,6 +37,10 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
         {"train_path": "train.csv", "test_fraction": 0.25},
         {"train_path": "lines.txt", "test_fraction": 0.2},
         {"train_path": "semicolon.csv", "test_path": "semicolon.csv", "target_column": "text"},
+    ],
+    "data.source.chat": [
+        {"train_path": "chat.jsonl", "test_path": "other chat.jsonl"},
+        {"train_path": "chat.jsonl", "test_fraction": 0.25, "template": "chat.jinja"},
     ],
     "model.base.folder": [{"path": "model"}],
     "model.base.random": [],  # it is the tiny scenario's
@@ -88,6 +93,9 @@ OTHERS: dict[str, list[Any]] = {
     "adamw.betas": [[0.8, 0.999]],
     "aggregator.*.client_ranks": [[2, 4], [4]],
     "capacitance_f": [1e-9],
+    "chat.template": ["other chat.jinja"],
+    "chat.test_path": ["chat.jsonl"],
+    "chat.train_path": ["other chat.jsonl"],
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
     "deadline_s": [1e3, 1e-9],
@@ -106,6 +114,8 @@ OTHERS: dict[str, list[Any]] = {
     "file.target_column": ["speaker"],
     "file.test_path": ["train.csv"],
     "file.train_path": ["test.csv"],
+    "flower.partitioner": ["linear", "iid"],
+    "flower.settings": [{"num_classes_per_partition": 3}],
     "folder.path": ["other model"],
     "path.file": ["other path.csv"],
     "path.max_gap_s": [20.0],
@@ -175,7 +185,9 @@ def settings_of(table: type[Table], label: str = "", path: str = "", given=({},)
             for kind, part in family(mark.base).items():
                 below = f"{label}{name}.{kind}"
                 if (
-                    not getattr(part, "is_fetched", False) and below not in SHORT
+                    not getattr(part, "is_fetched", False)
+                    and below not in SHORT
+                    and ((package := getattr(part, "package", None)) is None or find_spec(package))
                 ):  # what is fetched is not here
                     found = tries(below, kind, part)
                     filled = [[tried] for tried in found] if is_list else found
@@ -238,6 +250,12 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
             csv.writer(file).writerows([names, *some])
     (folder / "semicolon.csv").write_text("\n".join(["text", *(row[0] for row in rows)]))
     (folder / "lines.txt").write_text("\n".join(row[0] for row in rows))
+    for name, word in (("chat", "here"), ("other chat", "there")):
+        turns = [{"role": role, "content": word} for role in ("user", "assistant") * 2]
+        (folder / f"{name}.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 30)
+        (folder / f"{name}.jinja").write_text(
+            "{% for m in messages %}{{ m.content }} " + word + "{% endfor %}"
+        )
     for name, far_m in (("path", 100), ("other path", 200)):
         (folder / f"{name}.csv").write_text(f"client,time_s,x_m,y_m\n0,0,50,0\n0,9,{far_m},0\n")
     base = tiny_scenario().model.base
