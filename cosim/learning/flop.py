@@ -49,6 +49,8 @@ def split_flop(
     batch_size: int,
     sequence_length: int,
     factors: Collection[Factor] = BOTH_FACTORS,
+    *,
+    recomputes: bool = False,
 ) -> SplitFlop:
     """Return the FLOP of one split training step of one mini-batch.
 
@@ -62,6 +64,8 @@ def split_flop(
         Examples, and tokens of each, padding included.
     factors
         Factors the client trains, where there are any; the server trains both of its own.
+    recomputes
+        Whether what is inside a block is computed again on the way back, from what went into it.
 
     Raises
     ------
@@ -82,9 +86,9 @@ def split_flop(
               server_forward=87917592576, server_backward=92824928256)
     """
     check_cut(shape, cut_layer)
-    client = _Pass(shape, trainable, batch_size, sequence_length, factors)
+    client = _Pass(shape, trainable, batch_size, sequence_length, factors, recomputes)
     client_trains = client.blocks(range(1, cut_layer + 1), has_gradient=trainable.trains("embedding"))
-    server = _Pass(shape, trainable, batch_size, sequence_length)
+    server = _Pass(shape, trainable, batch_size, sequence_length, recomputes=recomputes)
     # The server differentiates by what it receives, trained or not, if the client needs that gradient.
     server.head(server.blocks(range(cut_layer + 1, shape.num_layers + 1), has_gradient=client_trains))
     return SplitFlop(client.forward, client.backward, server.forward, server.backward)
@@ -96,12 +100,14 @@ def whole_flop(
     batch_size: int,
     sequence_length: int,
     factors: Collection[Factor] = BOTH_FACTORS,
+    *,
+    recomputes: bool = False,
 ) -> WholeFlop:
     """Return the FLOP of one mini-batch through the model as a whole, trained in one place.
 
     The client's and the server's of any cut add up to it where both factors are trained.
     """
-    one = _Pass(shape, trainable, batch_size, sequence_length, factors)
+    one = _Pass(shape, trainable, batch_size, sequence_length, factors, recomputes)
     one.head(one.blocks(range(1, shape.num_layers + 1), has_gradient=trainable.trains("embedding")))
     return WholeFlop(one.forward, one.backward)
 
@@ -128,6 +134,8 @@ def client_memory_bytes(
     bytes_per_number: int = 4,
     moments_per_weight: int = 2,
     factors: Collection[Factor] = BOTH_FACTORS,
+    *,
+    recomputes: bool = False,
 ) -> int:
     """Return an estimate of the memory a client needs for one training step, bytes.
 
@@ -136,7 +144,8 @@ def client_memory_bytes(
     is trained, and what is kept of every block for the
     backward pass: per token the output of each linear layer, the two norms and
     the two sums, and the attention weights of every head; nothing is kept of
-    blocks in front of the first trained one, which no gradient reaches. Left out are
+    blocks in front of the first trained one, which no gradient reaches. Where blocks are
+    computed again on the way back, kept are the inputs of all and what is inside one. Left out are
     allocator slack and buffers that live only within one layer; measured peaks
     lie within a factor of two.
     """
@@ -145,7 +154,7 @@ def client_memory_bytes(
     weights += sum(one.numbers for one in own) if trainable.is_added else 0
     stepped = [one for one in own if one.factor is None or one.factor in factors]
     reached = range(max(trainable.first_block(shape), 1), cut_layer + 1)
-    kept = sum(_kept_numbers(shape.at(one), trainable, batch_size, sequence_length) for one in reached)
+    kept = _kept_numbers(shape, reached, trainable, batch_size, sequence_length, recomputes)
     kept += trainable.gradient_numbers(shape, stepped)
     return bytes_per_number * (weights + moments_per_weight * sum(one.numbers for one in stepped) + kept)
 
@@ -158,6 +167,8 @@ def server_memory_bytes(
     sequence_length: int,
     bytes_per_number: int = 4,
     moments_per_weight: int = 2,
+    *,
+    recomputes: bool = False,
 ) -> int:
     """Return an estimate of the memory the main server needs for one training step, bytes.
 
@@ -174,14 +185,29 @@ def server_memory_bytes(
     has_copy = shape.has_tied_head and cut_layer < shape.num_layers
     weights += shape.vocab_size * shape.hidden_size if has_copy else 0
     reached = range(max(trainable.first_block(shape), cut_layer + 1), shape.num_layers + 1)
-    kept = sum(_kept_numbers(shape.at(one), trainable, batch_size, sequence_length) for one in reached)
+    kept = _kept_numbers(shape, reached, trainable, batch_size, sequence_length, recomputes)
     classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
     kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)
     kept += trainable.gradient_numbers(shape, stepped)
     return bytes_per_number * (weights + moments_per_weight * trained + kept)
 
 
-def _kept_numbers(shape: ModelShape, trainable: Trainable, batch_size: int, sequence_length: int) -> int:
+def _kept_numbers(
+    shape: ModelShape,
+    blocks: Collection[int],
+    trainable: Trainable,
+    batch_size: int,
+    sequence_length: int,
+    recomputes: bool,
+) -> int:
+    """Numbers kept for the backward pass of some blocks: all of each, or inputs alone and all of one."""
+    each = [_kept_of_block(shape.at(one), trainable, batch_size, sequence_length) for one in blocks]
+    if not recomputes:
+        return sum(each)
+    return len(each) * batch_size * sequence_length * shape.hidden_size + max(each, default=0)
+
+
+def _kept_of_block(shape: ModelShape, trainable: Trainable, batch_size: int, sequence_length: int) -> int:
     """Numbers kept for the backward pass of one block."""
     per_token = 4 * shape.hidden_size + sum(linear.d_out for linear in shape.linears)
     per_token += trainable.kept_numbers(shape)
@@ -200,6 +226,7 @@ class _Pass(Tape):
         batch_size: int,
         sequence_length: int,
         factors: Collection[Factor] = BOTH_FACTORS,
+        recomputes: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1 or sequence_length < 1:
@@ -207,12 +234,16 @@ class _Pass(Tape):
                 f"batch_size and sequence_length must be at least 1, got {batch_size} and {sequence_length}"
             )
         self._shape, self._trainable, self._factors = shape, trainable, factors
+        self._recomputes = recomputes
         self._batch_size, self._sequence_length = batch_size, sequence_length
 
     def blocks(self, numbers: Iterable[int], has_gradient: bool) -> bool:
         """Play these blocks on an input that has a gradient or none; return whether their output has one."""
         for number in numbers:
+            before = self.forward
             has_gradient = self._block(number, has_gradient)
+            if self._recomputes and has_gradient:
+                self.backward += self.forward - before
         return has_gradient
 
     def _block(self, block: int, x: bool) -> bool:

@@ -272,6 +272,7 @@ class Task:
                 one.data.sequence_length,
                 **one._number_sizes,
                 factors=one.aggregator.trained(round_),
+                recomputes=one.training.gradient_checkpointing,
             )
             for one in self.by_stage
             for round_ in one.kinds
@@ -286,6 +287,7 @@ class Task:
             self.training.batch_size * num_batches,
             self.data.sequence_length,
             **self._number_sizes,
+            recomputes=self.training.gradient_checkpointing,
         )
 
     def server_batch_bytes(self, cut_layer: int, lora_rank: int) -> int:

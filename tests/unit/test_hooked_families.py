@@ -22,6 +22,7 @@ from tiny_bases import (
     tiny_model,
 )
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from torch_flop import TorchFlop
 
 from cosim.compute.device import Device
@@ -253,6 +254,25 @@ def test_flop_are_those_that_torch_counts(family: str, changes: dict[str, Any]) 
     with TorchFlop() as counted:
         activations.backward(received.grad)
     assert counted.total == expected.client_backward
+
+
+@pytest.mark.parametrize("family", ["qwen2", "deberta-v2", "gpt2"])
+def test_flop_of_blocks_that_are_computed_again_are_those_that_torch_counts(family: str) -> None:
+    lora = Lora(rank=2, blocks=(2, 3))
+    model = as_charged(tiny_model(family, task_of(family), lora, "float32"))
+    batch, adapter = tiny_batch(model.shape, 2, 6, padded=False), moved_adapter(model)
+    model.whole_outputs(adapter, batch)
+    body: Any = model._body
+    run_block = body.run_block
+    body.run_block = lambda *given: checkpoint(run_block, *given, use_reentrant=False)
+    expected = whole_flop(model.shape, lora, 2, 6, recomputes=True)
+    with set_checkpoint_early_stop(False), TorchFlop() as counted:
+        mean_loss(model.whole_outputs(adapter, batch)).backward()
+    assert counted.total == expected.forward + expected.backward
+    plain = whole_flop(model.shape, lora, 2, 6)
+    assert (plain.forward, plain.backward < expected.backward) == (expected.forward, True)
+    bytes_ = [client_memory_bytes(model.shape, lora, 3, 2, 6, recomputes=one) for one in (False, True)]
+    assert bytes_[1] < bytes_[0]
 
 
 @every_model
