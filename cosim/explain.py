@@ -130,6 +130,8 @@ class TransferExplanation:
         Whether decisions set the phases of a surface, which no record has: there is no stretch.
     is_silent
         Whether the client sent nothing, as the channel allowed less than its rate: there is no stretch.
+    is_slotted
+        Whether it went as transport blocks, slot by slot: there is no rate to explain, and no stretch.
     """
 
     span: Span
@@ -141,6 +143,7 @@ class TransferExplanation:
     is_summed: bool = False
     has_unrecorded_air: bool = False
     is_silent: bool = False
+    is_slotted: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,8 @@ def _transfer(
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
     if medium.sums(declared) and span.participants:
         return _summed(scenario, met[0][1], span, parents, declared)
+    if not medium.drains:
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, is_slotted=True)
     if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
     if any(stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met):

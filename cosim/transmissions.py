@@ -207,6 +207,9 @@ class Transmissions:
         """Record a transmission and return the number of its span; ``client`` is empty where several are."""
         ends = (client, self._links[link].server)
         actor, peer = ends if self._links[link].is_uplink else ends[::-1]
+        for measure, value in delivery.measures.items():
+            at = delivery.end_ns, moment.round, moment.local_step
+            self.log.metrics.add(*at, client or name, measure, value, task=self._task)
         return self.log.spans.add(
             after if delivery.after_span is None else (*after, delivery.after_span),
             "transfer",

@@ -88,6 +88,12 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         _say(console, "rate", "under phases of the surface that decisions set; a record does not have these")
         _say(console, "measured", _instant(span.duration_ns))
         return
+    if explanation.is_slotted:
+        _say(
+            console, "rate", "of transport blocks, slot by slot; num_blocks and num_failed_blocks count them"
+        )
+        _say(console, "measured", _instant(span.duration_ns))
+        return
     if span.participants and explanation.is_modelled and not (explanation.is_summed or explanation.stretches):
         _say(console, "rate", "of several clients at once: there is no link budget of one of them")
         _say(console, "measured", _instant(span.duration_ns))

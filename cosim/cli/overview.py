@@ -236,13 +236,14 @@ def _range(prepared: Prepared) -> str:
 
 def _air(scenario: Scenario) -> Iterator[str]:
     """Tell the spectrum of each link in use, and which are free."""
-    used = {link.name for one in scenario.by_task.values() for link in one.scheme.links}
+    used = {link.name: link for one in scenario.by_task.values() for link in one.scheme.links}
     for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
         if not link.is_modelled:
             yield f"  {'air':<10} {name}: free, what it carries arrives at once"
         else:
+            rung = scenario.radio.medium.rung(used[name], scenario.radio.rate)
             yield (
                 f"  {'air':<10} {name}: {link.num_subchannels} subchannel(s), "
-                f"{amount(sum(link.widths_hz), 'Hz')} in all"
+                f"{amount(sum(link.widths_hz), 'Hz')} in all; rate: {rung}"
             )

@@ -12,6 +12,7 @@ from cosim.learning.codec import Codec
 from cosim.learning.update import UpdateStep
 from cosim.parts import Part, kinds_that
 from cosim.radio.channel_settings import LINKS
+from cosim.radio.scheduler import Scheduler
 from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.scenario.settings import Scenario
 from cosim.schemes import Scheme
@@ -44,6 +45,18 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
         )
         if misfit is not None:
             yield ScenarioError(f"radio.medium: {misfit}")
+    if scenario.allocator.splits_bands and not medium.carries_split_bands:
+        yield ScenarioError(
+            f"radio.medium: {medium.kind!r} has resource blocks of one width, and the allocator "
+            f"{scenario.allocator.kind!r} splits the band into channels of any width; let the allocator keep "
+            "to subchannels by bandwidth = \"subchannels\", or take the medium 'fluid'."
+        )
+    if scenario.radio.access.changes_in_flight and not medium.uses_access:
+        yield ScenarioError(
+            f"radio.access: {scenario.radio.access.kind!r} lends what is granted, and the scheduler of "
+            f"radio.medium shares out the band; take the access 'orthogonal', or a scheduler that keeps "
+            f"grants: {kinds_that(Scheduler, lambda part: part.keeps_grants)}."
+        )
     if not medium.sums_any or not scheme.links:
         return
     if not any(medium.sums(link) for link in scheme.links):

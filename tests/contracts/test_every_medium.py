@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cosim.parts import family
+from cosim.parts import family, make
 from cosim.radio.medium import Medium
 from cosim.units import NS_PER_S, dbm_to_w
 
@@ -57,6 +57,8 @@ def played(tiny_scenario, play):
     def play_changed(medium, chosen):
         if medium["kind"] in SUMMING and chosen["allocator.kind"] == "time_shared":
             chosen = {**chosen, "allocator.kind": "equal"}  # all send at once
+        if not make(Medium, medium).uses_access:
+            chosen = {**chosen, "radio.access": {"kind": "orthogonal"}}
         scenario = tiny_scenario({**chosen, "radio.medium": medium})
         world = play(scenario)
         world.log.spans.settle()

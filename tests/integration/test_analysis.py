@@ -18,6 +18,7 @@ SCRIPTS = {
     "pruned_personal": (["--quick"], {"round_time.csv", "loss.csv", "devices.csv"}),
     "reflecting_surface": (["--quick"], {"convergence.csv", "latency.csv", "loss_against_time.csv"}),
     "slora": (["--quick"], {"loss.csv", "switch.csv"}),
+    "slotted": (["--quick"], {"rungs.csv", "allocators.csv", "agreement.csv"}),
     "soft_tsfa": (
         ["--seeds", "2", "--rounds", "2", "--ranks", "2,4"],
         {"selections.csv", "online.csv", "time_to_loss.csv", "ranks.csv"},

@@ -9,7 +9,7 @@ for the others, as ``over_the_air`` does.
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from cosim.radio.channel import Channel
 from cosim.radio.fading import Fading
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
+from cosim.radio.rate import RateModel
 from cosim.record.log import GrantLog
 from cosim.units import Floats
 
@@ -158,6 +159,8 @@ class Delivery:
         What was sent again beyond the payload.
     distortion
         What the air made of it; None where what arrives is what was sent.
+    measures
+        What else to record of it, by the names of metrics.
     """
 
     asked_ns: int
@@ -168,6 +171,7 @@ class Delivery:
     after_span: int | None = None
     resent_bits: int = 0
     distortion: Distortion | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def at_once(cls, now_ns: int, clients: Collection[int]) -> "Delivery":
@@ -215,6 +219,17 @@ class Medium(Part):
     sums_any: ClassVar[bool] = False
     """Whether there are links on which what clients send at once arrives as a sum."""
 
+    drains: ClassVar[bool] = True
+    """Whether what is no sum drains at the rate of a grant."""
+
+    carries_split_bands: ClassVar[bool] = True
+    """Whether grants may have channels of any width."""
+
+    @property
+    def uses_access(self) -> bool:
+        """Whether it depends on how those who send share grants."""
+        return True
+
     @property
     def is_closed_form(self) -> bool:
         """Whether a transfer lasts as long as its bits take at the rate that the channel allows."""
@@ -235,6 +250,10 @@ class Medium(Part):
         links
             The links of the scheme.
         """
+
+    def rung(self, link: Link, rate: RateModel) -> str:
+        """Return what a rate on a link comes from, in a few words."""
+        return rate.rung
 
     def sums(self, link: Link) -> bool:
         """Return whether what clients send over a link arrives as a sum, in one transmission of all."""

@@ -14,6 +14,7 @@ from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium
 from cosim.radio.medium.draining import Draining
+from cosim.radio.rate import RateModel
 from cosim.record.log import GrantLog
 from cosim.units import Floats
 
@@ -73,6 +74,12 @@ class Fluid(Medium):
     ) -> Draining:
         """Return transfers that drain."""
         return Draining(clock, channel, access, log, links, self)
+
+    def rung(self, link: Link, rate: RateModel) -> str:
+        """Return the rate model of the link, or the fixed rate."""
+        if not self.loses(link):
+            return super().rung(link, rate)
+        return f"fixed, {self.fixed_spectral_efficiency_bit_per_s_per_hz:g} bit/s/Hz unless decided"
 
     def loses(self, link: Link) -> bool:
         """Return whether clients send at a fixed rate over it."""

@@ -20,6 +20,7 @@ from cosim.radio.medium.draining import Draining
 from cosim.radio.medium.sums import Grid, Superposition
 from cosim.radio.precoding import Precoding, Senders, Unit, share_above
 from cosim.radio.precoding.zero_forcing import ZeroForcing
+from cosim.radio.rate import RateModel
 from cosim.record.log import GrantLog
 from cosim.rng import stream
 from cosim.units import NS_PER_S, Floats, Ints, db_to_linear, seconds_to_ns
@@ -118,6 +119,10 @@ class OverTheAir(Medium):
                 f"{0.02 * self.subcarrier_spacing_hz:g}"
             )
         return self
+
+    def rung(self, link: Link, rate: RateModel) -> str:
+        """Return that amplitudes are summed, or the rate model of a link that carries bits alone."""
+        return "sums of amplitudes" if self.sums(link) else super().rung(link, rate)
 
     def sums(self, link: Link) -> bool:
         """Return whether it is an uplink whose scheme takes sums."""

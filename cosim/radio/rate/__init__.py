@@ -12,6 +12,11 @@ class RateModel(Part):
 
     plane: ClassVar[Plane] = "time"
 
+    @property
+    def rung(self) -> str:
+        """What it takes for granted, in a few words."""
+        return self.kind
+
     @abstractmethod
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:
         """Return the rate of each subchannel of a grant, bit/s, shape (..., num_owned).

@@ -46,6 +46,11 @@ class ConstantBandwidth(RateModel):
             )
         return self
 
+    @property
+    def rung(self) -> str:
+        """A constant."""
+        return "constant, whatever the channel"
+
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:
         """Return the rate of each subchannel of a grant, bit/s, shape (..., num_owned).
 

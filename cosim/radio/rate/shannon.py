@@ -34,5 +34,10 @@ class Shannon(RateModel):
     snr_gap_db: float = Field(default=0.0, ge=0.0, le=400.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"snr_gap_db": 3.0})
 
+    @property
+    def rung(self) -> str:
+        """Capacity, with its gap."""
+        return f"Shannon with a gap of {self.snr_gap_db:g} dB" if self.snr_gap_db else "Shannon"
+
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:
         return np.asarray(bandwidth_hz * (np.log1p(snr / db_to_linear(self.snr_gap_db)) / _LN2))

@@ -43,6 +43,12 @@ class TruncatedShannon(RateModel):
         {"attenuation": 0.4, "max_bit_per_s_per_hz": 4.4, "min_snr_db": -10.0},
     )
 
+    @property
+    def rung(self) -> str:
+        """Capacity, with its cap."""
+        share = f"{self.attenuation:g} of " if self.attenuation < 1.0 else ""
+        return f"{share}Shannon, capped at {self.max_bit_per_s_per_hz:.4g} bit/s/Hz"
+
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:
         efficiency = np.minimum(self.attenuation * (np.log1p(snr) / np.log(2.0)), self.max_bit_per_s_per_hz)
         if self.min_snr_db is not None:

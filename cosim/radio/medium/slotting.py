@@ -1,0 +1,331 @@
+"""Links whose transfers go slot by slot, in simulated time; many slots are worked out in one step."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from simpy.events import Event
+
+from cosim.kernel.clock import Clock, Steps
+from cosim.radio.access import Access
+from cosim.radio.channel import Channel
+from cosim.radio.grant import Grant
+from cosim.radio.link import Link
+from cosim.radio.medium import Delivery, Network, Payload
+from cosim.radio.slots.ahead import Ahead, Waiting, look_ahead
+from cosim.radio.slots.sending import GIVEN_UP, Sender
+from cosim.record.log import GrantLog
+from cosim.units import NS_PER_S, linear_to_db
+
+if TYPE_CHECKING:
+    from cosim.radio.medium.slotted import Slotted
+
+_FEWEST_SLOTS, _MOST_SLOTS = 32, 1024
+_MOST_CELLS = 1 << 20  # senders x slots x subchannels at one time, or gains would fill the memory
+
+
+@dataclass(eq=False)
+class _Transfer:
+    """A payload on the air, who sends or receives it, and since when it could."""
+
+    members: tuple[int, ...]
+    bits: int
+    asked_ns: int
+    from_slot: int
+    done: Event
+    sender: Sender
+    mean_rate: float = 0.0
+    after_span: int | None = None
+
+
+@dataclass(eq=False)
+class _Link:
+    """One link alive; all that happens in slots before ``slot`` has happened.
+
+    Several receivers of one transmission have a number below zero, as a client has its own.
+    """
+
+    link: Link
+    granted: dict[int, Grant] = field(default_factory=dict)
+    overlaps: bool = False
+    active: dict[int, _Transfer] = field(default_factory=dict)
+    slot: int = 0
+    ahead: Ahead | None = None
+    num_slots: int = _FEWEST_SLOTS
+    version: int = 0
+    offsets_db: dict[tuple[int, ...], float] = field(default_factory=dict)
+    holders: dict[int, tuple[int, float]] = field(default_factory=dict)
+
+
+class Slotting(Network):
+    """Links that carry transport blocks.
+
+    Between two arrivals nothing changes who sends, so slots are worked out many at a time, up to the
+    one in which the first payload has arrived. What comes in between lets the slots that
+    have begun be as they were, and works out the others again; chance is of the slot, so it is the
+    same.
+
+    Parameters
+    ----------
+    clock, channel, access
+        Simulated time, the channel, and how senders share grants that are kept.
+    log
+        Takes a row whenever other senders make a subchannel change hands or power; what a scheduler
+        changes from slot to slot in between is not written down.
+    links
+        The links there are.
+    medium
+        Slots, blocks, scheduler.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        channel: Channel,
+        access: Access,
+        log: GrantLog,
+        links: Collection[Link],
+        medium: "Slotted",
+    ) -> None:
+        self._clock, self._channel, self._access, self._log = clock, channel, access, log
+        self._scheduler, self._medium = medium.scheduler, medium
+        self._grid = medium.grid()
+        self._rules = medium.rules(channel.radio.surface.data_share)
+        self._links = {link.name: _Link(link) for link in links}
+        self._round = 0
+        self._sent_until_ns: dict[int, int] = {}
+
+    def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
+        """Let a decision take effect at the next slot."""
+        state = self._links[link]
+        self._catch_up(state)
+        self._round = round_
+        state.granted = dict(granted)
+        numbers = [number for one in granted.values() for number in one.subchannels.tolist()]
+        state.overlaps = len(set(numbers)) < len(numbers)
+        if not state.overlaps:
+            for client, one in granted.items():
+                held = zip(one.subchannels.tolist(), one.tx_power_w.tolist(), strict=True)
+                self._record(state, client, list(held))
+        for transfer in state.active.values():
+            transfer.sender.failed_in_a_row = 0
+        self._plan_soon(state)
+
+    def change(self, channel: Channel, access: Access) -> None:
+        """Let another channel take over at the next slot."""
+        for state in self._links.values():
+            self._catch_up(state)
+            state.ahead = None
+            self._plan_soon(state)
+        self._channel, self._access = channel, access
+        self._rules = self._medium.rules(channel.radio.surface.data_share)
+
+    def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
+        """Send from one client, or to one or several; returns the :class:`Delivery`.
+
+        What several receive is sent once, at the effective SNR of the weakest on every subchannel.
+
+        Raises
+        ------
+        ValueError
+            If several send at once: here each has a transmission of its own.
+        """
+        clock, state = self._clock, self._links[link]
+        if state.link.is_uplink and len(payloads) > 1:
+            raise ValueError(f"{link}: {len(payloads)} clients send at once, and this medium adds nothing")
+        members, bits, asked_ns = tuple(payloads), max(one.bits for one in payloads.values()), clock.now
+        if not bits:
+            return Delivery.at_once(asked_ns, payloads)
+        self._catch_up(state)
+        number = members[0] if len(members) == 1 else min((0, *state.active)) - 1
+        offset_db = state.offsets_db.get(members, 0.0)
+        done = clock.event(f"{bits} bits of {' and '.join(f'client-{one}' for one in members)} on {link}")
+        transfer = _Transfer(members, bits, asked_ns, state.slot, done, Sender(bits, bits, offset_db))
+        state.active[number] = transfer
+        self._plan_soon(state)
+        yield done
+        sender = transfer.sender
+        assert sender.first_slot is not None
+        start_ns = sender.first_slot * self._grid.slot_ns
+        return Delivery(
+            asked_ns,
+            start_ns,
+            clock.now,
+            dict.fromkeys(payloads, self._energy_j(state, transfer, start_ns) / len(payloads)),
+            dict.fromkeys(payloads, True),
+            transfer.after_span,
+            resent_bits=sender.sent_bits - bits,
+            measures={"num_blocks": sender.num_sent, "num_failed_blocks": sender.num_failed},
+        )
+
+    def leave(self, link: str, clients: Collection[int], span: int) -> None:
+        """Note the span of a transfer as the cause of those that had nothing of the air before."""
+        state = self._links[link]
+        for transfer in state.active.values():
+            if transfer.sender.first_slot is None and transfer.from_slot < state.slot:
+                transfer.after_span = span
+
+    def too_weak(self) -> str | None:
+        """Return what to say of a transfer none of whose blocks arrives."""
+        for state in self._links.values():
+            for number, transfer in state.active.items():
+                if transfer.sender.failed_in_a_row >= GIVEN_UP or transfer.sender.first_slot is None:
+                    return self._weak(state, number, transfer)
+        return None
+
+    def _weak(self, state: _Link, number: int, transfer: _Transfer) -> str:
+        name = f"client-{transfer.members[0]}: {state.link.name} is too weak for {transfer.bits} bits"
+        ahead = self._look_ahead(state, 1)
+        air = ahead.airs[list(state.active).index(number)]
+        if not air.num_blocks[0]:
+            return (
+                f"{name}: it has no resource block to send them in; give it subchannels with power on them."
+            )
+        lowest_db = self._rules.curves(air.num_blocks[0]).thresholds_db[0]
+        return (
+            f"{name}: {air.num_blocks[0]} resource block(s) have an effective SNR of "
+            f"{float(linear_to_db(air.snr[0])):.4g} dB, the lowest scheme needs {lowest_db:.4g} dB, and "
+            f"{self._medium.max_attempts} attempt(s) did not make up for it; give it more power, less noise, "
+            "or a place nearer by."
+        )
+
+    def _energy_j(self, state: _Link, transfer: _Transfer, start_ns: int) -> float:
+        """Return what a transfer that ends now has cost, J."""
+        if not state.link.is_uplink:
+            return transfer.sender.energy_j
+        (client,), now_ns = transfer.members, self._clock.now
+        until_ns, self._sent_until_ns[client] = self._sent_until_ns.get(client), now_ns
+        idle_ns = None if until_ns is None else start_ns - until_ns
+        costs = self._channel.radio.uplink_energy
+        return costs.total_j(transfer.sender.energy_j, transfer.bits, now_ns - start_ns, idle_ns)
+
+    def _catch_up(self, state: _Link) -> None:
+        """Let all happen that happens in slots which have begun."""
+        after = -(-self._clock.now // self._grid.slot_ns)
+        if after > state.slot:
+            if state.ahead is not None:
+                senders, count = self._sent(state, state.ahead, after - state.slot)
+                self._move(state, state.ahead, senders, count)
+            state.slot = after
+        self._finish(state)
+
+    def _plan_soon(self, state: _Link) -> None:
+        """Work out slots once all that happens at this instant has happened."""
+        state.version += 1
+        state.ahead, state.num_slots = None, _FEWEST_SLOTS
+        version = state.version
+        self._clock.after(0, lambda: self._plan(state, version))
+
+    def _plan(self, state: _Link, version: int) -> None:
+        """Work out slots to come, to wake up when a payload has arrived or they are over."""
+        if version != state.version:
+            return
+        state.ahead = None
+        if not state.active:
+            return
+        size = len(state.active) * len(self._channel.bandwidths_hz(state.link.name))
+        ahead = self._look_ahead(state, max(min(state.num_slots, _MOST_CELLS // size), 1))
+        if not any(
+            one.sender.failed_in_a_row < GIVEN_UP and any(air.num_blocks)
+            for one, air in zip(state.active.values(), ahead.airs, strict=True)
+        ):
+            return  # nothing more arrives while nothing changes
+        state.ahead, state.num_slots = ahead, min(2 * state.num_slots, _MOST_SLOTS)
+        self._record_first(state, ahead)
+        senders, count = self._sent(state, ahead, ahead.count)
+        wake_ns = (state.slot + count) * self._grid.slot_ns
+
+        def wake() -> None:
+            if version == state.version:
+                self._move(state, ahead, senders, count)
+                state.slot += count
+                self._finish(state)
+                self._plan(state, state.version)
+
+        self._clock.after(wake_ns - self._clock.now, wake)
+
+    def _look_ahead(self, state: _Link, count: int) -> Ahead:
+        granted = {
+            number: Grant.union([state.granted[one] for one in transfer.members])
+            if len(transfer.members) > 1
+            else state.granted[number]
+            for number, transfer in state.active.items()
+        }
+        if self._scheduler.keeps_grants:
+            granted = self._access.in_use({**state.granted, **granted}, tuple(state.active))
+        waiting = [
+            Waiting(
+                one.members,
+                granted[number],
+                one.sender.missing,
+                one.bits,
+                one.asked_ns / NS_PER_S,
+                one.mean_rate,
+            )
+            for number, one in state.active.items()
+        ]
+        air = self._channel, state.link.name
+        of_all = state.granted, state.overlaps
+        return look_ahead(self._grid, self._scheduler, *air, waiting, *of_all, state.slot, count)
+
+    def _sent(self, state: _Link, ahead: Ahead, count: int) -> tuple[dict[int, Sender], int]:
+        """Return senders after some slots, no more than until the first payload has arrived, and how many."""
+        airs = dict(zip(state.active, ahead.airs, strict=True))
+        found: dict[int, tuple[Sender, int]] = {}
+        for number in sorted(airs, key=lambda one: state.active[one].sender.missing):
+            sender = state.active[number].sender.copy()
+            last = sender.send(airs[number], count, self._rules)
+            count = count if last is None else last + 1
+            found[number] = sender, count
+        senders = {}
+        for number, (sender, until) in found.items():
+            if until > count:
+                sender = state.active[number].sender.copy()
+                sender.send(airs[number], count, self._rules)
+            senders[number] = sender
+        return senders, count
+
+    def _move(self, state: _Link, ahead: Ahead, senders: Mapping[int, Sender], count: int) -> None:
+        """Let some slots be over."""
+        for number, sender in senders.items():
+            state.active[number].sender = sender
+        means = ahead.schedule.mean_rates
+        if means is not None:
+            for transfer, mean_rate in zip(state.active.values(), means[count - 1].tolist(), strict=True):
+                transfer.mean_rate = mean_rate
+
+    def _finish(self, state: _Link) -> None:
+        """End the transfers all of which has arrived, at the end of their last slot."""
+        ended = [number for number, one in state.active.items() if not one.sender.missing]
+        for number in ended:
+            transfer = state.active.pop(number)
+            state.offsets_db[transfer.members] = transfer.sender.offset_db
+            end_ns = state.slot * self._grid.slot_ns
+            self._clock.after(end_ns - self._clock.now, partial(_end, transfer))
+        if ended:
+            state.version += 1
+            state.ahead, state.num_slots = None, _FEWEST_SLOTS
+
+    def _record_first(self, state: _Link, ahead: Ahead) -> None:
+        """Write down who has which subchannel in the first of some slots."""
+        widths_hz, names = self._channel.bandwidths_hz(state.link.name), list(state.active.values())
+        powers = (ahead.psd_w_per_hz[0] * widths_hz).tolist()
+        for number, which in enumerate(ahead.schedule.owners[0].tolist()):
+            if which >= 0:
+                self._record(state, names[which].members[0], [(number, powers[number])])
+
+    def _record(self, state: _Link, client: int, held: Collection[tuple[int, float]]) -> None:
+        """Write down the subchannels that change hands or power now."""
+        for number, power_w in held:
+            if state.holders.get(number) == (client, power_w):
+                continue
+            state.holders[number] = client, power_w
+            block = self._channel.block_at(self._clock.now)
+            gain = float(self._channel.gains(state.link.name, client, block, 1)[0, number])
+            name = f"client-{client}"
+            self._log.add(self._clock.now, self._round, state.link.name, number, name, power_w, gain)
+
+
+def _end(transfer: _Transfer) -> None:
+    transfer.done.succeed()
