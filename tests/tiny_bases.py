@@ -103,6 +103,14 @@ HOOKED: dict[str, dict[str, Any]] = {
     "smollm3": {**_LLAMA, "no_rope_layers": [1, 0, 1]},
     "stablelm": {**_LLAMA, "partial_rotary_factor": 0.5},
     "starcoder2": _LLAMA,
+    "vit": {
+        "num_hidden_layers": 3,
+        "hidden_size": 16,
+        "num_attention_heads": 4,
+        "intermediate_size": 24,
+        "image_size": 8,
+        "patch_size": 4,
+    },
 }
 """Families whose blocks are called as transformers has them."""
 
@@ -146,6 +154,10 @@ def tiny_model(
 def tiny_batch(shape: ModelShape, batch_size: int, length: int, padded: bool = True, seed: int = 0) -> Batch:
     """Return a batch; padded, each example is one token shorter than the one before, down to one token."""
     rng = stream(seed, "tiny batch").generator()
+    if shape.patches is not None:
+        levels = rng.integers(0, 256, size=(batch_size, shape.max_positions, shape.patches.numbers))
+        seen = np.ones(levels.shape[:2], dtype=np.bool_)
+        return Batch(levels, seen, rng.integers(0, shape.num_labels, size=batch_size))
     ids = rng.integers(3, shape.vocab_size, size=(batch_size, length))
     lengths = np.maximum(length - np.arange(batch_size) * padded, 1)
     mask = np.arange(length) < lengths[:, None]

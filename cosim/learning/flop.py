@@ -87,7 +87,7 @@ def split_flop(
     """
     check_cut(shape, cut_layer)
     client = _Pass(shape, trainable, batch_size, sequence_length, factors, recomputes)
-    client_trains = client.blocks(range(1, cut_layer + 1), has_gradient=trainable.trains("embedding"))
+    client_trains = client.blocks(range(1, cut_layer + 1), has_gradient=client.front())
     server = _Pass(shape, trainable, batch_size, sequence_length, recomputes=recomputes)
     # The server differentiates by what it receives, trained or not, if the client needs that gradient.
     server.head(server.blocks(range(cut_layer + 1, shape.num_layers + 1), has_gradient=client_trains))
@@ -108,7 +108,7 @@ def whole_flop(
     The client's and the server's of any cut add up to it where both factors are trained.
     """
     one = _Pass(shape, trainable, batch_size, sequence_length, factors, recomputes)
-    one.head(one.blocks(range(1, shape.num_layers + 1), has_gradient=trainable.trains("embedding")))
+    one.head(one.blocks(range(1, shape.num_layers + 1), has_gradient=one.front()))
     return WholeFlop(one.forward, one.backward)
 
 
@@ -236,6 +236,14 @@ class _Pass(Tape):
         self._shape, self._trainable, self._factors = shape, trainable, factors
         self._recomputes = recomputes
         self._batch_size, self._sequence_length = batch_size, sequence_length
+
+    def front(self) -> bool:
+        """Play what is in front of the blocks; return whether its output has a gradient."""
+        shape, is_trained = self._shape, self._trainable.trains("embedding")
+        if shape.patches is not None:
+            rows = self._batch_size * shape.patches.count
+            return self.dense(rows, shape.patches.numbers, shape.hidden_size, False, is_trained)
+        return is_trained
 
     def blocks(self, numbers: Iterable[int], has_gradient: bool) -> bool:
         """Play these blocks on an input that has a gradient or none; return whether their output has one."""

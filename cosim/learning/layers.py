@@ -34,6 +34,33 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Patches:
+    """How an image becomes positions: one for each square patch, behind one for the class.
+
+    Attributes
+    ----------
+    image_side, patch_side
+        Pixels.
+    num_channels
+        Numbers of a pixel.
+    """
+
+    image_side: int
+    patch_side: int
+    num_channels: int
+
+    @property
+    def count(self) -> int:
+        """Patches of an image."""
+        return int((self.image_side // self.patch_side) ** 2)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of a patch."""
+        return self.num_channels * self.patch_side**2
+
+
+@dataclass(frozen=True)
 class RelativeAttention:
     """How attention sees distances: by vectors that go through two linear layers, as DeBERTa has it.
 

@@ -81,7 +81,7 @@ class SplitModel:
             self._slots[-1 if slot.is_again else places[slot.name]].append(slot)
         self.trains_embedding = trainable.trains("embedding")
         if isinstance(self._body, HookedBody):
-            self._body.keeps_calls = not self.trains_embedding
+            self._body.keeps_calls = not self.trains_embedding or shape.relative is None
         self.num_frozen = max(trainable.first_block(shape) - 1, 0)
         base_slots = find_base_slots(model)
         self._base_slots = [

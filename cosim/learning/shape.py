@@ -16,13 +16,14 @@ from cosim.errors import ScenarioError, quoted
 from cosim.learning.architectures import Architecture
 from cosim.learning.architectures import ModelTask as ModelTask
 from cosim.learning.layers import Linear as Linear
-from cosim.learning.layers import RelativeAttention, Weight
+from cosim.learning.layers import Patches, RelativeAttention, Weight
 from cosim.learning.sizes import (
     family_of,
     front_of,
     head_dim_of,
     key_value_heads_of,
     linears_of,
+    patches_of,
     relative_of,
     size_of,
 )
@@ -68,6 +69,8 @@ class ModelShape:
         The shape that holds inside each block, where blocks differ; see :meth:`at`.
     relative
         How attention sees distances, where it does by learned vectors.
+    patches
+        How it takes images, where it does.
     """
 
     family: str
@@ -93,6 +96,7 @@ class ModelShape:
     has_tied_head: bool
     blocks: tuple["ModelShape", ...] = ()
     relative: RelativeAttention | None = None
+    patches: Patches | None = None
 
     @classmethod
     def read(
@@ -139,10 +143,8 @@ class ModelShape:
         head_dim = head_dim_of(config, names, width, heads)
         linears = linears_of(config, names, width, heads * head_dim, key_value_heads * head_dim)
         queries, keys, values = (linears[name] for name in names.queries_keys_values)
-        vocab, positions = (
-            size_of(config, names, "vocab_size"),
-            size_of(config, names, "max_position_embeddings"),
-        )
+        vocab, patches = size_of(config, names, "vocab_size"), patches_of(config, names)
+        positions = patches.count + 1 if patches else size_of(config, names, "max_position_embeddings")
         front, relative = front_of(config, names, width), relative_of(config, names, keys, queries)
         tied = task == "causal_lm" and bool(names.entry(config, "tie_word_embeddings"))
         has_bias, kinds = names.classifier_has_bias, 1 + names.norm_has_bias
@@ -177,6 +179,7 @@ class ModelShape:
             trained_head_weights=classifier,
             has_tied_head=tied,
             relative=relative,
+            patches=patches,
         )
         norms = kinds * sum(made.norm_width(name) for name, _ in names.norms)
         return replace(made, block_weights=made.block_weights + norms)

@@ -8,8 +8,9 @@ from cosim.errors import ScenarioError
 from cosim.learning.architectures import FAMILIES, Architecture, ModelTask
 from cosim.learning.architectures.architecture import is_norm
 from cosim.learning.config_values import LARGEST, refuse_values, shown
-from cosim.learning.layers import Linear, RelativeAttention, Weight
+from cosim.learning.layers import Linear, Patches, RelativeAttention, Weight
 
+_PROJECTION = "embeddings.patch_embeddings.projection"
 _UNCUTTABLE = {"add_cross_attention": "cross-attention", "is_decoder": "a causal BERT"}
 
 
@@ -114,9 +115,27 @@ def _num_distances(config: Mapping[str, Any], names: Architecture) -> int:
     return int(2 * (buckets if buckets > 0 else longest))
 
 
+def patches_of(config: Mapping[str, Any], names: Architecture) -> Patches | None:
+    """Return how a model takes images; None for a model of texts."""
+    if not names.reads_images:
+        return None
+    image, patch = size_of(config, names, "image_size"), size_of(config, names, "patch_size")
+    if image % patch:
+        raise ScenarioError(f"model config: image_size {image} is no multiple of patch_size {patch}")
+    return Patches(image, patch, size_of(config, names, "num_channels"))
+
+
 def front_of(config: Mapping[str, Any], names: Architecture, width: int) -> tuple[Weight, ...]:
     """Return what is in front of the blocks: tables and norms."""
-    found = []
+    found: list[Weight] = []
+    if (patches := patches_of(config, names)) is not None:
+        side = patches.patch_side
+        return (
+            Weight("embeddings.cls_token", (1, 1, width)),
+            Weight("embeddings.position_embeddings", (1, patches.count + 1, width)),
+            Weight(f"{_PROJECTION}.weight", (width, patches.num_channels, side, side)),
+            Weight(f"{_PROJECTION}.bias", (width,)),
+        )
     for name in names.front:
         last = name.rpartition(".")[2]
         if is_norm(last):

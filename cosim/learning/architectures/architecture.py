@@ -55,7 +55,7 @@ class Architecture:
     entries
         Entries of the config under another name than Llama's.
     former_names
-        How names in checkpoints begin that the model has under another, and how that begins.
+        Patterns of names in checkpoints that the model has under others, one after the other, and those.
     takes_head_dim
         Whether the config may say how wide a head is.
     fuses_gate

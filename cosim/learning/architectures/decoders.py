@@ -171,7 +171,7 @@ _GPT_NEOX = Architecture(
     qkv_bias="attention_bias",
     output_bias="attention_bias",
     default_targets=("query_key_value",),
-    former_names=(("embed_out.", "lm_head."),),
+    former_names=((r"^embed_out\.", "lm_head."),),
     defaults={
         "vocab_size": 50432,
         "hidden_size": 6144,

@@ -79,4 +79,40 @@ _DEBERTA = replace(
     vary=_deberta,
 )
 
-ENCODERS: Mapping[str, Architecture] = {"deberta-v2": _DEBERTA, "distilbert": _DISTILBERT}
+_VIT = Architecture(
+    tasks=("classification",),
+    blocks="vit.layers",
+    front=("embeddings",),
+    queries_keys_values=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+    attention_output="attention.o_proj",
+    mlp_inputs=("mlp.fc1",),
+    mlp_output="mlp.fc2",
+    norms=(("layernorm_before", "mlp.fc1"), ("layernorm_after", "mlp.fc1")),
+    final_norm="layernorm",
+    classifier=("classifier",),
+    classifier_has_bias=True,
+    qkv_bias="qkv_bias",
+    is_causal=False,
+    reads_images=True,
+    default_targets=("q_proj", "v_proj"),
+    former_names=(
+        (r"encoder\.layer\.", "layers."),
+        (r"attention\.attention\.(q|k|v)[a-z]+\.", r"attention.\1_proj."),
+        (r"attention\.output\.dense\.", "attention.o_proj."),
+        (r"intermediate\.dense\.", "mlp.fc1."),
+        (r"output\.dense\.", "mlp.fc2."),
+    ),
+    defaults={
+        "vocab_size": 256,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "image_size": 224,
+        "patch_size": 16,
+        "num_channels": 3,
+        "qkv_bias": True,
+    },
+)
+
+ENCODERS: Mapping[str, Architecture] = {"deberta-v2": _DEBERTA, "distilbert": _DISTILBERT, "vit": _VIT}

@@ -138,7 +138,7 @@ def compare(stored: Mapping[str, Stored], shape: ModelShape) -> Fit:
             "LayerNorm.beta", "LayerNorm.bias"
         )
         for former, now in shape.names.former_names:
-            place = now + place.removeprefix(former) if place.startswith(former) else place
+            place = re.sub(former, now, place)
         if place not in expected and f"{prefix}.{place}" in expected:
             place = f"{prefix}.{place}"
         if place in expected and tensor.shape != expected[place]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cosim.learning.families.body import Body, as_trained, chosen
+from cosim.learning.layers import Patches
 from cosim.learning.shape import ModelShape
 
 _REMEMBERED = 4
@@ -39,7 +40,8 @@ class HookedBody(Body):
         self.keeps_calls = True
         self._model, self._inner = model, model.get_submodule(shape.inner_name)
         self._index = {block: index for index, block in enumerate(self.blocks)}
-        self._filler = 1 if model.config.pad_token_id == 0 else 0  # transformers warns of padding
+        # a token that is no padding, as transformers warns of that
+        self._filler = 1 if getattr(model.config, "pad_token_id", None) == 0 else 0
         self._calls: list[tuple[Tensor | None, torch.Size, list[Call]]] = []
         for name in shape.names.classifier if shape.task == "classification" else ():
             model.get_submodule(name).register_forward_pre_hook(_as_trained)
@@ -54,13 +56,21 @@ class HookedBody(Body):
 
         handle = self.blocks[0].register_forward_hook(look)
         with torch.no_grad():
-            self._run(self._inner, torch.full((1, 1), self._filler, device=_device(self._model)), None)
+            self._run(self._inner, self._blank(1, 1, _device(self._model)), None)
         handle.remove()
         return found[0]
 
     def _run(self, model: nn.Module, ids: Tensor, mask: Tensor | None) -> Any:
         """Return what a model of transformers makes of some tokens."""
+        if self.shape.patches is not None:
+            return model(pixel_values=_pixels(ids, self.shape.patches))
         return model(ids, attention_mask=mask, **({"use_cache": False} if self.is_causal else {}))
+
+    def _blank(self, batch_size: int, length: int, device: torch.device) -> Tensor:
+        """Return an input that says nothing."""
+        if (patches := self.shape.patches) is not None:
+            return torch.zeros(batch_size, patches.count + 1, patches.numbers, device=device)
+        return torch.full((batch_size, length), self._filler, device=device)
 
     def added(self, seen: NDArray[np.bool_], like: Tensor) -> Tensor:
         return torch.from_numpy(seen.astype(np.int64)).to(like.device)
@@ -95,7 +105,7 @@ class HookedBody(Body):
             calls.append(call)
             return hidden
 
-        ids = torch.full(hidden.shape[:2], self._filler, device=hidden.device)
+        ids = self._blank(hidden.shape[0], hidden.shape[1], hidden.device)
         with self._replaced(catch), torch.set_grad_enabled(not self.keeps_calls):
             self._run(self._inner, ids, mask)
         if self.keeps_calls:
@@ -103,12 +113,16 @@ class HookedBody(Body):
         return calls
 
     def scores(self, rows: Tensor) -> Tensor:
-        last = len(self.blocks) - 1
+        names, last = self.shape.names, len(self.blocks) - 1
+        if names.reads_images:  # a blank image in front would be a convolution
+            normed = self._inner.get_submodule(names.final_norm)(rows)
+            of_images: Tensor = self._model.get_submodule(names.classifier[-1])(normed)
+            return of_images
 
         def catch(index: int, hidden: Tensor, call: Call) -> Tensor:
             return rows.unsqueeze(1) if index == last else hidden
 
-        ids = torch.full((len(rows), 1), self._filler, device=rows.device)
+        ids = self._blank(len(rows), 1, rows.device)
         with self._replaced(catch):
             if self.shape.task == "causal_lm" or not self.is_causal:
                 logits: Tensor = self._run(self._model, ids, torch.ones_like(ids)).logits
@@ -135,6 +149,14 @@ class HookedBody(Body):
         finally:
             for block in self.blocks:
                 del block.__dict__["forward"]
+
+
+def _pixels(ids: Tensor, patches: Patches) -> Tensor:
+    """Return images of levels from 0 to 255, patch by patch behind a position for the class, as -1 to 1."""
+    side, across = patches.patch_side, patches.image_side // patches.patch_side
+    levels = ids[:, 1:].reshape(-1, across, across, patches.num_channels, side, side)
+    whole = levels.permute(0, 3, 1, 4, 2, 5).reshape(-1, patches.num_channels, across * side, across * side)
+    return whole.to(torch.float64) / 127.5 - 1.0
 
 
 def _as_trained(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
