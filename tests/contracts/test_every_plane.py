@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
+from PIL import Image
 from played_keys import as_decided, moved, play
 from pydantic import ValidationError
 
@@ -42,6 +43,7 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
         {"train_path": "chat.jsonl", "test_path": "other chat.jsonl"},
         {"train_path": "chat.jsonl", "test_fraction": 0.25, "template": "chat.jinja"},
     ],
+    "data.source.images": [{"train_path": "pictures"}, {"train_path": "pictures", "test_path": "others"}],
     "model.base.folder": [{"path": "model"}],
     "model.base.random": [],  # it is the tiny scenario's
     "data.partition.group": [{"by": "name"}],
@@ -62,7 +64,23 @@ WALK = {"radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 3.0}}
 
 SMALL = {"source": {"kind": "embedded", "num_train": 40, "num_test": 8}}
 
+_IMAGES = {
+    "model.task": "classification",
+    "model.base": {
+        "kind": "random",
+        "config": {
+            "model_type": "vit",
+            **dict.fromkeys(("hidden_size", "intermediate_size"), 16),
+            **dict.fromkeys(("num_hidden_layers", "num_attention_heads"), 2),
+            "image_size": 8,
+            "patch_size": 4,
+        },
+    },
+}
+
 BESIDE: dict[str, dict[str, Any]] = {
+    "data.source.shapes": _IMAGES,
+    "data.source.images": _IMAGES,
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
     "radio.fading.jakes.follow_mobility": WALK,
@@ -117,6 +135,8 @@ OTHERS: dict[str, list[Any]] = {
     "flower.partitioner": ["linear", "iid"],
     "flower.settings": [{"num_classes_per_partition": 3}],
     "folder.path": ["other model"],
+    "images.test_path": ["others", "pictures"],
+    "images.train_path": ["others"],
     "path.file": ["other path.csv"],
     "path.max_gap_s": [20.0],
     "given.site_positions_m": [[[10.0, 0.0], [200.0, 0.0]]],
@@ -254,6 +274,10 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
             csv.writer(file).writerows([names, *some])
     (folder / "semicolon.csv").write_text("\n".join(["text", *(row[0] for row in rows)]))
     (folder / "lines.txt").write_text("\n".join(row[0] for row in rows))
+    for number in range(24):
+        place = folder / ("others" if number < 12 else "pictures") / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (9 * number, 0, 0)).save(place / f"{number}.png")
     for name, word in (("chat", "here"), ("other chat", "there")):
         turns = [{"role": role, "content": word} for role in ("user", "assistant") * 2]
         (folder / f"{name}.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 30)

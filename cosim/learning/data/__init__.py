@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Image:
+    """Pixels; ``levels`` are red, green and blue from 0 to 255, row by row."""
+
+    height: int
+    width: int
+    levels: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Example:
-    """One text to learn from.
+    """One text, or one image, to learn from.
 
     Attributes
     ----------
@@ -34,6 +43,8 @@ class Example:
         partition may sort by.
     is_written_out
         Whether prompt and target have all special tokens in them, as a chat template writes them.
+    image
+        What a model of images is given; the target then says what it is.
     ids
         Its tokens where the source knows them; all of them are learned.
     """
@@ -44,6 +55,7 @@ class Example:
     fields: Mapping[str, str] = field(default_factory=dict)
     is_written_out: bool = False
     ids: tuple[int, ...] | None = None
+    image: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ class Corpus:
             for one in part:
                 words = [one.prompt, one.target, repr(one.label), *map(repr, sorted(one.fields.items()))]
                 words += [repr((one.is_written_out, one.ids))] if one.is_written_out or one.ids else []
+                words += [] if one.image is None else [repr((one.image, one.image.levels))]
                 digest.update(repr(words).encode())
             digest.update(b"|")
         digest.update(repr(self.labels).encode())

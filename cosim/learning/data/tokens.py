@@ -159,6 +159,11 @@ class TokenCorpus:
         if self.sequence_length < 2:
             raise ValueError(f"sequence_length must be at least 2, got {self.sequence_length}")
 
+    @property
+    def tokenizer_key(self) -> str:
+        """A hash, hex, of the tokenizer."""
+        return self.tokenizer.key
+
     @cached_property
     def content_key(self) -> str:
         """A hash, hex, of everything that decides the arrays, found without tokenising."""
