@@ -164,7 +164,7 @@ def _budgets(stages: list[_Stage], grants: SubchannelGrants, spans: Spans, most_
         power_w = grants.tx_power_w[mine]
         split_hz = grants.split_hz[mine]
         gain, widths, snr = _received(channel, link, client, subchannels, start_ns, split_hz, power_w)
-        rate = channel.radio.rate.per_subchannel(snr, widths)
+        rate = channel.rate_model(link, client, start_ns).per_subchannel(snr, widths)
         found[span] = subchannels, power_w, gain, widths, rate
     known = sorted(found)
     columns = [

@@ -14,6 +14,7 @@ from cosim.compute.device import Device
 from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
 from cosim.errors import RecordError
 from cosim.kernel.job import BlockRate, ConstantRate, Rate
+from cosim.kernel.presence import Comings
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
@@ -23,8 +24,10 @@ from cosim.record.folder import Record
 from cosim.scenario.after_events import becomes
 from cosim.scenario.build import draw_devices
 from cosim.scenario.load import load
+from cosim.scenario.prepared import presence_of
 from cosim.scenario.settings import Scenario
-from cosim.units import Floats, seconds_to_ns
+from cosim.transmissions import LATENCY
+from cosim.units import NS_PER_S, Floats, seconds_to_ns
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,10 @@ class TransferExplanation:
         Whether what several sent was summed in the air: there is no rate then, and no stretch.
     has_unrecorded_air
         Whether decisions set the phases of a surface, which no record has: there is no stretch.
+    overhead_bits
+        Bits that were sent along with the payload.
+    is_latency
+        Whether it is the time between the last bit of another transfer and its arrival: there is no stretch.
     is_silent
         Whether the client sent nothing, as the channel allowed less than its rate: there is no stretch.
     is_slotted
@@ -143,6 +150,8 @@ class TransferExplanation:
     is_summed: bool = False
     has_unrecorded_air: bool = False
     is_silent: bool = False
+    overhead_bits: int = 0
+    is_latency: bool = False
     is_slotted: bool = False
 
 
@@ -179,7 +188,12 @@ def explain(record: Record, span: int) -> Explanation:
     if row.kind == "compute":
         clients, *servers = draw_devices(scenario)
         device = next(one for one in (*clients, *servers) if one.name == row.actor)
-        return ComputeExplanation(row, parents, device, row.start_ns + device.duration_ns(int(row.flop)))
+        end_ns = row.start_ns + device.duration_ns(int(row.flop), row.name)
+        comings = None if (presence := presence_of(scenario)) is None else presence.of(row.actor)
+        if comings is not None and end_ns > row.start_ns:  # with its pauses; what was redone is in its FLOP
+            paused = Comings(comings.name, comings.times, "resume")
+            end_ns = paused.work(row.start_ns, end_ns - row.start_ns).end_ns
+        return ComputeExplanation(row, parents, device, end_ns)
     return _transfer(record, scenario.by_task[row.task], row, parents)
 
 
@@ -208,6 +222,15 @@ def _transfer(
     settings = met[0][1].radio.link(link)
     if not settings.is_modelled:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
+    transport = met[0][1].radio.transport_of(link)
+    if transport is not None and span.name == LATENCY:
+        beyond_ns = span.duration_ns - transport.delay_ns(0)
+        repeats = beyond_ns / (transport.timeout_s * NS_PER_S) if transport.timeout_s else 0.0
+        if transport.retransmissions == "drawn":
+            repeats = round(repeats)
+        end_ns = span.start_ns + transport.delay_ns(repeats)
+        return TransferExplanation(span, parents, link, True, (), end_ns, is_latency=True)
+    overhead_bits = 0 if transport is None else transport.overhead_bits
     if medium.sums(declared) and span.participants:
         return _summed(scenario, met[0][1], span, parents, declared)
     if not medium.drains:
@@ -228,7 +251,9 @@ def _transfer(
         ]
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
-    left: Fraction | int = int(span.bits + span.resent_bits)
+    left: Fraction | int = Fraction(span.bits) + Fraction(span.resent_bits)
+    if span.delivered:
+        left += overhead_bits
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
@@ -237,7 +262,9 @@ def _transfer(
         expected_end_ns = span.end_ns if finish_ns is None else finish_ns
         left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
         stretches.append(_stretch(medium, channel, declared, together, grant, start_ns, end_ns))
-    return TransferExplanation(span, parents, link, True, tuple(stretches), expected_end_ns)
+    return TransferExplanation(
+        span, parents, link, True, tuple(stretches), expected_end_ns, overhead_bits=overhead_bits
+    )
 
 
 def _summed(
@@ -319,7 +346,7 @@ def _stretch(
     # A rate model may give a whole grant one rate, of which a subchannel alone is no fair share.
     snr = np.array([10.0 ** (budget.snr_db / 10.0) for budget in budgets])
     widths_hz = np.array([budget.bandwidth_hz for budget in budgets])
-    shares = channel.radio.rate.per_subchannel(snr, widths_hz).tolist()
+    shares = channel.rate_model(link.name, client, start_ns).per_subchannel(snr, widths_hz).tolist()
     return Stretch(
         start_ns,
         end_ns,

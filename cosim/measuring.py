@@ -37,6 +37,30 @@ Place = tuple[Moment, str]
 """When in the training, and by whom."""
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is when a round has ended.
+
+    Attributes
+    ----------
+    round
+        Which round; 0 is the evaluation before training.
+    measured
+        Means of what was measured since another round ended.
+    num_ended
+        How many rounds of all tasks are over.
+    task
+        Whose round it is; empty where there is one task.
+    """
+
+    round: int
+    simulated_ns: int
+    num_spans: int
+    measured: dict[str, float]
+    num_ended: int = 0
+    task: str = ""
+
+
 class Measuring:
     """Keeps what is to be measured until it is computed.
 

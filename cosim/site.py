@@ -7,6 +7,7 @@ from cosim.compute.device import Device
 from cosim.control.conditions import Conditions
 from cosim.errors import ScenarioError, StalledError
 from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.presence import Presence
 from cosim.kernel.queue import Queue
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium
@@ -27,6 +28,8 @@ class Site:
         What the air does with a transmission, and what is sent over.
     conditions
         The channel and the rest at the beginning.
+    presence
+        When clients and servers are there; None where all always are.
 
     Attributes
     ----------
@@ -43,6 +46,7 @@ class Site:
         medium: Medium,
         links: Collection[Link],
         conditions: Conditions,
+        presence: Presence | None = None,
     ) -> None:
         self.clock, self.log, self.medium = Clock(), Log(), medium
         self.client_names = tuple(device.name for device in clients)
@@ -52,6 +56,9 @@ class Site:
         }
         channel, access = conditions.channel, conditions.access
         self.network = medium.open(self.clock, channel, access, self.log.grants, links)
+        self.presence = presence
+        if presence is not None:
+            self.network.follow(presence)
         self._turns: dict[tuple[str, int], Queue] = {}
         self._followers: list[Callable[[Conditions], None]] = []
 
@@ -105,7 +112,8 @@ class Site:
         try:
             self.clock.run(self.clock.process(steps, "the scheme"))
         except StalledError:
-            why = self.network.too_weak()
+            why = None if self.presence is None else self.presence.why_gone(self.clock.now)
+            why = why or self.network.too_weak()
             if why is None:
                 raise
             raise ScenarioError(why) from None

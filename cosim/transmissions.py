@@ -1,17 +1,28 @@
 """What is sent in a run: transmissions over the medium, each with its span and what became of it."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from math import fsum
 from typing import NamedTuple
 
+from cosim.attendance import Attendance
 from cosim.control.decisions import Decisions
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.measuring import Moment
 from cosim.radio.link import Link
 from cosim.radio.medium import Delivery, Payload, Signalling
+from cosim.radio.transport import Journey
+from cosim.rng import stream
 from cosim.site import Site
+from cosim.units import NS_PER_S
+
+LATENCY = "latency"
+"""Name of the spans between the last bit of a message on the air and its arrival."""
+
+_AT_ONCE = Journey(0, 0, 0)
 
 
 class Outgoing(NamedTuple):
@@ -64,6 +75,11 @@ class Transmissions:
         What the scheme sends over.
     task
         The name of the task that is recorded.
+
+    Attributes
+    ----------
+    attendance
+        Who of the clients is there, and who is out of this round.
     """
 
     def __init__(
@@ -77,6 +93,8 @@ class Transmissions:
         self.clock, self.log, self.network = site.clock, site.log, site.network
         self.client_names = site.client_names
         self._links = {link.name: link for link in links}
+        self.attendance = Attendance(site, task)
+        self._num_alike = Counter[tuple[str | int, ...]]()
 
     def is_modelled(self, link: str) -> bool:
         """Return whether what a link carries takes time."""
@@ -84,7 +102,7 @@ class Transmissions:
 
     def loses(self, link: str) -> bool:
         """Return whether what is sent over a link may be lost."""
-        return self.site.medium.loses(self._links[link])
+        return self.site.medium.loses(self._links[link]) or self.attendance.drops
 
     def sums(self, link: str) -> bool:
         """Return whether what clients send over a link at once arrives as a sum."""
@@ -100,23 +118,77 @@ class Transmissions:
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
         is_modelled, now_ns = self.is_modelled(link), self.clock.now
+        actor = self.client_names[client]
+        if self.attendance.is_out(actor, moment, after):
+            lost = Delivery(now_ns, now_ns, now_ns, {client: 0.0}, {client: False})
+            return Sent(self.attendance.out[actor], lost)
+        yield from self.attendance.until_there((actor, self._links[link].server))
         self._begin_sending(link, [client])
+        journey = self._journey(link, [client], name, moment, bits)
         if is_modelled:
             made_room = yield from self.site.take_turns(link, [client])
-            delivery: Delivery = yield from self.network.send(link, {client: Payload(bits)})
+            payload = Payload(bits + journey.overhead_bits + journey.resent_bits)
+            delivery: Delivery = yield from self.network.send(link, {client: payload})
             after = (*after, *made_room) if made_room else after
         else:
-            delivery = Delivery.at_once(now_ns, [client])
+            delivery = Delivery.at_once(self.clock.now, [client])
         self._take_in(link, client, bits, delivery)
+        sent_bits = float(bits)
+        if delivery.cut_bits is not None:
+            sent_bits, journey = delivery.cut_bits, _AT_ONCE
         span = self._add_transfer(
-            *(link, self.client_names[client], name, moment, bits, node.key, after, now_ns, delivery),
+            *(link, self.client_names[client], name, moment, sent_bits, node.key, after, now_ns, delivery),
             delivery.energy_j[client],
+            journey,
             is_delivered=delivery.delivered[client],
         )
         if is_modelled:
             self.network.leave(link, [client], span)
             self.site.give_turns_up(link, [client], span)
+        if delivery.cut_bits is not None:
+            self.attendance.drop(actor, moment, span)
+        if journey.delay_ns:
+            span = yield from self._arrive(link, actor, moment, node.key, span, journey)
         return Sent(span, delivery)
+
+    def _journey(self, link: str, clients: Collection[int], name: str, moment: Moment, bits: int) -> Journey:
+        """Return what a message needs beyond the airtime of its payload; chance is by what it is."""
+        channel = self.decisions.channel
+        transport = channel.radio.transport_of(link)
+        if transport is None:
+            return _AT_ONCE
+        named: tuple[str | int, ...] = (
+            "transport",
+            link,
+            self._task,
+            name,
+            moment.round,
+            moment.local_step,
+            *clients,
+        )
+        self._num_alike[named] += 1
+        chance = stream(channel.seed, *named, self._num_alike[named])
+        return transport.journey(bits, chance, len(clients))
+
+    def _arrive(
+        self,
+        link: str,
+        client: str,
+        moment: Moment,
+        node: str,
+        sent: int,
+        journey: Journey,
+        participants: Sequence[str] = (),
+    ) -> Steps:
+        """Wait until a message is there whose last bit was sent; returns the number of the span."""
+        now_ns = self.clock.now
+        yield self.clock.timeout(journey.delay_ns)
+        at = Delivery(now_ns, now_ns, self.clock.now, {}, {})
+        return self._add_transfer(
+            *(link, client, LATENCY, moment, 0, node, [sent], now_ns, at, 0.0, _AT_ONCE),
+            is_delivered=True,
+            participants=participants,
+        )
 
     def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
         for client in clients if self._links[link].is_uplink else ():
@@ -155,20 +227,27 @@ class Transmissions:
         ValueError
             If payloads are not equally large.
         """
+        asked_ns = self.clock.now
+        names = [self.client_names[client] for client in outgoing]
+        yield from self.attendance.until_there((*names, self._links[link].server))
         sizes = {one.payload.bits for one in outgoing.values()}
         if len(sizes) != 1:
             raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
         (bits,), is_modelled = sizes, self.is_modelled(link)
         self._begin_sending(link, outgoing)
-        asked_ns, made_room = self.clock.now, ()
+        journey = self._journey(link, outgoing, name, moment, bits)
+        made_room: Sequence[int] = ()
         if is_modelled:
             made_room = yield from self.site.take_turns(link, outgoing)
+            more = journey.overhead_bits + journey.resent_bits
             payloads = {client: one.payload for client, one in outgoing.items()}
+            if more:
+                payloads = {client: replace(one, bits=bits + more) for client, one in payloads.items()}
             delivery: Delivery = yield from self.network.send(link, payloads)
         else:
             delivery = Delivery.at_once(self.clock.now, outgoing)
         arrived, delivery = arriving(delivery)
-        is_uplink, names = self._links[link].is_uplink, [self.client_names[client] for client in outgoing]
+        is_uplink = self._links[link].is_uplink
         for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
             self._take_in(link, client, bits, delivery)
             at, radiated_j = (delivery.end_ns, moment.round, moment.local_step), delivery.energy_j[client]
@@ -178,7 +257,7 @@ class Transmissions:
             *(link, "", name, moment, bits),
             _key_of([one.node for one in outgoing.values()] if arrived is None else [arrived]),
             tuple(dict.fromkeys((*(cause for one in outgoing.values() for cause in one.after), *made_room))),
-            *(asked_ns, delivery, fsum(delivery.energy_j.values())),
+            *(asked_ns, delivery, fsum(delivery.energy_j.values()), journey),
             # of a sum any part of it, what is sent to several to all of them
             is_delivered=any(fates) if is_uplink else all(fates),
             participants=names,
@@ -186,6 +265,9 @@ class Transmissions:
         if is_modelled:
             self.network.leave(link, list(outgoing), span)
             self.site.give_turns_up(link, outgoing, span)
+        if journey.delay_ns:
+            key = next(iter(outgoing.values())).node.key
+            span = yield from self._arrive(link, "", moment, key, span, journey, names)
         return Sent(span, delivery)
 
     def _add_transfer(
@@ -194,12 +276,13 @@ class Transmissions:
         client: str,
         name: str,
         moment: Moment,
-        bits: int,
+        bits: float,
         node: str,
         after: Sequence[int],
         asked_ns: int,
         delivery: Delivery,
         energy_j: float,
+        journey: Journey,
         *,
         is_delivered: bool,
         participants: Sequence[str] = (),
@@ -207,7 +290,12 @@ class Transmissions:
         """Record a transmission and return the number of its span; ``client`` is empty where several are."""
         ends = (client, self._links[link].server)
         actor, peer = ends if self._links[link].is_uplink else ends[::-1]
-        for measure, value in delivery.measures.items():
+        measures = dict(delivery.measures)
+        if delivery.away_ns:
+            measures["away_s"] = delivery.away_ns / NS_PER_S
+        if journey.overhead_bits:
+            measures["overhead_bits"] = float(journey.overhead_bits)
+        for measure, value in measures.items():
             at = delivery.end_ns, moment.round, moment.local_step
             self.log.metrics.add(*at, client or name, measure, value, task=self._task)
         return self.log.spans.add(
@@ -227,6 +315,6 @@ class Transmissions:
             node,
             task=self._task,
             delivered=is_delivered,
-            resent_bits=delivery.resent_bits,
+            resent_bits=delivery.resent_bits + journey.resent_bits,
             participants=participants,
         )

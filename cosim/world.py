@@ -1,7 +1,6 @@
 """What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from cosim.learning.task import Task
 from cosim.learning.training import Training
 from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
+from cosim.measuring import Progress as Progress
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
 from cosim.site import Site
@@ -30,30 +30,6 @@ MOST_BLOCKS_WITHOUT_SPAN = 1000
 
 MAIN_SERVER = "main-server"
 FEDERATED_SERVER = "federated-server"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is when a round has ended.
-
-    Attributes
-    ----------
-    round
-        Which round; 0 is the evaluation before training.
-    measured
-        Means of what was measured since another round ended.
-    num_ended
-        How many rounds of all tasks are over.
-    task
-        Whose round it is; empty where there is one task.
-    """
-
-    round: int
-    simulated_ns: int
-    num_spans: int
-    measured: dict[str, float]
-    num_ended: int = 0
-    task: str = ""
 
 
 class World:
@@ -87,6 +63,8 @@ class World:
         Of the site: processes side by side.
     adapter
         What the scheme leaves in the end.
+    attendance
+        Who of the clients is there, and who is out of this round.
     """
 
     def __init__(
@@ -109,6 +87,7 @@ class World:
         sending = Transmissions(site, decisions, links, task.name)
         self.send, self.send_at_once = sending.send, sending.send_at_once
         self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
+        self.attendance = sending.attendance
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
         self.signalling = sending.signalling
         self._watch = watch
@@ -293,17 +272,33 @@ class World:
     ) -> Steps:
         """Compute on a device, after waiting for its queue; returns the number of the span."""
         device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
+        if self.attendance.is_out(actor, moment, after):
+            return self.attendance.out[actor]
         asked_ns = clock.now
         turn = queue.enter()
         made_room = None if turn is None else (yield turn)
+        comings = self.attendance.of(actor)
+        if comings is not None:
+            yield from self.attendance.until_there((actor,))
         start_ns = clock.now
-        duration_ns = device.duration_ns(flop)
+        duration_ns = device.duration_ns(flop, name)
         if start_ns + duration_ns >= NEVER_NS:
             raise ScenarioError(
                 f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
                 f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
                 "give it a faster clock_hz."
             )
+        energy_j, work = device.energy_j(flop, name), None
+        if comings is not None and duration_ns:
+            work = comings.work(start_ns, duration_ns)
+            if work.end_ns >= NEVER_NS:
+                yield clock.event(f"{actor} to come back")
+            if work.worked_ns != duration_ns:  # some of it was lost, or is never done
+                flop = round(flop * work.worked_ns / duration_ns)
+                energy_j *= work.worked_ns / duration_ns
+            if work.away_ns:
+                self.note(moment, "away_s", work.away_ns / NS_PER_S, actor)
+            duration_ns = work.end_ns - start_ns
         yield clock.timeout(duration_ns)
         span = self.log.spans.add(
             after if made_room is None else (*after, made_room),
@@ -318,11 +313,13 @@ class World:
             clock.now,
             0,
             flop,
-            device.energy_j(flop),
+            energy_j,
             node.key,
             task=self.task.name,
         )
         queue.leave(span)
+        if work is not None and not work.is_done:
+            self.attendance.drop(actor, moment, span)
         return span
 
     def measure(self, moment: Moment, actor: str, name: str, ref: Ref) -> None:

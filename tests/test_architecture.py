@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "cosim"
 
 LINES = (
     ("errors", "units", "leaves", "words", "visible"),
-    ("files", "locks"),
+    ("files", "locks", "columns"),
     ("rng", "parts"),
     ("plugins",),
     ("distributions", "statistics"),
@@ -21,6 +21,7 @@ LINES = (
     ("radio", "compute", "learning"),
     ("control",),
     ("allocation", "measuring", "site"),
+    ("attendance",),
     ("transmissions",),
     ("world",),
     ("schemes",),

@@ -52,6 +52,10 @@ def _show_compute(explanation: ComputeExplanation, console: Console) -> None:
     span, device = explanation.span, explanation.device
     _say(console, "work", f"{amount(span.flop, 'FLOP')} ({count(int(span.flop))})")
     _say(console, "clock", amount(device.clock_hz, "Hz"))
+    if span.name in device.measured_s:
+        _say(console, "measured on the device", f"{device.measured_s[span.name]:g} s for a mini-batch")
+        _show_times(explanation, console)
+        return
     _say(console, "width", f"{device.flop_per_cycle:g} FLOP per cycle, {amount(device.flop_per_s, 'FLOP/s')}")
     _say(console, "cycles", f"{span.flop / device.flop_per_cycle:.6g}")
     _show_times(explanation, console)
@@ -61,6 +65,10 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
     span = explanation.span
     _say(console, "link", explanation.link)
     _say(console, "payload", f"{amount(span.bits, 'bit')} ({count(int(span.bits))})")
+    if explanation.overhead_bits:
+        _say(console, "overhead", f"{amount(explanation.overhead_bits, 'bit')} beside it")
+    if explanation.is_latency:
+        _say(console, "rate", "all of it was on the air before: this is how long it takes to arrive")
     if span.resent_bits:
         _say(console, "sent again", f"{amount(span.resent_bits, 'bit')} ({count(int(span.resent_bits))})")
     if not span.delivered:

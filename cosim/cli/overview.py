@@ -211,6 +211,11 @@ def num_spans(prepared: Prepared) -> int | None:
     policy = prepared.scenario.task_policy
     if policy is not None and policy.until_s is not None:
         return None
+    radio = prepared.scenario.radio
+    if any(map(radio.transport_of, LINKS)):  # what has a latency has spans of its own
+        return None
+    if prepared.scenario.availability is not None:  # who is away may have none
+        return None
     scheme, decision = prepared.scenario.scheme, prepared.decisions().decide(0, round_=1)
     reports, task = prepared.scenario.allocator.reports, prepared.task
     if not scheme.phases(task, 1, decision.setting, reports):

@@ -1,6 +1,7 @@
 """A device: how long an amount of FLOP takes on it, what it costs, and who waits for it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -8,12 +9,12 @@ from cosim.compute.settings import Hardware
 from cosim.distributions import LEAST, MOST, Value
 from cosim.errors import ScenarioError
 from cosim.rng import Stream
-from cosim.units import drain_ns
+from cosim.units import drain_ns, seconds_to_ns
 
 
 @dataclass(frozen=True)
 class Device:
-    """One device's hardware, drawn.
+    """One device's hardware, drawn; ``measured_s`` are seconds of a mini-batch, by computation.
 
     Examples
     --------
@@ -30,9 +31,12 @@ class Device:
     memory_bytes: float | None
     energy_coefficient: float
     cycle_j: float | None = None
+    measured_s: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def draw(cls, name: str, hardware: Hardware, stream: Stream) -> "Device":
+    def draw(
+        cls, name: str, hardware: Hardware, stream: Stream, measured_s: Mapping[str, float] | None = None
+    ) -> "Device":
         """Return one device of a group; each value has a stream of its own.
 
         Raises
@@ -51,6 +55,7 @@ class Device:
             memory_bytes=None if memory is None else _drawn(name, "memory_bytes", memory, stream),
             energy_coefficient=hardware.energy_coefficient,
             cycle_j=_cycle_j(name, clock_hz, hardware),
+            measured_s=measured_s or {},
         )
 
     @property
@@ -58,18 +63,29 @@ class Device:
         """Speed, FLOP/s."""
         return self.clock_hz * self.flop_per_cycle
 
-    def duration_ns(self, flop: int) -> int:
-        """Return the time ``flop`` takes, rounded up to the nanosecond."""
-        return drain_ns(flop, self.flop_per_s)
+    def duration_ns(self, flop: int, name: str = "", times: int = 1) -> int:
+        """Return the time ``flop`` takes, so many times, rounded up to the nanosecond.
 
-    def energy_j(self, flop: int) -> float:
+        As measured, if the computation of that name was.
+        """
+        if name in self.measured_s and flop:
+            return times * seconds_to_ns(self.measured_s[name])
+        return drain_ns(times * flop, self.flop_per_s)
+
+    def energy_j(self, flop: int, name: str = "", times: int = 1) -> float:
         """Return the dynamic energy of ``flop``, J: kappa f^2 a cycle, or C V^2 where voltages are given.
+
+        A computation whose time was measured has as many cycles as the clock makes in it.
 
         Source
         ------
         T. D. Burd and R. W. Brodersen, "Processor design for portable systems",
         J. VLSI Signal Processing, 1996; as used throughout wireless federated learning.
         """
+        if name in self.measured_s and flop:
+            cycle_j = self.energy_coefficient * self.clock_hz**2 if self.cycle_j is None else self.cycle_j
+            return times * cycle_j * self.clock_hz * self.measured_s[name]
+        flop *= times
         if self.cycle_j is not None:
             return self.cycle_j * flop / self.flop_per_cycle
         return self.energy_coefficient * self.clock_hz**2 * flop / self.flop_per_cycle

@@ -15,6 +15,7 @@ from cosim.control.stages import Round, after
 from cosim.control.state import CellState, LinkState, Sparsity, SurfaceState
 from cosim.control.terms import Terms
 from cosim.radio.channel_settings import LINKS, DownlinkSettings
+from cosim.radio.rate import RateModel
 from cosim.rng import stream
 from cosim.units import Floats
 
@@ -96,6 +97,7 @@ class Cell:
             surface=self._surface(time_ns),
             model_hash=terms.model_hash,
             data_hash=terms.data_hash,
+            measured_s=tuple(one.measured_s for one in self._clients),
         )
 
     def link_state(self, name: str, time_ns: int) -> LinkState:
@@ -111,13 +113,21 @@ class Cell:
             name=name,
             bandwidths_hz=widths_hz,
             gains=channel.gain_over_noise_alone_at(name, time_ns),
-            mean_gains=np.repeat(channel.large_scale_at(time_ns).mean_gains.T, len(widths_hz), axis=1),
+            mean_gains=np.repeat(channel.mean_gains_at(name, time_ns)[:, np.newaxis], len(widths_hz), axis=1),
             noise_psd_w_per_hz=channel.noise_psd_w_per_hz,
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,
-            rate=channel.radio.rate,
+            rate=channel.rate_model(name, 0, time_ns),
+            client_rates=self._traced(name, time_ns),
             data_share=channel.radio.surface.data_share,
         )
+
+    def _traced(self, link: str, time_ns: int) -> tuple[RateModel, ...] | None:
+        """Return the rate model of each client, where a trace gives each its own; None where all have one."""
+        channel = self.channel
+        if channel.radio.trace is None or channel.radio.trace.gives != "rates":
+            return None
+        return tuple(channel.rate_model(link, client, time_ns) for client in range(channel.num_clients))
 
     def _knobs(self) -> tuple[Knob, ...]:
         """Return what a decision may set: of the scheme, and the phases of a surface."""

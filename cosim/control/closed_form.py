@@ -20,7 +20,7 @@ from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
 from cosim.radio.rate.shannon import Shannon
-from cosim.units import Floats, Ints, db_to_linear, drain_ns
+from cosim.units import Floats, Ints, db_to_linear, drain_ns, seconds_to_ns
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,8 @@ def link_rates(link: LinkState, grants: tuple[Grant, ...]) -> Floats:
         else:
             gain = np.full(len(bandwidth_hz), link.gains[client].mean())
         snr = (grant.tx_power_w / bandwidth_hz) * gain / link.noise_psd_w_per_hz
-        rates[client] = link.rate.rates(snr, bandwidth_hz)
+        rate = link.rate if link.client_rates is None else link.client_rates[client]
+        rates[client] = rate.rates(snr, bandwidth_hz)
     return rates if link.data_share == 1.0 else link.data_share * rates
 
 
@@ -163,6 +164,9 @@ def durations_s(state: CellState, rates_bit_per_s: Mapping[str, Floats]) -> Dura
 
     def duration(stage: Stage, client: int | None) -> float:
         if isinstance(stage, Compute):
+            measured_s = state.measured(stage.name, client)
+            if measured_s is not None and stage.flop:
+                return stage.count * measured_s
             return stage.count * stage.flop / speed_of(state, stage.actor, client) if stage.flop else 0.0
         rates = rates_bit_per_s.get(stage.link)
         if rates is None or not stage.bits:
@@ -183,6 +187,9 @@ def durations_ns(state: CellState, rates_bit_per_s: Mapping[str, Floats]) -> Dur
 
     def duration(stage: Stage, client: int | None) -> int:
         if isinstance(stage, Compute):
+            measured_s = state.measured(stage.name, client)
+            if measured_s is not None and stage.flop:
+                return stage.count * seconds_to_ns(measured_s)
             speed = speed_of(state, stage.actor, client) if stage.flop else 1.0
             return stage.count * drain_ns(stage.flop, speed)
         rates = rates_bit_per_s.get(stage.link)

@@ -258,6 +258,7 @@ class Decisions:
         allocator = self._allocator
         return (
             self.terms.is_closed_form
+            and not any(map(self.channel.radio.transport_of, state.links))
             and not (
                 allocator.shares_in_time or allocator.sets_sparsification_ratios or allocator.awaits_reports
             )

@@ -70,6 +70,22 @@ def legs_of(round_: Round) -> tuple[Leg, ...]:
     return legs
 
 
+def refuse_measured(state: CellState) -> None:
+    """Refuse seconds that were measured, in an allocator that plans with FLOP over speed.
+
+    Raises
+    ------
+    AllocationError
+        With the first that was.
+    """
+    measured = next((name for one in state.measured_s for name in one), None)
+    if measured is not None:
+        raise AllocationError(
+            f"this allocator plans with FLOP over speed, and clients.table has measured seconds "
+            f"({measured}_s); leave these columns out, or take an allocator such as 'equal'."
+        )
+
+
 def servers_s(state: CellState, waited: Collection[tuple[float, Leg]]) -> float:
     """Return what servers compute behind barriers, each of which is waited for so often, s."""
     main_flop = sum(times * leg.server_flop for times, leg in waited)

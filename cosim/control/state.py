@@ -63,6 +63,8 @@ class LinkState:
         Turns SNR into bit/s.
     data_share
         Share of that rate that is left for data.
+    client_rates
+        That of each client, where a trace gives each its own.
     """
 
     name: str
@@ -74,6 +76,7 @@ class LinkState:
     max_total_tx_power_w: float
     rate: RateModel
     data_share: float = 1.0
+    client_rates: tuple[RateModel, ...] | None = None
 
     @property
     def num_clients(self) -> int:
@@ -176,6 +179,9 @@ class CellState:
     model_hash, data_hash
         What is trained, to be held against a table of measured rounds; empty
         where nobody says.
+    measured_s
+        Seconds of each client's mini-batch by computation, where they were measured; FLOP over
+        speed elsewhere.
     """
 
     time_ns: int
@@ -207,8 +213,13 @@ class CellState:
     surface: SurfaceState | None = None
     model_hash: str = ""
     data_hash: str = ""
+    measured_s: tuple[Mapping[str, float], ...] = ()
 
     @property
     def num_clients(self) -> int:
         """How many clients there are."""
         return len(self.client_flop_per_s)
+
+    def measured(self, name: str, client: int | None) -> float | None:
+        """Return the seconds of a client's computation of that name; None where it was not measured."""
+        return None if client is None or not self.measured_s else self.measured_s[client].get(name)

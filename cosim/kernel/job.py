@@ -22,8 +22,11 @@ NEVER_NS = 1 << 63
 class Rate(Protocol):
     """How fast work drains at every instant from now on."""
 
-    def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
-        """Return the first instant by which ``amount`` has drained from ``start_ns`` on; None if never."""
+    def finish_ns(self, amount: Fraction | int, start_ns: int, until_ns: int = NEVER_NS) -> int | None:
+        """Return the first instant by which ``amount`` has drained from ``start_ns`` on; None if never.
+
+        What would end after ``until_ns`` need not be worked out, and may be None.
+        """
 
     def drained(self, start_ns: int, end_ns: int) -> Fraction:
         """Return what drains between two instants."""
@@ -35,7 +38,7 @@ class ConstantRate:
     def __init__(self, per_s: float) -> None:
         self.per_s = per_s
 
-    def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
+    def finish_ns(self, amount: Fraction | int, start_ns: int, until_ns: int = NEVER_NS) -> int | None:
         """Return the first whole nanosecond by which ``amount`` has drained."""
         if self.per_s == 0.0:
             return None if amount else start_ns
@@ -69,7 +72,7 @@ class BlockRate:
         self._rates = rates
         self._window_number, self._window_rates = -1, list[float]()
 
-    def finish_ns(self, amount: Fraction | int, start_ns: int) -> int | None:
+    def finish_ns(self, amount: Fraction | int, start_ns: int, until_ns: int = NEVER_NS) -> int | None:
         """Return the first whole nanosecond by which ``amount`` has drained.
 
         None if it would take for ever at the mean rate of many thousand blocks.
@@ -89,13 +92,16 @@ class BlockRate:
                     return end_ns
             left -= drains
             start_ns = next_ns
-        return self._finish_beyond(amount, begin_ns, first, left)
+        return self._finish_beyond(amount, begin_ns, first, left, until_ns)
 
-    def _finish_beyond(self, amount: Fraction | int, begin_ns: int, first: int, left: float) -> int | None:
+    def _finish_beyond(
+        self, amount: Fraction | int, begin_ns: int, first: int, left: float, until_ns: int
+    ) -> int | None:
         """Return the instant by which what is left at the beginning of a block has drained."""
         begin = begin_ns // self._block_ns
         count = _WINDOW_BLOCKS
-        while True:
+        while first * self._block_ns < until_ns:
+            count = min(count, -(-until_ns // self._block_ns) - first)
             rates = self._rates(first, count)
             drained = (rates * self._block_ns / NS_PER_S).cumsum()
             rounding = float(amount) * _ROUNDING * (first + count - begin + _SPARE)
@@ -115,6 +121,7 @@ class BlockRate:
                 return None
             most = min(2 * count * _WINDOW_BLOCKS, _MOST_BLOCKS)
             count = int(min(max(blocks_left * 1.1 + 2, _WINDOW_BLOCKS), most))
+        return None
 
     def _end_ns(
         self, amount: Fraction | int, begin_ns: int, start_ns: int, rate: float, left: float, rounding: float
@@ -198,19 +205,43 @@ class Job:
         self._since_ns = clock.now
         self._version = 0
 
-    def drain(self, rate: Rate) -> None:
-        """Drain at ``rate`` from now on; a job that has ended stays ended."""
+    def drain(self, rate: Rate, until_ns: int = NEVER_NS) -> None:
+        """Drain at ``rate`` from now on, at most until an instant; a job that has ended stays ended."""
         if self.done.triggered:  # those who wait for it may not have heard of it yet at this instant
             return
-        now_ns = self._clock.now
-        if self._rate is not None and now_ns > self._since_ns:
-            self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))
-        self._rate, self._since_ns = rate, now_ns
+        self._count()
+        now_ns, self._rate = self._clock.now, rate
         self._version += 1
-        end_ns = rate.finish_ns(self._left, now_ns)
+        end_ns = rate.finish_ns(self._left, now_ns, until_ns)
         if end_ns is not None:
             version = self._version
             self._clock.after(end_ns - now_ns, lambda: self._finish(version))
+
+    @property
+    def is_through(self) -> bool:
+        """Whether all of it has drained by now; ``done`` happens at this instant then, if it has not yet."""
+        self._count()
+        return not self._left
+
+    def restart(self) -> Fraction:
+        """Begin again with the whole amount, and return what had drained."""
+        self._count()
+        lost, self._left = Fraction(self.amount) - self._left, self.amount
+        return lost
+
+    def give_up(self) -> Fraction:
+        """Let it be done now as it is, and return what has drained."""
+        self._count()
+        self._version += 1
+        self.done.succeed()
+        return Fraction(self.amount) - self._left
+
+    def _count(self) -> None:
+        """Count what has drained since it was counted last."""
+        now_ns = self._clock.now
+        if self._rate is not None and now_ns > self._since_ns:
+            self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))
+        self._since_ns = now_ns
 
     def _finish(self, version: int) -> None:
         """End the job, unless its rate has changed since this timer was set."""

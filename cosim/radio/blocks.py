@@ -13,9 +13,11 @@ def shortest_block_ns(radio: ChannelSettings) -> int | None:
     ScenarioError
         If what changes more slowly does so within the block of what changes faster.
     """
-    parts = {name: getattr(radio, name) for name in ("fading", "mobility", "interference", "surface")}
+    parts = {
+        name: getattr(radio, name) for name in ("fading", "mobility", "interference", "surface", "trace")
+    }
     blocks: dict[str, int] = {
-        name: part.block_ns for name, part in parts.items() if part.block_ns is not None
+        name: part.block_ns for name, part in parts.items() if part is not None and part.block_ns is not None
     }
     if not blocks:
         return None

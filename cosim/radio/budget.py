@@ -7,6 +7,7 @@ import numpy as np
 
 from cosim.radio.channel_settings import ChannelSettings
 from cosim.radio.large_scale import LargeScale
+from cosim.radio.rate import RateModel
 from cosim.units import linear_to_db
 
 
@@ -17,7 +18,8 @@ class LinkBudget:
     ``gain_db`` is antenna gain - path loss - shadowing + fading + what a surface
     adds; the SNR is received power less noise power, in which are the receiver's
     noise figure and the interference, where there is any. ``data_share`` is what
-    the estimation of a surface leaves of the rate.
+    the estimation of a surface leaves of the rate. Where the gain ``is_traced``, path loss,
+    shadowing, antennas and fading are in it, and are no terms.
     """
 
     link: str
@@ -43,12 +45,14 @@ class LinkBudget:
     data_share: float
     rate_bit_per_s: float
     spectral_efficiency_bit_per_s_per_hz: float
+    is_traced: bool = False
 
     @classmethod
     def of(
         cls,
         radio: ChannelSettings,
         large: LargeScale,
+        rate_model: RateModel,
         link: str,
         client: int,
         subchannel: int,
@@ -61,7 +65,7 @@ class LinkBudget:
     ) -> Self:
         """Return the terms of linear gains with and without a surface, and of noise with interference."""
         snr = (tx_power_w / bandwidth_hz) * gain / noise_psd_w_per_hz
-        rate = float(radio.rate.rates(np.array([snr]), np.array([bandwidth_hz]))) * radio.surface.data_share
+        rate = float(rate_model.rates(np.array([snr]), np.array([bandwidth_hz]))) * radio.surface.data_share
         tx_power_dbm, gain_db = float(linear_to_db(tx_power_w)) + 30.0, float(linear_to_db(gain))
         others_w_per_hz = noise_psd_w_per_hz - radio.noise_psd_w_per_hz
         return cls(
@@ -88,6 +92,7 @@ class LinkBudget:
             data_share=radio.surface.data_share,
             rate_bit_per_s=rate,
             spectral_efficiency_bit_per_s_per_hz=rate / bandwidth_hz,
+            is_traced=radio.trace is not None and radio.trace.gives == "gains",
         )
 
     @property
@@ -103,12 +108,15 @@ class LinkBudget:
         surface = (("surface", self.surface_db, "dB"),) if self.surface_db else ()
         share = (("left for data", 100.0 * self.data_share, "%"),) if self.data_share < 1.0 else ()
         others = (("interference density", self.interference_psd_dbm_per_hz, "dBm/Hz"),)
-        return (
+        modelled = (
             ("distance", self.distance_m, "m"),
             ("path loss", self.path_loss_db, "dB"),
             ("shadowing", self.shadowing_db, "dB"),
             ("antenna gain", self.antenna_gain_db, "dB"),
             ("fading", self.fading_db, "dB"),
+        )
+        return (
+            *(() if self.is_traced else modelled),
             *surface,
             ("gain", self.gain_db, "dB"),
             ("bandwidth", self.bandwidth_hz, "Hz"),

@@ -15,6 +15,8 @@ from cosim.radio.gains import Gains
 from cosim.radio.large_scale import LargeScale
 from cosim.radio.large_scales import LargeScales
 from cosim.radio.misfits import misfits
+from cosim.radio.rate import RateModel
+from cosim.radio.rate.constant_bandwidth import ConstantBandwidth
 from cosim.radio.surface import Complexes
 from cosim.units import Floats, Ints
 
@@ -141,8 +143,19 @@ class Channel:
 
     def gain_at(self, link: str, time_ns: int) -> Floats:
         """Return every client's linear power gains at an instant, shape (num_clients, num_subchannels)."""
-        block = self.block_at(time_ns)
+        block, trace = self.block_at(time_ns), self.radio.trace
+        if trace is not None and trace.ends_ns is not None and time_ns >= trace.ends_ns:
+            raise ScenarioError(f"{trace.why_over}")
         return np.concatenate([self.gains(link, client, block, 1) for client in range(self.num_clients)])
+
+    def mean_gains_at(self, link: str, time_ns: int) -> Floats:
+        """Return every client's gain before fading at an instant, shape (num_clients,).
+
+        A trace of whole gains knows no other than the one it gives.
+        """
+        if self.radio.trace is not None and self.radio.trace.gives == "gains":
+            return np.asarray(self.gain_at(link, time_ns)[:, 0])
+        return np.asarray(self.large_scale_at(time_ns).mean_gains[0])
 
     def gain_over_noise_alone_at(self, link: str, time_ns: int) -> Floats:
         """Return the gains that give the same SNR without any interference, shaped as by :meth:`gain_at`."""
@@ -197,11 +210,27 @@ class Channel:
         """
         bandwidth_hz = self.bandwidths_hz(link)[subchannels] if bandwidths_hz is None else bandwidths_hz
         is_split = bandwidths_hz is not None
+        if self.radio.trace is not None and self.radio.trace.gives == "rates":
+            values = self._traced_rates(link, client, first_block, count)
+            return values if len(subchannels) else np.zeros(count)
         gains, _, noises = self._gains.rows(link, client, first_block, count)
         snr = (tx_power_w / bandwidth_hz) * _of_channels(gains, subchannels, is_split)
         snr /= self.noise_psd_w_per_hz if noises is None else _of_channels(noises, subchannels, is_split)
         rates, share = self.radio.rate.rates(snr, bandwidth_hz), self.radio.surface.data_share
         return rates if share == 1.0 else share * rates
+
+    def rate_model(self, link: str, client: int, time_ns: int) -> RateModel:
+        """Return what makes a rate of an SNR for a client at an instant: as set, or as a trace has it."""
+        if self.radio.trace is None or self.radio.trace.gives != "rates":
+            return self.radio.rate
+        (rate,) = self._traced_rates(link, client, self.block_at(time_ns), 1)
+        return ConstantBandwidth.model_construct(rate_bit_per_s=float(rate))
+
+    def _traced_rates(self, link: str, client: int, first_block: int, count: int) -> Floats:
+        """Return the rates of a trace over some blocks, bit/s, shape (count,); zero beyond its end."""
+        assert self.radio.trace is not None
+        time_ns = (first_block + np.arange(count)) * (self.block_ns or 0)
+        return np.nan_to_num(self.radio.trace.values(client, link, time_ns))
 
     def channel_gains(
         self,
@@ -259,8 +288,9 @@ class Channel:
         if noises is not None:
             noise_psd = float(_of_channels(noises, numbers, is_split)[0, 0])
         where, levels = (link, client, subchannel, time_ns), (gain, direct, noise_psd)
+        rate = self.rate_model(link, client, time_ns)
         return LinkBudget.of(
-            self.radio, self.large_scale_at(time_ns), *where, tx_power_w, bandwidth_hz, *levels
+            self.radio, self.large_scale_at(time_ns), rate, *where, tx_power_w, bandwidth_hz, *levels
         )
 
 

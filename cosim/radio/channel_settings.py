@@ -1,6 +1,6 @@
 """The settings of the channel and its links, checked and frozen; nothing is drawn here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -25,6 +25,8 @@ from cosim.radio.shadowing import Shadowing
 from cosim.radio.shadowing.log_normal import LogNormal
 from cosim.radio.surface import Surface
 from cosim.radio.surface.none import NoSurface
+from cosim.radio.trace import Trace
+from cosim.radio.transport import Transport
 from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.units import dbm_to_w
 
@@ -34,7 +36,8 @@ class LinkSettings(Table):
 
     ``subchannel_bandwidths_hz`` gives uneven widths instead; ``bandwidth_hz`` is
     then left out, and so may ``num_subchannels`` be. ``max_total_tx_power_dbm``
-    limits the power summed over all clients; left out, there is no such limit.
+    limits the power summed over all clients; left out, there is no such limit. ``transport``
+    is this link's instead of that of the radio.
     """
 
     plane: ClassVar[Plane] = "time"
@@ -44,6 +47,7 @@ class LinkSettings(Table):
         default=None, min_length=1
     )
     max_total_tx_power_dbm: Decibels | None = None
+    transport: Transport | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -138,6 +142,8 @@ class ChannelSettings(Table):
     what antennas gain in all directions; base stations that have a pattern add it. With
     ``uplink_p0_dbm`` clients keep to open-loop power control: whatever they are granted,
     they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block.
+    A ``trace`` takes the place of fading, of whole gains or of rates. ``transport`` is that of all
+    links which take time and have none of their own.
     """
 
     plane: ClassVar[Plane] = "time"
@@ -153,9 +159,11 @@ class ChannelSettings(Table):
     surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
     interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    trace: Annotated[Trace | None, OneOf(Trace)] = None
     uplink_p0_dbm: Decibels | None = None
     uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
     uplink_energy: UplinkEnergy = UplinkEnergy()
+    transport: Transport | None = None
     noise_psd_dbm_per_hz: Decibels = -174.0
     noise_figure_db: float = Field(default=9.0, ge=0.0, le=400.0)
     antenna_gain_db: Decibels = 10.0
@@ -173,9 +181,12 @@ class ChannelSettings(Table):
     def notes(self) -> tuple[str, ...]:
         """What a user must know of the channel, in sentences."""
         peak_db = self.base_stations.peak_gain_db
+        told: tuple[str, ...] = () if self.trace is None else (self.trace.note,)
+        told += tuple(self._transport_notes())
         if peak_db is None or not self.antenna_gain_db:
-            return ()
+            return told
         return (
+            *told,
             f"radio.antenna_gain_db of {self.antenna_gain_db:g} dB is added to the pattern of the base "
             f"stations, which has up to {peak_db:.1f} dBi; set it to the gain of the clients' antennas.",
         )
@@ -197,6 +208,22 @@ class ChannelSettings(Table):
             raise ValueError(f"no link {name!r}; there are {', '.join(LINKS)}")
         found: LinkSettings = getattr(self, name)
         return found
+
+    def _transport_notes(self) -> Iterator[str]:
+        """Tell what messages cost beyond their payload."""
+        if self.transport is not None:
+            yield f"radio.transport: {self.transport.told}; what free links carry is there at once."
+        for name in LINKS:
+            own = self.link(name).transport
+            if own is not None:
+                told = own.told if self.link(name).is_modelled else "none, as the link is free"
+                yield f"radio.{name}.transport: {told}."
+
+    def transport_of(self, name: str) -> Transport | None:
+        """Return the transport of a link; None where a message is there with its last bit."""
+        link = self.link(name)
+        own = self.transport if link.transport is None else link.transport
+        return own if link.is_modelled else None
 
 
 LINKS = tuple(

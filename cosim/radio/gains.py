@@ -122,9 +122,10 @@ class Gains:
         time_ns = (number * _CHUNK_BLOCKS + np.arange(blocks)) * (self._block_ns or 0)
         scale, of_block = self._large_scales.over(time_ns)
         path = self.path(link, client, time_ns)
-        direct = np.asarray(
-            scale.mean_gains[of_block, client][:, np.newaxis] * self._fading(link, client, time_ns)
-        )
+        direct = self._traced(link, client, time_ns, scale.mean_gains[of_block, client])
+        if direct is None:
+            mean = scale.mean_gains[of_block, client][:, np.newaxis]
+            direct = np.asarray(mean * self._fading(link, client, time_ns))
         gains = np.asarray(radio.surface.gains(path, direct))
         path = replace(path, stream=stream(self._seed, "radio", "interference", link, client))
         others = np.broadcast_to(radio.interference.psd_w_per_hz(path, self.widths_hz[link]), direct.shape)
@@ -132,6 +133,15 @@ class Gains:
         for shared in (gains, direct) if noise is None else (gains, direct, noise):
             shared.flags.writeable = False
         return Rows(gains, direct, noise)
+
+    def _traced(self, link: str, client: int, time_ns: Ints, mean: Floats) -> Floats | None:
+        """Return the gains of a trace, shape (count, num_subchannels); None where they are modelled."""
+        trace, widths_hz = self._radio.trace, self.widths_hz[link]
+        if trace is None or trace.gives == "rates":
+            return None
+        noise_w = self._radio.noise_psd_w_per_hz * float(widths_hz.sum())
+        gains = trace.gains(trace.values(client, link, time_ns), mean, noise_w)
+        return np.repeat(gains[:, np.newaxis], len(widths_hz), axis=1)
 
     def _fading(self, link: str, client: int, time_ns: Ints) -> Floats:
         """Return the fading over some blocks, shape (count, num_subchannels)."""

@@ -8,6 +8,13 @@ from cosim.radio.channel_settings import ChannelSettings
 def misfits(radio: ChannelSettings) -> Iterator[str]:
     """Return what does not go together, each in one line."""
     yield from _carriers(radio)
+    if radio.trace is not None:
+        for name in radio.trace.takes_place_of:
+            if getattr(radio, name) != type(radio).model_fields[name].default:
+                yield (
+                    f"radio.{name}: it is given, and radio.trace {radio.trace.kind!r} takes its place; leave "
+                    "one of them out."
+                )
     loss, shadowing, place = radio.path_loss, radio.shadowing, radio.placement
     if radio.fading.follows_mobility and radio.mobility.block_ns is None:
         yield (

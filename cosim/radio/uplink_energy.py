@@ -31,7 +31,7 @@ class UplinkEnergy(Table):
     tail_s: float = Field(default=0.0, ge=0.0, le=LONGEST_S)
     counts_radiated: bool = True
 
-    def total_j(self, radiated_j: float, bits: int, airtime_ns: int, idle_ns: int | None) -> float:
+    def total_j(self, radiated_j: float, bits: float, airtime_ns: int, idle_ns: int | None) -> float:
         """Return what a transmission costs, J.
 
         Parameters

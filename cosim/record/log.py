@@ -76,7 +76,7 @@ class SpanLog:
         asked_ns: int,
         start_ns: int,
         end_ns: int,
-        bits: int,
+        bits: float,
         flop: int,
         energy_j: float,
         node: str,

@@ -35,13 +35,13 @@ def savings(spans: Spans, speed: float = 2.0, most: int = 8) -> tuple[Saving, ..
     on_path: dict[tuple[int, int], int] = defaultdict(int)
     for span, lasts_ns in zip(path.tolist(), spans.duration_ns[path].tolist(), strict=True):
         on_path[int(owner[span]), int(spans.link[span])] += lasts_ns
-    causes = Causes.of(spans)
+    causes, carries = Causes.of(spans), ~spans.is_transfer | (spans.bits > 0)  # no link hurries a latency
     before_ns = int(spans.end_ns.max()) if len(spans) else 0
     found = []
     for actor, link in sorted(on_path, key=lambda key: (-on_path[key], key))[:most]:
         if not on_path[actor, link]:
             continue
-        chosen = (owner == actor) & (spans.link == link)
+        chosen = carries & (owner == actor) & (spans.link == link)
         after_ns = retimed(spans, np.where(chosen, speed, 1.0), causes).length_ns
         found.append(
             Saving(

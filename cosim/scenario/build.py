@@ -18,6 +18,7 @@ from cosim.rng import stream
 from cosim.scenario.after_events import becomes
 from cosim.scenario.factors import parts_of_factors
 from cosim.scenario.fit import (
+    lacking_traces,
     refuse_cut,
     split_and_reused,
     too_few_subchannels,
@@ -26,6 +27,7 @@ from cosim.scenario.fit import (
 )
 from cosim.scenario.media import undescribed_links, unfit_medium
 from cosim.scenario.prepared import Prepared, num_blocks
+from cosim.scenario.presence import unfit_presence
 from cosim.scenario.settings import Scenario
 from cosim.scenario.size import FadingBlocks, fading_blocks, too_large, too_many_cuts
 from cosim.scenario.tasks import TaskTables
@@ -89,10 +91,9 @@ def check(scenario: Scenario) -> list[str]:
 def draw_devices(scenario: Scenario) -> tuple[tuple[Device, ...], Device, Device]:
     """Return the clients, the main server and the federated server, drawn."""
     seed = scenario.seed
-    groups = [group for group in scenario.clients for _ in range(group.count)]
     clients = tuple(
-        Device.draw(f"client-{number}", group, stream(seed, "clients", number))
-        for number, group in enumerate(groups)
+        Device.draw(f"client-{number}", one.settings, stream(seed, "clients", number), one.measured_s)
+        for number, one in enumerate(scenario.each_client)
     )
     return (
         clients,
@@ -163,11 +164,12 @@ def _attempt_task(
     if task is None:
         _probe(scenario, found)
     channel = found.attempt(build_channel)
-    for fault in (*too_few_subchannels(scenario), *split_and_reused(scenario), *unfit_medium(scenario)):
+    for fault in _unfit(scenario):
         found.add(fault)
-    if task is None or channel is None or found.faults:
+    devices = found.attempt(partial(draw_devices, scenario))
+    if task is None or channel is None or devices is None or found.faults:
         return None, found.faults
-    prepared = Prepared(scenario, *draw_devices(scenario), channel, task, is_alone=is_alone)
+    prepared = Prepared(scenario, *devices, channel, task, is_alone=is_alone)
     allocation = found.attempt(lambda: _decide(prepared))
     prepared = replace(prepared, allocation=allocation)
     if allocation is not None:
@@ -176,6 +178,15 @@ def _attempt_task(
         prepared = replace(prepared, fading=found.attempt(lambda: _fading(prepared, allocation)))
     prepared = replace(prepared, stages=tuple(_stages(prepared, found)))
     return (None if found.faults else prepared), found.faults
+
+
+def _unfit(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Return what does not fit between clients, scheme, allocator and radio."""
+    yield from too_few_subchannels(scenario)
+    yield from split_and_reused(scenario)
+    yield from unfit_medium(scenario)
+    yield from lacking_traces(scenario)
+    yield from unfit_presence(scenario)
 
 
 def _task(name: str, scenario: Scenario) -> Task:
@@ -251,12 +262,7 @@ def _probe(scenario: Scenario, found: _Found) -> None:
 def _stages(prepared: Prepared, found: _Found) -> Iterator[Prepared]:
     """Prepare what the scenario becomes at each event, and see that a decision can be taken there."""
     for at_s, scenario in found.attempt(lambda: becomes(prepared.scenario)) or ():
-        for fault in (
-            *too_few_subchannels(scenario),
-            *split_and_reused(scenario),
-            *unfit_medium(scenario),
-            *parts_of_factors(scenario),
-        ):
+        for fault in (*_unfit(scenario), *parts_of_factors(scenario)):
             found.add(fault)
         channel = found.attempt(partial(Channel.build, scenario.radio, scenario.num_clients, scenario.seed))
         if channel is None:

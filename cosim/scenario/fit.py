@@ -8,6 +8,7 @@ from cosim.errors import ScenarioError
 from cosim.learning.shape import ModelShape
 from cosim.parts import kinds_that
 from cosim.radio.access.reassign import Reassign
+from cosim.radio.channel_settings import LINKS
 from cosim.scenario.settings import Scenario
 from cosim.schemes import Scheme
 
@@ -109,6 +110,18 @@ def too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
                 f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "
                 f"take {scenario.num_clients} or more, or an allocator that shares in time: {sharing}."
             )
+
+
+def lacking_traces(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse a trace without rows of a client on a link that is sent over, or with rows of others."""
+    trace, links = scenario.radio.trace, [link.name for link in scenario.scheme.links]
+    if trace is None:
+        return
+    try:
+        needed = [name for name in links if scenario.radio.link(name).is_modelled]
+        trace.refuse_what_lacks(scenario.num_clients, needed, LINKS)
+    except ScenarioError as fault:
+        yield fault
 
 
 def split_and_reused(scenario: Scenario) -> Iterator[ScenarioError]:

@@ -242,7 +242,10 @@ def _validate(given: dict[str, Any], source: str, folder: Path) -> Scenario:
         raise ScenarioError("\n".join(f"{source}: {one}" for one in told)) from None
     located = _locate(scenario, folder.resolve(), f"{source}:")
     assert isinstance(located, Scenario)
-    return located
+    try:
+        return located.counted()
+    except ScenarioError as fault:
+        raise ScenarioError(f"{source}: {fault}") from None
 
 
 def _locate(value: Any, folder: Path, place: str) -> Any:

@@ -57,6 +57,12 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"radio.medium shares out the band; take the access 'orthogonal', or a scheduler that keeps "
             f"grants: {kinds_that(Scheduler, lambda part: part.keeps_grants)}."
         )
+    trace = scenario.radio.trace
+    if trace is not None and trace.gives == "rates" and not medium.drains:
+        yield ScenarioError(
+            f"radio.trace: {trace.kind!r} replays rates, and the medium {medium.kind!r} makes them of the "
+            "SNR; take a trace of another kind, or the medium 'fluid'."
+        )
     if not medium.sums_any or not scheme.links:
         return
     if not any(medium.sums(link) for link in scheme.links):
@@ -69,6 +75,16 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
         yield ScenarioError(
             f"radio.uplink_energy: it is of transfers that carry bits, and the medium {medium.kind!r} sums "
             "what clients send; leave it out, or take the medium 'fluid'."
+        )
+    if any(scenario.radio.transport_of(link.name) for link in scheme.links if medium.sums(link)):
+        yield ScenarioError(
+            f"radio.transport: packets carry bits, and the medium {medium.kind!r} sums what clients send; "
+            "leave it out, or take the medium 'fluid'."
+        )
+    if scenario.radio.trace is not None and scenario.radio.trace.gives == "rates":
+        yield ScenarioError(
+            f"radio.trace: {scenario.radio.trace.kind!r} replays rates, and a sum over the medium "
+            f"{medium.kind!r} has none; take a trace of another kind, or the medium 'fluid'."
         )
     if scenario.radio.surface.data_share < 1.0:
         yield ScenarioError(

@@ -1,6 +1,6 @@
 """A task ready to run, and the worlds that tasks act through."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -12,16 +12,17 @@ from cosim.control.knobs import SPECTRAL_EFFICIENCY
 from cosim.control.terms import Terms
 from cosim.graph.executor import Executor
 from cosim.kernel.clock import Steps
+from cosim.kernel.presence import Away, Comings, Presence
 from cosim.learning.task import Task
 from cosim.radio.channel import Channel
 from cosim.rng import stream
 from cosim.scenario.fit import cuts
-from cosim.scenario.settings import Scenario
+from cosim.scenario.settings import Restart, Scenario, Server
 from cosim.scenario.size import FadingBlocks
 from cosim.schemes import Scheme, shared_population
 from cosim.site import Site
 from cosim.units import dbm_to_w, seconds_to_ns
-from cosim.world import Progress, World
+from cosim.world import FEDERATED_SERVER, MAIN_SERVER, Progress, World
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,30 @@ class Prepared:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
         told = None if self.fading is None else self.fading.note
         radio = self.scenario.radio
-        return (*self.task.notes, *radio.notes, *radio.medium.notes, *(() if told is None else (told,)))
+        measured = dict.fromkeys(name for device in self.clients for name in device.measured_s)
+        by_table = tuple(
+            f"{group.table.name} gives {', '.join(names)} of {group.count} client(s)."
+            for group in self.scenario.clients
+            if group.table is not None and (names := tuple(group.each("clients")[0].given))
+        ) + tuple(
+            f"{name} takes the seconds that clients.table gives of "
+            f"{sum(name in device.measured_s for device in self.clients)} client(s), in place of FLOP over "
+            "speed."
+            for name in measured
+        )
+        return (
+            *self.task.notes,
+            *by_table,
+            *_absences(self.scenario),
+            *radio.notes,
+            *radio.medium.notes,
+            *(() if told is None else (told,)),
+        )
 
     @property
     def max_tx_power_w(self) -> list[float]:
         """Power limit of each client, W."""
-        groups = self.scenario.clients
-        return [dbm_to_w(group.max_tx_power_dbm) for group in groups for _ in range(group.count)]
+        return [dbm_to_w(one.settings.max_tx_power_dbm) for one in self.scenario.each_client]
 
     @property
     def conditions(self) -> Conditions:
@@ -99,7 +117,12 @@ class Prepared:
             reportable=scheme.reportable,
             client_cut_layers=client_cut_layers,
             may_cut_apart=scheme.may_cut_apart,
-            is_closed_form=(self.is_alone and scheme.is_closed_form and scenario.radio.medium.is_closed_form),
+            is_closed_form=(
+                self.is_alone
+                and scheme.is_closed_form
+                and scenario.radio.medium.is_closed_form
+                and presence_of(scenario) is None
+            ),
             model_hash=task.model_hash,
             data_hash=task.tokens.content_key,
         )
@@ -162,6 +185,7 @@ def worlds(
         first.scenario.radio.medium,
         list(links.values()),
         first.conditions,
+        presence_of(first.scenario),
     )
     for stage in first.stages:
         site.change_at(seconds_to_ns(stage.at_s), stage.conditions)
@@ -176,6 +200,40 @@ def worlds(
         )
         for one in prepared
     ]
+
+
+def presence_of(scenario: Scenario) -> Presence | None:
+    """Return when clients and servers are there, from the beginning; None where all always are."""
+    availability, servers = scenario.availability, _restarting(scenario)
+    if availability is None and not servers:
+        return None
+    actors = {
+        name: Comings(name, iter([_down(one) for one in server.restarts or ()]), "restart")
+        for name, server in servers.items()
+    }
+    for client in range(scenario.num_clients if availability is not None else 0):
+        assert availability is not None
+        times = availability.times_away(client, stream(scenario.seed, "availability", client))
+        actors[f"client-{client}"] = Comings(f"client-{client}", times, availability.on_leave)
+    return Presence(actors, skips=availability is not None and availability.at_start == "skip")
+
+
+def _restarting(scenario: Scenario) -> dict[str, Server]:
+    servers = {MAIN_SERVER: scenario.main_server, FEDERATED_SERVER: scenario.federated_server}
+    return {name: server for name, server in servers.items() if server.restarts}
+
+
+def _down(restart: Restart) -> Away:
+    return Away(seconds_to_ns(restart.at_s), seconds_to_ns(restart.at_s + restart.downtime_s))
+
+
+def _absences(scenario: Scenario) -> Iterator[str]:
+    """Tell when clients and servers are not there."""
+    if scenario.availability is not None:
+        yield scenario.availability.note
+    for name, server in _restarting(scenario).items():
+        times = ", ".join(f"at {one.at_s:g} s for {one.downtime_s:g} s" for one in server.restarts or ())
+        yield f"{name} goes down {times}; what it computes and receives then begins again."
 
 
 def notes_of(prepared: Sequence[Prepared]) -> tuple[str, ...]:

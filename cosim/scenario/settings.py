@@ -1,25 +1,31 @@
 """The tables of a scenario file."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
+from cosim.compute.availability import Availability
 from cosim.compute.settings import Hardware
+from cosim.compute.table import read_devices
 from cosim.control.allocators import Allocator
 from cosim.control.allocators.equal import Equal
 from cosim.distributions import Uniform, Value, constant
+from cosim.errors import ScenarioError
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.trainable import Trainable
 from cosim.learning.trainable.lora import Lora
-from cosim.parts import Decibels, OfPlane, OneOf, Table
+from cosim.parts import LONGEST_S, Decibels, OfPlane, OneOf, Plane, Table
 from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
 from cosim.scenario.kinds import default_of
@@ -28,6 +34,17 @@ from cosim.scenario.tasks import TABLES, Tasks, short_form, spread
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 from cosim.schemes.task_policy import TaskPolicy
+
+_VALUES = {"clock_hz", "flop_per_cycle", "memory_bytes"}
+"""Settings of a device that may be distributions."""
+
+
+class Client(NamedTuple):
+    """One client: its settings, measured seconds of a mini-batch by computation, and what a table gives."""
+
+    settings: "ClientGroup"
+    measured_s: Mapping[str, float]
+    given: Sequence[str] = ()
 
 
 class ClientGroup(Hardware):
@@ -43,19 +60,96 @@ class ClientGroup(Hardware):
         Blocks these clients keep, whatever an allocator would choose; once any group
         says so, the others keep ``model.cut_layer``. Without it all clients are cut
         alike, or as an allocator with ``cut_per_client`` chooses.
+    table
+        A CSV or Parquet file with a row for each client of the group: ``client`` (from 0), and any of
+        ``clock_hz``, ``flop_per_cycle`` or ``flop_per_s``, ``memory_bytes``, ``energy_coefficient``,
+        ``max_tx_power_dbm``, whose columns take the place of these settings. The columns
+        ``client_forward_backward_s``, ``client_forward_s`` and ``client_backward_s`` are measured
+        seconds of that computation of one mini-batch, in place of FLOP over speed; an empty cell is not
+        measured. Without ``count`` there are as many clients as rows.
     """
 
     count: Annotated[int, OfPlane("value")] = Field(default=5, gt=0)
     max_tx_power_dbm: Decibels = 23.0
     clock_hz: Value = Uniform(low=1.0e9, high=1.6e9)
     cut_layer: Annotated[int | None, OfPlane("value")] = Field(default=None, ge=1)
+    table: Path | None = None
+
+    def each(self, place: str) -> tuple[Client, ...]:
+        """Return the clients of the group one by one.
+
+        Raises
+        ------
+        ScenarioError
+            If there is a table that cannot be read, or has another number of rows.
+        """
+        if self.table is None:
+            return (Client(self, {}),) * self.count
+        rows = read_devices(self.table, f"{place}.table")
+        if len(rows) != self.count:
+            raise ScenarioError(
+                f"{place}.count: it is {self.count}, and {self.table} has rows of {len(rows)} client(s); "
+                "leave count out, or give as many rows."
+            )
+        return tuple(
+            Client(
+                self.model_copy(
+                    update={name: self._as_set(name, value) for name, value in row.settings.items()}
+                ),
+                row.measured_s,
+                tuple(row.settings),
+            )
+            for row in rows
+        )
+
+    @staticmethod
+    def _as_set(name: str, value: float) -> Any:
+        """Return a number of a table as the setting has it."""
+        return constant(value) if name in _VALUES else value
+
+    def counted(self, place: str) -> Self:
+        """Return the group with as many clients as its table has rows, where nothing else is given."""
+        if self.table is None or "count" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"count": len(read_devices(self.table, f"{place}.table"))})
+
+
+class Restart(Table):
+    """A server that goes down at an instant, and is back after a while.
+
+    What it computes then is lost, and computed again from the beginning once it is back; what
+    waits in its queue waits on. Transfers from and to it are cut, and begin again.
+    """
+
+    plane: ClassVar[Plane] = "time"
+    at_s: float = Field(ge=0.0, le=LONGEST_S)
+    downtime_s: float = Field(ge=1e-9, le=LONGEST_S)
 
 
 class Server(Hardware):
-    """A server; the main server serves all clients through one queue."""
+    """A server; the main server serves all clients through one queue.
+
+    Attributes
+    ----------
+    restarts
+        When it goes down, in order of time.
+    """
+
+    restarts: tuple[Restart, ...] | None = None
 
     clock_hz: Value = constant(5.0e9)
     flop_per_cycle: Value = constant(1024.0)
+
+    @field_validator("restarts")
+    @classmethod
+    def _one_after_the_other(cls, restarts: tuple[Restart, ...] | None) -> tuple[Restart, ...] | None:
+        for one, after in pairwise(restarts or ()):
+            if after.at_s <= one.at_s + one.downtime_s:
+                raise ValueError(
+                    f"the one at {after.at_s:g} s begins before the one at {one.at_s:g} s is over, after "
+                    f"{one.downtime_s:g} s; sort them by time, and join those that touch"
+                )
+        return restarts
 
 
 def _as_groups(given: Any) -> Any:
@@ -92,6 +186,8 @@ class Scenario(Table):
         two is given, or none, which is ``[lora]`` with its defaults.
     clients, main_server, federated_server
         The devices.
+    availability
+        When clients are there; without it they always are.
     radio, allocator
         The air, and who gets how much of it.
     tasks
@@ -114,6 +210,7 @@ class Scenario(Table):
     clients: ClientGroups = (ClientGroup(),)
     main_server: Server = Server()
     federated_server: Server = Server()
+    availability: Annotated[Availability | None, OneOf(Availability)] = None
     radio: Radio = Radio()
     allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
     tasks: Tasks = Field(default_factory=dict)
@@ -160,6 +257,26 @@ class Scenario(Table):
         return tuple(
             group.cut_layer or self.model.cut_layer for group in self.clients for _ in range(group.count)
         )
+
+    @property
+    def each_client(self) -> tuple[Client, ...]:
+        """The clients one by one, as the tables of their groups have them."""
+        one = len(self.clients) == 1
+        return tuple(
+            client
+            for number, group in enumerate(self.clients)
+            for client in group.each("clients" if one else f"clients.{number}")
+        )
+
+    def counted(self) -> "Scenario":
+        """Return the scenario whose groups have as many clients as their tables, where none were given."""
+        one = len(self.clients) == 1
+        groups = tuple(
+            group.counted("clients" if one else f"clients.{number}")
+            for number, group in enumerate(self.clients)
+        )
+        is_same = all(new is old for new, old in zip(groups, self.clients, strict=True))
+        return self if is_same else self.model_copy(update={"clients": groups})
 
     @property
     def num_clients(self) -> int:

@@ -54,6 +54,9 @@ class Scheme(Part):
     is_synchronous: ClassVar[bool] = True
     """Whether a round begins when the one before has ended; if all take part, times decide no value."""
 
+    skips_absent: ClassVar[bool] = False
+    """Whether a round can begin without clients that are away."""
+
     turn_of: ClassVar[Literal["client", "all"] | None] = None
     """Whose a turn is where several tasks take turns on one population; None where it takes none."""
 

@@ -112,6 +112,7 @@ class Federated(Averages, TrainsWhole):
     """
 
     kind: Literal["federated"] = "federated"
+    skips_absent: ClassVar[bool] = True
     links: ClassVar[tuple[Link, ...]] = (
         replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
         FEDERATED_DOWNLINK,

@@ -22,7 +22,7 @@ from cosim.radio.medium import SCALAR_BITS
 from cosim.schemes import measure_evaluation
 from cosim.schemes.turns import Cost, Turns
 from cosim.schemes.uploads import AdapterUploads
-from cosim.schemes.vocabulary import Averaged, broadcast, collect, local_update
+from cosim.schemes.vocabulary import Averaged, broadcast, catch_up, collect, local_update
 from cosim.transmissions import Sent
 from cosim.units import NS_PER_S
 from cosim.world import FEDERATED_SERVER, Moment, World
@@ -52,6 +52,7 @@ class FederatedRounds(Turns):
         self._num_blocks = world.task.shape.num_layers
         self._began_ns = 0
         self._delay_s: dict[int, float] = {}
+        self._before: dict[int, TrainState] = {}
         self._begin(training)
         self._ledger, self._stopped = scheme.ledger(world.task), set[int]()
         world.hold(self._refs)
@@ -83,6 +84,7 @@ class FederatedRounds(Turns):
         drawn = self.able(
             self.scheme.taking_part(self.world.task.seed, self.world.num_clients, round_), round_
         )
+        drawn = yield from self.world.attendance.present(drawn)
         if not drawn:
             return self.ready
         self._played = round_
@@ -161,6 +163,7 @@ class FederatedRounds(Turns):
     def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Let each of these clients update the model on its data and upload; returns their average."""
         self._began_ns = self.world.clock.now
+        self._before = {client: self.federation.states[client] for client in senders}
         learned = [self._learn(client, moment.round) for client in senders]
         before, figures = self.federation.adapter, dict[str, Ref]()
 
@@ -248,7 +251,7 @@ class FederatedRounds(Turns):
         Nobody waits for anybody, unless a decision waits for reports or the medium
         adds what all send at once.
         """
-        world, senders = self.world, [one.client for one in learned]
+        world, senders, before = self.world, [one.client for one in learned], self._before
         is_awaited, sums = world.decisions.is_waiting, world.sums("federated_uplink")
         needs_losses = self.scheme.weights.needs_losses
         ready: dict[int, Sequence[int]] = {}
@@ -273,6 +276,10 @@ class FederatedRounds(Turns):
             sent = yield from world.together(steps, "local round of client")
         if world.decisions.reports and not is_awaited:
             self._hear(moment.round, learned, is_awaited=False)
+        for client in world.attendance.dropped:
+            if client in before:
+                self.federation.states[client] = before[client]
+                self.uploads.forget(client)
         return sent
 
     def _learn_all(self, moment: Moment, learned: Sequence[LocalRound]) -> Steps:
@@ -289,7 +296,8 @@ class FederatedRounds(Turns):
     def _learn_locally(self, moment: Moment, learned: LocalRound) -> Steps:
         """One client's local steps, then its reports; returns what its upload waits for."""
         world, flop = self.world, self.training.amounts.whole(learned.client, moment.round).flop
-        ready, link, first = self.ready, "federated_downlink", learned.steps[0].node
+        link, first = "federated_downlink", learned.steps[0].node
+        ready: Sequence[int] = yield from catch_up(world, learned.client, moment, self.ready)
         assigned = int(world.decisions.knob(ASSIGNMENT_BITS.name, learned.client, 0.0))
         if assigned:
             told: Sent = yield from world.send(
@@ -361,7 +369,7 @@ class FederatedRounds(Turns):
 
     def _average(self, moment: Moment, sent: Sequence[Sent], before: Ref) -> tuple[Node, dict[str, Ref]]:
         """Return the average of what arrived and its figures; if nothing did, the global adapter stays."""
-        world, distortion = self.world, sent[0].delivery.distortion
+        world, distortion = self.world, sent[0].delivery.distortion if sent else None
         arrived = self.uploads.leave_out_lost(sent)
         if world.loses("federated_uplink") or world.sums("federated_uplink"):
             world.note(moment, "num_delivered", arrived)

@@ -80,6 +80,7 @@ class SplitFederated(Averages, Splits):
     """
 
     kind: Literal["split_federated"] = "split_federated"
+    skips_absent: ClassVar[bool] = True
     links: ClassVar[tuple[Link, ...]] = (MAIN_UPLINK, FEDERATED_UPLINK, MAIN_DOWNLINK, FEDERATED_DOWNLINK)
     server_batch: Annotated[Literal["joint", "per_client"], OfPlane("time")] = "joint"
     deadline_s: float | None = Field(default=None, gt=0.0, le=1e9)
@@ -163,6 +164,7 @@ class SplitFederated(Averages, Splits):
         world.end_round(0)
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.task.seed, world.num_clients, round_)
+            drawn = yield from world.attendance.present(drawn)
             world.start_round(round_, drawn)
             play.taking_part = list(filter(world.decisions.takes_part, drawn))
             for local_step in range(1, self.local_steps + 1):

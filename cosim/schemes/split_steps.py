@@ -10,6 +10,7 @@ from cosim.kernel.clock import Steps
 from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.train_state import SplitStep, TrainState
 from cosim.learning.training import Training
+from cosim.schemes.vocabulary import catch_up
 from cosim.units import seconds_to_ns
 from cosim.world import MAIN_SERVER, Moment, World
 
@@ -146,7 +147,7 @@ class SplitSteps:
         """Forward pass of one client, then the upload of its activations."""
         client = one_step.client
         amounts = self.training.amounts.split(client, moment.round)
-        ready = self.ready
+        ready: Sequence[int] = yield from catch_up(self.world, client, moment, self.ready)
         if client in self._late:  # it was out, and ends first what nobody waits for any more
             ready = (*ready, (yield self._late.pop(client)))
         flop, bits = amounts.client_forward_flop, amounts.activation_bits

@@ -9,6 +9,9 @@ from cosim.learning.training import Training
 from cosim.units import NS_PER_S, Floats
 from cosim.world import World
 
+LOCAL_STEP = "client_forward_backward"
+"""Name of the spans of a local step."""
+
 
 class Cost(NamedTuple):
     """What a turn is expected to take of a client: seconds, and joules of its computing and sending."""
@@ -70,12 +73,14 @@ class Turns(ABC):
     def cost_of_update(self, client: int, local_steps: int) -> Cost:
         """Return what local steps, upload and download take while the air stays as it is now."""
         world, amounts = self.world, self.training.amounts.whole(client, 1)
-        device, flop = world.site.devices[world.client_names[client]], amounts.flop * local_steps
+        device, flop = world.site.devices[world.client_names[client]], amounts.flop
         rates, power_w = world.decisions.rates(world.clock.now), world.decisions.tx_power_w(client)
         up_s = _airtime_s(amounts.adapter_bits, rates.get("federated_uplink"), client)
         down_s = _airtime_s(amounts.adapter_download_bits, rates.get("federated_downlink"), client)
-        computing_s = device.duration_ns(flop) / NS_PER_S
-        energy_j = device.energy_j(flop) + up_s * power_w.get("federated_uplink", 0.0)
+        computing_s = device.duration_ns(flop, LOCAL_STEP, local_steps) / NS_PER_S
+        energy_j = device.energy_j(flop, LOCAL_STEP, local_steps) + up_s * power_w.get(
+            "federated_uplink", 0.0
+        )
         return Cost(computing_s + up_s + down_s, energy_j)
 
 

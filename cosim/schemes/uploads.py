@@ -51,6 +51,7 @@ class AdapterUploads:
         self.sent: dict[int, Transmission] = {}
         # where factors are sent in turn, what is held back of one waits for its turn
         self._memories: dict[tuple[int, frozenset[Factor]], Ref] = {}
+        self._before = dict(self._memories)
         self._found: dict[int, int] = {}
         self._summed: Ref | None = None
         self._standard: tuple[float, float] | None = (
@@ -69,6 +70,7 @@ class AdapterUploads:
         """Describe what these clients send at the end of a round."""
         federation, aggregator = self.federation, self.federation.aggregator
         factors = aggregator.sent(round_)
+        self._before = dict(self._memories)
         self._found, self.sent, self._ratios, self._summed = {}, {}, {}, None
         self._was_summed = False
         for client in clients:
@@ -108,6 +110,12 @@ class AdapterUploads:
                 if not is_delivered:
                     self.sent.pop(client, None)
         return len(self.sent)
+
+    def forget(self, client: int) -> None:
+        """Let a client hold back what it did before this round, as it has lost what it learned in it."""
+        kept = {key: ref for key, ref in self._before.items() if key[0] == client}
+        others = {key: ref for key, ref in self._memories.items() if key[0] != client}
+        self._memories = {**others, **kept}
 
     @property
     def received(self) -> dict[int, Ref]:

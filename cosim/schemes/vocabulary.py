@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from cosim.attendance import Missed
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.learning.train_state import LocalRound
@@ -24,8 +25,20 @@ def local_update(world: World, learned: LocalRound, round_: int, flop: int, read
     for number, step in enumerate(learned.steps, start=1):
         at = Moment(round_, number)
         span = yield from world.compute(name, "client_forward_backward", at, flop, step.node, ready)
-        world.measure(at, name, "train_loss", step.loss)
+        if name not in world.attendance.out:  # it was cut, or never begun
+            world.measure(at, name, "train_loss", step.loss)
         ready = [span]
+    return ready
+
+
+def catch_up(world: World, client: int, moment: Moment, ready: Sequence[int]) -> Steps:
+    """Let a client download what it has missed; returns the spans that what follows waits for."""
+    for name, one in world.attendance.missed.pop(client, {}).items():
+        after = list(dict.fromkeys((*ready, *one.after)))
+        sent: Sent = yield from world.send(
+            "federated_downlink", client, name, moment, one.bits, one.node, after
+        )
+        ready = [sent.span]
     return ready
 
 
@@ -79,6 +92,9 @@ def broadcast(
     def download(client: int) -> Steps:
         size = bits[client]
         sent: Sent = yield from world.send(link, client, name, moment, size, average.node, after)
+        if not sent.is_delivered:
+            world.attendance.missed.setdefault(client, {})[name] = Missed(size, average.node, after)
+            return sent.span
         return (yield from rebuilt(client, sent.span)) if rebuild_flop else sent.span
 
     def rebuilt(client: int, span: int) -> Steps:
@@ -87,6 +103,14 @@ def broadcast(
         return (yield from computing)
 
     link, after = "federated_downlink", average.spans
+    if world.attendance.skips:
+        here = list(filter(world.attendance.is_here, bits))
+        world.attendance.rejoin(here)
+        for client in bits.keys() - set(here):
+            world.attendance.missed.setdefault(client, {})[name] = Missed(bits[client], average.node, after)
+        bits = {client: bits[client] for client in here}
+        if not here:
+            return list(after)
     if is_multicast:
         once = Outgoing(Payload(max(bits.values())), average.node, after)
         sent: Sent = yield from world.send_at_once(link, name, moment, dict.fromkeys(bits, once))

@@ -47,7 +47,17 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
     "model.base.folder": [{"path": "model"}],
     "model.base.random": [],  # it is the tiny scenario's
     "data.partition.group": [{"by": "name"}],
+    "availability.intervals": [{"file": "away.csv", "at_start": "skip"}],
     "radio.mobility.path": [{"file": "path.csv"}],
+    **{
+        f"radio.trace.{kind}": [{"file": "trace.csv", "at_end": "hold", **more}]
+        for kind, more in (
+            ("gain", {}),
+            ("fading", {}),
+            ("snr", {"reference_tx_power_dbm": 23.0}),
+            ("rate", {}),
+        )
+    },
     "allocator.given": [
         {
             "links": {
@@ -81,6 +91,7 @@ _IMAGES = {
 BESIDE: dict[str, dict[str, Any]] = {
     "data.source.shapes": _IMAGES,
     "data.source.images": _IMAGES,
+    "availability.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
     "radio.fading.jakes.follow_mobility": WALK,
@@ -133,12 +144,16 @@ OTHERS: dict[str, list[Any]] = {
     "file.test_path": ["train.csv"],
     "file.train_path": ["test.csv"],
     "flower.partitioner": ["linear", "iid"],
-    "flower.settings": [{"num_classes_per_partition": 3}],
+    "flower.settings": [{"num_classes_per_partition": 2}],
     "folder.path": ["other model"],
     "images.test_path": ["others", "pictures"],
     "images.train_path": ["others"],
     "path.file": ["other path.csv"],
+    "intervals.file": ["other away.csv"],
+    "main_server.restarts": [[{"at_s": 1e-4, "downtime_s": 0.1}]],
+    "federated_server.restarts": [[{"at_s": 1e-4, "downtime_s": 0.1}]],
     "path.max_gap_s": [20.0],
+    **{f"trace.{kind}.file": ["other trace.csv"] for kind in ("gain", "fading", "snr", "rate")},
     "given.site_positions_m": [[[10.0, 0.0], [200.0, 0.0]]],
     "given.positions_m": [[[10.0, 0.0], [20.0, 0.0], [30.0, 40.0]]],
     "lora_ranks": [[2]],
@@ -155,6 +170,8 @@ OTHERS: dict[str, list[Any]] = {
     "random.tokenizer_path": ["tokenizer.json"],
     "slotted.subcarrier_spacing_hz": [15_000],
     "size.fractions": [[0.4, 0.3, 0.2]],
+    "clients.table": ["devices.csv"],
+    "transport": [{"latency_s": 0.01, "loss": 0.2}],
     "voltages": [[[1e6, 0.6], [1e12, 1.1]]],
     "subchannel_bandwidths_hz": [[1e6, 2e6, 3e6]],
     "task_policy.*.until_s": [5e-4],
@@ -169,6 +186,7 @@ ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "fluid.outage": {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
+    "between": {"step_s": 0.01},
     "capacitance_f": {"voltages": [[1e6, 0.6], [1e12, 1.1]]},
     "voltages": {"capacitance_f": 1e-9},
     "follow_mobility": {"doppler_hz": None, "speed_m_per_s": None, "carrier_hz": None},
@@ -286,6 +304,13 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
         )
     for name, far_m in (("path", 100), ("other path", 200)):
         (folder / f"{name}.csv").write_text(f"client,time_s,x_m,y_m\n0,0,50,0\n0,9,{far_m},0\n")
+    for name, client in (("away", 1), ("other away", 2)):
+        (folder / f"{name}.csv").write_text(f"client,away_s,back_s\n{client},0,0.001\n0,5e-6,4e-5\n")
+    (folder / "devices.csv").write_text("client,clock_hz,client_forward_s\n0,1e9,\n1,1e9,0.1\n2,2e9,0.2\n")
+    for name, least in (("trace", 10), ("other trace", 20)):
+        lines = [f"{at},{who},all,{least - 30},{least},{least}e4" for who in range(3) for at in (0, 0.001)]
+        head = "time_s,client,link,gain_db,snr_db,rate_bit_per_s"
+        (folder / f"{name}.csv").write_text("\n".join([head, *lines]))
     base = tiny_scenario().model.base
     (folder / "config.json").write_text(json.dumps(base.config | {"n_embd": 32}))
     other = json.loads(tokenizer_path.read_text())
@@ -358,7 +383,8 @@ def plane(setting: Setting, before: Any) -> str:
     """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
     if setting.name is not None:
         return setting.table.plane_of(setting.name)
-    planes = {setting.table.plane, getattr(value_at(before[0], setting.path), "plane", "value")}
+    old = value_at(before[0], setting.path)
+    planes = {setting.table.plane, setting.table.plane if old is None else getattr(old, "plane", "value")}
     return "time" if planes == {"time"} else "value"
 
 

@@ -10,7 +10,7 @@ from cosim.control.allocators import Allocator
 from cosim.control.closed_form import normalised_gains, predict
 from cosim.control.decision import Allocation, Plan
 from cosim.control.knobs import Setting
-from cosim.control.legs import legs_of, servers_s
+from cosim.control.legs import legs_of, refuse_measured, servers_s
 from cosim.control.solvers.assignment import check_enough, grants_of, scaled, spread_powers
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
@@ -58,6 +58,7 @@ class Fedsllm2024(Allocator):
     def allocate(self, state: CellState) -> Allocation:
         """Return the rounded shares."""
         setting = Setting(state.client_cut_layers or state.cut_layer, state.lora_rank)
+        refuse_measured(state)
         legs = {leg.name: leg for leg in legs_of(state.phases(setting))}
         steps = [leg for leg in legs.values() if leg.is_step]
         if not steps:

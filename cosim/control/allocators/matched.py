@@ -216,7 +216,13 @@ def _mean_rewards(state: CellState, link: LinkState, count: int, max_delay_s: fl
         for client, chain in enumerate(barrier.chains):
             for stage in chain:
                 if isinstance(stage, Compute):
-                    trained_s[client] += times * stage.count * stage.flop / state.client_flop_per_s[client]
+                    measured_s = state.measured(stage.name, client)
+                    if measured_s is None:
+                        trained_s[client] += (
+                            times * stage.count * stage.flop / state.client_flop_per_s[client]
+                        )
+                    else:
+                        trained_s[client] += times * stage.count * measured_s
                 elif stage.link == link.name:
                     bits[client] += times * stage.bits
     limits = link.max_tx_power_w[:, np.newaxis]

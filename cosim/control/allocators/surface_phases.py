@@ -12,7 +12,7 @@ from cosim.control.allocators.equal import equal_shares, even_powers
 from cosim.control.closed_form import normalised_gains
 from cosim.control.decision import Allocation
 from cosim.control.knobs import SURFACE_PHASES, Setting
-from cosim.control.legs import Leg, legs_of, servers_s
+from cosim.control.legs import Leg, legs_of, refuse_measured, servers_s
 from cosim.control.solvers.assignment import check_enough
 from cosim.control.solvers.phases import Found, Users, fixed_point, levels_of, search, turns_of
 from cosim.control.solvers.sparsity.uplink import Uplink
@@ -157,6 +157,7 @@ class _Rounds:
         for name, link in state.links.items():
             check_enough(name, link.num_clients, link.num_subchannels)
         round_ = state.phases(Setting(state.client_cut_layers or state.cut_layer, state.lora_rank))
+        refuse_measured(state)
         legs = {leg.name: leg for leg in legs_of(round_)}
         compute_s = {name: leg.flop / state.client_flop_per_s for name, leg in legs.items()}
         beside_s = servers_s(state, [(leg.times, leg) for leg in legs.values()])

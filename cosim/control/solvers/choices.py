@@ -12,7 +12,7 @@ import numpy as np
 
 from cosim.control.closed_form import Phase, airtime_s, normalised_gains
 from cosim.control.knobs import Cut, Setting
-from cosim.control.legs import Leg, least_of, legs_of, servers_s
+from cosim.control.legs import Leg, least_of, legs_of, refuse_measured, servers_s
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.control.state import CellState
 from cosim.units import Floats, Ints
@@ -194,4 +194,5 @@ class Choices:
 
 
 def _legs(state: CellState, cut: Cut, lora_rank: int) -> tuple[Leg, ...]:
+    refuse_measured(state)
     return legs_of(state.phases(Setting(cut, lora_rank)))

@@ -27,7 +27,7 @@ class Flower(Partition):
     by: str = Field("label", description="What it goes by: 'label', or a field of the examples.")
     settings: dict[str, Any] = Field({}, description="Its other arguments, such as alpha.")
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
-        {"partitioner": "pathological", "settings": {"num_classes_per_partition": 2}},
+        {"partitioner": "pathological", "settings": {"num_classes_per_partition": 1}},
         {"partitioner": "dirichlet", "settings": {"alpha": 5.0, "min_partition_size": 1}},
         {"partitioner": "iid"},
     )

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.presence import Presence
 from cosim.parts import Part, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
@@ -159,6 +160,10 @@ class Delivery:
         What was sent again beyond the payload.
     distortion
         What the air made of it; None where what arrives is what was sent.
+    cut_bits
+        Of one that was given up as somebody left: the bits that had been sent.
+    away_ns
+        For how long somebody it needs was away meanwhile.
     measures
         What else to record of it, by the names of metrics.
     """
@@ -169,8 +174,10 @@ class Delivery:
     energy_j: Mapping[int, float]
     delivered: Mapping[int, bool]
     after_span: int | None = None
-    resent_bits: int = 0
+    resent_bits: float = 0.0
     distortion: Distortion | None = None
+    cut_bits: float | None = None
+    away_ns: int = 0
     measures: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -189,6 +196,10 @@ class Network(ABC):
     @abstractmethod
     def change(self, channel: Channel, access: Access) -> None:
         """Let another channel take over now; :meth:`grant` must follow for every link that is sent over."""
+
+    def follow(self, presence: Presence) -> None:
+        """Let those leave and come back of whom this says so; for media that let them."""
+        raise NotImplementedError(f"{type(self).__name__} lets nobody leave")
 
     @abstractmethod
     def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
@@ -218,6 +229,9 @@ class Medium(Part):
     plane: ClassVar[Plane] = "time"
     sums_any: ClassVar[bool] = False
     """Whether there are links on which what clients send at once arrives as a sum."""
+
+    lets_leave: ClassVar[bool] = False
+    """Whether clients and servers may leave in the middle of a transmission."""
 
     drains: ClassVar[bool] = True
     """Whether what is no sum drains at the rate of a grant."""

@@ -1,91 +1,20 @@
 """Transfers that drain at the rate of their grants, link by link, in simulated time."""
 
-from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 
-from simpy.events import Event
-
+from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock, Steps
-from cosim.kernel.job import BlockRate, ConstantRate, Job, Rate
+from cosim.kernel.job import NEVER_NS, BlockRate, ConstantRate, Job, Rate
+from cosim.kernel.presence import MOST_CUTS, Comings, Presence
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, weakest_rates
+from cosim.radio.medium.open_link import OpenLink, Transfer
 from cosim.record.log import GrantLog
 from cosim.units import NS_PER_S, Floats
-
-
-@dataclass(eq=False)
-class _Transfer:
-    """A transfer on the air: what drains, under which grant, since when; a paused one has none."""
-
-    job: Job
-    energy_j: float = 0.0
-    grant: Grant | None = None
-    since_ns: int = 0
-    is_lost: bool = False
-
-
-@dataclass(eq=False)
-class _Link:
-    """One link alive: who may send on what, who sends, who waits.
-
-    Clients that receive one transmission together are a group, which has a number
-    below zero and is in every table as a client is.
-    """
-
-    link: Link
-    groups: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    overlaps: bool = False  # grants share subchannels, so that only those who send hold any
-    granted: dict[int, Grant] = field(default_factory=dict)
-    active: dict[int, _Transfer] = field(default_factory=dict)
-    waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
-    paused: dict[int, _Transfer] = field(default_factory=dict)
-    rates: dict[int, Rate] = field(default_factory=dict)
-    holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
-    recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
-    admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
-    busy: set[int] = field(default_factory=set)
-
-    @property
-    def name(self) -> str:
-        """Of the link."""
-        return self.link.name
-
-    def members(self, client: int) -> tuple[int, ...]:
-        """Return the clients of a group, or the one client."""
-        return self.groups.get(client, (client,))
-
-    def join(self, members: tuple[int, ...]) -> int:
-        """Return the number of a group of clients, or that of the one client."""
-        if len(members) == 1:
-            return members[0]
-        number = min(self.groups, default=0) - 1
-        self.groups[number] = members
-        self.granted[number] = Grant.union([self.granted[one] for one in members])
-        return number
-
-    def part(self, client: int) -> None:
-        """Forget a group."""
-        if client in self.groups:
-            del self.groups[client], self.granted[client]
-            self.rates.pop(client, None)
-
-    def admit(self, client: int) -> bool:
-        """Take the client's subchannels if all of them are free."""
-        wanted = self.granted[client].subchannels.tolist()
-        if not self.busy.isdisjoint(wanted):
-            return False
-        self.admitted[client] = None
-        self.busy.update(wanted)
-        return True
-
-    def dismiss(self, client: int) -> None:
-        """Free the client's subchannels."""
-        del self.admitted[client]
-        self.busy.difference_update(self.granted[client].subchannels.tolist())
 
 
 class Draining(Network):
@@ -121,9 +50,14 @@ class Draining(Network):
         self._access = access
         self._log = log
         self._medium = medium
-        self._links = {link.name: _Link(link) for link in links}
+        self._links = {link.name: OpenLink(link) for link in links}
         self._round = 0
         self._sent_until_ns: dict[int, int] = {}
+        self._presence: Presence | None = None
+
+    def follow(self, presence: Presence) -> None:
+        """Let transfers pause, begin again or be given up when somebody they need leaves."""
+        self._presence = presence
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
         """Let a decision take effect now; transfers in flight go on under their new grant.
@@ -180,7 +114,7 @@ class Draining(Network):
             state.waiting.append((client, turn))
             after_span = yield turn
         is_silent = self._is_silent(state, client)
-        transfer = _Transfer(
+        transfer = Transfer(
             Job(clock, 0 if is_silent else bits, f"{bits} bits of {_names(state.members(client))} on {link}"),
             since_ns=clock.now,
             is_lost=is_silent,
@@ -199,6 +133,9 @@ class Draining(Network):
             dict.fromkeys(payloads, self._energy_j(state, client, transfer, bits, start_ns) / len(payloads)),
             dict.fromkeys(payloads, not transfer.is_lost),
             after_span,
+            transfer.resent_bits,
+            cut_bits=transfer.cut_bits,
+            away_ns=transfer.away_ns,
         )
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
@@ -211,7 +148,8 @@ class Draining(Network):
             state.dismiss(client)
         else:  # it ended in the very instant in which it had to pause
             del state.paused[client]
-            state.waiting.remove((client, None))
+            if (client, None) in state.waiting:
+                state.waiting.remove((client, None))
         state.part(client)
         if self._access.changes_in_flight:
             self._rate(state, tuple(state.active))
@@ -220,6 +158,8 @@ class Draining(Network):
     def too_weak(self) -> str | None:
         """Return what to say of the transfer of least rate, once none of those on the air can end."""
         channel, now_ns = self._channel, self._clock.now
+        if channel.radio.trace is not None and channel.radio.trace.why_over is not None:
+            return channel.radio.trace.why_over
         found: list[tuple[float, str]] = []
         for state in self._links.values():
             in_use = self._access.in_use(state.granted, tuple(state.active))
@@ -247,7 +187,7 @@ class Draining(Network):
                 found.append((rate, what))
         return min(found)[1] if found else None
 
-    def _let_in(self, state: _Link, span: int | None) -> None:
+    def _let_in(self, state: OpenLink, span: int | None) -> None:
         """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
         while state.waiting and state.admit(state.waiting[0][0]):
             client, turn = state.waiting.popleft()
@@ -256,21 +196,77 @@ class Draining(Network):
             elif client in state.paused:
                 self._begin(state, client, state.paused.pop(client))
 
-    def _begin(self, state: _Link, client: int, transfer: _Transfer) -> None:
+    def _begin(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Let a transfer drain from now on."""
         state.active[client] = transfer
+        transfer.version += 1
+        leaving = None
+        if self._presence is not None:
+            leaving = self._presence.first_leaving(self._actors(state, client), self._clock.now)
+        transfer.until_ns = NEVER_NS if leaving is None else leaving[0]
         self._rate(state, tuple(state.active) if self._access.changes_in_flight else (client,))
+        if leaving is not None:
+            leave = partial(self._leaves, state, client, transfer, transfer.version, leaving[1])
+            self._clock.after(leaving[0] - self._clock.now, leave)
 
-    def _pause(self, state: _Link, client: int) -> None:
+    def _actors(self, state: OpenLink, client: int) -> tuple[str, ...]:
+        """Return whom a transfer needs: its clients, and the server."""
+        return (*(f"client-{one}" for one in state.members(client)), state.link.server)
+
+    def _leaves(self, state: OpenLink, client: int, transfer: Transfer, version: int, who: Comings) -> None:
+        """Cut a transfer, as somebody it needs leaves."""
+        if transfer.version != version or transfer.job.done.triggered or transfer.job.is_through:
+            return
+        transfer.num_cuts += 1
+        if transfer.num_cuts > MOST_CUTS:
+            raise ScenarioError(who.never_ends(f"the transfer of {transfer.job.amount} bits on {state.name}"))
+        if who.on_leave == "drop":
+            transfer.is_lost, transfer.cut_bits = True, float(transfer.job.give_up())
+            return
+        if who.on_leave == "restart":
+            transfer.resent_bits += float(transfer.job.restart())
+        self._pause(state, client)
+        self._let_go(state, client)
+        state.dismiss(client)
+        if self._access.changes_in_flight:
+            self._rate(state, tuple(state.active))
+        self._let_in(state, None)
+        assert self._presence is not None
+        back_ns, now_ns = (
+            self._presence.back_ns(self._actors(state, client), self._clock.now),
+            self._clock.now,
+        )
+        if back_ns < NEVER_NS:
+            transfer.away_ns += back_ns - now_ns
+            self._clock.after(back_ns - now_ns, partial(self._comes_back, state, client, transfer))
+
+    def _comes_back(self, state: OpenLink, client: int, transfer: Transfer) -> None:
+        """Let a transfer go on, or wait for its subchannels, as all it needs are there."""
+        if state.waiting or not state.admit(client):
+            state.waiting.append((client, None))
+        else:
+            self._begin(state, client, state.paused.pop(client))
+
+    def _let_go(self, state: OpenLink, client: int) -> None:
+        """Write down that nobody has the subchannels of a transfer that was cut."""
+        members = state.members(client)
+        for number, (holder, *_) in list(state.holders.items()):
+            if holder in members:
+                del state.holders[number]
+                state.recorded.pop(holder, None)
+                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)
+
+    def _pause(self, state: OpenLink, client: int) -> None:
         """Stop a transfer that is in the way of another."""
         transfer = state.active.pop(client, None)
         if transfer is not None:
+            transfer.version += 1
             self._account(state, client, transfer)
             transfer.grant = None
             transfer.job.drain(ConstantRate(0.0))
             state.paused[client] = transfer
 
-    def _account(self, state: _Link, client: int, transfer: _Transfer) -> None:
+    def _account(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Count the energy since it was last counted, and see whether the channel carried what was sent."""
         grant, since_ns, now_ns = transfer.grant, transfer.since_ns, self._clock.now
         transfer.since_ns = now_ns
@@ -283,23 +279,25 @@ class Draining(Network):
             sent, possible = (rates(self._channel, *asked) for rates in (self._medium.rates, capacity))
             transfer.is_lost |= bool((possible < sent).any())
 
-    def _is_silent(self, state: _Link, client: int) -> bool:
+    def _is_silent(self, state: OpenLink, client: int) -> bool:
         """Return whether a client whose turn it is sees that what it sends would be lost at once."""
         if not (self._medium.is_silent_in_outage and self._medium.loses(state.link)):
             return False
         asked = state.link, client, state.granted[client], self._channel.block_at(self._clock.now), 1
         return bool(capacity(self._channel, *asked)[0] < self._medium.rates(self._channel, *asked)[0])
 
-    def _energy_j(self, state: _Link, client: int, transfer: _Transfer, bits: int, start_ns: int) -> float:
+    def _energy_j(self, state: OpenLink, client: int, transfer: Transfer, bits: int, start_ns: int) -> float:
         """Return what a transfer that ends now has cost, J."""
         if not state.link.is_uplink or not transfer.job.amount:
             return transfer.energy_j
         until_ns, self._sent_until_ns[client] = self._sent_until_ns.get(client), self._clock.now
         idle_ns = None if until_ns is None else start_ns - until_ns
         costs = self._channel.radio.uplink_energy
-        return costs.total_j(transfer.energy_j, bits, self._clock.now - start_ns, idle_ns)
+        airtime_ns = self._clock.now - start_ns - transfer.away_ns
+        sent_bits = bits if transfer.cut_bits is None else transfer.cut_bits
+        return costs.total_j(transfer.energy_j, sent_bits + transfer.resent_bits, airtime_ns, idle_ns)
 
-    def _rate(self, state: _Link, clients: tuple[int, ...]) -> None:
+    def _rate(self, state: OpenLink, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
         if not clients:
             return
@@ -309,9 +307,9 @@ class Draining(Network):
             transfer, grant = state.active[client], in_use[client]
             self._account(state, client, transfer)
             transfer.grant = grant
-            transfer.job.drain(self._rate_of(state, client, grant))
+            transfer.job.drain(self._rate_of(state, client, grant), transfer.until_ns)
 
-    def _rate_of(self, state: _Link, client: int, grant: Grant) -> Rate:
+    def _rate_of(self, state: OpenLink, client: int, grant: Grant) -> Rate:
         """Return the rate of a grant; a client's own grant is looked up once."""
         own = grant is state.granted[client]
         if own and client in state.rates:
@@ -330,10 +328,10 @@ class Draining(Network):
             state.rates[client] = rate
         return rate
 
-    def _record(self, state: _Link, in_use: Mapping[int, Grant]) -> None:
+    def _record(self, state: OpenLink, in_use: Mapping[int, Grant]) -> None:
         """Write down every subchannel that changes hands or power now."""
         for holder, grant in in_use.items():
-            if holder in state.groups and not state.overlaps:
+            if holder in state.groups and not state.overlaps and not state.active[holder].num_cuts:
                 continue  # each of its subchannels is on record as one receiver's, at that power
             client = state.members(holder)[0]
             if state.recorded.get(client) is grant:
@@ -366,7 +364,7 @@ class Draining(Network):
                 )
             state.recorded[client] = grant
 
-    def _release(self, state: _Link) -> None:
+    def _release(self, state: OpenLink) -> None:
         """Write down the subchannels that their last owner has lost to nobody by a new decision."""
         in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
         for number, (client, *_) in list(state.holders.items()):

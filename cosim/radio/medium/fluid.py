@@ -39,6 +39,7 @@ class Fluid(Medium):
     """
 
     kind: Literal["fluid"] = "fluid"
+    lets_leave: ClassVar[bool] = True
     rate: Annotated[Literal["adapted", "fixed"], OfPlane("value")] = "adapted"
     fixed_spectral_efficiency_bit_per_s_per_hz: Annotated[float | None, OfPlane("value")] = Field(
         default=None, gt=0.0

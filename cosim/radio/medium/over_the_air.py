@@ -248,7 +248,7 @@ class OverTheAir(Medium):
         precoded = self.precoding.precode(
             Senders(
                 gains=gains,
-                mean_gains=channel.large_scale_at(start_ns).mean_gains[0, clients],
+                mean_gains=channel.mean_gains_at(link, start_ns)[clients],
                 shares=grid.shares,
                 weights=np.array([one.weight for one in payloads.values()]),
                 tx_power_w=np.array([max_tx_power_w[one] for one in clients]) / int(subcarriers.sum()),

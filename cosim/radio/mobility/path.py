@@ -1,5 +1,6 @@
 """Clients that move as a file says."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -7,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from cosim.columns import read_columns
 from cosim.errors import ScenarioError
 from cosim.parts import LONGEST_S
 from cosim.radio.mobility import Mobility
@@ -18,7 +20,7 @@ _COLUMNS = ("client", "time_s", "x_m", "y_m")
 
 
 class GivenPath(Mobility):
-    """Clients on the paths of a CSV file, straight from one row to the next.
+    """Clients on the paths of a CSV or Parquet file, straight from one row to the next.
 
     The file has the columns ``client`` (from 0), ``time_s``, ``x_m`` and ``y_m``. The rows of a client
     have increasing times, from 0 on; two may not be further apart than ``max_gap_s``. After its
@@ -66,11 +68,11 @@ class GivenPath(Mobility):
 
     def _ways(self, num_clients: int | None) -> dict[int, Polyline]:
         try:
-            stamp = self.file.stat()
-            ways = _read(self.file, (stamp.st_mtime_ns, stamp.st_size), self.max_gap_s)
-        except (OSError, UnicodeDecodeError) as fault:
-            why = getattr(fault, "strerror", None) or "it is no text in UTF-8"
-            raise ScenarioError(f"radio.mobility.file: {self.file} cannot be read: {why}.") from None
+            state = self.file.stat()
+            stamp = state.st_mtime_ns, state.st_size
+        except OSError:
+            stamp = 0, 0  # who reads it says why
+        ways = _read(self.file, stamp, self.max_gap_s)
         unknown = sorted(client for client in ways if num_clients is not None and client >= num_clients)
         if unknown:
             raise ScenarioError(
@@ -83,35 +85,24 @@ class GivenPath(Mobility):
 @lru_cache(maxsize=8)
 def _read(file: Path, stamp: tuple[int, int], max_gap_s: float | None) -> dict[int, Polyline]:
     """Return the way of each client in a file; the stamp makes a changed file another one."""
-    import csv
-
-    with file.open(newline="", encoding="utf-8") as opened:
-        reader = csv.DictReader(opened)
-        missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ScenarioError(
-                f"radio.mobility.file: {file} has no column {missing[0]!r}; it needs {', '.join(_COLUMNS)}."
-            )
-        rows: dict[int, list[tuple[float, float, float]]] = {}
-        for row in reader:
-            client, place = _numbers(file, reader.line_num, row)
-            _check(file, reader.line_num, client, rows.get(client, []), place[0], max_gap_s)
-            rows.setdefault(client, []).append(place)
-    if not rows:
-        raise ScenarioError(f"radio.mobility.file: {file} has no rows.")
+    columns = read_columns(file, "radio.mobility.file", _COLUMNS)
+    rows: dict[int, list[tuple[float, float, float]]] = {}
+    for line, *cells in zip(columns.lines, *(columns.values[name] for name in _COLUMNS), strict=True):
+        client, place = _numbers(file, line, cells)
+        _check(file, line, client, rows.get(client, []), place[0], max_gap_s)
+        rows.setdefault(client, []).append(place)
     tables = {client: np.array(found) for client, found in rows.items()}
     return {client: Polyline(table[:, 0], table[:, 1:]) for client, table in tables.items()}
 
 
-def _numbers(file: Path, line: int, row: dict[str, Any]) -> tuple[int, tuple[float, float, float]]:
+def _numbers(file: Path, line: int, cells: Sequence[Any]) -> tuple[int, tuple[float, float, float]]:
     """Return the client of a row, and time and place."""
     try:
-        client = int(row["client"])
-        place = (float(row["time_s"]), float(row["x_m"]), float(row["y_m"]))
+        client, place = int(cells[0]), (float(cells[1]), float(cells[2]), float(cells[3]))
     except (TypeError, ValueError):
         client, place = -1, (0.0, 0.0, 0.0)
     if client < 0 or not np.isfinite(place).all():
-        given = ", ".join(str(row[name]) for name in _COLUMNS)
+        given = ", ".join(map(str, cells))
         raise ScenarioError(
             f"radio.mobility.file: {file}, line {line}: {given} is not a client from 0 and three numbers."
         )

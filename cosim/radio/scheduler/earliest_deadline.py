@@ -8,7 +8,7 @@ from cosim.radio.scheduler import Demand, Schedule, Scheduler
 
 
 class EarliestDeadline(Scheduler):
-    """Whoever is due first has the whole band until its payload has arrived.
+    """The payload that is due first has the whole band until it has arrived.
 
     Attributes
     ----------

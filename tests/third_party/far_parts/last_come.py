@@ -6,7 +6,7 @@ from cosim.radio.scheduler import Demand, Schedule, Scheduler
 
 
 class LastCome(Scheduler):
-    """Whoever asked last has the whole band."""
+    """The sender that asked last has the whole band."""
 
     kind: Literal["far_last_come"] = "last_come"
 

@@ -1,0 +1,87 @@
+"""A link whose transfers drain: who may send on what, who sends, who waits."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from simpy.events import Event
+
+from cosim.kernel.job import NEVER_NS, Job, Rate
+from cosim.radio.grant import Grant
+from cosim.radio.link import Link
+
+
+@dataclass(eq=False)
+class Transfer:
+    """A transfer on the air: what drains, under which grant, since when; a paused one has none."""
+
+    job: Job
+    energy_j: float = 0.0
+    grant: Grant | None = None
+    since_ns: int = 0
+    is_lost: bool = False
+    version: int = 0  # counts how often it began or paused
+    until_ns: int = NEVER_NS  # when somebody it needs leaves
+    num_cuts: int = 0
+    resent_bits: float = 0.0
+    cut_bits: float | None = None
+    away_ns: int = 0
+
+
+@dataclass(eq=False)
+class OpenLink:
+    """One link alive: who may send on what, who sends, who waits.
+
+    Clients that receive one transmission together are a group, which has a number
+    below zero and is in every table as a client is.
+    """
+
+    link: Link
+    groups: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    overlaps: bool = False  # grants share subchannels, so that only those who send hold any
+    granted: dict[int, Grant] = field(default_factory=dict)
+    active: dict[int, Transfer] = field(default_factory=dict)
+    waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
+    paused: dict[int, Transfer] = field(default_factory=dict)
+    rates: dict[int, Rate] = field(default_factory=dict)
+    holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
+    recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
+    admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
+    busy: set[int] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """Of the link."""
+        return self.link.name
+
+    def members(self, client: int) -> tuple[int, ...]:
+        """Return the clients of a group, or the one client."""
+        return self.groups.get(client, (client,))
+
+    def join(self, members: tuple[int, ...]) -> int:
+        """Return the number of a group of clients, or that of the one client."""
+        if len(members) == 1:
+            return members[0]
+        number = min(self.groups, default=0) - 1
+        self.groups[number] = members
+        self.granted[number] = Grant.union([self.granted[one] for one in members])
+        return number
+
+    def part(self, client: int) -> None:
+        """Forget a group."""
+        if client in self.groups:
+            del self.groups[client], self.granted[client]
+            self.rates.pop(client, None)
+
+    def admit(self, client: int) -> bool:
+        """Take the client's subchannels if all of them are free."""
+        wanted = self.granted[client].subchannels.tolist()
+        if not self.busy.isdisjoint(wanted):
+            return False
+        self.admitted[client] = None
+        self.busy.update(wanted)
+        return True
+
+    def dismiss(self, client: int) -> None:
+        """Free the client's subchannels."""
+        del self.admitted[client]
+        self.busy.difference_update(self.granted[client].subchannels.tolist())
