@@ -303,6 +303,8 @@ def test_beside_a_base_in_bfloat16_float32_is_trained(family: str) -> None:
     assert all(torch.isfinite(one).all() for one in gradients(adapter).values())
 
 
+@pytest.mark.filterwarnings("ignore:The PEFT config:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_rslora_is_that_of_peft_and_dora_is_refused_with_the_reason() -> None:
     shape = tiny_base("qwen2").shape()
     lora = Lora(rank=4, alpha=6.0, use_rslora=True)
