@@ -53,6 +53,8 @@ def replay_channel(record: Record, *, most_instants: int = 2048, most_entries: i
     grants = SubchannelGrants.of(record, end_ns)
     counted = [index for index, link in enumerate(grants.links) if link in channels[0].channel.modelled]
     first = channels[0].channel
+    if first.radio.interference.reuses:  # numbers count over all cells, and others were heard
+        counted = []
     per_instant = sum(
         len(first.bandwidths_hz(grants.links[index]))
         * min(first.num_clients, len(np.unique(grants.client[grants.link == index])))
@@ -70,7 +72,7 @@ def replay_channel(record: Record, *, most_instants: int = 2048, most_entries: i
         noise_psd_dbm_per_hz=first.radio.noise_psd_dbm_per_hz,
         noise_figure_db=first.radio.noise_figure_db,
         links=tuple(_link_air(channels, grants, index, end_ns, step_ns) for index in counted),
-        budgets=_budgets(channels, grants, spans, most_entries),
+        budgets=_budgets(channels, grants, spans, 0 if first.radio.interference.reuses else most_entries),
     )
 
 

@@ -13,13 +13,13 @@ import numpy as np
 from cosim.compute.device import Device
 from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
 from cosim.errors import RecordError
-from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.kernel.presence import Comings
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Medium, weakest_rates
+from cosim.radio.medium import Medium, rate_of, weakest_rates
+from cosim.radio.sounding import CSI_REPORT, PILOTS
 from cosim.record.folder import Record
 from cosim.scenario.after_events import becomes
 from cosim.scenario.build import draw_devices
@@ -130,7 +130,10 @@ class TransferExplanation:
     is_summed
         Whether what several sent was summed in the air: there is no rate then, and no stretch.
     has_unrecorded_air
-        Whether decisions set the phases of a surface, which no record has: there is no stretch.
+        Whether decisions set the phases of a surface, which no record has, or clients of other
+        cells were heard: there is no stretch.
+    is_sounding
+        Whether it is pilots, or a report of the channel, which have no grant: there is no stretch.
     overhead_bits
         Bits that were sent along with the payload.
     is_latency
@@ -150,6 +153,7 @@ class TransferExplanation:
     is_summed: bool = False
     has_unrecorded_air: bool = False
     is_silent: bool = False
+    is_sounding: bool = False
     overhead_bits: int = 0
     is_latency: bool = False
     is_slotted: bool = False
@@ -222,6 +226,8 @@ def _transfer(
     settings = met[0][1].radio.link(link)
     if not settings.is_modelled:
         return TransferExplanation(span, parents, link, False, (), span.start_ns)
+    if span.name in (PILOTS, CSI_REPORT):
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, is_sounding=True)
     transport = met[0][1].radio.transport_of(link)
     if transport is not None and span.name == LATENCY:
         beyond_ns = span.duration_ns - transport.delay_ns(0)
@@ -237,13 +243,15 @@ def _transfer(
         return TransferExplanation(span, parents, link, True, (), span.end_ns, is_slotted=True)
     if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
+    if any(stage.radio.interference.reuses for _, stage in met):
+        return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
     if any(stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met):
         return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
     if medium.is_silent_in_outage and span.start_ns == span.end_ns:
         return TransferExplanation(span, parents, link, True, (), span.end_ns, is_silent=True)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
     in_force = _in_force(record, link, together, span, airs)
-    if medium.fixes_rates:
+    if medium.fixes_rates or medium.backoff is not None:
         decided = _efficiency(record, clients[0], span.start_ns)
         in_force = [
             (from_ns, channel, replace(grant, spectral_efficiency_bit_per_s_per_hz=decided))
@@ -251,16 +259,25 @@ def _transfer(
         ]
     if not in_force:
         raise RecordError(f"{record.path}: span {span.id} was sent without a grant in grants.parquet.")
-    left: Fraction | int = Fraction(span.bits) + Fraction(span.resent_bits)
-    if span.delivered:
-        left += overhead_bits
+    num_resent, rest = divmod(span.resent_bits, max(span.bits, 1.0))
+    left: list[Fraction | int] = [int(span.bits)]
+    if overhead_bits or rest:
+        left = [Fraction(span.bits) + Fraction(span.resent_bits) + overhead_bits * span.delivered]
+    else:  # whole payloads that a medium of fixed rates sends again
+        left = [int(span.bits)] * (1 + int(num_resent))
     stretches, expected_end_ns = [], span.start_ns
     starts = [start_ns for start_ns, *_ in in_force]
     for (start_ns, channel, grant), end_ns in zip(in_force, [*starts[1:], span.end_ns], strict=True):
-        rate = _rate(medium, channel, declared, together, grant)
-        finish_ns = rate.finish_ns(left, start_ns)
-        expected_end_ns = span.end_ns if finish_ns is None else finish_ns
-        left = max(left - rate.drained(start_ns, end_ns), Fraction(0))
+        rate = rate_of(medium, channel, declared, together, grant)
+        from_ns = start_ns
+        while left:  # what is sent again begins at a nanosecond of its own
+            finish_ns = rate.finish_ns(left[0], from_ns)
+            expected_end_ns = span.end_ns if finish_ns is None else finish_ns
+            if finish_ns is None or finish_ns > end_ns:
+                left[0] = max(left[0] - rate.drained(from_ns, end_ns), Fraction(0))
+                break
+            from_ns = finish_ns
+            left.pop(0)
         stretches.append(_stretch(medium, channel, declared, together, grant, start_ns, end_ns))
     return TransferExplanation(
         span, parents, link, True, tuple(stretches), expected_end_ns, overhead_bits=overhead_bits
@@ -273,7 +290,7 @@ def _summed(
     """Return how long numbers take that are summed in the air."""
     num_values = int(span.bits) // scenario.model.bits_per_trained_number
     widths_hz = np.array(met.radio.link(link.name).widths_hz)
-    lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values)
+    lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values, len(span.participants))
     return TransferExplanation(span, parents, link.name, True, (), span.start_ns + lasts_ns, is_summed=True)
 
 
@@ -312,15 +329,6 @@ def _efficiency(record: Record, client: str, start_ns: int) -> float | None:
     rows = (row for row in record.metrics.to_pylist() if row["name"] == SPECTRAL_EFFICIENCY.name)
     decided = [row["value"] for row in rows if row["actor"] == client and row["time_ns"] <= start_ns]
     return decided[-1] if decided else None
-
-
-def _rate(medium: Medium, channel: Channel, link: Link, clients: Sequence[int], grant: Grant) -> Rate:
-    def rates(first: int, count: int) -> Floats:
-        return weakest_rates(medium, channel, link, clients, grant, first, count)
-
-    if channel.block_ns is None or not len(grant.subchannels):
-        return ConstantRate(float(rates(0, 1)[0]))
-    return BlockRate(channel.block_ns, rates)
 
 
 def _stretch(

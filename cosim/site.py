@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from math import ceil
 
+from cosim.compute.battery import Battery, Charge
 from cosim.compute.device import Device
 from cosim.control.conditions import Conditions
 from cosim.errors import ScenarioError, StalledError
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.presence import Presence
 from cosim.kernel.queue import Queue
+from cosim.parts import LONGEST_S
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium
+from cosim.radio.sounding import Soundings
 from cosim.record.log import Log
+from cosim.units import NS_PER_S
 
 
 class Site:
@@ -30,6 +35,8 @@ class Site:
         The channel and the rest at the beginning.
     presence
         When clients and servers are there; None where all always are.
+    batteries
+        Of each client, None where it has none; empty where nobody has.
 
     Attributes
     ----------
@@ -37,6 +44,10 @@ class Site:
         By name, in the order of clients and servers.
     network
         The medium alive.
+    charges
+        The batteries under way, by the client's name.
+    soundings
+        What goes over the air so that the channel is known.
     """
 
     def __init__(
@@ -47,6 +58,7 @@ class Site:
         links: Collection[Link],
         conditions: Conditions,
         presence: Presence | None = None,
+        batteries: Sequence[Battery | None] = (),
     ) -> None:
         self.clock, self.log, self.medium = Clock(), Log(), medium
         self.client_names = tuple(device.name for device in clients)
@@ -56,6 +68,14 @@ class Site:
         }
         channel, access = conditions.channel, conditions.access
         self.network = medium.open(self.clock, channel, access, self.log.grants, links)
+        self.charges = {
+            name: Charge(battery)
+            for name, battery in zip(self.client_names, batteries, strict=False)
+            if battery is not None
+        }
+        self.soundings = Soundings(
+            self.clock, self.log.spans, self.network, self.client_names, links, self.spend
+        )
         self.presence = presence
         if presence is not None:
             self.network.follow(presence)
@@ -74,6 +94,38 @@ class Site:
         self.network.change(conditions.channel, conditions.access)
         for follow in self._followers:
             follow(conditions)
+
+    def is_on(self, client: int) -> bool:
+        """Return whether a client has been on since it was let in; one without a battery always is."""
+        charge = self.charges.get(self.client_names[client])
+        if charge is None:
+            return True
+        charge.draw(self.clock.now)
+        return not charge.is_out
+
+    def let_in(self, client: int) -> bool:
+        """Let a client begin with a round, if it is on now; returns whether it is."""
+        charge = self.charges.get(self.client_names[client])
+        if charge is None:
+            return True
+        charge.draw(self.clock.now)
+        charge.is_out = not charge.is_on
+        return charge.is_on
+
+    def spend(self, name: str, start_ns: int, energy_j: float) -> float:
+        """Draw what a piece of work cost that ends now; returns what its battery had of it, J."""
+        charge = self.charges.get(name)
+        if charge is None:
+            return energy_j
+        charge.draw(start_ns)
+        return charge.draw(self.clock.now, energy_j)
+
+    def wait_for_power(self) -> Steps:
+        """Wait until any client is on, unless none ever is."""
+        names = enumerate(self.client_names)
+        off_s = [0.0 if self.let_in(client) else self.charges[name].off_s for client, name in names]
+        if 0.0 < min(off_s) < LONGEST_S:
+            yield self.clock.timeout(ceil(min(off_s) * NS_PER_S) + 1)
 
     def take_turns(self, link: str, clients: Collection[int]) -> Steps:
         """Wait until no other task of these clients sends over a link; returns the spans that made room."""

@@ -101,8 +101,10 @@ class Transmissions:
         return link in self.decisions.channel.modelled
 
     def loses(self, link: str) -> bool:
-        """Return whether what is sent over a link may be lost."""
-        return self.site.medium.loses(self._links[link]) or self.attendance.drops
+        """Return whether what is sent over a link may be lost: by the medium, or as a client stops."""
+        one = self._links[link]
+        stops = self.attendance.drops or (one.is_uplink and bool(self.site.charges))
+        return self.site.medium.loses(one) or stops
 
     def sums(self, link: str) -> bool:
         """Return whether what clients send over a link at once arrives as a sum."""
@@ -118,20 +120,29 @@ class Transmissions:
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
         is_modelled, now_ns = self.is_modelled(link), self.clock.now
-        actor = self.client_names[client]
+        actor, is_uplink = self.client_names[client], self._links[link].is_uplink
         if self.attendance.is_out(actor, moment, after):
             lost = Delivery(now_ns, now_ns, now_ns, {client: 0.0}, {client: False})
             return Sent(self.attendance.out[actor], lost)
         yield from self.attendance.until_there((actor, self._links[link].server))
+        is_off = is_uplink and not self.site.is_on(client)
         self._begin_sending(link, [client])
         journey = self._journey(link, [client], name, moment, bits)
-        if is_modelled:
+        if is_off:  # it stopped in the middle of the round
+            is_modelled, journey = False, _AT_ONCE
+            delivery = replace(Delivery.at_once(self.clock.now, [client]), delivered={client: False})
+        elif is_modelled:
             made_room = yield from self.site.take_turns(link, [client])
             payload = Payload(bits + journey.overhead_bits + journey.resent_bits)
-            delivery: Delivery = yield from self.network.send(link, {client: payload})
+            delivery = yield from self.network.send(link, {client: payload})
             after = (*after, *made_room) if made_room else after
         else:
             delivery = Delivery.at_once(self.clock.now, [client])
+        if is_uplink and not is_off:
+            cost_j = delivery.energy_j[client]
+            spent_j = self.site.spend(actor, delivery.start_ns, cost_j)
+            if spent_j < cost_j:  # its battery ran empty on the way
+                delivery = replace(delivery, energy_j={client: spent_j}, delivered={client: False})
         self._take_in(link, client, bits, delivery)
         sent_bits = float(bits)
         if delivery.cut_bits is not None:

@@ -1,13 +1,14 @@
 """What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
-from cosim.control.knobs import SURFACE_PHASES
+from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
 from cosim.errors import ScenarioError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
@@ -20,6 +21,7 @@ from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
 from cosim.measuring import Progress as Progress
 from cosim.radio.channel import Channel
+from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.site import Site
 from cosim.transmissions import Transmissions
@@ -59,8 +61,8 @@ class World:
         Of :class:`cosim.transmissions.Transmissions`: what is sent over a link, and what comes of it.
     hold, ask
         Of :class:`cosim.measuring.Measuring`: what is kept of values, and values in the middle of a round.
-    together
-        Of the site: processes side by side.
+    together, is_on, let_in, wait_for_power
+        Of the site: processes side by side; whether batteries let clients go on, and begin.
     adapter
         What the scheme leaves in the end.
     attendance
@@ -89,9 +91,11 @@ class World:
         self.is_modelled, self.loses, self.sums = sending.is_modelled, sending.loses, sending.sums
         self.attendance = sending.attendance
         self.hold, self.ask, self.together = values.hold, values.ask, site.together
+        self.is_on, self.let_in, self.wait_for_power = site.is_on, site.let_in, site.wait_for_power
         self.signalling = sending.signalling
         self._watch = watch
         self._round = 1
+        self._is_sounded = False
         self._training: Training | None = None
         self._next_block_ns, self._spans_seen, self._blocks_without_span = 0, 0, 0
         site.join(self._follow)
@@ -138,8 +142,7 @@ class World:
         if SURFACE_PHASES in allocation.knobs:
             self.site.network.change(self.channel, self.decisions.access)
         self._follow_blocks()
-        for link, grants in allocation.grants.items():
-            self.site.network.grant(link, dict(enumerate(grants)), self._round)
+        self._grant(allocation.grants, self._round)
         predicted_s = self.decisions.predicted_round_s()
         if predicted_s is not None:
             self.note(Moment(self._round), "predicted_round_s", predicted_s)
@@ -158,10 +161,11 @@ class World:
     def _follow(self, conditions: Conditions) -> None:
         """Let other conditions hold; who gets what is decided again, cut layer and rank stay."""
         self.decisions.change(conditions)
-        if self.decisions.chooses_clients:  # those it chose have begun, and may not lose their grants
+        chooses = self.decisions.chooses_clients  # those it chose have begun, and may not lose their grants
+        if chooses or self.decisions.soundings:
             self._share_equally(self._round)
-        else:
-            self.apply_decision(self._round)
+        if not chooses:
+            self._decide_for_change()
 
     def _follow_blocks(self) -> None:
         """Ask the allocator again when the next block of the channel begins, if it wants that."""
@@ -186,7 +190,34 @@ class World:
                 f"ended for {MOST_BLOCKS_WITHOUT_SPAN} of them; take a longer coherence time, or "
                 "'every_round'."
             )
-        self.apply_decision(self._round)
+        self._decide_for_change()
+
+    def _decide_for_change(self) -> None:
+        """Apply a decision about a channel that has changed, once that is known."""
+        if self.decisions.soundings:
+            self.clock.process(self.decide_again(self._round), "a decision after a sounding")
+        else:
+            self.apply_decision(self._round)
+
+    def decide_again(self, round_: int) -> Steps:
+        """Sound the channel, where that is what it takes to know it, then decide; returns the last spans."""
+        spans = yield from self._sound(round_)
+        self.apply_decision(round_)
+        return spans
+
+    def _sound(self, round_: int) -> Steps:
+        """Let pilots and reports travel, and know what they say; returns their last spans."""
+        decisions, wanted, radio = self.decisions, self.decisions.soundings, self.channel.radio
+        if not wanted:
+            return ()
+        self._is_sounded = True
+        present = [one for one in range(self.num_clients) if one not in decisions.heard.absent]
+        began_ns, spans = yield from self.site.soundings.sound(
+            *(wanted, present, decisions.pilot_powers_w, radio.uplink_energy, radio.duplex),
+            *(round_, self.task.name),
+        )
+        decisions.sound(began_ns)
+        return tuple(spans)
 
     def apply_decision(self, round_: int) -> None:
         """Apply a decision, or, while reports are waited for, equal shares under which they travel."""
@@ -196,8 +227,17 @@ class World:
             self._apply(self.decide(round_))
 
     def _share_equally(self, round_: int) -> None:
-        for link, grants in self.decisions.shares_while_waiting(self.clock.now).items():
-            self.site.network.grant(link, dict(enumerate(grants)), round_)
+        self._grant(self.decisions.shares_while_waiting(self.clock.now), round_)
+
+    def _grant(self, grants: Mapping[str, Sequence[Grant]], round_: int) -> None:
+        """Let grants hold; a rate that was chosen from what is known is recorded."""
+        for link, granted in grants.items():
+            self.site.network.grant(link, dict(enumerate(granted)), round_)
+            is_known = self.decisions.terms.backoff is not None and self.loses(link)
+            for name, one in zip(self.client_names, granted if is_known else (), strict=False):
+                value = one.spectral_efficiency_bit_per_s_per_hz
+                if value is not None:
+                    self.note(Moment(round_), SPECTRAL_EFFICIENCY.name, value, name)
 
     def decide(self, round_: int) -> Allocation:
         """Return the allocator's decision for the channel as it is now, checked against its limits."""
@@ -214,8 +254,10 @@ class World:
             names = tuple(names[client] for client in taking_part)
         self.log.rounds.begin(self.clock.now, round_, names, task=self.task.name)
 
-    def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
+    def start_round(self, round_: int, taking_part: Sequence[int] | None = None) -> Steps:
         """Begin a round of a scheme whose rounds follow one another; the allocator is asked if it is due.
+
+        Returns the spans of what it took to know the channel, which the round waits for.
 
         Parameters
         ----------
@@ -225,15 +267,26 @@ class World:
             Clients of this round, ascending; all without it.
         """
         self.begin_round(round_, taking_part)
-        self.consult(round_, taking_part)
+        return (yield from self.consult(round_, taking_part))
 
-    def consult(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
-        """Ask the allocator again where it is to be asked now that a round, of these clients, begins."""
+    def consult(self, round_: int, taking_part: Sequence[int] | None = None) -> Steps:
+        """Ask the allocator again where it is to be asked now that a round, of these clients, begins.
+
+        Where the channel has to be sounded that takes time, also ahead of the first round, though
+        cut and rank are decided before; returns its spans.
+        """
         everybody = range(self.num_clients)
         absent = set(everybody).difference(everybody if taking_part is None else taking_part)
-        self.decisions.heard.start_round(self.clock.now, round_, absent)
-        if self.decisions.follows_rounds or (round_ > 1 and self.decisions.is_due(self.clock.now)):
+        decisions, spans = self.decisions, tuple[int, ...]()
+        decisions.heard.start_round(self.clock.now, round_, absent)
+        asks = not decisions.is_waiting and (
+            decisions.follows_rounds or (round_ > 1 and decisions.may_be_due)
+        )
+        if asks or not self._is_sounded:
+            spans = yield from self._sound(round_)
+        if decisions.follows_rounds or (round_ > 1 and decisions.is_due(self.clock.now)):
             self.apply_decision(round_)
+        return spans
 
     def known(self, name: str) -> tuple[float, float] | None:
         """Return the first and the last value of a metric that was learned; None where there is none."""
@@ -299,7 +352,12 @@ class World:
             if work.away_ns:
                 self.note(moment, "away_s", work.away_ns / NS_PER_S, actor)
             duration_ns = work.end_ns - start_ns
+        charge = self.site.charges.get(actor)
+        if charge is not None:
+            share = charge.share_of(start_ns, duration_ns, energy_j)
+            duration_ns, flop, energy_j = ceil(share * duration_ns), int(share * flop), share * energy_j
         yield clock.timeout(duration_ns)
+        energy_j = self.site.spend(actor, start_ns, energy_j)
         span = self.log.spans.add(
             after if made_room is None else (*after, made_room),
             "compute",
@@ -343,8 +401,11 @@ class World:
         self.report(round_)
 
     def close_round(self, round_: int) -> None:
-        """Record that a round ends."""
+        """Record that a round ends, and what batteries hold then."""
         self.log.rounds.end(self.clock.now, round_, task=self.task.name)
+        for name, charge in self.site.charges.items():
+            charge.draw(self.clock.now)
+            self.note(Moment(round_), "battery_j", charge.left_j, name)
 
     def report(self, round_: int) -> None:
         """Compute what was learned so far, let go of how it came to be, and say how far the run is."""

@@ -18,6 +18,7 @@ LINES = (
     ("plugins",),
     ("distributions", "statistics"),
     ("kernel", "record", "graph"),
+    ("tracking",),
     ("radio", "compute", "learning"),
     ("control",),
     ("allocation", "measuring", "site"),
@@ -29,7 +30,7 @@ LINES = (
     ("origin",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
-    ("interface",),
+    ("interface", "tuning"),
     ("cli", "plot"),
     ("__init__",),
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.batch import IGNORED, Batch
+from cosim.learning.families.kernels import attend_stepwise
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable.lora import Lora
@@ -235,6 +236,6 @@ def as_charged(model: SplitModel) -> SplitModel:
             return scores(rows).index_select(0, asked[0])
         return scores(rows.index_select(0, asked[0]))
 
-    model.attend_stepwise()
+    model.attend_by(attend_stepwise)
     body.run_block, body.scores = every_place, every_score
     return model

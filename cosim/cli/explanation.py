@@ -81,6 +81,8 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         _say(console, "rate", "the link is free in this scenario: what it carries arrives at once")
     if explanation.is_silent:
         _say(console, "rate", "the channel allowed less than the client's rate, so it sent nothing")
+    if explanation.is_sounding:
+        _say(console, "rate", "fixed by radio.csi, so that the channel is known: it has no grant")
     if explanation.is_summed:
         _say(console, "sum", "sent at once on all subcarriers, as amplitudes and not as bits")
     for number, stretch in enumerate(explanation.stretches, start=1):
@@ -93,7 +95,11 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
             _say(console, "weakest receiver", f"{stretch.client} when it began; its link budget is:")
         _show_stretch(stretch, console)
     if explanation.has_unrecorded_air:
-        _say(console, "rate", "under phases of the surface that decisions set; a record does not have these")
+        _say(
+            console,
+            "rate",
+            "by phases of a surface, or by senders in other cells, which no record has",
+        )
         _say(console, "measured", _instant(span.duration_ns))
         return
     if explanation.is_slotted:
@@ -102,7 +108,11 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         )
         _say(console, "measured", _instant(span.duration_ns))
         return
-    if span.participants and explanation.is_modelled and not (explanation.is_summed or explanation.stretches):
+    if (
+        span.participants
+        and explanation.is_modelled
+        and not (explanation.is_summed or explanation.is_sounding or explanation.stretches)
+    ):
         _say(console, "rate", "of several clients at once: there is no link budget of one of them")
         _say(console, "measured", _instant(span.duration_ns))
         return

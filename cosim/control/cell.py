@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from cosim.control.stages import Round, after
 from cosim.control.state import CellState, LinkState, Sparsity, SurfaceState
 from cosim.control.terms import Terms
 from cosim.radio.channel_settings import LINKS, DownlinkSettings
+from cosim.radio.knowledge import Sounding, known_gains, soundings
 from cosim.radio.rate import RateModel
 from cosim.rng import stream
 from cosim.units import Floats
@@ -36,6 +38,8 @@ class Cell:
     ----------
     channel
         The channel; decisions about the phases of a surface make another one.
+    sounded_ns
+        When the latest sounding began, ns: what is known of links that take one is of then.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Cell:
         self._clients, self._main_server, self._federated_server = clients, main_server, federated_server
         self._conditions, self._terms = conditions, terms
         self.channel = conditions.channel
+        self.sounded_ns = 0
 
     def links(self) -> list[str]:
         """Return the links whose airtime is allocated."""
@@ -104,22 +109,21 @@ class Cell:
         """Return a link at an instant."""
         channel, settings = self.channel, self.channel.radio.link(name)
         total_w = settings.max_total_tx_power_w
-        limits = np.array(self._conditions.max_tx_power_w)
-        widths_hz = channel.bandwidths_hz(name)
+        limits, widths_hz = self._limits_w(name), channel.bandwidths_hz(name)
         if isinstance(settings, DownlinkSettings):
-            limits = np.full(len(self._clients), settings.tx_power_w)
             total_w = settings.tx_power_w
         return LinkState(
             name=name,
             bandwidths_hz=widths_hz,
-            gains=channel.gain_over_noise_alone_at(name, time_ns),
+            gains=self.known_gains(name, time_ns),
             mean_gains=np.repeat(channel.mean_gains_at(name, time_ns)[:, np.newaxis], len(widths_hz), axis=1),
             noise_psd_w_per_hz=channel.noise_psd_w_per_hz,
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,
             rate=channel.rate_model(name, 0, time_ns),
             client_rates=self._traced(name, time_ns),
-            data_share=channel.radio.surface.data_share,
+            data_share=channel.radio.surface.data_share
+            * channel.radio.duplex.share(is_uplink=settings.is_uplink),
         )
 
     def _traced(self, link: str, time_ns: int) -> tuple[RateModel, ...] | None:
@@ -128,6 +132,34 @@ class Cell:
         if channel.radio.trace is None or channel.radio.trace.gives != "rates":
             return None
         return tuple(channel.rate_model(link, client, time_ns) for client in range(channel.num_clients))
+
+    def _limits_w(self, name: str) -> Floats:
+        """Return the most each client sends over a link, or is sent, W, shape (num_clients,)."""
+        settings = self.channel.radio.link(name)
+        if isinstance(settings, DownlinkSettings):
+            return np.full(len(self._clients), settings.tx_power_w)
+        return np.array(self._conditions.max_tx_power_w)
+
+    def pilot_powers_w(self, name: str) -> Floats:
+        """Return what pilots of each client are sent with, who has the whole link then, W."""
+        total_w = self.channel.radio.link(name).max_total_tx_power_w
+        return np.minimum(self._limits_w(name), np.inf if total_w is None else total_w)
+
+    def known_gains(self, name: str, time_ns: int) -> Floats:
+        """Return what is known of a link's gains at an instant, shape (num_clients, num_subchannels)."""
+        if any(one.link == name for one in self.soundings):
+            time_ns = self.sounded_ns
+        return known_gains(self.channel, name, time_ns, self.pilot_powers_w(name))
+
+    @cached_property
+    def soundings(self) -> list[Sounding]:
+        """What goes over the air ahead of each decision."""
+        return soundings(self.channel.radio, self.links())
+
+    @property
+    def is_known_perfectly(self) -> bool:
+        """Whether all gains are known as they are."""
+        return all(self.channel.radio.csi_of(name).is_perfect for name in self.links())
 
     def _knobs(self) -> tuple[Knob, ...]:
         """Return what a decision may set: of the scheme, and the phases of a surface."""

@@ -23,6 +23,7 @@ from cosim.errors import AllocationError
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
+from cosim.radio.knowledge import Sounding
 from cosim.radio.power_control import power_controlled
 from cosim.units import NS_PER_S, Floats
 
@@ -75,7 +76,9 @@ class Decisions:
         AllocationError
             If the allocator wants to know what no client can report.
         """
-        self._cell, self.access = Cell(*self._devices, conditions, self.terms), conditions.access
+        before, self.access = getattr(self, "_cell", None), conditions.access
+        self._cell = Cell(*self._devices, conditions, self.terms)
+        self._cell.sounded_ns = 0 if before is None else before.sounded_ns
         self._allocator = allocator = conditions.allocator
         missing = [one.name for one in allocator.reports if one.name not in self.terms.reportable]
         if missing:
@@ -119,6 +122,8 @@ class Decisions:
             allocation = replace(allocation, grants=grants, plan=None)
         if SPECTRAL_EFFICIENCY.name in allocation.knobs:
             allocation = replace(allocation, grants=_at_rates(allocation))
+        elif self.terms.backoff is not None:
+            allocation = replace(allocation, grants=self._at_known_rates(allocation.grants, time_ns))
         allocation.check(state, shares_in_time=self._allocator.shares_in_time)
         return allocation
 
@@ -175,7 +180,29 @@ class Decisions:
             else:
                 few = len(chosen) <= link.num_subchannels
                 found[name] = shares_among(link, chosen) if few else one_by_one
-        return power_controlled(self.channel, found, time_ns)
+        grants = power_controlled(self.channel, found, time_ns)
+        return grants if self.terms.backoff is None else self._at_known_rates(grants, time_ns)
+
+    def _at_known_rates(
+        self, grants: Mapping[str, tuple[Grant, ...]], time_ns: int
+    ) -> dict[str, tuple[Grant, ...]]:
+        """Return grants with the efficiency that what is known, less the back-off, lets expect."""
+        backoff, found = self.terms.backoff or 1.0, {}
+        for name, granted in grants.items():
+            share = self.channel.radio.surface.data_share  # slots of the other direction slow nobody down
+            link = replace(self._cell.link_state(name, time_ns), data_share=share)
+            weaker = tuple(replace(grant, tx_power_w=grant.tx_power_w * backoff) for grant in granted)
+            rates = link_rates(link, weaker).tolist()
+            found[name] = tuple(
+                replace(
+                    grant,
+                    spectral_efficiency_bit_per_s_per_hz=rate / grant.width_hz(link.bandwidths_hz)
+                    if len(grant.subchannels)
+                    else None,
+                )
+                for grant, rate in zip(granted, rates, strict=True)
+            )
+        return found
 
     def takes_part(self, client: int) -> bool:
         """Return whether the decision that holds lets a client take part."""
@@ -184,6 +211,26 @@ class Decisions:
     def knob(self, name: str, client: int, default: float) -> float:
         """Return a client's value of a knob under the decision that holds."""
         return default if self.current is None else self.current.setting.of(name, client, default)
+
+    @property
+    def soundings(self) -> list[Sounding]:
+        """What goes over the air ahead of each decision, so that the channel is known."""
+        return self._cell.soundings
+
+    def pilot_powers_w(self, link: str) -> Floats:
+        """Return what each client's pilots are sent with, W, shape (num_clients,)."""
+        return self._cell.pilot_powers_w(link)
+
+    def sound(self, began_ns: int) -> None:
+        """Take in that a sounding that began then has ended."""
+        self._cell.sounded_ns = began_ns
+
+    @property
+    def may_be_due(self) -> bool:
+        """Whether a round may begin with a decision, so that the channel has to be known."""
+        return self._allocator.reallocate == "every_round" or isinstance(
+            self._allocator.reallocate, GainChange
+        )
 
     def is_due(self, time_ns: int) -> bool:
         """Return whether the allocator is to be asked again at the beginning of a round."""
@@ -202,7 +249,7 @@ class Decisions:
             return 0.0
         largest = 0.0
         for name, link in self._seen.links.items():
-            now = self.channel.gain_over_noise_alone_at(name, time_ns)
+            now = self._cell.known_gains(name, time_ns)
             for client, grant in enumerate(self.current.grants[name]):
                 if len(grant.subchannels) == 0:
                     continue
@@ -258,6 +305,9 @@ class Decisions:
         allocator = self._allocator
         return (
             self.terms.is_closed_form
+            and self._cell.is_known_perfectly
+            and not self.channel.radio.interference.reuses
+            and self.channel.radio.duplex.slots(is_uplink=True) is None
             and not any(map(self.channel.radio.transport_of, state.links))
             and not (
                 allocator.shares_in_time or allocator.sets_sparsification_ratios or allocator.awaits_reports

@@ -38,6 +38,9 @@ class Terms:
         Cut layers of the clients where they are given and differ.
     may_cut_apart
         Whether the scheme lets them differ.
+    backoff
+        By what factor the SNR is taken to be lower than what is known, where clients send at fixed
+        rates chosen from that; None where they do not.
     is_closed_form
         Whether rounds last as their stages say while the air holds still.
     model_hash, data_hash
@@ -56,6 +59,7 @@ class Terms:
     reportable: frozenset[str] = frozenset()
     client_cut_layers: tuple[int, ...] | None = None
     may_cut_apart: bool = False
+    backoff: float | None = None
     is_closed_form: bool = False
     model_hash: str = ""
     data_hash: str = ""

@@ -198,7 +198,7 @@ class Job:
 
     def __init__(self, clock: Clock, amount: int, name: str) -> None:
         self.done = clock.event(name)
-        self.amount = amount
+        self.name, self.amount = name, amount
         self._clock = clock
         self._left: Fraction | int = amount
         self._rate: Rate | None = None

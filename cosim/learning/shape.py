@@ -8,7 +8,7 @@ which linear layers a block has and which of them an adapter goes on.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from typing import Any, Literal
 
@@ -252,10 +252,17 @@ class ModelShape:
         """
         if names == (ALL_LINEAR,):
             return self.linears
-        found, unknown = _meant(self.linears, names)
+        if names not in self._known_targets:  # asked for at every layer of every step
+            self._known_targets[names] = _meant(self.linears, names)
+        found, unknown = self._known_targets[names]
         if unknown:
             raise ScenarioError(self._no_such_target(unknown[0]))
         return found
+
+    @cached_property
+    def _known_targets(self) -> dict[tuple[str, ...], tuple[tuple[Linear, ...], tuple[str, ...]]]:
+        """Layers that names meant before, and names that meant none."""
+        return {}
 
     def _no_such_target(self, name: str) -> str:
         known = sorted({linear.name.rpartition(".")[2] for linear in self.linears})
@@ -276,7 +283,6 @@ def check_cut(shape: ModelShape, cut_layer: int) -> None:
         )
 
 
-@lru_cache(maxsize=1024)
 def _meant(linears: tuple[Linear, ...], names: tuple[str, ...]) -> tuple[tuple[Linear, ...], tuple[str, ...]]:
     """Return the layers that are meant, and the names that mean none."""
     places = [f".{linear.name}" for linear in linears]

@@ -11,7 +11,7 @@ def shortest_block_ns(radio: ChannelSettings) -> int | None:
     Raises
     ------
     ScenarioError
-        If what changes more slowly does so within the block of what changes faster.
+        If what changes more slowly does so within the block of what changes faster, or slots do.
     """
     parts = {
         name: getattr(radio, name) for name in ("fading", "mobility", "interference", "surface", "trace")
@@ -28,4 +28,12 @@ def shortest_block_ns(radio: ChannelSettings) -> int | None:
                 f"radio.{name}: {parts[name].kind!r} changes every {block_ns / NS_PER_S:g} s and the "
                 f"{fastest} every {blocks[fastest] / NS_PER_S:g} s; make one a whole multiple of the other."
             )
+    slots = radio.duplex.slots(is_uplink=True)
+    if slots is not None and blocks[fastest] % slots.frame_ns and slots.slot_ns % blocks[fastest]:
+        raise ScenarioError(
+            f"radio.duplex: slots last {slots.slot_ns / NS_PER_S:g} s in frames of "
+            f"{slots.frame_ns / NS_PER_S:g} s, and the {fastest} changes every "
+            f"{blocks[fastest] / NS_PER_S:g} s; make that a whole number of frames, or a slot a whole "
+            "multiple of it."
+        )
     return blocks[fastest]

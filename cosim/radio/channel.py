@@ -47,6 +47,7 @@ class Channel:
     block_ns: int | None
     _large_scales: LargeScales = field(repr=False)
     _gains: Gains = field(repr=False)
+    _heard: Floats | None = field(default=None, repr=False)
 
     @classmethod
     def build(cls, radio: ChannelSettings, num_clients: int, seed: int) -> Self:
@@ -73,6 +74,10 @@ class Channel:
         radio = self.radio.model_copy(update={"surface": self.radio.surface.under(phases)})
         gains = Gains(radio, self.num_clients, self.seed, self.block_ns, self._large_scales)
         return replace(self, radio=radio, _gains=gains)
+
+    def hearing(self, psd_w_per_hz: Floats) -> Self:
+        """Return the channel where rates hear so much of others on each subchannel of a link, W/Hz."""
+        return replace(self, _heard=psd_w_per_hz)
 
     @property
     def positions_m(self) -> Floats:
@@ -215,7 +220,12 @@ class Channel:
             return values if len(subchannels) else np.zeros(count)
         gains, _, noises = self._gains.rows(link, client, first_block, count)
         snr = (tx_power_w / bandwidth_hz) * _of_channels(gains, subchannels, is_split)
-        snr /= self.noise_psd_w_per_hz if noises is None else _of_channels(noises, subchannels, is_split)
+        noise = self.noise_psd_w_per_hz if noises is None else _of_channels(noises, subchannels, is_split)
+        snr /= (
+            noise
+            if self._heard is None
+            else noise + _of_channels(self._heard[np.newaxis], subchannels, is_split)
+        )
         rates, share = self.radio.rate.rates(snr, bandwidth_hz), self.radio.surface.data_share
         return rates if share == 1.0 else share * rates
 

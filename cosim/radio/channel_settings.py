@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 from cosim.parts import Decibels, OneOf, Plane, Table
 from cosim.radio.base_stations import BaseStations
 from cosim.radio.base_stations.single import Single
+from cosim.radio.csi import Csi
+from cosim.radio.csi.perfect import Perfect
+from cosim.radio.duplex import Duplex
+from cosim.radio.duplex.fdd import Fdd
 from cosim.radio.fading import Fading
 from cosim.radio.fading.none import NoFading
 from cosim.radio.geometry import DEFAULT_CARRIER_HZ
@@ -141,7 +145,8 @@ class ChannelSettings(Table):
     left out, it is 2 GHz, and a part may name a carrier of its own. ``antenna_gain_db`` is
     what antennas gain in all directions; base stations that have a pattern add it. With
     ``uplink_p0_dbm`` clients keep to open-loop power control: whatever they are granted,
-    they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block.
+    they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block. ``csi`` is
+    what an allocator knows of the gains.
     A ``trace`` takes the place of fading, of whole gains or of rates. ``transport`` is that of all
     links which take time and have none of their own.
     """
@@ -159,6 +164,8 @@ class ChannelSettings(Table):
     surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
     interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    duplex: Annotated[Duplex, OneOf(Duplex)] = Fdd()
+    csi: Annotated[Csi, OneOf(Csi)] = Perfect()
     trace: Annotated[Trace | None, OneOf(Trace)] = None
     uplink_p0_dbm: Decibels | None = None
     uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
@@ -180,9 +187,23 @@ class ChannelSettings(Table):
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of the channel, in sentences."""
+        known: tuple[str, ...] = ()
+        if not self.csi.is_perfect:
+            known = (f"radio.csi: to the allocator, gains are {self.csi.description}; nothing is predicted.",)
+        if self.interference.reuses:
+            known += (
+                f"radio.interference: under {self.interference.kind!r} allocators do not see what clients of "
+                "other cells send; nothing is predicted.",
+            )
+        if self.duplex.share(is_uplink=True) < 1.0:
+            shares = (100.0 * self.duplex.share(is_uplink=up) for up in (True, False))
+            known += (
+                "radio.duplex: uplinks have {:.3g} % of the time and downlinks {:.3g} %; nothing is "
+                "predicted.".format(*shares),
+            )
         peak_db = self.base_stations.peak_gain_db
         told: tuple[str, ...] = () if self.trace is None else (self.trace.note,)
-        told += tuple(self._transport_notes())
+        told = (*known, *told, *self._transport_notes())
         if peak_db is None or not self.antenna_gain_db:
             return told
         return (
@@ -195,6 +216,10 @@ class ChannelSettings(Table):
     def noise_psd_w_per_hz(self) -> float:
         """Noise at a receiver, its noise figure included, W/Hz."""
         return dbm_to_w(self.noise_psd_dbm_per_hz + self.noise_figure_db)
+
+    def csi_of(self, name: str) -> Csi:
+        """Return how a link is known."""
+        return self.csi.on(name) or Perfect()
 
     def link(self, name: str) -> LinkSettings:
         """Return the settings of a link.

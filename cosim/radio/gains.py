@@ -145,7 +145,10 @@ class Gains:
 
     def _fading(self, link: str, client: int, time_ns: Ints) -> Floats:
         """Return the fading over some blocks, shape (count, num_subchannels)."""
-        fading, chance = self._radio.fading, stream(self._seed, "radio", "fading", link, client)
+        fading, chance = (
+            self._radio.fading,
+            stream(self._seed, "radio", "fading", self._radio.duplex.fading_of(link), client),
+        )
         widths_hz = self.widths_hz[link]
         if fading.follows_mobility:
             sampled_ns = time_ns // (fading.block_ns or 1) * (fading.block_ns or 1)

@@ -38,6 +38,11 @@ class Grant:
         """Power over all subchannels, W."""
         return float(self.tx_power_w.sum())
 
+    def width_hz(self, bandwidths_hz: Floats) -> float:
+        """Return how wide it is where subchannels have these widths, Hz."""
+        own = bandwidths_hz[self.subchannels] if self.bandwidths_hz is None else self.bandwidths_hz
+        return float(own.sum())
+
     def equals(self, other: "Grant") -> bool:
         """Return whether two grants are the same in every number."""
         if (self.bandwidths_hz is None) != (other.bandwidths_hz is None):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cosim.radio.channel_settings import ChannelSettings
+from cosim.radio.channel_settings import LINKS, ChannelSettings
 
 
 def misfits(radio: ChannelSettings) -> Iterator[str]:
@@ -25,6 +25,26 @@ def misfits(radio: ChannelSettings) -> Iterator[str]:
         yield (
             f"radio.interference: {radio.interference.kind!r} places users of other cells as clients are "
             f"placed, and radio.placement {place.kind!r} is a list; choose a placement that draws."
+        )
+    if radio.surface.elements and not all(radio.csi_of(name).is_perfect for name in LINKS):
+        yield (
+            f"radio.csi: gains are known through the surface {radio.surface.kind!r}, which says what its "
+            "estimation takes itself; set csi = 'perfect', or surface = 'none'."
+        )
+    if radio.trace is not None and radio.interference.reuses:
+        yield (
+            f"radio.trace: {radio.trace.kind!r} replays the path to one base station, and radio.interference "
+            f"{radio.interference.kind!r} needs those to all; set interference = 'none'."
+        )
+    if radio.trace is not None and radio.trace.gives == "rates" and not radio.csi.is_perfect:
+        yield (
+            f"radio.csi: {radio.trace.kind!r} replays rates, and gains are what is measured; set csi = "
+            "'perfect', or take a trace of gains."
+        )
+    if radio.interference.reuses and radio.mobility.block_ns is not None:
+        yield (
+            f"radio.interference: {radio.interference.kind!r} lets cells reuse the band, and a client that "
+            "moves would change cells; set radio.mobility.kind = 'static'."
         )
     if shadowing.needs_states and not loss.has_states:
         yield (

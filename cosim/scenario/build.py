@@ -24,8 +24,9 @@ from cosim.scenario.fit import (
     too_few_subchannels,
     unfit_for_tasks,
     unfit_policy,
+    unfit_sounding,
 )
-from cosim.scenario.media import undescribed_links, unfit_medium
+from cosim.scenario.media import undescribed_links, unfit_air, unfit_batteries, unfit_medium
 from cosim.scenario.prepared import Prepared, num_blocks
 from cosim.scenario.presence import unfit_presence
 from cosim.scenario.settings import Scenario
@@ -184,7 +185,10 @@ def _unfit(scenario: Scenario) -> Iterator[ScenarioError]:
     """Return what does not fit between clients, scheme, allocator and radio."""
     yield from too_few_subchannels(scenario)
     yield from split_and_reused(scenario)
+    yield from unfit_sounding(scenario)
     yield from unfit_medium(scenario)
+    yield from unfit_batteries(scenario)
+    yield from unfit_air(scenario)
     yield from lacking_traces(scenario)
     yield from unfit_presence(scenario)
 

@@ -8,9 +8,12 @@ from cosim.errors import ScenarioError
 from cosim.learning.shape import ModelShape
 from cosim.parts import kinds_that
 from cosim.radio.access.reassign import Reassign
+from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.channel_settings import LINKS
+from cosim.radio.knowledge import soundings
 from cosim.scenario.settings import Scenario
 from cosim.schemes import Scheme
+from cosim.units import NS_PER_S
 
 
 def unfit_for_tasks(scenario: Scenario) -> Iterator[ScenarioError]:
@@ -109,6 +112,21 @@ def too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
                 f"radio.{name}.num_subchannels: {link.num_subchannels} cannot serve {scenario.num_clients} "
                 f"clients under the allocator {scenario.allocator.kind!r}, which gives each its own; "
                 f"take {scenario.num_clients} or more, or an allocator that shares in time: {sharing}."
+            )
+
+
+def unfit_sounding(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse to sound the channel for longer than it holds, where it is sounded whenever it changes."""
+    block_ns, clients = shortest_block_ns(scenario.radio), scenario.num_clients
+    if scenario.allocator.reallocate != "every_block" or block_ns is None:
+        return
+    links = [link.name for link in scenario.scheme.links if scenario.radio.link(link.name).is_modelled]
+    for one in soundings(scenario.radio, links):
+        if one.lasts_ns(clients) > block_ns:
+            yield ScenarioError(
+                f"radio.csi: pilots and reports of {one.link} take {one.lasts_ns(clients) / NS_PER_S:.4g} s "
+                f"ahead of each decision, and a block of the channel lasts {block_ns / NS_PER_S:.4g} s; take "
+                "fewer pilots, or another allocator.reallocate than 'every_block'."
             )
 
 

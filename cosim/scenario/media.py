@@ -12,6 +12,7 @@ from cosim.learning.codec import Codec
 from cosim.learning.update import UpdateStep
 from cosim.parts import Part, kinds_that
 from cosim.radio.channel_settings import LINKS
+from cosim.radio.knowledge import soundings
 from cosim.radio.scheduler import Scheduler
 from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.scenario.settings import Scenario
@@ -76,6 +77,21 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"radio.uplink_energy: it is of transfers that carry bits, and the medium {medium.kind!r} sums "
             "what clients send; leave it out, or take the medium 'fluid'."
         )
+    unknown = [
+        link.name
+        for link in scheme.links
+        if medium.sums(link) and not scenario.radio.csi_of(link.name).is_perfect
+    ]
+    if unknown:
+        yield ScenarioError(
+            f"radio.csi: senders of a sum over {unknown[0]} know their own channels, and no allocator grants "
+            f"anything there; leave it out of radio.csi.links, or take the medium 'fluid'."
+        )
+    if scenario.radio.duplex.slots(is_uplink=True) is not None:
+        yield ScenarioError(
+            f"radio.duplex: a sum over the medium {medium.kind!r} is sent symbol by symbol without a pause; "
+            "set radio.duplex.kind = 'fdd', or take the medium 'fluid'."
+        )
     if any(scenario.radio.transport_of(link.name) for link in scheme.links if medium.sums(link)):
         yield ScenarioError(
             f"radio.transport: packets carry bits, and the medium {medium.kind!r} sums what clients send; "
@@ -134,11 +150,74 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
         )
     for number, step in enumerate(steps):
         if not step.is_summable:
+            way = f"set {step.summed_with}, or " if step.summed_with else ""
             yield ScenarioError(
                 f"scheme.update.{number}: {step.kind!r} as it is set makes numbers whose sum means nothing, "
-                f"and the medium {medium.kind!r} sums what clients send; take the medium 'fluid', or one "
-                f"of {_summable_steps()}."
+                f"and the medium {medium.kind!r} sums what clients send; "
+                f"{way}take the medium 'fluid', or one of {_summable_steps()}."
             )
+
+
+def unfit_air(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse soundings, time division and reuse of the band where the medium or a transmission has none."""
+    radio, scheme = scenario.radio, scenario.scheme
+    links = [link.name for link in scheme.links if radio.link(link.name).is_modelled]
+    if not radio.medium.drains:
+        asked = {
+            "radio.csi": soundings(radio, links) and "pilots and reports that take the air",
+            "radio.duplex": radio.duplex.slots(is_uplink=True) and "slots of one direction",
+            "radio.interference": radio.interference.reuses and "cells that reuse the band",
+        }
+        for place, what in asked.items():
+            if what:
+                yield ScenarioError(
+                    f"{place}: the medium {radio.medium.kind!r} has slots of its own and knows of no {what}; "
+                    "take the medium 'fluid', or leave it out."
+                )
+    if not radio.interference.reuses:
+        return
+    place = f"radio.interference: {radio.interference.kind!r} lets every cell use the whole band, and"
+    if radio.access.changes_in_flight:
+        yield ScenarioError(
+            f"{place} the access {radio.access.kind!r} lends subchannels across cells; take "
+            "the access 'orthogonal'."
+        )
+    if any(radio.medium.sums(link) for link in scheme.links):
+        yield ScenarioError(
+            f"{place} the medium {radio.medium.kind!r} adds what clients of all cells send; "
+            "take the medium 'fluid'."
+        )
+    for link in scheme.links:
+        if scheme.multicasts(link.name) and radio.link(link.name).is_modelled:
+            yield ScenarioError(
+                f"{place} a multicast is sent by all cells at once; set downlink = 'unicast'."
+            )
+
+
+def unfit_batteries(scenario: Scenario) -> Iterator[ScenarioError]:
+    """Refuse clients that may stop within a round where scheme, medium or allocator cannot go on."""
+    scheme, medium = scenario.scheme, scenario.radio.medium
+    if all(group.battery is None for group in scenario.clients):
+        return
+    if not any(link.takes_losses for link in scheme.links):
+        yield ScenarioError(
+            f"clients.battery: a client whose battery runs empty stops, and the scheme {scheme.kind!r} "
+            f"cannot go on without it; leave it out, or take {_able('takes_losses')}."
+        )
+    elif any(medium.sums(link) for link in scheme.links):
+        yield ScenarioError(
+            f"clients.battery: a client whose battery runs empty within a sum over the medium "
+            f"{medium.kind!r} would change what arrives; leave it out, or take the medium 'fluid'."
+        )
+    if scenario.availability is not None:
+        yield ScenarioError(
+            "clients.battery: with availability a client would stop for two reasons; leave one of them out."
+        )
+    if scenario.allocator.reports:
+        yield ScenarioError(
+            f"clients.battery: the allocator {scenario.allocator.kind!r} wants reports of all clients, and "
+            "one whose battery runs empty sends none; leave it out, or take an allocator such as 'equal'."
+        )
 
 
 def _able(what: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+from cosim.compute.battery import STOPS
 from cosim.compute.device import Device
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
@@ -63,7 +64,9 @@ class Prepared:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of what would run, in sentences; checks show them, records keep them."""
-        told = None if self.fading is None else self.fading.note
+        told = [None if self.fading is None else self.fading.note]
+        if self.has_batteries:
+            told.append(STOPS)
         radio = self.scenario.radio
         measured = dict.fromkeys(name for device in self.clients for name in device.measured_s)
         by_table = tuple(
@@ -82,8 +85,13 @@ class Prepared:
             *_absences(self.scenario),
             *radio.notes,
             *radio.medium.notes,
-            *(() if told is None else (told,)),
+            *filter(None, told),
         )
+
+    @property
+    def has_batteries(self) -> bool:
+        """Whether any client may run out of energy."""
+        return any(group.battery is not None for group in self.scenario.clients)
 
     @property
     def max_tx_power_w(self) -> list[float]:
@@ -115,10 +123,12 @@ class Prepared:
                 *((SPECTRAL_EFFICIENCY,) if scenario.radio.medium.fixes_rates else ()),
             ),
             reportable=scheme.reportable,
+            backoff=scenario.radio.medium.backoff,
             client_cut_layers=client_cut_layers,
             may_cut_apart=scheme.may_cut_apart,
             is_closed_form=(
-                self.is_alone
+                not self.has_batteries
+                and self.is_alone
                 and scheme.is_closed_form
                 and scenario.radio.medium.is_closed_form
                 and presence_of(scenario) is None
@@ -186,6 +196,7 @@ def worlds(
         list(links.values()),
         first.conditions,
         presence_of(first.scenario),
+        [group.battery for group in first.scenario.clients for _ in range(group.count)],
     )
     for stage in first.stages:
         site.change_at(seconds_to_ns(stage.at_s), stage.conditions)

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from cosim.compute.availability import Availability
+from cosim.compute.battery import Battery
 from cosim.compute.settings import Hardware
 from cosim.compute.table import read_devices
 from cosim.control.allocators import Allocator
@@ -34,6 +35,7 @@ from cosim.scenario.tasks import TABLES, Tasks, short_form, spread
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 from cosim.schemes.task_policy import TaskPolicy
+from cosim.tracking import Tracker
 
 _VALUES = {"clock_hz", "flop_per_cycle", "memory_bytes"}
 """Settings of a device that may be distributions."""
@@ -60,6 +62,8 @@ class ClientGroup(Hardware):
         Blocks these clients keep, whatever an allocator would choose; once any group
         says so, the others keep ``model.cut_layer``. Without it all clients are cut
         alike, or as an allocator with ``cut_per_client`` chooses.
+    battery
+        What each of them runs on; mains without it.
     table
         A CSV or Parquet file with a row for each client of the group: ``client`` (from 0), and any of
         ``clock_hz``, ``flop_per_cycle`` or ``flop_per_s``, ``memory_bytes``, ``energy_coefficient``,
@@ -73,6 +77,7 @@ class ClientGroup(Hardware):
     max_tx_power_dbm: Decibels = 23.0
     clock_hz: Value = Uniform(low=1.0e9, high=1.6e9)
     cut_layer: Annotated[int | None, OfPlane("value")] = Field(default=None, ge=1)
+    battery: Annotated[Battery | None, OfPlane("value")] = None
     table: Path | None = None
 
     def each(self, place: str) -> tuple[Client, ...]:
@@ -196,6 +201,8 @@ class Scenario(Table):
         Which task a client works on when it is free; without it, on all of them side by side.
     events
         What changes during the run.
+    track
+        Where measured values go while it runs; decides nothing, and is in no key.
     """
 
     name: Annotated[FolderName, OfPlane("time")]
@@ -216,6 +223,7 @@ class Scenario(Table):
     tasks: Tasks = Field(default_factory=dict)
     task_policy: Annotated[TaskPolicy | None, OneOf(TaskPolicy)] = None
     events: tuple[TimedChange, ...] = ()
+    track: Annotated[Tracker | None, OneOf(Tracker), OfPlane("time")] = None
 
     @model_validator(mode="before")
     @classmethod

@@ -103,14 +103,15 @@ class AsynchronousUpdates(Turns):
         """Local update after local update of one client, as long as there are any to begin."""
         ready: Sequence[int] = ()
         while self.is_open:
-            moment = self._begin(number)
-            taken_in = yield from self._update(number, moment, ready)
+            moment, known = yield from self._begin(number)
+            taken_in = yield from self._update(number, moment, (*ready, *known))
             ready = yield from self.download(number, moment, taken_in)
             self.world.close_round(moment.round)
 
     def turn(self, client: int, ready: Sequence[int]) -> Steps:
         """One local update, ahead of which the client downloads what it has not got yet."""
-        moment = self._begin(client)
+        moment, known = yield from self._begin(client)
+        ready = (*ready, *known)
         if self._clients[client].version != self.version:
             ready = yield from self.download(client, moment, ready)
         taken_in = yield from self._update(client, moment, ready)
@@ -131,12 +132,12 @@ class AsynchronousUpdates(Turns):
         self.world.report(self.num_taken)
         self.world.adapter = export(self.training, self.adapter)
 
-    def _begin(self, number: int) -> Moment:
-        """Begin a round, which is one local update of this client."""
+    def _begin(self, number: int) -> Steps:
+        """Begin a round, which is one local update of this client; returns it, and what it waits for."""
         self.num_begun += 1
-        self.world.begin_round(self.num_begun, [number])
-        self.world.consult(self.num_begun)
-        return Moment(self.num_begun)
+        moment = Moment(self.num_begun)
+        self.world.begin_round(moment.round, [number])
+        return moment, (yield from self.world.consult(moment.round))
 
     def _update(self, number: int, moment: Moment, ready: Sequence[int]) -> Steps:
         """Local steps, upload, and the server that takes it in."""

@@ -81,6 +81,7 @@ class FederatedRounds(Turns):
         """One round of those who are drawn and chosen; everybody waits for ``ready``, if given."""
         self.num_begun = round_ = self.num_begun + 1
         self.ready = ready or self.ready
+        yield from self.world.wait_for_power()
         drawn = self.able(
             self.scheme.taking_part(self.world.task.seed, self.world.num_clients, round_), round_
         )
@@ -88,7 +89,7 @@ class FederatedRounds(Turns):
         if not drawn:
             return self.ready
         self._played = round_
-        self.world.start_round(round_, drawn)
+        self.ready = (*self.ready, *(yield from self.world.start_round(round_, drawn)))
         if self.world.task.begins_stage(round_):
             yield from self._begin_stage(Moment(round_))
         if round_ == 1 and self.scheme.scored_examples:
@@ -119,9 +120,10 @@ class FederatedRounds(Turns):
         return fmean(self.training.new_data(one, time_s) for one in range(self.world.num_clients))
 
     def able(self, clients: Sequence[int], round_: int) -> list[int]:
-        """Return those of some clients that can afford to take part in a round."""
+        """Return those of some clients that are on and can afford to take part in a round."""
+        clients = list(filter(self.world.let_in, clients))
         if self._ledger is None:
-            return list(clients)
+            return clients
         first = (round_ - 1) * self.scheme.local_steps
         steps = range(first, first + self.scheme.local_steps)
         able = [client for client in clients if self._ledger.affords(client, steps)]
@@ -188,6 +190,7 @@ class FederatedRounds(Turns):
                 moment,
                 Averaged(self.federation.adapter.node, self.ready),
                 dict.fromkeys(range(self.world.num_clients), bits),
+                is_multicast=self.scheme.multicasts("federated_downlink"),
                 name="seed_download",
             )
         if number:
@@ -260,10 +263,11 @@ class FederatedRounds(Turns):
             ready = dict.fromkeys(senders, tuple(span for spans in reports for span in spans))
         if is_awaited:
             self._hear(moment.round, learned, is_awaited=True)
-            world.apply_decision(moment.round)
+            known = yield from world.decide_again(moment.round)
+            ready = {client: (*spans, *known) for client, spans in ready.items()}
         if needs_losses and world.computes:
-            self.federation.hear(self._losses(learned))
-            for client, weight in zip(senders, self.federation.weights(senders), strict=True):
+            self.federation.weights.hear(self._losses(learned))
+            for client, weight in zip(senders, self.federation.weights.of(senders), strict=True):
                 world.note(moment, WEIGHT.name, weight, world.client_names[client])
         self._encode(moment, senders)
         if sums and not ready:
@@ -344,7 +348,7 @@ class FederatedRounds(Turns):
     def _encode(self, moment: Moment, senders: Sequence[int]) -> None:
         """Let what was learned be encoded as it is decided now."""
         knob = self.world.decisions.knob
-        self.federation.weigh(
+        self.federation.weights.decide(
             {one: knob(WEIGHT.name, one, 0.0) for one in senders},
             {one: knob(DELIVERY_RATE.name, one, 0.0) for one in senders},
         )

@@ -80,7 +80,7 @@ class ParallelSplit(Splits):
         everybody = range(world.num_clients)
         for round_ in range(self.num_rounds + 1):
             if round_:
-                world.start_round(round_)
+                play.ready = (*play.ready, *(yield from world.start_round(round_)))
                 for local_step in range(1, self.local_steps + 1):
                     yield from play.split_step(Moment(round_, local_step), everybody)
             if self.is_evaluated(round_):

@@ -231,14 +231,23 @@ class PrunedFederated(Averages):
         play = _Rounds(self, world, world.begin())
         play.evaluate(0)
         world.end_round(0)
+        last = evaluated = 0
         for round_ in range(1, self.num_rounds + 1):
-            drawn = self.taking_part(world.task.seed, world.num_clients, round_)
-            world.start_round(round_, drawn)
+            yield from world.wait_for_power()
+            drawn = list(filter(world.let_in, self.taking_part(world.task.seed, world.num_clients, round_)))
+            if not drawn:
+                continue
+            last = round_
+            play.ready = (*play.ready, *(yield from world.start_round(round_, drawn)))
             chosen = list(filter(world.decisions.takes_part, drawn))
             yield from play.round(Moment(round_), chosen)
             if self.is_evaluated(round_):
                 play.evaluate(round_)
+                evaluated = round_
             world.end_round(round_)
+        if evaluated < last:
+            play.evaluate(last)
+            world.report(last)
         world.adapter = play.federation.export()
 
 
@@ -254,7 +263,7 @@ class _Rounds:
         self._amounts = cache(lambda ratio: scheme.amounts(world.task, training.lora_rank, ratio))
         self._bytes = cache(lambda ratio: scheme.client_bytes(world.task, training.lora_rank, ratio))
         self._ratios: dict[int, float] = {}
-        self._ready: Sequence[int] = ()
+        self.ready: Sequence[int] = ()
         world.hold(self._refs)
 
     def _refs(self) -> Iterator[Ref]:
@@ -267,7 +276,7 @@ class _Rounds:
         world, uploads, knob = self.world, self.uploads, self.world.decisions.knob
         self._ratios = {client: knob(PRUNING_RATIO, client, self.scheme.ratio) for client in clients}
         learned = [self._learn(client, moment.round) for client in clients]
-        self.federation.weigh({client: knob("weight", client, 0.0) for client in clients})
+        self.federation.weights.decide({client: knob("weight", client, 0.0) for client in clients})
         uploads.describe(moment.round, clients)
         if uploads.hang_on_values(moment.round):
             uploads.find_bits()
@@ -276,8 +285,8 @@ class _Rounds:
             return self._average(moment, sent), uploads.server_flop(moment.round)
 
         updates = self._updates(moment, learned)
-        averaged_ = yield from collect(world, moment, updates, average, self._ready)
-        self._ready = averaged_.spans
+        averaged_ = yield from collect(world, moment, updates, average, self.ready)
+        self.ready = averaged_.spans
         self.federation.distribute_to_all(moment.round + 1)
 
     def _learn(self, client: int, round_: int) -> LocalRound:
@@ -315,7 +324,7 @@ class _Rounds:
         client, one = learned.client, self._amounts(self._ratios[learned.client])
         begin, bits = self.federation.starts[client].node, one.adapter_download_bits
         sent: Sent = yield from self.world.send(
-            _DOWN, client, "adapter_download", moment, bits, begin, self._ready
+            _DOWN, client, "adapter_download", moment, bits, begin, self.ready
         )
         return (yield from local_update(self.world, learned, moment.round, one.flop, [sent.span]))
 

@@ -58,7 +58,7 @@ class SequentialSplit(Splits):
         world.hold(lambda: (*passed_on.refs(), *play.refs()))
         for round_ in range(self.num_rounds + 1):
             if round_:
-                world.start_round(round_)
+                play.ready = (*play.ready, *(yield from world.start_round(round_)))
                 for client in range(world.num_clients):
                     yield from self._turn(world, play, passed_on, round_, client)
             if self.is_evaluated(round_):
@@ -71,7 +71,7 @@ class SequentialSplit(Splits):
         """Local steps of one client, between taking the first blocks over and handing them on."""
         moment, hands_on = Moment(round_), play.training.trains(client) and world.num_clients > 1
         amounts, node = play.training.amounts.split(client, round_), passed_on.adapter.node
-        if hands_on and play.ready:  # the very first client has them
+        if hands_on and (client or round_ > 1):  # the very first client has them
             download = moment, amounts.adapter_download_bits, node, play.ready
             sent = yield from world.send("federated_downlink", client, "adapter_download", *download)
             play.ready = [sent.span]

@@ -165,7 +165,7 @@ class SplitFederated(Averages, Splits):
         for round_ in range(1, self.num_rounds + 1):
             drawn = self.taking_part(world.task.seed, world.num_clients, round_)
             drawn = yield from world.attendance.present(drawn)
-            world.start_round(round_, drawn)
+            play.ready = (*play.ready, *(yield from world.start_round(round_, drawn)))
             play.taking_part = list(filter(world.decisions.takes_part, drawn))
             for local_step in range(1, self.local_steps + 1):
                 yield from play.split_step(Moment(round_, local_step), play.taking_part)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from cosim.kernel.clock import Steps
 from cosim.learning.training import Training
+from cosim.parts import LONGEST_S
 from cosim.units import NS_PER_S, Floats
 from cosim.world import World
 
@@ -78,9 +79,10 @@ class Turns(ABC):
         up_s = _airtime_s(amounts.adapter_bits, rates.get("federated_uplink"), client)
         down_s = _airtime_s(amounts.adapter_download_bits, rates.get("federated_downlink"), client)
         computing_s = device.duration_ns(flop, LOCAL_STEP, local_steps) / NS_PER_S
-        energy_j = device.energy_j(flop, LOCAL_STEP, local_steps) + up_s * power_w.get(
-            "federated_uplink", 0.0
-        )
+        sent_j, costs = up_s * power_w.get("federated_uplink", 0.0), world.channel.radio.uplink_energy
+        if up_s < LONGEST_S:
+            sent_j = costs.total_j(sent_j, amounts.adapter_bits, round(up_s * NS_PER_S), None)
+        energy_j = device.energy_j(flop, LOCAL_STEP, local_steps) + sent_j
         return Cost(computing_s + up_s + down_s, energy_j)
 
 

@@ -25,7 +25,7 @@ def local_update(world: World, learned: LocalRound, round_: int, flop: int, read
     for number, step in enumerate(learned.steps, start=1):
         at = Moment(round_, number)
         span = yield from world.compute(name, "client_forward_backward", at, flop, step.node, ready)
-        if name not in world.attendance.out:  # it was cut, or never begun
+        if name not in world.attendance.out and world.is_on(learned.client):  # it was cut, or never begun
             world.measure(at, name, "train_loss", step.loss)
         ready = [span]
     return ready

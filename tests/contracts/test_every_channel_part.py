@@ -1,11 +1,19 @@
 """What every mobility, interference, base stations and surface keep, run over each part's examples."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from cosim.parts import family, make
 from cosim.radio.base_stations import BaseStations
+from cosim.radio.channel import Channel
+from cosim.radio.channel_settings import ChannelSettings
+from cosim.radio.csi import Csi
+from cosim.radio.duplex import Duplex
+from cosim.radio.fading.rayleigh_block import RayleighBlock
 from cosim.radio.interference import Interference
+from cosim.radio.knowledge import known_gains
 from cosim.radio.mobility import Mobility
 from cosim.radio.path import Network, Path, Users
 from cosim.radio.surface import Surface
@@ -81,6 +89,35 @@ def test_interference_is_a_power_density_and_a_function_of_path_and_time(part, i
     assert np.isfinite(whole).all()
     assert (whole >= 0.0).all()
     np.testing.assert_array_equal(asked(2, 3), whole[2:5])
+
+
+@pytest.mark.parametrize("part", examples(Csi))
+def test_what_is_known_of_a_client_is_a_function_of_it_and_of_time_alone(part):
+    air = ChannelSettings(csi=part, fading=RayleighBlock(coherence_time_s=0.01))
+    few, many = (Channel.build(air, num, 3) for num in (2, 4))
+    for time_ns in (0, 30_000_000):
+        known = known_gains(many, "main_uplink", time_ns, np.full(4, 0.1))
+        assert known.shape == (4, 20)
+        assert (np.isfinite(known) & (known > 0.0)).all()
+        again = known_gains(few, "main_uplink", time_ns, np.full(2, 0.1))
+        np.testing.assert_array_equal(again, known[:2])
+    assert part.pilots_ns >= 0
+    assert part.report_ns(4) >= part.report_ns(1) >= 0
+    assert part.description
+
+
+@pytest.mark.parametrize("part", examples(Duplex))
+def test_both_directions_have_time_and_never_the_same(part):
+    ends_ns = np.arange(0, 10**8, 777_777).tolist()
+    for begin_ns, end_ns in pairwise(ends_ns):
+        up_ns, down_ns = (part.open_ns(begin_ns, end_ns, is_uplink=up) for up in (True, False))
+        assert 0 <= up_ns <= end_ns - begin_ns
+        if part.slots(is_uplink=True) is not None:
+            assert 0 <= up_ns + down_ns <= end_ns - begin_ns
+    for up in (True, False):
+        share = part.open_ns(0, 10**12, is_uplink=up) / 10**12
+        assert part.share(is_uplink=up) == pytest.approx(share, rel=1e-3)
+        assert share > 0.0
 
 
 @pytest.mark.parametrize("part", examples(BaseStations))

@@ -7,6 +7,7 @@ least one. Other values are guessed from the type, and taken from the examples o
 import csv
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
+from folded import each
 from PIL import Image
 from played_keys import as_decided, moved, play
 from pydantic import ValidationError
@@ -93,6 +95,9 @@ BESIDE: dict[str, dict[str, Any]] = {
     "data.source.images": _IMAGES,
     "availability.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
+    "radio.medium.fluid.attempts": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
+    "radio.medium.fluid.backoff_db": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
+    "clients.battery": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
     "radio.fading.jakes.follow_mobility": WALK,
     "radio.fading.tdl.follow_mobility": WALK,
@@ -120,18 +125,26 @@ SHORT = {"trainable.lora"}
 
 OTHERS: dict[str, list[Any]] = {
     "adamw.betas": [[0.8, 0.999]],
+    "clients.battery": [{"capacity_j": 1e-6}],
     "aggregator.*.client_ranks": [[2, 4], [4]],
     "capacitance_f": [1e-9],
     "chat.template": ["other chat.jinja"],
     "chat.test_path": ["chat.jsonl"],
     "chat.train_path": ["other chat.jsonl"],
+    "csi.*.links": [["main_uplink"]],
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
     "deadline_s": [1e3, 1e-9],
     "data.drift": [{"window": 0.5, "duration_s": 1e3}],
     "description": ["another one"],
+    "tdd.pattern": ["DU", "UD"],
     "dirichlet.min_examples": [10],
     "federated.stages": [[{"num_rounds": 1, "trainable": {"kind": "sparse"}}]],
+    "track.*.experiment": ["another"],
+    "track.*.folder": ["elsewhere"],
+    "track.*.project": ["another"],
+    "track.*.run_name": ["another"],
+    "track.*.uri": ["elsewhere"],
     "fixed.tasks": [["b", "a"], ["a", "b", "a"]],
     "federated.privacy": [{"epsilon": 6.0}],
     "file.delimiter": [";"],
@@ -184,6 +197,8 @@ OTHERS: dict[str, list[Any]] = {
 
 ALONG: dict[str, dict[str, Any]] = {
     "fluid.rate": {"fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
+    "fluid.attempts": {"rate": "known"},
+    "fluid.backoff_db": {"rate": "known"},
     "fluid.outage": {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 11.5},
     "random.config_path": {"config": None},
     "between": {"step_s": 0.01},
@@ -383,13 +398,29 @@ def plane(setting: Setting, before: Any) -> str:
     """Return the plane a setting says it is of; a kind is of the time plane if both parts are."""
     if setting.name is not None:
         return setting.table.plane_of(setting.name)
+    field = setting.path.rpartition(".")[2]
+    owner = setting.table.plane_of(field) if field in setting.table.model_fields else setting.table.plane
     old = value_at(before[0], setting.path)
-    planes = {setting.table.plane, setting.table.plane if old is None else getattr(old, "plane", "value")}
+    each = old if isinstance(old, tuple) else (old,)
+    planes = {owner, *(owner if one is None else getattr(one, "plane", "value") for one in each)}
     return "time" if planes == {"time"} else "value"
 
 
-@pytest.mark.parametrize("setting", TIMED, ids=lambda setting: setting.label)
-def test_a_setting_moves_keys_if_it_is_of_the_value_plane_and_none_else(setting, played):
+def by_place(settings: list[Setting]) -> dict[str, list[Setting]]:
+    """Return settings by the part, or other table, that they are of."""
+    found = defaultdict(list)
+    for one in settings:
+        place, _, itself = one.label.partition(" ")
+        found[place if itself else place.rpartition(".")[0] or "scenario"].append(one)
+    return found
+
+
+@pytest.mark.parametrize("settings", by_place(TIMED).values(), ids=by_place(TIMED))
+def test_a_setting_moves_keys_if_it_is_of_the_value_plane_and_none_else(settings, played):
+    each("setting", settings)(moves_keys_if_it_is_of_the_value_plane_and_none_else)(played)
+
+
+def moves_keys_if_it_is_of_the_value_plane_and_none_else(played, setting):
     tried = 0
     for before, after in pairs(setting, played):
         tried += 1
@@ -430,8 +461,12 @@ def is_refused(setting: Setting, played) -> bool:
     return not any(found) or setting.name is None
 
 
-@pytest.mark.parametrize("setting", DECIDING, ids=lambda setting: setting.label)
-def test_a_setting_of_an_allocator_moves_keys_by_cut_layer_and_rank_alone(setting, played):
+@pytest.mark.parametrize("settings", by_place(DECIDING).values(), ids=by_place(DECIDING))
+def test_a_setting_of_an_allocator_moves_keys_by_cut_layer_and_rank_alone(settings, played):
+    each("setting", settings)(moves_keys_by_cut_layer_and_rank_alone)(played)
+
+
+def moves_keys_by_cut_layer_and_rank_alone(played, setting):
     beside = _of_place(BESIDE, setting)
     found = [played({**beside, **given}) for given in setting.given]
     found += [after for _, after in islice(pairs(setting, played), 1)]

@@ -72,7 +72,7 @@ ONE_FAULT = {
     ),
     "a kind nobody knows": (
         {"radio.fading": {"kind": "rayleigh_blok"}},
-        "radio.fading: no kind 'rayleigh_blok'; known: jakes, nakagami, none, rayleigh_block, rician, "
+        "radio.fading: no kind 'rayleigh_blok'; known: cdl, jakes, nakagami, none, rayleigh_block, rician, "
         "tdl; did you mean 'rayleigh_block'?",
     ),
     "a text for a number": ({"lora.rank": "four"}, "lora.rank: should be a valid integer"),

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from cosim.cli import answer
+from cosim.control.decision import Plan
 from cosim.report.study.content import study_content
 from cosim.report.study.record import StudyRecord
 from cosim.studies.load import load_study
 from cosim.studies.plan import make_plan
 from cosim.studies.run_study import run_study
 
-pytestmark = pytest.mark.usefixtures("here")
+pytestmark = pytest.mark.usefixtures("here", "without_bounds")
 
 FOLDER = Path(__file__).parents[2] / "scenarios" / "studies"
 STUDIES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -19,6 +20,16 @@ QUESTIONS = (
     *("bandwidth", "rician_k", "coherence_time", "doppler", "shadowing", "cell_radius", "receiver"),
     *("blockage", "clients", "constant_bandwidth", "what_matters", "latency_limit"),
 )
+
+
+@pytest.fixture
+def without_bounds(monkeypatch) -> None:
+    """Prove no bounds on what is played: they take longer than the rest, and no study here asks for one."""
+
+    def as_it_is(state: object, allocation: object, plan: Plan, allocator: object) -> Plan:
+        return plan
+
+    monkeypatch.setattr("cosim.control.bounding.with_bound", as_it_is)
 
 
 def test_every_question_about_the_channel_has_a_study():

@@ -47,6 +47,8 @@ weights = {{ kind = "far_rooted" }}
 [radio]
 access = {{ kind = "far_alone" }}
 base_stations = {{ kind = "far_pair" }}
+csi = {{ kind = "far_wary" }}
+duplex = {{ kind = "far_alternate" }}
 fading = {{ kind = "far_blocked", coherence_time_s = 0.01 }}
 interference = {{ kind = "far_jammer" }}
 medium = {{ kind = "far_pilots" }}

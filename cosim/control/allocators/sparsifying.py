@@ -78,8 +78,9 @@ class Upload:
         check_enough(link.name, link.num_clients, link.num_subchannels)
         if link.data_share != 1.0:
             raise AllocationError(
-                f"{link.name}: pilots of a surface take {1.0 - link.data_share:.2%} of the air, which keep "
-                "ratios do not know of; set radio.surface.estimation = 'free', or take an allocator "
+                f"{link.name}: pilots of a surface, or slots of the other direction, take "
+                f"{1.0 - link.data_share:.2%} of the air, which keep ratios do not know of; set "
+                "radio.surface.estimation = 'free' and radio.duplex.kind = 'fdd', or take an allocator "
                 "such as 'equal'."
             )
         takes_part = state.weights > 0.0

@@ -9,6 +9,7 @@ batch. Nothing here needs torch.
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar
 
@@ -68,6 +69,10 @@ class Corpus:
 
     def digest(self) -> str:
         """Return a hash of every word in it, hex."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = blake2b(digest_size=16)
         for part in (self.train, self.test):
             for one in part:

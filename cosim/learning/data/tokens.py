@@ -271,8 +271,8 @@ class TokenCorpus:
             input_ids[row, : len(ids)] = ids
             mask[row, : len(ids)] = True
             start = 0 if self.loss_on == "all" else len(given)
-            labels[row, start : len(ids)] = ids[start:]
-            if not (labels[row, 1:] != IGNORED).any():
+            labels[row, start : len(ids)] = input_ids[row, start : len(ids)]
+            if len(ids) <= max(start, 1):
                 raise ScenarioError(
                     f"{self.source.kind} data: {name} example {row} leaves no token to predict; "
                     "give it a longer text or a prompt"

@@ -1,11 +1,13 @@
 """What else arrives at a receiver: power of others on the same subchannels."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from cosim.parts import Part, Plane
+from cosim.radio.grant import Grant
 from cosim.radio.path import Path
-from cosim.units import Floats
+from cosim.units import Floats, Ints
 
 
 class Interference(Part):
@@ -15,6 +17,38 @@ class Interference(Part):
     """
 
     plane: ClassVar[Plane] = "time"
+    reuses: ClassVar[bool] = False
+    """Whether clients of several base stations may send on one subchannel at once, and hear each other."""
+
+    def reused(self, granted: Mapping[int, Grant], cells: Ints) -> Mapping[int, Grant]:
+        """Return what each client may use of what was granted, given the base station that serves it."""
+        return granted
+
+    def heard(
+        self,
+        in_use: Mapping[int, Grant],
+        cells: Ints,
+        station_gains: Floats,
+        bandwidths_hz: Floats,
+        *,
+        is_uplink: bool,
+    ) -> dict[int, Floats]:
+        """Return what the receiver of each transfer hears of the others, W/Hz, shape (num_subchannels,).
+
+        Parameters
+        ----------
+        in_use
+            Who sends, or is sent to, on which grant.
+        cells
+            Which base station serves each client, shape (num_clients,).
+        station_gains
+            Gains before fading, shape (num_clients, num_stations).
+        bandwidths_hz
+            Width of each subchannel, Hz, shape (num_subchannels,).
+        is_uplink
+            Whether base stations receive.
+        """
+        return {}
 
     @property
     def users_of_each(self) -> int:

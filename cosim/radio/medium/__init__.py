@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.kernel.presence import Presence
+from cosim.kernel.slots import Slots, SlottedRate
 from cosim.parts import Part, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
@@ -152,6 +155,8 @@ class Delivery:
         When it was asked for, began and ended, ns.
     energy_j
         What was radiated for each client: by the client on an uplink, for it on a downlink.
+    pilot_energy_j
+        What of that went into pilots, whatever the values are.
     delivered
         For each client whether what it sent, or was sent, arrived.
     after_span
@@ -179,6 +184,7 @@ class Delivery:
     cut_bits: float | None = None
     away_ns: int = 0
     measures: Mapping[str, float] = field(default_factory=dict)
+    pilot_energy_j: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def at_once(cls, now_ns: int, clients: Collection[int]) -> "Delivery":
@@ -213,6 +219,10 @@ class Network(ABC):
             By client: on an uplink what each of these sends, all in one
             transmission; on a downlink the one payload that all of them receive.
         """
+
+    def reserve(self, links: Collection[str], *, is_reserved: bool) -> None:
+        """Let nobody send over these links, transfers in flight included, until they are free again."""
+        raise NotImplementedError(f"{type(self).__name__} reserves no links")
 
     @abstractmethod
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
@@ -277,8 +287,8 @@ class Medium(Part):
         """Return what is exchanged before a sum over a link."""
         return Signalling()
 
-    def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
-        """Return how long a sum of so many numbers takes on a link that carries sums, ns."""
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int) -> int:
+        """Return how long a sum of so many numbers of so many takes on a link that carries sums, ns."""
         raise NotImplementedError(f"{type(self).__name__} carries no sums")
 
     def misfit(self, link: Link, bandwidths_hz: Floats) -> str | None:
@@ -297,6 +307,16 @@ class Medium(Part):
     def fixes_rates(self) -> bool:
         """Whether clients send at rates of their own, which a decision may set."""
         return False
+
+    @property
+    def backoff(self) -> float | None:
+        """By what factor rates are chosen below the known SNR; None where nobody chooses them so."""
+        return None
+
+    @property
+    def num_attempts(self) -> int:
+        """How often what is lost is sent in all."""
+        return 1
 
     @property
     def is_silent_in_outage(self) -> bool:
@@ -323,6 +343,33 @@ def capacity(channel: Channel, link: Link, client: int, grant: Grant, first: int
     return channel.rates(
         link.name, client, grant.subchannels, grant.tx_power_w, first, count, grant.bandwidths_hz
     )
+
+
+def rate_of(medium: Medium, channel: Channel, link: Link, clients: Sequence[int], grant: Grant) -> Rate:
+    """Return the rate at which a grant's bits drain to or from these clients, over time."""
+
+    def rates(first: int, count: int) -> Floats:
+        return weakest_rates(medium, channel, link, clients, grant, first, count)
+
+    block_ns, slots = channel.block_ns, channel.radio.duplex.slots(is_uplink=link.is_uplink)
+    if block_ns is None or not len(grant.subchannels):
+        constant = ConstantRate(float(rates(0, 1)[0]))
+        return constant if slots is None else SlottedRate(constant, slots)
+    if slots is None:
+        return BlockRate(block_ns, rates)
+    if block_ns % slots.frame_ns == 0:  # as long a part of every block is open
+        return SlottedRate(BlockRate(block_ns // slots.frame_ns * slots.open_of_frame_ns, rates), slots)
+
+    def open_rates(first: int, count: int) -> Floats:
+        return rates(first, count) * open_blocks(slots, block_ns, first, count)
+
+    return BlockRate(block_ns, open_rates)
+
+
+def open_blocks(slots: Slots, block_ns: int, first: int, count: int) -> NDArray[np.bool_]:
+    """Return whether blocks that slots are whole multiples of are open, shape (count,)."""
+    numbers = np.arange(first, first + count) * block_ns // slots.slot_ns % len(slots.is_open)
+    return np.array(slots.is_open)[numbers]
 
 
 def weakest_rates(

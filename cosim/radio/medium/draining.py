@@ -2,19 +2,20 @@
 
 from collections.abc import Collection, Mapping
 from functools import partial
+from itertools import pairwise
 
 from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock, Steps
-from cosim.kernel.job import NEVER_NS, BlockRate, ConstantRate, Job, Rate
+from cosim.kernel.job import NEVER_NS, ConstantRate, Job, Rate
 from cosim.kernel.presence import MOST_CUTS, Comings, Presence
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, weakest_rates
+from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, rate_of
 from cosim.radio.medium.open_link import OpenLink, Transfer
 from cosim.record.log import GrantLog
-from cosim.units import NS_PER_S, Floats
+from cosim.units import NS_PER_S
 
 
 class Draining(Network):
@@ -67,23 +68,46 @@ class Draining(Network):
         """
         state = self._links[link]
         self._round = round_
-        state.granted = dict(granted)
+        self._reuse(state, granted)
         for number, members in state.groups.items():
-            state.granted[number] = Grant.union([granted[one] for one in members])
+            state.granted[number] = Grant.union([state.granted[one] for one in members])
         state.rates.clear()
+        self._admit_again(state)
+        single = {client: state.granted[client] for client in granted}
+        numbers = [number for client, grant in single.items() for number in state.numbers(client, grant)]
+        state.overlaps = len(set(numbers)) < len(numbers)
+        if not state.overlaps:
+            self._record(state, single)
+        self._rate(state, tuple(state.active))
+        self._let_in(state, None)
+        self._release(state)
+
+    def _reuse(self, state: OpenLink, granted: Mapping[int, Grant]) -> None:
+        """Take grants in; where cells reuse the band each client may have more, and cells do not wait."""
+        interference, state.granted = self._channel.radio.interference, dict(granted)
+        if interference.reuses:
+            state.num_subchannels = len(self._channel.bandwidths_hz(state.name))
+            state.cells = self._channel.large_scale_at(self._clock.now).serving[0]
+            state.granted = dict(interference.reused(granted, state.cells))
+
+    def _admit_again(self, state: OpenLink) -> None:
+        """Let those in flight go on whose subchannels are free; the others pause, and are next."""
         in_flight, state.admitted, state.busy = list(state.admitted), {}, set()
         in_the_way = [client for client in in_flight if not state.admit(client)]
         for client in in_the_way:
             self._pause(state, client)
         state.waiting.extendleft((client, None) for client in reversed(in_the_way))
-        state.overlaps = len({int(n) for grant in granted.values() for n in grant.subchannels}) < sum(
-            len(grant.subchannels) for grant in granted.values()
-        )
-        if not state.overlaps:
-            self._record(state, granted)
-        self._rate(state, tuple(state.active))
-        self._let_in(state, None)
-        self._release(state)
+
+    def reserve(self, links: Collection[str], *, is_reserved: bool) -> None:
+        """Pause all transfers of these links and let none begin, until they are free again."""
+        for name in links:
+            state = self._links[name]
+            state.is_reserved = is_reserved
+            if is_reserved:
+                self._admit_again(state)
+                self._release(state)
+            else:
+                self._let_in(state, None)
 
     def change(self, channel: Channel, access: Access) -> None:
         """Let another channel take over now; :meth:`grant` must follow for every link that is sent over."""
@@ -109,7 +133,7 @@ class Draining(Network):
         client, bits = state.join(tuple(payloads)), max(one.bits for one in payloads.values())
         asked_ns = clock.now
         after_span = None
-        if state.waiting or not state.admit(client):
+        if state.has_waiting(client) or not state.admit(client):
             turn = clock.event(f"free subchannels on {link}")
             state.waiting.append((client, turn))
             after_span = yield turn
@@ -126,14 +150,25 @@ class Draining(Network):
         start_ns = clock.now
         yield transfer.job.done
         self._account(state, client, transfer)
+        num_sent = 1
+        most = 1 if is_silent else self._medium.num_attempts
+        while transfer.is_lost and transfer.cut_bits is None and num_sent < most:
+            num_sent += 1
+            transfer.is_lost, transfer.job = False, Job(clock, bits, transfer.job.name)
+            if client in state.active:
+                self._rate(state, (client,))
+            yield transfer.job.done
+            self._account(state, client, transfer)
         return Delivery(
             asked_ns,
             start_ns,
             clock.now,
-            dict.fromkeys(payloads, self._energy_j(state, client, transfer, bits, start_ns) / len(payloads)),
+            dict.fromkeys(
+                payloads, self._energy_j(state, client, transfer, num_sent * bits, start_ns) / len(payloads)
+            ),
             dict.fromkeys(payloads, not transfer.is_lost),
             after_span,
-            transfer.resent_bits,
+            transfer.resent_bits + (num_sent - 1) * bits,
             cut_bits=transfer.cut_bits,
             away_ns=transfer.away_ns,
         )
@@ -151,9 +186,13 @@ class Draining(Network):
             if (client, None) in state.waiting:
                 state.waiting.remove((client, None))
         state.part(client)
-        if self._access.changes_in_flight:
+        if self._changes_in_flight(state):
             self._rate(state, tuple(state.active))
         self._let_in(state, span)
+
+    def _changes_in_flight(self, state: OpenLink) -> bool:
+        """Return whether one transfer's beginning or end changes the rates of others."""
+        return self._access.changes_in_flight or state.cells is not None
 
     def too_weak(self) -> str | None:
         """Return what to say of the transfer of least rate, once none of those on the air can end."""
@@ -189,8 +228,15 @@ class Draining(Network):
 
     def _let_in(self, state: OpenLink, span: int | None) -> None:
         """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
-        while state.waiting and state.admit(state.waiting[0][0]):
-            client, turn = state.waiting.popleft()
+        blocked = set[int]()
+        for client, turn in list(state.waiting):
+            cell = state.cell(client)
+            if cell in blocked or not state.admit(client):
+                if state.cells is None:
+                    break
+                blocked.add(cell)
+                continue
+            state.waiting.remove((client, turn))
             if turn is not None:
                 turn.succeed(span)
             elif client in state.paused:
@@ -204,7 +250,7 @@ class Draining(Network):
         if self._presence is not None:
             leaving = self._presence.first_leaving(self._actors(state, client), self._clock.now)
         transfer.until_ns = NEVER_NS if leaving is None else leaving[0]
-        self._rate(state, tuple(state.active) if self._access.changes_in_flight else (client,))
+        self._rate(state, tuple(state.active) if self._changes_in_flight(state) else (client,))
         if leaving is not None:
             leave = partial(self._leaves, state, client, transfer, transfer.version, leaving[1])
             self._clock.after(leaving[0] - self._clock.now, leave)
@@ -228,7 +274,7 @@ class Draining(Network):
         self._pause(state, client)
         self._let_go(state, client)
         state.dismiss(client)
-        if self._access.changes_in_flight:
+        if self._changes_in_flight(state):
             self._rate(state, tuple(state.active))
         self._let_in(state, None)
         assert self._presence is not None
@@ -242,7 +288,7 @@ class Draining(Network):
 
     def _comes_back(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Let a transfer go on, or wait for its subchannels, as all it needs are there."""
-        if state.waiting or not state.admit(client):
+        if state.has_waiting(client) or not state.admit(client):
             state.waiting.append((client, None))
         else:
             self._begin(state, client, state.paused.pop(client))
@@ -272,12 +318,20 @@ class Draining(Network):
         transfer.since_ns = now_ns
         if grant is None:
             return
-        transfer.energy_j += grant.total_tx_power_w * (now_ns - since_ns) / NS_PER_S
-        if now_ns > since_ns and self._medium.loses(state.link):
+        is_uplink, duplex = state.link.is_uplink, self._channel.radio.duplex
+        open_ns = duplex.open_ns(since_ns, now_ns, is_uplink=is_uplink)
+        transfer.energy_j += grant.total_tx_power_w * open_ns / NS_PER_S
+        if open_ns and self._medium.loses(state.link):
             first, last = (self._channel.block_at(at) for at in (since_ns, now_ns - 1))
             asked = state.link, client, grant, first, last - first + 1
-            sent, possible = (rates(self._channel, *asked) for rates in (self._medium.rates, capacity))
-            transfer.is_lost |= bool((possible < sent).any())
+            channel = transfer.channel or self._channel
+            sent, possible = (rates(channel, *asked) for rates in (self._medium.rates, capacity))
+            fails = possible < sent
+            if open_ns < now_ns - since_ns:  # a block without time of its own fails nobody
+                block_ns = self._channel.block_ns or 0
+                edges = [since_ns, *(block * block_ns for block in range(first + 1, last + 1)), now_ns]
+                fails &= [duplex.open_ns(*one, is_uplink=is_uplink) > 0 for one in pairwise(edges)]
+            transfer.is_lost |= bool(fails.any())
 
     def _is_silent(self, state: OpenLink, client: int) -> bool:
         """Return whether a client whose turn it is sees that what it sends would be lost at once."""
@@ -303,27 +357,31 @@ class Draining(Network):
             return
         in_use = self._access.in_use(state.granted, tuple(state.active))
         self._record(state, {client: in_use[client] for client in clients})
+        heard = self._heard(state, in_use)
         for client in clients:
             transfer, grant = state.active[client], in_use[client]
             self._account(state, client, transfer)
-            transfer.grant = grant
-            transfer.job.drain(self._rate_of(state, client, grant), transfer.until_ns)
+            transfer.grant, transfer.channel = grant, heard.get(client, self._channel)
+            rate = self._rate_of(state, client, grant, transfer.channel)
+            transfer.job.drain(rate, transfer.until_ns)
 
-    def _rate_of(self, state: OpenLink, client: int, grant: Grant) -> Rate:
-        """Return the rate of a grant; a client's own grant is looked up once."""
-        own = grant is state.granted[client]
+    def _heard(self, state: OpenLink, in_use: Mapping[int, Grant]) -> dict[int, Channel]:
+        """Return the channel of each transfer with who sends in other cells; empty where nobody is heard."""
+        channel = self._channel
+        if state.cells is None:
+            return {}
+        gains = channel.large_scale_at(self._clock.now).station_gains[0]
+        widths_hz, is_uplink = channel.bandwidths_hz(state.name), state.link.is_uplink
+        heard = channel.radio.interference.heard
+        psds = heard(in_use, state.cells, gains, widths_hz, is_uplink=is_uplink)
+        return {client: channel.hearing(psd) for client, psd in psds.items()}
+
+    def _rate_of(self, state: OpenLink, client: int, grant: Grant, channel: Channel) -> Rate:
+        """Return the rate of a grant; a client's own grant is looked up once, unless others are heard."""
+        own = grant is state.granted[client] and state.cells is None
         if own and client in state.rates:
             return state.rates[client]
-        channel, medium, link, members = self._channel, self._medium, state.link, state.members(client)
-
-        def rates(first: int, count: int) -> Floats:
-            return weakest_rates(medium, channel, link, members, grant, first, count)
-
-        rate: Rate
-        if channel.block_ns is None:
-            rate = ConstantRate(float(rates(0, 1)[0]))
-        else:
-            rate = BlockRate(channel.block_ns, rates)
+        rate = rate_of(self._medium, channel, state.link, state.members(client), grant)
         if own:
             state.rates[client] = rate
         return rate
@@ -337,7 +395,7 @@ class Draining(Network):
             if state.recorded.get(client) is grant:
                 continue
             gains = None
-            numbers, powers = grant.subchannels.tolist(), grant.tx_power_w.tolist()
+            numbers, powers = state.numbers(client, grant), grant.tx_power_w.tolist()
             split_hz = grant.bandwidths_hz
             widths = [None] * len(numbers) if split_hz is None else split_hz.tolist()
             for which, (number, power, width) in enumerate(zip(numbers, powers, widths, strict=True)):
@@ -368,7 +426,7 @@ class Draining(Network):
         """Write down the subchannels that their last owner has lost to nobody by a new decision."""
         in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
         for number, (client, *_) in list(state.holders.items()):
-            if client in state.paused or number not in in_use[client].subchannels:
+            if client in state.paused or number not in state.numbers(client, in_use[client]):
                 del state.holders[number]
                 state.recorded.pop(client, None)
                 self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)

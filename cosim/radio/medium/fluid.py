@@ -16,7 +16,7 @@ from cosim.radio.medium import Medium
 from cosim.radio.medium.draining import Draining
 from cosim.radio.rate import RateModel
 from cosim.record.log import GrantLog
-from cosim.units import Floats
+from cosim.units import Floats, db_to_linear
 
 
 class Fluid(Medium):
@@ -28,26 +28,35 @@ class Fluid(Medium):
         ``adapted``: at every instant at what the channel allows, so that everything
         arrives. ``fixed``: clients send at one spectral efficiency, and what is sent is
         lost if the channel allows less in any block that the transfer crosses (outage);
-        it has taken time and energy then, and is not sent again. Downlinks stay adapted.
+        it has taken time and energy then. ``known``: likewise, at the efficiency that what the controller
+        knows of the channel (``radio.csi``) lets expect of the grant when it decides, with the
+        SNR ``backoff_db`` lower. Downlinks stay adapted.
     fixed_spectral_efficiency_bit_per_s_per_hz
         Of ``fixed``, over the whole width of a grant; of those clients for which an
         allocator decides no other.
     outage
         What a client does whose channel allows less when its turn comes: ``lost``, it sends
-        without knowing; ``silent``, it knows its channel and sends nothing, which takes
+        without knowing, and is lost; ``silent``, it knows its channel and sends nothing, which takes
         neither time nor energy.
+    backoff_db
+        Of ``known``: how much lower the SNR is taken to be, dB.
+    attempts
+        How often what is lost is sent in all, at once and at the same rate.
     """
 
     kind: Literal["fluid"] = "fluid"
     lets_leave: ClassVar[bool] = True
-    rate: Annotated[Literal["adapted", "fixed"], OfPlane("value")] = "adapted"
+    rate: Annotated[Literal["adapted", "fixed", "known"], OfPlane("value")] = "adapted"
     fixed_spectral_efficiency_bit_per_s_per_hz: Annotated[float | None, OfPlane("value")] = Field(
         default=None, gt=0.0
     )
     outage: Annotated[Literal["lost", "silent"], OfPlane("value")] = "lost"
+    backoff_db: Annotated[float, OfPlane("value")] = Field(default=0.0, ge=0.0, le=400.0)
+    attempts: Annotated[int, OfPlane("value")] = Field(default=1, ge=1, le=1000)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 2.0},
+        {"rate": "known", "backoff_db": 3.0, "attempts": 3},
     )
 
     @model_validator(mode="after")
@@ -62,6 +71,15 @@ class Fluid(Medium):
         if self.rate == "adapted" and self.outage == "silent":
             raise ValueError(
                 "outage = 'silent' is of fixed rates, and adapted ones have none; set rate = 'fixed'"
+            )
+        if self.rate == "adapted" and self.attempts > 1:
+            raise ValueError(
+                f"attempts = {self.attempts} is of fixed rates, and at adapted ones nothing is lost; set "
+                "rate = 'fixed' or 'known'"
+            )
+        if self.rate != "known" and self.backoff_db:
+            raise ValueError(
+                f"backoff_db {self.backoff_db:g} is of rates by what is known; set rate = 'known'"
             )
         return self
 
@@ -84,7 +102,17 @@ class Fluid(Medium):
 
     def loses(self, link: Link) -> bool:
         """Return whether clients send at a fixed rate over it."""
-        return self.rate == "fixed" and link.is_uplink
+        return self.rate != "adapted" and link.is_uplink
+
+    @property
+    def num_attempts(self) -> int:
+        """As set."""
+        return self.attempts
+
+    @property
+    def backoff(self) -> float | None:
+        """Of rates that are chosen from what is known."""
+        return db_to_linear(-self.backoff_db) if self.rate == "known" else None
 
     @property
     def fixes_rates(self) -> bool:
@@ -102,10 +130,7 @@ class Fluid(Medium):
         """Return what the channel allows, or the fixed rate of an uplink."""
         if not self.loses(link):
             return super().rates(channel, link, client, grant, first, count)
-        widths_hz = grant.bandwidths_hz
-        if widths_hz is None:
-            widths_hz = channel.bandwidths_hz(link.name)[grant.subchannels]
         decided = grant.spectral_efficiency_bit_per_s_per_hz
         efficiency = self.fixed_spectral_efficiency_bit_per_s_per_hz if decided is None else decided
         assert efficiency is not None
-        return np.full(count, efficiency * float(widths_hz.sum()))
+        return np.full(count, efficiency * grant.width_hz(channel.bandwidths_hz(link.name)))

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from simpy.events import Event
 
 from cosim.kernel.job import NEVER_NS, Job, Rate
+from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
+from cosim.units import Ints
 
 
 @dataclass(eq=False)
@@ -17,6 +19,7 @@ class Transfer:
     job: Job
     energy_j: float = 0.0
     grant: Grant | None = None
+    channel: Channel | None = None
     since_ns: int = 0
     is_lost: bool = False
     version: int = 0  # counts how often it began or paused
@@ -47,6 +50,9 @@ class OpenLink:
     recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
     admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
     busy: set[int] = field(default_factory=set)
+    is_reserved: bool = False
+    cells: Ints | None = None  # where cells reuse the band: which base station serves each client
+    num_subchannels: int = 0
 
     @property
     def name(self) -> str:
@@ -72,10 +78,25 @@ class OpenLink:
             del self.groups[client], self.granted[client]
             self.rates.pop(client, None)
 
+    def cell(self, client: int) -> int:
+        """Return which queue a client waits in: one for all, or, where cells reuse the band, its cell's."""
+        return 0 if self.cells is None or client < 0 else int(self.cells[client])
+
+    def has_waiting(self, client: int) -> bool:
+        """Return whether anybody waits in a client's queue."""
+        cell = self.cell(client)
+        return any(self.cell(one) == cell for one, _ in self.waiting)
+
+    def numbers(self, client: int, grant: Grant) -> list[int]:
+        """Return the numbers of a grant's subchannels; where cells reuse the band each cell has its own."""
+        if self.cells is None:
+            return list(grant.subchannels.tolist())
+        return list((grant.subchannels + self.num_subchannels * self.cell(client)).tolist())
+
     def admit(self, client: int) -> bool:
         """Take the client's subchannels if all of them are free."""
-        wanted = self.granted[client].subchannels.tolist()
-        if not self.busy.isdisjoint(wanted):
+        wanted = self.numbers(client, self.granted[client])
+        if self.is_reserved or not self.busy.isdisjoint(wanted):
             return False
         self.admitted[client] = None
         self.busy.update(wanted)
@@ -84,4 +105,4 @@ class OpenLink:
     def dismiss(self, client: int) -> None:
         """Free the client's subchannels."""
         del self.admitted[client]
-        self.busy.difference_update(self.granted[client].subchannels.tolist())
+        self.busy.difference_update(self.numbers(client, self.granted[client]))

@@ -17,7 +17,7 @@ class NightShift(Availability):
 
     kind: Literal["far_night_shift"] = "far_night_shift"
     period_s: float = Field(default=1.0, ge=1e-3, le=1e6)
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"period_s": 0.02, "at_start": "skip"})
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"period_s": 0.0015, "at_start": "skip"})
 
     def times_away(self, client: int, stream: Stream) -> Iterator[Away]:
         """Return the second halves."""

@@ -49,7 +49,7 @@ class Relay(Scheme):
         world.end_round(0)
         ready: list[int] = []
         for round_ in range(1, self.num_rounds + 1):
-            world.start_round(round_)
+            ready += yield from world.start_round(round_)
             steps = range((round_ - 1) * self.local_steps, round_ * self.local_steps)
             for client, name in enumerate(world.client_names):
                 amounts, moment = training.amounts.whole(client, round_), Moment(round_)
