@@ -10,8 +10,8 @@ from time import perf_counter
 from bench.ratio import Ratio
 
 TESTS = Path(__file__).parents[1] / "tests"
-NUM_ROUNDS = 5
-PAIRS = 5
+NUM_ROUNDS = 10
+PAIRS = 3
 
 
 def measure() -> list[Ratio]:

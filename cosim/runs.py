@@ -17,8 +17,8 @@ from cosim.messaging import Program, refuse_resume, replay_of, replay_suffix
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
-from cosim.scenario.inputs import digests, fetched, first_other
-from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_dict, to_toml
+from cosim.scenario.inputs import digests, fetched
+from cosim.scenario.load import change, load, other_than_begun_with, run_hash, to_dict, to_toml
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
@@ -295,27 +295,13 @@ def scenario_of(record: Record) -> Scenario:
         If the file in its folder, or one it names, is not the one the run began with.
     """
     scenario = load(record.scenario_path)
-    which = _other_than_begun_with(record, scenario)
+    which = other_than_begun_with(scenario, record.manifest)
     if which is not None:
         raise RecordError(
             f"{record.path}: {which} is not the one the run began with; "
             f"run it as a new one: cosim run {record.scenario_path}"
         )
     return scenario
-
-
-def _other_than_begun_with(record: Record, scenario: Scenario) -> str | None:
-    """Return what has changed of what a run is made from, None if nothing has."""
-    began_with = record.manifest.get("inputs")
-    if began_with is None:  # an earlier version made it
-        if record.manifest["scenario"] in (run_hash(scenario), run_hash_by_names(scenario)):
-            return None
-        has_files = any(one.is_file() for one in paths_in(scenario))
-        return "scenario.toml, or a file it names," if has_files else "scenario.toml"
-    other = first_other(scenario, began_with)
-    if other is None and run_hash(scenario) != record.manifest["scenario"]:
-        return "scenario.toml"
-    return other
 
 
 def _play(

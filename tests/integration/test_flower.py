@@ -11,10 +11,12 @@ import numpy as np
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
+from torch.utils.flop_counter import FlopCounterMode
 
 import cosim
 import cosim.flower
 from cosim.errors import CosimError, RecordError, ScenarioError
+from cosim.flower.flop import FlopCounter
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 
@@ -188,3 +190,14 @@ def test_the_example_runs_from_its_directory_and_a_faulty_directory_is_refused(t
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'other'\n")
     with pytest.raises(ScenarioError, match=r"tool\.flwr\.app\.components"):
         cosim.flower.load_application(tmp_path)
+
+
+def test_flop_are_those_of_torchs_counter():
+    def step():
+        flower_apps.fit(flower_apps.network(), 0)
+
+    with FlopCounter() as ours:
+        step()
+    with FlopCounterMode(display=False) as theirs:
+        step()
+    assert ours.flop == theirs.get_total_flops() > 0
