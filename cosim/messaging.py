@@ -216,7 +216,7 @@ class PostOffice:
         """Carry one message there, let the client work on it, and carry its reply back."""
         one, world = self._exchanges[number], self._world
         client, name, bits, _ = one.letter
-        sent = yield from self._send(FEDERATED_DOWNLINK.name, one, name, bits, one.after)
+        sent = yield from self._send(FEDERATED_DOWNLINK.name, one, f"{name} message", bits, one.after)
         if sent.is_delivered:
             one.work = work = self._program.work(number)
             actor, node = world.client_names[client], _NODE
