@@ -67,8 +67,8 @@ def spectrum(product: Callable[[Tensor], Tensor], probe: Tensor, most: int = MOS
     Source
     ------
     S. Ubaru, J. Chen, Y. Saad, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature", SIAM
-    J. Matrix Anal. Appl. 2017; T. Che et al., FedPepTAO, arXiv 2310.15080, with 50 products of one probe. Their
-    code sums densities on a grid of 10,000 points; here the normal distribution is exact.
+    J. Matrix Anal. Appl. 2017; T. Che et al., FedPepTAO, arXiv 2310.15080, with 50 products of one probe.
+    Their code sums densities on a grid of 10,000 points; here the normal distribution is exact.
     """
     size, scale = len(probe), 0.0
     if not size:
