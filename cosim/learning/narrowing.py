@@ -1,6 +1,6 @@
 """Tensors and models of which some units are left out: chosen by their weights, sliced, put back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,15 +11,14 @@ from cosim.learning.parameters import PEFT
 from cosim.learning.units import UNIT_KINDS, Axis, Kept, axes_of, narrowed
 
 if TYPE_CHECKING:
-    from cosim.learning.data.batch import Batch
     from cosim.learning.model import Adapter, SplitModel
 
 
-def choose(model: "SplitModel", adapter: "Adapter", kept: Kept, batch: "Batch | None" = None) -> "Adapter":
+def choose(model: "SplitModel", adapter: "Adapter", kept: Kept, slopes: "Adapter | None" = None) -> "Adapter":
     """Return the units of each block that remain, ascending: the most important ones.
 
     A unit is as important as the absolute values of its weights add up to, over all layers that it is in, the
-    adapter included; with a batch, those of each weight times its gradient. Of two alike the first remains.
+    adapter included; with slopes, those of each weight times its slope. Of two alike the first remains.
 
     Parameters
     ----------
@@ -27,14 +26,12 @@ def choose(model: "SplitModel", adapter: "Adapter", kept: Kept, batch: "Batch | 
         The whole model, and what is trained.
     kept
         How many remain.
-    batch
-        Whose mean loss the gradients are of.
+    slopes
+        Gradients of a loss by the weights.
     """
     weights = _matrices(model, adapter)
-    axes = axes_of(model.shape, weights)
-    slopes = {} if batch is None else _slopes(model, adapter, batch, axes)
     scores: dict[str, Tensor] = {}
-    for name, axis in axes.items():
+    for name, axis in axes_of(model.shape, weights).items():
         values = weights[name].detach() * slopes[name] if slopes else weights[name].detach()
         found = values.abs().sum(dim=1 - axis.dim)
         each = found.view(axis.repeats, axis.count, axis.size).sum(dim=(0, 2))
@@ -59,27 +56,6 @@ def _matrices(model: "SplitModel", adapter: "Adapter") -> "Adapter":
                 product = model.trainable.scaling * adapter[f"{layer}.lora_B.weight"] @ factor
                 found[name] = weights + (product.T if is_transposed else product)
     return found
-
-
-def _slopes(model: "SplitModel", adapter: "Adapter", batch: "Batch", names: Iterable[str]) -> "Adapter":
-    """Return the gradient of a batch's mean loss by each of these weights, frozen ones too."""
-    from cosim.learning.learner import leaves_of, mean_loss  # which imports this module
-
-    leaves, base = leaves_of(adapter), model.base_weights()
-    wanted = {name: leaves[name] if name in leaves else base[name] for name in names}
-    frozen = [one for one in wanted.values() if not one.requires_grad]
-    for one in frozen:
-        one.requires_grad_(True)
-    try:
-        prefix = None
-        if model.num_frozen and not model.trains_embedding:  # it is known without gradients otherwise
-            mask = model.attention_mask(batch)
-            prefix = model.run_blocks({}, model.embed(batch), mask, 1, model.num_frozen)
-        loss = mean_loss(model.whole_outputs(leaves, batch, prefix=prefix))
-        return dict(zip(wanted, torch.autograd.grad(loss, list(wanted.values())), strict=True))
-    finally:
-        for one in frozen:
-            one.requires_grad_(False)
 
 
 def narrow(tensors: "Adapter", axes: Mapping[str, Axis], units: "Adapter") -> "Adapter":

@@ -10,6 +10,7 @@ import pytest
 import tomli_w
 from fuzz import tried
 
+from cosim.runs import run
 from cosim.scenario.build import check as faults_of
 from cosim.scenario.build import prepare
 from cosim.scenario.load import to_dict
@@ -176,6 +177,13 @@ FAINT = {
     "clients.max_tx_power_dbm": -55.0,
     "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.01},
 }
+
+
+def test_a_run_of_very_many_blocks_warns_before_it_begins(tiny_scenario, tmp_path, caplog):
+    fading = {"kind": "rayleigh_block", "coherence_time_s": 1e-7}
+    scenario = tiny_scenario({"radio.fading": fading, "scheme.num_rounds": 1, "scheme.local_steps": 1})
+    run(scenario, tmp_path / "run", timing_only=True)
+    assert prepare(scenario).fading.note in caplog.messages
 
 
 def test_a_run_at_almost_no_rate_is_refused_or_told_from_its_blocks(tiny_scenario):

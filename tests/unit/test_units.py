@@ -11,6 +11,7 @@ from cosim.learning.flop import whole_flop
 from cosim.learning.learner import leaves_of
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelShape
+from cosim.learning.slopes import slopes_of
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.units import axes_of, can_narrow, kept_units, narrowed, prunable
@@ -105,7 +106,7 @@ def test_those_of_the_largest_weights_times_gradients_remain(blocks):
     ids, seen = torch.tensor(batch.input_ids), torch.tensor(batch.attention_mask)
     labels = torch.tensor(batch.labels)
     whole(input_ids=ids, attention_mask=seen.long(), labels=labels).loss.backward()
-    chosen = narrowing.choose(model, adapter, kept, batch)
+    chosen = narrowing.choose(model, adapter, kept, slopes_of(model, adapter, batch))
     width, head = model.shape.hidden_size, model.shape.head_dim
     for number, block in enumerate(whole.transformer.h, start=1):
         sizes = {

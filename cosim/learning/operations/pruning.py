@@ -21,8 +21,12 @@ def choose_units(learner: "Learner", params: Mapping[str, Any], adapter: "Adapte
     from cosim.learning.narrowing import choose
 
     heads_and_columns = tuple((heads, columns) for heads, columns in params["kept"])
-    batch = learner.batch(params) if "batch" in params else None
-    return {"units": choose(learner.model, adapter, heads_and_columns, batch)}
+    slopes = None
+    if "batch" in params:
+        from cosim.learning.slopes import slopes_of
+
+        slopes = slopes_of(learner.model, adapter, learner.batch(params))
+    return {"units": choose(learner.model, adapter, heads_and_columns, slopes)}
 
 
 @operation("narrow", state=("adapter", "optimizer"))
