@@ -29,6 +29,7 @@ LINES = (
     ("origin",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
+    ("audits",),
     ("interface",),
     ("cli", "plot"),
     ("__init__",),

@@ -177,8 +177,8 @@ def carry_out(
     if results.table.num_rows:
         page, figure = write_report(folder)
         print(f"report: {page} and {figure.name}")
-    _tell_diverged(results)
-    _tell_failures(results)
+    tell_diverged(results)
+    tell_failures(results)
     return results
 
 
@@ -201,7 +201,7 @@ def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Call
     return warned
 
 
-def _tell_diverged(results: Results) -> None:
+def tell_diverged(results: Results) -> None:
     """Warn of trainings that diverged: such runs have been made, and have no number."""
     diverged = results.manifest["diverged"]
     for one in diverged[:_MOST_FAILURES]:
@@ -212,7 +212,8 @@ def _tell_diverged(results: Results) -> None:
         print(f"warning: {told}.", file=sys.stderr)
 
 
-def _tell_failures(results: Results) -> None:
+def tell_failures(results: Results) -> None:
+    """Raise which runs failed, if any did."""
     failed = results.manifest["failed"]
     if not failed:
         return
