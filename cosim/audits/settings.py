@@ -2,7 +2,7 @@
 
 ::
 
-    description = "Does the joint allocation win, and by which assumption?"
+    description = "Does the joint allocation win, and with which assumptions?"
     base = "../fedsllm.toml"             # a scenario, counted from the audit file
     proposed = "joint"                   # whose advantage is audited; the best one without it
     timing_only = true                   # compute no tensor: delay and energy
@@ -98,7 +98,7 @@ class Audit(Study):
     alternatives
         What is compared, two at least.
     proposed
-        The alternative that is claimed to be ahead; without it, the one that is as published.
+        The alternative that is claimed to be ahead; without it, the best as published by the first measure.
     assumptions
         Names of the turns to make, of those that come with cosim and of ``turns``; all without it.
     turns

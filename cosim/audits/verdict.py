@@ -26,7 +26,13 @@ def findings(planned: AuditPlan, results: Results) -> dict[str, Any]:
     the order of its seed and is in no mean. Seeds count where every alternative has run.
     """
     audit, manifest = planned.audit, results.manifest
-    measures = [_measured(planned, results, one) for one in audit.measures]
+    comparisons = [_comparison(planned, results, one) for one in audit.measures]
+    names = [one.name for one in audit.alternatives]
+    proposed = audit.proposed or comparisons[0].best(PUBLISHED, names)
+    measures = [
+        _measured(planned, comparison, measure, proposed)
+        for comparison, measure in zip(comparisons, audit.measures, strict=True)
+    ]
     return {
         "format": 1,
         "name": audit.name,
@@ -35,7 +41,7 @@ def findings(planned: AuditPlan, results: Results) -> dict[str, Any]:
         "seeds": manifest["seeds"],
         "confidence": audit.confidence,
         "timing_only": audit.timing_only,
-        "alternatives": [one.name for one in audit.alternatives],
+        "alternatives": names,
         "turns": [
             {**one.model_dump(include={"name", "title", "assumption", "source"}), "set": dict(one.set)}
             for one in planned.turns
@@ -48,23 +54,16 @@ def findings(planned: AuditPlan, results: Results) -> dict[str, Any]:
     }
 
 
-def _measured(planned: AuditPlan, results: Results, measure: Measure) -> dict[str, Any]:
-    audit = planned.audit
-    values = _values(results, measure)
-    comparison = _Comparison(
-        values, -1.0 if measure.better == "more" else 1.0, audit.interval, audit.confidence, planned.plan.seed
-    )
-    names = [one.name for one in audit.alternatives]
-    proposed = audit.proposed or comparison.best(PUBLISHED, names)
+def _measured(
+    planned: AuditPlan, comparison: "_Comparison", measure: Measure, proposed: str | None
+) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for turn in planned.turns:
-        taken = [name for name in names if (turn.name, name) in values]
-        row = comparison.row(turn.name, taken, proposed)
-        rows.append(row)
-        if row["pairs"]:
-            before = {one["rival"]: one["verdict"] for one in rows[0]["pairs"]}
-            for pair in row["pairs"]:
-                pair["as_published"] = before[pair["rival"]]
+        taken = [one.name for one in planned.audit.alternatives if (turn.name, one.name) in comparison.values]
+        rows.append(comparison.row(turn.name, taken, proposed))
+    before = {one["rival"]: one["verdict"] for one in rows[0]["pairs"]}
+    for pair in (one for row in rows for one in row["pairs"]):
+        pair["as_published"] = before[pair["rival"]]
     return {
         "name": measure.name,
         "unit": measure.unit,
@@ -73,6 +72,12 @@ def _measured(planned: AuditPlan, results: Results, measure: Measure) -> dict[st
         "rows": rows,
         "conclusion": conclusion(rows),
     }
+
+
+def _comparison(planned: AuditPlan, results: Results, measure: Measure) -> "_Comparison":
+    audit, sign = planned.audit, -1.0 if measure.better == "more" else 1.0
+    values = _values(results, measure)
+    return _Comparison(values, sign, audit.interval, audit.confidence, planned.plan.seed)
 
 
 def _values(results: Results, measure: Measure) -> dict[tuple[str, str], Floats]:

@@ -59,10 +59,12 @@ def _draw_moves(axes: "Axes", measure: Mapping[str, Any], turns: Sequence[str], 
                 ends = (move["moved"], move["moved_low"], move["moved_high"])
                 points.append((turns.index(row["turn"]), *(np.nan if one is None else one for one in ends)))
         _dots(axes, 1.0 + np.array(points), which, len(names), name, shift=1.0, floor=1e-3)
-    axes.set_xscale("log")
     axes.axvline(1.0, color="0.6", lw=0.6)
     axes.set_xlabel(f"{label_of(measure)}, over that as published")
-    _plain_ticks(axes)
+    low, high = axes.dataLim.intervalx
+    if low > 0.0 and high > 3.0 * low:
+        axes.set_xscale("log")
+        _plain_ticks(axes)
 
 
 def _plain_ticks(axes: "Axes") -> None:
@@ -105,7 +107,7 @@ def _dots(
     floor: float | None = None,
 ) -> None:
     """Draw rows of place, mean and ends; without points only the entry of the legend."""
-    style = {
+    style: dict[str, Any] = {
         "marker": _MARKS[which % len(_MARKS)],
         "color": OWNER_COLOURS[which % len(OWNER_COLOURS)],
         "ms": 2.8,

@@ -13,6 +13,7 @@ from cosim.report.audit.words import (
     left_out_lines,
     row_told,
     signed,
+    times,
     verdict_lines,
     with_interval,
 )
@@ -83,7 +84,7 @@ def _moves(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
         if move is None:
             yield "not turned"
             continue
-        moved = f", {signed(move['moved'])}" if move["moved"] else ""
+        moved = f", {times(move['moved'])}" if move["moved"] else ""
         missing = f", {move['missing']} without" if move["missing"] else ""
         yield f"{with_interval(move['mean'], move['low'], move['high'])}{moved}{missing}"
 

@@ -74,7 +74,7 @@ def label_of(measure: Mapping[str, Any]) -> str:
 
 
 def signed(share: float | None) -> str:
-    """Return a share with its sign, in hundredths; a factor where it is large.
+    """Return a share with its sign, in hundredths.
 
     Examples
     --------
@@ -84,6 +84,17 @@ def signed(share: float | None) -> str:
     if share is None:
         return "no number"
     return f"{100.0 * share:+.3g} %"
+
+
+def times(share: float) -> str:
+    """Return how much a number has moved: as a share, or as a factor above three.
+
+    Examples
+    --------
+    >>> times(0.5), times(9.0)
+    ('+50 %', '10 times')
+    """
+    return signed(share) if share < 2.0 else f"{1.0 + share:.3g} times"
 
 
 def with_interval(mean: float | None, low: float | None, high: float | None) -> str:
