@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -161,3 +162,13 @@ def test_an_audit_that_comes_along_loads_quick_and_whole(name):
     assert quick.name == f"{name}-quick"
     assert any(one.learned for one in quick.measures)
     assert quick.alternatives == audit.alternatives
+
+
+def test_the_file_on_the_page_is_an_audit(place, tiny_scenario):
+    page = (Path(__file__).parents[2] / "docs/guide/audits.md").read_text(encoding="utf-8")
+    (fragment,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (place / "page.toml").write_text(fragment.replace("fedsllm.toml", "base.toml"), encoding="utf-8")
+    (place / "base.toml").write_text(to_toml(tiny_scenario({"allocator.kind": "time_shared"})))
+    audit = load_audit([place / "page.toml"]).model_copy(update={"assumptions": ("noisy receiver",)})
+    assert [one.name for one in plan_audit(audit).turns] == ["as published", "noisy receiver"]
+    assert all(f"| {one.name} |" in page for one in known_turns())

@@ -14,7 +14,9 @@ from cosim.audits import PUBLISHED
 from cosim.audits.plan import LeftOut
 from cosim.audits.settings import Audit, Turn
 from cosim.audits.verdict import findings
-from cosim.report.audit import write_report
+from cosim.report.audit.figure import audit_figure
+from cosim.report.audit.page import write_audit_page
+from cosim.report.audit.tables import write_tables
 from cosim.rng import stream
 from cosim.statistics.ranking import kendall_tau
 
@@ -125,6 +127,9 @@ def test_seeds_count_where_every_alternative_has_run_and_a_missing_number_loses(
 
 
 def test_a_report_without_any_number_is_written(tmp_path):
-    paths = write_report(found(np.full((2, 2, 2), np.nan)), tmp_path)
-    assert all(path.stat().st_size for path in paths)
+    without = found(np.full((2, 2, 2), np.nan))
+    assert len(audit_figure(without).axes) == 3
+    (tmp_path / "some.png").write_bytes(b"dots")
+    write_audit_page(without, tmp_path / "some.png", tmp_path / "audit.html")
     assert "refused" in (tmp_path / "audit.html").read_text()
+    assert all(path.stat().st_size for path in write_tables(without, tmp_path))
