@@ -76,7 +76,9 @@ def plan_audit(audit: Audit, seed: int | None = None) -> AuditPlan:
     if together is not None:
         made[TOGETHER] = {name: _changed(audit, one, together.set) for name, one in published.items()}
         kept.append(together)
-    cases = [_case(name, turn, scenario) for turn, taken in made.items() for name, scenario in taken.items()]
+    cases = [
+        _case(audit, name, turn, scenario) for turn, taken in made.items() for name, scenario in taken.items()
+    ]
     base = next(iter(published.values()))
     plan = Plan(audit, base, ("alternative", "assumption"), tuple(cases))
     return AuditPlan(audit, plan, tuple(kept), tuple(left_out), tuple(alone))
@@ -87,7 +89,7 @@ def case_name(alternative: str, turn: str) -> str:
     return f"{alternative}, {turn}"
 
 
-def _case(alternative: str, turn: str, scenario: Scenario) -> Case:
+def _case(audit: Audit, alternative: str, turn: str, scenario: Scenario) -> Case:
     name = case_name(alternative, turn)
     return Case(
         name,
@@ -96,6 +98,7 @@ def _case(alternative: str, turn: str, scenario: Scenario) -> Case:
         folder_name(name, scenario),
         baseline=case_name(alternative, PUBLISHED),
         inputs=digests(scenario),
+        replicate=audit.replicate,
     )
 
 

@@ -45,9 +45,20 @@ def check_audit(file: Path, changes: Sequence[str] | None, seed: int | None) -> 
 
 
 def carry_out(
-    planned: AuditPlan, folder: Path, workers: int | None, store: Path | None, keep_values: bool
-) -> None:
+    planned: AuditPlan,
+    folder: Path,
+    workers: int | None,
+    store: Path | None,
+    keep_values: bool,
+    *,
+    is_quiet: bool = False,
+) -> dict[str, Any]:
     """Carry out an audit: what it would do and how long that takes, how far it is, and what came of it.
+
+    Returns
+    -------
+    dict
+        Its findings.
 
     Raises
     ------
@@ -56,19 +67,23 @@ def carry_out(
     """
     from cosim.cli.progress import interruptible
 
-    for line in overview(planned):
-        print(line)
-    if not folder.exists():  # what is there already would be counted
-        for line in pilot(planned.plan, workers):
+    if not is_quiet:
+        for line in overview(planned):
             print(line)
-    with interruptible(folder), watching_study() as watch:
+        if not folder.exists():  # what is there already would be counted
+            for line in pilot(planned.plan, workers):
+                print(line)
+    with interruptible(folder), watching_study(is_quiet=is_quiet) as watch:
         found = run_audit(planned, folder, workers=workers, store=store, keep_values=keep_values, watch=watch)
-    _show(found)
-    print(f"audit folder: {folder}")
-    print(f"report: {', '.join(path.name for path in write_report(found, folder))} and audit.json")
+    report = ", ".join(path.name for path in write_report(found, folder))
+    if not is_quiet:
+        _show(found)
+        print(f"audit folder: {folder}")
+        print(f"report: {report} and audit.json")
     results = Results.open(folder)
     tell_diverged(results)
     tell_failures(results)
+    return found
 
 
 def _show(found: dict[str, Any]) -> None:

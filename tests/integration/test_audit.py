@@ -21,6 +21,7 @@ SHIPPED = Path(__file__).parents[2] / "scenarios" / "audits"
 HEAD = """
 base = "tiny.toml"
 timing_only = true
+engine = "events"
 replications = 2
 measures = ["total_s", "energy_j"]
 set = { "scheme.num_rounds" = 1, "scheme.local_steps" = 1 }

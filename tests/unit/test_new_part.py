@@ -1,14 +1,17 @@
 """A package of one's own to begin from, for every family."""
 
 import tomllib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from cosim.cli import answer
 from cosim.cli.listing import every_family
 from cosim.cli.new_part import package, write_package
 from cosim.errors import ScenarioError
 from cosim.parts import Part
+from cosim.scenario.load import load
 
 FAMILIES = {one.place: one for one in every_family()}
 
@@ -59,3 +62,26 @@ def test_a_wrong_wish_is_one_line(asked, told, tmp_path):
         write_package(*asked, tmp_path / "new")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_new_scenario_can_run_and_every_shipped_one_states_which_downlinks_are_free(tmp_path, capsys):
+    made = tmp_path / "mine.toml"
+    assert answer(["new", "scenario", "mine", "--out", str(tmp_path / "mine")]) == 0
+    assert answer(["check", str(made)]) == 0
+    told = capsys.readouterr().out
+    for line in (
+        "federated_downlink: free",
+        "path loss macro_3gpp",
+        "log_normal (std_db 8",
+        "rate: Shannon",
+    ):
+        assert line in told
+    assert answer(["new", "scenario", "mine", "--out", str(made)]) == 2
+    shipped = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
+    for file in (made, *shipped):
+        scenario, stated = load(file), tomllib.loads(file.read_text(encoding="utf-8"))["radio"]
+        used = {link.name for one in scenario.by_task.values() for link in one.scheme.links}
+        unsaid = [
+            name for name in used if name.endswith("downlink") and "modelled" not in stated.get(name, {})
+        ]
+        assert not unsaid, f"{file.name}: {unsaid}"
