@@ -202,9 +202,9 @@ def conclusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     -------
     dict
         ``reverses`` and ``blurs``: turns with the rivals against whom the proposed goes from ahead to
-        behind, or back, and from decided to undecided, or back. ``hangs_on``: the turns that
-        reverse a lead or, without any, blur one. ``most``: the turn by itself with the largest change of a
-        lead, with the rival and the two leads.
+        behind, or back, and from decided to undecided, or back. ``lost``: turns with the rivals of whom it
+        is ahead as published and no longer; ``hangs_on``: those turns. ``most``: the turn by itself with
+        the largest change of a lead, with the rival and the two leads.
     """
     published = {one["rival"]: one for one in rows[0]["pairs"]}
     reverses, blurs = list[dict[str, Any]](), list[dict[str, Any]]()
@@ -226,8 +226,19 @@ def conclusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 continue
             if most is None or abs(now - was) > abs(most["now"] - most["was"]):
                 most = {"turn": row["turn"], "rival": pair["rival"], "was": was, "now": now}
-    hangs_on = [one["turn"] for one in reverses or blurs]
-    return {"hangs_on": hangs_on, "reverses": reverses, "blurs": blurs, "most": most}
+    lost = [
+        {"turn": row["turn"], "rivals": rivals}
+        for row in rows[1:]
+        if (
+            rivals := [
+                one["rival"]
+                for one in row["pairs"]
+                if one["verdict"] != "ahead" == published[one["rival"]]["verdict"]
+            ]
+        )
+    ]
+    hangs_on = [one["turn"] for one in lost]
+    return {"hangs_on": hangs_on, "lost": lost, "reverses": reverses, "blurs": blurs, "most": most}
 
 
 def _numbers(**values: Any) -> dict[str, float | None]:

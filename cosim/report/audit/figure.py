@@ -61,9 +61,12 @@ def _draw_moves(axes: "Axes", measure: Mapping[str, Any], turns: Sequence[str], 
         _dots(axes, 1.0 + np.array(points), which, len(names), name, shift=1.0, floor=1e-3)
     axes.axvline(1.0, color="0.6", lw=0.6)
     axes.set_xlabel(f"{label_of(measure)}, over that as published")
-    low, high = axes.dataLim.intervalx
-    if low > 0.0 and high > 3.0 * low:
+    means = [
+        1.0 + one["moved"] for row in measure["rows"] for one in row["moves"] if one["moved"] is not None
+    ]
+    if means and 0.0 < min(means) < max(means) / 3.0:
         axes.set_xscale("log")
+        axes.set_xlim(0.5 * min(means), 2.0 * max(means))  # an interval may reach below zero
         _plain_ticks(axes)
 
 

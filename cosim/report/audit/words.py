@@ -9,11 +9,17 @@ def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
     for measure in found["measures"]:
         label, told = label_of(measure), measure["conclusion"]
         yield f"{label}: {_published(measure)}"
-        for what, verb in (("reverses", "reverses"), ("blurs", "changes whether it is decided")):
+        for what, verb in (
+            ("reverses", "reverses the order with"),
+            ("blurs", "decides, or leaves undecided, the order with"),
+        ):
             for one in told[what]:
-                yield f"{label}: '{one['turn']}' {verb} against {', '.join(one['rivals'])}"
-        if not told["hangs_on"]:
-            yield f"{label}: no turned assumption changes who is ahead of whom"
+                yield f"{label}: '{one['turn']}' {verb} {', '.join(one['rivals'])}"
+        lost = [f"{', '.join(one['rivals'])} by '{one['turn']}'" for one in told["lost"]]
+        if any(pair["verdict"] == "ahead" for pair in measure["rows"][0]["pairs"]):
+            yield f"{label}: " + (
+                f"the lead is lost over {'; over '.join(lost)}" if lost else "no lead is lost"
+            )
         if told["most"] is not None:
             most = told["most"]
             yield (
