@@ -95,7 +95,12 @@ def _draw_leads(axes: "Axes", measure: Mapping[str, Any], turns: Sequence[str], 
         most = max([most, *(abs(one[1]) for one in points)])
     axes.axvline(0.0, color="0.6", lw=0.6)
     if most > 1.5:  # a rival many times as good would squeeze all others
+        from matplotlib.ticker import FixedLocator, FuncFormatter
+
         axes.set_xscale("symlog", linthresh=1.0)
+        powers = 10.0 ** np.arange(0, np.ceil(np.log10(most)) + 1.0, 2.0 if most > 1e3 else 1.0)
+        axes.xaxis.set_major_locator(FixedLocator([*-powers[::-1], 0.0, *powers]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_xlabel(f"{measure['proposed']} ahead by, over the rival's mean")
 
 
