@@ -13,7 +13,7 @@ from analysis.domains import client_losses
 from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.graph.store import Store, default_store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
 from cosim.statistics.interval import Interval, student_t
@@ -75,7 +75,7 @@ def draw_losses(found: Mapping[str, Sequence[Training]], what: Asked, name: str)
     """Draw held-out loss against Mbit both ways and against simulated time, and write both as a table."""
     figure, pair = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     rows = []
-    for (method, each), colour, mark in zip(found.items(), cycle(OWNER_COLOURS), cycle(MARKS), strict=False):
+    for (method, each), colour, mark in zip(found.items(), cycle(LINE_COLOURS), cycle(MARKS), strict=False):
         losses = student_t(np.array([one.losses for one in each]).T)
         sent, seconds = (
             np.mean([along(one) for one in each], axis=0) for along in (mbit, lambda one: one.seconds)

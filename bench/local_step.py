@@ -14,11 +14,12 @@ from cosim.learning.trainable import Trainable
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.trainable.prefix import Prefix
+from cosim.learning.trainable.sparse import Sparse
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 
 MOST, PAIRS, STEPS, RATE = 1.10, 12, 4, 0.01
-TRAINABLES: tuple[Trainable, ...] = (Lora(rank=4), Full(), Prefix(num_tokens=20))
+TRAINABLES: tuple[Trainable, ...] = (Lora(rank=4), Full(), Prefix(num_tokens=20), Sparse())
 
 
 def measure() -> list[Ratio]:

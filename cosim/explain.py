@@ -290,7 +290,7 @@ def _summed(
     """Return how long numbers take that are summed in the air."""
     num_values = int(span.bits) // scenario.model.bits_per_trained_number
     widths_hz = np.array(met.radio.link(link.name).widths_hz)
-    lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values)
+    lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values, len(span.participants))
     return TransferExplanation(span, parents, link.name, True, (), span.start_ns + lasts_ns, is_summed=True)
 
 

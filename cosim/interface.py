@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from cosim.errors import RecordError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
-from cosim.runs import default_folder, other_scenario, whatif_folder
+from cosim.runs import default_folder, opened, other_scenario, whatif_folder
 from cosim.runs import resume as bring_to_end
 from cosim.runs import run as play
 from cosim.runs import whatif as play_again
 from cosim.scenario.load import change
 from cosim.scenario.load import load as read
 from cosim.scenario.settings import Scenario
+from cosim.tensor import EngineName
 from cosim.world import Progress
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def whatif(
     at_s: float | None = None,
     out: AnyPath | None = None,
     store: Values = True,
+    engine: EngineName | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Record:
     """Play a run again under other conditions, recalling what was learned; returns the new record.
@@ -149,6 +151,8 @@ def whatif(
         The new run's folder; without it ``runs/NAME/HASH``, and a run that is there is returned.
     store, watch
         As for :func:`run`.
+    engine
+        ``tensor`` only times it, by the tensor clock; :func:`open_run` then plays it for its spans.
 
     Raises
     ------
@@ -162,7 +166,8 @@ def whatif(
         raise RecordError(f"out: {folder} is a run already; open_run() reads it.")
     kept = _store(False if before.manifest["timing_only"] else store)
     there = None if out is None else folder
-    return Record.open(play_again(before.path, changes, at_s=at_s, out=there, store=kept, watch=watch))
+    options: dict[str, Any] = {"store": kept, "engine": engine, "watch": watch}
+    return Record.open(play_again(before.path, changes, at_s=at_s, out=there, **options))
 
 
 def study(
@@ -173,6 +178,7 @@ def study(
     scheduler: str | None = None,
     store: bool | AnyPath = True,
     seed: int | None = None,
+    engine: EngineName | None = None,
     watch: "Callable[[Tally], None]" = lambda tally: None,
 ) -> "Results":
     """Run a scenario under many conditions, with replications; returns the results.
@@ -189,6 +195,8 @@ def study(
         As for :func:`run`.
     seed
         Another seed for the first replication.
+    engine
+        ``auto``, ``events`` or ``tensor``; the study's own without it.
     watch
         Told how far it is, after each run.
 
@@ -209,19 +217,20 @@ def study(
         store=None if isinstance(store, bool) else store,
         keep_values=store is not False,
         seed=seed,
+        engine=engine,
         watch=watch,
     )
 
 
 def open_run(path: AnyPath) -> Record:
-    """Return the run in a folder, every file of it verified.
+    """Return the run in a folder, every file of it verified; one that was only timed is played first.
 
     Raises
     ------
     RecordError
         If the folder is no run, or is not what was written.
     """
-    return Record.open(path)
+    return opened(path)
 
 
 def open_study(path: AnyPath) -> "Results":

@@ -10,7 +10,7 @@ from cosim.errors import RecordError
 from cosim.record.folder import Record
 from cosim.report import gantt
 from cosim.report.attribution import attribute
-from cosim.report.gantt import chart
+from cosim.report.chart import chart
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def timeline(
     gantt.draw_lanes(axes, shown)
     if legend:
         axes.legend(
-            handles=gantt.legend_handles(shown),
+            handles=gantt.legend_handles(shown, gantt.width_in_of(axes)),
             loc="lower left",
             bbox_to_anchor=(0.0, 1.02),
             ncols=3,

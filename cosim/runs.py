@@ -3,25 +3,32 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import DivergedError, RecordError
+from cosim.errors import DivergedError, RecordError, ScenarioError
 from cosim.graph.executor import Executor, TimingOnly
-from cosim.graph.store import LostValueError, Store
+from cosim.graph.store import LostValueError, Store, default_store
 from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
+from cosim.leaves import leaves
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.inputs import digests, fetched, first_other
-from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_toml
+from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_dict, to_toml
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
+from cosim.tensor import EngineName
+from cosim.tracking.follower import Follower
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
 
 _log = logging.getLogger(__name__)
+
+Within = Callable[[int, int], None]
+"""Called as values of a round are computed, with how many are and how many there are."""
 
 
 def run(
@@ -31,6 +38,7 @@ def run(
     timing_only: bool = False,
     store: Store | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
+    within: Within | None = None,
 ) -> Path:
     """Build the world, play it, and record what happened.
 
@@ -45,8 +53,8 @@ def run(
     store
         Where learned values are looked for and kept; without it everything is
         computed and nothing kept.
-    watch
-        Called at the end of each round.
+    watch, within
+        Called at the end of each round, and as the values of one are computed.
 
     Returns
     -------
@@ -76,7 +84,7 @@ def run(
         },
     )
     with record.held():
-        return _play(prepared, record, timing_only, store, watch)
+        return _play(prepared, record, timing_only, store, watch, within)
 
 
 def resume(
@@ -84,6 +92,7 @@ def resume(
     *,
     store: Store | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
+    within: Within | None = None,
 ) -> Path:
     """Bring a run that was stopped to its end, with the bytes it would have had.
 
@@ -108,7 +117,52 @@ def resume(
     with resumed.held():
         again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
         _refuse_complete(again)
-        return _play(prepared, resumed, record.manifest["timing_only"], store, watch)
+        return _play(prepared, resumed, record.manifest["timing_only"], store, watch, within)
+
+
+def opened(folder: Path | str, *, store: Path | None = None) -> Record:
+    """Return the run in a folder; one that was only timed is played first, so that it has spans.
+
+    Parameters
+    ----------
+    store
+        Where its values are looked for; the user's own without it.
+
+    Raises
+    ------
+    RecordError
+        As :meth:`cosim.record.folder.Record.open` does.
+    """
+    record = Record.open(folder)
+    if record.status != "timed":
+        return record
+    values = None if record.manifest["timing_only"] else Store(store or default_store())
+    with suppress(DivergedError):
+        resume(record.path, store=values)
+    return Record.open(folder)
+
+
+def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:
+    """Leave the folder of a run that the tensor clock timed: its scenario and its length.
+
+    One that is there already stays as it is.
+
+    Raises
+    ------
+    RecordError
+        If the folder cannot be made.
+    """
+    if not (folder / "manifest.json").exists():
+        made = {
+            "name": scenario.name,
+            "seed": scenario.seed,
+            "timing_only": timing_only,
+            "scenario": run_hash(scenario),
+            "engine": "tensor",
+            "inputs": digests(scenario) | fetched(scenario),
+        }
+        RunFolder.create(folder, to_toml(scenario), made).mark("timed", simulated_s=simulated_s)
+    return folder
 
 
 def _made_of(scenario: Scenario, prepared: Sequence[Prepared]) -> dict[str, Any]:
@@ -117,7 +171,7 @@ def _made_of(scenario: Scenario, prepared: Sequence[Prepared]) -> dict[str, Any]
     if labels := [label for one in prepared for label in one.task.labels]:
         told["labels"] = list(dict.fromkeys(labels))
     made = origin(one.scenario for task in prepared for one in (task, *task.stages))
-    return {**made, **told, "inputs": digests(scenario) | fetched(scenario)}
+    return {"engine": "events", **made, **told, "inputs": digests(scenario) | fetched(scenario)}
 
 
 def _refuse_complete(record: Record) -> None:
@@ -132,7 +186,9 @@ def whatif(
     at_s: float | None = None,
     out: Path | None = None,
     store: Store | None = None,
+    engine: EngineName | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
+    within: Within | None = None,
 ) -> Path:
     """Play a run again under other conditions; what was learned is recalled wherever it is the same.
 
@@ -145,9 +201,12 @@ def whatif(
     at_s
         Change them at this instant of simulated time rather than from the
         beginning: the same past, another future.
-    out, store, watch
+    out, store, watch, within
         As for :func:`run`. A run that is there already in its default folder
         is not played again.
+    engine
+        ``tensor`` times it by the tensor clock and leaves a folder without spans, which are played when
+        they are asked for. A single run is quicker played, so it is with ``auto``, too.
 
     Raises
     ------
@@ -165,9 +224,27 @@ def whatif(
         known = Record.open(there)
         if known.status == "diverged":
             raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
-        if known.status == "complete":
+        if known.status == "complete" or (known.status == "timed" and engine == "tensor"):
             return there
-    return run(scenario, there, timing_only=timing_only, store=store, watch=watch)
+        if known.status == "timed":
+            return opened(there).path
+    if engine == "tensor":
+        return _timed(record, scenario, there)
+    return run(scenario, there, timing_only=timing_only, store=store, watch=watch, within=within)
+
+
+def _timed(record: Record, scenario: Scenario, folder: Path) -> Path:
+    """Leave the folder of a what-if that the tensor clock times."""
+    from cosim.tensor.clock import TensorClock
+
+    clock = TensorClock(scenario_of(record))
+    (times,) = clock.evaluate([clock.air(scenario.radio, scenario)])
+    if not times.ends.all():
+        raise ScenarioError(
+            'radio: a transfer never ends, and the event kernel says which; take engine = "events".'
+        )
+    timing_only = record.manifest["timing_only"]
+    return leave_timed(scenario, folder, timing_only=timing_only, simulated_s=float(times.total_s[0]))
 
 
 def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:
@@ -236,6 +313,7 @@ def _play(
     timing_only: bool,
     store: Store | None,
     watch: Callable[[Progress], None],
+    within: Within | None,
 ) -> Path:
     """Play a run to its end and write its record; a fault leaves the record marked failed."""
     began = time.monotonic()
@@ -249,15 +327,19 @@ def _play(
             "in a straight line, the same for all, so sparsification ratios come to all or nothing, unlike "
             "in a training"
         )
+    scenario = prepared[0].scenario
+    follower = None if scenario.track is None else _followed(scenario, record.path)
     with record.writing():
         record.mark("running")
 
     def executor(one: Prepared) -> Callable[[int], Executor]:
-        return lambda rank: TimingOnly() if timing_only else make_executor(one.task, rank, store)
+        return lambda rank: TimingOnly() if timing_only else make_executor(one.task, rank, store, within)
 
     def keep_up(progress: Progress) -> None:
         with record.writing():
             record.keep_up(site.log)
+        if follower is not None:
+            follower.follow(site.log.metrics)
         watch(progress)
 
     while True:
@@ -275,8 +357,20 @@ def _play(
             continue  # a value went while it was in use; what is left is found again, the rest computed
         except BaseException as fault:
             record.fail(site.log, fault, **_outcome(learning, store, began))
+            if follower is not None:
+                follower.close("failed")
             raise
+        if follower is not None:
+            follower.follow(site.log.metrics)
+            follower.close("complete")
         return record.path
+
+
+def _followed(scenario: Scenario, folder: Path) -> Follower:
+    """Return who tells the scenario's tracker of the run in a folder."""
+    assert scenario.track is not None
+    settings = dict(leaves(to_dict(scenario.model_copy(update={"track": None}))))
+    return Follower(scenario.track.begin(f"{scenario.name}-{folder.name}", settings))
 
 
 def default_folder(scenario: Scenario, *, timing_only: bool) -> Path:

@@ -63,8 +63,10 @@ class Site:
         self.clock, self.log, self.medium = Clock(), Log(), medium
         self.client_names = tuple(device.name for device in clients)
         self.devices = {device.name: device for device in (*clients, *servers)}
+        names = {device.name for device in servers}  # of what several clients can ask at one instant
         self.queues = {
-            name: Queue(self.clock, device.queue_capacity, name) for name, device in self.devices.items()
+            name: Queue(self.clock, device.queue_capacity, name, is_shared=name in names)
+            for name, device in self.devices.items()
         }
         channel, access = conditions.channel, conditions.access
         self.network = medium.open(self.clock, channel, access, self.log.grants, links)

@@ -178,7 +178,7 @@ class Transmissions:
             *clients,
         )
         self._num_alike[named] += 1
-        chance = stream(channel.seed, *named, self._num_alike[named])
+        chance = stream(channel.air_seed, *named, self._num_alike[named])
         return transport.journey(bits, chance, len(clients))
 
     def _arrive(
@@ -310,7 +310,7 @@ class Transmissions:
             at = delivery.end_ns, moment.round, moment.local_step
             self.log.metrics.add(*at, client or name, measure, value, task=self._task)
         return self.log.spans.add(
-            after if delivery.after_span is None else (*after, delivery.after_span),
+            after,
             "transfer",
             name,
             actor,
@@ -328,4 +328,5 @@ class Transmissions:
             delivered=is_delivered,
             resent_bits=delivery.resent_bits + journey.resent_bits,
             participants=participants,
+            made_room=delivery.after_span,
         )

@@ -321,14 +321,24 @@ class World:
         self.site.play([scheme])
 
     def compute(
-        self, actor: str, name: str, moment: Moment, flop: int, node: Node, after: Sequence[int]
+        self,
+        actor: str,
+        name: str,
+        moment: Moment,
+        flop: int,
+        node: Node,
+        after: Sequence[int],
+        client: int = 0,
     ) -> Steps:
-        """Compute on a device, after waiting for its queue; returns the number of the span."""
+        """Compute on a device, after waiting for its queue; returns the number of the span.
+
+        ``client`` is for whom: those who ask a server at one instant are served in the order of clients.
+        """
         device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
         if self.attendance.is_out(actor, moment, after):
             return self.attendance.out[actor]
         asked_ns = clock.now
-        turn = queue.enter()
+        turn = queue.enter(client)
         made_room = None if turn is None else (yield turn)
         comings = self.attendance.of(actor)
         if comings is not None:
@@ -359,7 +369,7 @@ class World:
         yield clock.timeout(duration_ns)
         energy_j = self.site.spend(actor, start_ns, energy_j)
         span = self.log.spans.add(
-            after if made_room is None else (*after, made_room),
+            after,
             "compute",
             name,
             actor,
@@ -374,6 +384,7 @@ class World:
             energy_j,
             node.key,
             task=self.task.name,
+            made_room=made_room,
         )
         queue.leave(span)
         if work is not None and not work.is_done:

@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers and children would compile the same code again
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,12 @@ import hypothesis
 import pytest
 from here import Here
 
+from cosim.graph import code_identity
 from cosim.kernel.clock import Clock
+from cosim.learning import execution
 from cosim.learning.base.random import RandomBase
+from cosim.learning.data.tokens import TokenCorpus
+from cosim.learning.task import Task
 from cosim.record.log import Log
 from cosim.testing.plugin import play, tiny_scenario, tokenizer_path  # noqa: F401 -- fixtures
 
@@ -30,7 +34,7 @@ def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collecto
     """Look for no examples in docstrings of tests: there are none, and looking takes seconds."""
     found = yield
     is_test = file_path.name.startswith("test_")
-    return [one for one in found if isinstance(one, pytest.Module)] if is_test else found
+    return [one for one in found if type(one) is pytest.Module] if is_test else found
 
 
 def pytest_sessionstart() -> None:
@@ -47,6 +51,7 @@ def pytest_collection_finish() -> None:
         if name.startswith("torch.") and isinstance(one, logging.Logger):
             one.propagate = True
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 
@@ -71,6 +76,59 @@ def _models_drawn_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RandomBase, "pieces", pieces)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models_and_texts_loaded_once() -> Iterator[None]:
+    """Let runs that one process plays share models and token ids: to compute with them changes nothing."""
+    load, tokenise = execution.load_model, TokenCorpus._tokenise
+
+    def key_of(task: Task, lora_rank: int) -> str:
+        trainable, use = task.trainable.of_rank(lora_rank), (task.shape.task, task.shape.num_labels)
+        # stacked clients go through a model in other steps, so it is another one
+        return repr((task.model, task.model_hash, trainable, use, task.training.executor, task.seed))
+
+    def loaded(task: Task, lora_rank: int) -> Any:
+        if task.model.base.content_key() != task.model_hash:
+            return load(task, lora_rank)  # refuses it
+        return _once(models, key_of(task, lora_rank), lambda: load(task, lora_rank))
+
+    def tokenised(self: TokenCorpus, name: str, examples: Any) -> Any:
+        return _once(texts, (self.content_key, name), lambda: tokenise(self, name, examples))
+
+    models: dict[Any, Any] = {}
+    texts: dict[Any, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "load_model", loaded)
+        patch.setattr(TokenCorpus, "_tokenise", tokenised)
+        yield
+
+
+def _once(known: dict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+    """Return what is known, or else made; the oldest of many is forgotten."""
+    if key not in known:
+        made = make()
+        if len(known) >= 32:
+            del known[next(iter(known))]
+        known[key] = made
+    return known[key]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_code_stays() -> Iterator[None]:
+    """Look at each file of cosim itself once: no test edits one, but copies of them."""
+    own, stamp, known = str(Path(code_identity.__file__).parents[1]), code_identity._stamp, {}
+
+    def stamped(path: str) -> Any:
+        if not path.startswith(own):
+            return stamp(path)
+        if path not in known:
+            known[path] = stamp(path)
+        return known[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code_identity, "_stamp", stamped)
         yield
 
 

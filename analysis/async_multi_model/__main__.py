@@ -17,7 +17,7 @@ from analysis.soft_tsfa.trainings import Method, recorded
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import change, load
 from cosim.statistics.interval import student_t
 from cosim.units import NS_PER_S, Floats
@@ -119,7 +119,7 @@ def _draw(runs: Mapping[str, Sequence[Run]], grid_s: Floats, word: str, out: Pat
             for row, (what, found) in enumerate(
                 (("mean", losses.mean(axis=1)), ("worst", losses.max(axis=1)))
             ):
-                ends, colour = student_t(found.T), OWNER_COLOURS[number]
+                ends, colour = student_t(found.T), LINE_COLOURS[number]
                 axes[row, column].plot(grid, ends.mean, color=colour, label=name, lw=1.2)
                 axes[row, column].fill_between(grid, ends.low, ends.high, color=colour, alpha=0.15, lw=0)
                 axes[row, column].set_ylabel(f"{what} held-out loss of the tasks")

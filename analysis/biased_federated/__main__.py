@@ -16,7 +16,7 @@ from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
@@ -106,7 +106,7 @@ def _fronts(airs: dict[str, Scenario], out: Path) -> None:
             assert allocation is not None
             terms.append([allocation.figures[name] for name in names])
         bias, fading, noise = np.array(terms).T
-        varies, colour = fading + noise, OWNER_COLOURS[number]
+        varies, colour = fading + noise, LINE_COLOURS[number]
         axes.plot(bias[:-1], varies[:-1], marker="o", ms=3, color=colour, label=f"{air}, theta from 0 to 1")
         axes.plot(
             bias[-1:], varies[-1:], "*", ms=10, color=colour, label=None if number else "stars: least bound"
@@ -127,12 +127,12 @@ def _learned(
     figure, axes = plt.subplots(figsize=(5.0, 3.6))
     for number, (air, found) in enumerate(losses.items()):
         ends = student_t(np.array([found[f"theta {theta:g}"] for theta in thetas]))
-        colour = OWNER_COLOURS[number]
+        colour = LINE_COLOURS[number]
         axes.errorbar(
             thetas, ends.mean, ends.half_width, marker="os^v"[number], capsize=3, color=colour, label=air
         )
     for number, (name, dash) in enumerate(zip([one.name for one in OTHERS], ("--", "-.", ":"), strict=True)):
-        colour = OWNER_COLOURS[number + 4]
+        colour = LINE_COLOURS[number + 4]
         axes.axhline(
             float(losses["over the air"][name].mean()), ls=dash, color=colour, label=f"{name}, over the air"
         )

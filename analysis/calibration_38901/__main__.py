@@ -13,11 +13,14 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from analysis.calibration_38901.setup import PERCENTILES, PUBLISHED, Case, cases
+from analysis.drawing import Progress
 from cosim.radio.channel import Channel
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.units import Floats, dbm_to_w, linear_to_db
 
 _THERMAL_DBM_PER_HZ = -174.0
+_DROP_S = 0.04
+"""Users placed once and all their gains, measured on one core, s."""
 
 
 def main() -> None:
@@ -29,9 +32,12 @@ def main() -> None:
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     curves = {}
+    num_drops = 6 if told.quick else told.drops
+    progress = Progress(scenarios=(len(cases()), num_drops * _DROP_S))
     for case in cases():
         began_s = time.perf_counter()
-        gains_db, sinr_db = play(case, 6 if told.quick else told.drops)
+        gains_db, sinr_db = play(case, num_drops)
+        progress.done("scenarios", case.name)
         curves[case.name] = (gains_db, sinr_db)
         _say(case.name, gains_db, sinr_db, time.perf_counter() - began_s)
     _write(told.out / "cdf.csv", curves)
@@ -86,7 +92,7 @@ def _draw(path: Path, curves: dict[str, tuple[Floats, Floats]]) -> None:
     places = list(dict.fromkeys(name.partition("-")[0] for name in curves))
     figure, axes = plt.subplots(2, len(places), figsize=(3.6 * len(places), 5.4), sharey=True)
     percents = np.linspace(0.5, 99.5, 199)
-    for (name, values), colour in zip(curves.items(), [*OWNER_COLOURS[:3]] * len(places), strict=True):
+    for (name, values), colour in zip(curves.items(), [*LINE_COLOURS[:3]] * len(places), strict=True):
         place, _, frequency = name.partition("-")
         for row, one in enumerate(values):
             axis = axes[row, places.index(place)]

@@ -16,7 +16,7 @@ from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.rng import stream
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
@@ -119,7 +119,7 @@ def _draw(found: Mapping[str, Sequence[Training]], word: str, out: Path) -> None
         for number, name in enumerate(names):
             places = np.mean([getattr(one, along) for one in found[name]], axis=0)
             band = student_t(np.array([one.losses for one in found[name]]).T)
-            colour = OWNER_COLOURS[number]
+            colour = LINE_COLOURS[number]
             axis.plot(places, band.mean, marker="os^Dv"[number], ms=3, color=colour, label=name)
             axis.fill_between(places, band.low, band.high, alpha=0.15, color=colour, lw=0)
         axis.set_xlabel(label)

@@ -14,7 +14,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import save, write
+from analysis.drawing import Progress, save, write
 from analysis.fedsllm.cells import METHODS, mean_and_interval, state_of, totals_of
 from analysis.fedsllm.gaps import SMALL, constant_errors, descents, gaps
 from analysis.fedsllm.learning import centralized_losses, losses_per_rank
@@ -22,10 +22,13 @@ from cosim.calibrate import smoothed
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import load
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats
+
+_DRAW_S, _GAPS_S, _ROUND_S = 0.06, 1.0, 2.8
+"""Measured on one core, s: all methods on a drawn channel, all searches in a cell, a round of training."""
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "fedsllm.toml"
 _MARKERS = "os^vD<>"
@@ -82,13 +85,23 @@ def main() -> None:
     rounds = RoundsTable.read(SCENARIO.with_name("fedsllm_rounds.json"))
     seeds = range(1, 1 + (4 if told.quick else told.cells))
     draws = 3 if told.quick else 30
+    num_rounds, num_seeds = (3, 1) if told.quick else (scenario.scheme.num_rounds, 3)
+    cells_s = len(seeds) * _DRAW_S
+    progress = Progress(
+        tables_of_totals=(1, draws * cells_s),
+        sweeps=(len(SWEEPS), 4.0 * min(draws, 10) * cells_s),
+        tables_of_gaps=(1, len(seeds) * _GAPS_S),
+        trainings=((len(rounds.ranks) + 1) * num_seeds, num_rounds * _ROUND_S),
+    )
     _headline(scenario, rounds, seeds, draws, told.out)
+    progress.done("tables_of_totals", "totals")
     for sweep in SWEEPS:
         _sweep(sweep, scenario, rounds, seeds, min(draws, 10), told.out)
+        progress.done("sweeps", sweep.name)
     _descents(scenario, rounds, seeds[:10], told.out)
     _gaps(scenario, rounds, seeds, told.out)
     _constant(scenario, rounds, seeds, told.out)
-    num_rounds, num_seeds = (3, 1) if told.quick else (scenario.scheme.num_rounds, 3)
+    progress.done("tables_of_gaps", "gaps")
     _learning(scenario, rounds, num_seeds, num_rounds, Store(told.store or default_store()), told.out)
 
 
@@ -139,7 +152,7 @@ def _headline(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], dra
     write(out / "totals.csv", heading, rows)
     figure, axes = plt.subplots(figsize=(6.5, 3.2))
     places = np.arange(len(METHODS))
-    axes.barh(places, mean, xerr=half, color=[OWNER_COLOURS[n] for n in places], capsize=3)
+    axes.barh(places, mean, xerr=half, color=[LINE_COLOURS[n] for n in places], capsize=3)
     axes.set_yticks(places, [_label(n) for n in range(len(METHODS))])
     axes.invert_yaxis()
     axes.set_xlabel("total delay, s (mean and 95 % CI)")
@@ -164,7 +177,7 @@ def _sweep(
             table[:, number],
             widths[:, number],
             label=_label(number),
-            color=OWNER_COLOURS[number],
+            color=LINE_COLOURS[number],
             marker=_MARKERS[number],
             capsize=2,
         )
@@ -198,7 +211,7 @@ def _descents(scenario: Scenario, rounds: RoundsTable, seeds: Sequence[int], out
     figure, axes = plt.subplots(figsize=(5.5, 3.5))
     starts = list(dict.fromkeys(start for start, *_ in found))
     for start, seed, trace, best in found:
-        colour = OWNER_COLOURS[starts.index(start)]
+        colour = LINE_COLOURS[starts.index(start)]
         name = f"begun at the {start} cut" if seed == seeds[0] else None
         axes.plot(
             range(1, len(trace) + 1), 100 * (np.array(trace) / best - 1), color=colour, marker=".", label=name
@@ -267,9 +280,9 @@ def _learning(
     for number, (name, losses) in enumerate(curves.items()):
         mean = losses.mean(axis=0)
         style = "--" if name.startswith("g") else "-"
-        axes.plot(steps, mean, style, label=name, color=OWNER_COLOURS[number], marker=_MARKERS[number], ms=4)
+        axes.plot(steps, mean, style, label=name, color=LINE_COLOURS[number], marker=_MARKERS[number], ms=4)
         axes.fill_between(
-            steps, losses.min(axis=0), losses.max(axis=0), color=OWNER_COLOURS[number], alpha=0.15
+            steps, losses.min(axis=0), losses.max(axis=0), color=LINE_COLOURS[number], alpha=0.15
         )
     axes.axhline(found.loss_target, color="black", lw=0.7, ls=":")
     axes.set_xlabel("round")

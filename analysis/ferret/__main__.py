@@ -20,7 +20,7 @@ from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.learning.embedded import FOLDER
 from cosim.record.folder import Record
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
@@ -114,8 +114,8 @@ def _curves(found: Mapping[str, Mapping[str, Sequence[Training]]], word: str, ou
         for number, (name, trainings) in enumerate(found[uplink].items()):
             places = np.mean([getattr(one, along) for one in trainings], axis=0)[1:]
             band = student_t(np.array([one.losses[1:] for one in trainings]).T)
-            axis.plot(places, band.mean, marker="os^D"[number], ms=3, color=OWNER_COLOURS[number], label=name)
-            axis.fill_between(places, band.low, band.high, alpha=0.2, color=OWNER_COLOURS[number], lw=0)
+            axis.plot(places, band.mean, marker="os^D"[number], ms=3, color=LINE_COLOURS[number], label=name)
+            axis.fill_between(places, band.low, band.high, alpha=0.2, color=LINE_COLOURS[number], lw=0)
         axis.set_xscale("log")
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_xlabel(label)

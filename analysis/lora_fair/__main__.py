@@ -17,7 +17,7 @@ from analysis.curves import MARKS, Asked, asked, draw_losses, tell_ends, told, t
 from analysis.drawing import save, write
 from analysis.soft_tsfa.trainings import Method, Training
 from cosim.errors import CosimError
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.statistics.interval import student_t
 from cosim.units import Floats
 
@@ -65,7 +65,7 @@ def _draw_bias(found: Mapping[str, Sequence[Training]], what: Asked) -> None:
     """Draw how far the product after a round is from the mean product."""
     figure, axes = plt.subplots(figsize=(4.8, 3.6))
     rows = []
-    for (name, each), colour, mark in zip(found.items(), cycle(OWNER_COLOURS), cycle(MARKS), strict=False):
+    for (name, each), colour, mark in zip(found.items(), cycle(LINE_COLOURS), cycle(MARKS), strict=False):
         values = np.array([bias(one) for one in each])
         of_rounds = student_t(values.T)
         rounds = np.arange(1, values.shape[1] + 1)
@@ -98,7 +98,7 @@ def _draw_penalty(found: Mapping[str, Sequence[Training]], penalties: Sequence[f
     """Draw last loss and mean bias over the penalty, for both forms."""
     figure, pair = plt.subplots(1, 2, figsize=(9.0, 3.4))
     rows = []
-    for form, colour, mark in zip(FORMS, OWNER_COLOURS, MARKS, strict=False):
+    for form, colour, mark in zip(FORMS, LINE_COLOURS, MARKS, strict=False):
         each = [found[_fair(form, penalty).name] for penalty in penalties]
         losses = np.array([[one.losses[-1] for one in of] for of in each])
         biases = np.array([[bias(one).mean() for one in of] for of in each])

@@ -16,7 +16,7 @@ from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
 from cosim.statistics.interval import student_t
@@ -123,7 +123,7 @@ def _draw(found: dict[str, dict[float, Floats]], word: str, out: Path) -> None:
                 ends.half_width,
                 marker="os"[number],
                 capsize=3,
-                color=OWNER_COLOURS[number],
+                color=LINE_COLOURS[number],
                 label=air,
             )
         axes.set_xlabel("epsilon")

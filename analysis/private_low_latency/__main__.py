@@ -17,7 +17,7 @@ from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.runs import resume, run
 from cosim.scenario.load import change, load, run_hash
 from cosim.scenario.settings import Scenario
@@ -119,7 +119,7 @@ def _regret(delays_s: dict[str, Floats], seeds: Sequence[int], word: str, out: P
         ]
         if name != "oracle":
             dash = "--" if "greedy matching" in name else "-"
-            axes.plot(rounds, regret.mean(axis=0), dash, color=OWNER_COLOURS[number], label=name)
+            axes.plot(rounds, regret.mean(axis=0), dash, color=LINE_COLOURS[number], label=name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_ylim(bottom=1.0)
@@ -169,7 +169,7 @@ def _learned(
         )
         grid = np.linspace(0.0, min(one.seconds[-1] for one in found), 40)
         course = np.array([np.interp(grid, one.seconds, one.losses) for one in found])
-        band, colour = student_t(course.T), OWNER_COLOURS[budgets.index(budget)]
+        band, colour = student_t(course.T), LINE_COLOURS[budgets.index(budget)]
         dash = "-" if choice == "UCB" else "--"
         axes.plot(grid, band.mean, dash, color=colour, label=f"epsilon {budget}, {choice}")
         if len(seeds) > 2:  # of two the interval is wider than the picture

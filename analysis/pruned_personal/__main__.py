@@ -17,7 +17,7 @@ from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
@@ -117,9 +117,9 @@ def _rounds(scenario: Scenario, drops: Sequence[int], progress: Progress, out: P
     write(out / "round_time.csv", ("method", "drop", "round_s", "mean_ratio"), rows)
     figure, axes = plt.subplots(figsize=(5.2, 3.4))
     ends = student_t(np.array([*lasts.values()]))
-    axes.bar(range(len(ROUNDS)), ends.mean, yerr=ends.half_width, capsize=3, color=OWNER_COLOURS[0])
+    axes.bar(range(len(ROUNDS)), ends.mean, yerr=ends.half_width, capsize=3, color=LINE_COLOURS[0])
     for number, (name, one) in enumerate(lasts.items()):
-        axes.plot([number] * len(one), one, ".", ms=3, color=OWNER_COLOURS[1])
+        axes.plot([number] * len(one), one, ".", ms=3, color=LINE_COLOURS[1])
         axes.annotate(f"{ratios[name].mean():.2f} out", (number, 0.3), ha="center", fontsize=7, color="white")
         share = student_t(one / lasts["optimal bandwidth"])
         print(
@@ -150,7 +150,7 @@ def _learned(found: Mapping[str, list[Training]], budget_s: float, word: str, ou
     for name, trainings in found.items():
         each = np.array([np.interp(grid, one.seconds, _client_losses(one).mean(axis=1)) for one in trainings])
         ends = student_t(each.T)
-        colour, dash = OWNER_COLOURS[pruned.index(name.partition(",")[0])], "--" if "," in name else "-"
+        colour, dash = LINE_COLOURS[pruned.index(name.partition(",")[0])], "--" if "," in name else "-"
         axes.plot(grid, ends.mean, dash, color=colour, label=name)
         axes.fill_between(grid, ends.low, ends.high, color=colour, alpha=0.15, lw=0)
         curves[name] = each

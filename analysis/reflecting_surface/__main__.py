@@ -18,7 +18,7 @@ from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.runs import resume, run
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load, run_hash
@@ -210,7 +210,7 @@ def _learning(scenario: Scenario, plan: Plan, out: Path, store: Store, progress:
     figure, axes = plt.subplots(figsize=(4.5, 3.4))
     for number, (name, trainings) in enumerate(found.items()):
         seconds = np.mean([one.seconds for one in trainings], axis=0)
-        losses, colour = student_t(np.array([one.losses for one in trainings]).T), OWNER_COLOURS[number]
+        losses, colour = student_t(np.array([one.losses for one in trainings]).T), LINE_COLOURS[number]
         axes.plot(seconds, losses.mean, _DASHES[number], marker=_MARKERS[number], color=colour, label=name)
         axes.fill_between(seconds, losses.low, losses.high, color=colour, alpha=0.15)
     axes.set_xscale("symlog", linthresh=0.1)
@@ -238,7 +238,7 @@ def _learning(scenario: Scenario, plan: Plan, out: Path, store: Store, progress:
 def _curve(axes: Any, number: int, along: Sequence[int], values: Floats, label: str) -> None:
     """Draw mean and 95 % interval over seeds, values of shape (num_seeds, num_points)."""
     mean = student_t(values.T)
-    colour = OWNER_COLOURS[number]
+    colour = LINE_COLOURS[number]
     axes.plot(along, mean.mean, _DASHES[number], marker=_MARKERS[number], color=colour, label=label)
     axes.fill_between(along, mean.low, mean.high, color=colour, alpha=0.15)
 

@@ -1,6 +1,5 @@
 """Draw the comparisons of SOFT and TSFA: PNG, PDF and CSV into one folder, figures in words on stdout."""
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,20 +12,23 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import save, write
+from analysis.drawing import Progress, parser, save, write
 from analysis.soft_tsfa.methods import EQUAL_BITS, SELECTIONS, SPARSIFICATION_RATIO, online, ranks
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
-from cosim.report.span_style import OWNER_COLOURS
+from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
 from cosim.statistics.interval import Interval, student_t
 from cosim.units import Floats
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "soft_tsfa.toml"
+_ROUND_S = 1.6
+"""A round of training, measured on one core, s."""
+
 _DASHES = ("-", "--", "-.", ":")
-_COLOURS = (*OWNER_COLOURS, "black")
+_COLOURS = (*LINE_COLOURS, "black")
 _NEAR_ZERO = 0.01  # below that the axis of the covariance error is linear, so that a zero is seen
 
 Trainings = Mapping[str, Sequence[Training]]
@@ -35,44 +37,43 @@ Trainings = Mapping[str, Sequence[Training]]
 
 def main() -> None:
     """Make every figure and table."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.soft_tsfa", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/analysis-soft-tsfa"), metavar="DIR")
-    parser.add_argument("--scenario", type=Path, default=SCENARIO, metavar="FILE")
-    parser.add_argument("--seeds", type=int, default=5, help="paired seeds")
-    parser.add_argument("--rounds", type=int, default=None, help="rounds; else the scenario's")
-    parser.add_argument("--ranks", default="2,4,8,16", help="ranks of the sweep")
-    parser.add_argument(
-        "--store", type=Path, default=None, metavar="DIR", help="kept values; else the user's"
-    )
-    told = parser.parse_args()
+    options = parser("soft_tsfa", __doc__, SCENARIO, "two seeds, two rounds and two ranks, to try it")
+    options.add_argument("--rounds", type=int, default=None, help="rounds; the scenario's, or 2 with --quick")
+    options.add_argument("--ranks", default=None, help="ranks of the sweep; 2,4,8,16, or 2,4 with --quick")
+    told = options.parse_args()
+    num_rounds = told.rounds or (2 if told.quick else None)
+    sweep = [int(rank) for rank in (told.ranks or ("2,4" if told.quick else "2,4,8,16")).split(",")]
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
-    if told.rounds is not None:
-        scenario = change(scenario, {"scheme.num_rounds": told.rounds})
+    if num_rounds is not None:
+        scenario = change(scenario, {"scheme.num_rounds": num_rounds})
     limit_s = scenario.allocator.model_dump().get("latency_limit_s")
     if limit_s is None:
-        parser.error(f"{told.scenario}: its allocator has no latency_limit_s to compare under")
-    seeds = range(scenario.seed, scenario.seed + told.seeds)
+        options.error(f"{told.scenario}: its allocator has no latency_limit_s to compare under")
+    seeds = range(scenario.seed, scenario.seed + (told.seeds or (2 if told.quick else 5)))
     store = Store(told.store or default_store())
+
+    methods = (*SELECTIONS, *online(limit_s), *ranks(sweep))
+    each_s = scenario.scheme.num_rounds * _ROUND_S
+    progress = Progress(trainings=(len(methods) * len(seeds), each_s))
 
     def trained(methods: Iterable[Method]) -> dict[str, list[Training]]:
         return {
-            method.name: [_train(scenario, method, seed, told.out, store) for seed in seeds]
+            method.name: [_train(scenario, method, seed, told.out, store, progress) for seed in seeds]
             for method in methods
         }
 
     _selections(trained(SELECTIONS), told.out)
     _online(trained(online(limit_s)), limit_s, told.out)
-    sweep = [int(rank) for rank in told.ranks.split(",")]
     _ranks(trained(ranks(sweep)), sweep, told.out)
 
 
-def _train(scenario: Scenario, method: Method, seed: int, out: Path, store: Store) -> Training:
+def _train(
+    scenario: Scenario, method: Method, seed: int, out: Path, store: Store, progress: Progress
+) -> Training:
     found = train(scenario, method, seed, out / "runs", store)
-    print(
-        f"  {method.name}, seed {seed}: held-out loss {found.losses[-1]:.4f}, {found.seconds[-1]:.1f} s",
-        flush=True,
-    )
+    told = f"held-out loss {found.losses[-1]:.4f}, {found.seconds[-1]:.1f} s"
+    progress.done("trainings", f"{method.name}, seed {seed}: {told}")
     return found
 
 
@@ -168,7 +169,7 @@ def _ranks(found: Trainings, sweep: Sequence[int], out: Path) -> None:
     )
     ends = student_t(np.array([[one.losses[-1] for one in found[name]] for name in found]))
     figure, axes = plt.subplots(figsize=(4.5, 3.4))
-    axes.errorbar(sweep, ends.mean, ends.half_width, marker="o", capsize=3, color=OWNER_COLOURS[0])
+    axes.errorbar(sweep, ends.mean, ends.half_width, marker="o", capsize=3, color=LINE_COLOURS[0])
     axes.set_xscale("log", base=2)
     axes.set_xticks(sweep, [str(rank) for rank in sweep])
     axes.set_xlabel("LoRA rank")

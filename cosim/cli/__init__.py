@@ -24,6 +24,8 @@ def main() -> None:
     # them take a busy machine many times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Looking for pydantic's plugins reads what every installed package says of itself.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
     steady()
     sys.exit(answer(sys.argv[1:]))
 

@@ -6,15 +6,30 @@ from typing import Annotated, Any
 
 import typer
 
+from cosim.cli.options import (
+    Changes,
+    EngineOption,
+    Figures,
+    Force,
+    Json,
+    NoStore,
+    Quiet,
+    RunFolderPath,
+    ScenarioFile,
+    Seed,
+    StoreFolder,
+)
 from cosim.cli.steps import (
     be_quick,
     keeping,
-    open_store,
+    open_run,
     read_scenario,
+    say_json,
     show_summary,
     showing,
     tell_changed,
 )
+from cosim.cli.view_commands import COMMANDS
 from cosim.visible import show_line as print  # names may come from anybody
 
 app = typer.Typer(
@@ -23,23 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-ScenarioFile = Annotated[Path, typer.Argument(metavar="FILE", help="A scenario, a TOML file.")]
-RunFolderPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, such as radio.fading.kind=none."),
-]
-StoreFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--store", metavar="DIR", help="Where learned values are kept; the user's cache without it."
-    ),
-]
-NoStore = Annotated[bool, typer.Option("--no-store", help="Recall and keep no learned values.")]
-Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a picture of who did what when.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Another seed than the scenario's.")]
 
 
 def command() -> Callable[..., Any]:
@@ -65,7 +63,17 @@ def _cosim(
 
 
 @app.command()
-def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> None:
+def check(
+    file: ScenarioFile,
+    changes: Changes = None,
+    seed: Seed = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of who holds what; a .png or .pdf.")
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Say what a scenario or a study would run, or all that is wrong with it."""
     be_quick()
     from cosim.cli.overview import overview
@@ -79,7 +87,15 @@ def check(file: ScenarioFile, changes: Changes = None, seed: Seed = None) -> Non
     else:
         scenario, switched = read_scenario(file, changes, seed)
         told = list(overview(scenario, switched))
-    for line in told:  # all of it is known before it is called fine
+        if png is not None:
+            from cosim.cli.holdings import write_holdings
+            from cosim.scenario.build import prepare_tasks
+
+            write_holdings([one.task for one in prepare_tasks(scenario)], png, force=force)
+            told.append(f"who holds what: {png}")
+    if as_json:
+        say_json({"fine": True, "told": [line.split(maxsplit=1) for line in told[1:]], "title": told[0]})
+    for line in () if as_json or quiet else told:  # all of it is known before it is called fine
         print(line)
 
 
@@ -97,9 +113,12 @@ def run(
     ] = False,
     store: StoreFolder = None,
     no_store: NoStore = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Run a scenario and record it."""
     from cosim.cli.progress import interruptible, watching
+    from cosim.cli.views import summary_told
     from cosim.runs import default_folder
     from cosim.runs import run as play
 
@@ -107,31 +126,39 @@ def run(
     tell_changed(switched)
     folder = out or default_folder(scenario, timing_only=timing_only)
     with (
-        showing(folder, show_summary),
+        showing(folder, show_summary, summary_told, quiet=quiet, as_json=as_json),
         interruptible(folder),
-        watching(scenario) as watch,
+        watching(scenario, is_quiet=quiet or as_json) as watch,
         keeping(store, no_store or timing_only) as kept,
     ):
-        play(scenario, folder, timing_only=timing_only, store=kept, watch=watch)
+        how = {"store": kept, "watch": watch.round_over, "within": watch.within}
+        play(scenario, folder, timing_only=timing_only, **how)
 
 
 @app.command()
-def resume(folder: RunFolderPath, store: StoreFolder = None, no_store: NoStore = False) -> None:
+def resume(
+    folder: RunFolderPath,
+    store: StoreFolder = None,
+    no_store: NoStore = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Bring a run that was stopped to its end, with the bytes it would have had."""
     from cosim.cli.progress import interruptible, watching
+    from cosim.cli.views import summary_told
     from cosim.record.folder import Record
     from cosim.runs import resume as play
     from cosim.runs import scenario_of
 
-    record = Record.open(folder)
+    record = Record.open(folder, is_for_replay=True)
     unwanted = no_store or record.manifest["timing_only"]
     with (
-        showing(folder, show_summary),
+        showing(folder, show_summary, summary_told, quiet=quiet, as_json=as_json),
         interruptible(folder),
-        watching(scenario_of(record)) as watch,
+        watching(scenario_of(record), is_quiet=quiet or as_json) as watch,
         keeping(store, unwanted) as kept,
     ):
-        play(folder, store=kept, watch=watch)
+        play(folder, store=kept, watch=watch.round_over, within=watch.within)
 
 
 @app.command()
@@ -148,12 +175,16 @@ def whatif(
             metavar="DIR", help="The new run's folder; runs/NAME/HASH without it.", show_default=False
         ),
     ] = None,
+    engine: EngineOption = None,
     store: StoreFolder = None,
     no_store: NoStore = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Play a run again under other conditions, without retraining, and say what changed."""
     from cosim.cli.progress import interruptible, watching
     from cosim.cli.switching import switched
+    from cosim.cli.views import comparison_told
     from cosim.record.folder import Record
     from cosim.report.comparison import compare
     from cosim.report.side_by_side import show
@@ -163,23 +194,33 @@ def whatif(
     from cosim.scenario.load import parse_change
 
     told = dict(map(parse_change, changes or ()))
-    before = Record.open(folder)
+    before = open_run(folder)
     scenario = other_scenario(before, told, at_s)
     tell_changed(switched(scenario, scenario_of(before), told if at_s is None else None))
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
+    if engine == "tensor":
+        timed = Record.open(play(folder, told, at_s=at_s, out=out, engine=engine))
+        was_s, is_s = (one.manifest["simulated_s"] for one in (before, timed))
+        print(f"simulated time: {was_s:.9g} s before, {is_s:.9g} s by the tensor clock")
+        print(f"run folder: {after}")
+        return
 
     def show_comparison(after: Path) -> None:
         asked = told if at_s is None else {"events": None}
-        show(compare(before, Record.open(after)), on_stdout(), asked=asked)
+        show(compare(before, open_run(after)), on_stdout(), asked=asked)
+
+    def told_of(after: Path) -> Any:
+        return comparison_told([before, open_run(after)])
 
     with (
-        showing(after, show_comparison),
+        showing(after, show_comparison, told_of, quiet=quiet, as_json=as_json),
         interruptible(after),
-        watching(scenario) as watch,
+        watching(scenario, is_quiet=quiet or as_json) as watch,
         keeping(store, unwanted) as kept,
     ):
-        play(folder, told, at_s=at_s, out=out, store=kept, watch=watch)
+        how = {"store": kept, "watch": watch.round_over, "within": watch.within}
+        play(folder, told, at_s=at_s, out=out, **how)
 
 
 @app.command()
@@ -239,11 +280,15 @@ def study(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Any number of runs is meant.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed for the first replication.")] = None,
+    engine: EngineOption = None,
+    figures: Figures = None,
     store: StoreFolder = None,
     no_store: NoStore = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Run a scenario under many conditions, with replications; given again, it goes on where it stopped."""
-    from cosim.cli.studying import carry_out, overview, pilot, plan_of
+    from cosim.cli.studying import carry_out, overview, pilot, plan_of, results_told
     from cosim.studies.run_study import default_folder
 
     plan = plan_of(file, seed, yes)
@@ -251,150 +296,12 @@ def study(
         for line in (*overview(plan), *pilot(plan, workers)):
             print(line)
         return
-    carry_out(plan, out or default_folder(plan.study), workers, scheduler, store, not no_store)
+    folder = out or default_folder(plan.study)
+    silent = quiet or as_json
+    carry_out(plan, folder, workers, scheduler, store, not no_store, figures, engine, is_quiet=silent)
+    if as_json:
+        say_json(results_told(folder))
 
 
-@app.command()
-def store(
-    folder: StoreFolder = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check every value; damaged ones are removed.")
-    ] = False,
-    prune_mb: Annotated[
-        float | None,
-        typer.Option(
-            "--prune-mb", min=0, metavar="MB", help="Remove what was not used for longest down to this size."
-        ),
-    ] = None,
-    prune_days: Annotated[
-        float | None,
-        typer.Option(
-            "--prune-days", min=0, metavar="DAYS", help="Remove what was not used for so many days."
-        ),
-    ] = None,
-) -> None:
-    """Show how much the store of learned values holds; check it, or make it smaller."""
-    from cosim.cli.housekeeping import housekeeping
-
-    for line in housekeeping(open_store(folder), verify, prune_mb, prune_days):
-        print(line)
-
-
-@app.command()
-def timeline(
-    folder: RunFolderPath,
-    png: Picture = None,
-    pdf: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A column-wide figure for print, with the grants.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A page to zoom and search in; needs no network.")
-    ] = None,
-    perfetto: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A trace of simulated time for ui.perfetto.dev.")
-    ] = None,
-    rounds: Annotated[
-        str | None,
-        typer.Option(metavar="A:B", help="Rounds in the picture, such as 3 or 1:4; the first without it."),
-    ] = None,
-    force: Force = False,
-) -> None:
-    """Say where the time of a run went, and draw its timeline."""
-    from cosim.cli.arguments import round_range
-    from cosim.cli.views import show_time, write_views
-    from cosim.record.folder import Record
-
-    record = Record.open(folder)
-    first_round, last_round = round_range(rounds)
-    write_views(record, png, pdf, html, perfetto, first_round, last_round, force=force)
-    show_summary(folder)
-    show_time(record, first_round, last_round)
-    for path in (png, pdf, html, perfetto):
-        if path is not None:
-            print(f"timeline: {path}")
-
-
-@app.command()
-def compare(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN RUN ...", help="Folders of runs.")],
-    png: Picture = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="A page; needs no network.")] = None,
-    force: Force = False,
-) -> None:
-    """Show runs side by side on one time axis, each against the first."""
-    from cosim.cli.views import show_comparison, write_comparison
-    from cosim.record.folder import Record
-
-    records = [Record.open(folder) for folder in folders]
-    write_comparison(records, png, html, force=force)
-    show_comparison(records, [str(folder) for folder in folders])
-    for path in (png, html):
-        if path is not None:
-            print(f"comparison: {path}")
-
-
-@app.command()
-def explain(
-    folder: RunFolderPath,
-    span: Annotated[int, typer.Argument(metavar="SPAN", help="The number of a span, its id.")],
-) -> None:
-    """Say why a span took as long as it did: the link budget of a transfer, the device of a computation."""
-    from cosim.cli.explanation import show
-    from cosim.explain import explain as explained
-    from cosim.record.folder import Record
-    from cosim.report.terminal import on_stdout
-
-    show(explained(Record.open(folder), span), on_stdout())
-
-
-@app.command()
-def parts(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[FAMILY]", help="One family only, such as fading or radio.")
-    ] = None,
-) -> None:
-    """List the parts a scenario can be put together from, with their settings."""
-    be_quick()
-    from cosim.cli.listing import listing
-
-    for line in listing(name):
-        print(line)
-
-
-@app.command()
-def new(
-    family: Annotated[str, typer.Argument(metavar="FAMILY", help="Such as allocator, fading or aggregator.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the package, such as my-allocator.")],
-    like: Annotated[
-        str | None,
-        typer.Option(metavar="KIND", help="Begin as a copy of this kind; the shortest without it."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Its folder; NAME without it.", show_default=False)
-    ] = None,
-) -> None:
-    """Write a package with a part of your own: its source, entry point and tests."""
-    from cosim.cli.new_part import write_package
-
-    for line in write_package(family, name, like, out or Path(name)):
-        print(line)
-
-
-@app.command()
-def schema(
-    study: Annotated[bool, typer.Option("--study", help="Of study files rather than scenarios.")] = False,
-) -> None:
-    """Print the JSON Schema of scenario files, for editors."""
-    be_quick()
-    import json
-
-    from cosim.scenario.catalogue import json_schema
-
-    if study:
-        from cosim.studies.settings import Study
-
-        described = json_schema(Study, "cosim study")
-    else:
-        described = json_schema()
-    for line in json.dumps(described, indent=2).splitlines():
-        print(line)
+for _command in COMMANDS:
+    app.command()(_command)

@@ -1,12 +1,24 @@
 """Looking after the store of learned values."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from cosim.graph.store import Store
 from cosim.report.quantities import amount, count
 
 _BYTES_PER_MB = 1e6
 _SECONDS_PER_DAY = 86400.0
+
+
+def holding(store: Store) -> dict[str, Any]:
+    """Return what the store holds, for JSON."""
+    bundles = list(store.bundles())
+    return {
+        "folder": str(store.root),
+        "bundles": len(bundles),
+        "namespaces": len({bundle.path.parent for bundle in bundles}),
+        "size_bytes": sum(bundle.size_bytes for bundle in bundles),
+    }
 
 
 def housekeeping(store: Store, verify: bool, max_mb: float | None, max_days: float | None) -> Iterator[str]:
@@ -20,8 +32,6 @@ def housekeeping(store: Store, verify: bool, max_mb: float | None, max_days: flo
             max_age_s=None if max_days is None else max_days * _SECONDS_PER_DAY,
         )
         yield f"pruned: {count(removed)} bundle(s), {amount(removed_bytes, 'B')}"
-    bundles = list(store.bundles())
-    namespaces = {bundle.path.parent for bundle in bundles}
-    total = amount(sum(bundle.size_bytes for bundle in bundles), "B")
-    held = f"{count(len(bundles))} bundle(s) of {count(len(namespaces))} training namespace(s)"
-    yield f"{store.root}: {held}, {total}"
+    held = holding(store)
+    what = f"{count(held['bundles'])} bundle(s) of {count(held['namespaces'])} training namespace(s)"
+    yield f"{store.root}: {what}, {amount(held['size_bytes'], 'B')}"

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 from cosim.cli.listing import every_family, names_of
@@ -35,6 +36,8 @@ def write_package(family: str, name: str, like: str | None, folder: Path) -> lis
     ScenarioError
         If there is no such family or kind, the name is none for a package or taken, or the folder is there.
     """
+    if family == "scenario":
+        return [_write_scenario(name, like, folder)]
     chosen = _family(family)
     kind = name.replace("-", "_")
     if not _NAME.fullmatch(name):
@@ -49,8 +52,8 @@ def write_package(family: str, name: str, like: str | None, folder: Path) -> lis
     if folder.exists():
         raise ScenarioError(f"new {name}: {folder} is there already; name another folder with --out.")
     original = _original(chosen, like)
-    files = package(original, name)
-    for path, content in files.items():
+    made = package(original, name)
+    for path, content in made.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / path, content.encode())
     old = original.model_fields["kind"].default
@@ -59,6 +62,17 @@ def write_package(family: str, name: str, like: str | None, folder: Path) -> lis
         f"next: pip install --editable '{folder}[test]'; edit {folder / kind / 'part.py'}; pytest {folder}",
         f'then: kind = "{kind}" in a scenario; cosim parts {family} lists it',
     ]
+
+
+def _write_scenario(name: str, like: str | None, folder: Path) -> str:
+    """Write a scenario to begin from, which states what it takes for granted; return what to do with it."""
+    if like is not None:
+        raise ScenarioError("--like: is for parts; a scenario begins as the one that comes with cosim.")
+    path = folder if folder.suffix == ".toml" else folder.with_name(f"{folder.name}.toml")
+    if path.exists():
+        raise ScenarioError(f"new {short(name)}: {path} is there already; name another file with --out.")
+    write_whole(path, (files("cosim.cli") / "scenario.toml").read_bytes())
+    return f"{path}: a scenario to begin from; next: cosim check {path}"
 
 
 def package(original: type[Part], name: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.chain import Chain
 from cosim.learning.payload import payloads
 from cosim.learning.update import release_of
+from cosim.parts import Part
 from cosim.radio.channel_settings import LINKS
 from cosim.report.quantities import amount, count, duration
 from cosim.scenario.build import prepare_tasks
@@ -190,6 +191,18 @@ def _decision(prepared: Prepared) -> Iterator[str]:
         total = duration(plan.total_s * NS_PER_S)
         told += f", {plan.rounds_to_target:.3g} rounds to target, {total} in all"
     yield told
+    yield from _beyond_data(prepared.scenario, predicted_s)
+
+
+def _beyond_data(scenario: Scenario, round_s: float) -> Iterator[str]:
+    """Tell where rounds would begin after a drifting window has reached the end of the data."""
+    drift, last_s = scenario.data.drift, (scenario.scheme.num_rounds - 1) * round_s
+    if drift is not None and last_s > drift.duration_s and scenario.task_policy is None:
+        yield (
+            f"  warning    data.drift.duration_s: the window has reached the last examples at "
+            f"{drift.duration_s:g} s, and the last of such rounds would begin at {last_s:.3g} s; the run "
+            "stops at the first that begins later, so take a longer duration_s, or fewer rounds."
+        )
 
 
 def _listed(cuts: Sequence[int]) -> str:
@@ -240,7 +253,7 @@ def _range(prepared: Prepared) -> str:
 
 
 def _air(scenario: Scenario) -> Iterator[str]:
-    """Tell the spectrum of each link in use, and which are free."""
+    """Tell the spectrum of each link in use and which are free, then what the channel is made of."""
     used = {link.name: link for one in scenario.by_task.values() for link in one.scheme.links}
     for name in (link for link in LINKS if link in used):
         link = scenario.radio.link(name)
@@ -254,3 +267,17 @@ def _air(scenario: Scenario) -> Iterator[str]:
                 f"  {'air':<10} {name}: {link.num_subchannels} subchannel(s), "
                 f"{amount(sum(link.widths_hz), 'Hz')} in all; rate: {rung}"
             )
+    radio = scenario.radio
+    parts = (("path loss", radio.path_loss), ("shadowing", radio.shadowing), ("fading", radio.fading))
+    told = ", ".join(f"{what} {_part(part)}" for what, part in parts)
+    yield f"  {'channel':<10} {told}, medium {radio.medium.kind}"
+
+
+def _part(part: Part) -> str:
+    """Tell a part with its settings, those that are numbers or words."""
+    told = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in part
+        if name != "kind" and isinstance(value, str | int | float) and not isinstance(value, bool)
+    ]
+    return f"{part.kind} ({', '.join(told)})" if told else part.kind

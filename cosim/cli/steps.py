@@ -36,6 +36,19 @@ def tell_changed(switched: list[str]) -> None:
         print(f"changed: {line}", file=sys.stderr)
 
 
+def open_run(folder: Path) -> Any:
+    """Return the run in a folder; one that was only timed is played first."""
+    from cosim.record.folder import Record
+
+    record = Record.open(folder)
+    if record.status != "timed":
+        return record
+    from cosim.runs import opened
+
+    print("the run was timed by the tensor clock; it is played for its spans", file=sys.stderr)
+    return opened(folder)
+
+
 def open_store(folder: Path | None) -> Any:
     """Return the store in a folder, or that of the user."""
     from cosim.graph.store import Store, default_store
@@ -54,9 +67,28 @@ def keeping(folder: Path | None, unwanted: bool) -> Iterator[Any]:
             print(f"warning: {kept.warning}", file=sys.stderr)
 
 
+def say_json(told: Any) -> None:
+    """Print one JSON document, of plain values and dataclasses."""
+    import json
+
+    from cosim.report.as_json import plain
+
+    print(json.dumps(plain(told)))
+
+
 @contextmanager
-def showing(folder: Path, show: Callable[[Path], None]) -> Iterator[None]:
-    """Show a run when it has ended, one that diverged too; why it did is still raised, as the last word."""
+def showing(
+    folder: Path,
+    show: Callable[[Path], None],
+    tell: Callable[[Path], Any],
+    *,
+    quiet: bool = False,
+    as_json: bool = False,
+) -> Iterator[None]:
+    """Show a run when it has ended, one that diverged too; why it did is still raised, as the last word.
+
+    As JSON it is what ``tell`` returns, with the folder.
+    """
     from cosim.errors import DivergedError
 
     diverged: DivergedError | None = None
@@ -64,8 +96,11 @@ def showing(folder: Path, show: Callable[[Path], None]) -> Iterator[None]:
         yield
     except DivergedError as fault:
         diverged = fault
-    show(folder)
-    print(f"run folder: {folder}")
+    if as_json:
+        say_json({"folder": str(folder), **tell(folder)})
+    elif not quiet:
+        show(folder)
+        print(f"run folder: {folder}")
     if diverged is not None:
         sys.stdout.flush()
         raise diverged

@@ -18,8 +18,11 @@ _SAY_EVERY_S = 10.0
 
 
 @contextmanager
-def watching_study() -> Iterator[Callable[[Tally], None]]:
+def watching_study(*, is_quiet: bool = False) -> Iterator[Callable[[Tally], None]]:
     """Show how far a study is on stderr: a table that lives on a terminal, a line now and then elsewhere."""
+    if is_quiet:
+        yield lambda tally: None
+        return
     if not sys.stderr.isatty():
         yield _lines()
         return

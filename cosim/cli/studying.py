@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 from cosim.cli.study_progress import seconds, watching_study
 from cosim.cli.study_results import show_results
@@ -17,17 +19,19 @@ from cosim.studies.engines.processes import cores
 from cosim.studies.load import load_study
 from cosim.studies.measures import Measure
 from cosim.studies.pilot import estimate
-from cosim.studies.plan import MOST_RUNS, Plan, make_plan
+from cosim.studies.plan import MOST_RUNS, Case, Plan, make_plan
 from cosim.studies.ranges import Steps
 from cosim.studies.results import Results
 from cosim.studies.run_study import Tally, run_study
 from cosim.studies.settings import Vary
+from cosim.tensor import EngineName
 from cosim.visible import show_line as print  # names may come from anybody
 from cosim.words import shown
 
 _MOST_VALUES = 8
 _MOST_FAILURES = 10
 _MOST_UNLIKE = 24
+_MOST_SETTINGS = 64  # that a check prepares a case for
 
 
 class FailedRunsError(CosimError):
@@ -109,7 +113,7 @@ def _some(values: list[str]) -> str:
 
 
 def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iterator[str]:
-    """Return what a study would do, its first case prepared as a run would be.
+    """Return what a study would do; cases are prepared as runs would be until each setting was among them.
 
     Raises
     ------
@@ -120,10 +124,38 @@ def check_study(file: Path, changes: list[str] | None, seed: int | None) -> Iter
         raise ScenarioError("--set: changes a scenario; write what differs into the study's own table, set.")
     study = load_study(file)
     plan = make_plan(study, seed=seed, yes=num_points(study.vary) <= MOST_RUNS)
-    prepared = prepare_tasks(plan.cases[0].scenario)
+    notes: dict[str, None] = {}
+    for case in _with_each_setting(plan.cases):
+        with _of_case(case, plan):
+            notes |= dict.fromkeys(notes_of(prepare_tasks(case.scenario)))
     yield from overview(plan)
-    for line in notes_of(prepared):
+    for line in notes:
         yield f"  note       {line}"
+
+
+def _with_each_setting(cases: Sequence[Case]) -> Iterator[Case]:
+    """Return the first case, and each that has a setting which none before it has."""
+    seen: set[str] = set()
+    for number, case in enumerate(cases):
+        new = {f"{path} = {shown(value)}" for path, value in case.settings.items()} - seen
+        if new or number == 0:
+            yield case
+        seen |= new
+        if len(seen) > _MOST_SETTINGS:
+            return
+
+
+@contextmanager
+def _of_case(case: Case, plan: Plan) -> Iterator[None]:
+    """Name the case in its faults."""
+    try:
+        yield
+    except CosimError as fault:
+        if len(plan.cases) == 1:
+            raise
+        raise type(fault)(
+            "\n".join(f"case {case.name}: {line}" for line in str(fault).splitlines())
+        ) from None
 
 
 def pilot(plan: Plan, workers: int | None) -> Iterator[str]:
@@ -150,8 +182,14 @@ def carry_out(
     scheduler: str | None,
     store: Path | None,
     keep_values: bool,
+    figures: Path | None = None,
+    engine: EngineName | None = None,
+    *,
+    is_quiet: bool = False,
 ) -> Results:
-    """Carry out a plan, show how far it is, and say what came of it.
+    """Carry out a plan, show how far it is, and say what came of it; figures for a paper go to a folder.
+
+    Where it is to be quiet only warnings and faults are told.
 
     Raises
     ------
@@ -159,9 +197,10 @@ def carry_out(
         If runs failed, after all others were made.
     """
     from cosim.cli.progress import interruptible
-    from cosim.report.study import write_report
+    from cosim.cli.views import make_folder
+    from cosim.report.study import write_paper, write_report
 
-    with interruptible(folder), watching_study() as watch:
+    with interruptible(folder), watching_study(is_quiet=is_quiet) as watch:
         results = run_study(
             plan,
             folder,
@@ -169,17 +208,33 @@ def carry_out(
             scheduler=scheduler,
             store=store,
             keep_values=keep_values,
+            engine=engine,
             watch=_warned(watch, plan.study.measures),
         )
+    told = [f"study folder: {folder}"]
     if results.table.num_rows:
-        show_results(results)
-    print(f"study folder: {folder}")
-    if results.table.num_rows:
+        if not is_quiet:
+            show_results(results)
         page, figure = write_report(folder)
-        print(f"report: {page} and {figure.name}")
+        told.append(f"report: {page} and {figure.name}")
+        if figures is not None:
+            make_folder(figures)
+            told.append(f"figures: {len(write_paper(folder, figures, force=True))} files in {figures}")
+    for line in () if is_quiet else told:
+        print(line)
     _tell_diverged(results)
     _tell_failures(results)
     return results
+
+
+def results_told(folder: Path) -> dict[str, Any]:
+    """Return what came of a study, for JSON: the rows of its summary."""
+    from cosim.report.study.record import StudyRecord
+
+    record = StudyRecord.open(folder)
+    kept = ("name", "status", "replications", "confidence", "tight", "failed", "diverged")
+    rows = [{"case": case, "measure": measure, **row} for (case, measure), row in record.summary.items()]
+    return {"folder": str(folder), **{one: record.manifest.get(one) for one in kept}, "summary": rows}
 
 
 def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Callable[[Tally], None]:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cosim.errors import RecordError
-from cosim.files import check_outputs
+from cosim.files import check_outputs, output_faults
 from cosim.record.folder import Record
 
 
@@ -24,7 +25,8 @@ def write_views(
 
     check_outputs((png, pdf, html, perfetto), force=force)
     if png is not None:
-        from cosim.report.gantt import chart, draw
+        from cosim.report.chart import chart
+        from cosim.report.gantt import draw
 
         draw(chart(record, first_round, last_round), png, force=force)
     if pdf is not None:
@@ -48,8 +50,8 @@ def show_time(record: Record, first_round: int | None, last_round: int | None) -
     """Print a small lane chart, what the critical path went into, and what would shorten it."""
     from cosim.report import lanes, time_spent
     from cosim.report.attribution import attribute
+    from cosim.report.chart import chart
     from cosim.report.forecast import savings
-    from cosim.report.gantt import chart
     from cosim.report.spans import Spans
     from cosim.report.terminal import on_stdout
 
@@ -73,6 +75,66 @@ def write_comparison(records: Sequence[Record], png: Path | None, html: Path | N
         from cosim.report.page.comparison_page import write_comparison_page
 
         write_comparison_page(records, html, force=force)
+
+
+def write_figures(records: Sequence[Record], folder: Path, *, force: bool) -> list[Path]:
+    """Write several runs as figures and a table for a paper, into a folder; return the files."""
+    from cosim.report.comparison_figure import write_comparison_figures
+    from cosim.report.comparison_table import comparison_table
+    from cosim.report.latex import write_tables
+
+    make_folder(folder)
+    tables = write_tables({"runs": comparison_table(records)}, folder, force=force)
+    return [*write_comparison_figures(records, folder, force=force), *tables]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that was asked for, if it is not there.
+
+    Raises
+    ------
+    RecordError
+        If it cannot be made.
+    """
+    with output_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def summary_told(folder: Path) -> dict[str, Any]:
+    """Return what a run came to, for JSON."""
+    from cosim.report.summary import summarise
+
+    return {"summary": summarise(Record.open(folder))}
+
+
+def time_told(record: Record) -> dict[str, Any]:
+    """Return what a run came to and where its time went, for JSON."""
+    from cosim.report.attribution import attribute
+    from cosim.report.summary import summarise
+
+    found = attribute(record)
+    went = {"length_ns": found.length_ns, "by_phase": found.by_phase(), "by_actor": found.by_actor()}
+    return {"summary": summarise(record), "critical_path_ns": went}
+
+
+def comparison_told(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what changed from the first run to each of the others, for JSON."""
+    from cosim.report.comparison import compare_all
+
+    compared = compare_all(records)
+    others = [
+        {
+            "folder": str(record.path),
+            "summary": one.after,
+            "settings": {path: list(both) for path, both in one.settings.items()},
+            "parts_at_ns": one.divergence.time_ns if one.divergence is not None else None,
+            "rounds_learned_differently": one.other_rounds,
+            "computed": one.computed,
+            "recalled": one.recalled,
+        }
+        for record, one in zip(records[1:], compared, strict=True)
+    ]
+    return {"first": compared[0].before, "others": others}
 
 
 def show_comparison(records: Sequence[Record], labels: Sequence[str]) -> None:

@@ -69,10 +69,8 @@ def code_key(*modules: str) -> str:
     follows = _follows(tops)
     found = _found.get(modules)
     if found is None or not found.is_valid(follows):
-        found = _found[modules] = _find(modules, follows)
-    words = {f"{top} is of": repr(distributions_of(top)) for top in tops}
-    words |= {top: _version_of(top) for top in found.others} | found.digests
-    return blake2b(repr(sorted(words.items())).encode(), digest_size=16).hexdigest()
+        found = _found[modules] = _find(modules, tops, follows)
+    return found.key
 
 
 def code_of(part: BaseModel) -> str:
@@ -116,15 +114,14 @@ class _Found:
     ----------
     follows
         The test of which modules belong to it.
-    digests, others
-        Hashes of the modules by full name; top-level modules of other distributions.
+    key
+        Hash, hex, of their code and of the versions of other distributions.
     files
         What was seen of each file; None where a module has a different hash at every call.
     """
 
     follows: Callable[[str], bool]
-    digests: dict[str, str]
-    others: set[str]
+    key: str
     files: dict[str, _Seen] | None
 
     def is_valid(self, follows: Callable[[str], bool]) -> bool:
@@ -136,8 +133,8 @@ class _Found:
 _found: dict[tuple[str, ...], _Found] = {}
 
 
-def _find(modules: tuple[str, ...], follows: Callable[[str], bool]) -> _Found:
-    """Return what these modules import, directly or not."""
+def _find(modules: tuple[str, ...], tops: tuple[str, ...], follows: Callable[[str], bool]) -> _Found:
+    """Return what these modules import, directly or not; ``tops`` are the top-level modules it is of."""
     digests: dict[str, str] = {}
     others: set[str] = set()
     files: dict[str, _Seen] = {}
@@ -161,7 +158,10 @@ def _find(modules: tuple[str, ...], follows: Callable[[str], bool]) -> _Found:
             is_known = is_known and files[path][1] is source and files[path][0] != ()
         digests[name] = source.digest
         open_ += [(one, False) for one in (*source.imports, *_packages_above(name))]
-    return _Found(follows, digests, others, files if is_known else None)
+    words = {f"{top} is of": repr(distributions_of(top)) for top in tops}
+    words |= {top: _version_of(top) for top in others} | digests
+    key = blake2b(repr(sorted(words.items())).encode(), digest_size=16).hexdigest()
+    return _Found(follows, key, files if is_known else None)
 
 
 @cache

@@ -84,6 +84,8 @@ class Computing(ABC):
         Numbers computed by the last call.
     not_finite
         What the last call found not to be finite, in the order in which it was computed.
+    within
+        Called as nodes are computed, with how many of a call are and how many there are.
     """
 
     computes = True
@@ -97,6 +99,7 @@ class Computing(ABC):
         self.scalars: dict[Key, Any] = {}
         self.not_finite: list[Ref] = []
         self.num_computed = 0
+        self.within: Callable[[int, int], None] = lambda done, total: None
 
     @abstractmethod
     def _groups(self, nodes: Sequence[Node]) -> Iterable[Sequence[Node]]:
@@ -125,8 +128,11 @@ class Computing(ABC):
         reads_left.update(one.key for one in wanted)
         computed: dict[Key, Any] = {}
         self.scalars, self.not_finite = {}, []
+        num_done = 0
         for group in self._groups(nodes):
             self._compute_group(group, computed, reads_left, read)
+            num_done += len(group)
+            self.within(num_done, len(nodes))
         for key in {one.key for one in wanted} & computed.keys():
             computed[key] = self._plain(computed[key])
         if self.not_finite and not self._goes_on:

@@ -9,6 +9,8 @@ from simpy.events import Condition, Event, Process
 
 from cosim.errors import StalledError
 
+_AFTER_ALL_ELSE = 9  # of the events of one instant; SimPy's own have 0 and 1
+
 Steps = Generator[Event, Any, Any]
 
 
@@ -59,6 +61,13 @@ class Clock:
         self._alive[process] = name
         process.callbacks.append(self._ended)
         return process
+
+    def end_of_instant(self) -> Event:
+        """Return an event that happens when all else has that happens now, without time passing."""
+        event = Event(self._environment)
+        event._ok, event._value = True, None
+        self._environment.schedule(event, priority=_AFTER_ALL_ELSE)  # type: ignore[arg-type]  # any whole number
+        return event
 
     def all_of(self, events: Iterable[Event]) -> Condition:
         """Return an event that happens when all of ``events`` have."""

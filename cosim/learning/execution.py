@@ -16,10 +16,16 @@ if TYPE_CHECKING:
     from cosim.learning.model import SplitModel
 
 
-def make_executor(task: Task, lora_rank: int, store: Store | None = None) -> Executor:
+def make_executor(
+    task: Task,
+    lora_rank: int,
+    store: Store | None = None,
+    within: "Callable[[int, int], None] | None" = None,
+) -> Executor:
     """Return the executor of a training at this rank.
 
-    With a store, what it holds is recalled and what it does not is kept.
+    With a store, what it holds is recalled and what it does not is kept. ``within`` is called as nodes
+    are computed, with how many of those asked for are and how many there are.
     """
     goes_on = task.training.on_divergence == "continue"
 
@@ -27,9 +33,11 @@ def make_executor(task: Task, lora_rank: int, store: Store | None = None) -> Exe
         from cosim.learning.learner import Learner
         from cosim.learning.stacks import StackedLearner
 
+        made: Computing = Sequential(lambda: context(Learner), fetch, goes_on=goes_on)
         if task.training.executor == "batched":
-            return Batched(lambda: context(StackedLearner), task.max_group, fetch, goes_on=goes_on)
-        return Sequential(lambda: context(Learner), fetch, goes_on=goes_on)
+            made = Batched(lambda: context(StackedLearner), task.max_group, fetch, goes_on=goes_on)
+        made.within = within or made.within
+        return made
 
     def context(kind: "Callable[[Task, SplitModel], Learner]") -> Any:
         stages = task.by_stage

@@ -2,10 +2,9 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
-from math import isfinite
-from sys import float_info
 
 from cosim.graph.node import Node, Params, Ref
+from cosim.learning.averaging_weights import AveragingWeights
 from cosim.learning.control_variates import ControlVariates
 from cosim.learning.operations import rank_pairs
 from cosim.learning.operations.average import aggregate, distribute, select, with_loss
@@ -18,7 +17,7 @@ from cosim.learning.shape import BOTH_FACTORS
 from cosim.learning.train_state import Guidance, TrainState
 from cosim.learning.training import Training
 from cosim.learning.units import Kept
-from cosim.learning.weighting import Sender, Weighting
+from cosim.learning.weighting import Weighting
 from cosim.learning.weighting.data import BY_DATA
 from cosim.rng import stream
 
@@ -47,6 +46,8 @@ class FederatedState:
     starts
         The adapter each client's round began from, which the server knows too, as
         far as it is sent.
+    weights
+        How much each sender counts.
     adapter
         The global adapter.
     residual
@@ -71,7 +72,8 @@ class FederatedState:
         first_round: int = 1,
     ) -> None:
         self.training = training
-        self._weighting, self._server_optimizer = weighting, server_optimizer
+        self.weights = AveragingWeights(weighting, [len(share) for share in training.task.shares])
+        self._server_optimizer = server_optimizer
         self._server_state: Ref | None = None
         self.variates = ControlVariates(training) if training.task.rule.has_variates else None
         self.aggregator = training.task.aggregator
@@ -83,11 +85,7 @@ class FederatedState:
         self.residual = start.residual
         self._averaged = start.adapter
         self._merged: tuple[Ref, ...] = ()
-        self._weights: dict[int, float] = {}
         self.losses: dict[int, Ref] = {}
-        self._delivery_rates: dict[int, float] = {}
-        self._losses: Mapping[int, float] = {}
-        self._best_losses: dict[int, float] = {}
         self.learning_rates: dict[int, float] = {}
         self.states = [start] * training.task.num_clients
         if self.aggregator.trained(first_round) != BOTH_FACTORS or not self._has_one_rank:
@@ -213,7 +211,7 @@ class FederatedState:
         state = () if self._server_state is None else (self._server_state,)
         told: dict[str, object] = {}
         if self._server_optimizer.needs_each:
-            weights, data = self.weights(uploads), self.training.task.weights
+            weights, data = self.weights.of(uploads), self.training.task.weights
             part = len(uploads) / self.training.task.num_clients
             told["senders"] = [
                 (client, weight, data[client], part, self.learning_rates[client])
@@ -229,46 +227,9 @@ class FederatedState:
         self._server_state = node.ref("state")
         return node
 
-    def hear(self, losses: Mapping[int, float]) -> None:
-        """Take in what clients have reported of this round; what is not finite is as large as can be."""
-        self._losses = {client: loss if isfinite(loss) else float_info.max for client, loss in losses.items()}
-        for client, loss in self._losses.items():
-            self._best_losses[client] = min(loss, self._best_losses.get(client, loss))
-
-    def weigh(self, weights: Mapping[int, float], rates: Mapping[int, float] | None = None) -> None:
-        """Let clients weigh this much in averages from now on; as set where none weighs anything.
-
-        Parameters
-        ----------
-        rates
-            How often what each sends arrives, in the mean over the channel: the server divides by
-            it and does not renormalise over those that arrived. 0 where it does.
-        """
-        self._weights = dict(weights) if any(weight > 0.0 for weight in weights.values()) else {}
-        self._delivery_rates = dict(rates) if rates and any(rates.values()) else {}
-
     def _terms(self, uploads: Mapping[int, Ref], round_: int) -> tuple[list[Ref], list[float]]:
-        """Return what a round's average is the sum of, with weights that add up to one.
-
-        Where the server does not renormalise, what all began from has the weight that is
-        missing, or is too much: updates are then summed with the weights they have.
-        """
-        if not self._delivery_rates:
-            return list(uploads.values()), self.weights(uploads)
-        weights = [self._weights[client] / self._delivery_rates[client] for client in uploads]
-        begin = self.reference(next(iter(uploads)), round_)
-        return [*uploads.values(), begin], [*weights, 1.0 - sum(weights)]
-
-    def weights(self, clients: Collection[int]) -> list[float]:
-        """Return the weights of those who sent, adding up to one."""
-        if not self._weights:
-            shares = self.training.task.shares
-            now, best = self._losses, self._best_losses
-            return self._weighting.weights(
-                [Sender(len(shares[client]), now.get(client), best.get(client)) for client in clients]
-            )
-        total = sum(self._weights[client] for client in clients)
-        return [self._weights[client] / total for client in clients]
+        """Return what a round's average is the sum of, with weights that add up to one."""
+        return self.weights.terms(uploads, lambda: self.reference(next(iter(uploads)), round_))
 
     def pair_figures(self, uploads: Mapping[int, Ref], before: Ref, round_: int) -> dict[str, Ref]:
         """Return by name what is to be known of rank pairs after an average.

@@ -69,7 +69,7 @@ class Learner:
         """Return whether any of the blocks kept on a client has an adapter."""
         return self._task.client_trains(cut_layer)
 
-    def keep(self, tensors: Adapter) -> Adapter:
+    def keep(self, tensors: Mapping[str, Tensor]) -> Adapter:
         """Return the same numbers in memory for values that outlive a pass."""
         return self._slab.put(tensors)
 
@@ -93,9 +93,9 @@ class Learner:
         """Return adapter and optimiser after one step on what has a gradient."""
         trained = {name: adapter[name] for name in gradients}
         stepped, optimizer = self.optimizer.step(
-            trained, gradients, optimizer, params["step"], params["num_steps"]
+            trained, gradients, optimizer, params["step"], params["num_steps"], self.keep
         )
-        return {"adapter": adapter | self.keep(stepped), "optimizer": self.keep(optimizer)}
+        return {"adapter": adapter | stepped, "optimizer": optimizer}
 
     def made(self, base: type[Part], params: Params) -> Any:
         """Return the part of a family that these parameters describe, made once."""
@@ -161,7 +161,7 @@ class Slab:
         self._slab = torch.empty(0, dtype=torch.uint8)
         self._used = 0
 
-    def put(self, tensors: Adapter) -> Adapter:
+    def put(self, tensors: Mapping[str, Tensor]) -> Adapter:
         """Return the same numbers, side by side in a slab, which lives as long as any of them."""
         return {name: self._copy(tensor) for name, tensor in tensors.items()}
 
@@ -172,6 +172,7 @@ class Slab:
             self._used = 0
         # not a view: views count their versions together, and autograd would see each copy as a change
         start = self._used // tensor.element_size()
+        tensor = tensor.detach()
         copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         copy.set_(self._slab.untyped_storage(), start, tensor.shape, tensor.contiguous().stride())
         self._used += num_bytes

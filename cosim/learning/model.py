@@ -19,11 +19,12 @@ from torch import Tensor
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
-from cosim.learning.families.kernels import attend_stepwise, causal_mask
+from cosim.learning.families.hooked import HookedBody
+from cosim.learning.families.kernels import Attend
 from cosim.learning.outputs import Outputs, Scored, losses_of, scored_of
 from cosim.learning.parameters import PEFT, parameters_of
 from cosim.learning.shape import ModelShape, ModelTask, check_cut
-from cosim.learning.slots import Slot, fill, find_base_slots, find_slots, merge, refuse_unannounced
+from cosim.learning.slots import BlockSlots, Slot, refuse_unannounced
 from cosim.learning.trainable import Trainable
 from cosim.rng import stream
 
@@ -49,8 +50,8 @@ class SplitModel:
         What is trained.
     names
         Names of all trained tensors: in front of the blocks, block by block, behind them.
-    trains_embedding
-        Whether the first block already sees what training changes.
+    trains_embedding, trains_head
+        Whether the first block already sees what training changes, and whether the head is trained.
     num_frozen
         Blocks in front of the first trained one: what they make of a batch never changes,
         unless the embedding is trained.
@@ -72,20 +73,16 @@ class SplitModel:
         self._body.first_position = trainable.first_position
         first = next(weights for name, weights in inner.named_parameters() if ".lora_" not in name)
         self._dtype, self._device = first.dtype, first.device
+        self._like = torch.empty(0, dtype=self._dtype, device=self._device)
         places = {one.name: one.block for one in trainable.parameters(shape)}
-        # by block too: 0 in front, num_layers + 1 behind, where a tied head has its tensor once more
-        self._slots: list[list[Slot]] = [[] for _ in range(shape.num_layers + 2)]
-        for slot in find_slots(model):
-            self._slots[-1 if slot.is_again else places[slot.name]].append(slot)
+        self._slots = BlockSlots(model, places, shape.num_layers)
         self.trains_embedding = trainable.trains("embedding")
+        if isinstance(self._body, HookedBody):
+            self._body.keeps_calls = not self.trains_embedding or shape.relative is None
+        self.trains_head = bool(self._slots.names(shape.num_layers + 1, shape.num_layers + 1))
         self.num_frozen = max(trainable.first_block(shape) - 1, 0)
-        base_slots = find_base_slots(model)
-        self._base_slots = [
-            [base_slots[slot.name] for slot in group if slot.name in base_slots] for group in self._slots
-        ]
-        self._merged: set[int] = set()
         self._dropouts = LoraDropouts(self._body.blocks, self._device)
-        self.names = self._names(0, shape.num_layers + 1)
+        self.names = self._slots.names(0, shape.num_layers + 1)
 
     @classmethod
     def load(
@@ -157,9 +154,10 @@ class SplitModel:
         made._body.attend = self._body.attend
         return made
 
-    def attend_stepwise(self) -> None:
-        """Compute attention in steps that ``torch.func.vmap`` can stack; other last bits."""
-        self._body.attend = attend_stepwise
+    def attend_by(self, attend: Attend) -> Attend:
+        """Compute attention in another way from now on, and return that of before."""
+        before, self._body.attend = self._body.attend, attend
+        return before
 
     def initial_adapter(self) -> Adapter:
         """Return what is trained as it is before training.
@@ -168,8 +166,7 @@ class SplitModel:
         so neither the number format nor the device nor another tensor changes it.
         """
         classifier = {one.name for one in self.trainable.parameters(self.shape) if one.role == "classifier"}
-        slots = [slot for group in self._slots for slot in group if not slot.is_again]
-        return {slot.name: self._initial(slot, slot.name in classifier) for slot in slots}
+        return {slot.name: self._initial(slot, slot.name in classifier) for slot in self._slots.all}
 
     def _initial(self, slot: Slot, is_classifier: bool) -> Tensor:
         generator = torch.Generator().manual_seed(stream(self._seed, "adapter", slot.name).torch_seed())
@@ -185,15 +182,11 @@ class SplitModel:
 
     def client_names(self, cut_layer: int) -> tuple[str, ...]:
         """Return the names of what a client trains: what is trained up to block ``cut_layer``."""
-        return self._names(0, cut_layer)
+        return self._slots.names(0, cut_layer)
 
     def server_names(self, cut_layer: int) -> tuple[str, ...]:
         """Return the names of what the main server trains: in later blocks, and behind them."""
-        return self._names(cut_layer + 1, self.shape.num_layers + 1)
-
-    def _names(self, first: int, last: int) -> tuple[str, ...]:
-        groups = self._slots[first : last + 1]
-        return tuple(dict.fromkeys(slot.name for group in groups for slot in group))
+        return self._slots.names(cut_layer + 1, self.shape.num_layers + 1)
 
     def frozen_prefix(self, batch: Batch, last_block: int) -> Tensor:
         """Return what the blocks in front of the first trained one make of a batch, up to ``last_block``.
@@ -239,7 +232,7 @@ class SplitModel:
             If the cut leaves a side without a block, or the sequence is too long for the model.
         """
         check_cut(self.shape, cut_layer)
-        hidden, first_block = self._begin(batch, cut_layer, prefix)
+        hidden, first_block = self.begin(batch, cut_layer, prefix)
         mask = self.attention_mask(batch)
         return self.run_blocks(adapter, hidden, mask, first_block, cut_layer, dropout_seed, residual)
 
@@ -269,8 +262,11 @@ class SplitModel:
             If the cut leaves a side without a block.
         """
         check_cut(self.shape, cut_layer)
-        hidden = activations.to(device=self._device, dtype=self._dtype)
-        return self._outputs(adapter, hidden, batch, cut_layer + 1, dropout_seed)
+        return self._outputs(adapter, self.placed(activations), batch, cut_layer + 1, dropout_seed)
+
+    def placed(self, activations: Tensor) -> Tensor:
+        """Return activations where the model computes, and in its number format."""
+        return activations.to(device=self._device, dtype=self._dtype)
 
     def whole_outputs(
         self,
@@ -281,7 +277,7 @@ class SplitModel:
         residual: Adapter | None = None,
     ) -> Outputs:
         """Return losses and scores of the model without a cut; evaluate under ``torch.no_grad()``."""
-        hidden, first_block = self._begin(batch, self.shape.num_layers, prefix)
+        hidden, first_block = self.begin(batch, self.shape.num_layers, prefix)
         return self._outputs(adapter, hidden, batch, first_block, dropout_seed, residual)
 
     def _outputs(
@@ -294,10 +290,7 @@ class SplitModel:
         residual: Adapter | None = None,
     ) -> Outputs:
         """Return losses and scores from what block ``first_block`` sees; scored are targets alone."""
-        scored, last = (
-            scored_of(batch, self.shape.task, is_causal=self._body.is_causal),
-            self.shape.num_layers,
-        )
+        scored, last = self.scored(batch), self.shape.num_layers
         mask, places = self.attention_mask(batch), self.tensor(scored.places)
         rows = self.run_blocks(adapter, hidden, mask, first_block, last, dropout_seed, residual, places)
         logits, targets = self.logits(adapter, rows), self.tensor(scored.targets)
@@ -305,7 +298,7 @@ class SplitModel:
         loss_sum = losses.new_zeros(len(batch.input_ids)).index_add(0, examples, losses)
         return Outputs(loss_sum, self.tensor(batch.num_targets), logits, targets, examples)
 
-    def _begin(self, batch: Batch, last_block: int, prefix: Tensor | None) -> tuple[Tensor, int]:
+    def begin(self, batch: Batch, last_block: int, prefix: Tensor | None) -> tuple[Tensor, int]:
         """Return what the first block with something trained sees, and its number."""
         if self.trains_embedding:
             return self.token_ids(batch), 0
@@ -327,17 +320,12 @@ class SplitModel:
         """Return what is added to attention scores, broadcast to (batch_size, heads, length, length).
 
         None where nothing has to be: a causal model hides what is later by itself, and padding
-        on the right is later than all that counts. The lowest finite number rather than minus
-        infinity, as transformers has it, keeps an example of padding alone finite.
+        on the right is later than all that counts.
         """
         seen = batch.attention_mask
         if seen.all() or (self._body.is_causal and bool((seen[:, :-1] >= seen[:, 1:]).all())):
             return None
-        padding = np.where(seen, 0.0, torch.finfo(self._dtype).min)[:, None, None, :]
-        added = torch.from_numpy(padding).to(device=self._device, dtype=self._dtype)
-        if not self._body.is_causal:
-            return added
-        return torch.minimum(added, causal_mask(seen.shape[1], self._dtype, self._device))
+        return self._body.added(seen, self._like)
 
     def run_blocks(
         self,
@@ -358,8 +346,8 @@ class SplitModel:
         ``torch.func.vmap`` may stack the adapters and batches of several clients.
         """
         for block in range(first_block, last_block + 1):
-            fill(self._slots[block], adapter)
-            self._merge(block, residual)
+            self._slots.fill(block, adapter)
+            self._slots.merge(block, residual)
         if first_block == 0:
             hidden = self._body.embed(hidden)
         blocks = range(max(first_block, 1) - 1, last_block)
@@ -380,26 +368,14 @@ class SplitModel:
             self._body.sees_prefixes = True
         return found[1:]
 
-    def _merge(self, block: int, residual: Adapter | None) -> None:
-        """Add to the frozen weights of a block what is merged into them, and nothing else."""
-        if residual or block in self._merged:
-            merge(self._base_slots[block], residual)
-            (self._merged.add if residual else self._merged.discard)(block)
-
     def logits(self, adapter: Adapter, rows: Tensor) -> Tensor:
-        """Return the scores of some positions behind the last block; ``vmap`` may stack them.
-
-        Parameters
-        ----------
-        rows
-            Shape (count, hidden_size).
-        """
-        fill(self._slots[-1], adapter)
+        """Return the scores of positions behind the last block, (count, hidden_size); ``vmap`` may stack."""
+        self._slots.fill(-1, adapter)
         return self._body.scores(rows)
 
-    def all_scored(self, batch: Batch) -> Scored:
-        """Return what the head looks at where its shape must not depend on labels: every position."""
-        return scored_of(batch, self.shape.task, is_causal=self._body.is_causal, every=True)
+    def scored(self, batch: Batch, *, every: bool = False) -> Scored:
+        """Return what the head looks at; ``every`` position where its shape must not depend on labels."""
+        return scored_of(batch, self.shape.task, is_causal=self._body.is_causal, every=every)
 
     def tensor(self, numbers: NDArray[np.int64]) -> Tensor:
         """Return numbers where the model computes."""
@@ -414,12 +390,7 @@ class SplitModel:
         shapes of the parameters of the model that was trained, and a text says how to add it.
         ``labels`` are the classes in the order of a classifier's scores.
         """
-        residual = residual or {}
-        merged = {
-            slot.name: slot.stored(residual[slot.residual_name])
-            for slots in self._base_slots
-            for slot in slots
-            if slot.residual_name in residual
-        }
         tensors = {name: adapter[name] for name in self.names}
-        return self.trainable.files(self._model, tensors, merged, labels, self._tokenizer)
+        return self.trainable.files(
+            self._model, tensors, self._slots.stored(residual or {}), labels, self._tokenizer
+        )

@@ -159,6 +159,13 @@ def refuse_payloads(task: Task, num_blocks: int, *, is_told: bool = False) -> No
         Naming the setting and the way out.
     """
     codecs, aggregator = task.codecs, task.aggregator
+    for number, stage in enumerate(task.by_stage[: len(task.stages)]):
+        try:
+            _ = stage.private
+        except ScenarioError as fault:
+            raise ScenarioError(f"scheme.stages.{number}: {fault}") from None
+    if (why := _why_nothing_personal(task, num_blocks)) is not None:
+        raise ScenarioError(f"scheme.aggregator: {why}.")
     for round_ in task.kinds:
         for name, (encoding, layout) in payloads(task, num_blocks, round_).items():
             codec = codec_of(encoding)
@@ -224,3 +231,18 @@ def _why_no_rule(task: Task, codec: Codec) -> str | None:
             "sends pairs of factors; take a codec such as 'none' or 'float16'"
         )
     return rule.why_unfit(task.training.optimizer)
+
+
+def _why_nothing_personal(task: Task, num_blocks: int) -> str | None:
+    """Return why personal models would come to nothing behind a cut, None if they would not."""
+    if not task.private or num_blocks == task.shape.num_layers:
+        return None
+    on_client = {one.name for one in task.trainable.parameters(task.shape) if one.block <= num_blocks}
+    missing = "is private" if on_client.isdisjoint(task.private) else "is averaged"
+    if on_client and (on_client <= task.private or on_client.isdisjoint(task.private)):
+        return (
+            f"nothing {missing} of what clients train, as {task.aggregator.kind!r} finds all of that behind "
+            f"the cut after block {num_blocks}; name a part in blocks 1 to {num_blocks}, cut later, or take "
+            "the aggregator 'fedavg'"
+        )
+    return None

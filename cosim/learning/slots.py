@@ -1,6 +1,6 @@
 """The places in a model where trained tensors go."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,22 +121,62 @@ def find_base_slots(peft_model: nn.Module) -> dict[str, BaseSlot]:
     return found
 
 
-def merge(slots: Sequence[BaseSlot], residual: Mapping[str, Tensor] | None) -> None:
-    """Let the base compute with what is merged into it; without that, with itself."""
-    for slot in slots:
-        weights = slot.weights
-        if residual is not None and slot.residual_name in residual:
-            more = slot.stored(residual[slot.residual_name])
-            weights = (weights.detach() + more).to(weights.dtype)
-        slot.parameters[slot.attribute] = weights
+class BlockSlots:
+    """The places of a model by block: 0 in front, ``num_layers + 1`` behind.
 
+    A tied head has its tensor once more behind.
 
-def fill(slots: Sequence[Slot], tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors into their places, by reference.
-
-    The table of the module is set, not ``parameter.data``, and nothing is
-    copied: the graphs of several clients are alive at once, and each must end
-    in the very tensors it was built on, whatever used the slots since.
+    Parameters
+    ----------
+    model
+        The model, with places for what is trained.
+    blocks
+        The block of each trained tensor by its name.
+    num_layers
+        How many blocks the model has.
     """
-    for slot in slots:
-        slot.parameters[slot.attribute] = tensors[slot.name]
+
+    def __init__(self, model: nn.Module, blocks: Mapping[str, int], num_layers: int) -> None:
+        self._slots: list[list[Slot]] = [[] for _ in range(num_layers + 2)]
+        for slot in find_slots(model):
+            self._slots[-1 if slot.is_again else blocks[slot.name]].append(slot)
+        base = find_base_slots(model)
+        self._base = [[base[slot.name] for slot in group if slot.name in base] for group in self._slots]
+        self._merged: set[int] = set()
+
+    @property
+    def all(self) -> list[Slot]:
+        """The place of each trained tensor; of two places the first."""
+        return [slot for group in self._slots for slot in group if not slot.is_again]
+
+    def names(self, first: int, last: int) -> tuple[str, ...]:
+        """Return the names of what is trained in some blocks, both ends included."""
+        groups = self._slots[first : last + 1]
+        return tuple(dict.fromkeys(slot.name for group in groups for slot in group))
+
+    def fill(self, block: int, tensors: Mapping[str, Tensor]) -> None:
+        """Put tensors into the places of a block, by reference.
+
+        The table of the module is set, not ``parameter.data``, and nothing is
+        copied: the graphs of several clients are alive at once, and each must end
+        in the very tensors it was built on, whatever used the slots since.
+        """
+        for slot in self._slots[block]:
+            slot.parameters[slot.attribute] = tensors[slot.name]
+
+    def merge(self, block: int, residual: Mapping[str, Tensor] | None) -> None:
+        """Let the frozen weights of a block be with what is merged into them; without that, themselves."""
+        if not residual and block not in self._merged:
+            return
+        for slot in self._base[block]:
+            weights = slot.weights
+            if residual and slot.residual_name in residual:
+                more = slot.stored(residual[slot.residual_name])
+                weights = (weights.detach() + more).to(weights.dtype)
+            slot.parameters[slot.attribute] = weights
+        (self._merged.add if residual else self._merged.discard)(block)
+
+    def stored(self, residual: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what is merged into the base by the names and in the shapes of its parameters."""
+        slots = [slot for group in self._base for slot in group if slot.residual_name in residual]
+        return {slot.name: slot.stored(residual[slot.residual_name]) for slot in slots}

@@ -3,7 +3,11 @@
 from collections.abc import Sequence
 
 from cosim.graph.node import Ref
-from cosim.learning.operations.by_example import client_backward_by_example, server_step_by_example
+from cosim.learning.operations.by_example import (
+    client_backward_by_example,
+    client_forward_by_example,
+    server_step_by_example,
+)
 from cosim.learning.operations.split_step import client_backward, client_forward, server_step
 from cosim.learning.train_state import SplitStep, TrainState
 from cosim.learning.training import Training
@@ -34,7 +38,7 @@ def split_step(
     dropout = training.dropout(client, step)
     if training.trains(client):
         forward = training.graph.add(
-            client_forward,
+            client_forward if training.is_mean else client_forward_by_example,
             mine.model,
             batch=batch,
             cut_layer=cut_layer,

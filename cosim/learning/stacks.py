@@ -16,6 +16,7 @@ from torch.func import vmap
 
 from cosim.graph.node import Node
 from cosim.learning.data.batch import Batch
+from cosim.learning.families.kernels import attend_stepwise
 from cosim.learning.learner import Learner, deterministic, leaves_of, trained_of
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import losses_of
@@ -50,7 +51,7 @@ class StackedLearner(Learner):
     """
 
     def __init__(self, task: "Task", model: SplitModel) -> None:
-        model.attend_stepwise()
+        model.attend_by(attend_stepwise)
         super().__init__(task, model)
 
     def batch(self, params: Mapping[str, Any]) -> Batch:
@@ -117,7 +118,7 @@ class StackedLearner(Learner):
         model, num_nodes, batch = self.model, len(nodes), self.joint_batch(nodes)
         leaves = leaves_of(adapter, nodes[0].params.get("frozen"))
         hidden = self.blocks(leaves, hidden, batch, first_block, model.shape.num_layers, residual)
-        scored = model.all_scored(batch)
+        scored = model.scored(batch, every=True)
         if model.shape.task == "classification":
             hidden = hidden.flatten(0, 2).index_select(0, model.tensor(scored.places))
         logits = vmap(model.logits)(leaves, hidden.reshape(num_nodes, -1, model.shape.hidden_size))

@@ -1,7 +1,8 @@
 """One training under way: its graph, the decided cut and rank, and the nodes that all trainings have.
 
 Nothing is computed here and no clock is known. Nodes of a model that is cut are
-in ``split_nodes``, those of a whole one in ``whole_nodes``, evaluation and export in ``results``.
+in ``split_nodes``, those of a whole one in ``whole_nodes``, sums over the air in ``air_sums``, evaluation
+and export in ``results``.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,11 +14,9 @@ from cosim.graph.code_identity import code_of
 from cosim.graph.node import Graph, Node, Params, Ref
 from cosim.learning.amounts import Amounts
 from cosim.learning.codec import Encoding
-from cosim.learning.codecs import NO_CODECS
 from cosim.learning.operations.average import mean
 from cosim.learning.operations.hand_over import hand_over
 from cosim.learning.operations.start import start
-from cosim.learning.operations.superpose import moments, sent_power, superpose, superpose_numbers
 from cosim.learning.operations.transmit import encode, rebuild, transmit
 from cosim.learning.operations.whole_step import update
 from cosim.learning.payload import Transmission
@@ -232,75 +231,6 @@ class Training:
         )
         node.is_rebuilt = True
         return node.ref("adapter")
-
-    def superpose(
-        self,
-        reference: Ref,
-        senders: Sequence[Ref],
-        weights: Sequence[float],
-        noise_std: float,
-        max_rms: float,
-        chance: Sequence[str | int],
-        codec: Encoding = NO_CODECS.adapter,
-        step: int = 0,
-        uneven: Mapping[str, Any] | None = None,
-        mean: float | None = None,
-    ) -> Ref:
-        """Return what a server has after updates were sent at once over a medium that adds.
-
-        Parameters
-        ----------
-        reference
-            What all senders began from.
-        senders, weights
-            What each of them has now, and its share in the sum.
-        noise_std, max_rms
-            Noise on each number of the sum; largest root mean square an update is sent with.
-        chance
-            Names of the stream of the noise.
-        codec, step
-            What they are encoded by and at which step; behind a chain ``senders`` are its numbers.
-        uneven
-            What differs between the numbers, as the medium says it.
-        mean
-            What is taken off all numbers and put back, where values are standardised.
-        """
-        chances = stream(self.task.seed, *chance)
-        also = self.common_chance(codec, "federated_uplink", step)
-        if not codec.is_transparent:
-            also |= {"encoding": self.params_of(codec)}
-        if uneven is not None:
-            also |= {"uneven": uneven, "order_seed": chances.child("order").torch_seed()}
-        if mean is not None:
-            also |= {"mean": mean}
-        node = self.graph.add(
-            superpose if codec.is_transparent else superpose_numbers,
-            [reference, *senders],
-            weights=list(weights),
-            noise_std=noise_std,
-            max_rms=max_rms,
-            seed=chances.torch_seed() if noise_std > 0.0 else None,
-            **also,
-        )
-        return node.ref("adapter")
-
-    def sent_power(
-        self,
-        reference: Ref,
-        sender: Ref,
-        max_rms: float,
-        codec: Encoding = NO_CODECS.adapter,
-        mean: float | None = None,
-    ) -> Ref:
-        """Return the power of an update as it is sent over such a medium, as a share of the most."""
-        sides = [sender, reference] if codec.is_transparent else [sender]
-        also = {} if mean is None else {"mean": mean}
-        return self.graph.add(sent_power, sides, max_rms=max_rms, **also).ref("share")
-
-    def moments(self, reference: Ref, sender: Ref, codec: Encoding = NO_CODECS.adapter) -> tuple[Ref, Ref]:
-        """Return mean and variance of the numbers of an update as it is sent over such a medium."""
-        node = self.graph.add(moments, [sender, reference] if codec.is_transparent else [sender])
-        return node.ref("mean"), node.ref("variance")
 
     def update(
         self,

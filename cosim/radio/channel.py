@@ -23,7 +23,7 @@ from cosim.units import Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """What the air does; a pure function of (settings, seed, link, client, time).
+    """What the air does; a pure function of (settings, seed of the air, link, client, time).
 
     Both servers are reached through every base station, so path loss, shadowing
     and antenna gain are a client's own and shared by all its links, up and down.
@@ -34,6 +34,8 @@ class Channel:
 
     Attributes
     ----------
+    seed
+        Of the run, from which allocators draw; the air has ``air_seed``.
     noise_psd_w_per_hz
         Noise at a receiver, its noise figure included, W/Hz.
     block_ns
@@ -65,19 +67,25 @@ class Channel:
             raise ValueError(f"a channel needs at least one client, got {num_clients}")
         for fault in misfits(radio):
             raise ScenarioError(fault)
-        block_ns, large_scales = shortest_block_ns(radio), LargeScales(radio, num_clients, seed)
-        gains = Gains(radio, num_clients, seed, block_ns, large_scales)
+        air_seed = radio.air_seed(seed)
+        block_ns, large_scales = shortest_block_ns(radio), LargeScales(radio, num_clients, air_seed)
+        gains = Gains(radio, num_clients, air_seed, block_ns, large_scales)
         return cls(radio, num_clients, seed, radio.noise_psd_w_per_hz, block_ns, large_scales, gains)
 
     def under(self, phases: tuple[int, ...]) -> Self:
         """Return the channel with these phases of the surface; all else is as it was."""
         radio = self.radio.model_copy(update={"surface": self.radio.surface.under(phases)})
-        gains = Gains(radio, self.num_clients, self.seed, self.block_ns, self._large_scales)
+        gains = Gains(radio, self.num_clients, self.air_seed, self.block_ns, self._large_scales)
         return replace(self, radio=radio, _gains=gains)
 
     def hearing(self, psd_w_per_hz: Floats) -> Self:
         """Return the channel where rates hear so much of others on each subchannel of a link, W/Hz."""
         return replace(self, _heard=psd_w_per_hz)
+
+    @property
+    def air_seed(self) -> int:
+        """What everything random of the air is drawn from."""
+        return self.radio.air_seed(self.seed)
 
     @property
     def positions_m(self) -> Floats:

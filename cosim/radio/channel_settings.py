@@ -149,9 +149,15 @@ class ChannelSettings(Table):
     what an allocator knows of the gains.
     A ``trace`` takes the place of fading, of whole gains or of rates. ``transport`` is that of all
     links which take time and have none of their own.
+
+    ``seed`` is that of the air: places, ways, shadowing, line of sight, fading, surface, interference,
+    phase errors of sums and losses of a transport are drawn from it. Without it the scenario's ``seed``
+    decides them too. What is learned, the devices, and what allocators draw follow the scenario's
+    alone, so that one training meets many airs.
     """
 
     plane: ClassVar[Plane] = "time"
+    seed: int | None = Field(default=None, ge=0)
     carrier_frequency_hz: float | None = Field(default=None, gt=0.0)
     base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single()
     placement: Annotated[Placement, OneOf(Placement)] = Annulus(
@@ -178,6 +184,10 @@ class ChannelSettings(Table):
     federated_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
     main_downlink: DownlinkSettings = DownlinkSettings()
     federated_downlink: DownlinkSettings = DownlinkSettings()
+
+    def air_seed(self, seed: int) -> int:
+        """Return the seed of the air in a scenario with this one."""
+        return seed if self.seed is None else self.seed
 
     @property
     def carrier_hz(self) -> float:

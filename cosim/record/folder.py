@@ -47,7 +47,7 @@ _OF_ITS_END = (
 _FORMER_COLUMNS = {"work": "node"}
 """What columns were called in runs of before, with what they are called now."""
 
-Status = Literal["running", "complete", "failed", "diverged"]
+Status = Literal["running", "complete", "failed", "diverged", "timed"]
 TableName = Literal["spans", "metrics", "grants", "rounds"]
 
 
@@ -170,7 +170,7 @@ class RunFolder:
         """Replace the manifest, with ``entries`` added."""
         self._manifest.update(entries, status=status)
         content = sealed(self._manifest)
-        write_whole(self.path / "manifest.json", content, durable=status != "running")
+        write_whole(self.path / "manifest.json", content, durable=status not in ("running", "timed"))
 
     def keep_up(self, log: Log) -> None:
         """Write what was recorded so far, now and then, so that a run can be looked at while it goes."""
@@ -285,7 +285,10 @@ class Record:
 
     @property
     def status(self) -> Status:
-        """Return ``running``, ``complete``, ``failed`` or ``diverged``."""
+        """Return ``running``, ``complete``, ``failed`` or ``diverged``; ``timed`` where it has no spans yet.
+
+        A run that the tensor clock timed is played when its spans are asked for.
+        """
         status: Status = self.manifest["status"]
         return status
 

@@ -37,7 +37,8 @@ class SpanLog:
 
     Spans are numbered by that order, so a span's parents always have smaller
     numbers than the span itself. ``extras`` holds what few of them have, by number: a
-    span that has none of it pays for none of it.
+    span that has none of it pays for none of it. ``made_room`` are the spans that had to wait for a
+    place, whose last parent made room; it is not recorded.
     """
 
     def __init__(self) -> None:
@@ -60,6 +61,7 @@ class SpanLog:
         self.node: list[str] = []
         self.task: list[str] = []
         self.extras: dict[int, Extra] = {}
+        self.made_room: set[int] = set()
 
     def __len__(self) -> int:
         return self._num_columned + len(self._rows)
@@ -85,8 +87,9 @@ class SpanLog:
         delivered: bool = True,
         resent_bits: float = 0.0,
         participants: Sequence[str] = (),
+        made_room: int | None = None,
     ) -> int:
-        """Add one span and return its number.
+        """Add one span and return its number; ``made_room`` is the span that gave up the place it waited for.
 
         Where several clients sent at once ``actor`` is empty, where several received
         ``peer`` is; ``participants`` are these clients.
@@ -101,6 +104,9 @@ class SpanLog:
             if participants and bool(actor) == bool(peer):
                 raise ValueError(f"{name}: several clients are at one end, so actor or peer must be empty")
             self.extras[len(self)] = Extra(delivered, resent_bits, tuple(participants))
+        if made_room is not None:
+            self.made_room.add(len(self))
+            parents = (*parents, made_room)
         times = asked_ns, start_ns, end_ns
         rows.append(
             (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, node, task)

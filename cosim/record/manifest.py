@@ -40,7 +40,7 @@ class Works(_Fields):
 class RunFields(_Fields):
     """The fields of a run's manifest that readers use."""
 
-    status: Literal["running", "complete", "failed", "diverged"]
+    status: Literal["running", "complete", "failed", "diverged", "timed"]
     name: str = ""
     seed: Count = 0
     timing_only: bool = False

@@ -10,7 +10,8 @@ from cosim.errors import RecordError
 from cosim.files import check_output
 from cosim.record.folder import Record
 from cosim.report.attribution import Attribution, attribute
-from cosim.report.gantt import HATCH_COLOUR, time_unit
+from cosim.report.figures import Panel, write_both, write_panels
+from cosim.report.gantt import time_unit, width_in_of
 from cosim.report.learning import held_out_losses, of_task
 from cosim.report.lettering import legend_label, lettered
 from cosim.report.page.comparison_page import run_titles
@@ -18,18 +19,24 @@ from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
 from cosim.report.rounds import Rounds
 from cosim.report.span_style import span_style
 from cosim.report.spans import Spans, length_ns
-from cosim.units import Floats, Ints
+from cosim.report.stacks import (
+    HATCH_COLOUR,
+    WAITING_COLOUR,
+    Part,
+    bin_edges,
+    draw_stack,
+    is_crowded,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_NUM_BINS = 600
 _CROWD_IN, _PATH_IN, _LOSS_IN = 0.62, 0.16, 1.1
 _RUN_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 _RUN_LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), "-.")
+_RUN_HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----")
 _TASK_MARKERS = ("o", "s", "^", "D")
-_PAUSE = "#D9D9D9"
 
 
 def write_comparison_figure(
@@ -41,14 +48,14 @@ def write_comparison_figure(
     width: Literal["column", "page"] = "column",
     force: bool = False,
 ) -> None:
-    """Write several runs above each other as a figure for print, PNG or PDF by the name of the file.
+    """Write several runs above each other as a figure for print, PNG, PDF or SVG by the name of the file.
 
     Parameters
     ----------
     records
         At least two runs.
     path
-        Ends in ``.png`` or ``.pdf``.
+        Ends in ``.png``, ``.pdf`` or ``.svg``.
     first_round, last_round
         Show these rounds alone, both included, each run from where it began the
         first of them; the whole runs from their start without them.
@@ -73,22 +80,82 @@ def write_comparison_figure(
     save(_figure(records, all_spans, windows, WIDTHS_IN[width]), path, kind, force=force)
 
 
-def occupancy(start_ns: Ints, end_ns: Ints, edges_ns: Floats) -> Floats:
-    """Return how many intervals go on at a time, on average between edges, shape (num_edges - 1,).
+def write_comparison_figures(records: Sequence[Record], folder: Path, *, force: bool = False) -> list[Path]:
+    """Write several runs as figures for a paper, a column wide, each as PDF and as SVG.
 
-    Examples
-    --------
-    >>> occupancy(np.array([0, 5]), np.array([10, 10]), np.array([0.0, 5.0, 10.0, 20.0])).tolist()
-    [1.0, 2.0, 0.0]
+    ``activity`` has what the clients do and what decides the time of each run, ``delay`` what the
+    critical path went into, ``loss`` the held-out loss over simulated time where there is one.
+
+    Raises
+    ------
+    RecordError
+        As :func:`write_comparison_figure`, or if a file is there and ``force`` is not set.
     """
+    all_spans = [Spans.of(record) for record in records]
+    windows = [_window(*pair, None, None) for pair in zip(records, all_spans, strict=True)]
+    activity = _figure(records, all_spans, windows, WIDTHS_IN["column"], with_losses=False)
+    titles, losses = run_titles(records), _losses(records, windows)
+    attributions = [attribute(*pair) for pair in zip(records, all_spans, strict=True)]
+    unit, scale = time_unit(max(max(to_ns for _, to_ns in windows), 1))
 
-    def until(times_ns: Ints) -> Floats:
-        ordered = np.sort(times_ns).astype(np.float64)
-        sums = np.concatenate([[0.0], np.cumsum(ordered)])
-        count = np.searchsorted(ordered, edges_ns)
-        return np.asarray(count * edges_ns - sums[count])
+    def loss(axes: "Axes") -> None:
+        _draw_losses(axes, losses, titles, scale)
+        axes.set_xlabel(f"simulated time, {unit}", labelpad=1.5)
+        axes.set_xlim(left=0.0)
 
-    return np.asarray(np.diff(until(start_ns) - until(end_ns)) / np.diff(edges_ns))
+    num_causes = len(dict.fromkeys(name for one in attributions for name in one.by_phase()))
+    delay_in = 0.35 + 0.13 * num_causes * len(records)
+    panels: list[Panel] = [
+        (delay_in, "delay", lambda axes: _draw_delay(axes, attributions, titles, scale, unit))
+    ]
+    if any(losses.values()):
+        panels.append((1.9, "loss", loss))
+    return [
+        *write_both(activity, folder / "activity", force=force),
+        *write_panels(panels, folder, force=force),
+    ]
+
+
+def _losses(
+    records: Sequence[Record], windows: Sequence[tuple[int, int]]
+) -> dict[tuple[int, str], list[tuple[int, float]]]:
+    """Return the held-out losses of each run and task, by the time since its window begins, ns."""
+    return {
+        (index, task): [
+            (time_ns - from_ns, loss) for time_ns, _, loss in course if from_ns <= time_ns <= to_ns
+        ]
+        for index, (record, (from_ns, to_ns)) in enumerate(zip(records, windows, strict=True))
+        for task, course in held_out_losses(record).items()
+    }
+
+
+def _draw_delay(
+    axes: "Axes", attributions: Sequence[Attribution], titles: Sequence[str], scale: float, unit: str
+) -> None:
+    """Draw what the critical path went into: a bar of each run for each phase, the longest first."""
+    times = [one.by_phase() for one in attributions]
+    names = sorted(
+        {name for one in times for name in one}, key=lambda name: -max(one.get(name, 0) for one in times)
+    )
+    height = 0.8 / len(times)
+    for index, (time, title) in enumerate(zip(times, titles, strict=True)):
+        axes.barh(
+            np.arange(len(names)) - 0.4 + height * (index + 0.5),
+            [time.get(name, 0) / scale for name in names],
+            height=0.9 * height,
+            facecolor=_RUN_COLOURS[index % len(_RUN_COLOURS)],
+            edgecolor="white",
+            hatch=_RUN_HATCHES[index % len(_RUN_HATCHES)],
+            linewidth=0.0,
+            label=legend_label(title),
+        )
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"on the critical path, {unit}", labelpad=1.5)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, loc="lower right")
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.4)
 
 
 def _window(record: Record, spans: Spans, first: int | None, last: int | None) -> tuple[int, int]:
@@ -101,7 +168,12 @@ def _window(record: Record, spans: Spans, first: int | None, last: int | None) -
 
 
 def _figure(
-    records: Sequence[Record], all_spans: Sequence[Spans], windows: Sequence[tuple[int, int]], width_in: float
+    records: Sequence[Record],
+    all_spans: Sequence[Spans],
+    windows: Sequence[tuple[int, int]],
+    width_in: float,
+    *,
+    with_losses: bool = True,
 ) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -111,13 +183,7 @@ def _figure(
     total_ns = max(max(to_ns - from_ns for from_ns, to_ns in windows), 1)
     names = tuple(dict.fromkeys(name for spans in all_spans for name in spans.names))
     titles = run_titles(records)
-    losses = {
-        (index, task): [
-            (time_ns - from_ns, loss) for time_ns, _, loss in course if from_ns <= time_ns <= to_ns
-        ]
-        for index, (record, (from_ns, to_ns)) in enumerate(zip(records, windows, strict=True))
-        for task, course in held_out_losses(record).items()
-    }
+    losses = _losses(records, windows) if with_losses else {}
     heights = [_CROWD_IN, _PATH_IN] * len(records) + ([_LOSS_IN] if any(losses.values()) else [])
     unit, scale = time_unit(total_ns)
     num_columns = 2 if width_in < 5.0 else 4
@@ -127,10 +193,9 @@ def _figure(
         figure = Figure(figsize=(width_in, height_in), layout=layout)
         FigureCanvasAgg(figure)
         panels = figure.subplots(len(heights), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
-        edges_ns = np.linspace(0.0, total_ns, _NUM_BINS + 1)
         for index, spans in enumerate(all_spans):
             crowd, path = panels[2 * index], panels[2 * index + 1]
-            _draw_crowd(crowd, spans, names, edges_ns, windows[index], scale)
+            _draw_crowd(crowd, spans, names, windows[index], scale)
             crowd.set_title(titles[index], loc="left", fontsize=7.0, fontweight="bold", pad=2.0)
             _draw_path(path, attributions[index], names, _on_air(all_spans), windows[index], scale)
         if any(losses.values()):
@@ -153,29 +218,24 @@ def _on_air(all_spans: Sequence[Spans]) -> dict[str, bool]:
 
 
 def _draw_crowd(
-    axes: "Axes",
-    spans: Spans,
-    names: tuple[str, ...],
-    edges_ns: Floats,
-    window_ns: tuple[int, int],
-    scale: float,
+    axes: "Axes", spans: Spans, names: tuple[str, ...], window_ns: tuple[int, int], scale: float
 ) -> None:
     """Stack how many clients do what at a time."""
     from_ns, to_ns = window_ns
-    base = np.zeros(_NUM_BINS)
     rows, _ = spans.of_clients
+    rows = rows[
+        (spans.duration_ns[rows] > 0) & (spans.end_ns[rows] > from_ns) & (spans.start_ns[rows] < to_ns)
+    ]
+    parts = []
     for at, name in enumerate(spans.names):
-        chosen = rows[(spans.name[rows] == at) & (spans.duration_ns[rows] > 0)]
-        chosen = chosen[(spans.end_ns[chosen] > from_ns) & (spans.start_ns[chosen] < to_ns)]
-        if not len(chosen):
-            continue
-        drawn = span_style(name, bool(spans.is_transfer[chosen][0]), names)
-        top = base + occupancy(
-            spans.start_ns[chosen] - from_ns, np.minimum(spans.end_ns[chosen], to_ns) - from_ns, edges_ns
-        )
-        axes.stairs(top, edges_ns / scale, baseline=base, fill=True, color=drawn.colour, linewidth=0)
-        base = top
-    most = max(len(spans.clients), 1)
+        chosen = rows[spans.name[rows] == at]
+        if len(chosen):
+            times = (np.clip(one[chosen], from_ns, to_ns) - from_ns for one in (spans.start_ns, spans.end_ns))
+            parts.append(Part(name, bool(spans.is_transfer[chosen[0]]), *times))
+    most, last_ns = max(len(spans.clients), 1), max(to_ns - from_ns, 1)
+    edges_ns = bin_edges((0, last_ns), len(rows) / most, width_in_of(axes))
+    axes.fill_between([0.0, last_ns / scale], most, color=WAITING_COLOUR, linewidth=0, zorder=0)
+    draw_stack(axes, parts, names, edges_ns, scale=scale, bottom=0.0, height=most, most=most)
     axes.set_ylim(0, most)
     axes.set_yticks([0, most])
     axes.set_ylabel("clients", labelpad=1.0)
@@ -189,25 +249,31 @@ def _draw_path(
     window_ns: tuple[int, int],
     scale: float,
 ) -> None:
-    """Draw the cause of every instant along the critical path."""
-    by_phase: dict[str, list[tuple[float, float]]] = {}
+    """Draw the cause of every instant along the critical path, or shares where there are too many."""
+    by_phase: dict[str, list[tuple[int, int]]] = {}
     for stretch in attribution.stretches:
         phase = stretch.cause.phase if stretch.cause.activity == "working" else ""
         start_ns, end_ns = max(stretch.start_ns, window_ns[0]), min(stretch.end_ns, window_ns[1])
-        if start_ns >= end_ns:
-            continue
-        box = ((start_ns - window_ns[0]) / scale, (end_ns - start_ns) / scale)
-        by_phase.setdefault(phase, []).append(box)
-    for phase, boxes in by_phase.items():
-        drawn = span_style(phase, on_air[phase], names) if phase else None
-        axes.broken_barh(
-            boxes,
-            (0.0, 1.0),
-            facecolor=drawn.colour if drawn else _PAUSE,
-            edgecolor=HATCH_COLOUR,
-            hatch=drawn.hatch if drawn else "-----",
-            linewidth=0.0,
-        )
+        if start_ns < end_ns:
+            by_phase.setdefault(phase, []).append((start_ns - window_ns[0], end_ns - window_ns[0]))
+    last_ns = max(window_ns[1] - window_ns[0], 1)
+    number = sum(map(len, by_phase.values()))
+    axes.fill_between([0.0, last_ns / scale], 1.0, color=WAITING_COLOUR, linewidth=0, zorder=0)
+    by_phase.pop("", None)
+    if is_crowded(number, width_in_of(axes)):
+        parts = [Part(phase, on_air[phase], *np.array(times).T) for phase, times in by_phase.items()]
+        edges_ns = bin_edges((0, last_ns), number, width_in_of(axes))
+        draw_stack(axes, parts, names, edges_ns, scale=scale, bottom=0.0, height=1.0)
+    else:
+        for phase, times in by_phase.items():
+            drawn = span_style(phase, on_air[phase], names)
+            boxes = [(start_ns / scale, (end_ns - start_ns) / scale) for start_ns, end_ns in times]
+            look: dict[str, Any] = {
+                "facecolor": drawn.colour,
+                "edgecolor": HATCH_COLOUR,
+                "hatch": drawn.hatch,
+            }
+            axes.broken_barh(boxes, (0.0, 1.0), linewidth=0.0, **look)
     axes.set_ylim(0.0, 1.0)
     axes.set_yticks([0.5], ["decisive"])
     axes.tick_params(axis="y", length=0)
@@ -250,9 +316,7 @@ def _draw_legend(figure: "Figure", names: tuple[str, ...], on_air: dict[str, boo
         )
         for name, drawn in ((name, span_style(name, on_air[name], names)) for name in names)
     ]
-    pause = Patch(
-        facecolor=_PAUSE, hatch="-----", edgecolor=HATCH_COLOUR, linewidth=0, label="queueing, waiting"
-    )
+    pause = Patch(facecolor=WAITING_COLOUR, linewidth=0, label="queueing, waiting")
     figure.legend(
         handles=[*handles, pause],
         loc="outside lower center",

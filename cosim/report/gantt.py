@@ -1,142 +1,25 @@
 """The timeline as a picture: a lane per actor, and the loss over simulated time beneath it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cosim.errors import RecordError
 from cosim.files import write_output
-from cosim.record.folder import Record
-from cosim.report.latency_limit import LatencyLimit, latency_limit
-from cosim.report.learning import measured, of_task
+from cosim.report.chart import Bars, Chart, Lane
+from cosim.report.learning import of_task
 from cosim.report.lettering import lettered
-from cosim.report.rounds import RoundKey, Rounds, range_label, span_keys
-from cosim.report.span_style import OWNER_COLOURS, span_style
-from cosim.report.spans import Chosen, Spans, is_client, length_ns
-from cosim.units import Floats, Ints
+from cosim.report.span_style import LINE_COLOURS, span_style
+from cosim.report.spans import is_client
+from cosim.report.stacks import HATCH_COLOUR, WAITING_COLOUR, Part, bin_edges, draw_stack, is_crowded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-
-
-@dataclass(frozen=True, eq=False)
-class Bars:
-    """The spans of one name in one lane; ``asked_ns`` to ``start_ns`` they waited for room.
-
-    Times are of shape (num_bars,).
-    """
-
-    name: str
-    is_transfer: bool
-    asked_ns: Ints
-    start_ns: Ints
-    end_ns: Ints
-
-
-@dataclass(frozen=True, eq=False)
-class Lane:
-    """What one actor did: a client computes, sends and receives, a server computes.
-
-    What several clients send or receive at once is in the lane of each of them: lanes tell
-    who was busy when.
-    """
-
-    actor: str
-    bars: tuple[Bars, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Chart:
-    """All that the picture shows.
-
-    Attributes
-    ----------
-    title
-        The name of the run and what part of it the lanes show.
-    from_ns, to_ns
-        The time the lanes show.
-    length_ns
-        The time of the whole run, over which the losses are drawn.
-    names
-        Names of spans in the order in which they first begin.
-    lanes
-        Clients by number, then the servers.
-    rounds
-        What begins when, ns, of the rounds shown; those that begin at one instant are together.
-    losses
-        For each kind of loss and task its instants, ns, and values.
-    latency_limit
-        Latencies against their limit, where there is one.
-    """
-
-    title: str
-    from_ns: int
-    to_ns: int
-    length_ns: int
-    names: tuple[str, ...]
-    lanes: tuple[Lane, ...]
-    rounds: tuple[tuple[str, int], ...]
-    losses: dict[tuple[str, str], tuple[Ints, Floats]]
-    latency_limit: LatencyLimit | None = None
-
-
-def chart(record: Record, first_round: int | None = None, last_round: int | None = None) -> Chart:
-    """Return what the picture of some rounds shows.
-
-    Parameters
-    ----------
-    record
-        The run.
-    first_round, last_round
-        Rounds the lanes show, both included, with all that goes on meanwhile; the first
-        round alone without them, and the whole of a run that has no rounds.
-
-    Raises
-    ------
-    RecordError
-        If the run has no spans or not these rounds, or cannot be read.
-    """
-    spans = Spans.of(record)
-    if not len(spans):
-        raise RecordError(f"{record.path}: has no spans; the run is {record.status}.")
-    total_ns = length_ns(record, spans)
-    rounds = Rounds.of(record, total_ns)
-    what, rows, window_ns = "whole run, which has no rounds", np.empty(0, np.int64), (0, total_ns)
-    shown = np.ones(len(spans), dtype=np.bool_)
-    if len(rounds) or first_round is not None:
-        rows = rounds.between(record, first_round, last_round)
-        window_ns = rounds.window_ns(rows)
-        shown = _shown(spans, {rounds.keys[row] for row in rows.tolist()}, window_ns)
-        numbers = rounds.number[rows]
-        what = range_label(int(numbers.min()), int(numbers.max())) + f" of {rounds.number.max()}"
-    return Chart(
-        title=f"{record.manifest.get('name', record.path.name)}, {what}",
-        from_ns=window_ns[0],
-        to_ns=max(window_ns[1], window_ns[0] + 1),
-        length_ns=total_ns,
-        names=tuple(name for index, name in enumerate(spans.names) if (spans.name[shown] == index).any()),
-        lanes=tuple(_lane(spans, actor, shown) for actor in range(len(spans.actors))),
-        rounds=tuple(rounds.begins(rows)),
-        losses=measured(record, ("train_loss", "eval_loss")),
-        latency_limit=latency_limit(record, spans),
-    )
-
-
-def _shown(spans: Spans, chosen: set[RoundKey], window_ns: tuple[int, int]) -> Chosen:
-    """Return what goes on while some rounds do: what overlaps them, and what is theirs and takes no time."""
-    from_ns, to_ns = window_ns
-    within = (spans.end_ns >= from_ns) & (spans.asked_ns <= to_ns)
-    lasts = within & (spans.end_ns > from_ns) & (spans.asked_ns < to_ns)
-    rows = np.flatnonzero(within & ~lasts)
-    lasts[rows] = [key in chosen for key in span_keys(spans, rows)]
-    return lasts
 
 
 def draw(shown: Chart, path: Path, *, force: bool = False) -> None:
@@ -147,7 +30,7 @@ def draw(shown: Chart, path: Path, *, force: bool = False) -> None:
     RecordError
         If the file is there and ``force`` is not set, or cannot be written.
     """
-    with lettered({"hatch.linewidth": 0.5, "font.size": 9.0}):
+    with lettered({"hatch.linewidth": 0.5, "font.size": 9.0, "legend.fontsize": 9.0}):
         content = BytesIO()
         _figure(shown).savefig(content, format="png")
     write_output(path, content.getvalue(), force=force)
@@ -160,6 +43,8 @@ def _figure(shown: Chart) -> "Figure":
 
     height = 0.6 + 0.34 * min(len(shown.lanes), 12) + 0.13 * max(len(shown.lanes) - 12, 0)
     panels: list[tuple[float, Callable[[Axes, Chart], None]]] = [(height, draw_lanes)]
+    if shown.crowd:
+        panels.insert(0, (1.2, draw_crowd))
     if shown.losses:
         panels.append((1.7, draw_losses))
     if shown.latency_limit is not None:
@@ -174,25 +59,6 @@ def _figure(shown: Chart) -> "Figure":
     return figure
 
 
-def _lane(spans: Spans, actor: int, shown: Chosen) -> Lane:
-    """Return one lane; a server's has only what it computes, as transfers are in the clients' lanes."""
-    if is_client(spans.actors[actor]):
-        rows, clients = spans.of_clients
-        mine = np.zeros(len(spans), dtype=np.bool_)
-        mine[rows[clients == actor]] = True
-        mine &= shown
-    else:
-        mine = shown & (spans.actor == actor) & (~spans.is_transfer | ((spans.client < 0) & ~spans.is_joint))
-    bars = []
-    for index, name in enumerate(spans.names):
-        chosen = mine & (spans.name == index)
-        if chosen.any():
-            times = (spans.asked_ns[chosen], spans.start_ns[chosen], spans.end_ns[chosen])
-            bars.append(Bars(name, bool(spans.is_transfer[chosen][0]), *times))
-    return Lane(spans.actors[actor], tuple(bars))
-
-
-HATCH_COLOUR = "#333333"
 _UNITS = (("h", 3600e9), ("min", 60e9), ("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0))
 _MOST_LABELS = 16
 
@@ -206,11 +72,9 @@ def draw_lanes(axes: "Axes", shown: Chart) -> None:
     """Draw a lane for each client and server, with all spans, rounds and the axis of time."""
     unit, scale = time_unit(shown.to_ns - shown.from_ns)
     shortest_ns = 0.0015 * (shown.to_ns - shown.from_ns)  # what is shorter would be no wider than a hair
-    for row in range(len(shown.lanes)):
-        axes.axhspan(row - 0.4, row + 0.4, color="#F4F4F4", linewidth=0, zorder=0)
     draw_bars(axes, shown, scale, shortest_ns, linewidth=0.8)
     labelled = labelled_rows(shown.lanes)
-    axes.set_yticks(labelled, [shown.lanes[row].actor for row in labelled])
+    axes.set_yticks(labelled, [shown.lanes[row].label for row in labelled])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown.lanes) - 0.5, -0.5)
     margin = 0.005 * (shown.to_ns - shown.from_ns)
@@ -221,54 +85,123 @@ def draw_lanes(axes: "Axes", shown: Chart) -> None:
     _strip(axes, left=False)
 
 
-def draw_bars(axes: "Axes", shown: Chart, scale: float, shortest_ns: float, linewidth: float) -> None:
-    """Draw all spans, name by name: a thin line while they waited, a tick for what is shorter than given."""
-    from matplotlib.collections import PolyCollection
+def draw_crowd(axes: "Axes", shown: Chart) -> None:
+    """Stack how many of all clients do what at a time, on the axis of the lanes below."""
+    _, scale = time_unit(shown.to_ns - shown.from_ns)
+    window_ns, width_in = (shown.from_ns, shown.to_ns), width_in_of(axes)
+    each = sum(len(part.start_ns) for part in shown.crowd) / max(shown.num_clients, 1)
+    edges_ns = bin_edges(window_ns, each, width_in)
+    most = max(shown.num_clients, 1)
+    axes.axhspan(0, most, color=WAITING_COLOUR, linewidth=0, zorder=0)
+    draw_stack(axes, shown.crowd, shown.names, edges_ns, scale=scale, bottom=0.0, height=most, most=most)
+    margin = 0.005 * (shown.to_ns - shown.from_ns)
+    axes.set_xlim((shown.from_ns - margin) / scale, (shown.to_ns + margin) / scale)
+    axes.set_ylim(0, most)
+    axes.set_yticks([0, most])
+    axes.set_ylabel("clients")
+    axes.tick_params(axis="x", labelbottom=False)
+    _strip(axes, left=True)
 
+
+def width_in_of(axes: "Axes") -> float:
+    """Return about how wide axes are, in."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return float(axes.get_position().width * figure.get_figwidth())
+
+
+def crowded_rows(shown: Chart, width_in: float) -> set[int]:
+    """Return the lanes whose spans cannot be told apart on such a width: those are drawn as shares."""
+    return {row for row, lane in enumerate(shown.lanes) if is_crowded(_num_lasting(lane), width_in)}
+
+
+def _num_lasting(lane: Lane) -> int:
+    return sum(int((bars.end_ns > bars.start_ns).sum()) for bars in lane.bars)
+
+
+def draw_bars(axes: "Axes", shown: Chart, scale: float, shortest_ns: float, linewidth: float) -> None:
+    """Draw all spans, name by name: a thin line while they waited, a tick for what is shorter than given.
+
+    Lanes with more spans than can be told apart are stacks of shares of time; the ground is waiting.
+    """
+    width_in = width_in_of(axes)
+    crowded = crowded_rows(shown, width_in)
+    window_ns = shown.from_ns, shown.to_ns
+    for row in range(len(shown.lanes)):
+        axes.axhspan(row - 0.4, row + 0.4, color=WAITING_COLOUR, linewidth=0, zorder=0)
+    if crowded:
+        edges_ns = bin_edges(window_ns, max(_num_lasting(shown.lanes[row]) for row in crowded), width_in)
+        for row in sorted(crowded):
+            parts = [
+                Part(
+                    one.name, one.is_transfer, *(np.clip(at, *window_ns) for at in (one.start_ns, one.end_ns))
+                )
+                for one in shown.lanes[row].bars
+            ]
+            draw_stack(axes, parts, shown.names, edges_ns, scale=scale, bottom=row + 0.4, height=-0.8)
     for name in shown.names:
         found = [
             (row, bars) for row, lane in enumerate(shown.lanes) for bars in lane.bars if bars.name == name
         ]
-        if not found:
-            continue
-        drawn = span_style(name, found[0][1].is_transfer, shown.names)
-        row = np.concatenate([np.full(len(bars.start_ns), row) for row, bars in found])
-        asked_ns, start_ns, end_ns = (
-            np.concatenate([getattr(bars, what) for _, bars in found])
-            for what in ("asked_ns", "start_ns", "end_ns")
-        )
-        waited = start_ns > asked_ns
-        axes.hlines(
-            row[waited],
-            asked_ns[waited] / scale,
-            start_ns[waited] / scale,
-            colors=drawn.colour,
-            linewidth=linewidth,
-            zorder=1,
-        )
-        left, right, top, bottom = start_ns / scale, end_ns / scale, row - 0.4, row + 0.4
-        corners = [
-            np.stack(corner, axis=1)
-            for corner in ((left, top), (right, top), (right, bottom), (left, bottom))
-        ]
-        boxes = PolyCollection(
-            list(np.stack(corners, axis=1)),
-            facecolor=drawn.colour,
-            edgecolor=HATCH_COLOUR,
-            linewidth=0.0,
-            hatch=drawn.hatch,
-            zorder=2,
-        )
-        axes.add_collection(boxes, autolim=False)
-        short = end_ns - start_ns < shortest_ns
-        axes.vlines(
-            left[short],
-            row[short] - 0.4,
-            row[short] + 0.4,
-            colors=drawn.colour,
-            linewidth=1.25 * linewidth,
-            zorder=3,
-        )
+        if found:
+            _draw_name(axes, shown, name, found, crowded, scale, shortest_ns, linewidth)
+
+
+def _draw_name(
+    axes: "Axes",
+    shown: Chart,
+    name: str,
+    found: Sequence[tuple[int, Bars]],
+    crowded: set[int],
+    scale: float,
+    shortest_ns: float,
+    linewidth: float,
+) -> None:
+    """Draw the spans of one name, in all lanes at once; in crowded ones what takes no time, if it is rare."""
+    from matplotlib.collections import PolyCollection
+
+    drawn = span_style(name, found[0][1].is_transfer, shown.names)
+    row = np.concatenate([np.full(len(bars.start_ns), row) for row, bars in found])
+    asked_ns, start_ns, end_ns = (
+        np.concatenate([getattr(bars, what) for _, bars in found])
+        for what in ("asked_ns", "start_ns", "end_ns")
+    )
+    single = ~np.isin(row, list(crowded))
+    rare = {
+        at for at, bars in found if not is_crowded((bars.end_ns == bars.start_ns).sum(), width_in_of(axes))
+    }
+    waited = single & (start_ns > asked_ns)
+    axes.hlines(
+        row[waited],
+        asked_ns[waited] / scale,
+        start_ns[waited] / scale,
+        colors=drawn.colour,
+        linewidth=linewidth,
+        zorder=1,
+    )
+    left, right, top, bottom = start_ns / scale, end_ns / scale, row - 0.4, row + 0.4
+    corners = [
+        np.stack(corner, axis=1)[single]
+        for corner in ((left, top), (right, top), (right, bottom), (left, bottom))
+    ]
+    boxes = PolyCollection(
+        list(np.stack(corners, axis=1)),
+        facecolor=drawn.colour,
+        edgecolor=HATCH_COLOUR,
+        linewidth=0.0,
+        hatch=drawn.hatch,
+        zorder=2,
+    )
+    axes.add_collection(boxes, autolim=False)
+    short = (single & (end_ns - start_ns < shortest_ns)) | (np.isin(row, list(rare)) & (end_ns == start_ns))
+    axes.vlines(
+        left[short],
+        row[short] - 0.4,
+        row[short] + 0.4,
+        colors=drawn.colour,
+        linewidth=1.25 * linewidth,
+        zorder=3,
+    )
 
 
 def _draw_rounds(axes: "Axes", shown: Chart, scale: float) -> None:
@@ -297,8 +230,8 @@ def labelled_rows(lanes: Sequence[Lane]) -> list[int]:
     return [*clients, *range(num_clients, len(lanes))]
 
 
-def legend_handles(shown: Chart) -> "list[Patch | Line2D]":
-    """Return what names the colours of a chart's spans."""
+def legend_handles(shown: Chart, width_in: float) -> "list[Patch | Line2D]":
+    """Return what names the colours of a chart's spans, drawn about so wide."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -310,6 +243,9 @@ def legend_handles(shown: Chart) -> "list[Patch | Line2D]":
         patches.append(
             Patch(facecolor=drawn.colour, hatch=drawn.hatch, edgecolor=HATCH_COLOUR, linewidth=0, label=label)
         )
+    patches.append(Patch(facecolor=WAITING_COLOUR, linewidth=0, label="waiting"))
+    if crowded_rows(shown, width_in):
+        patches.append(Patch(fill=False, linewidth=0, label="stacked: shares of time"))
     if any((bars.start_ns > bars.asked_ns).any() for lane in shown.lanes for bars in lane.bars):
         patches.append(Line2D([], [], color="#888888", linewidth=0.8, label="waits for a queue or the air"))
     return patches
@@ -317,7 +253,7 @@ def legend_handles(shown: Chart) -> "list[Patch | Line2D]":
 
 def _draw_legend(figure: "Figure", shown: Chart) -> None:
     figure.legend(
-        handles=legend_handles(shown),
+        handles=legend_handles(shown, width_in_of(figure.axes[0])),
         title=shown.title,
         title_fontproperties={"weight": "bold", "size": 11},
         alignment="left",
@@ -342,11 +278,14 @@ def draw_losses(axes: "Axes", shown: Chart, *, marks_window: bool = True) -> Non
             "label": "held out",
         },
     }
+    if width_in_of(axes) < 4.0:
+        styles["train_loss"] |= {"linewidth": 0.7}
+        styles["eval_loss"] |= {"linewidth": 0.9, "markersize": 2}
     tasks = list(dict.fromkeys(task for _, task in shown.losses))
     for (name, task), (times_ns, values) in shown.losses.items():
         drawn = styles[name] | {"label": of_task(styles[name]["label"], task)}
         if len(tasks) > 1:
-            drawn["color"] = OWNER_COLOURS[tasks.index(task) % len(OWNER_COLOURS)]
+            drawn["color"] = LINE_COLOURS[tasks.index(task) % len(LINE_COLOURS)]
         axes.plot(times_ns / scale, values, **drawn)
     if marks_window and shown.to_ns - shown.from_ns < 0.95 * shown.length_ns:
         axes.axvspan(
@@ -355,7 +294,7 @@ def draw_losses(axes: "Axes", shown: Chart, *, marks_window: bool = True) -> Non
     axes.set_xlim(0.0, max(shown.length_ns, 1) / scale)
     axes.set_xlabel(f"simulated time, {unit}")
     axes.set_ylabel("loss, nats")
-    axes.legend(frameon=False, fontsize=9, ncols=3, loc="upper right")
+    axes.legend(frameon=False, ncols=3, loc="upper right")
     axes.grid(color="#DDDDDD", linewidth=0.5)
     _strip(axes, left=True)
 

@@ -3,8 +3,9 @@
 import numpy as np
 from rich.console import Console
 
-from cosim.report.gantt import Chart, Lane
+from cosim.report.chart import Chart, Lane
 from cosim.report.quantities import duration
+from cosim.report.spans import is_client
 from cosim.report.terminal import say
 
 _WIDTH = 64
@@ -18,12 +19,12 @@ def show(shown: Chart, console: Console) -> None:
     if not lanes or shown.to_ns <= shown.from_ns:
         return
     say(console, shown.title)
-    left_out = len(lanes) - _MOST_LANES
-    if left_out > 0:
+    if len(lanes) > _MOST_LANES:
         lanes = (*lanes[: _MOST_LANES - 2], *lanes[-2:])
-    width = max(len(lane.actor) for lane in lanes)
+    left_out = shown.num_clients - sum(is_client(lane.actor) for lane in lanes)
+    width = max(len(lane.label) for lane in lanes)
     for lane in lanes:
-        say(console, f"{lane.actor:<{width}} {lane_text(lane, shown.from_ns, shown.to_ns)}")
+        say(console, f"{lane.label:<{width}} {lane_text(lane, shown.from_ns, shown.to_ns)}")
     begin, end = duration(shown.from_ns), duration(shown.to_ns)
     say(console, f"{'':<{width}} {begin:<{_WIDTH - len(end)}}{end}")
     rest = f"; {left_out} more clients" if left_out > 0 else ""

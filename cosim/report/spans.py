@@ -183,14 +183,6 @@ class Spans:
     def _link_of(self, server: int, is_uplink: int) -> str:
         return f"{self.actors[server].removesuffix('-server')}_{'uplink' if is_uplink else 'downlink'}"
 
-    def of_actor(self, actor: int) -> Chosen:
-        """Return which spans an actor computes, sends or receives, shape (num_spans,)."""
-        chosen = (self.actor == actor) | (self.peer == actor)
-        if len(self.participants):
-            rows, clients = self.of_clients
-            chosen[rows[clients == actor]] = True
-        return np.asarray(chosen)
-
     def covered_ns(self, chosen: Chosen) -> int:
         """Return for how long at least one of the chosen spans goes on, ns."""
         return covered_ns(self.start_ns[chosen], self.end_ns[chosen])

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from cosim.record.folder import Record
+from cosim.report.assumptions import air_of
 from cosim.report.latency_limit import LatencyLimit, latency_limit
 from cosim.report.learning import Learning, learned
 from cosim.report.prediction import Prediction, predicted
 from cosim.report.privacy import Spent, spent
 from cosim.report.quantities import count
 from cosim.report.rounds import Rounds
-from cosim.report.spans import Spans, is_client, length_ns
+from cosim.report.spans import Spans, covered_ns, is_client, length_ns
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,9 @@ class Summary:
         None where no allocator keeps a limit on latency by leaving something out.
     spent
         What clients have given away of their data; None where no account was kept.
+    channel, free_links
+        Kinds of what the channel is made of, in words, and the links used on which what is sent
+        arrives at once.
     notes
         What a reader must know of model and texts, and what cannot be shown, in sentences.
     """
@@ -153,6 +157,8 @@ class Summary:
     latency_limit: LatencyLimit | None = None
     spent: Spent | None = None
     reason: str = ""
+    channel: tuple[str, ...] = ()
+    free_links: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     most_at_once: int = 1
     deliveries: tuple[Delivery, ...] = ()
@@ -193,6 +199,7 @@ def summarise(record: Record) -> Summary:
     spans = Spans.of(record)
     total_ns = length_ns(record, spans)
     rounds = Rounds.of(record, total_ns)
+    channel, free_links = air_of(record, spans.links)
     return Summary(
         name=str(record.manifest.get("name", record.path.name)),
         status=record.status,
@@ -201,7 +208,7 @@ def summarise(record: Record) -> Summary:
         num_rounds=len(rounds),
         num_spans=len(spans),
         learning=tuple(learned(record)),
-        actors=tuple(_actor_time(spans, actor, total_ns) for actor in range(len(spans.actors))),
+        actors=tuple(_actor_times(spans, total_ns)),
         phases=tuple(_phase_total(spans, name) for name in range(len(spans.names))),
         energy_j=_energy(spans),
         slowest=_slowest(spans),
@@ -209,6 +216,8 @@ def summarise(record: Record) -> Summary:
         latency_limit=latency_limit(record, spans),
         spent=spent(record),
         reason=str(record.manifest.get("reason", "")),
+        channel=channel,
+        free_links=free_links,
         notes=(*record.manifest.get("notes", ()), *_not_shown(record, rounds)),
         most_at_once=rounds.most_at_once,
         deliveries=tuple(_deliveries(spans)),
@@ -229,11 +238,20 @@ def _deliveries(spans: Spans) -> Iterator[Delivery]:
             yield Delivery(name, int(chosen.sum()), num_lost, float(spans.bits[chosen].sum()), resent_bits)
 
 
-def _actor_time(spans: Spans, actor: int, total_ns: int) -> ActorTime:
-    mine = spans.of_actor(actor)
-    compute_ns = spans.covered_ns(mine & ~spans.is_transfer)
-    busy_ns = spans.covered_ns(mine)
-    return ActorTime(spans.actors[actor], compute_ns, busy_ns - compute_ns, total_ns - busy_ns)
+def _actor_times(spans: Spans, total_ns: int) -> Iterator[ActorTime]:
+    """Yield each actor's time; spans are sorted by actor once, as there may be very many."""
+    to_whom = np.flatnonzero(spans.peer >= 0)
+    whose = np.repeat(np.arange(len(spans)), np.diff(spans.participants_end, prepend=0))
+    rows = np.concatenate([np.arange(len(spans)), to_whom, whose])
+    owners = np.concatenate([spans.actor, spans.peer[to_whom], spans.participants])
+    order = np.argsort(owners, kind="stable")
+    edges = np.searchsorted(owners[order], np.arange(len(spans.actors) + 1))
+    for actor, name in enumerate(spans.actors):
+        mine = rows[order[edges[actor] : edges[actor + 1]]]
+        computed = mine[~spans.is_transfer[mine]]
+        compute_ns = covered_ns(spans.start_ns[computed], spans.end_ns[computed])
+        busy_ns = covered_ns(spans.start_ns[mine], spans.end_ns[mine])
+        yield ActorTime(name, compute_ns, busy_ns - compute_ns, total_ns - busy_ns)
 
 
 def _phase_total(spans: Spans, name: int) -> PhaseTotal:

@@ -74,6 +74,13 @@ def show(summary: Summary, console: Console) -> None:
             say(console, line)
     if summary.spent is not None:
         say(console, _spent(summary.spent))
+    if summary.channel:
+        say(console, f"channel: {', '.join(summary.channel)}")
+    if summary.free_links:
+        say(
+            console,
+            f"free: {', '.join(summary.free_links)}; what they carry arrives at once and costs nothing",
+        )
     for line in summary.notes:
         say(console, f"note: {line}")
 
@@ -135,7 +142,7 @@ def _show_actors(summary: Summary, console: Console) -> None:
         ):
             table.add_row(f"{one.actor} ({what})", *map(percent, one.shares))
     together: tuple[ActorTime, ...] = (summary.all_clients,) if len(clients) > 1 else ()
-    for one in (*together, *(one for one in summary.actors if one not in clients)):
+    for one in (*together, *summary.actors[len(clients) :]):
         table.add_row(one.actor, *map(percent, one.shares))
     console.print(table)
 

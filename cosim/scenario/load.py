@@ -184,7 +184,8 @@ def run_hash_by_names(scenario: Scenario) -> str:
 
 def _run_hash(scenario: Scenario, digests: Mapping[str, str]) -> str:
     """Return the hash with these digests of files in folders."""
-    told = blake2b(to_toml(scenario).encode(), digest_size=16)
+    untracked = scenario.model_copy(update={"track": None})
+    told = blake2b(to_toml(untracked).encode(), digest_size=16)
     for path in paths_in(scenario):
         try:
             state = path.stat()

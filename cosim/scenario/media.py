@@ -150,10 +150,11 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
         )
     for number, step in enumerate(steps):
         if not step.is_summable:
+            way = f"set {step.summed_with}, or " if step.summed_with else ""
             yield ScenarioError(
                 f"scheme.update.{number}: {step.kind!r} as it is set makes numbers whose sum means nothing, "
-                f"and the medium {medium.kind!r} sums what clients send; take the medium 'fluid', or one "
-                f"of {_summable_steps()}."
+                f"and the medium {medium.kind!r} sums what clients send; "
+                f"{way}take the medium 'fluid', or one of {_summable_steps()}."
             )
 
 

@@ -35,6 +35,7 @@ from cosim.scenario.tasks import TABLES, Tasks, short_form, spread
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 from cosim.schemes.task_policy import TaskPolicy
+from cosim.tracking import Tracker
 
 _VALUES = {"clock_hz", "flop_per_cycle", "memory_bytes"}
 """Settings of a device that may be distributions."""
@@ -200,6 +201,8 @@ class Scenario(Table):
         Which task a client works on when it is free; without it, on all of them side by side.
     events
         What changes during the run.
+    track
+        Where measured values go while it runs; decides nothing, and is in no key.
     """
 
     name: Annotated[FolderName, OfPlane("time")]
@@ -220,6 +223,7 @@ class Scenario(Table):
     tasks: Tasks = Field(default_factory=dict)
     task_policy: Annotated[TaskPolicy | None, OneOf(TaskPolicy)] = None
     events: tuple[TimedChange, ...] = ()
+    track: Annotated[Tracker | None, OneOf(Tracker), OfPlane("time")] = None
 
     @model_validator(mode="before")
     @classmethod

@@ -73,6 +73,15 @@ class Scheme(Part):
         """Whether rounds last as their stages say while the air holds still."""
         return False
 
+    @property
+    def why_times_decide(self) -> str | None:
+        """Why times decide which spans there are or what they wait for, the setting first; None if not.
+
+        Without times each span is asked for when those it names as its causes have ended, whatever the
+        channel, so an order that was seen once holds for all.
+        """
+        return f"scheme.kind: in {self.kind!r} it depends on times who does what next"
+
     def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Return what a decision may set beside grants, cut layer and rank."""
         return ()

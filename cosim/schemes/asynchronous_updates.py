@@ -173,7 +173,7 @@ class AsynchronousUpdates(Turns):
         if not self._decode_flop:
             return arrived.span
         # before it can be merged: another may be merged meanwhile
-        decoding = self._decode_flop, sent.node, [arrived.span]
+        decoding = self._decode_flop, sent.node, [arrived.span], number
         return (yield from world.compute(FEDERATED_SERVER, "decode_update", moment, *decoding))
 
     def merge(self, number: int, moment: Moment, arrived: int) -> Steps:
@@ -191,9 +191,8 @@ class AsynchronousUpdates(Turns):
             return [arrived]
         causes = [span for _, span in self._buffer]
         self._merge_buffer()
-        return [
-            (yield from world.compute(FEDERATED_SERVER, "aggregate", moment, 0, self.adapter.node, causes))
-        ]
+        merging = 0, self.adapter.node, causes, number
+        return [(yield from world.compute(FEDERATED_SERVER, "aggregate", moment, *merging))]
 
     def _merge_buffer(self) -> None:
         """Let the next global adapter be made of what the buffer holds."""

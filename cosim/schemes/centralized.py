@@ -27,6 +27,11 @@ class Centralized(Scheme):
 
     kind: Literal["centralized"] = "centralized"
 
+    @property
+    def why_times_decide(self) -> str | None:
+        """Nothing happens side by side."""
+        return None
+
     def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on the main server, for one client's mini-batch at a time."""
         return {MAIN_SERVER: task.whole_memory_bytes(lora_rank)}

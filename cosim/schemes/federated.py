@@ -180,6 +180,11 @@ class Federated(Averages, TrainsWhole):
         return self.participation == 1.0 and self.aggregator.is_steady and not self.stages and not may_stop
 
     @property
+    def why_times_decide(self) -> str | None:
+        """Barriers alone do."""
+        return None
+
+    @property
     def earlier_stages(self) -> tuple[Stage, ...]:
         """As set."""
         return self.stages

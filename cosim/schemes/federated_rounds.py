@@ -190,6 +190,7 @@ class FederatedRounds(Turns):
                 moment,
                 Averaged(self.federation.adapter.node, self.ready),
                 dict.fromkeys(range(self.world.num_clients), bits),
+                is_multicast=self.scheme.multicasts("federated_downlink"),
                 name="seed_download",
             )
         if number:
@@ -265,8 +266,8 @@ class FederatedRounds(Turns):
             known = yield from world.decide_again(moment.round)
             ready = {client: (*spans, *known) for client, spans in ready.items()}
         if needs_losses and world.computes:
-            self.federation.hear(self._losses(learned))
-            for client, weight in zip(senders, self.federation.weights(senders), strict=True):
+            self.federation.weights.hear(self._losses(learned))
+            for client, weight in zip(senders, self.federation.weights.of(senders), strict=True):
                 world.note(moment, WEIGHT.name, weight, world.client_names[client])
         self._encode(moment, senders)
         if sums and not ready:
@@ -347,7 +348,7 @@ class FederatedRounds(Turns):
     def _encode(self, moment: Moment, senders: Sequence[int]) -> None:
         """Let what was learned be encoded as it is decided now."""
         knob = self.world.decisions.knob
-        self.federation.weigh(
+        self.federation.weights.decide(
             {one: knob(WEIGHT.name, one, 0.0) for one in senders},
             {one: knob(DELIVERY_RATE.name, one, 0.0) for one in senders},
         )

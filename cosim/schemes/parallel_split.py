@@ -56,6 +56,11 @@ class ParallelSplit(Splits):
         """Rounds are alike, and wait for everybody."""
         return True
 
+    @property
+    def why_times_decide(self) -> str | None:
+        """Barriers alone do."""
+        return None
+
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the barriers of a round, without the averaging."""
         (cut,) = set(setting.cuts(task.num_clients))

@@ -23,6 +23,7 @@ from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.amounts import WholeAmounts, whole_amounts
+from cosim.learning.architectures import OURS
 from cosim.learning.chain import codec_of
 from cosim.learning.codecs import Codecs
 from cosim.learning.federated_state import FederatedState
@@ -154,6 +155,11 @@ class PrunedFederated(Averages):
             raise ScenarioError(
                 f"training.gradients: {task.training.gradients.kind!r} is for whole models; take 'mean'."
             )
+        if not task.shape.names.has_blocks_of_ours:
+            raise ScenarioError(
+                f"model: blocks of a {task.shape.family} model are called as transformers has them and "
+                f"cannot be narrowed; take one of {OURS}."
+            )
         if not can_narrow(task.shape, task.trainable.parameters, self.kept(task, most)):
             raise ScenarioError(
                 f"trainable.kind: {task.trainable.kind!r} trains tensors whose heads and columns no name "
@@ -270,7 +276,7 @@ class _Rounds:
         world, uploads, knob = self.world, self.uploads, self.world.decisions.knob
         self._ratios = {client: knob(PRUNING_RATIO, client, self.scheme.ratio) for client in clients}
         learned = [self._learn(client, moment.round) for client in clients]
-        self.federation.weigh({client: knob("weight", client, 0.0) for client in clients})
+        self.federation.weights.decide({client: knob("weight", client, 0.0) for client in clients})
         uploads.describe(moment.round, clients)
         if uploads.hang_on_values(moment.round):
             uploads.find_bits()

@@ -43,6 +43,11 @@ class SequentialSplit(Splits):
     kind: Literal["sequential_split"] = "sequential_split"
     links: ClassVar[tuple[Link, ...]] = (MAIN_UPLINK, FEDERATED_UPLINK, MAIN_DOWNLINK, FEDERATED_DOWNLINK)
 
+    @property
+    def why_times_decide(self) -> str | None:
+        """Nothing happens side by side."""
+        return None
+
     def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the needs of both sides, for one mini-batch at a time."""
         return {

@@ -103,6 +103,13 @@ class SplitFederated(Averages, Splits):
         return self.deadline_s is None and self.participation == 1.0 and self.aggregator.is_steady
 
     @property
+    def why_times_decide(self) -> str | None:
+        """Barriers alone do, unless there is a deadline."""
+        if self.deadline_s is None:
+            return None
+        return "scheme.deadline_s: the channel decides who is late, and out for the rest of a round"
+
+    @property
     def codecs(self) -> Codecs:
         """As the settings say."""
         return Codecs(self.activation_codec, self.gradient_codec, self.adapter_encoding)

@@ -138,7 +138,7 @@ class SplitSteps:
         arrived = yield from self._forward(moment, one_step)
         flop = self.training.amounts.split(one_step.client, moment.round).server_flop
         served = yield from self.world.compute(
-            MAIN_SERVER, "server_forward_backward", moment, flop, one_step.server, [arrived]
+            MAIN_SERVER, "server_forward_backward", moment, flop, one_step.server, [arrived], one_step.client
         )
         self._measure_loss(moment, one_step)
         return (yield from self._backward(moment, one_step, served))

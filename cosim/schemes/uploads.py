@@ -9,6 +9,7 @@ import numpy as np
 from cosim.control.knobs import QUANTISATION_BITS
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
+from cosim.learning import air_sums
 from cosim.learning.codec import Encoding, Layout
 from cosim.learning.federated_state import FederatedState
 from cosim.learning.operations import rank_pairs
@@ -126,7 +127,7 @@ class AdapterUploads:
     def mean_figures(self) -> dict[str, Ref]:
         """What the senders measured, as the mean by their data."""
         training = self.federation.training
-        weights = self.federation.weights(self.sent)
+        weights = self.federation.weights.of(self.sent)
         names = () if self.codec.is_transparent else self.codec.figure_names
         return {
             name: rank_pairs.weighted_mean(
@@ -142,7 +143,7 @@ class AdapterUploads:
             self._was_summed = True
             reference = self.federation.reference(next(iter(self.sent)), round_)
             numbers = {client: one.numbers for client, one in self.sent.items()}
-            weights = self.federation.weights(self.sent)
+            weights = self.federation.weights.of(self.sent)
             summed = self.federation.training.rebuild(reference, numbers, weights, self.codec, round_)
         if summed is not None:  # of one, so with a weight of one
             return self.federation.average({next(iter(self.sent)): summed}, round_, senders=self.sent)
@@ -204,7 +205,7 @@ class AdapterUploads:
         encoding = [self._encode(client, moment, after[client]) for client in clients]
         encoded = yield from self.world.together(encoding, "encoding of client")
         ready = dict(zip(clients, encoded, strict=True))
-        weights = dict(zip(clients, self.federation.weights(clients), strict=True))
+        weights = dict(zip(clients, self.federation.weights.of(clients), strict=True))
         self._standard = self._standardised(weights, moment.round)
         outgoing = {}
         for client, one in self.sent.items():
@@ -231,7 +232,7 @@ class AdapterUploads:
             return None
         training, sent = self.federation.training, self.sent.items()
         each = [
-            training.moments(self.federation.reference(client, round_), one.numbers, self.codec)
+            air_sums.moments(training, self.federation.reference(client, round_), one.numbers, self.codec)
             for client, one in sent
         ]
         found = np.array(self.world.ask([ref for pair in each for ref in pair], keep=self._described()))
@@ -247,7 +248,8 @@ class AdapterUploads:
         self._was_summed = True
         heard = list(distortion.weights)
         reference = self.federation.reference(heard[0], round_)
-        self._summed = self.federation.training.superpose(
+        self._summed = air_sums.superpose(
+            self.federation.training,
             reference,
             [self.sent[client].numbers for client in heard],
             list(distortion.weights.values()),
@@ -260,9 +262,10 @@ class AdapterUploads:
             None if self._standard is None else self._standard[0],
         )
         shares = self._sent_powers(reference, heard, distortion)
-        radiated = {
-            client: energy_j * shares.get(client, 1.0) for client, energy_j in delivery.energy_j.items()
-        }
+        radiated = {}
+        for client, energy_j in delivery.energy_j.items():
+            pilots_j = delivery.pilot_energy_j.get(client, 0.0)
+            radiated[client] = pilots_j + (energy_j - pilots_j) * shares.get(client, 1.0)
         return self._summed.node, replace(delivery, energy_j=radiated)
 
     def _sent_powers(
@@ -274,7 +277,8 @@ class AdapterUploads:
         training, numbers = self.federation.training, [self.sent[client].numbers for client in clients]
         mean = None if self._standard is None else self._standard[0]
         shares = [
-            training.sent_power(reference, one, distortion.max_rms, self.codec, mean) for one in numbers
+            air_sums.sent_power(training, reference, one, distortion.max_rms, self.codec, mean)
+            for one in numbers
         ]
         assert self._summed is not None
         found = self.world.ask(shares, keep=[self._summed, *self._described()])

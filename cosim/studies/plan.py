@@ -17,7 +17,7 @@ from cosim.scenario.load import change, load, run_hash, to_dict, written_long
 from cosim.scenario.settings import Scenario
 from cosim.studies.design import Point, factors, num_points, points
 from cosim.studies.paths import Settings, at
-from cosim.studies.settings import Study
+from cosim.studies.settings import Replicate, Study
 from cosim.studies.unvaried import Unvaried, unvaried
 from cosim.words import short
 
@@ -53,6 +53,8 @@ class Case:
         Its part in a Sobol design.
     inputs
         Hashes of the files that its scenario names, by setting.
+    replicate
+        The seed in which its replications differ.
     """
 
     name: str
@@ -63,10 +65,15 @@ class Case:
     role: str = ""
     row: int = -1
     inputs: Mapping[str, str] = field(default_factory=dict)
+    replicate: Replicate = "seed"
 
     def replication(self, number: int) -> Scenario:
-        """Return what a replication plays: the same under another seed."""
-        return self.scenario.model_copy(update={"seed": self.scenario.seed + number})
+        """Return what a replication plays: the same under another seed, of all or of the air alone."""
+        scenario, radio = self.scenario, self.scenario.radio
+        if self.replicate == "seed":
+            return scenario.model_copy(update={"seed": scenario.seed + number})
+        other = radio.model_copy(update={"seed": radio.air_seed(scenario.seed) + number})
+        return scenario.model_copy(update={"radio": other})
 
 
 @dataclass(frozen=True)
@@ -243,6 +250,7 @@ def _cases(study: Study, base: Scenario, drawn: list[Point]) -> Iterator[Case]:
             role=one.role,
             row=one.row,
             inputs=digests(scenario),
+            replicate=study.replicate,
         )
     if found:
         raise ScenarioError("\n".join(list(found)[:_MOST_FAULTS]))

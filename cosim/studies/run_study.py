@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from math import nan
 from pathlib import Path
@@ -24,6 +24,8 @@ from cosim.studies.results import Measured, Results, Status, curves_table, resul
 from cosim.studies.run_queue import Pace, Run, RunQueue
 from cosim.studies.settings import Study
 from cosim.studies.statistics import LEAST_TO_STOP, Wide, summarise, summary_csv, too_wide
+from cosim.studies.timing import Group, Timing
+from cosim.tensor import EngineName
 
 _VERSIONS = ("cosim", "torch", "transformers", "peft", "numpy", "scipy", "simpy", "pyarrow")
 
@@ -76,6 +78,7 @@ def run_study(
     store: Path | str | None = None,
     keep_values: bool = True,
     seed: int | None = None,
+    engine: EngineName | None = None,
     watch: Callable[[Tally], None] = lambda tally: None,
 ) -> Results:
     """Make every run of a study that is not there yet, and gather what they gave.
@@ -98,6 +101,8 @@ def run_study(
         False keeps and recalls none; every run then trains.
     seed
         Another seed for the first replication.
+    engine
+        Another than the study's: who plays runs, or times them.
     watch
         Told how far it is, after each run.
 
@@ -114,14 +119,17 @@ def run_study(
         left to make runs, and then what was made is kept.
     """
     plan = study if isinstance(study, Plan) else make_plan(study, seed=seed, yes=True)
+    if engine is not None:
+        plan = replace(plan, study=plan.study.model_copy(update={"engine": engine}))
     place = StudyFolder.of(Path(folder or default_folder(plan.study)).absolute(), plan)
     values = Path(store or default_store()).absolute() if keep_values and not plan.study.timing_only else None
-    engine = _engine(place, workers, scheduler)  # first, as a scheduler may not answer
-    with closing(engine):
+    Timing(plan, place.path).refuse()
+    players = _engine(place, workers, scheduler)  # first, as a scheduler may not answer
+    with closing(players):
         if values is not None:
             Store(values)  # and so is a store that is none
         with place.held():
-            return _StudyRun(plan, place, engine, values, watch).to_the_end()
+            return _StudyRun(plan, place, players, values, watch).to_the_end()
 
 
 def default_folder(study: Study) -> Path:
@@ -158,6 +166,9 @@ class _StudyRun:
     num_computed: int = 0
     began_s: float = field(default_factory=monotonic)
 
+    def __post_init__(self) -> None:
+        self.timing = Timing(self.plan, self.place.path)
+
     def to_the_end(self) -> Results:
         """Make batches of replications until there are enough, and write what was found."""
         study, place = self.plan.study, self.place
@@ -193,6 +204,34 @@ class _StudyRun:
                 else:
                     missing.append(Run(index, number, training_key(scenario, plan.study.timing_only)))
         self.watch(self._tally(replications, wide, None))
+        groups = self.timing.groups(missing, list(self.measured))
+        timed = {run for group in groups for run in group.runs}
+        self._play([run for run in missing if run not in timed], replications, wide)
+        for group in groups:
+            self._time(group, replications, wide)
+
+    def _time(self, group: Group, replications: int, wide: list[Wide]) -> None:
+        """Time the runs of a group by the tensor clock, and play those that it cannot promise.
+
+        Raises
+        ------
+        ScenarioError
+            If there are any, and all are to be timed.
+        """
+        left = []
+        for outcome in self.timing.time(group):
+            if isinstance(outcome, RunOutcome):
+                self._take(outcome)
+                self.watch(self._tally(replications, wide, outcome))
+                continue
+            run, why = outcome
+            if self.plan.study.engine == "tensor":
+                raise ScenarioError(f"{self.plan.study.name}: {self.plan.cases[run.case].name}: {why}")
+            left.append(run)
+        self._play(left, replications, wide)
+
+    def _play(self, missing: list[Run], replications: int, wide: list[Wide]) -> None:
+        """Let the event kernel play runs."""
         if not missing:
             return
         queue, pace = _Requests(missing, self._request), Pace(missing)
@@ -285,6 +324,8 @@ class _StudyRun:
             "wall_s": round(monotonic() - self.began_s, 3),
             "runs": {"kept": self.num_kept, "made": len(self.measured) - self.num_kept},
             "works_computed": self.num_computed,
+            "engine": self.plan.study.engine,
+            "timed": len(self.timing.timed),
             "failed": self._with_reasons(self.failed),
             "diverged": self._with_reasons(self.diverged),
         }

@@ -45,6 +45,7 @@ from cosim.studies.measures import Measure, from_text
 from cosim.studies.measures.total_s import TotalS
 from cosim.studies.paths import Settings, spelt
 from cosim.studies.ranges import Range, Steps
+from cosim.tensor import EngineName
 from cosim.words import short
 
 _UNTIL = re.compile(r"half-width\s*<=\s*(?P<limit>\d+\.?\d*(?:[eE][+-]?\d+)?)\s*(?P<percent>%?)")
@@ -207,6 +208,9 @@ class Vary(Table):
         return self
 
 
+Replicate = Literal["seed", "radio.seed"]
+
+
 class Target(NamedTuple):
     """How narrow the interval of every case must be: its half-width, in shares of the mean or in units."""
 
@@ -233,9 +237,16 @@ class Study(Table):
         file without it.
     seed
         Replication ``i`` of every case, counted from 0, has this seed plus
-        ``i``; the base's without it.
+        ``i``; the base's without it. See ``replicate``.
     timing_only
         Compute no tensor.
+    engine
+        ``events`` plays each run by the event kernel. ``tensor`` plays one of those that differ in radio
+        and allocator alone, and evaluates the others by the tensor clock, to the same results; where it
+        cannot promise that, the study is refused. ``auto`` does so where it can and there are several.
+    replicate
+        What replications differ in: ``seed``, everything drawn is drawn again; ``radio.seed``, the air
+        alone, so that one training meets all of them.
     replications
         Runs of each case, at least; 2 or more where there is to be an interval.
     until
@@ -264,6 +275,8 @@ class Study(Table):
     paths_from: Path | None = None
     seed: int | None = Field(default=None, ge=0)
     timing_only: bool = False
+    engine: EngineName = "auto"
+    replicate: Replicate = "seed"
     replications: int = Field(default=3, ge=1, le=100_000)
     until: str | None = None
     max_replications: int = Field(default=30, ge=1, le=100_000)

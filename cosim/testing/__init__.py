@@ -13,7 +13,6 @@ on the ``examples`` of that part:
 It needs the extra ``testing`` (pytest and hypothesis); nothing else in cosim imports this package.
 """
 
-import inspect
 import re
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec
@@ -23,6 +22,7 @@ from typing import Any
 import pytest
 
 from cosim.parts import Part
+from cosim.plugins import named_class
 from cosim.testing.selection import alone, under_test
 
 __all__ = ["contract"]
@@ -53,7 +53,7 @@ def contract(part: type[Part]) -> dict[str, Any]:
     with alone(part):
         if not under_test(base):
             raise ValueError(
-                f"{part.__qualname__} of {inspect.getfile(part)}: scenarios do not find it by its kind; "
+                f"{named_class(part)}: scenarios do not find it by its kind; "
                 'name it under [project.entry-points."cosim.parts"] and install its package.'
             )
         found = _tests(_loaded_again(name))
@@ -66,7 +66,7 @@ def _contract_of(part: type[Part]) -> tuple[str, type[Part]]:
         name = f"{CONTRACTS}.{re.sub(r'(?<!^)(?=[A-Z])', '_', base.__name__).lower()}"
         if base.__module__.startswith("cosim.") and find_spec(name) is not None:
             return name, base
-    raise ValueError(f"{part.__qualname__} of {inspect.getfile(part)}: is a part of no family of cosim.")
+    raise ValueError(f"{named_class(part)}: is a part of no family of cosim.")
 
 
 def _loaded_again(name: str) -> ModuleType:

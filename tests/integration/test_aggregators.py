@@ -44,6 +44,8 @@ def scenario(tiny_scenario):
     """Return the tiny scenario with an aggregator, in float64."""
 
     def made(scheme, aggregator, **changes):
+        if aggregator["kind"] == "chosen_blocks":  # clients hold a block that is shared, and one that is not
+            changes = {"model.cut_layer": 2, **changes}
         return tiny_scenario(
             {
                 "scheme": {"kind": scheme, "num_rounds": 3, "local_steps": 2, "aggregator": aggregator},
@@ -54,6 +56,18 @@ def scenario(tiny_scenario):
         )
 
     return made
+
+
+@pytest.mark.parametrize(
+    ("aggregator", "missing"),
+    [
+        ({"kind": "chosen_blocks", "blocks": [3]}, "nothing is averaged of what clients train"),
+        ({"kind": "personal", "private": ["h.2"]}, "nothing is private of what clients train"),
+    ],
+)
+def test_personal_models_need_a_part_in_front_of_the_cut(tiny_scenario, aggregator, missing):
+    with pytest.raises(ScenarioError, match=missing):
+        prepare(tiny_scenario({"scheme.aggregator": aggregator}))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ SCRIPTS = {
     "slora": (["--quick"], {"loss.csv", "switch.csv"}),
     "slotted": (["--quick"], {"rungs.csv", "allocators.csv", "agreement.csv"}),
     "soft_tsfa": (
-        ["--seeds", "2", "--rounds", "2", "--ranks", "2,4"],
+        ["--quick"],
         {"selections.csv", "online.csv", "time_to_loss.csv", "ranks.csv"},
     ),
 }

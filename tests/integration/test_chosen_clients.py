@@ -135,7 +135,7 @@ def test_weights_that_are_decided_are_in_the_key_of_the_average(tiny_scenario):
     works = []
     for weights in ({}, {0: 0.25, 2: 0.75}):
         federation = FederatedState(Training(task, task.shape.num_layers, 4), "whole")
-        federation.weigh(weights)
+        federation.weights.decide(weights)
         works.append(federation.average({one: federation.upload(one, 1) for one in (0, 2)}, 1))
     assert works[1].params["weights"] == [0.25, 0.75]
     assert works[0].key != works[1].key

@@ -240,12 +240,10 @@ def test_every_span_and_every_round_lasts_as_long_as_the_closed_form_says(number
         now += max(measured[round_, 0, "adapter_download", k] for k in clients)
         assert round_ends[round_] == now
     assert world.clock.now == now
+    every_span_carries_the_amount_of_the_closed_form(numbers, world.log.spans)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-@given(numbers=cells())
-def test_every_span_carries_the_amount_of_the_closed_form(numbers, tiny_scenario, play):
-    spans = play(scenario_of(numbers, tiny_scenario)).log.spans
+def every_span_carries_the_amount_of_the_closed_form(numbers, spans):
     spans.settle()
     for row, name in enumerate(spans.name):
         ends = (spans.actor[row], spans.peer[row])

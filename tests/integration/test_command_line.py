@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,3 +225,55 @@ def test_help_is_quick():
             seconds.append(time.perf_counter() - begin)
         pairs.append(seconds[0] / seconds[1])
     assert min(pairs) < 5.0
+
+
+def test_results_are_one_json_document_and_quiet_says_nothing(file, run_folder, tmp_path, capsys):
+    def told(*arguments):
+        assert answer([*map(str, arguments)]) == 0
+        return capsys.readouterr()
+
+    def document(*arguments):
+        shown = told(*arguments, "--json")
+        return json.loads(shown.out)
+
+    changed = ("whatif", run_folder, "--set", "radio.main_uplink.bandwidth_hz=20e6")
+    assert document("check", file)["fine"]
+    made = document("run", file, "--timing-only", "--out", tmp_path / "other")
+    assert made["folder"] == str(tmp_path / "other")
+    assert made["summary"]["length_ns"] == document("timeline", run_folder)["summary"]["length_ns"]
+    other = document(*changed, "--out", tmp_path / "wider")["others"][0]
+    assert other["settings"] == {"radio.main_uplink.bandwidth_hz": [10e6, 20e6]}
+    assert document("compare", run_folder, tmp_path / "wider")["others"][0] == other
+    assert document("explain", run_folder, 1)["span"]["id"] == 1
+    assert [one["kind"] for one in document("parts", "fading")[0]["kinds"]]
+    assert document("store", "--store", tmp_path / "store")["bundles"] == 0
+    for arguments in (
+        ("check", file),
+        ("run", file, "--timing-only", "--out", tmp_path / "third"),
+        ("timeline", run_folder),
+        ("compare", run_folder, tmp_path / "wider"),
+        (*changed, "--out", tmp_path / "again"),
+    ):
+        shown = told(*arguments, "--quiet")
+        assert shown.out == ""
+        assert all(line.startswith("warning: ") for line in shown.err.splitlines())
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_exported_tables_have_a_row_for_each_of_every_run(kind, run_folder, tmp_path, capsys):
+    from pyarrow import csv, parquet
+
+    shutil.copytree(run_folder, tmp_path / "other")
+    out = tmp_path / "tables"
+    folders = [str(run_folder), str(tmp_path / "other")]
+    assert answer(["export", *folders, "--out", str(out), "--format", kind]) == 0
+    read = {"csv": csv.read_csv, "parquet": parquet.read_table}[kind]
+    spans = read(out / f"spans.{kind}")
+    record = Record.open(run_folder)
+    assert spans.num_rows == 2 * record.spans.num_rows
+    assert sorted(set(spans["run"].to_pylist())) == ["tiny (other)", "tiny (run)"]
+    seconds = [ns / 1e9 for ns in record.spans["end_ns"].to_pylist()]
+    assert spans["end_s"].to_pylist()[: len(seconds)] == pytest.approx(seconds)
+    assert {path.stem for path in out.iterdir()} == {"spans", "metrics", "rounds", "grants"}
+    assert answer(["export", *folders, "--out", str(out), "--format", kind]) == 2
+    assert "exists already" in capsys.readouterr().err

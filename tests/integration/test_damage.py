@@ -107,6 +107,8 @@ def test_a_damaged_table_is_refused_by_every_command_with_the_way_out(folder, tm
         )
         assert line.endswith(f"play the run again: cosim resume {folder}")
     assert not (tmp_path / "other").exists()
+    assert answer(["resume", str(folder), "--no-store"]) == 0
+    assert (folder / "spans.parquet").read_bytes() == content
 
 
 def test_a_file_that_is_gone_is_damage_too(folder):

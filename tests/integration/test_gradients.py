@@ -8,6 +8,7 @@ import torch
 
 from cosim.errors import ScenarioError
 from cosim.graph.executor import Sequential
+from cosim.learning import example_stacks
 from cosim.learning.execution import load_model
 from cosim.learning.learner import Learner
 from cosim.learning.split_nodes import server_update, split_step
@@ -42,6 +43,14 @@ def losses(tiny_scenario, tmp_path_factory):
 def test_without_a_limit_it_is_the_mean(scheme, losses):
     apart = {**APART, "training.gradients.max_norm": 1e9, **SCHEMES[scheme]}
     assert losses(apart) == pytest.approx(losses(SCHEMES[scheme]), rel=1e-10)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_one_pass_over_copies_gives_the_gradients_of_one_pass_for_each_example(scheme, losses, monkeypatch):
+    clipped = {**APART, "training.gradients.max_norm": 0.05, **SCHEMES[scheme]}
+    together = losses(clipped)
+    monkeypatch.setattr(example_stacks, "can_stack", lambda params, adapter: False)
+    assert together == pytest.approx(losses(clipped), rel=1e-12)
 
 
 @pytest.mark.parametrize("scheme", ["whole", "split"])

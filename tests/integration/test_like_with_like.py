@@ -140,6 +140,27 @@ def test_a_round_without_evaluation_shows_no_loss_of_an_earlier_one(words):
     assert "loss" not in words(Progress(2, 0, 1, {}), 3)
 
 
+def test_progress_within_a_round_says_how_far_it_is_and_what_is_left(monkeypatch):
+    now, said = [100.0], []
+    monkeypatch.setattr(progress, "monotonic", lambda: now[0])
+    watching = progress.Watching(
+        {"": 4}, lambda words, done: said.append((words, done)), 1.0, progress._words
+    )
+    watching.within(5, 10)
+    watching.round_over(Progress(0, 0, 0, {"eval_loss": 4.0}))
+    now[0] += 20.0
+    watching.round_over(Progress(1, 10**9, 30, {"train_loss": 3.0, "eval_loss": 2.0}, num_ended=1))
+    watching.within(1, 10)
+    now[0] += 10.0
+    watching.within(5, 10)
+    assert [one for one, _ in said] == [
+        "round 0/4: 0 s simulated, 0 spans, held-out loss 4",
+        "round 1/4: 1 s simulated, 30 spans, training loss 3, held-out loss 2, about 1 min 0 s left",
+        "1/4 rounds over, 5 of 10 values of the next, about 50 s left",
+    ]
+    assert said[-1][1] == 1.5
+
+
 def test_measures_of_a_round_are_its_own(tiny_scenario, tmp_path):
     seen = []
     run(tiny_scenario({"scheme.evaluate_every": 2}), tmp_path / "run", watch=seen.append)

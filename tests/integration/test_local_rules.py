@@ -48,7 +48,7 @@ ONE = {"clients.count": 1}
         ({"server_optimizer": {"kind": "fedavgm", "momentum": 0.0}}, {}),
         ({"server_optimizer": {"kind": "fedavgm", "momentum": 0.0}, "kind": "split_federated"}, {}),
         ({"weights": {"kind": "equal"}}, EQUAL_SHARES),
-        ({"aggregator": {"kind": "qffl", "q": 0.0}}, {}),
+        ({"aggregator": {"kind": "q_fedavg", "q": 0.0}}, {}),
     ],
     ids=[
         "mu=0",
@@ -76,7 +76,7 @@ def test_what_must_change_nothing_changes_no_more_than_rounding(scheme, changes,
         {"server_optimizer": {"kind": "fedavgm"}},
         {"server_optimizer": {"kind": "fedyogi"}, "aggregator": {"kind": "rolora"}},
         {"weights": {"kind": "equal"}},
-        {"aggregator": {"kind": "qffl"}, "adapter_codec": {"kind": "top_k"}},
+        {"aggregator": {"kind": "q_fedavg"}, "adapter_codec": {"kind": "top_k"}},
     ],
 )
 def test_others_change_what_is_learned(scheme, played):

@@ -63,6 +63,20 @@ def test_a_study_shows_what_is_to_be_known_of_its_first_case(tmp_path: Path) -> 
     assert "training targets are cut" in notes[0]
 
 
+def test_a_study_is_checked_with_each_setting_that_varies(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("")
+    (tmp_path / "study.toml").write_text(
+        'base = "base.toml"\n[vary.grid]\n"model.cut_layer" = [1, 2, 4]\n"radio.noise_figure_db" = [3.0]\n'
+    )
+    with pytest.raises(ScenarioError, match=r"^case .*cut_layer.*: .*can be cut at"):
+        list(check_study(tmp_path / "study.toml", None, None))
+
+
+def test_rounds_that_would_begin_beyond_drifting_data_are_told(tiny_scenario: Tiny) -> None:
+    lines = list(overview(tiny_scenario({"data.drift": {"duration_s": 1e-3}, "scheme.num_rounds": 3})))
+    assert any("warning    data.drift.duration_s: the window has reached" in line for line in lines)
+
+
 def test_nothing_is_noted_of_a_run_that_loses_nothing(tiny_scenario: Tiny, tmp_path: Path) -> None:
     assert prepare(tiny_scenario(texts(tmp_path, "a,b", "c,d", "e,f"))).notes == ()
 

@@ -13,6 +13,9 @@ from cosim.errors import ScenarioError
 from cosim.explain import explain
 from cosim.learning.operations.superpose import moments, sent_power, superpose
 from cosim.learning.weighting.chebyshev import near_alike
+from cosim.parts import family
+from cosim.radio.medium.over_the_air import OverTheAir
+from cosim.radio.precoding import Precoding
 from cosim.record.folder import Record
 from cosim.runs import run
 
@@ -134,6 +137,32 @@ def test_what_must_be_known_before_a_sum_is_sent_and_charged(changes, up, down, 
     assert min(one["start_ns"] for one in uploads) >= max(one["end_ns"] for one in answers or reports)
 
 
+@pytest.mark.parametrize(
+    ("precoding", "num_senders", "symbols"),
+    [("zero_forcing", 3, 1), ("zero_forcing", 25, 3), ("full_power", 12, 1), ("truncated_inversion", 25, 1)],
+)
+def test_pilots_take_an_element_in_each_subchannel_of_each_sender_whose_channel_must_be_known(
+    precoding, num_senders, symbols
+):
+    charged = OverTheAir(precoding=family(Precoding)[precoding](), channel_knowledge="charged")
+    free, widths_hz = charged.model_copy(update={"channel_knowledge": "free"}), np.full(4, 180e3)
+    more = charged.summed_ns(widths_hz, 500, num_senders) - free.summed_ns(widths_hz, 500, num_senders)
+    assert more == symbols * charged.symbol_ns
+    share = 0.0 if precoding == "truncated_inversion" else 4.0 / 48.0
+    assert charged.pilot_s(widths_hz) == pytest.approx(share * charged.symbol_ns * 1e-9)
+    assert free.pilot_s(widths_hz) == 0.0
+
+
+def test_pilots_are_in_the_span_of_the_sum_and_in_its_energy(played):
+    free, charged = (
+        spans(played({**ALIKE, "radio.medium.channel_knowledge": how}, timing_only=True), "adapter_upload")[0]
+        for how in ("free", "charged")
+    )
+    longer_ns = [one["end_ns"] - one["start_ns"] for one in (charged, free)]
+    assert longer_ns[0] - longer_ns[1] == OverTheAir().symbol_ns  # three pilots fit into one symbol
+    assert charged["energy_j"] > free["energy_j"] > 0.0
+
+
 def test_clients_arrive_with_the_weights_of_the_losses_they_reported(fair):
     for round_ in (1, 2):
         losses = metric(fair, "train_loss", round_)
@@ -159,8 +188,9 @@ def test_over_quiet_air_what_is_learned_with_standardised_values_is_what_bits_le
 
 
 def test_the_loudest_radiates_all_it_may_and_noise_is_what_the_gains_make_it(fair, played):
-    most = np.array(metric(played(ALIKE, timing_only=True), "tx_energy_j"))
-    shares = np.array(metric(played(ALIKE), "tx_energy_j")) / most
+    no_pilots = {**ALIKE, "radio.medium.channel_knowledge": "free"}
+    most = np.array(metric(played(no_pilots, timing_only=True), "tx_energy_j"))
+    shares = np.array(metric(played(no_pilots), "tx_energy_j")) / most
     numbers, per_symbol = spans(fair, "adapter_upload")[0]["bits"] / 32, 2 * 20 * 33  # on 20 subchannels
     assert shares.max() == pytest.approx(numbers / (per_symbol * ceil(numbers / per_symbol)))
     assert 0.0 < shares.min() < shares.max()

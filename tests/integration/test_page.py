@@ -56,8 +56,10 @@ def record(tiny_scenario, tmp_path_factory) -> Record:
 class Opened:
     """A page, with all that it asked of the network and all that went wrong in it."""
 
-    def __init__(self, browser, path: Path, scheme: str = "light") -> None:
-        context = browser.new_context(viewport={"width": 1600, "height": 950}, color_scheme=scheme)
+    def __init__(
+        self, browser, path: Path, scheme: str = "light", size: tuple[int, int] = (1600, 950)
+    ) -> None:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
         self.page = context.new_page()
         self.requests: list[str] = []
         self.faults: list[str] = []
@@ -124,18 +126,18 @@ def test_a_page_asks_nothing_of_anybody(opened):
 def test_a_page_shows_the_run_and_where_its_time_went(opened, record):
     assert opened.page.inner_text("#name") == "tiny"
     assert f"{record.spans.num_rows} spans" in opened.page.inner_text("#facts")
-    shares = opened.ask("cosim.runs.attribution.shares.map((share) => share.ns).reduce((a, b) => a + b, 0)")
-    length = opened.ask("cosim.runs.attribution.lengthNs")
+    shares = opened.ask("cosim.run.attribution.shares.map((share) => share.ns).reduce((a, b) => a + b, 0)")
+    length = opened.ask("cosim.run.attribution.lengthNs")
     assert shares == length
     assert "together" in opened.page.inner_text("#delay")
 
 
 def test_a_page_holds_every_time_and_amount_to_the_bit(opened, record):
     for column, name in (("start", "start_ns"), ("end", "end_ns"), ("bits", "bits"), ("flop", "flop")):
-        shown = opened.ask(f"Array.from(cosim.runs.spans.{column})")
+        shown = opened.ask(f"Array.from(cosim.run.spans.{column})")
         assert shown == record.spans[name].to_pylist()
     parents = opened.ask(
-        "Array.from({length: cosim.runs.numSpans}, (_, span) => [...cosim.runs.parents(span)])"
+        "Array.from({length: cosim.run.numSpans}, (_, span) => [...cosim.run.parents(span)])"
     )
     assert [sorted(some) for some in parents] == [
         sorted(some) for some in record.spans["parents"].to_pylist()
@@ -146,7 +148,7 @@ def test_children_are_the_spans_that_name_a_span_as_their_parent(opened, record)
     parents = record.spans["parents"].to_pylist()
     for span in (0, len(parents) // 2, len(parents) - 1):
         expected = [child for child, causes in enumerate(parents) if span in causes]
-        assert sorted(opened.ask(f"cosim.runs.children({span})")) == expected
+        assert sorted(opened.ask(f"cosim.run.children({span})")) == expected
 
 
 def test_keys_zoom_move_and_go_back_to_the_whole_run(opened):
@@ -169,7 +171,7 @@ def test_ctrl_and_wheel_zoom_around_the_pointer(opened):
     opened.page.mouse.wheel(0, -240)
     opened.page.keyboard.up("Control")
     deadline = time.monotonic() + 10.0
-    while opened.view[1] - opened.view[0] > opened.ask("cosim.runs.lengthNs") / 2:
+    while opened.view[1] - opened.view[0] > opened.ask("cosim.run.lengthNs") / 2:
         assert time.monotonic() < deadline
         opened.settle()
     opened.settle()
@@ -240,7 +242,7 @@ def test_search_finds_whole_names_and_steps_through_them(opened, record):
 def test_keys_walk_along_rows_causes_and_the_critical_path(opened, record):
     opened.press("Shift+N")
     first = opened.ask("cosim.state.chosen")
-    assert first == opened.ask("cosim.runs.spans.path[0]")
+    assert first == opened.ask("cosim.run.spans.path[0]")
     opened.press("Shift+N")
     second = opened.ask("cosim.state.chosen")
     assert first in record.spans["parents"].to_pylist()[second]
@@ -252,7 +254,7 @@ def test_keys_walk_along_rows_causes_and_the_critical_path(opened, record):
     assert after != first
     assert starts[after] >= starts[first]
     opened.press("z")
-    assert opened.view[1] - opened.view[0] < opened.ask("cosim.runs.lengthNs")
+    assert opened.view[1] - opened.view[0] < opened.ask("cosim.run.lengthNs")
 
 
 def test_help_opens_and_closes_by_key_and_theme_and_path_toggle(opened):
@@ -288,6 +290,36 @@ def test_lanes_heat_map_and_search_change_the_picture(opened):
         pictures.add(lanes.screenshot())
     assert opened.page.get_attribute("#heat", "aria-pressed") == "true"
     assert len(pictures) >= 5  # three clients may already stand in order of how busy they were
+
+
+def test_shares_of_a_lane_add_up_to_the_time_of_its_spans(opened):
+    """Where spans are too many to be told apart a lane is a stack of shares, without loss."""
+    found = opened.ask(
+        """(() => { const { painter } = cosim.timeline;
+        cosim.timeline.fit();
+        return cosim.run.rows.map((row) => {
+          let total = 0;
+          painter.eachBin(row, 2 ** 18, (x, width, shares) => {
+            for (const one of shares) total += (one * width) / painter.scale;
+          });
+          return [total, row.lengths.at(-1)];
+        }); })()"""
+    )
+    assert all(shares == pytest.approx(length, rel=1e-6) for shares, length in found)
+
+
+def test_a_phone_has_lanes_and_pages_that_scroll(browser, record, tmp_path):
+    write_page(record, tmp_path / "run.html", air=replay_channel(record))
+    write_comparison_page([record, record], tmp_path / "both.html")
+    for name in ("run.html", "both.html"):
+        opened = Opened(browser, tmp_path / name, "dark", (390, 844))
+        assert opened.page.locator("#lanes").bounding_box()["height"] > 350
+        assert opened.ask("document.documentElement.scrollWidth") <= 390
+        opened.page.focus("[role=tab]")
+        opened.press("ArrowRight")
+        assert opened.ask("document.activeElement.getAttribute('aria-selected')") == "true"
+        assert opened.page.locator("[role=tabpanel]:visible").count() == 1
+        assert opened.faults == []
 
 
 def test_markup_in_a_name_stays_text(browser, tiny_scenario, tmp_path):

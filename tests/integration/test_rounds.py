@@ -14,8 +14,9 @@ from cosim.record.digests import sealed
 from cosim.record.folder import FORMAT, Record, RunFolder
 from cosim.record.log import Log
 from cosim.report.attribution import attribute
+from cosim.report.chart import chart
 from cosim.report.comparison import compare
-from cosim.report.gantt import chart, draw
+from cosim.report.gantt import draw
 from cosim.report.page import write_page
 from cosim.report.page.content import run_content
 from cosim.report.rounds import Rounds

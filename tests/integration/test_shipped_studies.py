@@ -5,20 +5,32 @@ from pathlib import Path
 import pytest
 
 from cosim.cli import answer
+from cosim.control.decision import Plan
 from cosim.report.study.content import study_content
 from cosim.report.study.record import StudyRecord
 from cosim.studies.load import load_study
 from cosim.studies.plan import make_plan
+from cosim.studies.results import Results
 from cosim.studies.run_study import run_study
 
-pytestmark = pytest.mark.usefixtures("here")
+pytestmark = pytest.mark.usefixtures("here", "without_bounds")
 
 FOLDER = Path(__file__).parents[2] / "scenarios" / "studies"
 STUDIES = sorted(path.stem for path in FOLDER.glob("*.toml"))
 QUESTIONS = (
     *("bandwidth", "rician_k", "coherence_time", "doppler", "shadowing", "cell_radius", "receiver"),
-    *("blockage", "clients", "constant_bandwidth", "what_matters", "latency_limit"),
+    *("blockage", "clients", "constant_bandwidth", "what_matters", "latency_limit", "thousand_channels"),
 )
+
+
+@pytest.fixture
+def without_bounds(monkeypatch) -> None:
+    """Prove no bounds on what is played: they take longer than the rest, and no study here asks for one."""
+
+    def as_it_is(state: object, allocation: object, plan: Plan, allocator: object) -> Plan:
+        return plan
+
+    monkeypatch.setattr("cosim.control.bounding.with_bound", as_it_is)
 
 
 def test_every_question_about_the_channel_has_a_study():
@@ -66,6 +78,16 @@ def test_the_longer_a_round_may_last_the_more_gets_through(tmp_path):
         if "round_deadline" in case["name"]:
             limit_s = float(case["name"].partition("latency_limit_s=")[2].partition(",")[0])
             assert row["mean"] <= 2 * limit_s * 1.05  # the air may change in the middle of a round
+
+
+def test_channels_of_one_training_differ_in_their_air_alone(tmp_path):
+    small("thousand_channels", tmp_path, {"replications": 4})
+    table = Results.open(tmp_path / "thousand_channels").table.to_pylist()
+    total_s = [row["value"] for row in table if row["measure"] == "total_s"]
+    assert len(set(total_s)) == len(total_s) == 8
+    plan = make_plan(load_study(FOLDER / "thousand_channels.toml"))
+    assert [plan.cases[0].replication(number).radio.seed for number in range(3)] == [1, 2, 3]
+    assert plan.cases[0].replication(2).seed == plan.cases[0].scenario.seed
 
 
 def test_a_db_of_the_receiver_is_a_db_of_the_gap(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from cosim.cli.overview import num_spans
-from cosim.errors import CosimError
+from cosim.errors import CosimError, ScenarioError
 from cosim.graph.store import Store
 from cosim.learning.flop import client_memory_bytes
 from cosim.learning.handover import Handover
@@ -124,6 +124,19 @@ def test_factors_are_the_best_of_their_rank(staged):
         assert torch.allclose(a @ a.T, torch.eye(4, dtype=torch.float64), atol=1e-10)
         left, total = left + (values[4:] ** 2).sum(), total + (values**2).sum()
     assert begun.kept_energy == pytest.approx(1.0 - left / total, rel=1e-9)
+
+
+def test_a_seed_goes_to_all_at_once_where_the_downlink_is_multicast(staged, tmp_path):
+    scenario = staged({}, **{"scheme.downlink": "multicast", "scheme.num_rounds": 3})
+    (seed,) = rows(Record.open(run(scenario, tmp_path / "run", timing_only=True)), "seed_download")
+    assert len(seed["participants"]) == 3
+
+
+def test_a_name_that_only_a_later_stage_trains_is_told_with_the_stage(staged):
+    with pytest.raises(
+        ScenarioError, match=r"scheme\.stages\.0: scheme\.aggregator\.private: 'lora_B' is a part"
+    ):
+        prepare(staged({}, **{"scheme.aggregator": {"kind": "personal"}}))
 
 
 def test_an_adapter_hands_over_to_one_of_the_same_rank_without_loss(staged, tmp_path):

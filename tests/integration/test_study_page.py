@@ -38,7 +38,9 @@ OVERLAPS = """
 // Text of a picture that reaches out of it or stands on other text; what is askew only stands on axes' names.
 () => [...document.querySelectorAll("#cards svg")].flatMap((picture) => {
   const whole = picture.getBoundingClientRect();
-  const boxes = [...picture.querySelectorAll("text")].map((one) => [one, one.getBoundingClientRect()]);
+  const isShown = (one) => getComputedStyle(one).visibility !== "hidden";
+  const shown = [...picture.querySelectorAll("text")].filter(isShown);
+  const boxes = shown.map((one) => [one, one.getBoundingClientRect()]);
   const out = boxes.filter(([, box]) => box.left < whole.left - 1 || box.right > whole.right + 1
     || box.top < whole.top - 1 || box.bottom > whole.bottom + 1);
   const flat = boxes.filter(([one]) => !(one.getAttribute("transform") || "").includes("-28"));
@@ -96,6 +98,10 @@ def test_a_page_asks_nothing_of_anybody_and_answers(opened, report):
     assert page.locator(".card h2").first.inner_text().startswith("Energy over")
     page.locator("svg [data-told]").first.hover()
     assert page.locator("#bubble").is_visible()
+    point = page.locator("svg .named").first
+    assert not point.locator("text").is_visible()
+    point.focus()
+    assert point.locator("text").is_visible()
     page.get_by_role("button", name="mean", exact=True).click()
     means = page.locator(".numbers tbody td:nth-child(4)").all_inner_texts()
     assert means == sorted(means, key=lambda text: float(text.split()[0]))

@@ -8,8 +8,8 @@ from cosim.errors import DivergedError, ScenarioError
 from cosim.graph.executor import TimingOnly
 from cosim.graph.store import Store
 from cosim.record.folder import Record
+from cosim.report.chart import chart
 from cosim.report.comparison import compare
-from cosim.report.gantt import chart
 from cosim.report.page.content import run_content
 from cosim.report.summary import summarise
 from cosim.runs import resume, run, whatif

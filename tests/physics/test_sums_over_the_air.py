@@ -191,4 +191,4 @@ def test_airtime_is_symbols_of_numbers_whoever_sends(mapping):
     part = OverTheAir(mapping=mapping, subcarrier_spacing_hz=30e3, cyclic_prefix_s=2e-6)
     widths_hz = np.array([1e6, 2e6])
     num_symbols = -(-7001 // (part.numbers_per_element * (33 + 66)))
-    assert part.summed_ns(widths_hz, 7001) == num_symbols * round(1e9 / 30e3 + 2000)
+    assert part.summed_ns(widths_hz, 7001, 3) == num_symbols * round(1e9 / 30e3 + 2000)

@@ -119,7 +119,7 @@ def test_what_is_quantised_varies_as_was_designed(prepared):
 def test_the_server_divides_by_how_often_a_client_arrives_and_does_not_renormalise(prepared):
     task = prepared.task
     federation = FederatedState(Training(task, task.shape.num_layers, 4), "whole")
-    federation.weigh({0: 0.5, 1: 0.3, 2: 0.2}, {0: 1.0, 1: 0.5, 2: 0.1})
+    federation.weights.decide({0: 0.5, 1: 0.3, 2: 0.2}, {0: 1.0, 1: 0.5, 2: 0.1})
     for arrived, weights in (((0, 1), [0.5, 0.6, -0.1]), ((2,), [2.0, -1.0])):
         node = federation.average({one: federation.upload(one, 1) for one in arrived}, 1)
         assert node.params["weights"] == pytest.approx(weights)

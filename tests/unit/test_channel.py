@@ -201,3 +201,17 @@ def test_shared_arrays_cannot_be_written_to(fading):
     for shared in (cell.mean_gains, cell.bandwidths_hz("main_uplink"), cell.gains("main_uplink", 0, 0, 1)):
         with pytest.raises(ValueError, match="read-only"):
             shared[...] = 1.0
+
+
+@pytest.mark.parametrize("fading", FADINGS)
+def test_the_seed_of_the_air_takes_the_place_of_the_scenarios(fading):
+    parts = {
+        "shadowing": {"kind": "log_normal", "std_db": 8.0},
+        "mobility": {"kind": "random_waypoint", "radius_m": 300.0},
+    }
+    own, other = cell_of(fading, seed=7, **parts), cell_of(fading, seed=5, **parts)
+    apart = Channel.build(Radio.model_validate({"fading": fading, "seed": 7, **parts}), 3, 5)
+    assert (apart.seed, apart.air_seed) == (5, 7)
+    for link in LINKS:
+        assert np.array_equal(apart.gain_at(link, 10**9), own.gain_at(link, 10**9))
+        assert not np.array_equal(apart.gain_at(link, 10**9), other.gain_at(link, 10**9))

@@ -195,6 +195,22 @@ def test_overlapping_grants_are_served_one_at_a_time_in_the_order_of_asking():
         assert airtimes[after, 0].after_span == number
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_who_asks_at_one_instant_is_served_in_the_order_of_clients(order):
+    cell = built(3)
+    cell.air.grant(LINK, whole_band(3), 1)
+
+    def scheme():
+        plan = [(0, 10_000), (5, 20_000)]
+        yield cell.clock.all_of([cell.clock.process(sender(cell, one, plan), f"{one}") for one in order])
+
+    cell.clock.run(cell.clock.process(scheme(), "the scheme"))
+    served = sorted(cell.airtimes, key=lambda which: cell.airtimes[which].start_ns)
+    assert served == [(client, number) for number in range(2) for client in range(3)]
+    ends = [cell.airtimes[which].end_ns for which in served]
+    assert [cell.airtimes[which].start_ns for which in served] == [0, *ends[:-1]]
+
+
 def test_who_waits_is_not_overtaken_by_one_whose_subchannels_are_free():
     """Client 1 needs what client 0 holds; client 2 needs nothing of the two, and still waits its turn."""
     cell = built(3)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosim.learning.embedded.draws import Draws
 from cosim.learning.embedded.grammar import (
     DOMAINS,
     HELD_OUT,
@@ -15,10 +16,26 @@ from cosim.learning.embedded.grammar import (
     split,
     wordings,
 )
+from cosim.rng import stream
 
 SEEDS = st.integers(min_value=0, max_value=2**63)
 SOME_DOMAIN = st.sampled_from(DOMAINS)
 FIELDS = re.compile(r"{(\w+)}")
+
+
+@given(
+    SEEDS,
+    st.lists(st.tuples(st.sampled_from(["pick", "shuffled", "random"]), st.integers(1, 40)), max_size=60),
+)
+def test_draws_are_those_of_numpys_generator(seed, asked):
+    draws, numpys = Draws(stream(seed, "text")), stream(seed, "text").generator()
+    for what, count in asked:
+        if what == "pick":
+            assert draws.pick(range(count)) == (numpys.integers(count) if count > 1 else 0)
+        elif what == "shuffled":
+            assert draws.shuffled(range(count)) == numpys.permutation(count).tolist()
+        else:
+            assert draws.random() == numpys.random()
 
 
 def sentences(text: str) -> list[str]:

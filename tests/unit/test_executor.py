@@ -4,10 +4,12 @@ import gc
 from weakref import WeakSet
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosim.graph.executor import Sequential, TimingOnly
+from cosim.graph.finite import is_finite
 from cosim.graph.node import Graph
 from cosim.graph.operation import operation
 
@@ -253,3 +255,10 @@ def test_the_model_is_not_loaded_before_there_is_something_to_compute(works):
     for _ in range(2):
         executor.materialise((), [chain(works, 1)])
     assert len(made) == 1
+
+
+def test_many_numbers_are_finite_though_their_sum_is_not():
+    many = torch.full((1 << 17,), 3e38)
+    assert is_finite({"large": many})
+    for bad in (torch.inf, -torch.inf, torch.nan):
+        assert not is_finite({"large": many.index_fill(0, torch.tensor([7]), bad), "small": torch.zeros(1)})

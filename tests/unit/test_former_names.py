@@ -149,3 +149,8 @@ def test_names_of_today_are_left_alone():
     assert current_path("tasks.counted.scheme.counted") == "tasks.counted.scheme.counted"
     assert current_kind("allocator.kind", "equal") == "equal"
     assert current_kind("radio.noise_figure_db", 3.0) == 3.0
+
+
+def test_the_aggregator_qffl_is_q_fedavg_and_not_the_weights_q_ffl():
+    assert current_kind("scheme.aggregator.kind", "qffl") == "q_fedavg"
+    assert current_kind("scheme.weights.kind", "q_ffl") == "q_ffl"

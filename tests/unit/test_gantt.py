@@ -1,11 +1,16 @@
 """The timeline as a picture: what it shows, and that it can be drawn."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from cosim.errors import RecordError
 from cosim.record.folder import Record
-from cosim.report.gantt import chart, draw
+from cosim.report.chart import chart
+from cosim.report.gantt import crowded_rows, draw, legend_handles
+from cosim.report.publication import write_figure
+from cosim.report.span_style import _LOOKS, OWNER_COLOURS, grey_of, span_style
 from cosim.runs import run
 
 
@@ -72,13 +77,31 @@ def test_losses_of_clients_at_one_instant_are_averaged(tiny_scenario, tmp_path):
     assert len(chart(real).losses["eval_loss", ""][0]) == 3
 
 
+def test_lanes_with_more_spans_than_can_be_told_apart_are_shares(record):
+    shown = chart(record, 1, 2)
+    assert not crowded_rows(shown, 11.0)
+    assert crowded_rows(shown, 0.1)
+    assert [one.get_label() for one in legend_handles(shown, 0.1)][-2:] == [
+        "waiting",
+        "stacked: shares of time",
+    ]
+
+
+def test_phases_differ_without_colour_and_no_client_looks_like_a_phase():
+    names = [*_LOOKS, "sensing", "probing"]
+    styles = {span_style(name, name in ("sensing", "probing"), names) for name in names}
+    for one, other in combinations(styles, 2):
+        assert one.hatch != other.hatch or abs(grey_of(one.colour) - grey_of(other.colour)) >= 35.0
+    assert not {style.colour for style in styles} & set(OWNER_COLOURS)
+
+
 @pytest.mark.parametrize("rounds", [(None, None), (1, 2)])
 def test_a_chart_is_drawn_as_a_png(record, rounds, tmp_path):
     draw(chart(record, *rounds), tmp_path / "timeline.png")
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_fifty_clients_fit_in_a_picture(tiny_scenario, tmp_path):
+def test_fifty_clients_fit_in_a_picture_and_of_more_some_are_shown(tiny_scenario, tmp_path, monkeypatch):
     many = tiny_scenario(
         {
             "clients.count": 50,
@@ -87,7 +110,20 @@ def test_fifty_clients_fit_in_a_picture(tiny_scenario, tmp_path):
             "scheme.num_rounds": 1,
         }
     )
-    shown = chart(Record.open(run(many, tmp_path / "run", timing_only=True)))
+    record = Record.open(run(many, tmp_path / "run", timing_only=True))
+    shown = chart(record)
     draw(shown, tmp_path / "timeline.png")
     assert len(shown.lanes) == 52
     assert (tmp_path / "timeline.png").stat().st_size > 10_000
+    monkeypatch.setattr("cosim.report.chart.MOST_CLIENTS", 20)
+    some = chart(record)
+    notes = [lane.note for lane in some.lanes]
+    assert notes == [*["busiest"] * 5, "90 %", "75 %", "median", "25 %", "least busy", "", ""]
+    busy = [sum((bars.end_ns - bars.start_ns).sum() for bars in lane.bars) for lane in some.lanes[:-2]]
+    assert busy == sorted(busy, reverse=True)
+    assert some.num_clients == 50
+    assert sum(len(part.start_ns) for part in some.crowd) == sum(
+        len(bars.start_ns) for lane in shown.lanes[:50] for bars in lane.bars
+    )
+    write_figure(record, tmp_path / "timeline.pdf")
+    assert (tmp_path / "timeline.pdf").read_bytes().startswith(b"%PDF")

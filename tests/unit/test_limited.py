@@ -6,8 +6,9 @@ import pytest
 from cosim.record.folder import Record, RunFolder
 from cosim.record.log import Log
 from cosim.report import side_by_side
+from cosim.report.chart import chart
 from cosim.report.comparison import compare
-from cosim.report.gantt import chart, draw
+from cosim.report.gantt import draw
 from cosim.report.latency_limit import latency_limit
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import curves_content

@@ -9,10 +9,12 @@ from types import ModuleType
 
 import pytest
 
+from cosim.cli import answer
 from cosim.cli.listing import every_family
 from cosim.cli.new_part import package, write_package
 from cosim.errors import ScenarioError
 from cosim.parts import Part, family
+from cosim.scenario.load import load
 from cosim.testing import PART, contract
 
 FAMILIES = {one.place: one for one in every_family()}
@@ -61,7 +63,7 @@ def register(monkeypatch):
     """Return what makes a part known as an installed package does, while a test lasts."""
 
     def registered(source, name):
-        module = ModuleType("one_of_mine.part")
+        module = ModuleType("mine_alone.part")
         monkeypatch.setitem(sys.modules, module.__name__, module)
         exec(compile(source, "part.py", "exec"), module.__dict__)
         family.cache_clear()
@@ -75,7 +77,7 @@ def register(monkeypatch):
 @pytest.mark.parametrize("place", FAMILIES)
 def test_the_contract_of_its_family_is_taken_for_one_part_alone(place, register):
     smallest = FAMILIES[place].parts[min(FAMILIES[place].parts)]
-    part = register(package(smallest, "one-of-mine")["one_of_mine/part.py"], "OneOfMine")
+    part = register(package(smallest, "mine-alone")["mine_alone/part.py"], "MineAlone")
     found = contract(part)
     assert found[PART] is part
     assert any(name.lower().startswith("test") for name in found)
@@ -87,7 +89,7 @@ def test_the_contract_of_its_family_is_taken_for_one_part_alone(place, register)
         for one in mark.args[1]
         if hasattr(one, "id")
     ]
-    assert all(one.startswith("one_of_mine-") for one in ids if one)
+    assert all(one.startswith("mine_alone-") for one in ids if one)
     assert contract(FAMILIES[place].base).keys() <= found.keys()
 
 
@@ -95,7 +97,7 @@ def test_a_part_that_no_scenario_finds_is_refused_with_its_file():
     class Lost(FAMILIES["radio.fading"].parts["none"]):
         """Claims the kind of another one."""
 
-    with pytest.raises(ValueError, match=r"Lost of .*test_new_part.py: scenarios do not find it"):
+    with pytest.raises(ValueError, match=r"Lost' of .*test_new_part.py.*: scenarios do not find it"):
         contract(Lost)
 
 
@@ -151,3 +153,26 @@ def test_a_wrong_wish_is_one_line(asked, told, tmp_path):
         write_package(*asked, tmp_path / "new")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_new_scenario_can_run_and_every_shipped_one_states_which_downlinks_are_free(tmp_path, capsys):
+    made = tmp_path / "mine.toml"
+    assert answer(["new", "scenario", "mine", "--out", str(tmp_path / "mine")]) == 0
+    assert answer(["check", str(made)]) == 0
+    told = capsys.readouterr().out
+    for line in (
+        "federated_downlink: free",
+        "path loss macro_3gpp",
+        "log_normal (std_db 8",
+        "rate: Shannon",
+    ):
+        assert line in told
+    assert answer(["new", "scenario", "mine", "--out", str(made)]) == 2
+    shipped = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
+    for file in (made, *shipped):
+        scenario, stated = load(file), tomllib.loads(file.read_text(encoding="utf-8"))["radio"]
+        used = {link.name for one in scenario.by_task.values() for link in one.scheme.links}
+        unsaid = [
+            name for name in used if name.endswith("downlink") and "modelled" not in stated.get(name, {})
+        ]
+        assert not unsaid, f"{file.name}: {unsaid}"

@@ -14,15 +14,18 @@ from cosim.channel_replay import replay_channel
 from cosim.errors import RecordError
 from cosim.record.folder import Record
 from cosim.report import publication
-from cosim.report.comparison_figure import occupancy, write_comparison_figure
-from cosim.report.gantt import chart
+from cosim.report.chart import chart
+from cosim.report.comparison_figure import write_comparison_figure, write_comparison_figures
+from cosim.report.comparison_table import comparison_table
+from cosim.report.latex import latex
 from cosim.report.page import write_comparison_page, write_page
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import run_content
 from cosim.report.page.document import script_json
 from cosim.report.page.rows import Rows
-from cosim.report.publication import DOTS_PER_INCH, grids, write_figure
+from cosim.report.publication import DOTS_PER_INCH, bands, shares, write_figure
 from cosim.report.spans import Spans, length_ns
+from cosim.report.stacks import occupancy
 from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.runs import run
 
@@ -231,7 +234,7 @@ def test_letters_of_a_pdf_are_no_type_3_font(record, tmp_path):
 
 
 def test_a_figure_of_another_kind_or_of_other_rounds_is_refused(record, tmp_path):
-    with pytest.raises(RecordError, match=r"a figure is a \.png or a \.pdf"):
+    with pytest.raises(RecordError, match=r"a figure is a \.png, a \.pdf or a \.svg"):
         write_figure(record, tmp_path / "a.jpg")
     with pytest.raises(RecordError, match="has no rounds 9 to 9"):
         write_figure(record, tmp_path / "a.png", first_round=9)
@@ -241,21 +244,28 @@ def test_a_figure_of_another_kind_or_of_other_rounds_is_refused(record, tmp_path
         write_comparison_figure([record], tmp_path / "a.png")
 
 
-def test_boxes_of_a_grid_cover_what_was_held_while_the_lanes_go_on(record):
+def test_shares_of_a_band_add_up_to_what_was_held_while_the_lanes_go_on(record):
     shown = chart(record, 1, 1)
     held = SubchannelGrants.of(record, shown.length_ns)
-    for grid in grids(record, shown):
-        mine = held.link == held.links.index(grid.link)
+    edges = np.linspace(shown.from_ns, shown.to_ns, 7)
+    for band in bands(record, shown):
+        mine = held.link == held.links.index(band.link)
         end = np.minimum(held.end_ns[mine], shown.to_ns)
         start = np.maximum(held.start_ns[mine], shown.from_ns)
         area = int(np.maximum(end - start, 0).sum())
-        assert sum(number * (to_ns - from_ns) for _, _, number, from_ns, to_ns in grid.boxes) == area
+        for owners in ((0, 1, 2), (1, -1)):
+            assert (shares(band, owners, edges) * np.diff(edges)).sum() == pytest.approx(area)
 
 
 def test_a_comparison_is_drawn_for_print(record, tmp_path):
-    path = tmp_path / "both.pdf"
-    write_comparison_figure([record, record], path, width="page")
-    assert path.read_bytes().startswith(b"%PDF")
+    figures = write_comparison_figures([record, record], tmp_path)
+    assert [one.name for one in figures] == ["activity.pdf", "activity.svg", "delay.pdf", "delay.svg"]
+    first = [one.read_bytes() for one in figures]
+    assert first[1].startswith(b"<?xml")
+    assert b"/Type3" not in first[0]
+    table = latex(comparison_table([record, record]))
+    assert "simulated time, s & $" in table
+    assert table.count("$ $[") == 2  # a round has an interval in each run
 
 
 def test_all_scripts_of_the_pages_are_in_the_package():

@@ -210,7 +210,7 @@ def test_a_run_ends_evaluated_when_nobody_can_afford_another_round_and_reports_s
                 f"{name}{end}: clients",
             )
             for name, value, end in (
-                ("aggregator", {"kind": "qffl"}, ".kind"),
+                ("aggregator", {"kind": "q_fedavg"}, ".kind"),
                 ("weights", {"kind": "q_ffl"}, ".kind"),
                 ("scored_examples", 2, ""),
             )

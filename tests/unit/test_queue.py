@@ -11,14 +11,17 @@ from cosim.kernel.queue import Queue
 ARRIVALS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 10)), min_size=1, max_size=15)
 
 
-def serve(capacity, arrivals):
-    """Let jobs of (arrival, length) through a queue; return (asked, start, end, made_room) of each."""
+def serve(capacity, arrivals, order=None):
+    """Let jobs of (arrival, length) through a queue; return (asked, start, end, made_room) of each.
+
+    With an order of events the queue is shared, and each is a client's.
+    """
     clock, served = Clock(), {}
-    queue = Queue(clock, capacity, "the server")
+    queue = Queue(clock, capacity, "the server", is_shared=order is not None)
 
     def job(number, arrival, length):
         yield clock.timeout(arrival)
-        turn = queue.enter()
+        turn = queue.enter(number)
         made_room = None if turn is None else (yield turn)
         start = clock.now
         yield clock.timeout(length)
@@ -26,7 +29,8 @@ def serve(capacity, arrivals):
         queue.leave(number)
 
     def scheme():
-        yield clock.all_of([clock.process(job(n, *one), f"job {n}") for n, one in enumerate(arrivals)])
+        numbers = range(len(arrivals)) if order is None else order
+        yield clock.all_of([clock.process(job(n, *arrivals[n]), f"job {n}") for n in numbers])
 
     clock.run(clock.process(scheme(), "the scheme"))
     return [served[number] for number in range(len(arrivals))]
@@ -48,6 +52,17 @@ def test_who_asks_first_is_served_first(capacity, arrivals):
     order = sorted(range(len(arrivals)), key=lambda number: (arrivals[number][0], number))
     starts = [served[number][1] for number in order]
     assert starts == sorted(starts)
+
+
+@settings(deadline=None)
+@given(capacity=st.integers(1, 3), data=st.data())
+def test_clients_who_ask_at_one_instant_are_served_in_their_order_whatever_that_of_events(capacity, data):
+    arrivals = data.draw(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=8))
+    order = data.draw(st.permutations(range(len(arrivals))))
+    served = serve(capacity, arrivals, order)
+    assert [one[:3] for one in served] == [one[:3] for one in serve(capacity, arrivals)]
+    for asked, start, _, made_room in served:
+        assert start == asked if made_room is None else served[made_room][2] == start
 
 
 @settings(deadline=None)

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from cosim.errors import RecordError
-from cosim.report.study import write_report
+from cosim.report.study import write_paper, write_report
 from cosim.report.study.content import study_content
 from cosim.report.study.figure import box_lines, panels_of
 from cosim.report.study.record import StudyRecord
@@ -178,6 +178,21 @@ def test_a_report_is_the_same_bytes_each_time(bandwidth):
     first = page.read_bytes(), figure.read_bytes()
     write_report(bandwidth)
     assert (page.read_bytes(), figure.read_bytes()) == first
+
+
+def test_a_paper_has_each_panel_as_pdf_and_svg_and_tables_with_intervals(bandwidth, tmp_path, monkeypatch):
+    monkeypatch.setattr("cosim.report.study.figure.panels_of", lambda content: panels_of(content)[:1])
+    (tmp_path / "paper").mkdir()
+    written = write_paper(bandwidth, tmp_path / "paper")
+    names = {path.name for path in written}
+    assert {"total_delay.pdf", "total_delay.svg", "means.tex", "differences.tex"} <= names
+    assert all(path.stat().st_size for path in written)
+    means = (tmp_path / "paper" / "means.tex").read_text()
+    assert means.count(r"\\") == 1 + len(StudyRecord.open(bandwidth).cases)
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", "$ $["):
+        assert rule in means
+    with pytest.raises(RecordError, match="exists already"):
+        write_paper(bandwidth, tmp_path / "paper")
 
 
 def test_no_text_of_a_study_becomes_markup(tmp_path):

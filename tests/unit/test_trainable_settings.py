@@ -47,7 +47,7 @@ def test_a_trainable_is_changed_by_either_path_and_written_once(tiny_scenario, t
         (
             {"scheme.aggregator.kind": "fedex"},
             "scheme.aggregator: 'fedex' is about the factors of LoRA adapters, and trainable.kind = 'full' "
-            "has none; take one of 'chosen_blocks', 'fedavg', 'personal', 'qffl', or train [lora].",
+            "has none; take one of 'chosen_blocks', 'fedavg', 'personal', 'q_fedavg', or train [lora].",
         ),
         ({"scheme.adapter_codec.kind": "soft"}, "scheme.adapter_codec: 'soft' is about the factors"),
         (

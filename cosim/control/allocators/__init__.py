@@ -49,6 +49,9 @@ class Allocator(Part):
     sets_knobs: ClassVar[frozenset[str]] = frozenset()
     """Knobs its decisions set; what is learned depends on those of the value plane."""
 
+    sees_gains: ClassVar[bool] = True
+    """Whether what it decides depends on gains, bandwidths or noise; else on limits and numbers alone."""
+
     searches: ClassVar[bool] = False
     """Whether it tries pairs of client and subchannel one by one."""
 

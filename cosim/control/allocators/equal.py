@@ -23,6 +23,7 @@ class Equal(Allocator):
 
     kind: Literal["equal"] = "equal"
     serves_tasks: ClassVar[bool] = True
+    sees_gains: ClassVar[bool] = False
 
     def allocate(self, state: CellState) -> Allocation:
         """Return round robin grants; cut layer and rank as the scenario has them."""

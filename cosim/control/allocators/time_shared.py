@@ -20,6 +20,7 @@ class TimeShared(Allocator):
     former_kinds: ClassVar[tuple[str, ...]] = ("in_turn",)
     shares_in_time: ClassVar[bool] = True
     serves_tasks: ClassVar[bool] = True
+    sees_gains: ClassVar[bool] = False
 
     def allocate(self, state: CellState) -> Allocation:
         """Return the whole band for everybody."""

@@ -8,6 +8,7 @@ prices here: of a client's rate, and of its power.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -58,7 +59,7 @@ class Lagrangian:
             total if total < float(phase.max_tx_power_w.sum()) else np.inf,
         )
 
-    @property
+    @cached_property
     def has_sum_limit(self) -> bool:
         """Whether the limit on the sum says anything."""
         return bool(np.isfinite(self.total_w))
@@ -126,14 +127,15 @@ class Lagrangian:
         buyers, which is smooth and never less.
         """
         rate, power, total = self.split(logs)
-        level = rate / (_LN2 * (power + total))
-        fill = np.maximum(level[:, None] * self.gains, 1.0)
-        logs_of_fill = np.log(fill)
-        value = (rate / _LN2)[:, None] * (logs_of_fill - 1.0 + 1.0 / fill)
+        level = (rate / (_LN2 * (power + total)))[:, None]
+        fill = np.maximum(level * self.gains, 1.0)
+        logs_of_fill, inverse = np.log(fill), 1.0 / fill
+        value = (rate / _LN2)[:, None] * (logs_of_fill - 1.0 + inverse)
         if allowed is not None:
             value = np.where(allowed, value, 0.0)
-        best = value.max(axis=0)
-        safe = np.where(best > 0.0, best, 1.0)
+        best = np.maximum.reduce(value, axis=0)
+        is_sold = best > 0.0
+        safe = np.where(is_sold, best, 1.0)
         if np.isinf(norm):
             good = best
             weight = np.zeros_like(value)
@@ -142,15 +144,15 @@ class Lagrangian:
             ratio = value / safe
             with np.errstate(under="ignore"):
                 powered = ratio ** (norm - 1.0)
-            spread = np.maximum((powered * ratio).sum(axis=0), 1e-300)
+            spread = np.maximum(np.add.reduce(powered * ratio, axis=0), 1e-300)
             good = best * spread ** (1.0 / norm)
             weight = powered * spread ** (1.0 / norm - 1.0)
-        weight = np.where(best > 0.0, weight, 0.0) * self.widths_hz
-        rates = (weight * logs_of_fill).sum(axis=1) / _LN2
-        psd = np.where(fill > 1.0, level[:, None] * (1.0 - 1.0 / fill), 0.0)
-        powers = (weight * psd).sum(axis=1)
-        sold = float((good * self.widths_hz).sum())
-        spent = float((power * self.limits_w).sum())
+        weight = np.where(is_sold, weight, 0.0) * self.widths_hz
+        rates = np.add.reduce(weight * logs_of_fill, axis=1) / _LN2
+        psd = np.where(fill > 1.0, level * (1.0 - inverse), 0.0)
+        powers = np.add.reduce(weight * psd, axis=1)
+        sold = float(np.add.reduce(good * self.widths_hz))
+        spent = float(np.add.reduce(power * self.limits_w))
         return sold + spent + (total * self.total_w if total > 0.0 else 0.0), rates, powers, value
 
 
@@ -160,16 +162,23 @@ def earliest_s(priced_bits: Floats, compute_s: Floats, ceiling: float) -> Floats
     Newton steps on the reciprocal of the sum, which is concave in t: begun left
     of the root they never pass it, so even an unfinished search gives a bound.
     """
-    at = (compute_s + priced_bits / ceiling).max(axis=-1)
+    at = np.maximum.reduce(compute_s + priced_bits / ceiling, axis=-1)
     pays = priced_bits > 0.0
     all_pay = bool(pays.all())
     with np.errstate(all="ignore"):  # absurd prices prove nothing, and do no harm
         for _ in range(60):
             left = at[..., None] - compute_s
             terms = priced_bits / left if all_pay else np.where(pays, priced_bits / left, 0.0)
-            slope = (terms / left if all_pay else np.where(pays, terms / left, 0.0)).sum(axis=-1)
-            together = terms.sum(axis=-1)
-            step = np.asarray((together - ceiling) * together / (ceiling * slope))
+            slope = np.add.reduce(terms / left if all_pay else np.where(pays, terms / left, 0.0), axis=-1)
+            together = np.add.reduce(terms, axis=-1)
+            step = (together - ceiling) * together / (ceiling * slope)
+            if step.ndim == 0:  # one barrier: a search asks for thousands, one by one
+                if not 0.0 < step < np.inf:
+                    break
+                at = at + step
+                if step <= 1e-15 * at:
+                    break
+                continue
             step = np.where(np.isfinite(step) & (step > 0.0), step, 0.0)
             at = at + step
             if (step <= 1e-15 * at).all():

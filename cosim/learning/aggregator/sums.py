@@ -28,8 +28,11 @@ def weighted_sum(terms: Sequence[Tensors], weights: Sequence[float]) -> Tensors:
 def mean_of_given(terms: Sequence[Tensors], weights: Sequence[float]) -> Tensors:
     """Return the weighted sum; a tensor some terms lack is the mean over those that have it.
 
-    Weights add up to one; for the mean they are scaled so that they do again.
+    Weights add up to one; for the mean they are scaled so that they do again. A term by itself is
+    handed on as it is.
     """
+    if len(terms) == 1 and weights[0] == 1.0:
+        return dict(terms[0])
     names = dict.fromkeys(name for term in terms for name in term)
     complete = [name for name in names if all(name in term for term in terms)]
     total = weighted_sum([{name: term[name] for name in complete} for term in terms], weights)

@@ -18,17 +18,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import combinations, islice
 from math import prod
-from typing import Literal, TypeVar
-
-import numpy as np
+from typing import Literal
 
 from cosim.learning.embedded.domain import Domain
+from cosim.learning.embedded.draws import Draws
 from cosim.learning.embedded.goods import FILM, LAPTOP, RECIPE
 from cosim.learning.embedded.notices import JOB, TRAIN, WEATHER
 from cosim.learning.embedded.places import HOTEL, MUSEUM, RESTAURANT
 from cosim.rng import stream
-
-T = TypeVar("T")
 
 _ALL = {d.name: d for d in (RESTAURANT, HOTEL, LAPTOP, FILM, RECIPE, TRAIN, WEATHER, JOB, MUSEUM)}
 
@@ -169,12 +166,12 @@ def wordings(domain: str, slot: str, value: str) -> tuple[str, ...]:
 
 
 def _endless(domain: Domain, seed: int, side: Literal["any", "train", "test"]) -> Iterator[Example]:
-    rng = stream(seed, "text", domain.name, side).generator()
+    draws = Draws(stream(seed, "text", domain.name, side))
     while True:
-        slots = _meaning(rng, domain)
+        slots = _meaning(draws, domain)
         mr = " | ".join(f"{name} : {value}" for name, value in slots.items())
         if side == "any" or (side == "test") == _is_for_test(mr):
-            yield Example(domain.name, mr, _Telling(rng, domain, slots).text(), slots, slots[domain.label])
+            yield Example(domain.name, mr, _Telling(draws, domain, slots).text(), slots, slots[domain.label])
 
 
 def _is_for_test(mr: str) -> bool:
@@ -182,34 +179,34 @@ def _is_for_test(mr: str) -> bool:
     return int.from_bytes(digest, "big") < _TEST_SHARE * 2**64
 
 
-def _meaning(rng: np.random.Generator, domain: Domain) -> dict[str, str]:
-    optional = _shuffled(rng, domain.optional)[: _pick(rng, domain.num_optional)]
+def _meaning(draws: Draws, domain: Domain) -> dict[str, str]:
+    optional = draws.shuffled(domain.optional)[: draws.pick(domain.num_optional)]
     names = {*domain.subject, domain.label, *optional}
-    return {name: _pick(rng, tuple(slot.values)) for name, slot in domain.slots.items() if name in names}
+    return {name: draws.pick(tuple(slot.values)) for name, slot in domain.slots.items() if name in names}
 
 
 class _Telling:
     """One text in the making: ``left`` are the slots not told yet, in the order they will be."""
 
-    def __init__(self, rng: np.random.Generator, domain: Domain, slots: Mapping[str, str]) -> None:
-        self.rng = rng
+    def __init__(self, draws: Draws, domain: Domain, slots: Mapping[str, str]) -> None:
+        self.draws = draws
         self.domain = domain
         self.slots = slots
-        self.left = _shuffled(rng, [name for name in slots if name not in domain.subject])
+        self.left = draws.shuffled([name for name in slots if name not in domain.subject])
         self.plural = any(slots[name].endswith(last) for name in domain.subject for last in domain.plurals)
 
     def text(self) -> str:
         sentences = [self._sentence(self._frame())]
         while self.left:
             at_least = -(-len(self.left) // (_MOST_SENTENCES - len(sentences)))
-            sentences.append(self._sentence(_pick(self.rng, self.domain.later), at_least))
+            sentences.append(self._sentence(self.draws.pick(self.domain.later), at_least))
         return " ".join(sentences)
 
     def _frame(self) -> str:
         """Return a first sentence for which enough is left to tell."""
         fronted = any(self.domain.slots[name].front for name in self.left)
         while True:
-            frame = _pick(self.rng, self.domain.frames)
+            frame = self.draws.pick(self.domain.frames)
             needed = sum(field in frame for field in ("{front}", "{which}", "{vps}"))
             if needed <= len(self.left) and (fronted or "{front}" not in frame):
                 return frame
@@ -220,7 +217,7 @@ class _Telling:
         Its ``{vps}`` takes ``at_least`` so many slots, or all that are left.
         """
         filled = {name: self._worded("{}", name) for name in self.domain.subject}
-        filled["noun"] = _pick(self.rng, self.domain.nouns)
+        filled["noun"] = self.draws.pick(self.domain.nouns)
         if "{front}" in frame:
             name = next(name for name in self.left if self.domain.slots[name].front)
             filled["front"] = self._told(name, "front")
@@ -230,7 +227,7 @@ class _Telling:
             if f"{{{form}}}" in frame:
                 filled[form] = self._noun_phrase(form, keep=int("{vps}" in frame))
         if "{vps}" in frame:
-            count = max(at_least, _pick(self.rng, (1, 2, 2, 3)))
+            count = max(at_least, self.draws.pick((1, 2, 2, 3)))
             filled["vps"] = _joined(
                 [_agreed(self._told(name, "verb"), self.plural) for name in self.left[:count]]
             )
@@ -241,24 +238,24 @@ class _Telling:
         adjectives: dict[str, str] = {}
         afters: dict[str, str] = {}
         most_afters = {"np": 2, "short": 1, "bare": 0}[form]
-        room = min(len(self.left) - keep, _pick(self.rng, (1, 2, 2, 3)))
+        room = min(len(self.left) - keep, self.draws.pick((1, 2, 2, 3)))
         for name in tuple(self.left):
             slot = self.domain.slots[name]
             places = [(adjectives, "adjective")] if slot.adjective and len(adjectives) < 2 else []
             places += [(afters, "after")] if slot.after and len(afters) < most_afters else []
             if places and len(adjectives) + len(afters) < room:
-                place, part = _pick(self.rng, places)
+                place, part = self.draws.pick(places)
                 place[name] = self._told(name, part)
-        noun = _pick(self.rng, self.domain.nouns).format(**self.slots)
+        noun = self.draws.pick(self.domain.nouns).format(**self.slots)
         words = [*self._in_order(adjectives), noun, _run_on(self._in_order(afters))]
         if (
             form == "np"
             and self.domain.relative
             and not afters
             and len(self.left) > keep
-            and self.rng.random() < 0.4
+            and self.draws.random() < 0.4
         ):
-            clause = _pick(self.rng, self.domain.relative)
+            clause = self.draws.pick(self.domain.relative)
             words.append(clause.format(which=_agreed(self._told(self.left[0], "verb"), plural=False)))
         return " ".join(word for word in ("" if form == "bare" else "a(n)", *words) if word)
 
@@ -268,10 +265,10 @@ class _Telling:
     def _told(self, name: str, part: str) -> str:
         """Return a phrase that tells a slot, which is then no longer left."""
         self.left.remove(name)
-        return self._worded(_pick(self.rng, getattr(self.domain.slots[name], part)), name)
+        return self._worded(self.draws.pick(getattr(self.domain.slots[name], part)), name)
 
     def _worded(self, template: str, name: str) -> str:
-        return template.replace("{}", _pick(self.rng, self.domain.slots[name].values[self.slots[name]]))
+        return template.replace("{}", self.draws.pick(self.domain.slots[name].values[self.slots[name]]))
 
 
 def _joined(phrases: Sequence[str]) -> str:
@@ -316,11 +313,3 @@ def article(word: str) -> str:
     if start.startswith(("hour", "honest", "heir")):
         return "an"
     return "an" if start[0] in "aeiou" and not start.startswith(("uni", "use", "eu", "one")) else "a"
-
-
-def _pick(rng: np.random.Generator, things: Sequence[T]) -> T:
-    return things[int(rng.integers(len(things)))] if len(things) > 1 else things[0]
-
-
-def _shuffled(rng: np.random.Generator, things: Sequence[T]) -> list[T]:
-    return [things[index] for index in rng.permutation(len(things))]

@@ -1,10 +1,11 @@
 """Mini-batches whose examples' gradients are kept apart: uncut, at the main server, on the way back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cosim.graph.operation import Fields, operation
 from cosim.learning.gradients import Gradients
+from cosim.learning.operations.split_step import client_forward
 from cosim.rng import stream
 
 if TYPE_CHECKING:
@@ -22,13 +23,23 @@ def _examples(
     from cosim.learning.data.batch import Batch
 
     whole, seed = learner.batch(params), params["dropout"]
-    counts = whole.num_targets
-    total = max(int(counts.sum()), 1)
-    for number, count in enumerate(counts.tolist()):
+    for number, share in enumerate(_shares(whole)):
         one = slice(number, number + 1)
         batch = Batch(whole.input_ids[one], whole.attention_mask[one], whole.labels[one])
         own = None if seed is None else stream(seed, "example", number).torch_seed()
-        yield one, count / total, batch, own
+        yield one, share, batch, own
+
+
+def _shares(batch: "Batch") -> list[float]:
+    """Return each example's share in the targets of a mini-batch."""
+    counts = batch.num_targets.tolist()
+    total = max(sum(counts), 1)
+    return [count / total for count in counts]
+
+
+def _weighted(losses: "Tensor", shares: "Sequence[float]") -> float:
+    found: list[float] = losses.tolist()
+    return sum(share * loss for share, loss in zip(shares, found, strict=True))
 
 
 class _Mean:
@@ -44,6 +55,11 @@ class _Mean:
         for name, one in self._part.of_example(gradient).items():
             self._total[name] = self._total[name] + share * one if name in self._total else share * one
 
+    def add_stack(self, gradients: "Adapter", shares: "Sequence[float]") -> None:
+        """Add the gradients of all examples, stacked."""
+        for number, share in enumerate(shares):
+            self.add({name: stack[number] for name, stack in gradients.items()}, share)
+
     @property
     def taken(self) -> "Adapter":
         if self._seed is None:
@@ -58,19 +74,47 @@ def whole_gradient_by_example(
     """Return the mean loss of a mini-batch, nats, and the mean of what is taken of each gradient."""
     import torch
 
+    from cosim.learning import example_stacks
     from cosim.learning.learner import leaves_of, mean_loss, trained_of
 
-    mean, loss_sum = _Mean(learner, params), 0.0
-    prefix = learner.prefix(params, learner.model.shape.num_layers)
+    mean, model, frozen = _Mean(learner, params), learner.model, params.get("frozen")
+    last_block = model.shape.num_layers
+    prefix = learner.prefix(params, last_block)
+    if model.shape.names.has_blocks_of_ours and example_stacks.can_stack(params, adapter):
+        whole = learner.batch(params)
+        leaves = example_stacks.stacked_leaves(adapter, len(whole.labels), frozen)
+        hidden, first_block = model.begin(whole, last_block, prefix)
+        hidden = example_stacks.run_blocks(model, leaves, hidden, whole, first_block, last_block, residual)
+        losses, trained = example_stacks.mean_losses(model, leaves, hidden, whole), trained_of(leaves)
+        found = torch.autograd.grad(losses.sum(), list(trained.values()))
+        mean.add_stack(dict(zip(trained, found, strict=True)), _shares(whole))
+        return {"loss": _weighted(losses, _shares(whole)), "adapter_gradient": mean.taken}
+    loss_sum = 0.0
     for one, share, batch, seed in _examples(learner, params):
-        leaves = leaves_of(adapter, params.get("frozen"))
+        leaves = leaves_of(adapter, frozen)
         known = None if prefix is None else prefix[one]
-        loss = mean_loss(learner.model.whole_outputs(leaves, batch, seed, known, residual))
+        loss = mean_loss(model.whole_outputs(leaves, batch, seed, known, residual))
         trained = trained_of(leaves)
         gradients = torch.autograd.grad(loss, list(trained.values()))
         mean.add(dict(zip(trained, gradients, strict=True)), share)
         loss_sum += share * loss.item()
     return {"loss": loss_sum, "adapter_gradient": mean.taken}
+
+
+@operation("client_forward_by_example")
+def client_forward_by_example(
+    learner: "Learner", params: Mapping[str, Any], adapter: "Adapter", residual: "Adapter | None" = None
+) -> Fields:
+    """Return the activations at the cut, and the leaves of their graph: a copy for each example if it can."""
+    from cosim.learning import example_stacks
+
+    if not (learner.model.shape.names.has_blocks_of_ours and example_stacks.can_stack(params, adapter)):
+        return client_forward.body(learner, params, adapter, residual)
+    batch, cut_layer, model = learner.batch(params), params["cut_layer"], learner.model
+    leaves = example_stacks.stacked_leaves(adapter, len(batch.labels), params.get("frozen"))
+    hidden, first_block = model.begin(batch, cut_layer, learner.prefix(params, cut_layer))
+    activations = example_stacks.run_blocks(model, leaves, hidden, batch, first_block, cut_layer, residual)
+    return {"activations": learner.sent(activations, batch), "leaves": leaves}
 
 
 @operation("server_step_by_example", state=("adapter_gradient",))
@@ -83,17 +127,37 @@ def server_step_by_example(
     """
     import torch
 
+    from cosim.learning import example_stacks
     from cosim.learning.learner import leaves_of, mean_loss
 
-    cut_layer, mean, rows, loss_sum = params["cut_layer"], _Mean(learner, params), [], 0.0
-    for one, share, batch, seed in _examples(learner, params):
-        leaves = leaves_of(learner.behind_cut(adapter, cut_layer))
-        arrived = activations.detach()[one].requires_grad_()
-        loss = mean_loss(learner.model.server_outputs(leaves, arrived, batch, cut_layer, seed))
-        row, *found = torch.autograd.grad(loss, [arrived, *leaves.values()])
-        mean.add(dict(zip(leaves, found, strict=True)), share)
-        rows.append(share * row)
-        loss_sum += share * loss.item()
+    cut_layer, mean, model = params["cut_layer"], _Mean(learner, params), learner.model
+    behind, whole, shares = (
+        learner.behind_cut(adapter, cut_layer),
+        learner.batch(params),
+        _shares(learner.batch(params)),
+    )
+    arrived = activations.detach().requires_grad_()
+    within = arrived[:, : whole.input_ids.shape[1]]
+    if example_stacks.can_stack(params, behind):
+        leaves = example_stacks.stacked_leaves(behind, len(whole.labels))
+        hidden, last_block = model.placed(within), model.shape.num_layers
+        hidden = example_stacks.run_blocks(model, leaves, hidden, whole, cut_layer + 1, last_block)
+        losses = example_stacks.mean_losses(model, leaves, hidden, whole)
+        each, *found = torch.autograd.grad(losses.sum(), [arrived, *leaves.values()])
+        mean.add_stack(dict(zip(leaves, found, strict=True)), shares)
+        rows, loss_sum = (
+            [share * row[None] for share, row in zip(shares, each, strict=True)],
+            _weighted(losses, shares),
+        )
+    else:
+        rows, loss_sum = [], 0.0
+        for one, share, batch, seed in _examples(learner, params):
+            leaves = leaves_of(behind)
+            loss = mean_loss(model.server_outputs(leaves, within[one], batch, cut_layer, seed))
+            each, *found = torch.autograd.grad(loss, [arrived, *leaves.values()])
+            mean.add(dict(zip(leaves, found, strict=True)), share)
+            rows.append(share * each[one])
+            loss_sum += share * loss.item()
     gradient = {"gradient": torch.cat(rows)} if learner.client_trains(cut_layer) else {}
     return {"loss": loss_sum, **gradient, "adapter_gradient": learner.keep(mean.taken)}
 
@@ -114,9 +178,17 @@ def client_backward_by_example(
     from cosim.learning.learner import trained_of
 
     mean, trained = _Mean(learner, params), trained_of(leaves)
-    for one, share, _, _ in _examples(learner, params):
-        own = torch.zeros_like(gradient)
-        own[one] = gradient[one] / share if share else 0.0
-        found = torch.autograd.grad(activations, list(trained.values()), own, retain_graph=True)
+    shares = _shares(learner.batch(params))
+    own = torch.stack(
+        [row / share if share else 0.0 * row for row, share in zip(gradient, shares, strict=True)]
+    )
+    if any(leaf.dim() > adapter[name].dim() for name, leaf in trained.items()):  # a copy for each example
+        stacks = torch.autograd.grad(activations, list(trained.values()), own)
+        mean.add_stack(dict(zip(trained, stacks, strict=True)), shares)
+        return learner.step(params, adapter, optimizer, mean.taken)
+    for number, share in enumerate(shares):
+        alone = torch.zeros_like(own)
+        alone[number] = own[number]
+        found = torch.autograd.grad(activations, list(trained.values()), alone, retain_graph=True)
         mean.add(dict(zip(trained, found, strict=True)), share)
     return learner.step(params, adapter, optimizer, mean.taken)

@@ -6,7 +6,7 @@ no torch until a step is taken.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import cos, nan, pi
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, "Tensor"]
 State = dict[str, "Tensor"]
 """What an optimiser remembers, flat, as safetensors hold it: ``exp_avg/<parameter>`` and the like."""
+
+
+def _cloned(tensors: Tensors) -> "dict[str, Tensor]":
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 class Optimizer(Part):
@@ -86,7 +90,13 @@ class Optimizer(Part):
         """Return the state before the first step."""
 
     def step(
-        self, parameters: Tensors, gradients: Tensors, state: Tensors, step_index: int, num_steps: int
+        self,
+        parameters: Tensors,
+        gradients: Tensors,
+        state: Tensors,
+        step_index: int,
+        num_steps: int,
+        copied: "Callable[[Tensors], dict[str, Tensor]]" = _cloned,
     ) -> tuple[dict[str, "Tensor"], State]:
         """Return new parameters and the new state; nothing given is written to.
 
@@ -99,6 +109,8 @@ class Optimizer(Part):
         step_index, num_steps
             Steps taken before this one, and steps of the whole run; they
             decide the rate and nothing else.
+        copied
+            Returns the same numbers in memory of their own, where what is returned is to be.
 
         Raises
         ------
@@ -111,8 +123,7 @@ class Optimizer(Part):
         import torch
 
         with torch.no_grad():
-            new = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-            kept = {name: tensor.detach().clone() for name, tensor in state.items()}
+            new, kept = copied(parameters), copied(state)
             if new:
                 downhill = [gradients[name].detach() for name in new]
                 try:

@@ -63,7 +63,9 @@ class Sgd(Optimizer):
 
         sgd(
             list(parameters.values()),
-            gradients,
+            [one.clone() for one in gradients]
+            if self.nesterov
+            else gradients,  # torch adds to these in place
             [state[f"momentum/{name}"] if self.momentum else None for name in parameters],
             foreach=True,
             weight_decay=self.weight_decay,

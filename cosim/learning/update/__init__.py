@@ -64,12 +64,15 @@ class UpdateStep(Part):
         Whether what is lost behind it waits for the next update: error feedback.
     less_lost
         The setting with which ``loses_a_part`` holds, where it need not.
+    summed_with
+        The settings with which ``is_summable`` holds, where it need not.
     """
 
     keeps_layout: ClassVar[bool] = True
     is_last: ClassVar[bool] = False
     holds_back: ClassVar[bool] = False
     less_lost: ClassVar[str] = ""
+    summed_with: ClassVar[str] = ""
 
     @property
     def chance(self) -> Literal["none", "own", "common", "fixed"]:

@@ -64,6 +64,7 @@ class Ferret(UpdateStep):
     kind: Literal["ferret"] = "ferret"
     keeps_layout: ClassVar[bool] = False
     less_lost: ClassVar[str] = "scale = 'shrunk'"
+    summed_with: ClassVar[str] = "seeds = 'fresh' and budget = 'size'"
     num_coordinates: int = Field(default=2048, ge=1)
     budget: Literal["size", "equal", "norm", "norm_root_size"] = "size"
     seeds: Literal["fresh", "fixed", "own"] = "fresh"

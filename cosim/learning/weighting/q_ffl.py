@@ -19,7 +19,8 @@ class QFfl(Weighting):
     Source
     ------
     T. Li, M. Sanjabi, A. Beirami and V. Smith, "Fair resource allocation in federated learning",
-    ICLR 2020: the gradient of their objective. Their rule for the step of the server is left out.
+    ICLR 2020: the gradient of their objective. Their rule for the step of the server is the aggregator
+    ``q_fedavg``.
     """
 
     kind: Literal["q_ffl"] = "q_ffl"

@@ -25,6 +25,10 @@ class Fading(Part):
     fades: ClassVar[bool] = True
     """Whether gains differ at all from one link, subchannel or block to another."""
 
+    draws_rows_alone: ClassVar[bool] = False
+    """Whether :meth:`draw` makes each gain of the uniforms of its own block and column, to the same bits
+    whichever are drawn with it."""
+
     selectivity: Literal["flat", "subchannel"] = "subchannel"
 
     @property

@@ -24,6 +24,7 @@ class Nakagami(BlockFading):
     """
 
     kind: Literal["nakagami"] = "nakagami"
+    draws_rows_alone: ClassVar[bool] = True
     m: float = Field(ge=0.5)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"m": 0.5, "coherence_time_s": 0.01},

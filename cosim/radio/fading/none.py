@@ -13,6 +13,7 @@ class NoFading(Fading):
     """A gain of one on every subchannel for the whole run."""
 
     kind: Literal["none"] = "none"
+    draws_rows_alone: ClassVar[bool] = True
     fades: ClassVar[bool] = False
 
     @property

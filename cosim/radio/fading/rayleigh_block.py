@@ -18,6 +18,7 @@ class RayleighBlock(BlockFading):
     """
 
     kind: Literal["rayleigh_block"] = "rayleigh_block"
+    draws_rows_alone: ClassVar[bool] = True
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"coherence_time_s": 0.01},

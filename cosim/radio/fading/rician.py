@@ -28,6 +28,7 @@ class Rician(BlockFading):
     """
 
     kind: Literal["rician"] = "rician"
+    draws_rows_alone: ClassVar[bool] = True
     k_factor: float = Field(ge=0.0)
     fixed: Literal["line_of_sight", "multipath"] = "line_of_sight"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (

@@ -155,6 +155,8 @@ class Delivery:
         When it was asked for, began and ended, ns.
     energy_j
         What was radiated for each client: by the client on an uplink, for it on a downlink.
+    pilot_energy_j
+        What of that went into pilots, whatever the values are.
     delivered
         For each client whether what it sent, or was sent, arrived.
     after_span
@@ -182,6 +184,7 @@ class Delivery:
     cut_bits: float | None = None
     away_ns: int = 0
     measures: Mapping[str, float] = field(default_factory=dict)
+    pilot_energy_j: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def at_once(cls, now_ns: int, clients: Collection[int]) -> "Delivery":
@@ -284,8 +287,8 @@ class Medium(Part):
         """Return what is exchanged before a sum over a link."""
         return Signalling()
 
-    def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
-        """Return how long a sum of so many numbers takes on a link that carries sums, ns."""
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int) -> int:
+        """Return how long a sum of so many numbers of so many takes on a link that carries sums, ns."""
         raise NotImplementedError(f"{type(self).__name__} carries no sums")
 
     def misfit(self, link: Link, bandwidths_hz: Floats) -> str | None:

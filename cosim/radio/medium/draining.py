@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from itertools import pairwise
 
+from simpy.events import Event
+
 from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock, Steps
 from cosim.kernel.job import NEVER_NS, ConstantRate, Job, Rate
@@ -13,7 +15,7 @@ from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, rate_of
-from cosim.radio.medium.open_link import OpenLink, Transfer
+from cosim.radio.medium.open_link import OpenLink, Transfer, Waiting
 from cosim.record.log import GrantLog
 from cosim.units import NS_PER_S
 
@@ -96,7 +98,7 @@ class Draining(Network):
         in_the_way = [client for client in in_flight if not state.admit(client)]
         for client in in_the_way:
             self._pause(state, client)
-        state.waiting.extendleft((client, None) for client in reversed(in_the_way))
+        state.waiting.extendleft(map(Waiting, reversed(in_the_way)))
 
     def reserve(self, links: Collection[str], *, is_reserved: bool) -> None:
         """Pause all transfers of these links and let none begin, until they are free again."""
@@ -133,9 +135,12 @@ class Draining(Network):
         client, bits = state.join(tuple(payloads)), max(one.bits for one in payloads.values())
         asked_ns = clock.now
         after_span = None
-        if state.has_waiting(client) or not state.admit(client):
+        if state.overlaps or state.has_waiting(client) or not state.admit(client):
             turn = clock.event(f"free subchannels on {link}")
-            state.waiting.append((client, turn))
+            was_free = not state.has_waiting(client) and state.has_free(client)
+            state.line_up(Waiting(client, turn, asked_ns, was_free))
+            if was_free:
+                self._let_in_at_end(state)
             after_span = yield turn
         is_silent = self._is_silent(state, client)
         transfer = Transfer(
@@ -183,12 +188,16 @@ class Draining(Network):
             state.dismiss(client)
         else:  # it ended in the very instant in which it had to pause
             del state.paused[client]
-            if (client, None) in state.waiting:
-                state.waiting.remove((client, None))
+            for one in [one for one in state.waiting if one.client == client and one.turn is None]:
+                state.waiting.remove(one)
         state.part(client)
         if self._changes_in_flight(state):
             self._rate(state, tuple(state.active))
-        self._let_in(state, span)
+        if state.overlaps:  # who asks at this instant may come before who has asked
+            state.made_room = span
+            self._let_in_at_end(state)
+        else:
+            self._let_in(state, span)
 
     def _changes_in_flight(self, state: OpenLink) -> bool:
         """Return whether one transfer's beginning or end changes the rates of others."""
@@ -226,21 +235,32 @@ class Draining(Network):
                 found.append((rate, what))
         return min(found)[1] if found else None
 
+    def _let_in_at_end(self, state: OpenLink) -> None:
+        """Let those in whose turn has come, when everybody who asks at this instant has."""
+
+        def let_in(_event: Event) -> None:
+            span, state.made_room, state.is_due = state.made_room, None, False
+            self._let_in(state, span)
+
+        if not state.is_due:
+            state.is_due = True
+            self._clock.end_of_instant().callbacks.append(let_in)
+
     def _let_in(self, state: OpenLink, span: int | None) -> None:
         """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
         blocked = set[int]()
-        for client, turn in list(state.waiting):
-            cell = state.cell(client)
-            if cell in blocked or not state.admit(client):
+        for one in list(state.waiting):
+            cell = state.cell(one.client)
+            if cell in blocked or not state.admit(one.client):
                 if state.cells is None:
                     break
                 blocked.add(cell)
                 continue
-            state.waiting.remove((client, turn))
-            if turn is not None:
-                turn.succeed(span)
-            elif client in state.paused:
-                self._begin(state, client, state.paused.pop(client))
+            state.waiting.remove(one)
+            if one.turn is not None:
+                one.turn.succeed(None if one.was_free and one.asked_ns == self._clock.now else span)
+            elif one.client in state.paused:
+                self._begin(state, one.client, state.paused.pop(one.client))
 
     def _begin(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Let a transfer drain from now on."""
@@ -289,7 +309,7 @@ class Draining(Network):
     def _comes_back(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Let a transfer go on, or wait for its subchannels, as all it needs are there."""
         if state.has_waiting(client) or not state.admit(client):
-            state.waiting.append((client, None))
+            state.line_up(Waiting(client, None, self._clock.now))
         else:
             self._begin(state, client, state.paused.pop(client))
 

@@ -31,6 +31,19 @@ class Transfer:
 
 
 @dataclass(eq=False)
+class Waiting:
+    """A client that waits for subchannels; one in flight, but paused, has no turn.
+
+    ``was_free``: when it asked it was kept from them only until the instant was over.
+    """
+
+    client: int
+    turn: Event | None = None
+    asked_ns: int = -1
+    was_free: bool = False
+
+
+@dataclass(eq=False)
 class OpenLink:
     """One link alive: who may send on what, who sends, who waits.
 
@@ -43,7 +56,9 @@ class OpenLink:
     overlaps: bool = False  # grants share subchannels, so that only those who send hold any
     granted: dict[int, Grant] = field(default_factory=dict)
     active: dict[int, Transfer] = field(default_factory=dict)
-    waiting: deque[tuple[int, Event | None]] = field(default_factory=deque)  # None: in flight, but paused
+    waiting: deque[Waiting] = field(default_factory=deque)
+    made_room: int | None = None  # the latest span to end now
+    is_due: bool = False  # to let in those who wait, when the instant is over
     paused: dict[int, Transfer] = field(default_factory=dict)
     rates: dict[int, Rate] = field(default_factory=dict)
     holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
@@ -85,13 +100,18 @@ class OpenLink:
     def has_waiting(self, client: int) -> bool:
         """Return whether anybody waits in a client's queue."""
         cell = self.cell(client)
-        return any(self.cell(one) == cell for one, _ in self.waiting)
+        return any(self.cell(one.client) == cell for one in self.waiting)
 
     def numbers(self, client: int, grant: Grant) -> list[int]:
         """Return the numbers of a grant's subchannels; where cells reuse the band each cell has its own."""
         if self.cells is None:
             return list(grant.subchannels.tolist())
         return list((grant.subchannels + self.num_subchannels * self.cell(client)).tolist())
+
+    def has_free(self, client: int) -> bool:
+        """Return whether all of the client's subchannels are free."""
+        wanted = self.numbers(client, self.granted[client])
+        return not self.is_reserved and self.busy.isdisjoint(wanted)
 
     def admit(self, client: int) -> bool:
         """Take the client's subchannels if all of them are free."""
@@ -101,6 +121,15 @@ class OpenLink:
         self.admitted[client] = None
         self.busy.update(wanted)
         return True
+
+    def line_up(self, one: Waiting) -> None:
+        """Let a client wait: behind those who asked before, of one instant in the order of the clients."""
+        place = len(self.waiting)
+        while place and self.waiting[place - 1].asked_ns == one.asked_ns:
+            if self.members(self.waiting[place - 1].client) < self.members(one.client):
+                break
+            place -= 1
+        self.waiting.insert(place, one)
 
     def dismiss(self, client: int) -> None:
         """Free the client's subchannels."""

@@ -68,9 +68,11 @@ class OverTheAir(Medium):
         its values, and all send them less the mean of all and over the largest deviation from it,
         so that nothing is clipped and the loudest radiates all it may; two scalars each way.
     channel_knowledge
-        ``free``, or ``charged``: the scalars that a precoding needs of all channels travel before
-        a sum, one for each unit of ``truncation`` in a block. What of the channel changes within the
-        sum is known in any case.
+        ``free``, or ``charged``: pilots go before a sum, an element in each subchannel, of every
+        sender where the base station must know all channels, else one of the base station by which
+        each learns its own (uplink and downlink are taken to be reciprocal); so do the scalars that
+        a precoding needs of all channels, one for each unit of ``truncation`` in a block. What of
+        the channel changes within the sum is known in any case.
     timing_error_s, frequency_error_hz
         Standard deviations of how far each sender's timing and carrier frequency are off
         in each transmission, Gaussian: its phase turns with the subcarriers and with the
@@ -145,10 +147,11 @@ class OverTheAir(Medium):
                 else "all the power of every sender, which only the loudest radiates."
             )
         ]
-        if self.precoding.num_scalars and self.channel_knowledge == "free":
+        if self.channel_knowledge == "free":
+            known = "all channels" if self.precoding.needs_each_channel else "each sender's own channel"
             told.append(
-                f"radio.medium: what {self.precoding.kind!r} knows of all channels is free of charge; take "
-                'channel_knowledge = "charged" for what it takes to know them.'
+                f"radio.medium: what {self.precoding.kind!r} knows of {known} is free of charge; take "
+                'channel_knowledge = "charged" for the pilots it takes to know that.'
             )
         if self.is_synchronised:
             return *told, "radio.medium: senders over the air are perfectly synchronised."
@@ -213,9 +216,25 @@ class OverTheAir(Medium):
         bits = SCALAR_BITS * (knowledge + 2 * (self.values == "standardised"))
         return Signalling(bits, bits, self.values == "standardised")
 
-    def summed_ns(self, bandwidths_hz: Floats, num_values: int) -> int:
-        """Return how long a sum of so many numbers takes, ns."""
-        return self.num_symbols(bandwidths_hz, num_values) * self.symbol_ns
+    def pilots_ns(self, bandwidths_hz: Floats, num_senders: int) -> int:
+        """Return how long pilots take before a sum: side by side in each subchannel, one a subcarrier."""
+        if self.channel_knowledge == "free":
+            return 0
+        subcarriers = self.num_subcarriers(bandwidths_hz)
+        num_pilots = num_senders if self.precoding.needs_each_channel else 1
+        return ceil(num_pilots / int(subcarriers[subcarriers > 0].min())) * self.symbol_ns
+
+    def pilot_s(self, bandwidths_hz: Floats) -> float:
+        """Return for how long a sender radiates all its power on pilots, s: its share of the elements."""
+        if self.channel_knowledge == "free" or not self.precoding.needs_each_channel:
+            return 0.0
+        subcarriers = self.num_subcarriers(bandwidths_hz)
+        return float((subcarriers > 0).sum() / subcarriers.sum()) * self.symbol_ns / NS_PER_S
+
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int) -> int:
+        """Return how long a sum of so many numbers takes with the pilots before it, ns."""
+        summed_ns = self.num_symbols(bandwidths_hz, num_values) * self.symbol_ns
+        return self.pilots_ns(bandwidths_hz, num_senders) + summed_ns
 
     def superposition(
         self,
@@ -267,7 +286,7 @@ class OverTheAir(Medium):
             num_values=num_values,
             max_rms=self.max_rms if given_rms is None else given_rms,
             stream=("superposition", link, number),
-            turns=self._turns(channel.seed, link, clients, number),
+            turns=self._turns(channel.air_seed, link, clients, number),
         )
 
     def _turns(
@@ -336,21 +355,23 @@ class Superposing(Network):
         yield clock.timeout(-clock.now % medium.symbol_ns)
         start_ns, number = clock.now, self._num_sent[link]
         self._num_sent[link] = number + 1
-        sent = medium.superposition(
-            self._channel, link, start_ns, payloads, self._max_tx_power_w[link], number
-        )
-        duration_ns = medium.summed_ns(
-            self._channel.bandwidths_hz(link), max(one.num_values for one in payloads.values())
-        )
-        yield clock.timeout(duration_ns)
+        widths_hz, limits_w = self._channel.bandwidths_hz(link), self._max_tx_power_w[link]
+        pilots_ns = medium.pilots_ns(widths_hz, len(payloads))
+        sent = medium.superposition(self._channel, link, start_ns + pilots_ns, payloads, limits_w, number)
+        num_values = max(one.num_values for one in payloads.values())
+        summed_ns = medium.summed_ns(widths_hz, num_values, len(payloads)) - pilots_ns
+        yield clock.timeout(pilots_ns + summed_ns)
+        pilots_j = {client: limits_w[client] * medium.pilot_s(widths_hz) for client in payloads}
+        summed_s = summed_ns / NS_PER_S
         return Delivery(
             asked_ns,
             start_ns,
             clock.now,
-            {client: sent.tx_power_w.get(client, 0.0) * duration_ns / NS_PER_S for client in payloads},
+            {one: sent.tx_power_w.get(one, 0.0) * summed_s + pilots_j[one] for one in payloads},
             {client: client in sent.tx_power_w for client in payloads},
             after_span,
             distortion=sent.distortion,
+            pilot_energy_j=pilots_j,
         )
 
     def reserve(self, links: Collection[str], *, is_reserved: bool) -> None:

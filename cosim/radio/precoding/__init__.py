@@ -140,6 +140,8 @@ class Precoding(Part):
     """Whether who is below the threshold is silent."""
     num_scalars: ClassVar[int] = 0
     """Numbers each sender and the base station must exchange before a sum, each way, for each unit."""
+    needs_each_channel: ClassVar[bool] = True
+    """Whether the base station must know every sender's channel; else each needs its own alone."""
 
     @abstractmethod
     def precode(self, senders: Senders) -> Precoded:

@@ -1,7 +1,7 @@
 """Precoding by a client's own channel and nobody else's."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class TruncatedInversion(Precoding):
     """
 
     kind: Literal["truncated_inversion"] = "truncated_inversion"
+    needs_each_channel: ClassVar[bool] = False
 
     def precode(self, senders: Senders) -> Precoded:
         """Return factors over their wanted sum; they add up to one in the mean over the fading."""

@@ -16,7 +16,7 @@ from cosim.report.page.columns import Columns
 from cosim.report.page.rows import Rows
 from cosim.report.privacy import spent
 from cosim.report.rounds import Rounds, round_label
-from cosim.report.span_style import OWNER_COLOURS, span_style
+from cosim.report.span_style import LINE_COLOURS, OWNER_COLOURS, span_style
 from cosim.report.spans import Spans, length_ns
 from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.report.summary import Summary, summarise
@@ -154,7 +154,7 @@ def _epsilons(columns: Columns, record: Record, prefix: str) -> Iterator[dict[st
         columns.add(f"{prefix}.{name}.time", instants, "f8")
         columns.add(f"{prefix}.{name}.value", values, "f8")
         entry = {"name": name, "look": "epsilon", "task": "", "label": f"epsilon of {client}"}
-        colour = OWNER_COLOURS[number % len(OWNER_COLOURS)]
+        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
         yield {**entry, "column": f"{prefix}.{name}", "colour": colour}
 
 
@@ -206,6 +206,8 @@ def _run(record: Record, summary: Summary, total_ns: int) -> dict[str, Any]:
         "status": summary.status,
         "reason": summary.reason,
         "notes": list(summary.notes),
+        "channel": list(summary.channel),
+        "freeLinks": [one.replace("_", " ") for one in summary.free_links],
         "numNotFinite": sum(one.not_finite for one in summary.learning),
         "seed": summary.seed,
         "lengthNs": total_ns,

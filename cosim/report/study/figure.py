@@ -1,11 +1,11 @@
 """A study as a figure for print: a panel a question, and the credibility box below."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from cosim.report.figures import Panel
 from cosim.report.lettering import lettered
 from cosim.report.publication import STYLE, WIDTHS_IN, figure_format, save
 from cosim.report.quantities import percent
@@ -30,8 +30,6 @@ _PANEL_IN, _ROW_IN, _LINE_IN = 2.05, 0.135, 0.108
 _MOST_MEASURES = 4
 _MOST_RANGES = 4
 _LETTERS_A_LINE = 178
-Panel = tuple[float, str, Callable[["Axes"], None]]
-"""How high a panel is, in, what it shows, and what draws it."""
 
 
 def write_study_figure(content: dict[str, Any], path: Path) -> None:

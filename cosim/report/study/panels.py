@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 _LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), "-.")
+_HATCHES = ("", "////", "....", "xxxx")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _FAINT = "#8A8A8A"
 _GRID: dict[str, Any] = {"color": "#E3E3E3", "linewidth": 0.4}
@@ -298,7 +299,10 @@ def draw_indices(axes: "Axes", content: dict[str, Any], measures: Sequence[dict[
                 places,
                 value,
                 height=0.92 * height,
-                color=COLOURS[at % len(COLOURS)],
+                facecolor=COLOURS[at % len(COLOURS)],
+                edgecolor="white",
+                hatch=_HATCHES[at % len(_HATCHES)],
+                linewidth=0.0,
                 alpha=alpha,
                 label=f"{legend_label(measure['label'])}, {'alone' if name == 'first' else 'with others'}",
             )

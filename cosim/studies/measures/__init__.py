@@ -37,6 +37,14 @@ class Measure(Part):
         """Return why it cannot be asked of a scenario with these named tasks, with a way out."""
         return None
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether length, spans without their causes, and held-out losses are all it reads of a run.
+
+        That is what the tensor clock knows.
+        """
+        return False
+
     @abstractmethod
     def of(self, record: "Record") -> float:
         """Return the number; not a number where the run has none.

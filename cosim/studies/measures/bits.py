@@ -26,6 +26,10 @@ class Bits(Measure):
     def name(self) -> str:
         return "bits" if self.span is None else f"bits of {self.span}"
 
+    @property
+    def is_timed(self) -> bool:
+        return True
+
     def of(self, record: "Record") -> float:
         from math import fsum
 

@@ -27,6 +27,10 @@ class EnergyJ(Measure):
     def name(self) -> str:
         return "energy_j" if self.actor is None else f"energy_j of {self.actor}"
 
+    @property
+    def is_timed(self) -> bool:
+        return True
+
     def of(self, record: "Record") -> float:
         from math import fsum
 

@@ -31,6 +31,10 @@ class LossAt(MeasureOfTask):
     def learned(self) -> bool:
         return True
 
+    @property
+    def is_timed(self) -> bool:
+        return True
+
     def of(self, record: "Record") -> float:
         known = [loss for at_s, _, loss, task in losses(record) if self.is_of(task) and at_s <= self.time_s]
         return known[-1] if known else float("nan")

@@ -21,6 +21,9 @@ LEARNED = frozenset(
 )
 """Metrics that depend on learned values."""
 
+HELD_OUT = frozenset(("eval_loss", "eval_perplexity", "eval_accuracy", "client_eval_loss"))
+"""Metrics of a round's end on held-out examples."""
+
 FORMER_NAMES = {"keep_ratio": "sparsification_ratio"}
 """What metrics were called before, with what they are called now."""
 
@@ -64,6 +67,10 @@ class Metric(MeasureOfTask):
     @property
     def learned(self) -> bool:
         return self.metric in LEARNED
+
+    @property
+    def is_timed(self) -> bool:
+        return self.metric in HELD_OUT
 
     def of(self, record: "Record") -> float:
         from statistics import fmean, pstdev

@@ -32,6 +32,10 @@ class TimeToLoss(MeasureOfTask):
     def learned(self) -> bool:
         return True
 
+    @property
+    def is_timed(self) -> bool:
+        return True
+
     def of(self, record: "Record") -> float:
         rows = losses(record)
         return next(

@@ -14,5 +14,9 @@ class TotalS(Measure):
     kind: Literal["total_s"] = "total_s"
     unit: ClassVar[str] = "s"
 
+    @property
+    def is_timed(self) -> bool:
+        return True
+
     def of(self, record: "Record") -> float:
         return float(record.manifest["simulated_s"])

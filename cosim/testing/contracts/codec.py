@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from folded import each
 from torch import Tensor
 
 from cosim.learning.codec import Codec, Encoded, Layout, Received, Sending
@@ -59,10 +60,10 @@ def tolerance(dtype: torch.dtype) -> dict[str, float]:
     return {"rtol": 0.0, "atol": 4.0 * torch.finfo(dtype).eps}  # two roundings of numbers of about 4
 
 
-@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("settings", CASES)
+@each("dtype", FORMATS)
 class TestEveryCodec:
-    @pytest.mark.parametrize("sparsification_ratio", RATIOS)
+    @each("sparsification_ratio", RATIOS)
     def test_counts_the_bits_it_serialises(
         self, settings: dict[str, object], dtype: torch.dtype, sparsification_ratio: float | None
     ) -> None:
@@ -77,7 +78,7 @@ class TestEveryCodec:
             unused = 8 * len(received.payload) - received.bits
             assert not unused or received.payload[-1] & ((1 << unused) - 1) == 0
 
-    @pytest.mark.parametrize("sparsification_ratio", RATIOS)
+    @each("sparsification_ratio", RATIOS)
     def test_what_is_received_is_what_the_payload_says(
         self, settings: dict[str, object], dtype: torch.dtype, sparsification_ratio: float | None
     ) -> None:

@@ -90,14 +90,7 @@ def shares_of_sums(world):
     return found
 
 
-for_all_air = settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
-
-
-@pytest.mark.parametrize("medium", EXAMPLES)
-@for_all_air
-@given(chosen=airs())
-def test_a_transfer_begins_after_its_causes_and_carries_its_payload(medium, chosen, played):
-    scenario, world = played(medium, chosen)
+def a_transfer_begins_after_its_causes_and_carries_its_payload(scenario, world):
     ends = world.log.spans.end_ns
     for name in ("adapter_upload", "adapter_download"):
         found = transfers(world, name)
@@ -110,11 +103,7 @@ def test_a_transfer_begins_after_its_causes_and_carries_its_payload(medium, chos
             assert one["asked_ns"] <= one["start_ns"]
 
 
-@pytest.mark.parametrize("medium", EXAMPLES)
-@for_all_air
-@given(chosen=airs())
-def test_nobody_radiates_more_than_its_power_for_its_airtime(medium, chosen, played):
-    scenario, world = played(medium, chosen)
+def nobody_radiates_more_than_its_power_for_its_airtime(scenario, world):
     uplink = scenario.radio.link("federated_uplink")
     at_once, radiated_j = defaultdict(float), shares_of_sums(world)
     for one in transfers(world, "adapter_upload"):
@@ -134,11 +123,7 @@ def test_nobody_radiates_more_than_its_power_for_its_airtime(medium, chosen, pla
     assert sum(one["energy_j"] for one in downloads) <= downlink_w * busy_s * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("medium", EXAMPLES)
-@for_all_air
-@given(chosen=airs())
-def test_subchannels_have_one_owner_unless_the_link_carries_sums(medium, chosen, played):
-    scenario, world = played(medium, chosen)
+def subchannels_have_one_owner_unless_the_link_carries_sums(medium, scenario, world):
     summed = {link.name for link in scenario.scheme.links if scenario.radio.medium.sums(link)}
     signals = medium.get("channel_knowledge") == "charged"  # with bits, ahead of each sum
     assert signals == ("report" in world.log.spans.name)
@@ -153,10 +138,18 @@ def test_subchannels_have_one_owner_unless_the_link_carries_sums(medium, chosen,
     )
 
 
-@pytest.mark.parametrize("medium", EXAMPLES)
-@for_all_air
-@given(chosen=airs())
-def test_the_same_air_gives_the_same_timeline(medium, chosen, played):
-    logs = [played(medium, chosen)[1].log for _ in range(2)]
+def the_same_air_gives_the_same_timeline(world, again):
     for column in ("start_ns", "end_ns", "energy_j", "node"):
-        assert getattr(logs[0].spans, column) == getattr(logs[1].spans, column)
+        assert getattr(world.log.spans, column) == getattr(again.log.spans, column)
+
+
+@pytest.mark.parametrize("medium", EXAMPLES)
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@given(chosen=airs())
+def test_every_medium_keeps_causes_power_owners_and_its_timeline(medium, chosen, played):
+    """A run takes longer than a look at it, so every check looks at every run."""
+    scenario, world = played(medium, chosen)
+    a_transfer_begins_after_its_causes_and_carries_its_payload(scenario, world)
+    nobody_radiates_more_than_its_power_for_its_airtime(scenario, world)
+    subchannels_have_one_owner_unless_the_link_carries_sums(medium, scenario, world)
+    the_same_air_gives_the_same_timeline(world, played(medium, chosen)[1])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from folded import each
 from torch import Tensor
 
 from cosim.learning.chain import Chain, why_unfit
@@ -99,10 +100,8 @@ class TestEveryUpdateStep:
         assert chain.held_numbers(layout) == SIZE * step.holds_back
         assert chain.keeps_memory is step.holds_back
 
-    @pytest.mark.parametrize("kind", CODECS)
-    @pytest.mark.parametrize(
-        "before", [[], [{"kind": "clip"}, {"kind": "residual"}]], ids=["alone", "behind"]
-    )
+    @each("kind", CODECS)
+    @each("before", [[], [{"kind": "clip"}, {"kind": "residual"}]])
     def test_in_a_chain_bits_are_counted_as_serialised_and_the_payload_says_it_all(
         self, settings: dict[str, object], kind: str, before: list[dict[str, object]]
     ) -> None:

@@ -42,10 +42,10 @@ class Comparison {
     on("parting", "click", () => this.toParting());
     on("align", "change", (event) => { strips.align(Number(event.target.value)); this.chart(); });
     on("curve", "change", () => this.chart());
-    document.querySelectorAll("[role=tab]").forEach((tab) => tab.addEventListener("click", () => this.open(tab)));
+    this.tabs = new Tabs();
     const keys = { ArrowLeft: () => strips.pan(-0.15), ArrowRight: () => strips.pan(0.15), "+": () => strips.zoom(1.5), "=": () => strips.zoom(1.5), "-": () => strips.zoom(1 / 1.5), 0: () => strips.fit(), t: () => theme.toggle(), d: () => this.toParting() };
     addEventListener("keydown", (event) => {
-      if (event.target.matches("select, input") || event.ctrlKey || event.metaKey || !keys[event.key]) return;
+      if (event.target.matches("select, input, .wide, [role=tab]") || event.ctrlKey || event.metaKey || !keys[event.key]) return;
       event.preventDefault();
       keys[event.key]();
     });
@@ -62,6 +62,8 @@ class Comparison {
       event.preventDefault();
     }, { passive: false });
     let grip = null;
+    const pinch = new Pinch(canvas, (factor, x) => strips.zoom(factor, strips.time(x)));
+    canvas.addEventListener("pointercancel", () => { grip = null; });
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
       grip = { x: event.offsetX, view: strips.view };
@@ -69,6 +71,10 @@ class Comparison {
     canvas.addEventListener("pointermove", (event) => {
       if (!grip) {
         this.hover(event);
+        return;
+      }
+      if (pinch.isOn()) {
+        grip = { x: event.offsetX, view: strips.view };
         return;
       }
       const by = ((grip.x - event.offsetX) / (strips.right - strips.left)) * (grip.view.to - grip.view.from);
@@ -105,19 +111,12 @@ class Comparison {
     this.strips.show(at - half, at + half);
   }
 
-  open(chosen) {
-    document.querySelectorAll("[role=tab]").forEach((tab) => {
-      tab.setAttribute("aria-selected", String(tab === chosen));
-      document.getElementById(tab.getAttribute("aria-controls")).hidden = tab !== chosen;
-    });
-  }
-
   themed() {
     if (!this.strips) return;
     const { names } = this.content;
     document.getElementById("legend").replaceChildren(
       ...names.map((look) => element("span", { className: "key" }, swatch(this.theme, look), ` ${look.label}`)),
-      element("span", { className: "key" }, swatch(this.theme, { light: "#dde2e7", dark: "#343b43", hatch: "-" }), " queueing or waiting"),
+      element("span", { className: "key" }, element("i", { className: "box" }), " queueing or waiting"),
       element("span", { className: "key" }, element("i", { className: "line" }), " first difference"));
     this.strips.draw(); // at once: a print takes the picture before the next frame
     this.chart();
@@ -175,15 +174,15 @@ class Comparison {
     const partings = runs.slice(1).map((run) => element("p", {}, element("strong", {}, `${run.title}: `), run.settings, " ", run.parting, " ", run.learning));
     document.getElementById("totals").replaceChildren(
       ...partings,
-      element("div", { className: "wide" }, this.table(["", ...heads], totals.map(({ label, kind, values }) => row(label, kind, values)))));
+      scrolling("Totals", this.table(["", ...heads], totals.map(({ label, kind, values }) => row(label, kind, values)))));
     const causes = [...new Set(runs.flatMap((run) => run.shares.map((share) => share.label)))];
     const time = (run, label) => run.shares.find((share) => share.label === label)?.ns ?? 0;
     causes.sort((a, b) => Math.max(...runs.map((run) => time(run, b))) - Math.max(...runs.map((run) => time(run, a))));
     document.getElementById("causes").replaceChildren(
       element("p", {}, "Along the critical path of each run."),
-      element("div", { className: "wide" }, this.table(["cause", ...heads], causes.map((label) => row(label, "time", runs.map((run) => time(run, label)))))));
+      scrolling("Where time went", this.table(["cause", ...heads], causes.map((label) => row(label, "time", runs.map((run) => time(run, label)))))));
     document.getElementById("rounds").replaceChildren(!rounds.length ? element("p", {}, "None of these runs has rounds.") :
-      element("div", { className: "wide" }, this.table(["round", ...heads], rounds.map(({ round, lengths }) => row(String(round), "time", lengths)))));
+      scrolling("Rounds", this.table(["round", ...heads], rounds.map(({ round, lengths }) => row(String(round), "time", lengths)))));
   }
 
   table(heads, rows) {

@@ -139,7 +139,7 @@ class Strips {
     this.crowd(run, index, y + RUN_HEADER);
     this.decided(run, index, y + RUN_HEADER + this.crowdHeight + 6);
     this.label("clients at once", y + RUN_HEADER + this.crowdHeight / 2);
-    this.label("what decided the time", y + RUN_HEADER + this.crowdHeight + 6 + PATH_HEIGHT / 2);
+    this.label(this.left < 100 ? "decisive" : "what decided the time", y + RUN_HEADER + this.crowdHeight + 6 + PATH_HEIGHT / 2);
     this.marks(run, index, y + RUN_HEADER);
   }
 
@@ -148,55 +148,60 @@ class Strips {
     this.context.font = "11px system-ui, sans-serif";
     this.context.textAlign = "right";
     this.context.textBaseline = "middle";
-    this.context.fillText(text, this.left - 8, y);
+    this.context.fillText(fitText(this.context, text, this.left - 12), this.left - 8, y);
+  }
+
+  // The ground of a run's strips, as long as it goes on: what is not done is waiting.
+  ground(run, index, y, height) {
+    const [from, to] = [0, run.lengthNs].map((time) => Math.min(Math.max(this.x(time - this.offsets[index]), this.left), this.right));
+    this.context.fillStyle = this.theme.waiting;
+    this.context.fillRect(from, y, to - from, height);
+  }
+
+  // Shares stacked; an actor has `number` spans in sight, and bins hold so many that none is told apart.
+  stack(run, occupancies, number, most, index, y, height) {
+    const pixels = Math.max(1, Math.round(this.right - this.left));
+    const offset = this.offsets[index];
+    const [from, to] = [this.view.from + offset, this.view.to + offset];
+    const edges = binEdges(binOf(number, from, to, pixels), from, to, pixels, run.lengthNs);
+    const place = { left: this.left, right: this.right, y, height, most, x: (time) => this.x(time - offset) };
+    drawStack(this.context, this.theme, this.content.names, edges, sharesOf(occupancies, edges), place);
   }
 
   crowd(run, index, y) {
-    const { context, theme } = this;
-    context.fillStyle = theme.lane;
-    context.fillRect(this.left, y, this.right - this.left, this.crowdHeight);
-    const columns = Math.max(1, Math.round(this.right - this.left));
-    const base = new Float64Array(columns);
-    run.occupancies.forEach((occupancy, kind) => {
-      if (!occupancy.starts.length) return;
-      const look = this.content.names[kind];
-      const path = new Path2D();
-      let before = occupancy.until(this.view.from + this.offsets[index]);
-      for (let column = 0; column < columns; column++) {
-        const now = occupancy.until(this.view.from + this.offsets[index] + (column + 1) / this.scale);
-        const height = ((now - before) * this.scale * this.crowdHeight) / Math.max(run.numClients, 1);
-        before = now;
-        if (height > 0.05) path.rect(this.left + column, y + this.crowdHeight - base[column] - height, 1, height);
-        base[column] += Math.max(height, 0);
-      }
-      context.fillStyle = theme.colour(look);
-      context.fill(path);
-      if (look.hatch) {
-        context.fillStyle = theme.pattern(context, look.hatch);
-        context.fill(path);
-      }
-    });
+    const most = Math.max(run.numClients, 1);
+    const [from, to] = [this.view.from + this.offsets[index], this.view.to + this.offsets[index]];
+    const number = run.occupancies.reduce((sum, one) => sum + lowerBound(one.starts, to) - lowerBound(one.starts, from), 0) / most;
+    this.ground(run, index, y, this.crowdHeight);
+    this.stack(run, run.occupancies, number, most, index, y, this.crowdHeight);
   }
 
-  // The critical path as one strip: the cause of every instant.
+  // The critical path as one strip: the cause of every instant, or shares of them.
   decided(run, index, y) {
     const { context, theme } = this;
     const { starts, ends, kinds } = run.stretches;
     const offset = this.offsets[index];
-    let i = lowerBound(ends, this.view.from + offset);
-    let drawn = -Infinity;
-    for (; i < starts.length && starts[i] - offset < this.view.to; i++) {
+    const first = lowerBound(ends, this.view.from + offset);
+    const last = lowerBound(starts, this.view.to + offset);
+    this.ground(run, index, y, PATH_HEIGHT);
+    if (binOf(last - first, this.view.from, this.view.to, this.right - this.left)) {
+      run.decisive ??= this.content.names.map((_, kind) => {
+        const pick = (values) => values.filter((_one, at) => kinds[at] === kind);
+        return new Occupancy(pick(starts), pick(ends));
+      });
+      this.stack(run, run.decisive, last - first, 1, index, y, PATH_HEIGHT);
+      return;
+    }
+    for (let i = first; i < last; i++) {
+      const look = this.content.names[kinds[i]];
+      if (!look) continue;
       const x = Math.max(this.x(starts[i] - offset), this.left);
-      const end = Math.min(this.x(ends[i] - offset), this.right);
-      if (end - drawn < 0.5) continue;
-      drawn = end;
-      const look = kinds[i] < this.content.names.length ? this.content.names[kinds[i]] : null;
-      context.fillStyle = look ? theme.colour(look) : theme.line;
-      context.fillRect(x, y, Math.max(end - x, 0.5), PATH_HEIGHT);
-      if ((!look || look.hatch) && end - x > 3) {
-        context.fillStyle = theme.pattern(context, look ? look.hatch : "-");
-        context.fillRect(x, y, end - x, PATH_HEIGHT);
-      }
+      const width = Math.max(Math.min(this.x(ends[i] - offset), this.right) - x, 0.5);
+      context.fillStyle = theme.colour(look);
+      context.fillRect(x, y, width, PATH_HEIGHT);
+      if (!look.hatch || width <= 3) continue;
+      context.fillStyle = theme.pattern(context, look.hatch);
+      context.fillRect(x, y, width, PATH_HEIGHT);
     }
   }
 
@@ -240,7 +245,7 @@ class Strips {
       context.fillRect(x, 18, 1, 5);
     }
     context.textAlign = "left";
-    context.fillText("simulated time", 8, 10);
+    context.fillText(this.left < 100 ? "time" : "simulated time", 8, 10);
   }
 
   at(x, y) {

@@ -25,7 +25,9 @@ class Input {
     this.timeline = app.timeline;
     const { canvas } = this.timeline;
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
+    this.pinch = new Pinch(canvas, (factor, x) => this.timeline.zoom(factor, this.timeline.painter.time(x)));
     canvas.addEventListener("pointerdown", (event) => this.press(event));
+    canvas.addEventListener("pointercancel", () => { this.grip = null; canvas.classList.remove("dragging"); });
     canvas.addEventListener("pointermove", (event) => this.move(event));
     canvas.addEventListener("pointerleave", () => app.hover(-1));
     canvas.addEventListener("dblclick", (event) => this.doubleClick(event));
@@ -55,6 +57,10 @@ class Input {
     const { timeline, grip } = this;
     if (!grip) {
       this.app.hoverAt(timeline.at(event.offsetX, event.offsetY), event);
+      return;
+    }
+    if (this.pinch.isOn()) {
+      Object.assign(grip, { x: event.offsetX, y: event.offsetY, view: timeline.view, moved: true });
       return;
     }
     const dx = event.offsetX - grip.x;

@@ -44,27 +44,11 @@ class App {
     document.getElementById("heat").hidden = !this.run.links.some((link) => link.snr);
     const keys = KEYS.map(([key, what]) => element("tr", {}, element("th", { scope: "row" }, element("kbd", {}, key)), element("td", {}, what)));
     document.getElementById("keys").replaceChildren(...keys);
-    document.querySelectorAll("[role=tab]").forEach((tab) => {
-      tab.addEventListener("click", () => this.open(tab.getAttribute("aria-controls")));
-      tab.addEventListener("keydown", (event) => this.tabKey(event, tab));
-    });
-  }
-
-  tabKey(event, tab) {
-    const by = { ArrowLeft: "previousElementSibling", ArrowRight: "nextElementSibling" }[event.key];
-    const other = by && tab[by];
-    if (!other) return;
-    other.focus();
-    this.open(other.getAttribute("aria-controls"));
+    this.tabs = new Tabs();
   }
 
   open(panel) {
-    document.querySelectorAll("[role=tab]").forEach((tab) => {
-      const isOpen = tab.getAttribute("aria-controls") === panel;
-      tab.setAttribute("aria-selected", String(isOpen));
-      tab.tabIndex = isOpen ? 0 : -1;
-      document.getElementById(tab.getAttribute("aria-controls")).hidden = !isOpen;
-    });
+    this.tabs.open(panel);
   }
 
   heading() {
@@ -76,7 +60,10 @@ class App {
     status.className = `chip ${run.status}`;
     const facts = [`seed ${run.seed}`, `${duration(run.lengthNs)} simulated`, run.rounds, `${count(run.numSpans)} spans`];
     if (run.timingOnly) facts.push("timing only");
-    document.getElementById("facts").textContent = facts.join(" · ");
+    if (run.freeLinks.length) facts.push(`free: ${run.freeLinks.join(", ")}`);
+    const shown = document.getElementById("facts");
+    shown.textContent = facts.join(" · ");
+    shown.title = [...run.channel, ...run.freeLinks.map((link) => `${link} free: what it carries arrives at once`)].join("; ");
     const notice = document.getElementById("notice");
     const told = [];
     if (run.status === "failed") told.push(`This run failed and is shown as far as it came: ${run.reason}`);
@@ -105,7 +92,9 @@ class App {
       className: "key", title: `Find ${look.label}`, onclick: () => this.search.ask(this.search.box.value === look.name ? "" : look.name),
     }, swatch(this.theme, look), ` ${look.label}`));
     const line = (name, text) => element("span", { className: "key" }, element("i", { className: `line ${name}` }), ` ${text}`);
-    document.getElementById("legend").replaceChildren(...chips, line("critical", "critical path"), line("wait", "waited for its turn"), line("cause", "cause of the chosen"));
+    document.getElementById("legend").replaceChildren(...chips, line("critical", "critical path"),
+      element("span", { className: "key", title: "Where spans are too many to be told apart, heights are shares of time" }, element("i", { className: "box" }), " waiting"),
+      element("span", { className: "key" }, element("i", { className: "instant" }), " takes no time"), line("wait", "waited for its turn"), line("cause", "cause of the chosen"));
   }
 
   followed(view) {

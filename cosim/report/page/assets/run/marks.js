@@ -52,27 +52,61 @@ function drawPath(painter, timeline) {
     points.push([Math.max(box.x, painter.left - 4), middle, isTall], [Math.min(box.x + box.width, painter.right + 4), middle, false]);
     if (isTall) tall.push(box);
   }
-  const isDense = points.length > (painter.right - painter.left) / 6;
+  if (points.length > (painter.right - painter.left) / 6) {
+    drawPathShares(painter, timeline);
+    return;
+  }
   // A span with an outline of its own needs no line through it.
   const trace = () => {
     context.beginPath();
     points.forEach(([x, y], index) => {
-      const isOutlined = index > 0 && points[index - 1][2] && !isDense;
+      const isOutlined = index > 0 && points[index - 1][2];
       if (index && !isOutlined) context.lineTo(x, y);
       else context.moveTo(x, y);
     });
     context.stroke();
   };
   context.lineJoin = "round";
-  if (!isDense) {
-    context.strokeStyle = theme.ground;
-    context.lineWidth = 4;
-    trace();
-  }
-  context.strokeStyle = theme.path;
-  context.lineWidth = isDense ? 1.2 : 2;
+  context.strokeStyle = theme.ground;
+  context.lineWidth = 4;
   trace();
-  for (const box of isDense ? [] : tall) context.strokeRect(box.x + 1, box.y + 1, Math.max(box.width - 2, 1), box.height - 2);
+  context.strokeStyle = theme.path;
+  context.lineWidth = 2;
+  trace();
+  for (const box of tall) context.strokeRect(box.x + 1, box.y + 1, Math.max(box.width - 2, 1), box.height - 2);
+}
+
+// A path of too many spans for a line: below each row, the stronger the more of the time it was there.
+function drawPathShares(painter, timeline) {
+  const { run, view, layout, scroller } = timeline;
+  const { context, theme } = painter;
+  const { path, start, end } = run.spans;
+  const inSight = bisectPath(path, end, view.to) - bisectPath(path, end, view.from);
+  const edges = binEdges(binOf(inSight, view.from, view.to, painter.right - painter.left), view.from, view.to, 200, run.lengthNs);
+  run.pathRows ??= grouped(path, run.rowOf);
+  context.fillStyle = theme.path;
+  for (const band of layout.bands) {
+    const spans = band.kind === "row" && band.height >= LOW_ROW ? run.pathRows.get(band.row.index) : null;
+    if (!spans) continue;
+    band.row.onPath ??= new Occupancy(spans.map((span) => start[span]), spans.map((span) => end[span]));
+    const y = band.top - scroller.scrollTop + band.height - 3;
+    sharesOf([band.row.onPath], edges)[0].forEach((share, at) => {
+      if (share < 0.02) return;
+      context.globalAlpha = Math.min(0.25 + share, 1);
+      const x = painter.x(edges[at]);
+      context.fillRect(x, y, painter.x(edges[at + 1]) - x, 3);
+    });
+  }
+  context.globalAlpha = 1;
+}
+
+function grouped(values, key) {
+  const groups = new Map();
+  for (const one of values) {
+    if (!groups.has(key[one])) groups.set(key[one], []);
+    groups.get(key[one]).push(one);
+  }
+  return groups;
 }
 
 function bisectPath(path, end, time) {
@@ -178,7 +212,7 @@ function drawLabels(painter, timeline, visible) {
     const isHovered = band.row && timeline.state.hover >= 0 && timeline.run.rowOf[timeline.state.hover] === band.row.index;
     context.fillStyle = band.kind === "row" ? theme.ink : theme.faint;
     context.font = `${isHovered ? "600 " : ""}11px system-ui, sans-serif`;
-    context.fillText(band.row ? band.row.label : band.label, left - 8, y);
+    context.fillText(fitText(context, band.row ? band.row.label : band.label, left - 12), left - 8, y);
   }
 }
 
@@ -210,5 +244,5 @@ function drawAxis(painter, timeline, left, right) {
   context.fillRect(left, AXIS_HEIGHT - 3, right - left, 1);
   context.textAlign = "left";
   context.fillStyle = theme.faint;
-  context.fillText("simulated time", 8, 10);
+  context.fillText(left < 100 ? "time" : "simulated time", 8, 10);
 }

@@ -40,20 +40,15 @@ class Overview {
     context.fillRect(0, 0, this.width, OVERVIEW_HEIGHT);
     const bottom = OVERVIEW_HEIGHT - 2;
     const top = 15;
-    const columns = [];
-    for (let x = GUTTER.left; x < this.width - GUTTER.right; x++) {
-      columns.push(this.occupancies.map((one) => (one.starts.length ? one.mean(this.time(x), this.time(x + 1)) : 0)));
-    }
-    const most = Math.max(1, ...columns.map((column) => column.reduce((sum, one) => sum + one, 0)));
-    columns.forEach((column, index) => {
-      let y = bottom;
-      column.forEach((share, kind) => {
-        const height = (share / most) * (bottom - top);
-        context.fillStyle = this.theme.colour(this.run.names[kind]);
-        context.fillRect(GUTTER.left + index, y - height, 1, height);
-        y -= height;
-      });
-    });
+    const { lengthNs, numSpans, numClients, names } = this.run;
+    const pixels = Math.max(Math.round(this.width - GUTTER.left - GUTTER.right), 1);
+    const edges = binEdges(binOf(numSpans / Math.max(numClients, 1), 0, lengthNs, pixels), 0, lengthNs, pixels, lengthNs);
+    const shares = sharesOf(this.occupancies, edges);
+    const total = (at) => shares.reduce((sum, one) => sum + (one ? one[at] : 0), 0);
+    let most = 1;
+    for (let at = 0; at + 1 < edges.length; at++) most = Math.max(most, total(at));
+    const place = { left: GUTTER.left, right: this.width - GUTTER.right, y: top, height: bottom - top, most, x: (time) => this.x(time) };
+    drawStack(context, this.theme, names.map((look) => ({ ...look, hatch: "" })), edges, shares, place);
     this.paintRounds(context);
   }
 
@@ -61,7 +56,7 @@ class Overview {
     context.fillStyle = this.theme.faint;
     context.font = "10px system-ui, sans-serif";
     context.textBaseline = "middle";
-    context.fillText("whole run", 8, 9);
+    context.fillText(fitText(context, "whole run", GUTTER.left - 12), 8, 9);
     const { "round.start": starts } = this.run.spans;
     let last = -Infinity;
     starts.forEach((start, index) => {

@@ -36,7 +36,74 @@ class Painter {
     this.right = width - GUTTER.right;
     this.scale = (this.right - this.left) / (view.to - view.from);
     this.buckets = new Map();
+    this.instants = [];
     this.pixels = null;
+  }
+
+  // How long a bin of a row's shares is, ns; 0 where its spans can be told apart. What was searched for is never binned.
+  binOf(row, state) {
+    if (state.found) return 0;
+    const number = lowerBound(row.starts, this.view.to) - lowerBound(row.ends, this.view.from);
+    return binOf(number, this.view.from, this.view.to, this.right - this.left);
+  }
+
+  // The shares of time of a row: calls `put(x, width, shares)` for each bin in sight.
+  eachBin(row, bin, put) {
+    row.occupancies ??= this.run.names.map((_, kind) => {
+      const pick = (values) => values.filter((_one, index) => row.classes[index] === kind);
+      return new Occupancy(pick(row.starts), pick(row.ends));
+    });
+    const edges = binEdges(bin, this.view.from, this.view.to, 1, this.run.lengthNs);
+    const shares = sharesOf(row.occupancies, edges);
+    for (let at = 0; at + 1 < edges.length; at++) {
+      const x = Math.max(this.x(edges[at]), this.left);
+      const width = Math.min(this.x(edges[at + 1]), this.right) - x;
+      if (width > 0) put(x, width, shares.map((one) => (one ? one[at] : 0)));
+    }
+  }
+
+  // Where spans are too many to be seen one by one: how high a colour is says for how much of the time that was done.
+  shares(row, bin, y, height) {
+    this.eachBin(row, bin, (x, width, shares) => {
+      const unit = height / Math.max(shares.reduce((sum, one) => sum + one, 0), 1);
+      let base = y + height;
+      shares.forEach((share, kind) => {
+        if (share * unit < 0.2) return;
+        base -= share * unit;
+        this.put(kind, x, base, width, share * unit, 1, false);
+      });
+    });
+  }
+
+  // What takes no time: a mark at the top of its row, as many as there is room for.
+  marks(row, y, height) {
+    row.instants ??= Array.from(row.ids.keys()).filter((index) => row.starts[index] === row.ends[index]);
+    const last = new Map();
+    for (const index of row.instants) {
+      const x = this.x(row.starts[index]);
+      const kind = row.classes[index];
+      if (x < this.left || x > this.right || x - (last.get(kind) ?? -Infinity) < 8) continue;
+      last.set(kind, x);
+      this.instants.push([kind, x, y, height]);
+    }
+  }
+
+  drawInstants(looks) {
+    const { context, theme } = this;
+    for (const [kind, x, y, height] of this.instants) {
+      context.fillStyle = theme.colour(looks[kind]);
+      context.strokeStyle = theme.ink;
+      context.lineWidth = 0.6;
+      context.fillRect(x - 0.75, y, 1.5, height);
+      context.beginPath();
+      context.moveTo(x - 4, y);
+      context.lineTo(x + 4, y);
+      context.lineTo(x, y + 7);
+      context.closePath();
+      context.fill();
+      context.stroke();
+    }
+    this.instants = [];
   }
 
   // Rows too low for hatches are written pixel by pixel: hundreds of them cost less than their boxes would.
@@ -68,15 +135,25 @@ class Painter {
     const { words, shades, top, left, width: across, height: down, ratio } = this.pixels;
     const first = Math.max(Math.round(y * ratio) - top, 0);
     const last = Math.min(Math.max(Math.round((y + band.height) * ratio) - top - (band.height >= 4 ? 1 : 0), first + 1), down);
-    this.eachVisible(row, (x, width, index, share) => {
-      const dim = state.found && !state.found[row.ids[index]] ? 1 : 0;
-      const word = shades[row.classes[index]][dim][fullnessOf(width, share)];
+    const fill = (kind, fullness, dim, x, width) => {
+      const word = shades[kind][dim][fullness];
       const from = Math.max(Math.round(x * ratio) - left, 0);
       const to = Math.min(Math.max(Math.round((x + width) * ratio) - left, from + 1), across);
       for (let line = first; line < last; line++) {
         const end = line * across + to;
         for (let at = line * across + from; at < end; at++) words[at] = word;
       }
+    };
+    const bin = this.binOf(row, state);
+    if (bin) {
+      this.eachBin(row, bin, (x, width, shares) => { // no room for a stack: what was done most, as strong as all was together
+        const busy = shares.reduce((sum, one) => sum + one, 0);
+        if (busy > 0) fill(shares.indexOf(Math.max(...shares)), fullnessOf(1, Math.min(busy, 1)), 0, x, width);
+      });
+      return;
+    }
+    this.eachVisible(row, (x, width, index, share) => {
+      fill(row.classes[index], fullnessOf(width, share), state.found && !state.found[row.ids[index]] ? 1 : 0, x, width);
     });
   }
 
@@ -130,22 +207,32 @@ class Painter {
       return;
     }
     const inset = height >= 8 ? 1 : 0;
-    if (height >= 8) {
-      this.context.fillStyle = this.theme.lane;
-      this.context.fillRect(this.left, y, this.right - this.left, height);
-      this.waits(row, y, height);
+    this.waiting(y, height);
+    const bin = this.binOf(row, state);
+    if (height >= 12) this.marks(row, y, height);
+    if (bin) {
+      this.shares(row, bin, y + inset, height - 2 * inset);
+      return;
     }
+    this.waits(row, y, height);
     this.eachVisible(row, (x, width, index, share) => {
       const isDim = state.found && !state.found[row.ids[index]];
       this.put(row.classes[index], x, y + inset, width, height - 2 * inset, share, isDim);
     });
   }
 
+  // The ground of a lane: as long as the run goes on, what is not done is waiting.
+  waiting(y, height) {
+    const from = Math.max(this.x(0), this.left);
+    this.context.fillStyle = this.theme.waiting;
+    this.context.fillRect(from, y, Math.max(Math.min(this.x(this.run.lengthNs), this.right) - from, 0), height);
+  }
+
   // A thin line from being asked for to the begin: it stood in a queue, or waited for the air.
   waits(row, y, height) {
     const { asked } = this.run.spans;
     const { context } = this;
-    context.fillStyle = this.theme.faint;
+    context.fillStyle = this.theme.ink;
     let i = lowerBound(row.ends, this.view.from);
     const last = lowerBound(row.starts, this.view.to);
     if (last - i > 2000) return;
@@ -183,43 +270,19 @@ class Painter {
       }
     }
     this.buckets.clear();
+    this.drawInstants(looks);
   }
 
   // How many clients do what at a time, one kind upon the other.
   occupancy(band, y) {
-    const { context, theme } = this;
-    const { height, most } = band;
-    context.fillStyle = theme.lane;
-    context.fillRect(this.left, y, this.right - this.left, height);
-    const columns = Math.max(1, Math.round(this.right - this.left));
-    const base = new Float64Array(columns);
-    band.occupancies.forEach((occupancy, kind) => {
-      if (!occupancy.starts.length) return;
-      const top = new Float64Array(columns);
-      let before = occupancy.until(this.view.from);
-      for (let column = 0; column < columns; column++) {
-        const now = occupancy.until(this.view.from + (column + 1) / this.scale);
-        top[column] = base[column] + ((now - before) * this.scale * height) / most;
-        before = now;
-      }
-      context.beginPath();
-      context.moveTo(this.left, y + height - base[0]);
-      for (let column = 0; column < columns; column++) {
-        context.lineTo(this.left + column, y + height - top[column]);
-        context.lineTo(this.left + column + 1, y + height - top[column]);
-      }
-      for (let column = columns - 1; column >= 0; column--) {
-        context.lineTo(this.left + column + 1, y + height - base[column]);
-        context.lineTo(this.left + column, y + height - base[column]);
-      }
-      context.fillStyle = theme.colour(this.run.names[kind]);
-      context.fill();
-      if (this.run.names[kind].hatch) {
-        context.fillStyle = theme.pattern(context, this.run.names[kind].hatch);
-        context.fill();
-      }
-      base.set(top);
-    });
+    const { height, most, occupancies } = band;
+    const pixels = Math.max(1, Math.round(this.right - this.left));
+    const { from, to } = this.view;
+    const number = occupancies.reduce((sum, one) => sum + lowerBound(one.starts, to) - lowerBound(one.starts, from), 0);
+    const edges = binEdges(binOf(number / most, from, to, pixels), from, to, pixels, this.run.lengthNs);
+    this.waiting(y, height);
+    const place = { left: this.left, right: this.right, y, height, most, x: (time) => this.x(time) };
+    drawStack(this.context, this.theme, this.run.names, edges, sharesOf(occupancies, edges), place);
     this.scaleMark(y, String(most), "0", height);
   }
 
@@ -282,7 +345,7 @@ class Painter {
     context.textAlign = "left";
     context.textBaseline = "middle";
     for (const [client, x, top, width] of labels) {
-      context.fillStyle = ["#0072B2", "#D55E00", "#7F7F7F", "#009E73"].includes(this.run.owners[client % this.run.owners.length]) ? "#fff" : "#000";
+      context.fillStyle = inkOn(this.run.owners[client % this.run.owners.length]);
       const text = String(client);
       for (let at = x + 4; at + 8 * text.length < x + width; at += 220) context.fillText(text, at, top + each / 2);
     }

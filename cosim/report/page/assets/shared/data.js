@@ -98,7 +98,117 @@ function seconds(ns) {
 }
 
 const GUTTER = { left: 148, right: 58 }; // on both sides of everything that is drawn over time, px
+
+function fitGutter() {
+  Object.assign(GUTTER, innerWidth < 700 ? { left: 84, right: 30 } : { left: 148, right: 58 });
+}
+fitGutter();
+addEventListener("resize", fitGutter);
 const AXIS_HEIGHT = 26;
+
+// How long a bin is of which shares are drawn, ns; 0 where spans can be told apart. A bin holds a dozen spans of
+// an actor or more, as finer ones would show the beat of bins and spans, and lasts a power of two: panning moves
+// the picture and does not change it.
+function binOf(numSpans, from, to, pixels) {
+  if (numSpans <= pixels / 4) return 0;
+  const wanted = Math.min(Math.max((16 * pixels) / numSpans, 6), 40);
+  return 2 ** Math.round(Math.log2((wanted * (to - from)) / pixels));
+}
+
+// The edges of bins so long that cover a stretch of time of a run that lasts until `end`; bins of a pixel where it is 0.
+function binEdges(bin, from, to, pixels, end) {
+  if (!bin) return Float64Array.from({ length: pixels + 1 }, (_, at) => from + ((to - from) * at) / pixels);
+  const first = Math.max(Math.floor(from / bin), 0);
+  const number = Math.max(Math.ceil(Math.min(to, end) / bin) - first, 1);
+  return Float64Array.from({ length: number + 1 }, (_, at) => Math.min((first + at) * bin, end));
+}
+
+// How many spans of each kind go on, on average over each bin.
+function sharesOf(occupancies, edges) {
+  return occupancies.map((one) => {
+    if (!one.starts.length) return null;
+    const shares = new Float64Array(edges.length - 1);
+    let before = one.until(edges[0]);
+    for (let at = 0; at < shares.length; at++) {
+      const now = one.until(edges[at + 1]);
+      shares[at] = Math.max(now - before, 0) / Math.max(edges[at + 1] - edges[at], 1e-9);
+      before = now;
+    }
+    return shares;
+  });
+}
+
+// A label cut to the room there is.
+function fitText(context, text, room) {
+  if (context.measureText(text).width <= room) return text;
+  let kept = text.length;
+  while (kept > 1 && context.measureText(`${text.slice(0, kept)}…`).width > room) kept--;
+  return `${text.slice(0, kept)}…`;
+}
+
+// Tabs for pointer, keys and screen readers; calls `opened` with the panel's id.
+class Tabs {
+  constructor() {
+    this.tabs = [...document.querySelectorAll("[role=tab]")];
+    for (const tab of this.tabs) {
+      tab.id ||= `tab-${tab.getAttribute("aria-controls")}`;
+      this.panel(tab).setAttribute("aria-labelledby", tab.id);
+      this.panel(tab).tabIndex = 0;
+      tab.addEventListener("click", () => this.open(tab.getAttribute("aria-controls")));
+      tab.addEventListener("keydown", (event) => this.key(event, tab));
+    }
+  }
+
+  panel(tab) {
+    return document.getElementById(tab.getAttribute("aria-controls"));
+  }
+
+  key(event, tab) {
+    const at = this.tabs.indexOf(tab);
+    const other = { ArrowLeft: this.tabs[at - 1], ArrowRight: this.tabs[at + 1], Home: this.tabs[0], End: this.tabs.at(-1) }[event.key];
+    if (!other) return;
+    event.preventDefault();
+    event.stopPropagation();
+    other.focus();
+    this.open(other.getAttribute("aria-controls"));
+  }
+
+  open(panel) {
+    for (const tab of this.tabs) {
+      const isOpen = tab.getAttribute("aria-controls") === panel;
+      tab.setAttribute("aria-selected", String(isOpen));
+      tab.tabIndex = isOpen ? 0 : -1;
+      this.panel(tab).hidden = !isOpen;
+    }
+  }
+}
+
+// Two fingers zoom; `isOn` says whether they are down, so that neither moves the picture by itself.
+class Pinch {
+  constructor(canvas, zoom) {
+    const fingers = new Map();
+    const apart = () => {
+      const [one, other] = [...fingers.values()];
+      return Math.max(Math.abs(one.offsetX - other.offsetX), 20);
+    };
+    this.isOn = () => fingers.size > 1;
+    canvas.addEventListener("pointerdown", (event) => { if (event.pointerType === "touch") fingers.set(event.pointerId, event); });
+    canvas.addEventListener("pointermove", (event) => {
+      if (!fingers.has(event.pointerId)) return;
+      const before = fingers.size > 1 ? apart() : 0;
+      fingers.set(event.pointerId, event);
+      if (!before) return;
+      const middle = [...fingers.values()].reduce((sum, one) => sum + one.offsetX, 0) / fingers.size;
+      zoom(apart() / before, middle);
+    });
+    for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, (event) => fingers.delete(event.pointerId));
+  }
+}
+
+// A table that scrolls by itself, with its head and first column in sight; the keyboard reaches it.
+function scrolling(label, table) {
+  return element("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": label }, table);
+}
 
 // Steps of a time axis: 1, 2 or 5 times a power of ten, in the unit that suits the step.
 function timeSteps(from, to, pixels) {

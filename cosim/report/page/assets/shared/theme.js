@@ -35,6 +35,7 @@ class Theme {
     this.faint = read("faint");
     this.accent = read("accent");
     this.path = read("path");
+    this.waiting = read("waiting");
     this.hatch = this.isDark ? "rgba(0,0,0,.62)" : "rgba(20,20,20,.62)";
     this.patterns.clear();
     this.onChange();
@@ -61,6 +62,33 @@ class Theme {
     }
     return this.patterns.get(key);
   }
+}
+
+// What text on a colour is written in.
+function inkOn(hex) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue < 128 ? "#fff" : "#000";
+}
+
+// Shares of each kind stacked over bins; `place` has left, right, y, height and how many make the whole height, and x of a time.
+function drawStack(context, theme, looks, edges, kinds, place) {
+  const base = new Float64Array(edges.length - 1);
+  kinds.forEach((shares, kind) => {
+    if (!shares) return;
+    const path = new Path2D();
+    shares.forEach((share, at) => {
+      const x = Math.max(place.x(edges[at]), place.left);
+      const width = Math.min(place.x(edges[at + 1]), place.right) - x;
+      const tall = (share * place.height) / place.most;
+      if (tall > 0.05 && width > 0) path.rect(x, place.y + place.height - base[at] - tall, width, tall);
+      base[at] += tall;
+    });
+    context.fillStyle = theme.colour(looks[kind]);
+    context.fill(path);
+    if (!looks[kind].hatch) return;
+    context.fillStyle = theme.pattern(context, looks[kind].hatch);
+    context.fill(path);
+  });
 }
 
 const TILE = 8;

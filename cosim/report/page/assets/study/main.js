@@ -148,7 +148,7 @@ class StudyPage {
       const direction = this.sorted && this.sorted[0] === at ? (this.sorted[1] > 0 ? "ascending" : "descending") : "none";
       return element("th", { scope: "col", "aria-sort": direction }, element("button", { type: "button", className: "plain", onclick: () => { this.sorted = [at, direction === "ascending" ? -1 : 1]; this.draw(); } }, text));
     });
-    const made = card(`All numbers: ${measure.label}`, element("div", { className: "wide" }, element("table", { className: "numbers" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows.slice(0, MOST_ROWS).map(({ cells }) => element("tr", {}, ...cells.map((cell) => element("td", {}, String(cell)))))))));
+    const made = card(`All numbers: ${measure.label}`, scrolling(`All numbers: ${measure.label}`, element("table", { className: "numbers" }, element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...rows.slice(0, MOST_ROWS).map(({ cells }) => element("tr", {}, ...cells.map((cell) => element("td", {}, String(cell)))))))));
     made.classList.add("whole");
     if (left > 0) made.append(note(`And ${left} more; summary.csv has all of them.`));
     return made;

@@ -182,7 +182,7 @@ class Panels {
       const group = by === null ? 0 : one.levels[by];
       const on = front.cases.includes(cases.indexOf(one));
       if (on) plot.root.append(svg("circle", { cx: plot.px(x.mean / across.scale), cy: plot.py(y.mean / up.scale), r: 8, fill: "none", stroke: "var(--ink)" }));
-      plot.mark(x.mean / across.scale, y.mean / up.scale, { colour: colourOf(group), shape: MARKS[group % MARKS.length], told: [one.label, `${across.label} ${this.told(across, x.mean)}`, `${up.label} ${this.told(up, y.mean)}`, on ? "no case beats it in both" : ""].filter(Boolean) });
+      plot.mark(x.mean / across.scale, y.mean / up.scale, { colour: colourOf(group), shape: MARKS[group % MARKS.length], label: one.label, told: [one.label, `${across.label} ${this.told(across, x.mean)}`, `${up.label} ${this.told(up, y.mean)}`, on ? "no case beats it in both" : ""].filter(Boolean) });
     });
     const choose = fronts.length > 1 ? this.select(fronts.map((one) => `${measures[one.x].label} against ${measures[one.y].label}`), this.frontAt, (at) => { this.frontAt = at; }) : null;
     const legend = by === null ? null : element("div", { className: "legend" }, ...factors[by].levels.map((label, row) => key(row, label, { line: false })));

@@ -149,8 +149,18 @@ class Plot {
   }
 
   // A mark that says what it is to a pointer, and to the keyboard.
-  mark(x, y, { colour, shape = "circle", hollow = false, size = 4.2, told = [], nudge = 0, nudgeY = 0 }) {
-    this.root.append(mark(this.px(x) + nudge, this.py(y) + nudgeY, { colour, shape, hollow, size, told }));
+  mark(x, y, { colour, shape = "circle", hollow = false, size = 4.2, told = [], nudge = 0, nudgeY = 0, label = "" }) {
+    const [left, top] = [this.px(x) + nudge, this.py(y) + nudgeY];
+    if (!label) {
+      this.root.append(mark(left, top, { colour, shape, hollow, size, told }));
+      return;
+    }
+    // What is named when pointed at: a wide circle around the mark is enough to point at.
+    const isRight = left > (this.left + this.width - this.right) / 2;
+    const near = svg("g", { class: "named", "data-told": told.join("\n"), tabindex: "0", role: "img", "aria-label": told.join(", ") },
+      svg("circle", { class: "near", cx: left, cy: top, r: 9 }), mark(left, top, { colour, shape, hollow, size }),
+      svg("text", { x: left + (isRight ? -10 : 10), y: top - 8, "text-anchor": isRight ? "end" : "start" }, label));
+    this.root.append(near);
   }
 }
 

@@ -5,7 +5,7 @@ import torch
 
 from cosim.learning.aggregator import Server
 from cosim.learning.aggregator.fedavg import FedAvg
-from cosim.learning.aggregator.qffl import QFfl
+from cosim.learning.aggregator.q_fedavg import QFedAvg
 
 WEIGHTS, LOSSES = [0.5, 0.3, 0.2], [1.0, 2.0, 3.0]
 
@@ -27,7 +27,7 @@ def furthest(one, other):
 def stepped(round_, losses=LOSSES, **settings):
     start, uploads = round_
     server = Server(adapter=start, residual={}, scaling=1.0, losses=losses)
-    return QFfl(**settings).aggregate(uploads, WEIGHTS, server).adapter
+    return QFedAvg(**settings).aggregate(uploads, WEIGHTS, server).adapter
 
 
 def test_with_q_zero_it_is_the_mean(round_):
@@ -60,7 +60,7 @@ def test_nobody_who_went_nowhere_moves_it(round_):
 def test_it_is_the_step_of_flower(round_):
     pytest.importorskip("flwr", reason="Flower is not installed: pip install 'cosim[flower]'")
     from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
-    from flwr.server.strategy import QFedAvg
+    from flwr.server.strategy import QFedAvg as FlowersQFedAvg
 
     start, uploads = round_
     q, rate = 1.5, 0.25
@@ -69,8 +69,8 @@ def test_it_is_the_step_of_flower(round_):
         return ndarrays_to_parameters([one.numpy() for one in tensors.values()])
 
     server = Server(adapter=start, residual={}, scaling=1.0, losses=[2.0] * 3)  # it has one loss for all
-    ours = QFfl(q=q, lipschitz=1.0 / rate).aggregate(uploads, [1 / 3] * 3, server).adapter
-    theirs = QFedAvg(q_param=q, qffl_learning_rate=rate)
+    ours = QFedAvg(q=q, lipschitz=1.0 / rate).aggregate(uploads, [1 / 3] * 3, server).adapter
+    theirs = FlowersQFedAvg(q_param=q, qffl_learning_rate=rate)
     theirs.pre_weights = [one.numpy() for one in start.values()]
     theirs.evaluate = lambda *_: (2.0, {})
     results = [(None, FitRes(Status(Code.OK, ""), parameters(one), 1, {})) for one in uploads]

@@ -11,7 +11,7 @@ from cosim.learning.aggregator.sums import weighted_sum
 _LEAST_LOSS = 1e-10
 
 
-class QFfl(Aggregator):
+class QFedAvg(Aggregator):
     """q-FedAvg: minimises the sum of ``F_k ** (q + 1) / (q + 1)`` rather than of the losses ``F_k``.
 
     With ``d_k = L (w - w_k)``, what client k went in a round times a guess ``L`` of the Lipschitz constant
@@ -33,10 +33,11 @@ class QFfl(Aggregator):
     2020, arXiv 1905.10497, algorithm 2, from our knowledge of the method; seen in Flower's
     implementation, which has one loss for all. There ``F_k`` is the loss on all of a client's data, and
     clients are drawn by their data; here it is that of one mini-batch, at the same adapter, and clients
-    weigh by ``scheme.weights``.
+    weigh by ``scheme.weights``, where kind ``q_ffl`` is weights by a power of the loss alone.
     """
 
-    kind: Literal["qffl"] = "qffl"
+    kind: Literal["q_fedavg"] = "q_fedavg"
+    former_kinds: ClassVar[tuple[str, ...]] = ("qffl",)
     needs_factors: ClassVar[bool] = False
     wants_losses: ClassVar[bool] = True
     q: float = Field(default=1.0, ge=0.0, le=100.0)

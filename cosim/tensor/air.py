@@ -1,0 +1,263 @@
+"""The air of many channels: rates of the same transfers under other settings, seeds and grants."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cosim.errors import ScenarioError
+from cosim.radio.blocks import shortest_block_ns
+from cosim.radio.channel import Channel
+from cosim.radio.grant import Grant
+from cosim.radio.link import Link
+from cosim.radio.medium import weakest_rates
+from cosim.tensor.drain import finish_blocks, finish_constant
+from cosim.tensor.draws import Air, Draws, Flow, bandwidths_of, is_plain
+from cosim.tensor.seldom import Seldom
+from cosim.units import Floats, Ints
+
+MOST_BYTES = 128 << 20
+"""Of the rates of one chunk of channels; where they take more, the chunk is halved."""
+
+_MARGIN = 1.04  # of blocks beyond those that a channel needs if it goes on as it has
+_MOST_BLOCKS = 1 << 22  # of one transfer
+
+
+class TooLongError(Exception):
+    """The rates of a chunk of channels take too much memory."""
+
+
+class Rates:
+    """The rates of some flows in some channels, block by block, worked out as far as each channel gets.
+
+    Parameters
+    ----------
+    airs
+        The channels; all have blocks of one length, or none.
+    flows
+        What is sent on.
+    links
+        By name, the links of the scheme.
+    draws
+        What is drawn.
+    horizon_ns
+        How far ahead rates are worked out at first; a channel that needs more has as many more as it will
+        need if it goes on as it has.
+    seldom
+        Flows whose rates are worked out when they are needed, where channels are alike enough.
+
+    Attributes
+    ----------
+    reached
+        The share of its time after which the run that was played was where the channels are.
+
+    Raises
+    ------
+    TooLongError
+        If several channels take too much memory together.
+    ScenarioError
+        If one does by itself.
+    """
+
+    def __init__(
+        self,
+        airs: Sequence[Air],
+        flows: Sequence[Flow],
+        links: Mapping[str, Link],
+        draws: Draws,
+        horizon_ns: int,
+        seldom: Collection[int] = (),
+    ) -> None:
+        self._airs, self._flows, self._links, self._draws = airs, flows, links, draws
+        self._channels = {
+            number: Channel.build(air.radio, draws.num_clients, air.seed)
+            for number, air in enumerate(airs)
+            if not is_plain(air.radio)
+        }
+        self.block_ns = shortest_block_ns(airs[0].radio)
+        self._seldom = None
+        if seldom and self.block_ns is not None:
+            self._seldom = Seldom.of(airs, [flows[one] for one in seldom], draws)
+        self._number = np.full(len(flows), -1)  # of a flow among those
+        if self._seldom is not None:
+            self._number[list(seldom)] = np.arange(len(seldom))
+        first = 1 if self.block_ns is None else horizon_ns // self.block_ns + 1
+        # of each channel a table (flows, blocks), one behind the other, with where it begins and its width
+        self._rates = np.empty(len(airs) * len(flows) * first)
+        self._begins = np.zeros(len(airs), dtype=np.int64)
+        self._widths = np.zeros(len(airs), dtype=np.int64)
+        self._used, self.reached = 0, 1.0
+        self._known_bands: dict[tuple[int, ...], list[_Band]] = {}
+        for number in range(len(airs)):
+            self._extend(number, first)
+
+    def finish(self, flows: Ints, bits: Ints, start_ns: Ints) -> Ints:
+        """Return when transfers end that begin at these instants, ns.
+
+        Parameters
+        ----------
+        flows, bits
+            The flow of each and its size, shape (num,), or (num, num_channels).
+        start_ns
+            Shape (num, num_channels).
+        """
+        shape, num_channels = start_ns.shape, len(self._airs)
+        wide = (np.broadcast_to(one.reshape(len(one), -1), shape).ravel() for one in (flows, bits))
+        flow, size = (np.ascontiguousarray(one) for one in wide)
+        channel = np.tile(np.arange(num_channels), shape[0])
+        begin_ns = start_ns.ravel()
+        if self.block_ns is None:
+            rates = self._rates[self._begins[channel] + flow]
+            return finish_constant(size, rates, begin_ns).reshape(shape)
+
+        begins, widths = self._places(flow, channel)
+        number = self._number[flow]
+        is_seldom = number >= 0
+
+        def rates_at(which: Ints, blocks: Ints) -> Floats:
+            if self._seldom is None or not (rare := is_seldom[which]).any():
+                return table(which, blocks)
+            rates, some = np.empty(len(which)), which[rare]
+            rates[rare] = self._seldom.rates(number[some], channel[some], blocks[rare])
+            rates[~rare] = table(which[~rare], blocks[~rare])
+            return rates
+
+        def table(which: Ints, blocks: Ints) -> Floats:
+            nonlocal begins, widths
+            is_short = blocks >= widths[which]
+            if is_short.any():
+                of = channel[which]
+                for number in np.unique(of[is_short]).tolist():
+                    last = int(blocks[of == number].max())
+                    needed = max(int(_MARGIN * last / self.reached), last + last // 8) + 1
+                    self._extend(number, needed)
+                begins, widths = self._places(flow, channel)
+            return np.asarray(self._rates[begins[which] + blocks])
+
+        return finish_blocks(size, begin_ns, self.block_ns, rates_at, _MOST_BLOCKS).reshape(shape)
+
+    def _places(self, flow: Ints, channel: Ints) -> tuple[Ints, Ints]:
+        """Return where the rates of each flow in each channel begin, and how many there are."""
+        widths = self._widths[channel]
+        return self._begins[channel] + flow * widths, widths
+
+    def _extend(self, number: int, num_blocks: int) -> None:
+        """Work out the rates of all flows in one channel up to so many blocks."""
+        num_flows, first = len(self._flows), int(self._widths[number])
+        begin, size = self._used, num_flows * num_blocks
+        if (begin + size) * self._rates.itemsize > MOST_BYTES:
+            self._refuse(num_blocks)
+        if begin + size > len(self._rates):
+            grown = np.empty(max(begin + size, len(self._rates) * 3 // 2))
+            grown[:begin] = self._rates[:begin]
+            self._rates = grown
+        table = self._rates[begin : begin + size].reshape(num_flows, num_blocks)
+        was = int(self._begins[number])
+        table[:, :first] = self._rates[was : was + num_flows * first].reshape(num_flows, first)
+        for flows, rates in self._of_blocks(number, self._airs[number], first, num_blocks - first):
+            table[flows, first:] = rates
+        self._begins[number], self._widths[number], self._used = begin, num_blocks, begin + size
+
+    def _refuse(self, num_blocks: int) -> None:
+        if len(self._airs) > 1:
+            raise TooLongError
+        raise ScenarioError(
+            f"radio.fading: the tensor clock keeps the rates of {num_blocks} blocks for each of "
+            f"{len(self._flows)} transmitters, more than fit into memory; take a longer coherence_time_s, or "
+            'engine = "events".'
+        )
+
+    def _of_blocks(
+        self, number: int, air: Air, first: int, count: int
+    ) -> Iterable[tuple[list[int] | int, Floats]]:
+        """Return the rates of one channel in some blocks, for flows that can be worked out together."""
+        channel = self._channels.get(number)
+        if channel is not None:
+            for index, (link, members) in enumerate(self._flows):
+                asked = self._links[link], members, air.grant((link, members)), first, count
+                yield index, weakest_rates(air.radio.medium, channel, *asked)
+            return
+        for band in self._bands(air):
+            rates = self._of_band(air, band, first, count)
+            yield (band.flows[0], rates.min(axis=0)) if band.is_group else (band.flows, rates)
+
+    def _bands(self, air: Air) -> list["_Band"]:
+        """Return what flows are sent on, those together whose subchannels are equally wide."""
+        key = (id(air.grants), *(id(air.radio.link(link)) for link in self._links))
+        if key not in self._known_bands:
+            alike: dict[tuple[str, bytes, bool], list[int]] = {}
+            found = []
+            for index, (link, members) in enumerate(self._flows):
+                grant = air.grant((link, members))
+                if self._number[index] >= 0:
+                    continue
+                if len(members) > 1:
+                    found.append(_Band.of(air, link, [index] * len(members), members, [grant] * len(members)))
+                else:
+                    widths = bandwidths_of(air.radio, link, grant).tobytes()
+                    alike.setdefault((link, widths, grant.bandwidths_hz is not None), []).append(index)
+            for (link, *_), some in alike.items():
+                clients = [self._flows[index][1][0] for index in some]
+                grants = [air.grant(self._flows[index]) for index in some]
+                found.append(_Band.of(air, link, some, clients, grants))
+            self._known_bands[key] = found
+        return self._known_bands[key]
+
+    def _of_band(self, air: Air, band: "_Band", first: int, count: int) -> Floats:
+        """Return the rates of clients whose subchannels are equally wide, shape (num_clients, count).
+
+        The very operations of :meth:`cosim.radio.channel.Channel.rates`, with the subchannels as
+        the last axis, so that sums have the same bits.
+        """
+        radio, seed = air.radio, air.radio.air_seed(air.seed)
+        means = self._draws.mean_gains(radio, seed)
+        gains = np.empty((len(band.clients), count, len(band.bandwidths_hz)))
+        for row, (client, columns) in enumerate(zip(band.clients, band.columns, strict=True)):
+            drawn = self._draws.fading(radio, seed, band.link, client, columns, first, count)
+            if band.is_split:
+                wide = np.broadcast_to(means[client] * drawn, (count, len(columns)))
+                gains[row] = np.ascontiguousarray(wide).mean(axis=1, keepdims=True)
+            else:
+                np.multiply(means[client], drawn, out=gains[row])
+        gains *= band.psd[:, np.newaxis]  # from here on the SNR
+        gains /= radio.noise_psd_w_per_hz
+        return np.asarray(radio.rate.rates(gains, band.bandwidths_hz))
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """What clients are granted on a link whose subchannels are equally wide.
+
+    Attributes
+    ----------
+    flows, clients
+        A flow for each client; the same for all of a group that is sent to at once.
+    columns
+        Of each, the subchannels that it sees: its own, or all where the band was split otherwise.
+    psd
+        What is sent, W/Hz, shape (num_clients, num_owned).
+    """
+
+    link: str
+    flows: list[int]
+    clients: Sequence[int]
+    columns: list[Ints]
+    bandwidths_hz: Floats
+    psd: Floats
+    is_split: bool
+
+    @classmethod
+    def of(
+        cls, air: Air, link: str, flows: list[int], clients: Sequence[int], grants: Sequence[Grant]
+    ) -> "_Band":
+        """Return it from the grants."""
+        is_split, widths_hz = grants[0].bandwidths_hz is not None, bandwidths_of(air.radio, link, grants[0])
+        every = np.arange(air.radio.link(link).num_subchannels)
+        columns = [every if is_split else grant.subchannels for grant in grants]
+        psd = np.array([grant.tx_power_w for grant in grants]) / widths_hz
+        return cls(link, flows, clients, columns, widths_hz, psd, is_split)
+
+    @property
+    def is_group(self) -> bool:
+        """Whether all of the clients are sent to at once, at the rate of the weakest."""
+        return len(self.flows) > 1 and self.flows[0] == self.flows[1]

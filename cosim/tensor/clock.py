@@ -1,0 +1,314 @@
+"""The tensor clock: a scenario's rounds evaluated for many channels, in integer nanoseconds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from cosim.control.decision import Allocation
+from cosim.errors import ScenarioError
+from cosim.graph.code_identity import without_code
+from cosim.graph.executor import TimingOnly
+from cosim.radio.blocks import shortest_block_ns
+from cosim.radio.channel import Channel
+from cosim.radio.link import Link
+from cosim.radio.settings import Radio
+from cosim.scenario.build import prepare
+from cosim.scenario.prepared import Prepared, recipes, worlds
+from cosim.scenario.settings import Scenario
+from cosim.site import Site
+from cosim.tensor.air import MOST_BYTES, Rates, TooLongError
+from cosim.tensor.drain import NEVER
+from cosim.tensor.draws import Air, Draws
+from cosim.tensor.program import Level, Program, program_of
+from cosim.tensor.queues import served, taken_in_turn
+from cosim.tensor.refusals import overlapping, refuse
+from cosim.units import NS_PER_S, Floats, Ints
+
+MOST_CHANNELS = 1000
+"""Evaluated side by side."""
+
+_AHEAD = 1.1  # how far rates are worked out at first, in lengths of the run that was played
+_SELDOM = 0.06  # of its blocks, and a flow is worked out block by block
+_MANY = 8  # channels, for which keys are drawn from in one go
+_ROOM = 4  # for rates, in the same, as channels differ and tables move when they grow
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """The spans of some channels, in the numbering of the run that was played.
+
+    Attributes
+    ----------
+    start_ns, end_ns
+        Shape (num_spans, num_channels).
+    energy_j
+        Of each span, J, of the same shape.
+    ends
+        Whether a channel lets all transfers end, shape (num_channels,); where not, its times mean nothing.
+    """
+
+    start_ns: Ints
+    end_ns: Ints
+    energy_j: Floats
+    ends: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+    @property
+    def total_s(self) -> Floats:
+        """From the beginning to the end of the last span, s, shape (num_channels,)."""
+        latest: Ints = self.end_ns.max(axis=0, initial=0)
+        return latest / NS_PER_S
+
+
+class TensorClock:
+    """What a scenario does, in an order that no channel changes, ready to be evaluated.
+
+    The event kernel is played once for it, without values.
+
+    Parameters
+    ----------
+    scenario
+        What is run.
+    prepared
+        The same, ready to run, where it is at hand.
+
+    Raises
+    ------
+    ScenarioError
+        If the tensor clock cannot promise the times of the event kernel; names the setting.
+
+    Attributes
+    ----------
+    program
+        The order of the spans.
+    played
+        The site of the run that was played, with its log.
+
+    Examples
+    --------
+    Total time under three bandwidths (``Radio`` is ``scenario.radio``)::
+
+        clock = TensorClock(scenario)
+        airs = [clock.air(change(scenario, {"radio.main_uplink.bandwidth_hz": hz}).radio) for hz in widths_hz]
+        for times in clock.evaluate(airs):
+            print(times.total_s)
+    """
+
+    def __init__(self, scenario: Scenario, prepared: Prepared | None = None) -> None:
+        refuse(scenario)
+        self.scenario = scenario
+        self._prepared = prepare(scenario) if prepared is None else prepared
+        with without_code():
+            (world,) = worlds([self._prepared], lambda _: lambda _rank: TimingOnly())
+            world.site.play(recipes([self._prepared], [world]))
+        self.played: Site = world.site
+        allocation = world.decisions.current
+        assert allocation is not None
+        self._decided: Allocation = allocation
+        self._links = {link.name: link for link in scenario.scheme.links}
+        self._shared = overlapping(allocation.grants)
+        self.program = self._program()
+        self._draws = Draws(scenario.num_clients)
+        self._known: list[tuple[object, Allocation]] = []
+
+    def _program(self) -> Program:
+        timed = {link for link in self._links if self.scenario.radio.link(link).is_modelled}
+        capacities = {name: device.queue_capacity for name, device in self.played.devices.items()}
+        names = self.played.client_names
+        return program_of(self.played.log.spans, names, timed, capacities, self._shared)
+
+    def air(self, radio: Radio, scenario: Scenario | None = None) -> Air:
+        """Return a channel, with what the allocator decides on it.
+
+        Parameters
+        ----------
+        radio
+            Its settings.
+        scenario
+            What has the allocator; the clock's own without it. All else but the radio must be the same.
+
+        Raises
+        ------
+        ScenarioError
+            If spans would be others than those that were played: the decision cuts the model or takes
+            part otherwise, a link takes time that did not, or clients would wait for each other.
+        """
+        own = self.scenario if scenario is None else scenario
+        refuse(own.model_copy(update={"radio": radio}))
+        if own is not self.scenario:
+            self._refuse_others(own)
+        allocation, others = self._decide(radio, own), None
+        was, now = (
+            (one.cut, one.lora_rank, repr(one.knobs), one.sparsification_ratios)
+            for one in (self._decided, allocation)
+        )
+        if was != now:
+            others = f"allocator.kind: {own.allocator.kind!r} decides on another cut, rank or knob"
+        elif overlapping(allocation.grants) != self._shared:
+            others = f"allocator.kind: {own.allocator.kind!r} lets other clients wait for each other"
+        for link in self._links:
+            if radio.link(link).is_modelled != self.scenario.radio.link(link).is_modelled:
+                others = f"radio.{link}.modelled: is set otherwise"
+        if others is not None:
+            raise ScenarioError(f'{others} than in the run that was played; take engine = "events".')
+        return Air(radio, own.seed, allocation.grants)
+
+    def _refuse_others(self, scenario: Scenario) -> None:
+        """Refuse a scenario that is not the clock's but for radio, allocator and what it is called."""
+        free = ("radio", "allocator", "name", "description")
+        own = self.scenario.model_copy(update={name: getattr(scenario, name) for name in free})
+        if own == scenario:
+            return
+        other = next(name for name, value in own if value != getattr(scenario, name))
+        raise ScenarioError(
+            f"{other}: is not as in the run that was played, and the tensor clock evaluates other radios and "
+            'allocators alone; take engine = "events".'
+        )
+
+    def _decide(self, radio: Radio, scenario: Scenario) -> Allocation:
+        """Return the first decision on a channel; one that sees no gains is taken once for alike limits."""
+        allocator = scenario.allocator
+        is_blind = not allocator.sees_gains and radio.uplink_p0_dbm is None
+        limits = [
+            radio.link(link).model_copy(update={"bandwidth_hz": 1.0, "subchannel_bandwidths_hz": None})
+            for link in self._links
+        ]
+        if is_blind:
+            found = next((one for key, one in self._known if key == (allocator, limits)), None)
+            if found is not None:
+                return found
+        channel = Channel.build(radio, scenario.num_clients, scenario.seed)
+        asked = replace(
+            self._prepared,
+            scenario=scenario.model_copy(update={"radio": radio}),
+            channel=channel,
+            allocation=None,
+        )
+        allocation = asked.decisions().decide(0, round_=1)
+        if is_blind:
+            self._known.append(((allocator, limits), allocation))
+        return allocation
+
+    def evaluate(self, airs: Sequence[Air]) -> Iterator[Times]:
+        """Yield the times of all spans, some channels at a time, in their order.
+
+        Raises
+        ------
+        ScenarioError
+            If a channel has too many blocks.
+        """
+        begin, most = 0, self._most_channels(airs)
+        for end in range(1, len(airs) + 1):
+            is_last = end == len(airs) or end - begin == most
+            if is_last or shortest_block_ns(airs[end].radio) != shortest_block_ns(airs[begin].radio):
+                yield from self._evaluate(airs[begin:end])
+                begin = end
+
+    def _most_channels(self, airs: Sequence[Air]) -> int:
+        """Return how many channels are evaluated side by side, by what their rates take."""
+        block_ns = min((shortest_block_ns(air.radio) or NEVER for air in airs), default=NEVER)
+        num_blocks = self.played.clock.now // block_ns + 1
+        each_bytes = 8 * (_ROOM * num_blocks * len(self.program.flows) + 3 * self.program.num_spans)
+        return max(1, min(MOST_CHANNELS, MOST_BYTES // each_bytes))
+
+    def _evaluate(self, airs: Sequence[Air]) -> Iterator[Times]:
+        try:
+            yield _Evaluation(self, airs, self._draws).times()
+        except TooLongError:
+            half = len(airs) // 2
+            yield from self._evaluate(airs[:half])
+            yield from self._evaluate(airs[half:])
+
+    def seldom(self, block_ns: int | None) -> list[int]:
+        """Return the flows that use few of their blocks, by the run that was played."""
+        if block_ns is None:
+            return []
+        spans, flow = self.played.log.spans, self.program.flow
+        used = (np.array(spans.end_ns) - np.array(spans.start_ns)) // block_ns + 2
+        blocks = np.bincount(flow[flow >= 0], used[flow >= 0], len(self.program.flows))
+        return np.flatnonzero(blocks < _SELDOM * (self.played.clock.now // block_ns)).tolist()
+
+    @property
+    def links(self) -> dict[str, Link]:
+        """The links of the scheme."""
+        return self._links
+
+
+class _Evaluation:
+    """The evaluation of a program on some channels."""
+
+    def __init__(self, clock: TensorClock, airs: Sequence[Air], draws: Draws) -> None:
+        self._program, self._airs, self._links = clock.program, airs, clock.links
+        horizon_ns = int(_AHEAD * clock.played.clock.now)
+        flows = self._program.flows
+        seldom = clock.seldom(shortest_block_ns(airs[0].radio)) if len(airs) >= _MANY else []
+        self._rates = Rates(airs, flows, clock.links, draws, horizon_ns, seldom) if flows else None
+        self._played_ns = np.array(clock.played.log.spans.end_ns)
+        shape = self._program.num_spans, len(airs)
+        self._start, self._end = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+
+    def times(self) -> Times:
+        """Return the times, level by level."""
+        for level in self._program.levels:
+            self._play(level)
+        ends = np.asarray((self._end < NEVER).all(axis=0))
+        return Times(self._start, self._end, self._energy_j(), ends)
+
+    def _play(self, level: Level) -> None:
+        program, spans, num_channels = self._program, level.spans, len(self._airs)
+        asked = np.zeros((len(spans), num_channels), dtype=np.int64)
+        if len(level.first_cause):
+            latest = self._end[level.causes]  # (causes, channels)
+            if len(level.first_cause) < len(level.causes):
+                latest = np.maximum.reduceat(latest, level.first_cause, axis=0)  # (sets, channels)
+            asked = np.where(level.cause_of[:, np.newaxis] >= 0, latest[level.cause_of], 0)
+        start, end = asked, asked.copy()
+        if self._rates is not None:
+            self._rates.reached = self._played_ns[spans].max() / max(self._played_ns[-1], 1)
+        if len(level.computes):
+            end[level.computes] += program.lasts_ns[spans[level.computes], np.newaxis]
+        if len(level.transfers):
+            end[level.transfers] = self._finish(spans[level.transfers], asked[level.transfers])
+        for queue in level.queues:
+            members, waiting = spans[queue.spans], asked[queue.spans]
+            if queue.capacity:
+                lasts = program.lasts_ns[members]
+                start[queue.spans] = served(waiting, lasts, queue.capacity)
+                end[queue.spans] = start[queue.spans] + lasts[:, np.newaxis]
+            else:
+                finish = partial(self._finish_each, members)
+                start[queue.spans], end[queue.spans] = taken_in_turn(waiting, finish)
+        self._start[spans], self._end[spans] = start, end
+
+    def _finish(self, spans: Ints, start_ns: Ints) -> Ints:
+        """Return the ends of transfers, shape (num_spans, num_channels)."""
+        assert self._rates is not None
+        return self._rates.finish(self._program.flow[spans], self._program.bits[spans], start_ns)
+
+    def _finish_each(self, spans: Ints, rows: Ints, start_ns: Ints) -> Ints:
+        """Return the end of one of some transfers in each channel, shape (num_channels,)."""
+        return np.asarray(self._finish(spans[rows][np.newaxis], start_ns[np.newaxis])[0])
+
+    def _energy_j(self) -> Floats:
+        """Return what spans cost, J, by the operations of the medium in their order."""
+        program = self._program
+        energy_j = np.repeat(program.energy_j[:, np.newaxis], len(self._airs), axis=1)
+        sent = np.flatnonzero(program.flow >= 0)
+        if not len(sent):
+            return energy_j
+        power_w = np.array(
+            [[air.grant(flow).total_tx_power_w for air in self._airs] for flow in program.flows]
+        )
+        flow, airtime_ns = program.flow[sent], self._end[sent] - self._start[sent]
+        radiated_j = power_w[flow] * airtime_ns / NS_PER_S
+        is_up = np.array([self._links[link].is_uplink for link, _ in program.flows])[flow]
+        counts = (is_up & (program.bits[sent] > 0))[:, np.newaxis]
+        costs = [air.radio.uplink_energy for air in self._airs]
+        of_air = np.array([[one.baseline_w, one.j_per_bit, float(one.counts_radiated)] for one in costs])
+        baseline_w, j_per_bit, share = of_air.T
+        own_j = baseline_w * (airtime_ns / NS_PER_S) + j_per_bit * program.bits[sent, np.newaxis]
+        each_j = np.where(counts, own_j + radiated_j * share, radiated_j)
+        num = np.array([len(members) for _, members in program.flows])[flow, np.newaxis]
+        energy_j[sent] = each_j / num * num  # a multicast is charged by receiver, and added up
+        return energy_j

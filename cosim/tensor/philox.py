@@ -1,0 +1,156 @@
+"""Random numbers of many keys and counters in one go, bit for bit those of :mod:`cosim.rng`.
+
+Apart from it, as that module is in the key of stored values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import local
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cosim.rng import Stream
+from cosim.units import Floats, Ints
+
+Words = NDArray[np.uint64]
+
+_WORDS_PER_COUNTER = 4  # Philox4x64 gives four 64-bit words for one value of its counter
+_ROWS_AT_ONCE = 128  # of a table, so that words that nobody wants do not go through the memory
+_ROUNDS = 10
+_MASK = (1 << 64) - 1
+_FACTORS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
+_WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns(Stream):
+    """A stream whose tables have only some of their columns: what is drawn is not worked out for the others.
+
+    Tables of one column are as they are.
+    """
+
+    columns: Ints
+
+    def child(self, *names: str | int) -> "Columns":
+        """Return the same columns of the stream of this name below."""
+        return Columns(Stream(self.key).child(*names).key, self.columns)
+
+    def uniforms(self, first: int, count: int, width: int) -> Floats:
+        """Return the columns of a table of uniforms, shape (count, num_columns), or (count, 1)."""
+        if width == 1:
+            return Stream(self.key).uniforms(first, count, 1)
+        counters_per_row = -(-width // _WORDS_PER_COUNTER)
+        bits = _at(self.key, first * counters_per_row)
+        words = np.empty((count, len(self.columns)), dtype=np.uint64)
+        for begin in range(0, count, _ROWS_AT_ONCE):
+            rows = min(_ROWS_AT_ONCE, count - begin)
+            every = bits.random_raw(rows * counters_per_row * _WORDS_PER_COUNTER).reshape(rows, -1)
+            words[begin : begin + rows] = every[:, self.columns]
+        return _uniform(words)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows(Stream):
+    """A stream for each of some elements, whose table has for each the row that it wants.
+
+    What is asked for from row ``OWN`` on are these rows; from row 0 on, row 0 of all.
+    """
+
+    OWN: ClassVar[int] = 1
+
+    streams: Sequence[Stream]
+    rows: Ints
+
+    def child(self, *names: str | int) -> "Rows":
+        """Return the streams of this name below each."""
+        below = [one.child(*names) for one in self.streams]
+        return Rows(below[0].key, below, self.rows)
+
+    def uniforms(self, first: int, count: int, width: int) -> Floats:
+        """Return a row of each, shape (num_streams, width)."""
+        return uniforms_of(self.streams, self.rows if first else np.zeros_like(self.rows), width)
+
+
+_own = local()
+
+
+def _at(key: int, counter: int) -> np.random.Philox:
+    """Return this thread's generator, set to a key and counter: a quarter of the time of another one."""
+    if not hasattr(_own, "bits"):
+        _own.bits = np.random.Philox(key=0)
+    bits: np.random.Philox = _own.bits
+    bits.state = {
+        "bit_generator": "Philox",
+        "state": {
+            "counter": np.array([counter, 0, 0, 0], dtype=np.uint64),
+            "key": np.array([key & _MASK, key >> 64], dtype=np.uint64),
+        },
+        "buffer": np.zeros(_WORDS_PER_COUNTER, dtype=np.uint64),
+        "buffer_pos": _WORDS_PER_COUNTER,  # empty
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return bits
+
+
+def _uniform(words: Words) -> Floats:
+    """Return words as uniforms on the open interval (0, 1): of 53 bits, so 1.0 is never reached."""
+    return np.asarray(((words >> np.uint64(12)) + 0.5) * 2.0**-52)
+
+
+def uniforms_of(streams: Sequence[Stream], rows: Ints, width: int) -> Floats:
+    """Return one row of the table of each stream, shape (num_streams, width), all in one go.
+
+    Bit for bit ``streams[i].uniforms(rows[i], 1, width)[0]``: Philox4x64 with ten rounds, for
+    many keys and counters at once, where making a generator for each takes longer than its numbers.
+
+    Parameters
+    ----------
+    rows
+        Which row of each, at least 0, shape (num_streams,).
+    width
+        Numbers in a row of each table.
+    """
+    counters_per_row = -(-width // _WORDS_PER_COUNTER)
+    keys = np.array([(one.key & _MASK, one.key >> 64) for one in streams], dtype=np.uint64)
+    first = np.asarray(rows, dtype=np.uint64)[:, np.newaxis] * np.uint64(counters_per_row)
+    within = np.arange(1, counters_per_row + 1, dtype=np.uint64)  # counted up before it is used
+    counters: Words = np.asarray(first + within, dtype=np.uint64)
+    words = philox(keys[:, :1], keys[:, 1:], counters)
+    return _uniform(words.reshape(len(streams), -1)[:, :width])
+
+
+def philox(low: Words, high: Words, counters: Words) -> Words:
+    """Return the four words of each key and counter, shape (..., 4).
+
+    Parameters
+    ----------
+    low, high, counters
+        Halves of the key, and the lowest word of the counter, whose other words are zero; of
+        shapes that go together.
+
+    Source
+    ------
+    Salmon et al., section 3.3: Philox4x64-10.
+    """
+    zero = np.zeros_like(counters)
+    words = [counters, zero, zero, zero]
+    with np.errstate(over="ignore"):
+        for number in range(_ROUNDS):
+            a, b = (low + np.uint64(number * _WEYL[0] & _MASK)), (high + np.uint64(number * _WEYL[1] & _MASK))
+            (high_0, low_0), (high_2, low_2) = (
+                _times(words[2 * place], np.uint64(_FACTORS[place])) for place in (0, 1)
+            )
+            words = [high_2 ^ words[1] ^ a, low_2, high_0 ^ words[3] ^ b, low_0]
+    return np.stack(np.broadcast_arrays(*words), axis=-1)
+
+
+def _times(words: Words, factor: np.uint64) -> tuple[Words, Words]:
+    """Return upper and lower half of products of 64 bits each."""
+    half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
+    above, below, factor_above, factor_below = words >> half, words & mask, factor >> half, factor & mask
+    crossed = above * factor_below + (below * factor_below >> half)
+    other = below * factor_above + (crossed & mask)
+    return above * factor_above + (crossed >> half) + (other >> half), words * factor

@@ -1,0 +1,344 @@
+"""The order of a run's spans as a program: which are evaluated together, one level after the other."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cosim.errors import ScenarioError
+from cosim.record.log import SpanLog
+from cosim.tensor.draws import Flow
+from cosim.units import Ints
+
+UNTIMED = "the tensor clock cannot say when {name} of {actor} in round {round} is asked for: {why}"
+
+
+@dataclass(frozen=True, eq=False)
+class Queue:
+    """Requests that meet at one place and are served in order of arrival, ties in the order of the rows.
+
+    ``capacity``: of a device; 0 of a band that one has at a time.
+    """
+
+    spans: Ints
+    capacity: int
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """Spans whose causes have all ended in levels before.
+
+    Attributes
+    ----------
+    spans
+        Of this level, shape (num_spans,).
+    causes, first_cause
+        Spans that are waited for, set after set, and where each set begins; sets that several
+        spans wait for are there once.
+    cause_of
+        The set of each span, -1 where it waits for nothing.
+    computes, transfers
+        Places in ``spans`` of what is computed, and of what is sent, on something that is free when it is
+        asked for.
+    queues
+        Places in ``spans`` of those that may have to wait.
+    """
+
+    spans: Ints
+    causes: Ints
+    first_cause: Ints
+    cause_of: Ints
+    computes: Ints
+    transfers: Ints
+    queues: tuple[Queue, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The spans of a run.
+
+    Attributes
+    ----------
+    levels
+        In the order in which they are evaluated.
+    lasts_ns, energy_j
+        Of what is computed, and 0 of what is sent, shape (num_spans,).
+    flow, bits
+        What each transfer is sent on, -1 where nothing takes time, and its size.
+    flows
+        What is sent on.
+    round
+        Of each span.
+    """
+
+    levels: tuple[Level, ...]
+    lasts_ns: Ints
+    energy_j: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    flow: Ints
+    bits: Ints
+    flows: tuple[Flow, ...]
+    round: Ints
+
+    @property
+    def num_spans(self) -> int:
+        """How many spans there are."""
+        return len(self.round)
+
+
+def program_of(
+    spans: SpanLog,
+    clients: Sequence[str],
+    is_timed: Iterable[str],
+    capacities: dict[str, int],
+    shared: Iterable[str],
+) -> Program:
+    """Return the program of the spans of a run.
+
+    Parameters
+    ----------
+    spans
+        Of a run of one task that has ended.
+    clients
+        Their names, in their order.
+    is_timed
+        The links on which something takes time.
+    capacities
+        Of the queue of each device.
+    shared
+        Links whose whole band one client has at a time.
+
+    Raises
+    ------
+    ScenarioError
+        If what the spans wait for does not say when they begin.
+    """
+    return _Reading(spans, clients, set(is_timed), capacities, set(shared)).program()
+
+
+class _Reading:
+    """The spans while their order is worked out."""
+
+    def __init__(
+        self,
+        spans: SpanLog,
+        clients: Sequence[str],
+        is_timed: set[str],
+        capacities: dict[str, int],
+        shared: set[str],
+    ) -> None:
+        spans.settle()
+        self.spans, self.number = spans, {name: number for number, name in enumerate(clients)}
+        self.is_timed, self.capacities, self.shared = is_timed, capacities, shared
+        ends = [0, *spans.parents_end]
+        known: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.causes: list[tuple[int, ...]] = []
+        for span in range(len(spans)):
+            own = tuple(spans.parents[ends[span] : ends[span + 1] - (span in spans.made_room)])
+            self.causes.append(known.setdefault(own, own))
+        self.covered: dict[int, int] = {}  # of a set of causes, by its id: all spans before that it waits for
+        for causes in known.values():
+            self.covered[id(causes)] = self._covered(causes)
+
+    def program(self) -> Program:
+        """Return the program."""
+        spans = self.spans
+        self._check_asked()
+        flows: dict[Flow, int] = {}
+        flow = np.full(len(spans), -1)
+        for span in range(len(spans)):
+            found = self._flow(span)
+            if found is not None:
+                flow[span] = flows.setdefault(found, len(flows))
+        is_compute = np.array([kind == "compute" for kind in spans.kind])
+        lasts = np.array(spans.end_ns) - np.array(spans.start_ns)
+        return Program(
+            tuple(self._levels(flow, is_compute)),
+            np.where(is_compute, lasts, 0),
+            np.where(is_compute, np.array(spans.energy_j), 0.0),
+            flow,
+            np.array(spans.bits).astype(np.int64),
+            tuple(flows),
+            np.array(spans.round),
+        )
+
+    def _check_asked(self) -> None:
+        """Refuse spans that are not asked for when the last of those they wait for has ended."""
+        latest: dict[int, int] = {}
+        for span, causes in enumerate(self.causes):
+            last = latest.get(id(causes))
+            if last is None:
+                last = latest[id(causes)] = max((self.spans.end_ns[one] for one in causes), default=0)
+            if last != self.spans.asked_ns[span]:
+                raise ScenarioError(self._told(span, "something else than the spans it waits for decides"))
+
+    def _told(self, span: int, why: str) -> str:
+        spans = self.spans
+        name, actor = spans.name[span], spans.actor[span] or "several clients"
+        return (
+            UNTIMED.format(name=name, actor=actor, round=spans.round[span], why=why)
+            + '; take engine = "events".'
+        )
+
+    def _clients(self, span: int) -> tuple[int, ...]:
+        """Return the clients that send or receive, or the one that computes, or for whom a server does."""
+        spans = self.spans
+        if span in spans.extras and spans.extras[span].participants:
+            return tuple(self.number[name] for name in spans.extras[span].participants)
+        ends = (spans.actor[span], spans.peer[span])
+        return tuple(self.number[name] for name in ends if name in self.number)
+
+    def _link(self, span: int) -> str:
+        """Return the link of a transfer, from its ends."""
+        spans = self.spans
+        sends = spans.actor[span] in self.number or not spans.actor[span]
+        server = spans.peer[span] if sends else spans.actor[span]
+        return f"{server.removesuffix('-server')}_{'up' if sends else 'down'}link"
+
+    def _flow(self, span: int) -> Flow | None:
+        """Return what a transfer is sent on; None of what takes no time, or is computed."""
+        if self.spans.kind[span] == "compute" or (link := self._link(span)) not in self.is_timed:
+            return None
+        return link, self._clients(span)
+
+    def _place(self, span: int, flow: Ints) -> str | None:
+        """Return where a span may have to wait for others."""
+        if self.spans.kind[span] == "compute":
+            return self.spans.actor[span]
+        if flow[span] < 0:
+            return None
+        link = self._link(span)
+        return link if link in self.shared else f"{link} {self._clients(span)}"
+
+    def _queues(self, flow: Ints) -> list[list[int]]:
+        """Return the requests that meet, place by place: none waits for another of its own.
+
+        Raises
+        ------
+        ScenarioError
+            If requests of one place are neither in the order of the graph nor all independent.
+        """
+        open_: dict[str, tuple[list[int], list[int]]] = {}
+        found: list[list[int]] = []
+        for span in range(len(self.spans)):
+            place = self._place(span, flow)
+            if place is None:
+                continue
+            before, latest = open_.get(place, ([], []))
+            if self._waits_for_all(span, latest):
+                open_[place] = latest, [span]
+                found.append(open_[place][1])
+            elif self._waits_for_all(span, before) and not self._waits_for_any(span, latest):
+                latest.append(span)
+            else:
+                raise ScenarioError(self._told(span, f"it comes to {place} behind only some of those there"))
+        return found
+
+    def _covered(self, causes: tuple[int, ...]) -> int:
+        """Return the first span that these do not wait for, over any number of others, and are not."""
+        covered = max((self.covered[id(self.causes[one])] for one in causes), default=0)
+        found = self._behind(causes, covered)
+        while covered in found:
+            covered += 1
+        return covered
+
+    def _behind(self, causes: tuple[int, ...], first: int) -> set[int]:
+        """Return the spans from the first on that these are or wait for."""
+        found, seen, open_ = set[int](), {id(causes)}, [causes]
+        while open_:
+            for cause in open_.pop():
+                if cause >= first and cause not in found:
+                    found.add(cause)
+                    own = self.causes[cause]
+                    if id(own) not in seen:
+                        seen.add(id(own))
+                        open_.append(own)
+        return found
+
+    def _waits_for_all(self, span: int, earlier: Sequence[int]) -> bool:
+        left = self._not_covered(span, earlier)
+        return not left or self._behind(self.causes[span], min(left)) >= set(left)
+
+    def _waits_for_any(self, span: int, earlier: Sequence[int]) -> bool:
+        left = self._not_covered(span, earlier)
+        return len(left) < len(earlier) or not self._behind(self.causes[span], min(left)).isdisjoint(left)
+
+    def _not_covered(self, span: int, earlier: Sequence[int]) -> list[int]:
+        covered = self.covered[id(self.causes[span])]
+        return [one for one in earlier if one >= covered]
+
+    def _levels(
+        self, flow: Ints, is_compute: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    ) -> Iterable[Level]:
+        """Yield the levels: a span's is behind those it waits for, all of a queue have one."""
+        queues = [queue for queue in self._queues(flow) if len(queue) > 1]
+        level = self._numbered(queues)
+        by_level: dict[int, list[int]] = defaultdict(list)
+        for span, number in enumerate(level):
+            by_level[number].append(span)
+        queues_at: dict[int, list[list[int]]] = defaultdict(list)
+        for queue in queues:
+            queues_at[level[queue[0]]].append(sorted(queue, key=self._rank))
+        for number in sorted(by_level):
+            yield self._level(by_level[number], queues_at[number], flow, is_compute)
+
+    def _rank(self, span: int) -> tuple[int, ...]:
+        """Return the clients of a span; where a server computes, those of what it waits for."""
+        return self._clients(span) or tuple(
+            one for cause in self.causes[span] for one in self._clients(cause)
+        )
+
+    def _numbered(self, queues: Sequence[Sequence[int]]) -> list[int]:
+        """Return the level of each span.
+
+        Raises
+        ------
+        ScenarioError
+            If two queues wait for each other.
+        """
+        level = [0] * len(self.causes)
+        changed, rounds = True, 0
+        while changed:
+            changed, rounds = False, rounds + 1
+            of_set: dict[int, int] = {}
+            for span, causes in enumerate(self.causes):
+                if id(causes) not in of_set:
+                    of_set[id(causes)] = max((level[one] + 1 for one in causes), default=0)
+                level[span] = max(level[span], of_set[id(causes)])
+            for queue in queues:
+                most = max(level[span] for span in queue)
+                for span in queue:
+                    changed |= level[span] != most
+                    level[span] = most
+            if rounds > len(queues) + 2:
+                raise ScenarioError(self._told(queues[0][0], "queues wait for each other"))
+        return level
+
+    def _level(
+        self,
+        spans: Sequence[int],
+        queues: Sequence[Sequence[int]],
+        flow: Ints,
+        is_compute: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    ) -> Level:
+        place = {span: at for at, span in enumerate(spans)}
+        sets: dict[tuple[int, ...], int] = {}
+        cause_of = [sets.setdefault(self.causes[one], len(sets)) if self.causes[one] else -1 for one in spans]
+        queued = {span for queue in queues for span in queue}
+        alone = [span for span in spans if span not in queued]
+        sizes = [len(one) for one in sets]
+        return Level(
+            np.array(spans),
+            np.array([cause for one in sets for cause in one], dtype=np.int64),
+            np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, dtype=np.int64),
+            np.array(cause_of),
+            np.array([place[span] for span in alone if is_compute[span]], dtype=np.int64),
+            np.array([place[span] for span in alone if flow[span] >= 0], dtype=np.int64),
+            tuple(
+                Queue(
+                    np.array([place[span] for span in queue]),
+                    self.capacities[self.spans.actor[queue[0]]] if is_compute[queue[0]] else 0,
+                )
+                for queue in queues
+            ),
+        )

@@ -1,0 +1,258 @@
+"""The tensor clock has the times and energies of the event kernel to the last bit, or refuses."""
+
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cosim.errors import ScenarioError
+from cosim.kernel.job import BlockRate
+from cosim.rng import stream
+from cosim.scenario.load import change, load
+from cosim.tensor.clock import TensorClock
+from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
+from cosim.tensor.philox import Columns, uniforms_of
+from cosim.tensor.refusals import reasons
+from cosim.units import NS_PER_S
+
+SHIPPED = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
+LINKS = ("main_uplink", "federated_uplink", "main_downlink", "federated_downlink")
+
+
+def played_rows(world):
+    """Return the spans of the event kernel as rows, in an order of their own."""
+    spans = world.log.spans
+    spans.settle()
+    return sorted(zip(*constant(spans), spans.start_ns, spans.end_ns, spans.energy_j, strict=True))
+
+
+def constant(spans):
+    several = [spans.extras[one].participants if one in spans.extras else () for one in range(len(spans))]
+    return spans.name, spans.actor, spans.peer, several, spans.round, spans.local_step, spans.bits
+
+
+def assert_equal(play, clock, scenarios):
+    """Evaluate scenarios at once and hold each against the event kernel."""
+    airs = [clock.air(one.radio, one) for one in scenarios]
+    timed = [(times, channel) for times in clock.evaluate(airs) for channel in range(len(times.total_s))]
+    for scenario, (times, channel) in zip(scenarios, timed, strict=True):
+        world = play(scenario)
+        columns = (times.start_ns, times.end_ns, times.energy_j)
+        own = (column[:, channel].tolist() for column in columns)
+        assert sorted(zip(*constant(clock.played.log.spans), *own, strict=True)) == played_rows(world)
+        assert times.total_s[channel] == world.clock.now / NS_PER_S
+
+
+def schemes(draw):
+    kind = draw(
+        st.sampled_from(["split_federated"] * 3 + ["federated"] * 2 + ["parallel_split", "sequential_split"])
+    )
+    scheme = {"kind": kind, "num_rounds": draw(st.integers(1, 3)), "local_steps": draw(st.integers(1, 3))}
+    if kind in ("split_federated", "parallel_split"):
+        scheme["server_batch"] = draw(st.sampled_from(["joint", "per_client"]))
+    if kind == "federated":
+        scheme["downlink"] = draw(st.sampled_from(["unicast", "multicast"]))
+    if kind in ("split_federated", "federated"):
+        scheme["participation"] = draw(st.sampled_from([1.0, 0.5]))
+    return scheme
+
+
+FADINGS = [
+    {"kind": "none"},
+    {"kind": "rayleigh_block"},
+    {"kind": "rayleigh_block", "coherence_time_s": 0.005},
+    {"kind": "rayleigh_block", "coherence_time_s": 0.01, "selectivity": "flat"},
+    {"kind": "rician", "k_factor": 3.0, "coherence_time_s": 0.004, "fixed": "multipath"},
+    {"kind": "nakagami", "m": 2.0, "coherence_time_s": 0.02},
+    {"kind": "jakes", "doppler_hz": 10.0},
+]
+ALIKE = {
+    "clients.clock_hz": 1e9,
+    "radio.shadowing": {"kind": "none"},
+    "radio.placement": {"kind": "given", "positions_m": [[90.0, 0.0]] * 5},
+}
+"""Clients that do everything at the same instants."""
+
+
+@st.composite
+def settings_of(draw):
+    """Return changes of the tiny scenario, and of its radio for each of some channels."""
+    count = draw(st.integers(1, 5))
+    base = {
+        "scheme": schemes(draw),
+        "clients.count": count,
+        "main_server.queue_capacity": draw(st.integers(1, 2)),
+        "main_server.clock_hz": draw(st.sampled_from([1e6, 1e9])),
+        "allocator": {
+            "kind": draw(st.sampled_from(["equal", "time_shared", "random"])),
+            "reallocate": "once",
+        },
+    }
+    if base["allocator"]["kind"] != "random" and draw(st.booleans()):
+        base["allocator"]["reallocate"] = "every_round"
+    for link in LINKS[2:]:
+        base[f"radio.{link}.modelled"] = draw(st.booleans())
+    if draw(st.booleans()):
+        base |= {**ALIKE, "radio.placement.positions_m": [[90.0, 0.0]] * count}
+    fading = draw(st.sampled_from(FADINGS))
+    if draw(st.booleans()):
+        base["radio.mobility"] = {"kind": "constant_velocity", "speed_m_per_s": 30.0}
+    return base, [
+        {
+            "radio.fading": fading,
+            "radio.seed": draw(st.integers(0, 3)),
+            "radio.noise_figure_db": draw(st.floats(0.0, 12.0)),
+            "radio.uplink_energy.baseline_w": draw(st.sampled_from([0.0, 1.5])),
+            "radio.rate": draw(
+                st.sampled_from(
+                    [
+                        {"kind": "shannon"},
+                        {"kind": "truncated_shannon"},
+                        {"kind": "constant_bandwidth", "rate_bit_per_s": 1e7},
+                    ]
+                )
+            ),
+            **{f"radio.{link}.bandwidth_hz": draw(st.sampled_from([2e5, 1e6, 7e6])) for link in LINKS},
+        }
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+
+
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=settings_of())
+def test_all_spans_of_random_scenarios_are_those_of_the_event_kernel(tiny_scenario, play, drawn):
+    base, radios = drawn
+    scenarios = [tiny_scenario({**base, **radio}) for radio in radios]
+    assert_equal(play, TensorClock(scenarios[0]), scenarios)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=settings_of())
+def test_all_spans_of_many_random_scenarios_are_those_of_the_event_kernel(tiny_scenario, play, drawn):
+    base, radios = drawn
+    scenarios = [tiny_scenario({**base, **radio}) for radio in radios]
+    assert_equal(play, TensorClock(scenarios[0]), scenarios)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_all_spans_of_shipped_scenarios_are_those_of_the_event_kernel(file, play):
+    scenario = load(file)
+    if (why := next(reasons(scenario), None)) is not None:
+        with pytest.raises(ScenarioError, match='take engine = "events"'):
+            TensorClock(scenario)
+        pytest.skip(why)
+    others = [change(scenario, one) for one in ({}, {"radio.seed": 9}, {"radio.noise_figure_db": 11.0})]
+    try:
+        clock = TensorClock(scenario)
+        for one in others:
+            clock.air(one.radio, one)
+    except ScenarioError as fault:
+        pytest.skip(str(fault))
+    assert_equal(play, clock, others)
+
+
+@pytest.mark.parametrize("fading", [FADINGS[2], FADINGS[4], FADINGS[3]], ids=lambda one: one["kind"])
+def test_what_is_seldom_sent_is_drawn_the_same(tiny_scenario, play, fading, monkeypatch):
+    monkeypatch.setattr("cosim.tensor.clock._SELDOM", np.inf)
+    others = [tiny_scenario({"radio.fading": fading, "radio.seed": seed}) for seed in range(12)]
+    clock = TensorClock(others[0])
+    assert clock.seldom(others[0].radio.fading.block_ns)
+    (together,) = clock.evaluate([clock.air(one.radio) for one in others])
+    alone = [next(clock.evaluate([clock.air(one.radio)])) for one in others]
+    assert np.array_equal(together.end_ns, np.concatenate([one.end_ns for one in alone], axis=1))
+    assert_equal(play, clock, others[3:4])
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    names=st.lists(st.integers(0, 2**40), min_size=1, max_size=5),
+    row=st.integers(0, 2**40),
+    width=st.integers(1, 9),
+    columns=st.sets(st.integers(0, 8), min_size=1),
+)
+def test_chance_of_many_keys_is_that_of_each(names, row, width, columns):
+    streams = [stream(3, "any", name) for name in names]
+    rows = row + np.arange(len(streams))
+    each = [one.uniforms(int(at), 1, width)[0] for one, at in zip(streams, rows, strict=True)]
+    assert np.array_equal(uniforms_of(streams, rows, width), each)
+    some = np.array(sorted(one for one in columns if one < width) or [0])
+    whole = streams[0].uniforms(row, 300, width)
+    assert np.array_equal(Columns(streams[0].key, some).uniforms(row, 300, width), whole[:, some])
+
+
+REFUSED = {
+    "events": {"events": [{"at_s": 0.001, "set": {"radio.noise_figure_db": 3.0}}]},
+    "main_server.restarts": {"main_server.restarts": [{"at_s": 0.001, "downtime_s": 0.001}]},
+    "radio.access": {"radio.access.kind": "reassign"},
+    "scheme.deadline_s": {"scheme.deadline_s": 1.0},
+    "scheme.kind": {"scheme": {"kind": "asynchronous", "num_rounds": 4, "local_steps": 1}},
+    "radio.medium": {
+        "scheme": {"kind": "federated", "num_rounds": 1, "local_steps": 1},
+        "radio.medium": {"kind": "fluid", "rate": "fixed", "fixed_spectral_efficiency_bit_per_s_per_hz": 1.0},
+    },
+    "radio.uplink_energy.tail_s": {"radio.uplink_energy.tail_s": 1.0},
+    "allocator.reallocate": {"allocator": {"kind": "random", "reallocate": "every_round"}},
+}
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_what_cannot_be_promised_is_refused_with_its_setting(tiny_scenario, setting):
+    with pytest.raises(ScenarioError, match=f"^{setting}: .*; the tensor clock cannot promise its times"):
+        TensorClock(tiny_scenario(REFUSED[setting]))
+
+
+def test_a_channel_on_which_other_spans_follow_is_refused(tiny_scenario):
+    clock = TensorClock(tiny_scenario())
+    other = tiny_scenario({"radio.main_downlink.modelled": True})
+    with pytest.raises(ScenarioError, match="modelled: is set otherwise than in the run"):
+        clock.air(other.radio)
+
+
+def test_a_channel_over_which_nothing_arrives_is_no_fault_of_the_others(tiny_scenario):
+    still, strong = tiny_scenario(), tiny_scenario({"radio.noise_figure_db": 400.0})
+    clock = TensorClock(still)
+    (times,) = clock.evaluate([clock.air(one.radio) for one in (still, strong)])
+    assert times.ends.tolist() == [True, False]
+
+
+@settings(deadline=None)
+@given(
+    bits=st.lists(st.integers(0, 10**9), min_size=1, max_size=6),
+    rates=st.lists(st.one_of(st.floats(1.0, 1e10), st.integers(1, 10**9).map(float)), min_size=6, max_size=6),
+    start=st.integers(0, 10**15),
+)
+def test_constant_rates_end_at_the_ceiling_of_the_exact_quotient(bits, rates, start):
+    starts = np.full(len(bits), start)
+    exact = [
+        start + ceil(Fraction(one) * NS_PER_S / Fraction(rate))
+        for one, rate in zip(bits, rates, strict=False)
+    ]
+    assert finish_constant(np.array(bits), np.array(rates[: len(bits)]), starts).tolist() == exact
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    bits=st.lists(st.integers(0, 10**6), min_size=1, max_size=5),
+    table=st.lists(
+        st.one_of(st.just(0.0), st.integers(1, 10**4).map(float), st.floats(1.0, 1e6)), min_size=4, max_size=4
+    ),
+    block_ns=st.sampled_from([1000, 10**6, 10**8]),
+    start=st.integers(0, 10**9),
+)
+def test_block_rates_end_where_the_event_kernel_ends_them(bits, table, block_ns, start):
+    rates = np.array([*table, 1e9])
+
+    def of(which, blocks):
+        return rates[(blocks + which) % 5]
+
+    found = finish_blocks(np.array(bits), np.full(len(bits), start), block_ns, of, 1 << 20)
+    for number, (one, end) in enumerate(zip(bits, found.tolist(), strict=True)):
+        alone = BlockRate(block_ns, lambda first, count, n=number: of(n, np.arange(first, first + count)))
+        assert end == alone.finish_ns(one, start)
+    assert (found < NEVER).all()
