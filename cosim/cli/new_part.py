@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cosim.cli.listing import every_family, names_of
+from cosim.distribution import NAME
 from cosim.errors import ScenarioError
 from cosim.files import write_whole
 from cosim.parts import Part
@@ -98,10 +99,10 @@ build-backend = "hatchling.build"
 name = "{name}"
 version = "0.1"
 description = "A part of cosim"
-dependencies = ["cosim"]
+dependencies = ["{NAME}"]
 
 [project.optional-dependencies]
-test = ["cosim[testing]"]
+test = ["{NAME}[testing]"]
 
 [project.entry-points."cosim.parts"]
 {kind} = "{kind}.part:{class_name}"
