@@ -244,7 +244,7 @@ def settings_of(table: type[Table], label: str = "", path: str = "", given=({},)
                 if (
                     not getattr(part, "is_fetched", False)
                     and below not in SHORT
-                    and ((package := getattr(part, "package", None)) is None or find_spec(package))
+                    and (not (package := getattr(part, "package", None)) or find_spec(package))
                 ):  # what is fetched is not here
                     found = tries(below, kind, part)
                     filled = [[tried] for tried in found] if is_list else found
