@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from folded import each
 from torch import Tensor
 
 from cosim.learning.codec import Codec, Encoded, Layout, Received, Sending
 from cosim.parts import make
+from cosim.testing.folded import each
 from cosim.testing.selection import under_test
 
 CASES = [

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from folded import each
 from torch import Tensor
 
 from cosim.learning.chain import Chain, why_unfit
@@ -11,6 +10,7 @@ from cosim.learning.codec.none import Plain
 from cosim.learning.update import UpdateStep
 from cosim.parts import make
 from cosim.rng import stream
+from cosim.testing.folded import each
 from cosim.testing.selection import under_test
 
 CASES = [

@@ -38,7 +38,7 @@ def each(name: str, cases: Iterable[Any]) -> Callable[[Any], Any]:
                 raise skipped[0]
 
         rest = [one for one in signature.parameters.values() if one.name != name]
-        of_every_case.__signature__ = signature.replace(parameters=rest)
+        of_every_case.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
         return of_every_case
 
     return folded
