@@ -15,8 +15,8 @@ from cosim.control.allocators.refined import Refined
 from cosim.control.closed_form import Phase
 from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
+from cosim.testing.strategies import random_cell, random_phase
 from tests.convex import ConvexPower
-from tests.strategies import random_cell, random_phase
 
 NUM_CLIENTS, NUM_SUBCHANNELS, MANY_CLIENTS, MANY_SUBCHANNELS = 5, 20, 100, 1000
 ROUNDS = {1: 60.0, 2: 50.0, 4: 44.0, 8: 41.5, 16: 40.2}

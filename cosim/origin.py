@@ -5,10 +5,10 @@ import subprocess
 import tomllib
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from cosim.distribution import NAME, version_of
 from cosim.graph.code_identity import code_of, distributions_of
 from cosim.parts import Part, Table
 
@@ -37,7 +37,7 @@ def origin(settings: Iterable[Table]) -> dict[str, Any]:
 @cache
 def _versions() -> dict[str, str]:
     """Return the version of each library that decides results; its metadata are read once in a process."""
-    return {name: metadata.version(name) for name in _VERSIONS}
+    return {name: version_of(name) for name in _VERSIONS}
 
 
 def foreign_parts(settings: Iterable[Table]) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def commit(package: Path = Path(__file__).parent) -> str | None:
 
 def _is_cosim(pyproject: Path) -> bool:
     try:
-        found: bool = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["name"] == "cosim"
+        found: bool = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["name"] == NAME
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return found

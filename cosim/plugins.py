@@ -19,7 +19,7 @@ def warn_of(part: LeftOut) -> None:
         assert part.fault is not None
         named = _named(part.part, _file_of(part.fault, part.part))
     else:
-        named = _named_class(part.part)
+        named = named_class(part.part)
     _warn(named, _why(part))
 
 
@@ -34,7 +34,7 @@ def _why(part: LeftOut) -> str:
         return 'has no kind; it needs a field such as kind: Literal["mine"] = "mine"'
     if part.reason == "claimed":
         (kind,) = get_args(part.part.model_fields["kind"].annotation)
-        owner = "a part of cosim" if part.other is None else _named_class(part.other)
+        owner = "a part of cosim" if part.other is None else named_class(part.other)
         return f"its kind {kind!r} is already that of {owner}"
     fault = "" if part.fault is None else _told(part.fault)
     return f"does not load: {fault}" if part.reason == "loading" else f"its settings cannot be read: {fault}"
@@ -58,7 +58,7 @@ def _named(entry: metadata.EntryPoint, file: str) -> str:
     return f"part {entry.name!r} of package {package} ({file})"
 
 
-def _named_class(part: Any) -> str:
+def named_class(part: Any) -> str:
     """Return a part's name, package and file."""
     try:
         file = inspect.getfile(part)

@@ -3,8 +3,9 @@
 import os
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
+
+from cosim.distribution import own_version
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -12,7 +13,7 @@ sys.path.insert(0, str(HERE))
 project = "cosim"
 author = "the cosim authors"
 copyright = "the cosim authors, Apache-2.0"
-release = metadata.version("cosim")
+release = own_version()
 
 extensions = [
     "myst_nb",

@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # works are small here, and tests run side by side
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # workers and children would compile the same code again
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,13 @@ import pytest
 from here import Here
 
 from cosim.graph import code_identity
-from cosim.graph.executor import TimingOnly
 from cosim.kernel.clock import Clock
 from cosim.learning import execution
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.tokens import TokenCorpus
-from cosim.learning.embedded import grammar
 from cosim.learning.task import Task
 from cosim.record.log import Log
-from cosim.scenario.build import prepare_tasks
-from cosim.scenario.load import change
-from cosim.scenario.prepared import recipes, worlds
-from cosim.scenario.settings import Scenario
-from cosim.world import World
-
-VOCABULARY_SIZE = 300
+from cosim.testing.plugin import play, tiny_scenario, tokenizer_path  # noqa: F401 -- fixtures
 
 hypothesis.settings.register_profile("same", derandomize=True)
 hypothesis.settings.load_profile("same")  # same commit, same tests; others: --hypothesis-profile=default
@@ -170,70 +162,3 @@ def clock() -> Clock:
 @pytest.fixture
 def log() -> Log:
     return Log()
-
-
-@pytest.fixture(scope="session")
-def tokenizer_path(tmp_path_factory) -> Path:
-    """Return a byte-level tokenizer that knows a few syllables of the embedded text."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    train, _ = grammar.split(grammar.HELD_OUT, 40, 10, 0)
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY_SIZE,
-        special_tokens=["<|endoftext|>", "<|pad|>"],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([f"{one.mr}\n{one.text}" for one in train], trainer)
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    tokenizer.save(str(path))
-    return path
-
-
-@pytest.fixture(scope="session")
-def tiny_scenario(tokenizer_path) -> Callable[..., Scenario]:
-    """Return a scenario of three clients and a drawn GPT-2, with these settings changed by their paths."""
-    config = {
-        "model_type": "gpt2",
-        "n_layer": 3,
-        "n_embd": 16,
-        "n_head": 2,
-        "n_positions": 64,
-        "vocab_size": VOCABULARY_SIZE,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 1,
-        "initializer_range": 0.2,
-    }
-    tiny = change(
-        Scenario(name="tiny", seed=3),
-        {
-            "model.base": {"kind": "random", "config": config, "tokenizer_path": str(tokenizer_path)},
-            "data.source": {"kind": "embedded", "num_train": 40, "num_test": 8},
-            "data.sequence_length": 48,
-            "training.batch_size": 2,
-            "scheme.num_rounds": 2,
-            "scheme.local_steps": 2,
-            "clients.count": 3,
-        },
-    )
-
-    def changed(changes: Mapping[str, Any] | None = None) -> Scenario:
-        return change(tiny, changes) if changes else tiny
-
-    return changed
-
-
-@pytest.fixture(scope="session")
-def play() -> Callable[[Scenario], World]:
-    """Return what plays a scenario from beginning to end without a tensor, and hands back its first world."""
-
-    def played(scenario: Scenario) -> World:
-        prepared = prepare_tasks(scenario)
-        playing = worlds(prepared, lambda one: lambda rank: TimingOnly())
-        playing[0].site.play(recipes(prepared, playing))
-        return playing[0]
-
-    return played

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cosim"
 
 LINES = (
-    ("errors", "units", "leaves", "words", "visible"),
+    ("errors", "units", "leaves", "words", "visible", "distribution"),
     ("files", "locks", "columns"),
     ("rng", "parts"),
     ("plugins",),
@@ -34,6 +34,7 @@ LINES = (
     ("audits",),
     ("interface", "tuning", "flower"),
     ("cli", "plot"),
+    ("testing",),
     ("__init__",),
 )
 """A room imports only from lines above its own; rooms on one line do not know each other."""

@@ -47,9 +47,9 @@ def command() -> Callable[..., Any]:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib import metadata
+        from cosim.distribution import own_version
 
-        print(f"cosim {metadata.version('cosim')}")
+        print(f"cosim {own_version()}")
         raise typer.Exit
 
 

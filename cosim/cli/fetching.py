@@ -149,7 +149,7 @@ def _from_gguf(file: Path, folder: Path) -> None:
         import gguf  # noqa: F401  # transformers reads such files with it
     except ImportError:
         raise ScenarioError(
-            "fetch: a GGUF file is read with the package gguf: pip install 'cosim[gguf]'."
+            "fetch: a GGUF file is read with the package gguf: pip install 'cosim-fl[gguf]'."
         ) from None
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cosim.cli.listing import every_family, names_of
+from cosim.distribution import NAME
 from cosim.errors import ScenarioError
 from cosim.files import write_whole
 from cosim.parts import Part
@@ -52,14 +53,14 @@ def write_package(family: str, name: str, like: str | None, folder: Path) -> lis
     if folder.exists():
         raise ScenarioError(f"new {name}: {folder} is there already; name another folder with --out.")
     original = _original(chosen, like)
-    made = package(chosen.base, original, name)
+    made = package(original, name)
     for path, content in made.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / path, content.encode())
     old = original.model_fields["kind"].default
     return [
         f"{folder}: a package with the {chosen.place} {kind!r}, a copy of {old!r} to begin from",
-        f"next: pip install --editable {folder}; edit {folder / kind / 'part.py'}; pytest {folder}",
+        f"next: pip install --editable '{folder}[test]'; edit {folder / kind / 'part.py'}; pytest {folder}",
         f'then: kind = "{kind}" in a scenario; cosim parts {family} lists it',
     ]
 
@@ -75,7 +76,7 @@ def _write_scenario(name: str, like: str | None, folder: Path) -> str:
     return f"{path}: a scenario to begin from; next: cosim check {path}"
 
 
-def package(base: type[Part], original: type[Part], name: str) -> dict[str, str]:
+def package(original: type[Part], name: str) -> dict[str, str]:
     """Return the files of a package by their paths: a part like ``original`` under another name."""
     kind = name.replace("-", "_")
     class_name = "".join(word.capitalize() for word in kind.split("_"))
@@ -98,7 +99,10 @@ build-backend = "hatchling.build"
 name = "{name}"
 version = "0.1"
 description = "A part of cosim"
-dependencies = ["cosim"]
+dependencies = ["{NAME}"]
+
+[project.optional-dependencies]
+test = ["{NAME}[testing]"]
 
 [project.entry-points."cosim.parts"]
 {kind} = "{kind}.part:{class_name}"
@@ -109,25 +113,19 @@ packages = ["{kind}"]
         "README.md": f"""# {name}
 
 A part of cosim: `kind = "{kind}"`. Once this package is installed, scenarios may name it.
+
+    pip install --editable '.[test]'
+    pytest          # what every part of its family keeps, on the examples in `{kind}/part.py`
 """,
         f"{kind}/__init__.py": f'"""A part of cosim: ``{kind}``."""\n',
         f"{kind}/part.py": source,
-        "tests/test_part.py": f'''"""The part is found by its kind, and its examples can be read."""
+        f"tests/test_{kind}.py": f'''"""What every part of its family keeps, on the examples of this one."""
 
-import pytest
 from {kind}.part import {class_name}
-from {base.__module__} import {base.__name__}
 
-from cosim.parts import family, make
+from cosim.testing import contract
 
-
-def test_it_is_found_by_its_kind():
-    assert family({base.__name__})["{kind}"] is {class_name}
-
-
-@pytest.mark.parametrize("settings", {class_name}.examples, ids=str)
-def test_its_examples_can_be_read(settings):
-    assert isinstance(make({base.__name__}, {{"kind": "{kind}", **settings}}), {class_name})
+globals().update(contract({class_name}))
 ''',
     }
 

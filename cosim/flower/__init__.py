@@ -7,7 +7,7 @@
     run = cosim.flower.run("scenario.toml", server_app, client_app, out="runs/app")
     wider = cosim.whatif(run, {"radio.federated_uplink.bandwidth_hz": 30e6})
 
-Needs Flower: ``pip install 'cosim[flower]'``.
+Needs Flower: ``pip install 'cosim-fl[flower]'``.
 """
 
 from cosim.flower.application import run as run

@@ -28,6 +28,7 @@ ENTRY_POINTS = "cosim.parts"
 """The entry-point group in which other distributions name their parts."""
 
 _OWN = "cosim"
+_DISTRIBUTION = "cosim-fl"  # `cosim.distribution` has it for all others; no key holds that module
 _DECIDE_NO_VALUE = frozenset({"pydantic", "pydantic_core", "typing_extensions"})
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _CODE = frozenset({".py", ".so", ".pyd"})
@@ -83,7 +84,7 @@ def code_of(part: BaseModel) -> str:
 def distributions_of(top: str) -> tuple[tuple[str, str], ...]:
     """Return name and version of each distribution that provides a top-level module, as far as known."""
     if top == _OWN:
-        return ((_OWN, metadata.version(_OWN)),)
+        return ((_DISTRIBUTION, ""),)  # which version it is, its code says
     owners = {
         (entry.dist.name, entry.dist.version)
         for entry in metadata.entry_points(group=ENTRY_POINTS)
@@ -158,7 +159,9 @@ def _find(modules: tuple[str, ...], tops: tuple[str, ...], follows: Callable[[st
             is_known = is_known and files[path][1] is source and files[path][0] != ()
         digests[name] = source.digest
         open_ += [(one, False) for one in (*source.imports, *_packages_above(name))]
-    words = {f"{top} is of": repr(distributions_of(top)) for top in tops}
+    words = {
+        f"{top} is of": repr(distributions_of(top)) for top in tops if top != _OWN
+    }  # its code says it all
     words |= {top: _version_of(top) for top in others} | digests
     key = blake2b(repr(sorted(words.items())).encode(), digest_size=16).hexdigest()
     return _Found(follows, key, files if is_known else None)
@@ -170,7 +173,7 @@ def _follows(tops: tuple[str, ...]) -> Callable[[str], bool]:
     names: set[str] = set(tops)
     folders: set[Path] = set()
     for top in tops:
-        files = [file for owner, _ in distributions_of(top) for file in metadata.files(owner) or ()]
+        files = [file for owner, _ in distributions_of(top) for file in _files_of(owner)]
         names.update(file.parts[0].partition(".")[0] for file in files if file.suffix in _CODE)
         folder = _folder_of(top)
         if folder is not None and not _holds_libraries(folder) and not _is_listed(top, files):
@@ -181,6 +184,14 @@ def _follows(tops: tuple[str, ...]) -> Callable[[str], bool]:
         return top in names or (top not in sys.stdlib_module_names and _folder_of(top) in folders)
 
     return lambda name: is_followed(name.partition(".")[0])
+
+
+def _files_of(distribution: str) -> list[metadata.PackagePath]:
+    """Return the files of a distribution; none of one that is not installed, as a checkout may be."""
+    try:
+        return metadata.files(distribution) or []
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def _folder_of(top: str) -> Path | None:

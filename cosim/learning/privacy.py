@@ -129,8 +129,8 @@ def _library() -> Any:
         found, *_ = map(import_module, ("dp_accounting", "dp_accounting.pld", "dp_accounting.rdp"))
     except ModuleNotFoundError:
         raise ScenarioError(
-            "scheme.privacy: accounting needs the package dp-accounting; run 'pip install cosim[privacy]', "
-            "or leave scheme.privacy out."
+            "scheme.privacy: accounting needs the package dp-accounting; "
+            "run 'pip install cosim-fl[privacy]', or leave scheme.privacy out."
         ) from None
     return found
 

@@ -8,12 +8,12 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from math import nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from cosim.distribution import own_version
 from cosim.errors import CosimError, DivergedError, RecordError
 from cosim.graph.locks import locked
 from cosim.graph.store import Store
@@ -197,12 +197,6 @@ def measure(
     values = tuple(nan if record.status == "diverged" else one.of(record) for one in measures)
     learned = () if record.manifest["timing_only"] else tuple(losses(record))
     return values, learned, record.manifest["works"]["computed"]
-
-
-@cache
-def own_version() -> str:
-    """Return the version of cosim in this process."""
-    return metadata.version("cosim")
 
 
 def _is_of(record: Record, scenario: Scenario, timing_only: bool) -> bool:

@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from cosim.distribution import own_version, release_of
 from cosim.errors import RecordError
 from cosim.files import remove_leftovers, write_whole
 from cosim.locks import lock_file
 from cosim.record.digests import FileDigest, digest_of, files_there, replacing_files, sealed
 from cosim.record.folder import FORMAT as RUN_FORMAT
-from cosim.studies.execute import own_version
 from cosim.studies.load import study_toml
 from cosim.studies.plan import Plan
 from cosim.studies.results import FORMAT, Results, Status
@@ -38,7 +38,7 @@ class StudyFolder:
             raise RecordError(f"{path}: is there already and is no study; name another folder with --out.")
         before = Results.open(path, is_for_replay=True).manifest
         version = before.get("versions", {}).get("cosim")
-        if version != own_version():
+        if release_of(str(version)) != release_of(own_version()):
             raise RecordError(
                 f"{path}: was made by cosim {version}, and this is {own_version()}; "
                 "name another folder with --out, or go on with it in that version."

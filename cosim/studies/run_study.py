@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from math import nan
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from cosim.distribution import own_version, version_of
 from cosim.errors import RecordError, ScenarioError
 from cosim.graph.store import Store, default_store
 from cosim.origin import commit
@@ -17,7 +17,7 @@ from cosim.record.digests import table_bytes
 from cosim.scenario.load import to_dict
 from cosim.studies.engines import Engine
 from cosim.studies.engines.processes import Processes, cores
-from cosim.studies.execute import RunOutcome, RunRequest, is_complete, measure, own_version, why_diverged
+from cosim.studies.execute import RunOutcome, RunRequest, is_complete, measure, why_diverged
 from cosim.studies.folder import StudyFolder
 from cosim.studies.plan import Plan, make_plan, run_folder, training_key
 from cosim.studies.results import Measured, Results, Status, curves_table, results_table
@@ -318,7 +318,7 @@ class _StudyRun:
             "replications": replications,
             "seeds": [self.plan.seed + number for number in range(replications)],
             "tight": tight,
-            "versions": {name: metadata.version(name) for name in _VERSIONS},
+            "versions": {name: version_of(name) for name in _VERSIONS},
             "commit": commit(),
             "workers": self.engine.num_workers,
             "wall_s": round(monotonic() - self.began_s, 3),

@@ -55,7 +55,7 @@ class Tracker(Part):
         if self.package and find_spec(self.package) is None:
             raise ScenarioError(
                 f"track: {self.kind!r} needs the package {self.package}: "
-                f"pip install 'cosim[track]', or leave [track] out."
+                f"pip install 'cosim-fl[track]', or leave [track] out."
             )
         return self.open(self.run_name or name, settings)
 

@@ -17,7 +17,6 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
-from folded import each
 from PIL import Image
 from played_keys import as_decided, moved, play
 from pydantic import ValidationError
@@ -30,6 +29,7 @@ from cosim.parts import OneOf, Table, family
 from cosim.scenario.settings import ClientGroup, Scenario
 from cosim.schemes import Scheme
 from cosim.schemes.task_policy import TaskPolicy
+from cosim.testing.folded import each
 
 SVD = {"aggregator": {"kind": "product_svd"}}
 """Beside a codec after which factors do not go with those of another sender."""
@@ -245,7 +245,7 @@ def settings_of(table: type[Table], label: str = "", path: str = "", given=({},)
                 if (
                     not getattr(part, "is_fetched", False)
                     and below not in SHORT
-                    and ((package := getattr(part, "package", None)) is None or find_spec(package))
+                    and (not (package := getattr(part, "package", None)) or find_spec(package))
                 ):  # what is fetched is not here
                     found = tries(below, kind, part)
                     filled = [[tried] for tried in found] if is_list else found

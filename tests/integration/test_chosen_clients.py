@@ -234,7 +234,7 @@ def test_the_allocator_of_the_readme_runs():
     blocks = re.findall(r"```python\n(.*?)```", page, re.S)
     (block,) = [one for one in blocks if "Nearest" in one]
     script = f"""{block}
-from tests.strategies import random_cell
+from cosim.testing.strategies import random_cell
 state = random_cell(1, 3, 4)
 decision = Nearest().allocate(state)
 decision.check(state, shares_in_time=True)

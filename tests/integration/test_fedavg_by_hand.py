@@ -118,7 +118,7 @@ def test_eight_clients_are_averaged_as_by_hand(kind, scenario_of, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # other people's
 def test_five_rounds_equal_those_of_flower(scenario_of, tmp_path):
-    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'cosim[flower]'")
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'cosim-fl[flower]'")
     settings, make_optimizer = OPTIMIZERS["sgd"]
     scenario = scenario_of(settings, num_rounds=5)
     found = load_file(run(scenario, tmp_path / "run") / "adapter" / "adapter_model.safetensors")

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny_bases import tiny_base, tiny_batch
 
 from cosim.errors import ScenarioError
 from cosim.learning.execution import load_model
@@ -19,6 +18,7 @@ from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.runs import run
 from cosim.scenario.build import check, prepare
+from cosim.testing.tiny_bases import tiny_base, tiny_batch
 from tests.integration.test_updates_in_training import AIR, metric
 
 TOKENS, WIDTH, BLOCKS = 5, 16, 3

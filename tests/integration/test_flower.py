@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("flwr.serverapp", reason="Flower is not installed: pip install 'cosim[flower]'")
+pytest.importorskip("flwr.serverapp", reason="Flower is not installed: pip install 'cosim-fl[flower]'")
 
 import flower_apps
 import numpy as np

@@ -3,9 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_bases import scored_logits
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from ulps import ulps_apart
 
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.execution import load_model
@@ -16,6 +14,8 @@ from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.runs import resume, run
 from cosim.scenario.build import prepare
+from cosim.testing.tiny_bases import scored_logits
+from cosim.testing.ulps import ulps_apart
 
 NUM_STEPS = 4
 OPTIMIZERS = {

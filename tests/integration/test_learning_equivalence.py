@@ -3,7 +3,6 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from ulps import ulps_apart
 
 from cosim.learning.execution import make_executor
 from cosim.learning.split_nodes import split_step
@@ -12,6 +11,7 @@ from cosim.learning.whole_nodes import local_round
 from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.scenario.build import prepare
+from cosim.testing.ulps import ulps_apart
 
 CENTRALIZED = {"kind": "centralized", "num_rounds": 2, "local_steps": 2}
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from strategies import random_cell
 
 from cosim.control.allocators.matched import Matched
 from cosim.control.reports import REPORT_BITS, Outcome
@@ -12,6 +11,7 @@ from cosim.errors import AllocationError, ScenarioError
 from cosim.learning.amounts import whole_amounts
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change
+from cosim.testing.strategies import random_cell
 from cosim.units import NS_PER_S
 
 NUM_CLIENTS, NUM_CHANNELS = 4, 3

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosim.cli import answer, progress
+from cosim.distribution import own_version
 from cosim.errors import RecordError
 from cosim.record import folder as folder_module
 from cosim.record.digests import sealed
@@ -24,7 +25,6 @@ from cosim.report.spans import Spans, length_ns
 from cosim.report.summary import summarise
 from cosim.runs import run
 from cosim.scenario.load import to_toml
-from cosim.studies.execute import own_version
 from cosim.studies.measures import losses
 from cosim.studies.measures.bits import Bits
 from cosim.studies.measures.energy_j import EnergyJ

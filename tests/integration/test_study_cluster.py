@@ -10,7 +10,7 @@ from forked import Program, cosim, dask
 from here import Here
 
 pytest.importorskip(
-    "distributed", reason="studies on a cluster need dask.distributed: pip install cosim[cluster]"
+    "distributed", reason="studies on a cluster need dask.distributed: pip install cosim-fl[cluster]"
 )
 
 from cosim.errors import ScenarioError

@@ -65,6 +65,13 @@ STEPS = (
     *("--set", "scheme.update=[{ kind = 'far_rounded' }]"),
     *("--set", "scheme.server_optimizer.kind=far_lagging"),
 )
+CONTRACT = """
+from {module} import {name}
+
+from cosim.testing import contract
+
+globals().update(contract({name}))
+"""
 STUDY = """
 base = "far.toml"
 timing_only = true
@@ -121,7 +128,11 @@ def found(tmp_path_factory, tokenizer_path):
     relay = ["--set", scheme, "--set", "task_policy="]  # it takes no turns
     file.write_text(SCENARIO.format(tokenizer=str(tokenizer_path)))
     (folder / "study.toml").write_text(STUDY)
-    report = folder / "report.xml"
+    report, contracts = folder / "report.xml", folder / "contracts"
+    contracts.mkdir()
+    for kind in KINDS:
+        module, _, name = PROJECT["entry-points"]["cosim.parts"][kind].partition(":")
+        (contracts / f"test_{kind}.py").write_text(CONTRACT.format(module=module, name=name))
     asked = {
         "commands": {
             "check": ["check", str(file)],
@@ -132,8 +143,9 @@ def found(tmp_path_factory, tokenizer_path):
             "study": ["check", str(folder / "study.toml")],
         },
         "pytest": [
-            str(HERE.parent / "contracts"),
-            *("-q", "-k", "far_", "-p", "no:cacheprovider", f"--junitxml={report}"),
+            *(str(contracts), str(HERE.parent / "contracts" / "test_every_plane.py")),
+            *("-c", str(HERE.parents[1] / "pyproject.toml"), f"--junitxml={report}"),
+            *("-q", "-k", "far_", "-p", "no:cacheprovider"),
             *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
         ],
         "answer": str(folder / "answer.json"),

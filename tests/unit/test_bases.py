@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny_bases import NUM_LABELS, TINY, USES, tiny_base
 
 from cosim.errors import ScenarioError
 from cosim.learning.base import Base
@@ -22,6 +21,7 @@ from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelTask
 from cosim.learning.trainable.lora import Lora
 from cosim.parts import family, make
+from cosim.testing.tiny_bases import NUM_LABELS, TINY, USES, tiny_base
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_bases import TINY
 from torch import Tensor
 
 from cosim.graph.batched import Batched, group_of, plan
@@ -35,6 +34,7 @@ from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import whole_step
 from cosim.rng import stream
+from cosim.testing.tiny_bases import TINY
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

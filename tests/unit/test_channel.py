@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ulps import ulps_apart
 
 from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LINKS
 from cosim.radio.settings import Radio
+from cosim.testing.ulps import ulps_apart
 from cosim.units import dbm_to_w
 
 RAYLEIGH = {"kind": "rayleigh_block", "coherence_time_s": 0.001}

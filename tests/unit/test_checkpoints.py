@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from tiny_bases import NUM_LABELS, USES, tiny_base
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 from transformers.activations import ACT2FN
 
@@ -27,6 +26,7 @@ from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.slots import refuse_unannounced
 from cosim.learning.trainable.lora import Lora
+from cosim.testing.tiny_bases import NUM_LABELS, USES, tiny_base
 
 HEADS = ("classifier", "score")
 

@@ -270,7 +270,7 @@ def test_embedded_texts_share_no_meaning_between_train_and_test() -> None:
 
 def test_the_hub_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    assert "pip install cosim[hub]" in fault(Hub(name="nobody/nothing"))
+    assert "pip install cosim-fl[hub]" in fault(Hub(name="nobody/nothing"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is not installed")

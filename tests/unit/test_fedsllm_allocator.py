@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from strategies import cells, random_cell
 
 from cosim.control.allocators.equal import Equal
 from cosim.control.allocators.exact import Exact
@@ -30,6 +29,7 @@ from cosim.control.state import CellState
 from cosim.errors import AllocationError, ScenarioError
 from cosim.parts import family, make
 from cosim.radio.rate import RateModel
+from cosim.testing.strategies import cells, random_cell
 
 ROUNDS = {1: 60.0, 2: 50.0, 4: 44.0, 8: 41.5, 16: 40.2}
 SEARCHING = (Fedsllm, Nested, Refined, Exact)

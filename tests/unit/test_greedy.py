@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import phases, random_phase
 
 from cosim.control.closed_form import Phase
 from cosim.control.solvers.greedy import greedy_assignment
 from cosim.errors import AllocationError
+from cosim.testing.strategies import phases, random_phase
 from cosim.units import Ints
 
 

@@ -9,21 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from pydantic import ValidationError
-from tiny_bases import (
-    HOOKED,
-    NUM_LABELS,
-    VARIANTS,
-    as_charged,
-    furthest,
-    gradients,
-    moved_adapter,
-    tiny_base,
-    tiny_batch,
-    tiny_model,
-)
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
-from torch_flop import TorchFlop
 
 from cosim.compute.device import Device
 from cosim.errors import ScenarioError
@@ -38,6 +25,19 @@ from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.trainable.prefix import Prefix
+from cosim.testing.tiny_bases import (
+    HOOKED,
+    NUM_LABELS,
+    VARIANTS,
+    as_charged,
+    furthest,
+    gradients,
+    moved_adapter,
+    tiny_base,
+    tiny_batch,
+    tiny_model,
+)
+from cosim.testing.torch_flop import TorchFlop
 
 EVERY: tuple[tuple[str, dict[str, Any]], ...] = (*((family, {}) for family in HOOKED), *VARIANTS)
 QUICK = ("deberta-v2", "falcon", "gemma3_text", "qwen2")  # each class of transformers takes time to load

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
-from tiny_bases import tiny_base
 
 from cosim.errors import ScenarioError
 from cosim.learning.data.images import Images
@@ -20,6 +19,7 @@ from cosim.learning.layers import Patches
 from cosim.runs import run
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.settings import Scenario
+from cosim.testing.tiny_bases import tiny_base
 
 VIT = {"kind": "random", "config": dict(tiny_base("vit").config or {})}
 

@@ -10,17 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_bases import (
-    NUM_LABELS,
-    USES,
-    gradients,
-    keep_float64,
-    moved_adapter,
-    tiny_base,
-    tiny_batch,
-    tiny_model,
-)
-from ulps import ulps_apart
 
 from cosim.learning import allocator
 from cosim.learning.base.folder import FolderBase
@@ -31,6 +20,17 @@ from cosim.learning.families.kernels import activation, attend_fused, attend_ste
 from cosim.learning.families.modules import can_build
 from cosim.learning.learner import mean_loss
 from cosim.learning.shape import ModelTask
+from cosim.testing.tiny_bases import (
+    NUM_LABELS,
+    USES,
+    gradients,
+    keep_float64,
+    moved_adapter,
+    tiny_base,
+    tiny_batch,
+    tiny_model,
+)
+from cosim.testing.ulps import ulps_apart
 
 FEW = 128  # ulps, as in test_split_model
 VARIANTS: tuple[tuple[str, ModelTask, dict[str, Any]], ...] = (
@@ -188,7 +188,7 @@ from cosim.learning.learner import mean_loss
 from cosim.learning.model import SplitModel
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.trainable.lora import Lora
-from tiny_bases import gradients, moved_adapter, tiny_batch
+from cosim.testing.tiny_bases import gradients, moved_adapter, tiny_batch
 model = SplitModel.load(EmbeddedBase(), Lora(rank=2))
 adapter, rule = moved_adapter(model), AdamW()
 mean_loss(model.whole_outputs(adapter, tiny_batch(model.shape, 2, 8))).backward()

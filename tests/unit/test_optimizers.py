@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
-from ulps import ulps_apart
 
 from cosim.learning.optimizer import Optimizer
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.optimizer.sgd import Sgd
+from cosim.testing.ulps import ulps_apart
 
 NUM_STEPS = 7
 PAIRS: dict[str, tuple[Optimizer, Callable[[list[Tensor]], torch.optim.Optimizer]]] = {

@@ -3,11 +3,16 @@
 import os
 import shutil
 import subprocess
+import tomllib
+from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from cosim import origin
+from cosim.distribution import NAME, own_version
+from cosim.graph.code_identity import distributions_of
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.origin import EDITED, commit, foreign_parts
 from cosim.parts import Part
@@ -45,9 +50,15 @@ def _asked_afresh():
     commit.cache_clear()
 
 
+def test_the_distribution_has_one_name():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["name"] == NAME == distributions_of("cosim")[0][0]
+    assert own_version() == metadata.version(NAME)
+
+
 @needs_git
 def test_a_checkout_has_its_commit_and_a_mark_where_the_code_was_edited(tmp_path):
-    package = write_package(tmp_path, "cosim")
+    package = write_package(tmp_path, NAME)
     at = committed(tmp_path)
     assert commit(package) == at
     for file, text, is_edited in (
@@ -65,7 +76,7 @@ def test_a_checkout_has_its_commit_and_a_mark_where_the_code_was_edited(tmp_path
 @needs_git
 @pytest.mark.parametrize("place", ["vendor", ".venv/lib/python3.12/site-packages", "."])
 def test_the_repository_around_an_installed_cosim_is_not_asked(tmp_path, place):
-    package = write_package(tmp_path / place, "cosim" if place == "vendor" else "another")
+    package = write_package(tmp_path / place, NAME if place == "vendor" else "another")
     assert committed(tmp_path)
     assert commit(package) is None
 
@@ -75,7 +86,7 @@ def test_a_hook_of_another_repository_does_not_lend_its_commit(tmp_path, monkeyp
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("x")
     other = committed(tmp_path / "other")
-    package = write_package(tmp_path / "own", "cosim")
+    package = write_package(tmp_path / "own", NAME)
     own = committed(tmp_path / "own")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "other" / ".git" / "index"))
@@ -85,13 +96,13 @@ def test_a_hook_of_another_repository_does_not_lend_its_commit(tmp_path, monkeyp
 
 @needs_git
 def test_before_the_first_commit_there_is_none(tmp_path):
-    package = write_package(tmp_path, "cosim")
+    package = write_package(tmp_path, NAME)
     git(tmp_path, "init")
     assert commit(package) is None
 
 
 def test_without_git_there_is_no_commit_and_no_fault(tmp_path, monkeypatch):
-    package = write_package(tmp_path, "cosim")
+    package = write_package(tmp_path, NAME)
     (tmp_path / ".git").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert commit(package) is None

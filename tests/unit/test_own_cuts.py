@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import cells, random_cell
 
 from cosim.control.allocators.equal import Equal
 from cosim.control.allocators.fedsllm import Fedsllm
@@ -23,6 +22,7 @@ from cosim.control.solvers.choices import Choices
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import AllocationError
 from cosim.schemes.stages import split_round
+from cosim.testing.strategies import cells, random_cell
 
 ROUNDS = {1: 60.0, 4: 44.0}
 SEARCHING = (Nested, Fedsllm)

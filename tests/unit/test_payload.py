@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import pytest
-from tiny_bases import HOOKED, NUM_LABELS, TINY, USES, tiny_model
 
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.amounts import download_bits, upload_bits
@@ -15,6 +14,7 @@ from cosim.learning.payload import adapter_layout
 from cosim.learning.settings import Model
 from cosim.learning.shape import ModelShape
 from cosim.learning.trainable.lora import Lora
+from cosim.testing.tiny_bases import HOOKED, NUM_LABELS, TINY, USES, tiny_model
 
 RANK = 2
 LORAS = (Lora(rank=RANK), Lora(rank=RANK, target_modules=("all-linear",)), Lora(rank=RANK, blocks=(1, 3)))

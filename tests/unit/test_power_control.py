@@ -7,13 +7,13 @@ import pytest
 from convex import ConvexPower
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import phases, random_phase
 
 from cosim.control.closed_form import Phase
 from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from cosim.control.solvers.water_filling import WaterFilling, max_rate, min_power
 from cosim.errors import AllocationError
+from cosim.testing.strategies import phases, random_phase
 from cosim.units import Floats, Ints
 
 

@@ -225,7 +225,7 @@ def test_what_cannot_be_accounted_for_is_refused_in_one_line(changes, message, t
 
 def test_without_the_library_the_way_to_it_is_named(task, monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
-    with pytest.raises(ScenarioError, match=r"pip install cosim\[privacy\]"):
+    with pytest.raises(ScenarioError, match=r"pip install cosim-fl\[privacy\]"):
         Accountant("rdp", 1.0, 1e-5)
 
 

@@ -7,7 +7,6 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.optimize
-from strategies import random_phase
 
 from cosim.control.closed_form import Phase
 from cosim.control.proving.bound import find_prices
@@ -20,6 +19,7 @@ from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from cosim.control.solvers.water_filling import min_power
 from cosim.errors import AllocationError
+from cosim.testing.strategies import random_phase
 
 GAP = 1e-4
 

@@ -58,7 +58,7 @@ def test_nobody_who_went_nowhere_moves_it(round_):
 
 @pytest.mark.filterwarnings("ignore")  # other people's
 def test_it_is_the_step_of_flower(round_):
-    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'cosim[flower]'")
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'cosim-fl[flower]'")
     from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
     from flwr.server.strategy import QFedAvg as FlowersQFedAvg
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_bases import tiny_batch, tiny_model
 from torch import Tensor
 
 from cosim.learning.codec import Codec, Sending
@@ -14,6 +13,7 @@ from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.trainable.lora import Lora
 from cosim.rng import stream
+from cosim.testing.tiny_bases import tiny_batch, tiny_model
 
 NUM_CLIENTS, NUM_ROUNDS, LOCAL_STEPS = 3, 4, 3
 

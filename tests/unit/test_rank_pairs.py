@@ -8,7 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from ulps import ulps_apart
 
 from cosim.learning.pair_energy import (
     coherence,
@@ -19,6 +18,7 @@ from cosim.learning.pair_energy import (
 )
 from cosim.learning.rank_pairs import RankPairs
 from cosim.rng import stream
+from cosim.testing.ulps import ulps_apart
 
 SHAPES = {
     "h.0.attn.lora_A.weight": (4, 7),

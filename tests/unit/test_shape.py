@@ -3,13 +3,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bases import NUM_LABELS, TINY, USES, tiny_base
 from transformers import CONFIG_MAPPING
 
 from cosim.errors import ScenarioError
 from cosim.learning.architectures import FAMILIES
 from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable.lora import Lora
+from cosim.testing.tiny_bases import NUM_LABELS, TINY, USES, tiny_base
 
 GPT2 = ModelShape.read(TINY["gpt2"])
 

@@ -15,7 +15,7 @@ from cosim.errors import AllocationError
 from cosim.learning.amounts import WholeAmounts
 from cosim.parts import make
 from cosim.schemes.stages import whole_round
-from tests.strategies import random_cell
+from cosim.testing.strategies import random_cell
 
 NUM_CLIENTS, NUM_PAIRS, OVERHEAD = 6, 80, 145
 PAIR_BITS = np.full(NUM_PAIRS, 32 * 2 * 768)

@@ -21,8 +21,8 @@ from cosim.radio.medium.fluid import Fluid
 from cosim.radio.settings import Radio
 from cosim.record.log import Log
 from cosim.record.tables import grants_table
+from cosim.testing.strategies import random_cell
 from cosim.units import drain_ns
-from tests.strategies import random_cell
 
 LINK = "federated_uplink"
 

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import torch
 from adapters import save_adapter
-from tiny_bases import (
+from torch import Tensor
+from torch.nn import functional
+
+from cosim.learning.data.batch import Batch
+from cosim.learning.families.kernels import attend_stepwise
+from cosim.learning.model import Adapter, SplitModel
+from cosim.learning.outputs import Outputs
+from cosim.learning.shape import ModelTask
+from cosim.learning.trainable.lora import Lora
+from cosim.testing.tiny_bases import (
     NUM_LABELS,
     USES,
     furthest,
@@ -17,16 +26,7 @@ from tiny_bases import (
     tiny_batch,
     tiny_model,
 )
-from torch import Tensor
-from torch.nn import functional
-from ulps import ulps_apart
-
-from cosim.learning.data.batch import Batch
-from cosim.learning.families.kernels import attend_stepwise
-from cosim.learning.model import Adapter, SplitModel
-from cosim.learning.outputs import Outputs
-from cosim.learning.shape import ModelTask
-from cosim.learning.trainable.lora import Lora
+from cosim.testing.ulps import ulps_apart
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

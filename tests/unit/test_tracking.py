@@ -43,7 +43,9 @@ def test_clients_are_averaged_at_each_instant_and_nothing_is_told_twice():
 def test_a_missing_package_is_told_before_the_run(tiny_scenario, tmp_path, monkeypatch):
     monkeypatch.setattr("cosim.tracking.find_spec", lambda name: None)
     scenario = tiny_scenario({"track": {"kind": "tensorboard"}})
-    with pytest.raises(ScenarioError, match=r"needs the package tensorboard: pip install 'cosim\[track\]'"):
+    with pytest.raises(
+        ScenarioError, match=r"needs the package tensorboard: pip install 'cosim-fl\[track\]'"
+    ):
         run(scenario, tmp_path / "run", timing_only=True)
 
 

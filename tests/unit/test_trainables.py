@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 import torch
 from forked import Program, python
-from tiny_bases import (
+
+from cosim.errors import ScenarioError
+from cosim.learning import flop
+from cosim.learning.learner import mean_loss
+from cosim.learning.model import SplitModel
+from cosim.learning.parameters import parameters_of
+from cosim.learning.shape import ModelShape, ModelTask
+from cosim.learning.trainable import Trainable
+from cosim.learning.trainable.full import Full
+from cosim.testing.tiny_bases import (
     NUM_LABELS,
     USES,
     as_charged,
@@ -18,16 +27,7 @@ from tiny_bases import (
     tiny_base,
     tiny_batch,
 )
-from ulps import ulps_apart
-
-from cosim.errors import ScenarioError
-from cosim.learning import flop
-from cosim.learning.learner import mean_loss
-from cosim.learning.model import SplitModel
-from cosim.learning.parameters import parameters_of
-from cosim.learning.shape import ModelShape, ModelTask
-from cosim.learning.trainable import Trainable
-from cosim.learning.trainable.full import Full
+from cosim.testing.ulps import ulps_apart
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -164,8 +164,8 @@ from pathlib import Path
 
 os.chdir({str(root)!r})
 warnings.simplefilter("ignore")
-sys.path[:0] = ["tests", "tests/contracts"]
-import test_every_trainable as contract
+sys.path[:0] = ["tests"]
+import cosim.testing.contracts.trainable as contract
 from cosim.runs import run
 from cosim.scenario.load import change, load
 

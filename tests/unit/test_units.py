@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from tiny_bases import NUM_LABELS, USES, as_charged, furthest, moved_adapter, tiny_base, tiny_batch
-from torch_flop import TorchFlop
 
 from cosim.learning import narrowing
 from cosim.learning.families.modules import build
@@ -15,6 +13,16 @@ from cosim.learning.slopes import slopes_of
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.units import axes_of, can_narrow, kept_units, narrowed, prunable
+from cosim.testing.tiny_bases import (
+    NUM_LABELS,
+    USES,
+    as_charged,
+    furthest,
+    moved_adapter,
+    tiny_base,
+    tiny_batch,
+)
+from cosim.testing.torch_flop import TorchFlop
 
 SOME = (True, True), (False, True), (True, False)
 TRAINABLES = {"lora": Lora(rank=2, target_modules=["all-linear"]), "full": Full(untie_head=True)}

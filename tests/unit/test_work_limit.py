@@ -4,7 +4,6 @@ import ast
 from pathlib import Path
 
 import pytest
-from strategies import random_cell
 
 import cosim
 from cosim.control.allocators.exact import Exact
@@ -12,6 +11,7 @@ from cosim.control.proving.effort import Effort
 from cosim.errors import ScenarioError
 from cosim.scenario.load import change, load, to_dict
 from cosim.scenario.settings import Scenario
+from cosim.testing.strategies import random_cell
 
 ALLOCATION = Path(cosim.__file__).parent / "control"
 

@@ -115,7 +115,7 @@ def _refuse_scripts(source: Hub) -> None:
         from datasets import load_dataset  # noqa: F401 -- it may be installed and broken
     except (metadata.PackageNotFoundError, ImportError):
         raise ScenarioError(
-            f"hub data {source.name}: needs the package datasets; run 'pip install cosim[hub]'"
+            f"hub data {source.name}: needs the package datasets; run 'pip install cosim-fl[hub]'"
         ) from None
     if int(version.split(".")[0]) < OLDEST_WITHOUT_SCRIPTS:
         raise ScenarioError(

@@ -46,7 +46,7 @@ class Flower(Partition):
         except ImportError as fault:
             raise ScenarioError(
                 f"data.partition: needs the package flwr-datasets; run "
-                f"'pip install cosim[flower_data]' ({fault})"
+                f"'pip install cosim-fl[flower_data]' ({fault})"
             ) from None
         names = {name.removesuffix("Partitioner").lower(): name for name in known.__all__}
         name = names.get(self.partitioner.removesuffix("Partitioner").replace("_", "").lower())

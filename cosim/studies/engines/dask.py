@@ -94,7 +94,7 @@ class Dask:
             from distributed import Client
         except ImportError:
             raise ScenarioError(
-                "--scheduler: needs dask.distributed: install it by pip install 'cosim[cluster]'."
+                "--scheduler: needs dask.distributed: install it by pip install 'cosim-fl[cluster]'."
             ) from None
         import dask
 

@@ -1,0 +1,55 @@
+"""What every server optimizer keeps, run over each part's examples."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from cosim.learning.server_optimizer import ServerOptimizer
+from cosim.parts import make
+from cosim.testing.selection import under_test
+
+CASES = [
+    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
+    for kind, part in under_test(ServerOptimizer).items()
+    for number, settings in enumerate(part.examples)
+]
+
+
+def drawn(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(size, generator=generator, dtype=dtype) for name, size in (("a", 3), ("b", 5))}
+
+
+def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("settings", CASES)
+class TestEveryServerOptimizer:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_it_keeps_names_and_formats_and_writes_into_nothing(self, settings, dtype) -> None:
+        part, before, state = make(ServerOptimizer, settings), drawn(0, dtype), {}
+        for seed in range(1, 4):
+            given = before, drawn(seed, dtype), state
+            untouched = [{name: one.clone() for name, one in some.items()} for some in given]
+            after, state = part.step(*given)
+            assert {name: (one.shape, one.dtype) for name, one in after.items()} == {
+                "a": ((3,), dtype),
+                "b": ((5,), dtype),
+            }
+            assert all(map(same, given, untouched))
+            before = after
+
+    def test_an_average_that_has_not_moved_moves_nothing_at_first(self, settings) -> None:
+        part, before = make(ServerOptimizer, settings), drawn(0)
+        assert same(part.step(before, before, {})[0], before)
+
+    def test_what_takes_no_part_in_a_round_waits(self, settings) -> None:
+        """Factors may be sent in turn: the state of one stays while the other is averaged."""
+        part, before = make(ServerOptimizer, settings), drawn(0)
+        _, state = part.step(before, drawn(1), {})
+        only_a = {"a": drawn(2)["a"]}
+        after, later = part.step(before, only_a, state)
+        assert after.keys() == {"a"}
+        assert later.keys() == state.keys()
+        assert all(torch.equal(later[name], one) for name, one in state.items() if name.endswith("b"))

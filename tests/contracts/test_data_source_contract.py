@@ -1,0 +1,4 @@
+from cosim.learning.data import DataSource
+from cosim.testing import contract
+
+globals().update(contract(DataSource))

@@ -1,0 +1,4 @@
+from cosim.learning.handover import Handover
+from cosim.testing import contract
+
+globals().update(contract(Handover))

@@ -1,0 +1,4 @@
+from cosim.radio.placement import Placement
+from cosim.testing import contract
+
+globals().update(contract(Placement))

@@ -1,0 +1,4 @@
+from cosim.schemes import Scheme
+from cosim.testing import contract
+
+globals().update(contract(Scheme))

@@ -1,0 +1,4 @@
+from cosim.schemes.task_policy import TaskPolicy
+from cosim.testing import contract
+
+globals().update(contract(TaskPolicy))

@@ -1,0 +1,4 @@
+from cosim.learning.update import UpdateStep
+from cosim.testing import contract
+
+globals().update(contract(UpdateStep))

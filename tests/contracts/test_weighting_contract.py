@@ -1,0 +1,4 @@
+from cosim.learning.weighting import Weighting
+from cosim.testing import contract
+
+globals().update(contract(Weighting))
