@@ -248,19 +248,25 @@ class Draining(Network):
 
     def _let_in(self, state: OpenLink, span: int | None) -> None:
         """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
+        if state.cells is None:
+            while state.waiting and state.admit(state.waiting[0].client):
+                self._enter(state, state.waiting.popleft(), span)
+            return
         blocked = set[int]()
         for one in list(state.waiting):
             cell = state.cell(one.client)
             if cell in blocked or not state.admit(one.client):
-                if state.cells is None:
-                    break
                 blocked.add(cell)
                 continue
             state.waiting.remove(one)
-            if one.turn is not None:
-                one.turn.succeed(None if one.was_free and one.asked_ns == self._clock.now else span)
-            elif one.client in state.paused:
-                self._begin(state, one.client, state.paused.pop(one.client))
+            self._enter(state, one, span)
+
+    def _enter(self, state: OpenLink, one: Waiting, span: int | None) -> None:
+        """Let one begin, or go on, that has its subchannels."""
+        if one.turn is not None:
+            one.turn.succeed(None if one.was_free and one.asked_ns == self._clock.now else span)
+        elif one.client in state.paused:
+            self._begin(state, one.client, state.paused.pop(one.client))
 
     def _begin(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Let a transfer drain from now on."""
