@@ -16,6 +16,7 @@ NS_PER_S = 1_000_000_000
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def db_to_linear(value_db: float) -> float:

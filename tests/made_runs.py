@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from cosim.record.folder import Record, RunFolder
 from cosim.record.log import Log
 from cosim.scenario.load import change, run_hash, to_toml
@@ -58,7 +60,9 @@ class _Made:
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._spans: dict[str, int] = {}
         for row, client in enumerate(CLIENTS):
-            self.log.grants.add(0, 1, "federated_uplink", row, client, 0.1, 1e-9)
+            self.log.grants.add(
+                0, 1, "federated_uplink", client, np.array([row]), np.array([0.1]), np.array([1e-9])
+            )
 
     def update(self, client: int, number: int) -> int:
         """Add the local update of a client: it computes and uploads, the server merges; returns its end."""

@@ -1,6 +1,6 @@
 """What clients compute and send, from shapes alone: FLOP per mini-batch, bits per round."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property, lru_cache, partial
 from typing import Any
@@ -235,10 +235,19 @@ class Amounts:
         """The most that any client computes and sends that holds the uncut model."""
         return whole_amounts(self._task, self._lora_rank)
 
-    def download_bits(self, client: int, num_blocks: int, round_: int, senders: Collection[int]) -> int:
-        """Return the bits a client that adapts the first blocks is sent after a round in which these sent."""
-        rank = self._rank(client)
-        return download_bits(self._task, num_blocks, self._lora_rank, rank, round_, senders)
+    def download_bits(
+        self, num_blocks: Mapping[int, int], round_: int, senders: Collection[int]
+    ) -> dict[int, int]:
+        """Return the bits that clients are sent after a round in which these sent.
+
+        ``num_blocks`` has how many blocks each of them adapts.
+        """
+
+        @cache
+        def of(count: int, rank: int) -> int:
+            return download_bits(self._task, count, self._lora_rank, rank, round_, senders)
+
+        return {client: of(count, self._rank(client)) for client, count in num_blocks.items()}
 
     def aggregate_flop(self, num_blocks: int, num_senders: int) -> int:
         """Return the FLOP of the server to average what so many clients sent."""

@@ -227,6 +227,16 @@ class ChannelSettings(Table):
         """Noise at a receiver, its noise figure included, W/Hz."""
         return dbm_to_w(self.noise_psd_dbm_per_hz + self.noise_figure_db)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether gains are a client's own mean times fading whose blocks are drawn one by one."""
+        return isinstance(self.mobility, Static) and self.is_undisturbed and self.fading.draws_rows_alone
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """Whether no surface changes a gain, and nobody else is heard."""
+        return isinstance(self.surface, NoSurface) and isinstance(self.interference, NoInterference)
+
     def csi_of(self, name: str) -> Csi:
         """Return how a link is known."""
         return self.csi.on(name) or Perfect()

@@ -15,7 +15,10 @@ from cosim.rng import stream
 from cosim.units import Floats, Ints
 
 _CHUNK_BLOCKS = 64  # a snapshot of smooth fading costs one chunk per client, a long transfer many
+_CHUNK_GAINS = 2048  # of a chunk whose blocks are drawn one by one, unless they are very wide
+_FEWEST_BLOCKS = 8
 _MIN_KEPT = 1024
+_MOST_KEPT_BYTES = 1 << 28
 
 
 class Rows(NamedTuple):
@@ -52,8 +55,11 @@ class Gains:
     ) -> None:
         self._radio, self._num_clients, self._seed, self._block_ns = radio, num_clients, seed, block_ns
         self._large_scales = large_scales
-        self._chunks: Kept[tuple[str, int, int], Rows] = Kept(max(_MIN_KEPT, 2 * len(LINKS) * num_clients))
         self.widths_hz = {link: np.array(radio.link(link).widths_hz) for link in LINKS}
+        self._chunk_blocks = {link: self._blocks_of(len(widths)) for link, widths in self.widths_hz.items()}
+        most_bytes = max(8 * self._chunk_blocks[link] * len(one) for link, one in self.widths_hz.items())
+        most = min(2 * len(LINKS) * num_clients, _MOST_KEPT_BYTES // most_bytes)
+        self._chunks: Kept[tuple[str, int, int], Rows] = Kept(max(_MIN_KEPT, most))
         for widths in self.widths_hz.values():
             widths.flags.writeable = False
 
@@ -74,14 +80,24 @@ class Gains:
                 return chunk
             rows = np.zeros(count, dtype=np.int64)
         else:
-            number, offset = divmod(first_block, _CHUNK_BLOCKS)
+            blocks = self._chunk_blocks[link]
+            number, offset = divmod(first_block, blocks)
             chunk, rows = self._chunk(link, client, number), slice(offset, offset + count)
-            if offset + count > _CHUNK_BLOCKS:
-                last = (first_block + count - 1) // _CHUNK_BLOCKS
+            if offset + count > blocks:
+                last = (first_block + count - 1) // blocks
                 others = [self._chunk(link, client, one) for one in range(number + 1, last + 1)]
                 chunk = _joined([chunk, *others])
         gains, direct, noise = chunk
         return Rows(gains[rows], direct[rows], None if noise is None else noise[rows])
+
+    def _blocks_of(self, num_subchannels: int) -> int:
+        """Return how many blocks of a link are drawn at once; fewer of a wide one, if no bit changes."""
+        if self._block_ns is None:
+            return 1
+        if not self._radio.is_plain or self._radio.trace is not None:
+            return _CHUNK_BLOCKS
+        whole = _CHUNK_GAINS // num_subchannels
+        return min(_CHUNK_BLOCKS, max(_FEWEST_BLOCKS, 1 << max(whole.bit_length() - 1, 0)))
 
     def path(self, link: str, client: int, time_ns: Ints) -> Path:
         """Return a client's path over some blocks, with the chance of the surface."""
@@ -118,14 +134,17 @@ class Gains:
 
     def _drawn(self, link: str, client: int, number: int) -> Rows:
         """Return a chunk: large scale times fading, then what the surface and others make of it."""
-        radio, blocks = self._radio, 1 if self._block_ns is None else _CHUNK_BLOCKS
-        time_ns = (number * _CHUNK_BLOCKS + np.arange(blocks)) * (self._block_ns or 0)
+        radio, blocks = self._radio, self._chunk_blocks[link]
+        time_ns = (number * blocks + np.arange(blocks)) * (self._block_ns or 0)
         scale, of_block = self._large_scales.over(time_ns)
-        path = self.path(link, client, time_ns)
         direct = self._traced(link, client, time_ns, scale.mean_gains[of_block, client])
         if direct is None:
             mean = scale.mean_gains[of_block, client][:, np.newaxis]
             direct = np.asarray(mean * self._fading(link, client, time_ns))
+        if radio.is_undisturbed:
+            direct.flags.writeable = False
+            return Rows(direct, direct, None)
+        path = self.path(link, client, time_ns)
         gains = np.asarray(radio.surface.gains(path, direct))
         path = replace(path, stream=stream(self._seed, "radio", "interference", link, client))
         others = np.broadcast_to(radio.interference.psd_w_per_hz(path, self.widths_hz[link]), direct.shape)

@@ -1,11 +1,11 @@
 """A grant: the subchannels of one client on one link, the power on each, and how wide they were made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cosim.units import Floats, Ints
+from cosim.units import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +53,16 @@ class Grant:
         if self.bandwidths_hz is not None and other.bandwidths_hz is not None:
             pairs.append((self.bandwidths_hz, other.bandwidths_hz))
         return all(np.array_equal(one, another) for one, another in pairs)
+
+    def some(self, chosen: Bools) -> "Grant":
+        """Return a grant of some of its subchannels, shape (num_owned,)."""
+        widths = None if self.bandwidths_hz is None else self.bandwidths_hz[chosen]
+        return replace(
+            self,
+            subchannels=self.subchannels[chosen],
+            tx_power_w=self.tx_power_w[chosen],
+            bandwidths_hz=widths,
+        )
 
     @classmethod
     def union(cls, grants: "Sequence[Grant]") -> "Grant":

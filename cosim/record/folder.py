@@ -29,15 +29,15 @@ from cosim.record.digests import (
 from cosim.record.log import Log
 from cosim.record.manifest import Manifest, RunFields, read_manifest
 from cosim.record.notebook import as_html
-from cosim.record.tables import refuse_other_columns, tables_of
+from cosim.record.tables import refuse_other_columns, tables_of, with_parents, with_subchannels
 
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 3
+FORMAT = 4
 _WRITE_EVERY_S = 5.0
 _SCENARIO = "scenario.toml"
-_TABLES = ("spans", "metrics", "grants", "rounds")
+_TABLES = ("spans", "causes", "metrics", "grants", "rounds")
 _OF_ITS_END = (
     *("reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning", "plan"),
     *("files_before", "digest"),
@@ -48,7 +48,7 @@ _FORMER_COLUMNS = {"work": "node"}
 """What columns were called in runs of before, with what they are called now."""
 
 Status = Literal["running", "complete", "failed", "diverged", "timed"]
-TableName = Literal["spans", "metrics", "grants", "rounds"]
+TableName = Literal["spans", "causes", "metrics", "grants", "rounds"]
 
 
 class RunFolder:
@@ -194,12 +194,12 @@ class RunFolder:
         """
         tables = self._write(log, durable=True)
         fingerprints = {
-            "timeline": _fingerprint(tables["spans"].drop_columns(["node"])),
-            "learning": _fingerprint(_learned(tables["metrics"]), self.learned_files()),
+            "timeline": _fingerprint([tables["spans"].drop_columns(["node"]), tables["causes"]]),
+            "learning": _fingerprint([_learned(tables["metrics"])], self.learned_files()),
         }
         for task in dict.fromkeys(name for name in log.rounds.task if name):
             learned = _learned(tables["metrics"], task)
-            fingerprints[f"learning.{task}"] = _fingerprint(learned, self.learned_files(task))
+            fingerprints[f"learning.{task}"] = _fingerprint([learned], self.learned_files(task))
         if status == "complete":
             files = {path.relative_to(self.path).as_posix(): path for path in self.learned_files()}
             digests = {name: digest_of_file(path) for name, path in files.items()}
@@ -299,8 +299,16 @@ class Record:
 
     @property
     def spans(self) -> Any:
-        """One row per piece of work, a :class:`pyarrow.Table`."""
-        return self._table("spans")
+        """One row per piece of work, a :class:`pyarrow.Table`; ``parents`` are the spans it waited for.
+
+        Behind a barrier of many clients these are many times many: reports read ``cause`` and ``causes``.
+        """
+        return with_parents(self._table("spans"), self.causes)
+
+    @property
+    def causes(self) -> Any:
+        """The sets of spans that spans waited for, a row a set, a :class:`pyarrow.Table`."""
+        return self._table("causes")
 
     @property
     def metrics(self) -> Any:
@@ -310,7 +318,7 @@ class Record:
     @property
     def grants(self) -> Any:
         """One row per change of hands of a subchannel, a :class:`pyarrow.Table`."""
-        return self._table("grants")
+        return with_subchannels(self._table("grants"))
 
     @property
     def rounds(self) -> Any:
@@ -318,8 +326,12 @@ class Record:
         return self._table("rounds")
 
     def columns(self, name: TableName, columns: Sequence[str]) -> Any:
-        """Return some columns of one of the tables; the others are not read."""
-        return self._table(name, list(columns))
+        """Return some columns of one of the tables; the others are not read.
+
+        Spans have ``cause``, the number of a row of ``causes``, in place of their ``parents``.
+        """
+        table = self._table(name, list(columns))
+        return with_subchannels(table) if name == "grants" else table
 
     def frame(self, name: TableName) -> Any:
         """Return one of the tables as a :class:`pandas.DataFrame`.
@@ -329,7 +341,7 @@ class Record:
         RecordError
             If it cannot be read, or pandas is not installed.
         """
-        table = self._table(name)
+        table = getattr(self, name)
         try:
             return table.to_pandas()
         except ImportError:
@@ -384,13 +396,13 @@ def _learned(metrics: Any, task: str | None = None) -> Any:
     return metrics.filter(chosen).drop_columns(["time_ns"]).sort_by(order)
 
 
-def _fingerprint(table: Any, files: Sequence[Path] = ()) -> str:
-    """Hash every value of a table, column by column, and files in their order."""
+def _fingerprint(tables: Sequence[Any], files: Sequence[Path] = ()) -> str:
+    """Hash every value of tables, column by column, and files in their order."""
     import pyarrow
 
     digest = blake2b(digest_size=16)
-    for name in table.column_names:
-        column = table.column(name).combine_chunks()
+    for name, found in [(name, table.column(name)) for table in tables for name in table.column_names]:
+        column = found.combine_chunks()
         digest.update(name.encode())
         sink = pyarrow.BufferOutputStream()
         with pyarrow.ipc.new_stream(sink, pyarrow.schema([(name, column.type)])) as writer:

@@ -1,13 +1,18 @@
 """The log of a running simulation: columns that grow, a row a piece of work, a metric, a grant or a round."""
 
-import math
 from array import array
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
+from cosim.units import Floats, Ints
+
 Kind = Literal["compute", "transfer"]
 
 _ROWS_AT_ONCE = 1024
+_BARRIER = 8  # from so many causes on a tuple of them may be that of many spans
+_MOST_BARRIERS = 64
 _SPAN_COLUMNS = (
     *("kind", "name", "actor", "peer", "round", "local_step", "asked_ns", "start_ns", "end_ns"),
     *("bits", "flop", "energy_j", "node", "task"),
@@ -37,15 +42,19 @@ class SpanLog:
 
     Spans are numbered by that order, so a span's parents always have smaller
     numbers than the span itself. ``extras`` holds what few of them have, by number: a
-    span that has none of it pays for none of it. ``made_room`` are the spans that had to wait for a
-    place, whose last parent made room; it is not recorded.
+    span that has none of it pays for none of it. What a span waits for is a set with a
+    number, ``cause``: those behind a barrier wait for one set, if they are given the same
+    tuple. ``made_room`` are the spans that had to wait for a place, whose last parent made
+    room; it is not recorded.
     """
 
     def __init__(self) -> None:
         self._rows: list[tuple[Any, ...]] = []
         self._num_columned = 0
-        self.parents = array("q")
-        self.parents_end = array("q")
+        self.cause = array("q")
+        self.causes = array("q")
+        self.causes_end = array("q")
+        self._barriers: dict[int, tuple[Sequence[int], int]] = {}
         self.kind: list[str] = []
         self.name: list[str] = []
         self.actor: list[str] = []
@@ -120,13 +129,51 @@ class SpanLog:
         if not self._rows:
             return
         parents, *columns = zip(*self._rows, strict=True)
-        for some in parents:
-            self.parents.extend(some)
-            self.parents_end.append(len(self.parents))
+        self.cause.extend(map(self._number, parents))
         for name, column in zip(_SPAN_COLUMNS, columns, strict=True):
             getattr(self, name).extend(column)
         self._num_columned += len(self._rows)
         self._rows.clear()
+
+    def _number(self, parents: Sequence[int]) -> int:
+        """Return the number of a set of causes, a new one unless it is a barrier's that is held."""
+        known = self._barriers.get(id(parents))
+        if known is not None:
+            return known[1]
+        self.causes.extend(parents)
+        self.causes_end.append(len(self.causes))
+        number = len(self.causes_end) - 1
+        if len(parents) >= _BARRIER and isinstance(parents, tuple):
+            if len(self._barriers) == _MOST_BARRIERS:
+                self._barriers.clear()
+            self._barriers[id(parents)] = parents, number  # while it is held no other has its id
+        return number
+
+    @property
+    def parents(self) -> Ints:
+        """The spans each waited for, all in one array, shape (num_causes,)."""
+        ends = np.array(self.causes_end, dtype=np.int64)
+        return expanded(np.array(self.cause, dtype=np.int64), np.array(self.causes, dtype=np.int64), ends)[0]
+
+    @property
+    def parents_end(self) -> Ints:
+        """Where those of each span end, shape (num_spans,)."""
+        ends = np.array(self.causes_end, dtype=np.int64)
+        return expanded(np.array(self.cause, dtype=np.int64), np.array(self.causes, dtype=np.int64), ends)[1]
+
+
+def expanded(which: Ints, members: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    """Return the members of these sets, one set after the other, and where each ends among them.
+
+    Examples
+    --------
+    >>> expanded(np.array([1, 0, 1]), np.array([7, 8, 9]), np.array([1, 3]))
+    (array([8, 9, 7, 8, 9]), array([2, 3, 5]))
+    """
+    sizes = np.diff(ends, prepend=0)[which]
+    until = np.cumsum(sizes)
+    within = np.arange(sizes.sum()) - np.repeat(until - sizes, sizes)
+    return members[np.repeat(ends[which] - sizes, sizes) + within], until
 
 
 class MetricLog:
@@ -165,46 +212,113 @@ class MetricLog:
         self.task.append(task)
 
 
+class Granted(NamedTuple):
+    """Subchannels of a link that change hands or power at one instant, all to one client.
+
+    Attributes
+    ----------
+    client
+        Who has them from now on; "" for nobody.
+    subchannels, tx_power_w, gain
+        Which; power on each, W, and the linear power gain at that instant.
+    bandwidths_hz
+        Width of each, Hz, where the band was split into channels; None for the link's own subchannels.
+    """
+
+    time_ns: int
+    round: int
+    link: str
+    client: str
+    subchannels: Ints
+    tx_power_w: Floats
+    gain: Floats
+    bandwidths_hz: Floats | None
+
+
 class GrantLog:
-    """Who owns which subchannel from which instant on; client "" means nobody does."""
+    """Who owns which subchannels from which instant on.
+
+    A row is of one client and change; its columns have a value for each subchannel.
+    """
 
     def __init__(self) -> None:
-        self.time_ns = array("q")
-        self.round = array("q")
-        self.link: list[str] = []
-        self.subchannel = array("q")
-        self.client: list[str] = []
-        self.tx_power_w = array("d")
-        self.gain = array("d")
-        self.bandwidth_hz = array("d")
+        self.rows: list[Granted] = []
 
     def __len__(self) -> int:
-        return len(self.link)
+        return sum(len(one.subchannels) for one in self.rows)
 
     def add(
         self,
         time_ns: int,
         round_: int,
         link: str,
-        subchannel: int,
         client: str,
-        tx_power_w: float,
-        gain: float,
-        bandwidth_hz: float | None = None,
+        subchannels: Ints,
+        tx_power_w: Floats,
+        gain: Floats,
+        bandwidths_hz: Floats | None = None,
     ) -> None:
-        """Add one change of hands.
+        """Add subchannels that change hands or power at one instant; the arrays are kept, not copied."""
+        row = Granted(time_ns, round_, link, client, subchannels, tx_power_w, gain, bandwidths_hz)
+        self.rows.append(row)
 
-        ``gain`` is the linear power gain at that instant; ``bandwidth_hz`` the width
-        of a channel the band was split into, None for the link's own subchannel.
-        """
-        self.time_ns.append(time_ns)
-        self.round.append(round_)
-        self.link.append(link)
-        self.subchannel.append(subchannel)
-        self.client.append(client)
-        self.tx_power_w.append(tx_power_w)
-        self.gain.append(gain)
-        self.bandwidth_hz.append(math.nan if bandwidth_hz is None else bandwidth_hz)
+    def free(self, time_ns: int, round_: int, link: str, subchannels: Ints) -> None:
+        """Add subchannels that nobody has from now on."""
+        if len(subchannels):
+            nothing = np.zeros(len(subchannels))
+            self.add(time_ns, round_, link, "", subchannels, nothing, nothing)
+
+    @property
+    def time_ns(self) -> Ints:
+        """Instants, ns, shape (num_changes,); so are the other columns, a value a subchannel."""
+        return self._repeated([one.time_ns for one in self.rows])
+
+    @property
+    def round(self) -> Ints:
+        """Rounds."""
+        return self._repeated([one.round for one in self.rows])
+
+    @property
+    def link(self) -> list[str]:
+        """Links."""
+        return [one.link for one in self.rows for _ in one.subchannels]
+
+    @property
+    def client(self) -> list[str]:
+        """Who has it from now on."""
+        return [one.client for one in self.rows for _ in one.subchannels]
+
+    @property
+    def subchannel(self) -> Ints:
+        """Subchannels."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *(one.subchannels for one in self.rows)])
+
+    @property
+    def tx_power_w(self) -> Floats:
+        """Powers, W."""
+        return np.concatenate([np.empty(0), *(one.tx_power_w for one in self.rows)])
+
+    @property
+    def gain(self) -> Floats:
+        """Linear power gains."""
+        return np.concatenate([np.empty(0), *(one.gain for one in self.rows)])
+
+    @property
+    def bandwidth_hz(self) -> Floats:
+        """Widths of channels the band was split into, Hz; NaN for the link's own subchannel."""
+        widths = (
+            np.full(len(one.subchannels), np.nan) if one.bandwidths_hz is None else one.bandwidths_hz
+            for one in self.rows
+        )
+        return np.concatenate([np.empty(0), *widths])
+
+    @property
+    def sizes(self) -> Ints:
+        """How many subchannels each row has, shape (num_rows,)."""
+        return np.array([len(one.subchannels) for one in self.rows], dtype=np.int64)
+
+    def _repeated(self, values: list[int]) -> Ints:
+        return np.repeat(np.array(values, dtype=np.int64), self.sizes)
 
 
 class RoundLog:

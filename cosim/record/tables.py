@@ -14,31 +14,35 @@ from cosim.record.log import GrantLog, Log, MetricLog, RoundLog, SpanLog
 if TYPE_CHECKING:
     import pyarrow
 
+_GRANT_COLUMNS = ("time_ns", "round", "link", "subchannel", "client", "tx_power_w", "gain", "bandwidth_hz")
+
 
 def tables_of(log: Log) -> "dict[str, pyarrow.Table]":
-    """Return the tables of a run by their names."""
+    """Return the tables of a run by their names, as they are stored."""
     return {
         "spans": spans_table(log.spans),
+        "causes": causes_table(log.spans),
         "metrics": metrics_table(log.metrics),
-        "grants": grants_table(log.grants),
+        "grants": grant_rows_table(log.grants),
         "rounds": rounds_table(log.rounds),
     }
 
 
 def spans_table(spans: SpanLog) -> "pyarrow.Table":
-    """Return the spans; ``flop``, ``energy_j`` and ``resent_bits`` are float64, times integer nanoseconds."""
+    """Return the spans as they are stored, what each waits for by the number of a set, ``cause``.
+
+    ``flop``, ``energy_j`` and ``resent_bits`` are float64, times integer nanoseconds.
+    """
     import pyarrow
 
     spans.settle()
-    ends = np.frombuffer(spans.parents_end, dtype=np.int64) if len(spans) else np.empty(0, dtype=np.int64)
-    offsets = pyarrow.array(np.concatenate([[0], ends]), type=pyarrow.int32())
     delivered, resent_bits = np.ones(len(spans), dtype=np.bool_), np.zeros(len(spans))
     for number, extra in spans.extras.items():
         delivered[number], resent_bits[number] = extra.delivered, extra.resent_bits
     return pyarrow.table(
         {
             "id": pyarrow.array(np.arange(len(spans))),
-            "parents": pyarrow.ListArray.from_arrays(offsets, _numbers(spans.parents)),
+            "cause": _numbers(spans.cause),
             "kind": _words(spans.kind),
             "name": _words(spans.name),
             "actor": _words(spans.actor),
@@ -79,22 +83,60 @@ def metrics_table(metrics: MetricLog) -> "pyarrow.Table":
     )
 
 
-def grants_table(grants: GrantLog) -> "pyarrow.Table":
-    """Return the grants; ``bandwidth_hz`` is null where a subchannel is as wide as its link makes it."""
+def grant_rows_table(grants: GrantLog) -> "pyarrow.Table":
+    """Return the grants as they are stored: a row a client and change, with lists over its subchannels."""
     import pyarrow
 
-    return pyarrow.table(
-        {
-            "time_ns": _numbers(grants.time_ns),
-            "round": _numbers(grants.round),
-            "link": _words(grants.link),
-            "subchannel": _numbers(grants.subchannel),
-            "client": _words(grants.client),
-            "tx_power_w": _numbers(grants.tx_power_w),
-            "gain": _numbers(grants.gain),
-            "bandwidth_hz": pyarrow.array(np.array(grants.bandwidth_hz), from_pandas=True),
-        }
-    )
+    offsets = pyarrow.array(np.concatenate([[0], np.cumsum(grants.sizes)]), type=pyarrow.int32())
+    widths = pyarrow.array(grants.bandwidth_hz, from_pandas=True)
+    lists = {"subchannel": grants.subchannel, "tx_power_w": grants.tx_power_w, "gain": grants.gain}
+    columns = {
+        "time_ns": pyarrow.array([one.time_ns for one in grants.rows], type=pyarrow.int64()),
+        "round": pyarrow.array([one.round for one in grants.rows], type=pyarrow.int64()),
+        "link": _words([one.link for one in grants.rows]),
+        "client": _words([one.client for one in grants.rows]),
+        **{
+            name: pyarrow.ListArray.from_arrays(offsets, pyarrow.array(values))
+            for name, values in lists.items()
+        },
+        "bandwidth_hz": pyarrow.ListArray.from_arrays(offsets, widths),
+    }
+    return pyarrow.table({name: columns[name] for name in _GRANT_COLUMNS})
+
+
+def grants_table(grants: GrantLog) -> "pyarrow.Table":
+    """Return the grants; ``bandwidth_hz`` is null where a subchannel is as wide as its link makes it."""
+    return with_subchannels(grant_rows_table(grants))
+
+
+def with_subchannels(rows: "pyarrow.Table") -> "pyarrow.Table":
+    """Return grants with a row a subchannel, from what is stored; of some of the columns, too."""
+    import pyarrow
+
+    lists = [name for name in rows.column_names if pyarrow.types.is_list(rows.schema.field(name).type)]
+    if not lists:
+        return rows
+    row = rows[lists[0]].combine_chunks().value_parent_indices()
+    flat = {
+        name: rows[name].combine_chunks().flatten() if name in lists else rows[name].take(row)
+        for name in rows.column_names
+    }
+    return pyarrow.table(flat)
+
+
+def causes_table(spans: SpanLog) -> "pyarrow.Table":
+    """Return the sets of spans that spans wait for, by their numbers."""
+    import pyarrow
+
+    spans.settle()
+    offsets = pyarrow.array(np.array([0, *spans.causes_end]), type=pyarrow.int32())
+    return pyarrow.table({"parents": pyarrow.ListArray.from_arrays(offsets, _numbers(spans.causes))})
+
+
+def with_parents(spans: "pyarrow.Table", causes: "pyarrow.Table") -> "pyarrow.Table":
+    """Return spans with the spans that each waits for, from the number of their set."""
+    parents = causes["parents"].combine_chunks().take(spans["cause"].combine_chunks())
+    return spans.set_column(spans.column_names.index("cause"), "parents", parents)
 
 
 def rounds_table(rounds: RoundLog) -> "pyarrow.Table":

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from cosim.record.log import expanded
 from cosim.report.spans import Spans
 from cosim.units import Floats, Ints
 
@@ -43,25 +44,21 @@ class Causes:
     @classmethod
     def of(cls, spans: Spans) -> "Causes":
         """Return the causes of all spans."""
-        counts = np.diff(spans.parents_end, prepend=0)
-        waiting = np.flatnonzero(counts)
-        if not len(waiting):
+        sizes = np.diff(spans.causes_end, prepend=0)
+        stored = np.flatnonzero(sizes)
+        which = np.full(len(sizes), -1, dtype=np.int64)  # of each stored set, among those told once
+        if not len(stored):
             none = np.empty(0, dtype=np.int64)
             return cls(np.full(len(spans), -1), none, np.zeros(1, dtype=np.int64), none)
-        begins = (spans.parents_end - counts)[waiting]
-        sums = np.add.reduceat(_mixed(spans.parents), begins)  # 64 bits of it tell sets apart
-        _, first, which_of_waiting = np.unique(sums, return_index=True, return_inverse=True)
-        which = np.full(len(spans), -1, dtype=np.int64)
-        which[waiting] = which_of_waiting
-        sizes = counts[waiting[first]]
-        ends = np.cumsum(sizes)
-        within = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
-        return cls(
-            which=which,
-            first_span=waiting[first],
-            begins=np.concatenate([[0], ends]),
-            members=spans.parents[np.repeat(begins[first], sizes) + within],
-        )
+        begins = (spans.causes_end - sizes)[stored]
+        sums = np.add.reduceat(_mixed(spans.causes), begins)  # 64 bits of it tell sets apart
+        _, first, which[stored] = np.unique(sums, return_index=True, return_inverse=True)
+        members, ends = expanded(stored[first], spans.causes, spans.causes_end)
+        of_span = which[spans.cause]
+        first_span = np.full(len(first), len(spans))
+        waiting = np.flatnonzero(of_span >= 0)
+        np.minimum.at(first_span, of_span[waiting], waiting)
+        return cls(of_span, first_span, np.concatenate([[0], ends]), members)
 
     def last_of_each(self, end_ns: Ints) -> Ints:
         """Return the member of each set that ends last, of two the smaller number, shape (num_sets,)."""

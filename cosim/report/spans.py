@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 
 from cosim.errors import RecordError
 from cosim.record.folder import Record
+from cosim.record.log import expanded
 from cosim.units import NS_PER_S, Floats, Ints
 
 Chosen = NDArray[np.bool_]
+
+
+_COLUMNS = (
+    *("cause", "kind", "name", "actor", "peer", "round", "local_step", "asked_ns", "start_ns", "end_ns"),
+    *("bits", "flop", "energy_j", "task", "delivered", "resent_bits", "participants"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +40,11 @@ class Spans:
         Indices into ``tasks``.
     round, local_step, asked_ns, start_ns, end_ns, bits, flop, energy_j
         As recorded.
-    parents, parents_end
-        The spans each waited for, all in one array, shape (num_causes,); those of
-        span ``i`` end before ``parents_end[i]`` and begin where those of the span before end.
+    cause
+        The number of the set of spans that each waited for.
+    causes, causes_end
+        The spans of these sets, all in one array; those of set ``i`` end before ``causes_end[i]`` and begin
+        where those of the set before end. Behind a barrier all wait for one set.
     delivered, resent_bits
         As recorded.
     is_superposed
@@ -60,8 +69,9 @@ class Spans:
     bits: Floats
     flop: Floats
     energy_j: Floats
-    parents: Ints
-    parents_end: Ints
+    cause: Ints
+    causes: Ints
+    causes_end: Ints
     tasks: tuple[str, ...]
     delivered: Chosen
     resent_bits: Floats
@@ -78,7 +88,7 @@ class Spans:
         RecordError
             If they cannot be read, or name causes that are not before them.
         """
-        table = record.spans
+        table = record.columns("spans", _COLUMNS)
         words = {name: _words(table[name]) for name in ("kind", "name", "actor", "peer")}
         numbers = ("round", "local_step", "asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j")
         columns = {name: table[name].to_numpy() for name in (*numbers, "delivered", "resent_bits")}
@@ -87,9 +97,9 @@ class Spans:
         members = _words(clients)
         known = {*words["actor"][0], *words["peer"][0], *members[0]} - {""}
         actors = tuple(sorted(known, key=_by_number))
-        parents, parents_end = _lists(table["parents"])
-        parents = parents.to_numpy()
-        _refuse_later_causes(record, parents, parents_end)
+        cause, (causes, causes_end) = table["cause"].to_numpy(), _lists(record.causes["parents"])
+        causes = causes.to_numpy()
+        _refuse_later_causes(record, cause, causes, causes_end)
         tasks, task = _words(table["task"])
         actor, peer = (_indices(*words[name], actors) for name in ("actor", "peer"))
         is_joint = np.diff(participants_end, prepend=0) > 0
@@ -108,13 +118,24 @@ class Spans:
             participants=_indices(*members, actors),
             participants_end=participants_end,
             is_transfer=np.asarray(_indices(*words["kind"], ("transfer",)) == 0),
-            parents=parents,
-            parents_end=parents_end,
+            cause=cause,
+            causes=causes,
+            causes_end=causes_end,
             **columns,
         )
 
     def __len__(self) -> int:
         return len(self.name)
+
+    def parents_of(self, first: int, last: int) -> tuple[Ints, Ints]:
+        """Return a span of some, and one it waited for, of each such pair."""
+        parents, ends = expanded(self.cause[first:last], self.causes, self.causes_end)
+        return np.repeat(np.arange(first, last), np.diff(ends, prepend=0)), parents
+
+    @cached_property
+    def num_parents(self) -> Ints:
+        """How many spans each waited for, shape (num_spans,)."""
+        return np.asarray(np.diff(self.causes_end, prepend=0)[self.cause])
 
     @cached_property
     def duration_ns(self) -> Ints:
@@ -250,13 +271,21 @@ def _refuse_without_actor(record: Record, wrong: Chosen) -> None:
         )
 
 
-def _refuse_later_causes(record: Record, parents: Ints, parents_end: Ints) -> None:
+def _refuse_later_causes(record: Record, cause: Ints, causes: Ints, causes_end: Ints) -> None:
     """Refuse a record in which something waits for what comes later."""
-    whose = np.repeat(np.arange(len(parents_end)), np.diff(parents_end, prepend=0))
-    wrong = np.flatnonzero((parents < 0) | (parents >= whose))
+    sizes = np.diff(causes_end, prepend=0)
+    if len(cause) and not 0 <= int(cause.min()) <= int(cause.max()) < len(sizes):
+        raise RecordError(
+            f"{record.path}/spans.parquet: names causes that causes.parquet has not; "
+            "the record is damaged: run the scenario again."
+        )
+    first = np.full(len(sizes), len(cause))
+    np.minimum.at(first, cause, np.arange(len(cause)))  # who waits first for each set
+    whose = np.repeat(first, sizes)
+    wrong = np.flatnonzero((causes < 0) | (causes >= whose))
     if len(wrong):
         raise RecordError(
-            f"{record.path}/spans.parquet: span {whose[wrong[0]]} waits for span {parents[wrong[0]]}, "
+            f"{record.path}/spans.parquet: span {whose[wrong[0]]} waits for span {causes[wrong[0]]}, "
             "which does not come before it; the record is damaged: run the scenario again."
         )
 

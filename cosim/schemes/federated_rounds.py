@@ -195,10 +195,8 @@ class FederatedRounds(Turns):
     def broadcast(self, moment: Moment, average: Averaged) -> Steps:
         """Let everybody, senders or not, download the average and begin the next round from it."""
         training, senders = self.training, list(self.uploads.sent)
-        bits = {
-            client: training.amounts.download_bits(client, self._num_blocks, moment.round, senders)
-            for client in range(self.world.num_clients)
-        }
+        each = dict.fromkeys(range(self.world.num_clients), self._num_blocks)
+        bits = training.amounts.download_bits(each, moment.round, senders)
         self.ready = yield from broadcast(
             self.world,
             moment,

@@ -64,11 +64,8 @@ class SplitRounds(SplitSteps):
     def broadcast(self, moment: Moment, average: Averaged) -> Steps:
         """Let everybody, those too who are out, download the average and begin the next round from it."""
         training, round_ = self.training, moment.round
-        bits = {
-            client: training.amounts.download_bits(client, cut, round_, self.taking_part)
-            for client, cut in enumerate(training.cuts)
-            if training.trains(client)
-        }
+        cuts = {client: cut for client, cut in enumerate(training.cuts) if training.trains(client)}
+        bits = training.amounts.download_bits(cuts, round_, self.taking_part)
         self.ready = yield from broadcast(self.world, moment, average, bits)
         self.federation.distribute_to_all(round_ + 1)
         if self.apart is not None:

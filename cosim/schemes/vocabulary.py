@@ -119,4 +119,4 @@ def broadcast(
         steps = [rebuilt(client, sent.span) for client in bits]
     else:
         steps = [download(client) for client in bits]
-    return (yield from world.together(steps, f"{name.replace('_', ' ')} of client"))
+    return tuple((yield from world.together(steps, f"{name.replace('_', ' ')} of client")))

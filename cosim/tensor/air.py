@@ -12,7 +12,7 @@ from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import weakest_rates
 from cosim.tensor.drain import finish_blocks, finish_constant
-from cosim.tensor.draws import Air, Draws, Flow, bandwidths_of, is_plain
+from cosim.tensor.draws import Air, Draws, Flow, bandwidths_of
 from cosim.tensor.seldom import Seldom
 from cosim.units import Floats, Ints
 
@@ -72,7 +72,7 @@ class Rates:
         self._channels = {
             number: Channel.build(air.radio, draws.num_clients, air.seed)
             for number, air in enumerate(airs)
-            if not is_plain(air.radio)
+            if not air.radio.is_plain
         }
         self.block_ns = shortest_block_ns(airs[0].radio)
         self._seldom = None

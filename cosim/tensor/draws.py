@@ -8,11 +8,8 @@ import numpy as np
 
 from cosim.radio.fading import Fading
 from cosim.radio.grant import Grant
-from cosim.radio.interference.none import NoInterference
 from cosim.radio.large_scales import LargeScales
-from cosim.radio.mobility.static import Static
 from cosim.radio.settings import Radio
-from cosim.radio.surface.none import NoSurface
 from cosim.rng import Stream, stream
 from cosim.tensor.philox import Columns
 from cosim.units import Floats, Ints
@@ -95,12 +92,6 @@ class Draws:
         if self._bytes > _MOST_KEPT:
             self._fading.clear()
             self._bytes = num_bytes
-
-
-def is_plain(radio: Radio) -> bool:
-    """Return whether gains are a client's own mean times fading whose blocks are drawn one by one."""
-    rest = isinstance(radio.mobility, Static) and isinstance(radio.interference, NoInterference)
-    return rest and isinstance(radio.surface, NoSurface) and radio.fading.draws_rows_alone
 
 
 def bandwidths_of(radio: Radio, link: str, grant: Grant) -> Floats:

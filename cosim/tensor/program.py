@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -130,11 +131,12 @@ class _Reading:
         spans.settle()
         self.spans, self.number = spans, {name: number for number, name in enumerate(clients)}
         self.is_timed, self.capacities, self.shared = is_timed, capacities, shared
-        ends = [0, *spans.parents_end]
+        ends = [0, *spans.causes_end]
+        sets = [tuple(spans.causes[begin:end]) for begin, end in pairwise(ends)]
         known: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.causes: list[tuple[int, ...]] = []
-        for span in range(len(spans)):
-            own = tuple(spans.parents[ends[span] : ends[span + 1] - (span in spans.made_room)])
+        for span, cause in enumerate(spans.cause):
+            own = sets[cause][:-1] if span in spans.made_room else sets[cause]
             self.causes.append(known.setdefault(own, own))
         self.covered: dict[int, int] = {}  # of a set of causes, by its id: all spans before that it waits for
         for causes in known.values():

@@ -8,7 +8,7 @@ import numpy as np
 
 from cosim.radio.settings import Radio
 from cosim.rng import Stream
-from cosim.tensor.draws import Air, Draws, Flow, bandwidths_of, is_plain, of_fading
+from cosim.tensor.draws import Air, Draws, Flow, bandwidths_of, of_fading
 from cosim.tensor.philox import Rows
 from cosim.units import Floats, Ints
 
@@ -50,7 +50,7 @@ class Seldom:
         links = {link for link, _ in flows}
         is_alike = all(
             air.grants is first.grants
-            and is_plain(air.radio)
+            and air.radio.is_plain
             and (air.radio.fading, air.radio.rate) == (first.radio.fading, first.radio.rate)
             and all(air.radio.link(link) == first.radio.link(link) for link in links)
             for air in airs

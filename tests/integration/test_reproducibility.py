@@ -151,7 +151,7 @@ def test_timing_alone_gives_the_spans_of_the_full_run_byte_for_byte(scenario, re
 def test_a_record_says_what_made_it_and_holds_the_promised_columns(record):
     assert record.status == "complete"
     manifest = record.manifest
-    assert manifest["format"] == 3
+    assert manifest["format"] == 4
     assert manifest["seed"] == 3
     assert manifest["simulated_s"] == record.spans.column("end_ns").to_pylist()[-1] / 1e9
     assert {"versions", "commit", "wall_s"} <= manifest.keys()

@@ -39,8 +39,9 @@ def spans_of(rows):
         bits=np.zeros(len(rows)),
         flop=np.zeros(len(rows)),
         energy_j=np.zeros(len(rows)),
-        parents=ints([one for some in parents for one in some]),
-        parents_end=np.cumsum([len(some) for some in parents], dtype=np.int64),
+        cause=np.arange(len(rows)),
+        causes=ints([one for some in parents for one in some]),
+        causes_end=np.cumsum([len(some) for some in parents], dtype=np.int64),
         task=np.zeros(len(rows), dtype=np.int64),
         tasks=("",),
         delivered=np.ones(len(rows), dtype=np.bool_),
@@ -68,9 +69,9 @@ def as_networkx(spans):
     """Return the graph whose edges weigh what a span adds to the end of a cause."""
     graph = nx.DiGraph()
     graph.add_node(-1)
-    begins = [0, *spans.parents_end]
+    begins = [0, *spans.causes_end]
     for number in range(len(spans)):
-        parents = spans.parents[begins[number] : begins[number + 1]].tolist()
+        parents = spans.causes[begins[number] : begins[number + 1]].tolist()
         ready = max((int(spans.end_ns[parent]) for parent in parents), default=0)
         weight = int(spans.end_ns[number]) - ready
         for parent in parents or [-1]:
@@ -107,9 +108,9 @@ def test_slack_is_what_an_end_can_move_without_moving_the_last(spans):
 @given(spans=graphs(most_wait=3))
 def test_causes_tell_apart_what_is_different_and_join_what_is_the_same(spans):
     causes = Causes.of(spans)
-    begins = [0, *spans.parents_end]
+    begins = [0, *spans.causes_end]
     for number in range(len(spans)):
-        parents = set(spans.parents[begins[number] : begins[number + 1]].tolist())
+        parents = set(spans.causes[begins[number] : begins[number + 1]].tolist())
         assert parents == (set(causes.sets[causes.which[number]]) if causes.which[number] >= 0 else set())
     assert len({frozenset(one) for one in causes.sets}) == len(causes.sets)
 

@@ -1,9 +1,10 @@
 """Transfers that drain at the rate of their grants, link by link, in simulated time."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from itertools import pairwise
 
+import numpy as np
 from simpy.events import Event
 
 from cosim.errors import ScenarioError
@@ -17,7 +18,7 @@ from cosim.radio.link import Link
 from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, rate_of
 from cosim.radio.medium.open_link import OpenLink, Transfer, Waiting
 from cosim.record.log import GrantLog
-from cosim.units import NS_PER_S
+from cosim.units import NS_PER_S, Ints
 
 
 class Draining(Network):
@@ -76,8 +77,7 @@ class Draining(Network):
         state.rates.clear()
         self._admit_again(state)
         single = {client: state.granted[client] for client in granted}
-        numbers = [number for client, grant in single.items() for number in state.numbers(client, grant)]
-        state.overlaps = len(set(numbers)) < len(numbers)
+        state.overlaps = _overlap(state.numbers(client, grant) for client, grant in single.items())
         if not state.overlaps:
             self._record(state, single)
         self._rate(state, tuple(state.active))
@@ -248,19 +248,25 @@ class Draining(Network):
 
     def _let_in(self, state: OpenLink, span: int | None) -> None:
         """Let those begin, or go on, whose turn has come; ``span`` made room for them."""
+        if state.cells is None:
+            while state.waiting and state.admit(state.waiting[0].client):
+                self._enter(state, state.waiting.popleft(), span)
+            return
         blocked = set[int]()
         for one in list(state.waiting):
             cell = state.cell(one.client)
             if cell in blocked or not state.admit(one.client):
-                if state.cells is None:
-                    break
                 blocked.add(cell)
                 continue
             state.waiting.remove(one)
-            if one.turn is not None:
-                one.turn.succeed(None if one.was_free and one.asked_ns == self._clock.now else span)
-            elif one.client in state.paused:
-                self._begin(state, one.client, state.paused.pop(one.client))
+            self._enter(state, one, span)
+
+    def _enter(self, state: OpenLink, one: Waiting, span: int | None) -> None:
+        """Let one begin, or go on, that has its subchannels."""
+        if one.turn is not None:
+            one.turn.succeed(None if one.was_free and one.asked_ns == self._clock.now else span)
+        elif one.client in state.paused:
+            self._begin(state, one.client, state.paused.pop(one.client))
 
     def _begin(self, state: OpenLink, client: int, transfer: Transfer) -> None:
         """Let a transfer drain from now on."""
@@ -316,11 +322,15 @@ class Draining(Network):
     def _let_go(self, state: OpenLink, client: int) -> None:
         """Write down that nobody has the subchannels of a transfer that was cut."""
         members = state.members(client)
-        for number, (holder, *_) in list(state.holders.items()):
-            if holder in members:
-                del state.holders[number]
-                state.recorded.pop(holder, None)
-                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)
+        self._free(state, state.holders.held_by(members), members)
+
+    def _free(self, state: OpenLink, numbers: Ints, clients: Collection[int]) -> None:
+        """Write down that nobody has some subchannels any more that these clients had."""
+        if len(numbers):
+            state.holders.free(numbers)
+            for client in clients:
+                state.recorded.pop(client, None)
+            self._log.free(self._clock.now, self._round, state.name, numbers)
 
     def _pause(self, state: OpenLink, client: int) -> None:
         """Stop a transfer that is in the way of another."""
@@ -414,42 +424,41 @@ class Draining(Network):
             client = state.members(holder)[0]
             if state.recorded.get(client) is grant:
                 continue
-            gains = None
-            numbers, powers = state.numbers(client, grant), grant.tx_power_w.tolist()
-            split_hz = grant.bandwidths_hz
-            widths = [None] * len(numbers) if split_hz is None else split_hz.tolist()
-            for which, (number, power, width) in enumerate(zip(numbers, powers, widths, strict=True)):
-                before = state.holders.get(number)
-                if before == (client, power, width):
-                    continue
-                if before is not None:
-                    state.recorded.pop(before[0], None)
-                state.holders[number] = (client, power, width)
-                if gains is None:
-                    block = self._channel.block_at(self._clock.now)
-                    gains = self._channel.channel_gains(
-                        state.name, client, grant.subchannels, block, 1, split_hz is not None
-                    )[0].tolist()
-                self._log.add(
-                    self._clock.now,
-                    self._round,
-                    state.name,
-                    number,
-                    f"client-{client}",
-                    power,
-                    gains[which],
-                    width,
-                )
+            numbers, is_split = state.numbers(client, grant), grant.bandwidths_hz is not None
+            changes = state.holders.changes(numbers, client, grant)
+            if changes.any():
+                changed = grant
+                if not changes.all():
+                    changed, numbers = grant.some(changes), numbers[changes]
+                for before in state.holders.take(numbers, client, changed):
+                    state.recorded.pop(before, None)
+                block, own = self._channel.block_at(self._clock.now), grant.subchannels
+                gains = self._channel.channel_gains(state.name, client, own, block, 1, is_split)[0]
+                at = self._clock.now, self._round, state.name, f"client-{client}"
+                powers, widths = changed.tx_power_w, changed.bandwidths_hz
+                self._log.add(*at, numbers, powers, gains[changes], widths)
             state.recorded[client] = grant
 
     def _release(self, state: OpenLink) -> None:
         """Write down the subchannels that their last owner has lost to nobody by a new decision."""
         in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
-        for number, (client, *_) in list(state.holders.items()):
-            if client in state.paused or number not in state.numbers(client, in_use[client]):
-                del state.holders[number]
-                state.recorded.pop(client, None)
-                self._log.add(self._clock.now, self._round, state.name, number, "", 0.0, 0.0, None)
+        for client in state.holders.clients():
+            held = state.holders.held_by((client,))
+            if client not in state.paused:
+                held = np.setdiff1d(held, state.numbers(client, in_use[client]), assume_unique=True)
+            self._free(state, held, (client,))
+
+
+def _overlap(each: Iterable[Ints]) -> bool:
+    """Return whether any two of these have a number in common, or one has it twice."""
+    seen = set[int]()
+    for numbers in each:
+        some = numbers.tolist()
+        before = len(seen)
+        seen.update(some)
+        if len(seen) < before + len(some):
+            return True
+    return False
 
 
 def _names(clients: Collection[int]) -> str:

@@ -9,6 +9,7 @@ from cosim.kernel.job import NEVER_NS, Job, Rate
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
+from cosim.radio.medium.holders import Holders
 from cosim.units import Ints
 
 
@@ -61,7 +62,7 @@ class OpenLink:
     is_due: bool = False  # to let in those who wait, when the instant is over
     paused: dict[int, Transfer] = field(default_factory=dict)
     rates: dict[int, Rate] = field(default_factory=dict)
-    holders: dict[int, tuple[int, float, float | None]] = field(default_factory=dict)
+    holders: Holders = field(default_factory=Holders)
     recorded: dict[int, Grant] = field(default_factory=dict)  # all of whose subchannels are held as it says
     admitted: dict[int, None] = field(default_factory=dict)  # a set that keeps its order
     busy: set[int] = field(default_factory=set)
@@ -102,20 +103,20 @@ class OpenLink:
         cell = self.cell(client)
         return any(self.cell(one.client) == cell for one in self.waiting)
 
-    def numbers(self, client: int, grant: Grant) -> list[int]:
+    def numbers(self, client: int, grant: Grant) -> Ints:
         """Return the numbers of a grant's subchannels; where cells reuse the band each cell has its own."""
         if self.cells is None:
-            return list(grant.subchannels.tolist())
-        return list((grant.subchannels + self.num_subchannels * self.cell(client)).tolist())
+            return grant.subchannels
+        return grant.subchannels + self.num_subchannels * self.cell(client)
 
     def has_free(self, client: int) -> bool:
         """Return whether all of the client's subchannels are free."""
-        wanted = self.numbers(client, self.granted[client])
+        wanted = self.numbers(client, self.granted[client]).tolist()
         return not self.is_reserved and self.busy.isdisjoint(wanted)
 
     def admit(self, client: int) -> bool:
         """Take the client's subchannels if all of them are free."""
-        wanted = self.numbers(client, self.granted[client])
+        wanted = self.numbers(client, self.granted[client]).tolist()
         if self.is_reserved or not self.busy.isdisjoint(wanted):
             return False
         self.admitted[client] = None
@@ -134,4 +135,4 @@ class OpenLink:
     def dismiss(self, client: int) -> None:
         """Free the client's subchannels."""
         del self.admitted[client]
-        self.busy.difference_update(self.numbers(client, self.granted[client]))
+        self.busy.difference_update(self.numbers(client, self.granted[client]).tolist())

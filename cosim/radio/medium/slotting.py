@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 from simpy.events import Event
 
 from cosim.kernel.clock import Clock, Steps
@@ -317,14 +318,14 @@ class Slotting(Network):
 
     def _record(self, state: _Link, client: int, held: Collection[tuple[int, float]]) -> None:
         """Write down the subchannels that change hands or power now."""
-        for number, power_w in held:
-            if state.holders.get(number) == (client, power_w):
-                continue
-            state.holders[number] = client, power_w
+        changed = {number: one for number, one in held if state.holders.get(number) != (client, one)}
+        if changed:
+            state.holders.update({number: (client, one) for number, one in changed.items()})
+            numbers, powers = np.array([*changed], dtype=np.int64), np.array([*changed.values()])
             block = self._channel.block_at(self._clock.now)
-            gain = float(self._channel.gains(state.link.name, client, block, 1)[0, number])
-            name = f"client-{client}"
-            self._log.add(self._clock.now, self._round, state.link.name, number, name, power_w, gain)
+            gains = self._channel.gains(state.link.name, client, block, 1)[0, numbers]
+            at = self._clock.now, self._round, state.link.name, f"client-{client}"
+            self._log.add(*at, numbers, powers, gains)
 
 
 def _end(transfer: _Transfer) -> None:

@@ -38,11 +38,8 @@ class Flows:
         or receive at once, the own work of any client does.
         """
         leaves, reaches = [], []
-        for first, last in _blocks(spans.parents_end):
-            begin = int(spans.parents_end[first - 1]) if first else 0
-            counts = np.diff(spans.parents_end[first:last], prepend=begin)
-            child = np.repeat(np.arange(first, last), counts)
-            parent = spans.parents[begin : begin + len(child)]
+        for first, last in _blocks(np.cumsum(spans.num_parents)):
+            child, parent = spans.parents_of(first, last)
             mixed = spans.is_transfer[child] != spans.is_transfer[parent]
             child, parent = child[mixed], parent[mixed]
             sends = spans.is_transfer[child]
