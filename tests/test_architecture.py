@@ -31,7 +31,7 @@ LINES = (
     ("tensor",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
-    ("interface", "tuning"),
+    ("interface", "tuning", "envs"),
     ("cli", "plot"),
     ("__init__",),
 )

@@ -8,11 +8,10 @@ from cosim.control.state import LinkState
 from cosim.radio.large_scales import LargeScales
 from cosim.radio.settings import Radio
 from cosim.rng import Stream, stream
-from cosim.tensor.philox import Columns, Rows
+from cosim.tensor.philox import Columns
 from cosim.units import Floats, Ints
 
-_FEW = 100  # streams, below which one after the other is quicker than all in one go
-_MANY_ROWS = 8  # of a stream, from which the same is so
+_WINDOW = 8  # blocks that are drawn together and kept, as rounds and what is seen before them meet
 
 
 class Airs:
@@ -34,6 +33,8 @@ class Airs:
     def __init__(self, links: Sequence[LinkState], num_copies: int, num_clients: int) -> None:
         self._links, self._num_clients = links, num_clients
         self.means = np.ones((num_copies, num_clients))
+        self._windows = [np.full((num_copies, 2), -1) for _ in links]
+        self._kept = [np.zeros((num_copies, 2 * _WINDOW, *one.gains.shape)) for one in links]
         self._radios: list[Radio | None] = [None] * num_copies
         self._streams: list[list[list[Stream]]] = [[] for _ in range(num_copies)]  # by copy and link
 
@@ -42,6 +43,8 @@ class Airs:
         self.means[copy] = LargeScales(radio, self._num_clients, seed).at(0).mean_gains[0]
         root = stream(seed, "radio", "fading")
         each = [root.child(link.name) for link in self._links]
+        for windows in self._windows:
+            windows[copy] = -1
         self._streams[copy] = [[one.child(client) for client in range(self._num_clients)] for one in each]
         self._radios[copy] = radio
 
@@ -55,29 +58,34 @@ class Airs:
         copies, first
             Copies and the first block of each, shape (num,).
         """
-        radio = self._radios[int(copies[0])]
+        if count > _WINDOW:
+            several = zip(copies.tolist(), first.tolist(), strict=True)
+            return np.stack([self._drawn(number, copy, begin, count) for copy, begin in several])
+        blocks = first[:, np.newaxis] + np.arange(count)
+        for column in (0, count - 1):
+            window = blocks[:, column] // _WINDOW
+            missing = self._windows[number][copies, window % 2] != window
+            for copy, one in zip(copies[missing].tolist(), window[missing].tolist(), strict=True):
+                at = one % 2 * _WINDOW
+                drawn = self._drawn(number, copy, one * _WINDOW, _WINDOW)
+                self._kept[number][copy, at : at + _WINDOW] = drawn
+                self._windows[number][copy, one % 2] = one
+        return np.asarray(self._kept[number][copies[:, np.newaxis], blocks % (2 * _WINDOW)])
+
+    def _drawn(self, number: int, copy: int, first: int, count: int) -> Floats:
+        """Return the gains of one copy, shape (count, num_clients, num_subchannels)."""
+        radio = self._radios[copy]
         assert radio is not None
         fading, num_subchannels = radio.fading, self._links[number].num_subchannels
-        if fading.block_ns is None:
-            first = np.zeros_like(first)
         width = 1 if fading.selectivity == "flat" else num_subchannels
-        streams = [one for copy in copies.tolist() for one in self._streams[copy][number]]
-        if count >= _MANY_ROWS or len(streams) * count < _FEW:
-            columns, begins = np.arange(width), np.repeat(first, self._num_clients).tolist()
-            own = [
-                fading.draw(Columns(one.key, columns), begin, count, width)
-                for one, begin in zip(streams, begins, strict=True)
-            ]
-            drawn = np.stack(own).reshape(len(copies), self._num_clients, count, -1).swapaxes(1, 2)
+        if fading.block_ns is None:
+            first, asked = 0, 1
         else:
-            rows = (first[:, np.newaxis] + np.arange(count)).repeat(self._num_clients, axis=0).ravel()
-            several = [one for one in streams for _ in range(count)]
-            if not rows.any():
-                rows = np.zeros_like(rows)
-            own_rows = fading.draw(Rows(several[0].key, several, rows), Rows.OWN, len(rows), width)
-            drawn = own_rows.reshape(len(copies), self._num_clients, count, -1).swapaxes(1, 2)
-        wide = np.broadcast_to(drawn, (*drawn.shape[:3], num_subchannels))
-        return np.asarray(self.means[copies][:, np.newaxis, :, np.newaxis] * wide)
+            asked = count
+        streams = [Columns(one.key, np.arange(width)) for one in self._streams[copy][number]]
+        drawn = np.stack([fading.draw(one, first, asked, width) for one in streams], axis=1)
+        wide = np.broadcast_to(drawn, (count, self._num_clients, num_subchannels))
+        return np.asarray(self.means[copy][:, np.newaxis] * wide)
 
     def rates(self, number: int, copies: Ints, gains: Floats, owners: Ints, powers_w: Floats) -> Floats:
         """Return the rates of a link, bit/s, shape (num, count, num_clients), by the channel's operations.

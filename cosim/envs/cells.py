@@ -227,7 +227,7 @@ class Cells:
         radiated_j, cost, bits = (
             sent_w * airtime_ns / NS_PER_S,
             self._radio.uplink_energy,
-            program.bits_over(),
+            program.bits_over,
         )
         is_up = np.array([one.name.endswith("uplink") for one in self._links])[:, np.newaxis]
         own_j = cost.baseline_w * airtime_ns / NS_PER_S + cost.j_per_bit * bits

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -117,11 +118,12 @@ class Program:
             len(numbers),
         )
 
+    @cached_property
     def bits_over(self) -> Ints:
         """Return the bits of each client over each link in a round, shape (num_links, num_clients)."""
         return np.asarray(self._over_links(self.bits[np.newaxis] * self._times[:, np.newaxis])[0])
 
-    @property
+    @cached_property
     def _times(self) -> Ints:
         """How often each place comes up in a round, shape (num_places,)."""
         times = np.concatenate([np.full(after - begin, times) for begin, after, times in self.parts])
