@@ -1,7 +1,9 @@
-"""Learn who gets which subchannel by proximal policy optimisation, and hold it against allocators and the bound.
+"""Learn who gets which subchannel by proximal policy optimisation; hold it against allocators and the bound.
 
-``python examples/learned_policy.py [SECONDS]`` trains on airs of even seeds for so long, on one thread, writes
-``policy.safetensors``, and evaluates on airs of odd seeds. Source: J. Schulman et al., arXiv 1707.06347, 2017.
+``python examples/learned_policy.py [SECONDS]`` trains on airs of even seeds for so long, on one thread,
+writes ``policy.safetensors``, and evaluates on airs of odd seeds.
+
+Source: J. Schulman et al., "Proximal policy optimization algorithms", arXiv 1707.06347, 2017.
 """
 
 import sys
@@ -14,7 +16,6 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-import cosim.envs
 from cosim.control.allocators.equal import Equal
 from cosim.control.allocators.fedsllm import Fedsllm
 from cosim.control.bounding import with_bound
@@ -22,6 +23,7 @@ from cosim.control.closed_form import predict
 from cosim.control.decision import Plan
 from cosim.control.learned import Form
 from cosim.control.policy_file import save
+from cosim.envs import CELL
 
 SCENARIO = Path(__file__).with_name("learned_policy.toml")
 NUM_COPIES, NUM_STEPS, NUM_EPOCHS, NUM_PARTS, CLIP, DISCOUNT, TRACE = 128, 8, 4, 4, 0.2, 0.5, 0.9
@@ -30,8 +32,8 @@ NUM_COPIES, NUM_STEPS, NUM_EPOCHS, NUM_PARTS, CLIP, DISCOUNT, TRACE = 128, 8, 4,
 class Agent(nn.Module):
     """What it learns: how much each client's scores are raised on each link, and its power.
 
-    Beneath lies what needs no learning: equal shares in turn, from which a subchannel goes to a client that is heard
-    much better on it, against its own mean, than the one whose turn it is.
+    Beneath lies what needs no learning: equal shares in turn, from which a subchannel goes to a client that
+    is heard much better on it, against its own mean, than the one whose turn it is.
     """
 
     def __init__(self, form: Form, mean: torch.Tensor, std: torch.Tensor) -> None:
@@ -47,7 +49,7 @@ class Agent(nn.Module):
                 own = slice(decided + client * count, decided + (client + 1) * count)
                 at, own_mean = seen + client * count, seen + clients * count + client
                 self.skip[own, at : at + count] = 0.02 * torch.diag(std[at : at + count])  # 0.02 a dB
-                self.skip[own, own_mean] = -0.02 * std[own_mean]
+                self.skip[own, own_mean] = -0.03 * std[own_mean]  # the weaker have more
                 turn = torch.arange(count) % clients == client
                 self.turns[own] = 0.3 * turn.float()
                 self.spread[own, raised + client] = 1.0
@@ -61,9 +63,8 @@ class Agent(nn.Module):
         self.log_std = nn.Parameter(torch.full((self.num_raised,), -2.0))
         with torch.no_grad():
             self.actor[2].weight.mul_(0.1)
-            self.actor[2].bias.copy_(
-                (torch.arange(self.num_raised) // clients % 2) * 0.9
-            )  # powers near the limit
+            at_limit = torch.arange(self.num_raised) // clients % 2
+            self.actor[2].bias.copy_(0.9 * at_limit)  # powers begin near it
 
     def forward(self, seen: torch.Tensor) -> tuple[Normal, torch.Tensor]:
         """Return the distribution of what is raised, and the value."""
@@ -80,7 +81,10 @@ class Agent(nn.Module):
         first, last = self.actor[0], self.actor[2]
         named = {"mean": self.mean, "std": self.std, "skip.weight": self.skip}
         named |= {"layers.0.weight": first.weight, "layers.0.bias": first.bias}
-        named |= {"layers.1.weight": self.spread @ last.weight, "layers.1.bias": self.spread @ last.bias + self.turns}
+        named |= {
+            "layers.1.weight": self.spread @ last.weight,
+            "layers.1.bias": self.spread @ last.bias + self.turns,
+        }
         return {name: one.detach().numpy() for name, one in named.items()}
 
 
@@ -88,7 +92,7 @@ def train(seconds: float) -> tuple[Agent, Form]:
     """Return an agent trained for so long."""
     torch.manual_seed(1)
     env = gymnasium.make_vec(
-        "cosim/Cell-v0", num_envs=NUM_COPIES, vectorization_mode="vector_entry_point", scenario=SCENARIO
+        CELL, num_envs=NUM_COPIES, vectorization_mode="vector_entry_point", scenario=SCENARIO
     )
     seen, _ = env.reset(seed=2, options={"split": "train"})
     first = torch.as_tensor(seen)
@@ -144,7 +148,7 @@ def evaluate(path: Path, num_airs: int = 60) -> dict[str, np.ndarray]:
     """Return the length of a first round on held-out airs, s, by allocator, and the bound on it."""
     from cosim.control.allocators.policy import Policy
 
-    env = gymnasium.make("cosim/Cell-v0", scenario=SCENARIO)
+    env = gymnasium.make(CELL, scenario=SCENARIO)
     env.reset(seed=3, options={"split": "test"})
     allocators = {
         "equal": Equal(),
@@ -171,17 +175,16 @@ def main() -> None:
     save(path, form, agent.tensors())
     lengths_s = evaluate(path)
     rng = np.random.default_rng(1)
-    print(
-        "mean length of a round on held-out airs, s, and above the bound, with 95 % intervals of the bootstrap"
-    )
+    drawn = rng.integers(len(lengths_s["bound"]), size=(2000, len(lengths_s["bound"])))
+    print("of first rounds on held-out airs, with 95 % intervals (bootstrap, the same airs for all):")
+    print("          length, s              above the bound, %       of equal's, %")
     for name, each in lengths_s.items():
-        drawn = rng.integers(len(each), size=(2000, len(each)))
-        low, high = np.quantile(each[drawn].mean(axis=1), [0.025, 0.975])
-        above = each / lengths_s["bound"] - 1.0
-        least, most = np.quantile(above[drawn].mean(axis=1), [0.025, 0.975])
-        print(
-            f"{name:8s} {each.mean():.3f} [{low:.3f}, {high:.3f}]   {above.mean():6.1%} [{least:.1%}, {most:.1%}]"
-        )
+        above, share = 100.0 * (each / lengths_s["bound"] - 1.0), 100.0 * each / lengths_s["equal"]
+        told = []
+        for values in (each, above, share):
+            low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+            told.append(f"{values.mean():6.2f} [{low:6.2f}, {high:6.2f}]")
+        print(f"{name:8s}", *told)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "cosim"
 LINES = (
     ("errors", "units", "leaves", "words", "visible"),
     ("files", "locks", "columns"),
-    ("rng", "parts"),
+    ("rng", "parts", "arrays"),
     ("plugins",),
     ("distributions", "statistics"),
     ("kernel", "record", "graph"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cosim.arrays import read_arrays, write_arrays
 from cosim.control.learned import Form, Singles
 from cosim.errors import AllocationError
 
@@ -19,8 +20,8 @@ _FORM = "cosim_form"
 class Perceptron:
     """Layers with a hyperbolic tangent between them, of normalised numbers.
 
-    Tensors: ``mean`` and ``std`` of what is seen; ``layers.N.weight`` and ``layers.N.bias`` from N = 0 on, as
-    torch's linear layers have them; optionally ``skip.weight``, added straight from what is seen.
+    Tensors: ``mean`` and ``std`` of what is seen; ``layers.N.weight`` and ``layers.N.bias`` from N = 0 on, of
+    shapes (out, in) and (out,); optionally ``skip.weight``, added straight from what is seen.
     """
 
     form: Form
@@ -53,11 +54,9 @@ def save(path: Path | str, form: Form, tensors: Mapping[str, Any]) -> None:
     AllocationError
         If the layers do not go from what is seen to what is decided.
     """
-    from safetensors.numpy import save_file
-
     arrays = {name: np.ascontiguousarray(one, dtype=np.float32) for name, one in tensors.items()}
     _check(form, arrays, str(path))
-    save_file(arrays, str(path), metadata={_FORM: json.dumps(asdict(form))})
+    write_arrays(Path(path), arrays, {_FORM: json.dumps(asdict(form))})
 
 
 def load(path: Path) -> Perceptron:
@@ -77,16 +76,13 @@ def load(path: Path) -> Perceptron:
 
 @lru_cache(maxsize=8)
 def _load(path: Path, _changed_ns: int, _size: int) -> Perceptron:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(str(path), "numpy") as file:
-            said = json.loads((file.metadata() or {})[_FORM])
-            arrays = {name: file.get_tensor(name) for name in list(file.keys())}
+        arrays, metadata = read_arrays(path)
+        said = json.loads(metadata[_FORM])
         links = tuple((str(name), int(count)) for name, count in said["links"])
         several = (tuple(said[name]) for name in ("sets", "cut_layers", "ranks"))
         form = Form(int(said["num_clients"]), links, *several)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+    except (OSError, KeyError, ValueError, TypeError):
         raise AllocationError(
             f"allocator.file: {path} is no policy; write one with cosim.control.policy_file.save."
         ) from None

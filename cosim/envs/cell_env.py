@@ -118,7 +118,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-class CellEnv(gymnasium.Env[Any, Any]):
+class CellEnv(gymnasium.Env[Any, Any]):  # type: ignore[misc]
     """A cell whose subchannels and powers an agent decides on, round by round.
 
     An episode ends with the last round of the scenario. Times are those of the event kernel to the
@@ -204,7 +204,7 @@ class CellEnv(gymnasium.Env[Any, Any]):
         return seen[0]
 
 
-class CellVectorEnv(VectorEnv[Any, Any, Any]):
+class CellVectorEnv(VectorEnv[Any, Any, Any]):  # type: ignore[misc]
     """Copies of a cell that are played together, each on an air of its own; arguments as of :class:`CellEnv`.
 
     A copy whose episode has ended begins another at the next step, whose action it does not take.

@@ -6,8 +6,10 @@ import pytest
 from cosim.control.policy_file import save
 from cosim.errors import AllocationError, ScenarioError
 from cosim.graph.executor import TimingOnly
+from cosim.record.folder import RunFolder
+from cosim.record.log import Log
 from cosim.scenario.build import prepare
-from cosim.scenario.load import change, load
+from cosim.scenario.load import change, load, run_hash, to_toml
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -162,23 +164,40 @@ def test_no_decision_beats_the_bound(small):
     still = change(small, {"radio.fading.coherence_time_s": None})
     env = made(still, bound=True)
     env.reset(seed=2)
-    for _ in range(3):
-        told = env.step(env.action_space.sample())[4]
-        assert 0.0 < told["bound_s"] <= told["round_s"] * (1.0 + 1e-6)
-        assert told["gap"] == pytest.approx(told["round_s"] / told["bound_s"] - 1.0, rel=1e-6)
+    told = env.step(env.action_space.sample())[4]
+    assert 0.0 < told["bound_s"] <= told["round_s"] * (1.0 + 1e-6)
+    assert told["gap"] == pytest.approx(told["round_s"] / told["bound_s"] - 1.0, rel=1e-6)
+
+
+def recorded(scenario, folder, losses):
+    """Write a run of a scenario with these held-out losses, from round 0 on; return its folder."""
+    made_of = {"name": scenario.name, "seed": 1, "timing_only": not losses, "scenario": run_hash(scenario)}
+    run, log = RunFolder.create(folder, to_toml(scenario), {**made_of, "inputs": {}}), Log()
+    for round_, loss in enumerate(losses):
+        log.metrics.add(round_, round_, 0, "main-server", "eval_loss", loss, task="")
+    run.finish(log, "complete", simulated_s=1.0, works={"computed": 0, "recalled": 0})
+    return folder
 
 
 def test_time_to_a_loss_ends_with_the_round_that_reaches_it(small, tmp_path):
-    import cosim
-
-    with pytest.raises(ScenarioError, match="'time_to_loss' needs learned values; give record"):
-        made(small, reward="time_to_loss")
-    timed = cosim.run(small, tmp_path / "timed", timing_only=True)
-    with pytest.raises(ScenarioError, match="was only timed and has no losses"):
-        made(small, reward="time_to_loss", record=timed.path, level=2.0)
-    other = change(small, {"scheme.local_steps": 2})
+    other_air = change(small, {"radio.noise_figure_db": 3.0})
+    learned = recorded(other_air, tmp_path / "learned", [3.0, 2.5, 1.9, 1.8])
+    env = made(small, reward="time_to_loss", record=learned, level=2.0)
+    env.reset(seed=1)
+    steps = [env.step(env.action_space.sample()) for _ in range(2)]
+    assert [one[2] for one in steps] == [False, True]
+    assert -sum(one[1] for one in steps) == pytest.approx(steps[-1][4]["time_ns"] / 1e9)
+    asked = {"reward": "time_to_loss", "record": learned}
+    for settings, message in (
+        ({"reward": "time_to_loss"}, "'time_to_loss' needs learned values; give record"),
+        ({**asked, "level": 1.0}, r"the loss 1 is never reached in .*; its least is 1\.8"),
+        ({**asked, "level": 2.0, "sets": ("cut",)}, "'cut' changes what is learned"),
+        ({**asked, "level": 2.0, "record": recorded(small, tmp_path / "timed", [])}, "was only timed"),
+    ):
+        with pytest.raises(ScenarioError, match=message):
+            made(small, **settings)
     with pytest.raises(ScenarioError, match=r"has another scheme\.local_steps than the scenario"):
-        made(other, reward="time_to_loss", record=timed.path, level=2.0)
+        made(change(small, {"scheme.local_steps": 2}), **asked, level=2.0)
 
 
 def test_what_cannot_be_is_refused_in_a_line(small, tmp_path):
