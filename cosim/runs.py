@@ -13,11 +13,12 @@ from cosim.graph.store import LostValueError, Store, default_store
 from cosim.learning.execution import make_executor
 from cosim.learning.payload import bits_are_known
 from cosim.leaves import leaves
+from cosim.messaging import Program, refuse_resume, replay_of, replay_suffix
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
-from cosim.scenario.inputs import digests, fetched, first_other
-from cosim.scenario.load import change, load, paths_in, run_hash, run_hash_by_names, to_dict, to_toml
+from cosim.scenario.inputs import digests, fetched
+from cosim.scenario.load import change, load, other_than_begun_with, run_hash, to_dict, to_toml
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
@@ -39,6 +40,7 @@ def run(
     store: Store | None = None,
     watch: Callable[[Progress], None] = lambda progress: None,
     within: Within | None = None,
+    program: Program | None = None,
 ) -> Path:
     """Build the world, play it, and record what happened.
 
@@ -55,6 +57,8 @@ def run(
         computed and nothing kept.
     watch, within
         Called at the end of each round, and as the values of one are computed.
+    program
+        Whose messages are carried, in place of the scheme's; no tensor is then computed.
 
     Returns
     -------
@@ -71,7 +75,8 @@ def run(
         If a loss or an adapter is not finite any more; the folder is marked
         ``diverged``, and has no adapter.
     """
-    prepared = prepare_tasks(scenario)
+    timing_only = timing_only or program is not None
+    prepared = prepare_tasks(scenario) if program is None else (program.prepare(scenario),)
     record = RunFolder.create(
         folder or default_folder(scenario, timing_only=timing_only),
         to_toml(scenario),
@@ -80,11 +85,12 @@ def run(
             "seed": scenario.seed,
             "timing_only": timing_only,
             "scenario": run_hash(scenario),
+            **({} if program is None else {"program": program.name}),
             **_made_of(scenario, prepared),
         },
     )
     with record.held():
-        return _play(prepared, record, timing_only, store, watch, within)
+        return _play(prepared, record, timing_only, store, watch, within, program)
 
 
 def resume(
@@ -109,6 +115,7 @@ def resume(
     """
     record = Record.open(folder, is_for_replay=True)
     _refuse_complete(record)
+    refuse_resume(record)
     if record.status == "complete":
         _log.warning("%s: is damaged; the run is played again", folder)
     scenario = scenario_of(record)
@@ -228,9 +235,12 @@ def whatif(
             return there
         if known.status == "timed":
             return opened(there).path
-    if engine == "tensor":
+    program = replay_of(record, scenario_of(record), scenario)
+    if engine == "tensor" and program is None:
         return _timed(record, scenario, there)
-    return run(scenario, there, timing_only=timing_only, store=store, watch=watch, within=within)
+    return run(
+        scenario, there, timing_only=timing_only, store=store, watch=watch, within=within, program=program
+    )
 
 
 def _timed(record: Record, scenario: Scenario, folder: Path) -> Path:
@@ -249,7 +259,8 @@ def _timed(record: Record, scenario: Scenario, folder: Path) -> Path:
 
 def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:
     """Return the folder of a what-if on a run: the one named, or that of its scenario."""
-    return out or default_folder(scenario, timing_only=record.manifest["timing_only"])
+    folder = default_folder(scenario, timing_only=record.manifest["timing_only"])
+    return out or folder.with_name(folder.name + replay_suffix(record))
 
 
 def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | None) -> Scenario:
@@ -284,27 +295,13 @@ def scenario_of(record: Record) -> Scenario:
         If the file in its folder, or one it names, is not the one the run began with.
     """
     scenario = load(record.scenario_path)
-    which = _other_than_begun_with(record, scenario)
+    which = other_than_begun_with(scenario, record.manifest)
     if which is not None:
         raise RecordError(
             f"{record.path}: {which} is not the one the run began with; "
             f"run it as a new one: cosim run {record.scenario_path}"
         )
     return scenario
-
-
-def _other_than_begun_with(record: Record, scenario: Scenario) -> str | None:
-    """Return what has changed of what a run is made from, None if nothing has."""
-    began_with = record.manifest.get("inputs")
-    if began_with is None:  # an earlier version made it
-        if record.manifest["scenario"] in (run_hash(scenario), run_hash_by_names(scenario)):
-            return None
-        has_files = any(one.is_file() for one in paths_in(scenario))
-        return "scenario.toml, or a file it names," if has_files else "scenario.toml"
-    other = first_other(scenario, began_with)
-    if other is None and run_hash(scenario) != record.manifest["scenario"]:
-        return "scenario.toml"
-    return other
 
 
 def _play(
@@ -314,14 +311,16 @@ def _play(
     store: Store | None,
     watch: Callable[[Progress], None],
     within: Within | None,
+    program: Program | None = None,
 ) -> Path:
     """Play a run to its end and write its record; a fault leaves the record marked failed."""
     began = time.monotonic()
     bits = "exact"
-    if timing_only and not all(bits_are_known(one.task, one.num_blocks) for one in prepared):
+    foresees = timing_only and program is None
+    if foresees and not all(bits_are_known(one.task, one.num_blocks) for one in prepared):
         bits = "at most"
         _log.warning("bits that depend on values are charged as the most they can be")
-    if timing_only and any(one.name == "energies" for one in prepared[0].scenario.allocator.reports):
+    if foresees and any(one.name == "energies" for one in prepared[0].scenario.allocator.reports):
         _log.warning(
             "without values nobody knows what is worth sending: what a client leaves unsent is taken to fall "
             "in a straight line, the same for all, so sparsification ratios come to all or nothing, unlike "
@@ -346,12 +345,14 @@ def _play(
         learning = worlds(prepared, executor, keep_up)
         site = learning[0].site
         try:
-            site.play(recipes(prepared, learning))
+            site.play(recipes(prepared, learning) if program is None else [program.steps(learning[0])])
             with record.writing():
                 for world in learning:
                     world.save_adapter(record.path / world.task.trainable.folder / world.task.name)
-                plan = learning[0].plan()
+                plan = learning[0].plan() if program is None else None
                 outcome = _outcome(learning, store, began)
+                if program is not None:
+                    outcome["messages"] = program.post.recorded()
                 record.finish(site.log, "complete", plan=plan, bits=bits, **outcome)
         except LostValueError:
             continue  # a value went while it was in use; what is left is found again, the rest computed

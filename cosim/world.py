@@ -118,12 +118,7 @@ class World:
         AllocationError
             If the decision breaks a limit.
         """
-        allocation = self.decide(round_=1)
-        if self.decisions.follows_rounds:  # asked again before anything is sent, knowing more
-            self.decisions.apply(allocation, self.clock.now, self._round)
-        else:
-            self._apply(allocation)
-        self._measuring.executor = self._make_executor(allocation.lora_rank)
+        allocation = self.begin_air()
         noted = {"lora_rank": float(allocation.lora_rank)} if self.task.trainable.has_factors else {}
         noted["cut_layer"] = float(allocation.cut_layer)
         if allocation.plan is not None and self.decisions.predicted_round_s() is not None:
@@ -136,6 +131,22 @@ class World:
             self.task, allocation.cut_layer, allocation.lora_rank, allocation.client_cut_layers
         )
         return self._training
+
+    def begin_air(self) -> Allocation:
+        """Decide who gets what, apply it and return it; ``begin`` does so for a training.
+
+        Raises
+        ------
+        AllocationError
+            If the decision breaks a limit.
+        """
+        allocation = self.decide(round_=1)
+        if self.decisions.follows_rounds:  # asked again before anything is sent, knowing more
+            self.decisions.apply(allocation, self.clock.now, self._round)
+        else:
+            self._apply(allocation)
+        self._measuring.executor = self._make_executor(allocation.lora_rank)
+        return allocation
 
     def _apply(self, allocation: Allocation) -> None:
         self.decisions.apply(allocation, self.clock.now, self._round)

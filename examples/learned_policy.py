@@ -51,7 +51,7 @@ class Agent(nn.Module):
                 self.skip[own, at : at + count] = 0.02 * torch.diag(std[at : at + count])  # 0.02 a dB
                 self.skip[own, own_mean] = -0.03 * std[own_mean]  # the weaker have more
                 turn = torch.arange(count) % clients == client
-                self.turns[own] = 0.3 * turn.float()
+                self.turns[own] = 0.5 * turn.float()
                 self.spread[own, raised + client] = 1.0
                 self.spread[decided + clients * count + client, raised + clients + client] = 1.0
             seen, decided = seen + clients * (count + 1), decided + clients * (count + 1)
@@ -60,7 +60,7 @@ class Agent(nn.Module):
             nn.Linear(form.num_observed, 64), nn.Tanh(), nn.Linear(64, self.num_raised)
         )
         self.critic = nn.Sequential(nn.Linear(form.num_observed, 64), nn.Tanh(), nn.Linear(64, 1))
-        self.log_std = nn.Parameter(torch.full((self.num_raised,), -2.0))
+        self.log_std = nn.Parameter(torch.full((self.num_raised,), -2.3))
         with torch.no_grad():
             self.actor[2].weight.mul_(0.1)
             at_limit = torch.arange(self.num_raised) // clients % 2

@@ -27,11 +27,11 @@ LINES = (
     ("world",),
     ("schemes",),
     ("scenario",),
-    ("origin",),
+    ("origin", "messaging"),
     ("tensor",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
-    ("interface", "tuning", "envs"),
+    ("interface", "tuning", "flower", "envs"),
     ("cli", "plot"),
     ("__init__",),
 )
@@ -145,7 +145,10 @@ def test_learning_holds_no_clock():
 
 
 def test_nobody_draws_from_global_chance():
-    assert violations(lambda room, module: module.split(".")[0] not in ("random", "secrets")) == []
+    def allowed(room, module):  # flower seeds the generators that applications of others draw from
+        return module.split(".")[0] not in ("random", "secrets") or (room, module) == ("flower", "random")
+
+    assert violations(allowed) == []
 
 
 @pytest.mark.parametrize(

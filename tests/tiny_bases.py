@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.batch import IGNORED, Batch
+from cosim.learning.families.kernels import attend_stepwise
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable.lora import Lora
@@ -56,6 +57,76 @@ TINY: dict[str, dict[str, Any]] = {
         "vocab_size": 40,
     },
 }
+_SIZES: dict[str, Any] = {
+    "num_hidden_layers": 3,
+    "hidden_size": 16,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32,
+    "vocab_size": 40,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+_LLAMA = {**_SIZES, "intermediate_size": 24, "num_key_value_heads": 2}
+_GEMMA = {**_LLAMA, "head_dim": 8, "sliding_window": 4, "query_pre_attn_scalar": 8}
+_DISTANCES = {"relative_attention": True, "position_buckets": 4, "pos_att_type": ["c2p", "p2c"]}
+HOOKED: dict[str, dict[str, Any]] = {
+    "bloom": {"n_layer": 3, "n_head": 4, "hidden_size": 16, "vocab_size": 40, "pad_token_id": 0},
+    "deberta-v2": {
+        **_SIZES,
+        **_DISTANCES,
+        "intermediate_size": 24,
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
+    "distilbert": {
+        "n_layers": 3,
+        "n_heads": 4,
+        "dim": 16,
+        "hidden_dim": 24,
+        "vocab_size": 40,
+        "max_position_embeddings": 32,
+    },
+    "falcon": {**_SIZES},
+    "gemma": {**_LLAMA, "head_dim": 8},
+    "gemma2": _GEMMA,
+    "gemma3_text": {**_GEMMA, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    "gpt_neox": {**_SIZES, "intermediate_size": 24},
+    "mistral": {**_LLAMA, "sliding_window": 4},
+    "olmo": _LLAMA,
+    "olmo2": _LLAMA,
+    "opt": {**_SIZES, "ffn_dim": 24, "word_embed_proj_dim": 16, "init_std": 0.3},
+    "phi": _LLAMA,
+    "phi3": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": {**_LLAMA, "head_dim": 8},
+    "smollm3": {**_LLAMA, "no_rope_layers": [1, 0, 1]},
+    "stablelm": {**_LLAMA, "partial_rotary_factor": 0.5},
+    "starcoder2": _LLAMA,
+    "vit": {
+        "num_hidden_layers": 3,
+        "hidden_size": 16,
+        "num_attention_heads": 4,
+        "intermediate_size": 24,
+        "image_size": 8,
+        "patch_size": 4,
+    },
+}
+"""Families whose blocks are called as transformers has them."""
+
+VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("deberta-v2", {"share_att_key": False, "position_biased_input": True, "type_vocab_size": 2}),
+    ("deberta-v2", {"relative_attention": False, "position_biased_input": True, "norm_rel_ebd": "none"}),
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    ("falcon", {"alibi": True, "parallel_attn": False, "multi_query": False, "bias": True}),
+    ("gpt_neox", {"use_parallel_residual": False, "attention_bias": False}),
+    ("stablelm", {"use_parallel_residual": True, "use_qkv_bias": True}),
+    ("qwen2", {"tie_word_embeddings": True, "use_sliding_window": True, "max_window_layers": 1}),
+    ("starcoder2", {"use_bias": False, "tie_word_embeddings": False}),
+)
+"""What else configs of these families ask for."""
+
 NUM_LABELS = 3
 USES: tuple[tuple[str, ModelTask], ...] = (
     ("gpt2", "causal_lm"),
@@ -69,7 +140,8 @@ USES: tuple[tuple[str, ModelTask], ...] = (
 
 def tiny_base(family: str, **changes: Any) -> RandomBase:
     """Return a tiny model of a family; its weights are large enough for attention to matter."""
-    return RandomBase(config={**TINY[family], "initializer_range": 0.3, **changes})
+    values = TINY[family] if family in TINY else {"model_type": family, **HOOKED[family]}
+    return RandomBase(config={**values, "initializer_range": 0.3, **changes})
 
 
 def tiny_model(
@@ -83,6 +155,10 @@ def tiny_model(
 def tiny_batch(shape: ModelShape, batch_size: int, length: int, padded: bool = True, seed: int = 0) -> Batch:
     """Return a batch; padded, each example is one token shorter than the one before, down to one token."""
     rng = stream(seed, "tiny batch").generator()
+    if shape.patches is not None:
+        levels = rng.integers(0, 256, size=(batch_size, shape.max_positions, shape.patches.numbers))
+        seen = np.ones(levels.shape[:2], dtype=np.bool_)
+        return Batch(levels, seen, rng.integers(0, shape.num_labels, size=batch_size))
     ids = rng.integers(3, shape.vocab_size, size=(batch_size, length))
     lengths = np.maximum(length - np.arange(batch_size) * padded, 1)
     mask = np.arange(length) < lengths[:, None]
@@ -160,6 +236,6 @@ def as_charged(model: SplitModel) -> SplitModel:
             return scores(rows).index_select(0, asked[0])
         return scores(rows.index_select(0, asked[0]))
 
-    model.attend_stepwise()
+    model.attend_by(attend_stepwise)
     body.run_block, body.scores = every_place, every_score
     return model

@@ -67,6 +67,10 @@ def check(
     file: ScenarioFile,
     changes: Changes = None,
     seed: Seed = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture of who holds what; a .png or .pdf.")
+    ] = None,
+    force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -83,6 +87,12 @@ def check(
     else:
         scenario, switched = read_scenario(file, changes, seed)
         told = list(overview(scenario, switched))
+        if png is not None:
+            from cosim.cli.holdings import write_holdings
+            from cosim.scenario.build import prepare_tasks
+
+            write_holdings([one.task for one in prepare_tasks(scenario)], png, force=force)
+            told.append(f"who holds what: {png}")
     if as_json:
         say_json({"fine": True, "told": [line.split(maxsplit=1) for line in told[1:]], "title": told[0]})
     for line in () if as_json or quiet else told:  # all of it is known before it is called fine

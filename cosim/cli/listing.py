@@ -13,11 +13,13 @@ from cosim.studies.measures import Measure
 from cosim.words import short
 
 _WIDTH = 100
+_ARCHITECTURES = "model_type"
 
 
 def listing(name: str | None = None) -> list[str]:
     """Return all families, or those whose place in the file has this name in it.
 
+    The architectures of models, which are no parts, are listed behind them, and as ``model_type``.
     What a task has of its own, such as ``tasks.NAME.scheme``, is of the family that a scenario has.
 
     Raises
@@ -25,6 +27,8 @@ def listing(name: str | None = None) -> list[str]:
     ScenarioError
         If no family has that name.
     """
+    if name == _ARCHITECTURES:
+        return list(_architectures())
     lines: list[str] = []
     for one in _chosen(name):
         lines += ["", ", ".join(one.places)]
@@ -32,7 +36,7 @@ def listing(name: str | None = None) -> list[str]:
             lines.append(f"  {kind:<18} {first_line(part).replace('``', '')}")
             for setting in settings(part):
                 lines += _setting(setting)
-    return lines[1:]
+    return [*lines[1:], *(["", *_architectures()] if name is None else [])]
 
 
 def kinds(name: str | None = None) -> list[dict[str, Any]]:
@@ -60,10 +64,20 @@ def _chosen(name: str | None) -> list[Family]:
     wanted = None if name is None else sub(r"^tasks\.[^.]+\.", "", name)
     chosen = [one for one in every if wanted is None or wanted in names_of(one.places)]
     if not chosen:
-        known = [place for one in every for place in one.places]
+        known = [place for one in every for place in one.places] + [_ARCHITECTURES]
         hint = did_you_mean(name or "", names_of(known))
         raise ScenarioError(f"no family {short(name)}; known: {', '.join(known)}{hint}.")
     return chosen
+
+
+def _architectures() -> Iterator[str]:
+    """Return the models that can be cut, by what their config.json calls them."""
+    from cosim.learning.architectures import FAMILIES
+
+    yield f"{_ARCHITECTURES} of a base's config.json"
+    for name, one in FAMILIES.items():
+        own = "" if one.has_blocks_of_ours else "; blocks are called as transformers has them"
+        yield f"  {name:<18} {', '.join(one.tasks)}; adapters on {', '.join(one.default_targets)}{own}"
 
 
 def every_family() -> tuple[Family, ...]:

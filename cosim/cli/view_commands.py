@@ -138,6 +138,21 @@ def parts(
         print(line)
 
 
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="smollm2-135m, minilm-l6, e2e, banking77, or a .gguf file."),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write.")],
+    force: Force = False,
+) -> None:
+    """Get a real model or data set, or unpack a GGUF file into a folder that a base can name."""
+    from cosim.cli.fetching import fetch as fetched
+
+    for line in fetched(name, folder, force=force):
+        print(line)
+
+
 def new(
     family: Annotated[
         str, typer.Argument(metavar="FAMILY", help="Such as allocator or fading; or scenario.")
@@ -190,5 +205,5 @@ def export(
         print(f"export: {path}")
 
 
-COMMANDS = (store, timeline, compare, explain, parts, new, schema, export)
+COMMANDS = (store, timeline, compare, explain, parts, fetch, new, schema, export)
 """All of them, in the order of the help."""

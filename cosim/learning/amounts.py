@@ -54,8 +54,12 @@ def split_amounts_of(
     task = task.in_round(round_)
     shape, trainable = task.shape, task.trainable
     sizes = (cut_layer, task.training.batch_size, task.data.sequence_length)
-    client = split_flop(shape, trainable.of_rank(client_rank), *sizes, task.aggregator.trained(round_))
-    server = client if client_rank == lora_rank else split_flop(shape, trainable.of_rank(lora_rank), *sizes)
+    again = task.training.gradient_checkpointing
+    trained = task.aggregator.trained(round_)
+    client = split_flop(shape, trainable.of_rank(client_rank), *sizes, trained, recomputes=again)
+    server = client
+    if client_rank != lora_rank:
+        server = split_flop(shape, trainable.of_rank(lora_rank), *sizes, recomputes=again)
     codecs, activations = task.codecs, activation_layout(task)
     return SplitAmounts(
         client_forward_flop=client.client_forward,
@@ -110,6 +114,7 @@ def whole_amounts_of(task: Task, lora_rank: int, client_rank: int, round_: int) 
         task.training.batch_size,
         task.data.sequence_length,
         task.aggregator.trained(round_),
+        recomputes=task.training.gradient_checkpointing,
     )
     return WholeAmounts(
         flop.forward,

@@ -146,7 +146,7 @@ def refuse_values(config: Mapping[str, Any]) -> None:
                 "bfloat16 can be trained on; use the checkpoint it was made from"
             )
     family = str(config["model_type"])
-    for name, values in {**_EVERY, **_OF_FAMILY[family]}.items():
+    for name, values in {**_EVERY, **_OF_FAMILY.get(family, {})}.items():
         if name in config:
             _refuse(name, config[name], values)
     if family == "roberta":
@@ -189,7 +189,11 @@ def _refuse_rope(name: str, value: Any) -> None:
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config without the entries that decide nothing here."""
-    idle = WITHOUT_SAY if config.get("model_type") == "llama" else WITHOUT_SAY.union(_ROPE)
+    model_type = config.get("model_type")
+    if model_type not in _OF_FAMILY:  # computed by code of others, which may read any entry
+        idle = WITHOUT_SAY - {"layer_types"}
+    else:
+        idle = WITHOUT_SAY if model_type == "llama" else WITHOUT_SAY.union(_ROPE)
     return {name: value for name, value in config.items() if name not in idle}
 
 

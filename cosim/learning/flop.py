@@ -49,6 +49,8 @@ def split_flop(
     batch_size: int,
     sequence_length: int,
     factors: Collection[Factor] = BOTH_FACTORS,
+    *,
+    recomputes: bool = False,
 ) -> SplitFlop:
     """Return the FLOP of one split training step of one mini-batch.
 
@@ -62,6 +64,8 @@ def split_flop(
         Examples, and tokens of each, padding included.
     factors
         Factors the client trains, where there are any; the server trains both of its own.
+    recomputes
+        Whether what is inside a block is computed again on the way back, from what went into it.
 
     Raises
     ------
@@ -82,9 +86,9 @@ def split_flop(
               server_forward=87917592576, server_backward=92824928256)
     """
     check_cut(shape, cut_layer)
-    client = _Pass(shape, trainable, batch_size, sequence_length, factors)
-    client_trains = client.blocks(range(1, cut_layer + 1), has_gradient=trainable.trains("embedding"))
-    server = _Pass(shape, trainable, batch_size, sequence_length)
+    client = _Pass(shape, trainable, batch_size, sequence_length, factors, recomputes)
+    client_trains = client.blocks(range(1, cut_layer + 1), has_gradient=client.front())
+    server = _Pass(shape, trainable, batch_size, sequence_length, recomputes=recomputes)
     # The server differentiates by what it receives, trained or not, if the client needs that gradient.
     server.head(server.blocks(range(cut_layer + 1, shape.num_layers + 1), has_gradient=client_trains))
     return SplitFlop(client.forward, client.backward, server.forward, server.backward)
@@ -96,13 +100,15 @@ def whole_flop(
     batch_size: int,
     sequence_length: int,
     factors: Collection[Factor] = BOTH_FACTORS,
+    *,
+    recomputes: bool = False,
 ) -> WholeFlop:
     """Return the FLOP of one mini-batch through the model as a whole, trained in one place.
 
     The client's and the server's of any cut add up to it where both factors are trained.
     """
-    one = _Pass(shape, trainable, batch_size, sequence_length, factors)
-    one.head(one.blocks(range(1, shape.num_layers + 1), has_gradient=trainable.trains("embedding")))
+    one = _Pass(shape, trainable, batch_size, sequence_length, factors, recomputes)
+    one.head(one.blocks(range(1, shape.num_layers + 1), has_gradient=one.front()))
     return WholeFlop(one.forward, one.backward)
 
 
@@ -128,6 +134,8 @@ def client_memory_bytes(
     bytes_per_number: int = 4,
     moments_per_weight: int = 2,
     factors: Collection[Factor] = BOTH_FACTORS,
+    *,
+    recomputes: bool = False,
 ) -> int:
     """Return an estimate of the memory a client needs for one training step, bytes.
 
@@ -136,7 +144,8 @@ def client_memory_bytes(
     is trained, and what is kept of every block for the
     backward pass: per token the output of each linear layer, the two norms and
     the two sums, and the attention weights of every head; nothing is kept of
-    blocks in front of the first trained one, which no gradient reaches. Left out are
+    blocks in front of the first trained one, which no gradient reaches. Where blocks are
+    computed again on the way back, kept are the inputs of all and what is inside one. Left out are
     allocator slack and buffers that live only within one layer; measured peaks
     lie within a factor of two.
     """
@@ -145,7 +154,7 @@ def client_memory_bytes(
     weights += sum(one.numbers for one in own) if trainable.is_added else 0
     stepped = [one for one in own if one.factor is None or one.factor in factors]
     reached = range(max(trainable.first_block(shape), 1), cut_layer + 1)
-    kept = sum(_kept_numbers(shape.at(one), trainable, batch_size, sequence_length) for one in reached)
+    kept = _kept_numbers(shape, reached, trainable, batch_size, sequence_length, recomputes)
     kept += trainable.gradient_numbers(shape, stepped)
     return bytes_per_number * (weights + moments_per_weight * sum(one.numbers for one in stepped) + kept)
 
@@ -158,6 +167,8 @@ def server_memory_bytes(
     sequence_length: int,
     bytes_per_number: int = 4,
     moments_per_weight: int = 2,
+    *,
+    recomputes: bool = False,
 ) -> int:
     """Return an estimate of the memory the main server needs for one training step, bytes.
 
@@ -174,14 +185,29 @@ def server_memory_bytes(
     has_copy = shape.has_tied_head and cut_layer < shape.num_layers
     weights += shape.vocab_size * shape.hidden_size if has_copy else 0
     reached = range(max(trainable.first_block(shape), cut_layer + 1), shape.num_layers + 1)
-    kept = sum(_kept_numbers(shape.at(one), trainable, batch_size, sequence_length) for one in reached)
+    kept = _kept_numbers(shape, reached, trainable, batch_size, sequence_length, recomputes)
     classes = shape.vocab_size if shape.task == "causal_lm" else shape.num_labels
     kept += 2 * batch_size * sequence_length * (classes + shape.hidden_size)
     kept += trainable.gradient_numbers(shape, stepped)
     return bytes_per_number * (weights + moments_per_weight * trained + kept)
 
 
-def _kept_numbers(shape: ModelShape, trainable: Trainable, batch_size: int, sequence_length: int) -> int:
+def _kept_numbers(
+    shape: ModelShape,
+    blocks: Collection[int],
+    trainable: Trainable,
+    batch_size: int,
+    sequence_length: int,
+    recomputes: bool,
+) -> int:
+    """Numbers kept for the backward pass of some blocks: all of each, or inputs alone and all of one."""
+    each = [_kept_of_block(shape.at(one), trainable, batch_size, sequence_length) for one in blocks]
+    if not recomputes:
+        return sum(each)
+    return len(each) * batch_size * sequence_length * shape.hidden_size + max(each, default=0)
+
+
+def _kept_of_block(shape: ModelShape, trainable: Trainable, batch_size: int, sequence_length: int) -> int:
     """Numbers kept for the backward pass of one block."""
     per_token = 4 * shape.hidden_size + sum(linear.d_out for linear in shape.linears)
     per_token += trainable.kept_numbers(shape)
@@ -200,6 +226,7 @@ class _Pass(Tape):
         batch_size: int,
         sequence_length: int,
         factors: Collection[Factor] = BOTH_FACTORS,
+        recomputes: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1 or sequence_length < 1:
@@ -207,29 +234,58 @@ class _Pass(Tape):
                 f"batch_size and sequence_length must be at least 1, got {batch_size} and {sequence_length}"
             )
         self._shape, self._trainable, self._factors = shape, trainable, factors
+        self._recomputes = recomputes
         self._batch_size, self._sequence_length = batch_size, sequence_length
+
+    def front(self) -> bool:
+        """Play what is in front of the blocks; return whether its output has a gradient."""
+        shape, is_trained = self._shape, self._trainable.trains("embedding")
+        if shape.patches is not None:
+            rows = self._batch_size * shape.patches.count
+            return self.dense(rows, shape.patches.numbers, shape.hidden_size, False, is_trained)
+        return is_trained
 
     def blocks(self, numbers: Iterable[int], has_gradient: bool) -> bool:
         """Play these blocks on an input that has a gradient or none; return whether their output has one."""
         for number in numbers:
+            before = self.forward
             has_gradient = self._block(number, has_gradient)
+            if self._recomputes and has_gradient:
+                self.backward += self.forward - before
         return has_gradient
 
     def _block(self, block: int, x: bool) -> bool:
-        shape = self._shape.at(block)
+        shape, seen = self._shape.at(block), x
         played = {one: self._linear(block, one, x) for one in dict.fromkeys(shape.queries_keys_values)}
         queries, keys, values = (played[linear] for linear in shape.queries_keys_values)
         prefix = self._trainable.num_prefix_tokens(shape, block)
         scores = self._sequence_length * (self._sequence_length + prefix)
         square = 2 * self._batch_size * shape.num_heads * shape.head_dim * scores
         weights = self.product(square, queries, keys or prefix > 0)
+        if shape.relative is not None:
+            weights = self._distances(block, shape, queries, keys) or weights
         mixed = self.product(square, weights, values or prefix > 0)
         x = self._linear(block, shape.attention_output, mixed) or x
-        inner = [self._linear(block, linear, x) for linear in shape.mlp_inputs]
+        seen = seen if shape.names.is_parallel else x
+        inner = [self._linear(block, linear, seen) for linear in shape.mlp_inputs]
         return self._linear(block, shape.mlp_output, any(inner)) or x
 
-    def _linear(self, block: int, linear: Linear, x: bool) -> bool:
-        rows = self._batch_size * self._sequence_length
+    def _distances(self, block: int, shape: ModelShape, queries: bool, keys: bool) -> bool:
+        """Play products of queries and keys with the vectors of distances, one table for all examples."""
+        assert shape.relative is not None
+        count, tokens = shape.relative.num_vectors, self._batch_size * self._sequence_length
+        has_gradient = self._trainable.trains("embedding")
+        key, query = (
+            self._linear(block, linear, has_gradient, count)
+            for linear in (shape.relative.keys, shape.relative.queries)
+        )
+        flop = 2 * tokens * shape.num_heads * shape.head_dim * count
+        scores = [self.product(flop, queries, key), self.product(flop, keys, query)]
+        return any(scores)
+
+    def _linear(self, block: int, linear: Linear, x: bool, rows: int = 0) -> bool:
+        """Play a linear layer on ``rows`` vectors; without a number, on those of the mini-batch."""
+        rows = rows or self._batch_size * self._sequence_length
         return self._trainable.play_linear(self, self._shape.at(block), block, linear, rows, x, self._factors)
 
     def head(self, x: bool) -> bool:
@@ -238,10 +294,10 @@ class _Pass(Tape):
         tokens, width = self._batch_size * self._sequence_length, shape.hidden_size
         if shape.task == "causal_lm":
             return self.dense(tokens, width, shape.vocab_size, x, is_trained)
-        if shape.family == "bert":
-            pooled = self.dense(self._batch_size, width, width, x, is_trained)
-            return self.dense(self._batch_size, width, shape.num_labels, pooled, is_trained=True)
-        if shape.family == "roberta":
-            pooled = self.dense(self._batch_size, width, width, x, is_trained=True)
-            return self.dense(self._batch_size, width, shape.num_labels, pooled, is_trained=True)
-        return self.dense(tokens, width, shape.num_labels, x, is_trained=True)
+        if shape.names.is_causal:
+            return self.dense(tokens, width, shape.num_labels, x, is_trained=True)
+        if shape.names.pooler:
+            x = self.dense(self._batch_size, width, width, x, is_trained)
+        for _ in shape.names.classifier[1:]:
+            x = self.dense(self._batch_size, width, width, x, is_trained=True)
+        return self.dense(self._batch_size, width, shape.num_labels, x, is_trained=True)

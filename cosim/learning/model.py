@@ -19,7 +19,8 @@ from torch import Tensor
 from cosim.learning.data.batch import Batch
 from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
-from cosim.learning.families.kernels import Attend, causal_mask
+from cosim.learning.families.hooked import HookedBody
+from cosim.learning.families.kernels import Attend
 from cosim.learning.outputs import Outputs, Scored, losses_of, scored_of
 from cosim.learning.parameters import PEFT, parameters_of
 from cosim.learning.shape import ModelShape, ModelTask, check_cut
@@ -72,9 +73,12 @@ class SplitModel:
         self._body.first_position = trainable.first_position
         first = next(weights for name, weights in inner.named_parameters() if ".lora_" not in name)
         self._dtype, self._device = first.dtype, first.device
+        self._like = torch.empty(0, dtype=self._dtype, device=self._device)
         places = {one.name: one.block for one in trainable.parameters(shape)}
         self._slots = BlockSlots(model, places, shape.num_layers)
         self.trains_embedding = trainable.trains("embedding")
+        if isinstance(self._body, HookedBody):
+            self._body.keeps_calls = not self.trains_embedding or shape.relative is None
         self.trains_head = bool(self._slots.names(shape.num_layers + 1, shape.num_layers + 1))
         self.num_frozen = max(trainable.first_block(shape) - 1, 0)
         self._dropouts = LoraDropouts(self._body.blocks, self._device)
@@ -316,17 +320,12 @@ class SplitModel:
         """Return what is added to attention scores, broadcast to (batch_size, heads, length, length).
 
         None where nothing has to be: a causal model hides what is later by itself, and padding
-        on the right is later than all that counts. The lowest finite number rather than minus
-        infinity, as transformers has it, keeps an example of padding alone finite.
+        on the right is later than all that counts.
         """
         seen = batch.attention_mask
         if seen.all() or (self._body.is_causal and bool((seen[:, :-1] >= seen[:, 1:]).all())):
             return None
-        padding = np.where(seen, 0.0, torch.finfo(self._dtype).min)[:, None, None, :]
-        added = torch.from_numpy(padding).to(device=self._device, dtype=self._dtype)
-        if not self._body.is_causal:
-            return added
-        return torch.minimum(added, causal_mask(seen.shape[1], self._dtype, self._device))
+        return self._body.added(seen, self._like)
 
     def run_blocks(
         self,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cosim.learning.architectures import FAMILIES
 from cosim.learning.families.modules import build
 from cosim.learning.parameters import PEFT
 from cosim.learning.units import UNIT_KINDS, Axis, Kept, axes_of, narrowed
@@ -45,7 +44,7 @@ def choose(model: "SplitModel", adapter: "Adapter", kept: Kept) -> "Adapter":
 
 def _matrices(model: "SplitModel", adapter: "Adapter") -> "Adapter":
     """Return the weights of linear layers with what is trained, by their names in the model."""
-    is_transposed, found = FAMILIES[model.shape.family].stores_inputs_first, {}
+    is_transposed, found = model.shape.names.stores_inputs_first, {}
     for name, weights in model.base_weights().items():
         if weights.dim() == 2:
             found[name] = adapter.get(name, weights)

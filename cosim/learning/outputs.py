@@ -73,7 +73,7 @@ def scored_of(batch: Batch, task: ModelTask, *, is_causal: bool, every: bool = F
     every
         Return all positions of a causal model, ``IGNORED`` where nothing should win.
     """
-    size, length = batch.input_ids.shape
+    size, length = batch.input_ids.shape[:2]
     if task == "classification":
         at = last_positions_of(batch) if is_causal else np.zeros(size, dtype=np.int64)
         examples = np.arange(size, dtype=np.int64)

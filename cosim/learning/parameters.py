@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from cosim.learning.architectures import FAMILIES
 from cosim.learning.shape import Factor, Linear, ModelShape
 
 PEFT = "base_model.model"
@@ -56,14 +55,11 @@ def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
     >>> parameters_of(gpt2_small)[0]
     Parameter(name='transformer.wte.weight', shape=(50257, 768), block=0, role='embedding')
     """
-    inner, last, names = shape.inner_name, shape.num_layers + 1, FAMILIES[shape.family]
-    tables, found = dict(shape.embedding_tables), list[Parameter]()
-    for name in names.front:
-        if name in tables:
-            sizes = tables[name], shape.hidden_size
-            found.append(Parameter(f"{inner}.{name}.weight", sizes, 0, "embedding"))
-        else:
-            found += _norm(shape, f"{inner}.{name}", 0)
+    inner, last, names = shape.inner_name, shape.num_layers + 1, shape.names
+    found = [
+        Parameter(f"{inner}.{one.name}", one.shape, 0, "norm" if one.is_norm else "embedding")
+        for one in shape.front
+    ]
     for block in range(1, shape.num_layers + 1):
         found += _block(shape, block)
     if names.final_norm:
@@ -72,6 +68,8 @@ def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
         found += _dense(shape, f"{inner}.{names.pooler}", shape.hidden_size, "head")
     if shape.task == "causal_lm" and not shape.has_tied_head:
         found.append(Parameter("lm_head.weight", (shape.vocab_size, shape.hidden_size), last, "head"))
+    if shape.task == "causal_lm" and names.head_has_bias:
+        found.append(Parameter("lm_head.bias", (shape.vocab_size,), last, "head"))
     return (*found, *classifier_of(shape))
 
 
@@ -79,7 +77,7 @@ def classifier_of(shape: ModelShape) -> tuple[Parameter, ...]:
     """Return the parameters of a classifier's head, which no base has; none of a causal model."""
     if shape.task == "causal_lm":
         return ()
-    names = FAMILIES[shape.family]
+    names = shape.names
     widths = [shape.hidden_size] * (len(names.classifier) - 1) + [shape.num_labels]
     return tuple(
         one
@@ -94,22 +92,22 @@ def role_of(shape: ModelShape, linear: Linear) -> Literal["attention", "mlp"]:
 
 
 def _block(shape: ModelShape, block: int) -> Iterator[Parameter]:
-    place, names, shape = shape.block_name(block), FAMILIES[shape.family], shape.at(block)
+    place, names, shape = shape.block_name(block), shape.names, shape.at(block)
     for linear in shape.linears:
         role = role_of(shape, linear)
         for name in (norm for norm, behind in names.norms if behind == linear.name):
-            yield from _norm(shape, f"{place}.{name}", block)
+            yield from _norm(shape, f"{place}.{name}", block, shape.norm_width(name))
         sizes = (linear.d_in, linear.d_out) if names.stores_inputs_first else (linear.d_out, linear.d_in)
         yield Parameter(f"{place}.{linear.name}.weight", sizes, block, role)
         if linear.has_bias:
             yield Parameter(f"{place}.{linear.name}.bias", (linear.d_out,), block, role)
     for name in (norm for norm, behind in names.norms if not behind):
-        yield from _norm(shape, f"{place}.{name}", block)
+        yield from _norm(shape, f"{place}.{name}", block, shape.norm_width(name))
 
 
-def _norm(shape: ModelShape, name: str, block: int) -> Iterator[Parameter]:
-    for kind in ("weight", "bias") if FAMILIES[shape.family].norm_has_bias else ("weight",):
-        yield Parameter(f"{name}.{kind}", (shape.hidden_size,), block, "norm")
+def _norm(shape: ModelShape, name: str, block: int, width: int = 0) -> Iterator[Parameter]:
+    for kind in ("weight", "bias") if shape.names.norm_has_bias else ("weight",):
+        yield Parameter(f"{name}.{kind}", (width or shape.hidden_size,), block, "norm")
 
 
 def _dense(

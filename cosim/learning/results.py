@@ -65,7 +65,7 @@ def export(training: Training, *adapters: Ref, residual: Ref | None = None) -> R
         _joined(adapters, residual),
         base=training.task.model.base.name_or_path,
         **({"labels": list(training.task.labels)} if training.task.labels else {}),
-        **({} if training.task.trainable.is_added else {"tokenizer": training.task.tokens.tokenizer.key}),
+        **({} if training.task.trainable.is_added else {"tokenizer": training.task.tokens.tokenizer_key}),
         **_has(residual),
     )
     return node.ref("files")

@@ -123,6 +123,9 @@ class TrainingSettings(Table):
     max_group
         Most mini-batches ``batched`` has under way at one time; without it, as
         many as the fast memory of the device suits.
+    gradient_checkpointing
+        Whether devices keep of a block what goes into it alone, and compute the block again on the way
+        back: less memory for more FLOP. What is learned is the same.
     on_divergence
         What happens where a loss or an adapter is not finite any more: ``stop`` ends the
         run there, with the status ``diverged``; ``continue`` goes on and records what
@@ -137,6 +140,7 @@ class TrainingSettings(Table):
     evaluate_clients: Annotated[bool, OfPlane("time")] = False
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
+    gradient_checkpointing: Annotated[bool, OfPlane("time")] = False
     on_divergence: Annotated[Literal["stop", "continue"], OfPlane("time")] = "stop"
 
     @model_validator(mode="after")

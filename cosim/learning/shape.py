@@ -6,15 +6,27 @@ which linear layers a block has and which of them an adapter goes on.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal, get_args
+from math import prod
+from typing import Any, Literal
 
 from cosim.errors import ScenarioError, quoted
-from cosim.learning.architectures import FAMILIES, Architecture
+from cosim.learning.architectures import Architecture
 from cosim.learning.architectures import ModelTask as ModelTask
-from cosim.learning.config_values import LARGEST, refuse_values, shown
+from cosim.learning.layers import Linear as Linear
+from cosim.learning.layers import Patches, RelativeAttention, Weight
+from cosim.learning.sizes import (
+    family_of,
+    front_of,
+    head_dim_of,
+    key_value_heads_of,
+    linears_of,
+    patches_of,
+    relative_of,
+    size_of,
+)
 
 Factor = Literal["A", "B"]
 """One of the two factors of an adapter: A takes the layer's inputs, B gives its outputs."""
@@ -26,37 +38,15 @@ ALL_LINEAR = "all-linear"
 
 
 @dataclass(frozen=True)
-class Linear:
-    """A linear layer of a block; ``name`` is its dotted path inside the block."""
-
-    name: str
-    d_in: int
-    d_out: int
-    has_bias: bool
-
-    @property
-    def num_weights(self) -> int:
-        """Weights and biases."""
-        return self.d_out * (self.d_in + self.has_bias)
-
-
-_OTHER_NAMES = {
-    "hidden_size": "n_embd",
-    "num_hidden_layers": "n_layer",
-    "num_attention_heads": "n_head",
-    "max_position_embeddings": "n_positions",
-}
-_UNCUTTABLE = {"add_cross_attention": "cross-attention", "is_decoder": "a causal BERT"}
-
-
-@dataclass(frozen=True)
 class ModelShape:
     """Sizes of a model for one task; build it with :meth:`read`.
 
     Attributes
     ----------
     family
-        ``model_type`` of the config: bert, gpt2, llama or roberta.
+        ``model_type`` of the config.
+    names
+        What its architecture calls its modules.
     task, num_labels
         What the model is used for; ``num_labels`` is 0 for a causal model.
     num_layers, hidden_size, num_heads, head_dim, num_key_value_heads
@@ -67,8 +57,8 @@ class ModelShape:
     queries_keys_values, attention_output, mlp_inputs, mlp_output
         The linear layers of a block by their place in it; GPT-2 has one fused
         layer for queries, keys and values, named three times.
-    embedding_tables
-        Names in the inner model of the tables in front of the blocks, with their rows.
+    front
+        What is in front of the blocks.
     embedding_weights, block_weights, head_weights
         Parameters in front of the blocks, of one block, and behind the blocks;
         a head tied to the embedding counts once, in front.
@@ -77,9 +67,14 @@ class ModelShape:
         the classifier, as PEFT has it for sequence classification.
     blocks
         The shape that holds inside each block, where blocks differ; see :meth:`at`.
+    relative
+        How attention sees distances, where it does by learned vectors.
+    patches
+        How it takes images, where it does.
     """
 
     family: str
+    names: Architecture
     task: ModelTask
     num_labels: int
     num_layers: int
@@ -93,13 +88,15 @@ class ModelShape:
     attention_output: Linear
     mlp_inputs: tuple[Linear, ...]
     mlp_output: Linear
-    embedding_tables: tuple[tuple[str, int], ...]
+    front: tuple[Weight, ...]
     embedding_weights: int
     block_weights: int
     head_weights: int
     trained_head_weights: int
     has_tied_head: bool
     blocks: tuple["ModelShape", ...] = ()
+    relative: RelativeAttention | None = None
+    patches: Patches | None = None
 
     @classmethod
     def read(
@@ -128,93 +125,98 @@ class ModelShape:
         >>> gpt2_small.num_layers, gpt2_small.hidden_size, gpt2_small.num_weights
         (12, 768, 124439808)
         """
-        family = _family(config, task)
+        names = family_of(config, task)
         if (task == "classification") != (num_labels > 0):
             raise ValueError(f"a {task} model cannot have {num_labels} labels")
-        width = _size(config, family, "hidden_size")
-        heads = _size(config, family, "num_attention_heads")
+        width, heads = size_of(config, names, "hidden_size"), size_of(config, names, "num_attention_heads")
         if width % heads:
             raise ScenarioError(
                 f"model config: hidden_size {width} cannot be shared by {heads} attention heads; "
                 "it must be a multiple of num_attention_heads"
             )
-        key_value_heads = config.get("num_key_value_heads") or heads
+        key_value_heads = key_value_heads_of(config, names, heads)
         if heads % key_value_heads:
             raise ScenarioError(
                 f"model config: {heads} attention heads cannot share {key_value_heads} key and value heads; "
                 "num_attention_heads must be a multiple of num_key_value_heads"
             )
-        linears = _linears(config, family, width, heads, key_value_heads)
-        vocab = _size(config, family, "vocab_size")
-        positions = _size(config, family, "max_position_embeddings")
-        model_type = config["model_type"]
-        is_llama, is_bert = model_type == "llama", model_type in ("bert", "roberta")
-        norm = width if is_llama else 2 * width  # an RMS norm has no bias
-        rows_of = {"embed_tokens": vocab, "word_embeddings": vocab, "wte": vocab}
-        rows_of |= {"position_embeddings": positions, "wpe": positions}
-        rows_of |= {"token_type_embeddings": _size(config, family, "type_vocab_size")} if is_bert else {}
-        tables = tuple((name, rows_of[name.rpartition(".")[2]]) for name in family.embedding_tables)
-        tied = task == "causal_lm" and bool(
-            config.get("tie_word_embeddings", family.defaults.get("tie_word_embeddings"))
-        )
-        dense = width * (width + 1)  # BERT's pooler, or the first layer of RoBERTa's classifier
-        classifier = num_labels * (width + is_bert) + (dense if model_type == "roberta" else 0)
-        head = (0 if is_bert else norm) + (dense if model_type == "bert" else 0) + classifier
-        if task == "causal_lm" and not tied:
-            head += vocab * width
-        queries_keys_values = (
-            linears[family.queries_keys_values[0]],
-            linears[family.queries_keys_values[1]],
-            linears[family.queries_keys_values[2]],
-        )
-        return cls(
-            family=model_type,
+        head_dim = head_dim_of(config, names, width, heads)
+        linears = linears_of(config, names, width, heads * head_dim, key_value_heads * head_dim)
+        queries, keys, values = (linears[name] for name in names.queries_keys_values)
+        vocab, patches = size_of(config, names, "vocab_size"), patches_of(config, names)
+        positions = patches.count + 1 if patches else size_of(config, names, "max_position_embeddings")
+        front, relative = front_of(config, names, width), relative_of(config, names, keys, queries)
+        tied = task == "causal_lm" and bool(names.entry(config, "tie_word_embeddings"))
+        has_bias, kinds = names.classifier_has_bias, 1 + names.norm_has_bias
+        classifier = (len(names.classifier) - 1) * width * (width + has_bias) if num_labels else 0
+        classifier += num_labels * (width + has_bias)
+        head = (kinds * width if names.final_norm else 0) + classifier
+        head += width * (width + 1) if names.pooler else 0
+        if task == "causal_lm":
+            head += vocab * ((0 if tied else width) + names.head_has_bias)
+        made = cls(
+            family=config["model_type"],
+            names=names,
             task=task,
             num_labels=num_labels,
-            num_layers=_size(config, family, "num_hidden_layers"),
+            num_layers=size_of(config, names, "num_hidden_layers"),
             hidden_size=width,
             num_heads=heads,
             num_key_value_heads=key_value_heads,
-            head_dim=_head_dim(config, width, heads),
+            head_dim=head_dim,
             vocab_size=vocab,
             # RoBERTa counts positions from its padding id on
-            max_positions=positions - (config.get("pad_token_id", 1) + 1 if model_type == "roberta" else 0),
-            queries_keys_values=queries_keys_values,
-            attention_output=linears[family.attention_output],
-            mlp_inputs=tuple(linears[name] for name in family.mlp_inputs),
-            mlp_output=linears[family.mlp_output],
-            embedding_tables=tables,
-            embedding_weights=sum(rows for _, rows in tables) * width + (norm if is_bert else 0),
-            block_weights=2 * norm + sum(linear.num_weights for linear in linears.values()),
+            max_positions=positions
+            - (config.get("pad_token_id", 1) + 1 if config["model_type"] == "roberta" else 0),
+            queries_keys_values=(queries, keys, values),
+            attention_output=linears[names.attention_output],
+            mlp_inputs=tuple(linears[name] for name in names.mlp_inputs),
+            mlp_output=linears[names.mlp_output],
+            front=front,
+            embedding_weights=sum(prod(one.shape) for one in front),
+            block_weights=sum(one.num_weights for one in linears.values()),
             head_weights=head,
             trained_head_weights=classifier,
             has_tied_head=tied,
+            relative=relative,
+            patches=patches,
         )
+        norms = kinds * sum(made.norm_width(name) for name, _ in names.norms)
+        return replace(made, block_weights=made.block_weights + norms)
 
     def at(self, block: int) -> "ModelShape":
         """Return the shape that holds inside a block; blocks count from 1."""
         return self.blocks[block - 1] if self.blocks else self
 
+    def norm_width(self, name: str) -> int:
+        """Return how wide a norm of a block is."""
+        queries, heads = self.num_heads * self.head_dim, self.num_key_value_heads
+        widths = {"head": self.head_dim, "queries": queries, "keys": heads * self.head_dim}
+        return widths.get(self.names.norm_widths.get(name, ""), self.hidden_size)
+
     @cached_property
     def linears(self) -> tuple[Linear, ...]:
-        """The linear layers of one block, in the order of the forward pass, each once."""
-        layers = (*self.queries_keys_values, self.attention_output, *self.mlp_inputs, self.mlp_output)
-        return tuple(dict.fromkeys(layers))
+        """The linear layers of one block, each once, in the order of the forward pass or of the model."""
+        relative = () if self.relative is None else (self.relative.keys, self.relative.queries)
+        attention = (*self.queries_keys_values, *relative, self.attention_output)
+        layers = (*attention, *self.mlp_inputs, self.mlp_output)
+        listed = {name: place for place, name in enumerate(self.names.listed)}
+        return tuple(sorted(dict.fromkeys(layers), key=lambda one: listed.get(one.name, len(listed))))
 
     @property
     def behind_norms(self) -> tuple[Linear, ...]:
         """The linear layers of a block whose input is the output of one of its norms."""
-        begins_with_norm = bool(FAMILIES[self.family].final_norm)  # such blocks need one behind the last
+        begins_with_norm = bool(self.names.final_norm)  # such blocks need one behind the last
         return (*(self.queries_keys_values if begins_with_norm else ()), *self.mlp_inputs)
 
     @property
     def inner_name(self) -> str:
         """The module of the model, as transformers calls it, that has all but the head."""
-        return FAMILIES[self.family].blocks.partition(".")[0]
+        return self.names.blocks.partition(".")[0]
 
     def block_name(self, block: int) -> str:
         """Return the name of a block's module in the model; blocks count from 1."""
-        return f"{FAMILIES[self.family].blocks}.{block - 1}"
+        return f"{self.names.blocks}.{block - 1}"
 
     @property
     def num_weights(self) -> int:
@@ -228,7 +230,7 @@ class ModelShape:
     @property
     def default_targets(self) -> tuple[str, ...]:
         """The layers an adapter goes on when the scenario names none."""
-        return FAMILIES[self.family].default_targets
+        return self.names.default_targets
 
     def targets(self, names: tuple[str, ...]) -> tuple[Linear, ...]:
         """Return the layers of a block that these names mean, in the order of the forward pass.
@@ -290,68 +292,3 @@ def _meant(linears: tuple[Linear, ...], names: tuple[str, ...]) -> tuple[tuple[L
         if place.endswith(tuple(f".{n}" for n in names))
     )
     return found, tuple(name for name in names if not any(place.endswith(f".{name}") for place in places))
-
-
-def _family(config: Mapping[str, Any], task: ModelTask) -> Architecture:
-    """Return the family of a config, or say why it cannot be cut."""
-    if task not in get_args(ModelTask):
-        raise ValueError(f"no task {task!r}; known: {', '.join(get_args(ModelTask))}")
-    if "model_type" not in config:
-        raise ScenarioError(f"model config: names no model_type; it must be one of {', '.join(FAMILIES)}")
-    model_type = config["model_type"]
-    if not isinstance(model_type, str) or model_type not in FAMILIES:  # no guess: it is read off a file
-        raise ScenarioError(
-            f"model config: a model_type {shown(model_type)} cannot be cut; those that can: "
-            f"{', '.join(FAMILIES)}"
-        )
-    family = FAMILIES[model_type]
-    if task not in family.tasks:
-        raise ScenarioError(
-            f"model config: a {model_type} model cannot be used for {task}; "
-            f"it can be used for {', '.join(family.tasks)}"
-        )
-    for key, what in _UNCUTTABLE.items():
-        if config.get(key):
-            raise ScenarioError(f"model config: {key} is on, and {what} cannot be cut; it must be off")
-    refuse_values(config)
-    return family
-
-
-def _size(config: Mapping[str, Any], family: Architecture, key: str) -> int:
-    """Return a positive whole number of the config, under either of its names."""
-    value = config.get(key, config.get(_OTHER_NAMES.get(key, key), family.defaults.get(key)))
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ScenarioError(f"model config: {key} must be a whole number above 0, got {shown(value)}")
-    if value > LARGEST:
-        raise ScenarioError(f"model config: {key} must be at most {LARGEST}, got {shown(value)}")
-    return value
-
-
-def _head_dim(config: Mapping[str, Any], width: int, heads: int) -> int:
-    if config["model_type"] == "llama":
-        return int(config.get("head_dim") or width // heads)
-    return width // heads
-
-
-def _linears(
-    config: Mapping[str, Any], family: Architecture, width: int, heads: int, key_value_heads: int
-) -> dict[str, Linear]:
-    """Return the linear layers of a block by name, in the order of the forward pass."""
-    head_dim = _head_dim(config, width, heads)
-    has_own_bias = config["model_type"] != "llama"
-    attention_bias = has_own_bias or bool(config.get("attention_bias", False))
-    mlp_bias = has_own_bias or bool(config.get("mlp_bias", False))
-    if config["model_type"] == "gpt2":
-        mlp_width = config.get("n_inner") or 4 * width
-    else:
-        mlp_width = _size(config, family, "intermediate_size")
-    query, key, value = family.queries_keys_values
-    if query == key:
-        into = {query: 3 * width}
-    else:
-        into = {query: heads * head_dim, key: key_value_heads * head_dim, value: key_value_heads * head_dim}
-    layers = [Linear(name, width, d_out, attention_bias) for name, d_out in into.items()]
-    layers.append(Linear(family.attention_output, heads * head_dim, width, attention_bias))
-    layers += [Linear(name, width, mlp_width, mlp_bias) for name in family.mlp_inputs]
-    layers.append(Linear(family.mlp_output, mlp_width, width, mlp_bias))
-    return {layer.name: layer for layer in layers}

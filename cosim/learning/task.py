@@ -5,14 +5,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from cosim.errors import ScenarioError
 from cosim.graph.code_identity import code_key, code_of
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
+from cosim.learning.architectures import OURS
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.draws import BatchDraws
+from cosim.learning.data.patches import PatchCorpus
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
@@ -117,8 +120,20 @@ class Task:
         # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
         check_stages(stages, trainable, shape, model.dtype)
+        if training.executor == "batched" and not shape.names.has_blocks_of_ours:
+            raise ScenarioError(
+                f"training.executor: 'batched' is for blocks of {OURS}, and a {shape.family} model is "
+                "computed by code of transformers; take 'sequential'."
+            )
         aggregator.check_ranks(trainable.lora_rank)
         aggregator.private_of(trainable.parameters(shape), shape.num_layers)
+        if shape.patches is None and any(one.image is not None for one in corpus.train[:1]):
+            raise ScenarioError(
+                f"data.source: {data.source.kind!r} gives images, and a {shape.family} model reads text; "
+                "take a base of model_type 'vit', or a source of texts."
+            )
+        if shape.patches is not None:  # an image has as many positions as the model
+            data = data.model_copy(update={"sequence_length": shape.max_positions})
         if data.sequence_length > shape.max_positions:
             taken = whole.max_positions - shape.max_positions
             less = f" less the {taken} that the trainable {trainable.kind!r} takes" if taken else ""
@@ -127,19 +142,22 @@ class Task:
                 f"{whole.max_positions} positions{less}; make it shorter."
             )
         tokenizer_folder = model.base.tokenizer_folder()
-        if tokenizer_folder is None:
+        if tokenizer_folder is None and shape.patches is None:
             raise ScenarioError(
                 "model.base: has no tokenizer, and the data is text; name one with tokenizer_path."
             )
-        tokens = TokenCorpus(
-            source=data.source,
-            tokenizer=Tokenizer(tokenizer_folder),
-            special=SpecialIds.of(config),
-            sequence_length=data.sequence_length,
-            task=model.task,
-            loss_on=data.loss_on,
-            prompt_end=data.prompt_end,
-        )
+        seen: dict[str, Any] = {
+            "source": data.source,
+            "tokenizer": Tokenizer(tokenizer_folder or Path()),
+            "special": SpecialIds.of(config),
+            "sequence_length": data.sequence_length,
+            "task": model.task,
+            "loss_on": data.loss_on,
+            "prompt_end": data.prompt_end,
+        }
+        tokens = TokenCorpus(**seen) if shape.patches is None else PatchCorpus(**seen, patches=shape.patches)
+        if data.source.needs_tokenizer:
+            corpus = tokens.corpus
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
         if data.drift is not None:
             shares = tuple(data.drift.ordered(share, corpus.train) for share in shares)
@@ -264,6 +282,7 @@ class Task:
                 one.data.sequence_length,
                 **one._number_sizes,
                 factors=one.aggregator.trained(round_),
+                recomputes=one.training.gradient_checkpointing,
             )
             for one in self.by_stage
             for round_ in one.kinds
@@ -278,6 +297,7 @@ class Task:
             self.training.batch_size * num_batches,
             self.data.sequence_length,
             **self._number_sizes,
+            recomputes=self.training.gradient_checkpointing,
         )
 
     def server_batch_bytes(self, cut_layer: int, lora_rank: int) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from math import floor
 from typing import Literal, TypeAlias, get_args
 
-from cosim.learning.architectures import FAMILIES
 from cosim.learning.parameters import PEFT, Parameter, role_of
 from cosim.learning.shape import Linear, ModelShape
 
@@ -163,7 +162,7 @@ def _axis(shape: ModelShape, block: int, linear: Linear, end: str) -> Axis | Non
         return None
     if end == ".bias":
         dim = 0
-    elif end.startswith(".lora") or not FAMILIES[shape.family].stores_inputs_first:
+    elif end.startswith(".lora") or not shape.names.stores_inputs_first:
         dim = int(is_input)
     else:
         dim = int(not is_input)

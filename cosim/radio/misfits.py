@@ -36,7 +36,7 @@ def misfits(radio: ChannelSettings) -> Iterator[str]:
             f"radio.trace: {radio.trace.kind!r} replays the path to one base station, and radio.interference "
             f"{radio.interference.kind!r} needs those to all; set interference = 'none'."
         )
-    if radio.trace is not None and radio.trace.gives == "rates" and not radio.csi.is_perfect:
+    if radio.trace is not None and not radio.csi.is_perfect and radio.trace.gives == "rates":
         yield (
             f"radio.csi: {radio.trace.kind!r} replays rates, and gains are what is measured; set csi = "
             "'perfect', or take a trace of gains."

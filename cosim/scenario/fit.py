@@ -117,12 +117,16 @@ def too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
 
 def unfit_sounding(scenario: Scenario) -> Iterator[ScenarioError]:
     """Refuse to sound the channel for longer than it holds, where it is sounded whenever it changes."""
-    block_ns, clients = shortest_block_ns(scenario.radio), scenario.num_clients
-    if scenario.allocator.reallocate != "every_block" or block_ns is None:
-        return
     links = [link.name for link in scenario.scheme.links if scenario.radio.link(link.name).is_modelled]
-    for one in soundings(scenario.radio, links):
-        if one.lasts_ns(clients) > block_ns:
+    sounded, clients = soundings(scenario.radio, links), scenario.num_clients
+    if scenario.allocator.reallocate != "every_block" or not sounded:
+        return
+    try:
+        block_ns = shortest_block_ns(scenario.radio)
+    except ScenarioError:
+        return  # the channel says so itself
+    for one in sounded:
+        if block_ns is not None and one.lasts_ns(clients) > block_ns:
             yield ScenarioError(
                 f"radio.csi: pilots and reports of {one.link} take {one.lasts_ns(clients) / NS_PER_S:.4g} s "
                 f"ahead of each decision, and a block of the channel lasts {block_ns / NS_PER_S:.4g} s; take "

@@ -14,7 +14,7 @@ from cosim.errors import ScenarioError
 from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
 from cosim.scenario.former_names import current_change, with_current_names
-from cosim.scenario.inputs import digests
+from cosim.scenario.inputs import digests, first_other
 from cosim.scenario.limits import DEEPEST, too_long_number, unsayable, unusable_path
 from cosim.scenario.settings import Scenario
 from cosim.words import clipped
@@ -293,3 +293,17 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_none(inner) for inner in value]
     return value
+
+
+def other_than_begun_with(scenario: Scenario, manifest: Mapping[str, Any]) -> str | None:
+    """Return what has changed of what a run with this manifest is made from, None if nothing has."""
+    began_with = manifest.get("inputs")
+    if began_with is None:  # an earlier version made it
+        if manifest["scenario"] in (run_hash(scenario), run_hash_by_names(scenario)):
+            return None
+        has_files = any(one.is_file() for one in paths_in(scenario))
+        return "scenario.toml, or a file it names," if has_files else "scenario.toml"
+    other = first_other(scenario, began_with)
+    if other is None and run_hash(scenario) != manifest["scenario"]:
+        return "scenario.toml"
+    return other

@@ -23,6 +23,7 @@ from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.aggregator import Aggregator
 from cosim.learning.amounts import WholeAmounts, whole_amounts
+from cosim.learning.architectures import OURS
 from cosim.learning.chain import codec_of
 from cosim.learning.codecs import Codecs
 from cosim.learning.federated_state import FederatedState
@@ -153,6 +154,11 @@ class PrunedFederated(Averages):
         if not task.training.gradients.is_mean:
             raise ScenarioError(
                 f"training.gradients: {task.training.gradients.kind!r} is for whole models; take 'mean'."
+            )
+        if not task.shape.names.has_blocks_of_ours:
+            raise ScenarioError(
+                f"model: blocks of a {task.shape.family} model are called as transformers has them and "
+                f"cannot be narrowed; take one of {OURS}."
             )
         if not can_narrow(task.shape, task.trainable.parameters, self.kept(task, most)):
             raise ScenarioError(

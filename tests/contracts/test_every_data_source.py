@@ -1,10 +1,12 @@
 import gzip
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cosim.errors import ScenarioError
 from cosim.learning.data import Corpus, DataSource, Example
@@ -27,6 +29,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "examples.csv").write_text(table)
     lines = "".join(f'{{"text": "{text}", "topic": "{topic}"}}\n' for text, topic in rows)
     (tmp_path / "examples.jsonl").write_text(lines)
+    turns = [{"role": "user", "content": "where?"}, {"role": "assistant", "content": "there."}]
+    chats = [{"messages": turns, "topic": topics[row % 3]} for row in range(8)]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(one) + "\n" for one in chats))
+    shared = [{"from": "human", "value": "where?"}, {"from": "gpt", "value": "there."}]
+    (tmp_path / "sharegpt.json").write_text(json.dumps([{"conversations": shared}] * 3))
+    for row in range(8):
+        place = tmp_path / "pictures" / topics[row % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (row, 0, 0)).save(place / f"{row}.png")
     plain = "".join(f"{topic}||{text}\n" for text, topic in rows)
     (tmp_path / "examples.txt.gz").write_bytes(gzip.compress(plain.encode()))
     (tmp_path / "folder").mkdir()

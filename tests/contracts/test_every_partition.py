@@ -18,6 +18,17 @@ CASES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def package_is_there(settings: dict[str, object]) -> None:
+    try:
+        make(Partition, settings).split(EXAMPLES, NUM_CLIENTS, stream(1))
+    except ScenarioError as fault:
+        if "needs the package" not in str(fault):
+            raise
+        pytest.skip(str(fault))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("settings", CASES)
 class TestEveryPartition:
     def test_gives_every_client_a_share_and_no_row_twice(self, settings: dict[str, object]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 from folded import each
+from PIL import Image
 from played_keys import as_decided, moved, play
 from pydantic import ValidationError
 
@@ -40,6 +41,11 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
         {"train_path": "lines.txt", "test_fraction": 0.2},
         {"train_path": "semicolon.csv", "test_path": "semicolon.csv", "target_column": "text"},
     ],
+    "data.source.chat": [
+        {"train_path": "chat.jsonl", "test_path": "other chat.jsonl"},
+        {"train_path": "chat.jsonl", "test_fraction": 0.25, "template": "chat.jinja"},
+    ],
+    "data.source.images": [{"train_path": "pictures"}, {"train_path": "pictures", "test_path": "others"}],
     "model.base.folder": [{"path": "model"}],
     "model.base.random": [],  # it is the tiny scenario's
     "data.partition.group": [{"by": "name"}],
@@ -70,7 +76,23 @@ WALK = {"radio.mobility": {"kind": "constant_velocity", "speed_m_per_s": 3.0}}
 
 SMALL = {"source": {"kind": "embedded", "num_train": 40, "num_test": 8}}
 
+_IMAGES = {
+    "model.task": "classification",
+    "model.base": {
+        "kind": "random",
+        "config": {
+            "model_type": "vit",
+            **dict.fromkeys(("hidden_size", "intermediate_size"), 16),
+            **dict.fromkeys(("num_hidden_layers", "num_attention_heads"), 2),
+            "image_size": 8,
+            "patch_size": 4,
+        },
+    },
+}
+
 BESIDE: dict[str, dict[str, Any]] = {
+    "data.source.shapes": _IMAGES,
+    "data.source.images": _IMAGES,
     "availability.": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium": {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}},
     "radio.medium.fluid.attempts": {"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 1e-3}},
@@ -106,6 +128,9 @@ OTHERS: dict[str, list[Any]] = {
     "clients.battery": [{"capacity_j": 1e-6}],
     "aggregator.*.client_ranks": [[2, 4], [4]],
     "capacitance_f": [1e-9],
+    "chat.template": ["other chat.jinja"],
+    "chat.test_path": ["chat.jsonl"],
+    "chat.train_path": ["other chat.jsonl"],
     "csi.*.links": [["main_uplink"]],
     "cut_layers": [[1]],
     "data.prompt_end": [" = "],
@@ -131,7 +156,11 @@ OTHERS: dict[str, list[Any]] = {
     "file.target_column": ["speaker"],
     "file.test_path": ["train.csv"],
     "file.train_path": ["test.csv"],
+    "flower.partitioner": ["linear", "iid"],
+    "flower.settings": [{"num_classes_per_partition": 2}],
     "folder.path": ["other model"],
+    "images.test_path": ["others", "pictures"],
+    "images.train_path": ["others"],
     "path.file": ["other path.csv"],
     "intervals.file": ["other away.csv"],
     "main_server.restarts": [[{"at_s": 1e-4, "downtime_s": 0.1}]],
@@ -213,7 +242,9 @@ def settings_of(table: type[Table], label: str = "", path: str = "", given=({},)
             for kind, part in family(mark.base).items():
                 below = f"{label}{name}.{kind}"
                 if (
-                    not getattr(part, "is_fetched", False) and below not in SHORT
+                    not getattr(part, "is_fetched", False)
+                    and below not in SHORT
+                    and ((package := getattr(part, "package", None)) is None or find_spec(package))
                 ):  # what is fetched is not here
                     found = tries(below, kind, part)
                     filled = [[tried] for tried in found] if is_list else found
@@ -276,6 +307,16 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
             csv.writer(file).writerows([names, *some])
     (folder / "semicolon.csv").write_text("\n".join(["text", *(row[0] for row in rows)]))
     (folder / "lines.txt").write_text("\n".join(row[0] for row in rows))
+    for number in range(24):
+        place = folder / ("others" if number < 12 else "pictures") / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (9 * number, 0, 0)).save(place / f"{number}.png")
+    for name, word in (("chat", "here"), ("other chat", "there")):
+        turns = [{"role": role, "content": word} for role in ("user", "assistant") * 2]
+        (folder / f"{name}.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 30)
+        (folder / f"{name}.jinja").write_text(
+            "{% for m in messages %}{{ m.content }} " + word + "{% endfor %}"
+        )
     for name, far_m in (("path", 100), ("other path", 200)):
         (folder / f"{name}.csv").write_text(f"client,time_s,x_m,y_m\n0,0,50,0\n0,9,{far_m},0\n")
     for name, client in (("away", 1), ("other away", 2)):

@@ -22,6 +22,7 @@ from torch.nn import functional
 from ulps import ulps_apart
 
 from cosim.learning.data.batch import Batch
+from cosim.learning.families.kernels import attend_stepwise
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import Outputs
 from cosim.learning.shape import ModelTask
@@ -336,7 +337,7 @@ def test_blocks_can_be_run_for_several_clients_at_once(family: str) -> None:
     stacked = {name: torch.stack([adapter[name].detach() for adapter in adapters]) for name in names}
     assert all(model.attention_mask(batch) is None for batch in batches)  # padding is on the right
     expected = [model.client_forward(*one, 2).detach() for one in zip(adapters, batches, strict=True)]
-    model.attend_stepwise()
+    model.attend_by(attend_stepwise)
     together = torch.func.vmap(lambda a, h: model.run_blocks(a, h, None, 1, 2))(
         stacked, torch.stack([model.embed(batch) for batch in batches])
     )

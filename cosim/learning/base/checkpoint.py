@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cosim.errors import ScenarioError
+from cosim.learning.architectures import FAMILIES
 from cosim.learning.base.weights import compare, read_tensor, refuse_unfit, stored_tensors, unused_note
 from cosim.learning.config_values import deciding, shown
 from cosim.learning.shape import ModelShape, ModelTask
@@ -202,11 +203,17 @@ def load_pieces(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "
 
 
 def _model_class(config: "PretrainedConfig", task: ModelTask) -> Any:
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    )
 
     classes = (
         MODEL_FOR_CAUSAL_LM_MAPPING if task == "causal_lm" else MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
     )
+    if FAMILIES[config.model_type].reads_images:
+        classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     return classes[type(config)]
 
 
@@ -257,7 +264,9 @@ def one_line(fault: BaseException) -> str:
 
 
 def _heads(shape: ModelShape) -> tuple[str, ...]:
-    return ("classifier", "score") if shape.task == "classification" else ()
+    if shape.task != "classification":
+        return ()
+    return tuple(name.partition(".")[0] for name in shape.names.classifier)
 
 
 def _no_weights(folder: Path) -> str:

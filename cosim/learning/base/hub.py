@@ -19,6 +19,7 @@ _WANTED = (
     "merges.txt",
     "generation_config.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
 )
 
 

@@ -91,11 +91,16 @@ class RandomBase(Base):
 
     def load(self, task: ModelTask, num_labels: int, dtype: Dtype) -> "PreTrainedModel":
         import torch
-        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+        from transformers import (
+            AutoModelForCausalLM,
+            AutoModelForImageClassification,
+            AutoModelForSequenceClassification,
+        )
 
         config = self.read_config()
-        ModelShape.read(config, task, num_labels)
+        shape = ModelShape.read(config, task, num_labels)
         auto = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
+        auto = AutoModelForImageClassification if shape.patches is not None else auto
         labels = {"num_labels": num_labels} if task == "classification" else {}
         with quiet(), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(stream(self.seed, "random base").torch_seed())

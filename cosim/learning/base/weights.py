@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CHUNK_BYTES = 1 << 22
-_BUFFERS = re.compile(r"(^|\.)attn\.(masked_)?bias$|rotary_emb\.inv_freq$|(^|\.)position_ids$")
+_BUFFERS = re.compile(r"(^|\.)att(n|ention)\.(masked_)?bias$|rotary_emb\.inv_freq$|(^|\.)position_ids$")
 """Constants that older releases of transformers saved beside the weights."""
 
 _HEAD = "lm_head.weight"
@@ -137,6 +137,8 @@ def compare(stored: Mapping[str, Stored], shape: ModelShape) -> Fit:
         place = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
             "LayerNorm.beta", "LayerNorm.bias"
         )
+        for former, now in shape.names.former_names:
+            place = re.sub(former, now, place)
         if place not in expected and f"{prefix}.{place}" in expected:
             place = f"{prefix}.{place}"
         if place in expected and tensor.shape != expected[place]:

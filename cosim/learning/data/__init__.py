@@ -15,10 +15,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 from cosim.parts import Part
 
+if TYPE_CHECKING:
+    from cosim.learning.data.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels; ``levels`` are red, green and blue from 0 to 255, row by row."""
+
+    height: int
+    width: int
+    levels: bytes = field(repr=False)
+
 
 @dataclass(frozen=True)
 class Example:
-    """One text to learn from.
+    """One text, or one image, to learn from.
 
     Attributes
     ----------
@@ -30,12 +42,21 @@ class Example:
     fields
         What else is known of it by name, such as its speaker: what a
         partition may sort by.
+    is_written_out
+        Whether prompt and target have all special tokens in them, as a chat template writes them.
+    image
+        What a model of images is given; the target then says what it is.
+    ids
+        Its tokens where the source knows them; all of them are learned.
     """
 
     prompt: str
     target: str
     label: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    is_written_out: bool = False
+    ids: tuple[int, ...] | None = None
+    image: Image | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,8 @@ class Corpus:
         for part in (self.train, self.test):
             for one in part:
                 words = [one.prompt, one.target, repr(one.label), *map(repr, sorted(one.fields.items()))]
+                words += [repr((one.is_written_out, one.ids))] if one.is_written_out or one.ids else []
+                words += [] if one.image is None else [repr((one.image, one.image.levels))]
                 digest.update(repr(words).encode())
             digest.update(b"|")
         digest.update(repr(self.labels).encode())
@@ -84,6 +107,27 @@ class DataSource(Part):
         ScenarioError
             If they cannot be had, or are not what the settings say.
         """
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether :meth:`load_for` gives other examples than :meth:`load`."""
+        return False
+
+    def load_for(self, tokenizer: "Tokenizer", begin: int | None, end: int | None, length: int) -> Corpus:
+        """Return the examples as they are for a model.
+
+        Parameters
+        ----------
+        tokenizer, begin, end
+            The model's, and the tokens at begin and end of its texts.
+        length
+            Tokens of a sequence.
+        """
+        return self.load()
+
+    def key_beside(self, tokenizer: "Tokenizer") -> str:
+        """Return a hash, hex, of what else of the model's files decides the examples; empty for nothing."""
+        return ""
 
     @abstractmethod
     def content_key(self) -> str:

@@ -1,4 +1,4 @@
-"""Texts from a file of the user's: CSV, TSV, JSON lines or plain lines, gzipped or not."""
+"""Texts from a file of the user's: CSV, TSV, JSON, JSON Lines, Parquet or plain lines, gzipped or not."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -10,26 +10,23 @@ from pydantic import Field, model_validator
 from cosim.errors import ScenarioError, quoted
 from cosim.learning.data import Corpus, DataSource, Example, label_order
 from cosim.learning.data.names import unknown
-from cosim.learning.data.rows import (
-    Row,
-    columns_of,
-    file_bytes,
-    format_of,
-    read_rows,
-    slots,
-    without_column,
-)
-from cosim.rng import Stream, stream
+from cosim.learning.data.packing import packed
+from cosim.learning.data.rows import Row, columns_of, format_of, read_rows, slots, without_column
+from cosim.learning.data.splitting import at_most, split_off
+from cosim.learning.data.tables import file_bytes
+from cosim.learning.data.tokenizer import Tokenizer
+from cosim.rng import stream
 
 
 class File(DataSource):
     """Texts from one file, or from one to train and one to test on.
 
-    The ending says the format: ``.csv``, ``.tsv``, ``.jsonl`` or ``.txt``,
-    each also with ``.gz`` behind it; the text is UTF-8. A ``.txt`` file has one
+    The ending says the format: ``.csv``, ``.tsv``, ``.json`` (a list of objects), ``.jsonl``,
+    ``.parquet`` or ``.txt``, each also with ``.gz`` behind it; the text is UTF-8. A folder that
+    ``datasets`` wrote with ``save_to_disk`` is a file, too. A ``.txt`` file has one
     text per line in a column called ``text``, or with ``separator`` a
-    ``prompt`` and a ``text``. Every column but the target is a field that a
-    partition may sort by.
+    ``prompt`` and a ``text``; with ``packed`` one between blank lines. Every column
+    but the target is a field that a partition may sort by.
     """
 
     kind: Literal["file"] = "file"
@@ -56,6 +53,11 @@ class File(DataSource):
         max_length=1,
         description="Between columns of a .csv or .tsv; by its ending if left out.",
     )
+    packed: bool = Field(
+        False,
+        description="Running text for a causal model: texts follow each other, parted by the end token, and "
+        "are cut into sequences without padding.",
+    )
     max_train: int | None = Field(
         None, ge=1, description="At most this many training examples, drawn by seed."
     )
@@ -70,6 +72,7 @@ class File(DataSource):
             "max_train": 20,
         },
         {"train_path": "examples.txt.gz", "test_fraction": 0.5, "separator": "||"},
+        {"train_path": "examples.csv", "test_fraction": 0.5, "packed": True},
     )
 
     @model_validator(mode="after")
@@ -79,6 +82,8 @@ class File(DataSource):
         formats = {format_of(path) for path in (self.train_path, self.test_path) if path is not None}
         if self.separator is not None and ".txt" not in formats:
             raise ValueError("separator is for .txt files; name a prompt_column instead")
+        if self.packed and (self.prompt_column or self.label_column or self.separator):
+            raise ValueError("packed text has no prompts and no classes; leave the columns and separator out")
         if self.delimiter is not None and not formats & {".csv", ".tsv"}:
             raise ValueError("delimiter is for .csv and .tsv files; leave it out")
         return self
@@ -98,16 +103,27 @@ class File(DataSource):
         num_read = len(train)
         labels = label_order(example.label for example in train if example.label is not None)
         if self.test_path is None:
-            train, test = self._split(train, chance.child("test"))
+            assert self.test_fraction is not None
+            train, test = split_off(train, self._groups(train), self.test_fraction, chance.child("test"))
         else:
             test = self._read(self.test_path)
             self._check_labels(test, labels)
-        train = self._at_most(train, self.max_train, chance.child("max_train"))
-        test = self._at_most(test, self.max_test, chance.child("max_test"))
+        train = at_most(train, self._groups(train), self.max_train, chance.child("max_train"))
+        test = at_most(test, self._groups(test), self.max_test, chance.child("max_test"))
         for name, part in (("train on", train), ("test on", test)):
             if not part:
                 raise ScenarioError(f"{self.train_path}: {self._why_nothing(name, num_read)}")
         return Corpus(train=tuple(train), test=tuple(test), labels=labels)
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Where texts are packed."""
+        return self.packed
+
+    def load_for(self, tokenizer: Tokenizer, begin: int | None, end: int | None, length: int) -> Corpus:
+        """Return the examples, packed where the settings say so."""
+        found = self.load()
+        return packed(found, tokenizer, begin, end, length) if self.packed else found
 
     def _why_nothing(self, name: str, num_read: int) -> str:
         """Return why nothing is left to train or test on."""
@@ -131,7 +147,8 @@ class File(DataSource):
 
     def content_key(self) -> str:
         """Return a hash, hex, of the files' bytes and the settings; where the files lie plays no part."""
-        digest = blake2b(self.model_dump_json(exclude={"train_path", "test_path"}).encode(), digest_size=16)
+        beside = {"train_path", "test_path"} if self.packed else {"train_path", "test_path", "packed"}
+        digest = blake2b(self.model_dump_json(exclude=beside).encode(), digest_size=16)
         for path in (self.train_path, self.test_path):
             if path is not None:
                 digest.update(format_of(path).encode())
@@ -139,7 +156,7 @@ class File(DataSource):
         return digest.hexdigest()
 
     def _read(self, path: Path) -> list[Example]:
-        rows = read_rows(path, delimiter=self.delimiter, separator=self.separator)
+        rows = read_rows(path, self.delimiter, self.separator, paragraphs=self.packed)
         prompt_column = self.prompt_column
         if prompt_column is None and self.separator is not None and "prompt" in rows[0].columns:
             prompt_column = "prompt"
@@ -181,33 +198,8 @@ class File(DataSource):
                     f"a class that is tested must occur in {self.train_path}"
                 )
 
-    def _split(self, examples: list[Example], chance: Stream) -> tuple[list[Example], list[Example]]:
-        """Split the test set off: whole groups while they fit, and at least one."""
-        assert self.test_fraction is not None
-        taken = self._take(
-            examples, max(1, round(self.test_fraction * len(examples))), chance, at_least_one=True
-        )
-        train = [example for row, example in enumerate(examples) if row not in taken]
-        return train, [example for row, example in enumerate(examples) if row in taken]
-
-    def _at_most(self, examples: list[Example], count: int | None, chance: Stream) -> list[Example]:
-        if count is None or len(examples) <= count:
-            return examples
-        taken = self._take(examples, count, chance, at_least_one=False)
-        return [example for row, example in enumerate(examples) if row in taken]
-
-    def _take(self, examples: list[Example], count: int, chance: Stream, at_least_one: bool) -> set[int]:
-        """Return rows of about ``count`` examples: shuffled groups, each whole, while they fit."""
-        groups: dict[str, list[int]] = {}
-        for row, example in enumerate(examples):
-            groups.setdefault(self._group(row, example), []).append(row)
-        names = list(groups)
-        taken: set[int] = set()
-        for index in chance.generator().permutation(len(names)):
-            group = groups[names[index]]
-            if len(taken) + len(group) <= count or (at_least_one and not taken):
-                taken.update(group)
-        return taken
+    def _groups(self, examples: Sequence[Example]) -> list[str]:
+        return [self._group(row, example) for row, example in enumerate(examples)]
 
     def _group(self, row: int, example: Example) -> str:
         if self.group_column is None:

@@ -1,20 +1,27 @@
 """The rows of a text file, whatever its format, each with the line it starts on."""
 
 import csv
-import gzip
 import io
 import json
 import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cosim.errors import ScenarioError, quoted
 from cosim.learning.data.names import unknown
+from cosim.learning.data.tables import (
+    Entry,
+    file_bytes,
+    lines_of_json,
+    list_of_json,
+    rows_of_parquet,
+    rows_of_saved,
+    unpacked,
+)
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".txt")
+FORMATS = (".csv", ".tsv", ".jsonl", ".txt", ".json", ".parquet")
 _SLOT = re.compile(r"([^,\[\]]+)\[([^\]]*)\]")
 
 
@@ -42,32 +49,24 @@ def format_of(path: Path) -> str:
     return plain.suffix.lower()
 
 
-def file_bytes(path: Path) -> bytes:
-    """Return a file as it lies on the disk; raise ScenarioError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ScenarioError(
-            f"{path}: no such file; a relative path starts at the scenario's folder"
-        ) from None
-    except OSError as fault:
-        raise ScenarioError(f"{path}: cannot be read ({fault.strerror}); give a readable file") from None
-
-
-def read_rows(path: Path, delimiter: str | None = None, separator: str | None = None) -> list[Row]:
+def read_rows(
+    path: Path, delimiter: str | None = None, separator: str | None = None, *, paragraphs: bool = False
+) -> list[Row]:
     """Return the rows of a file, at least one.
 
     Parameters
     ----------
     path
-        A file ending in ``.csv``, ``.tsv``, ``.jsonl`` or ``.txt``, or one
-        of these with ``.gz`` behind it.
+        A file whose ending is one of :data:`FORMATS`, or one of these with ``.gz`` behind it, or a
+        folder that ``datasets`` wrote with ``save_to_disk``.
     delimiter
         Between the columns of a ``.csv`` or ``.tsv``; comma or tab if None.
     separator
         Between the columns ``prompt`` and ``text`` of a ``.txt`` line; the
         parts are stripped of white space around them. If None the line is
         the one column ``text``.
+    paragraphs
+        Take what lies between blank lines of a ``.txt`` file as one text, not each line.
 
     Raises
     ------
@@ -75,17 +74,22 @@ def read_rows(path: Path, delimiter: str | None = None, separator: str | None = 
         If the file is missing, empty, not UTF-8 or not what its ending says.
     """
     kind = format_of(path)
-    if kind not in FORMATS:
+    if path.is_dir():
+        rows = list(_plain_rows(path, rows_of_saved(path)))
+    elif kind not in FORMATS:
         raise ScenarioError(
             f"{path}: the ending says no known format; use {', '.join(FORMATS)}, or one with .gz"
         )
-    text = _text(path)
-    if kind == ".jsonl":
-        rows = list(_json_rows(path, text))
-    elif kind == ".txt":
-        rows = list(_line_rows(path, text, separator))
+    elif kind == ".parquet":
+        rows = list(_plain_rows(path, rows_of_parquet(path, unpacked(path, file_bytes(path)))))
     else:
-        rows = list(_csv_rows(path, text, delimiter or ("," if kind == ".csv" else "\t")))
+        text = text_of(path)
+        if kind in (".jsonl", ".json"):
+            rows = list(_plain_rows(path, (lines_of_json if kind == ".jsonl" else list_of_json)(path, text)))
+        elif kind == ".txt":
+            rows = list(_paragraph_rows(text) if paragraphs else _line_rows(path, text, separator))
+        else:
+            rows = list(_csv_rows(path, text, delimiter or ("," if kind == ".csv" else "\t")))
     if not rows:
         raise ScenarioError(f"{path}: the file holds no example; give one with at least one row")
     return rows
@@ -115,7 +119,7 @@ def without_column(rows: Sequence[Row], column: str, delimiter: str | None = Non
     )
     return (
         f"{why}; lists and tables, as in {named}, are not read; write each example on a line of its own, "
-        'as {"prompt": "...", "text": "..."}'
+        'as {"prompt": "...", "text": "..."}; messages of a chat are read by kind = "chat"'
     )
 
 
@@ -139,13 +143,9 @@ def slots(text: str) -> dict[str, str]:
     return {key.strip(): value for key, value in _SLOT.findall(text)}
 
 
-def _text(path: Path) -> str:
-    raw = file_bytes(path)
-    if path.suffix.lower() == ".gz":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error):
-            raise ScenarioError(f"{path}: ends in .gz but is no whole gzip file; pack it again") from None
+def text_of(path: Path) -> str:
+    """Return a file's text; refuse one that is empty or not UTF-8."""
+    raw = unpacked(path, file_bytes(path))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -203,28 +203,13 @@ def _check_header(path: Path, header: list[str]) -> None:
             raise ScenarioError(f"{path}: two columns are called {quoted(name)}; give each its own name")
 
 
-def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    # Not splitlines(): a JSON text may hold U+2028 and its like, which do not end a line of the file.
-    for line, entry in enumerate(text.split("\n"), start=1):
-        if not entry.strip():
-            continue
-        try:
-            value = json.loads(entry)
-        except ValueError as fault:
-            why = getattr(fault, "msg", str(fault))
-            raise ScenarioError(
-                f"{path}: line {line} is no JSON ({why}); each line is one JSON object"
-            ) from None
-        except RecursionError:
-            raise ScenarioError(
-                f"{path}: line {line} is nested too deeply; each line is one flat object"
-            ) from None
-        if not isinstance(value, dict):
-            raise ScenarioError(
-                f'{path}: line {line} is no JSON object; write {{"text": "..."}} and the like'
-            )
+def _plain_rows(path: Path, entries: Iterable[Entry]) -> Iterator[Row]:
+    """Return objects as rows of text."""
+    for line, value in entries:
         columns = {
-            name: _plain(one) for name, one in value.items() if not isinstance(one, list | dict | None)
+            name: _plain(one)
+            for name, one in value.items()
+            if not isinstance(one, list | dict | bytes | None)
         }
         for name, word in columns.items():
             if any("\ud800" <= letter <= "\udfff" for letter in word):
@@ -236,7 +221,15 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
 
 def _plain(value: Any) -> str:
     """Text as it is; numbers, true and false as JSON writes them."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _paragraph_rows(text: str) -> Iterator[Row]:
+    line = 1
+    for found in re.split(r"(\n[ \t\r]*\n\s*)", text):
+        if found.strip():
+            yield Row(line, {"text": found.strip()})
+        line += found.count("\n")
 
 
 def _line_rows(path: Path, text: str, separator: str | None) -> Iterator[Row]:

@@ -159,6 +159,11 @@ class TokenCorpus:
         if self.sequence_length < 2:
             raise ValueError(f"sequence_length must be at least 2, got {self.sequence_length}")
 
+    @property
+    def tokenizer_key(self) -> str:
+        """A hash, hex, of the tokenizer."""
+        return self.tokenizer.key
+
     @cached_property
     def content_key(self) -> str:
         """A hash, hex, of everything that decides the arrays, found without tokenising."""
@@ -168,6 +173,7 @@ class TokenCorpus:
             (self.special.bos, self.special.eos, self.special.pad),
             (self.sequence_length, self.task, self.loss_on, self.prompt_end),
         ]
+        words += [beside] if (beside := self.source.key_beside(self.tokenizer)) else []
         return blake2b(repr(words).encode(), digest_size=16).hexdigest()
 
     @cached_property
@@ -179,7 +185,8 @@ class TokenCorpus:
     @cached_property
     def corpus(self) -> Corpus:
         """The texts."""
-        return self.source.load()
+        source, special = self.source, self.special
+        return source.load_for(self.tokenizer, special.bos, special.eos, self.sequence_length)
 
     @cached_property
     def train(self) -> TokenSet:
@@ -241,15 +248,16 @@ class TokenCorpus:
 
     def _causal(self, name: str, examples: Sequence[Example]) -> TokenSet:
         n = self.sequence_length
-        begin = [] if self.special.bos is None else [self.special.bos]
-        end = [] if self.special.eos is None else [self.special.eos]
-        prompts = self.tokenizer.encode([e.prompt + self.prompt_end if e.prompt else "" for e in examples])
+        around = [[] if one is None else [one] for one in (self.special.bos, self.special.eos)]
+        prompts = self.tokenizer.encode([self._prompt(example) for example in examples])
         targets = self.tokenizer.encode([example.target for example in examples])
         input_ids, mask = self._empty(len(examples))
         labels = np.full(input_ids.shape, IGNORED, dtype=np.int32)
         num_truncated = num_prompts_cut = num_doubled = 0
-        added = {*begin, *end}
-        for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
+        for row, (example, prompt, target) in enumerate(zip(examples, prompts, targets, strict=True)):
+            begin, end = ([], []) if example.is_written_out or example.ids is not None else around
+            target = target if example.ids is None else list(example.ids)
+            added = {*begin, *end}
             num_doubled += not added.isdisjoint(prompt) or not added.isdisjoint(target)
             learned = target + end
             room = n - len(begin) - len(learned)
@@ -270,6 +278,10 @@ class TokenCorpus:
                     "give it a longer text or a prompt"
                 )
         return TokenSet(input_ids, mask, labels, num_truncated, num_prompts_cut, num_doubled)
+
+    def _prompt(self, example: Example) -> str:
+        """Return what is in front of a target."""
+        return example.prompt + ("" if example.is_written_out or not example.prompt else self.prompt_end)
 
     def _classified(self, name: str, examples: Sequence[Example]) -> TokenSet:
         number = {label: index for index, label in enumerate(self.corpus.labels)}

@@ -1,7 +1,7 @@
 """Running a model piece by piece: embedding, one block after the other, head.
 
-Each family says how the modules of its blocks are called and what lies between them; nothing of
-the wrappers of transformers is used, so a cut costs nothing extra.
+Four families say how the modules of their blocks are called and what lies between them; nothing of
+the wrappers of transformers is used, so a cut costs nothing extra. Any other is run by its own code.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from torch import nn
 from cosim.learning.families.bert import BertBody
 from cosim.learning.families.body import Body
 from cosim.learning.families.gpt2 import GPT2Body
+from cosim.learning.families.hooked import HookedBody
 from cosim.learning.families.llama import LlamaBody
 from cosim.learning.shape import ModelShape
 
@@ -23,4 +24,4 @@ def take_apart(model: nn.Module, shape: ModelShape) -> Body:
         "llama": LlamaBody,
         "roberta": BertBody,
     }
-    return bodies[shape.family](model, shape)
+    return bodies.get(shape.family, HookedBody)(model, shape)

@@ -1,6 +1,6 @@
 """BERT and RoBERTa in pieces."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ class BertBody(Body):
     there, and its pooler is part of the classifier.
     """
 
-    is_causal: ClassVar[bool] = False
+    is_causal = False
 
     def __init__(self, model: Any, shape: ModelShape) -> None:
         super().__init__(model, shape)

@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cosim.learning.families.kernels import Attend, attend_fused
+from cosim.learning.families.kernels import Attend, attend_fused, causal_mask
 from cosim.learning.families.prefixed import PrefixVectors, seen_mask
 from cosim.learning.shape import ModelShape
 
@@ -36,7 +38,7 @@ class Body(ABC):
         Whether attention sees the prefixes of its block.
     """
 
-    is_causal: ClassVar[bool] = True
+    is_causal: bool = True
     blocks: Sequence[nn.Module]
     attend: Attend
     first_position: int
@@ -50,6 +52,18 @@ class Body(ABC):
     @abstractmethod
     def embed(self, input_ids: Tensor) -> Tensor:
         """Return what the first block sees, shape (batch_size, sequence_length, hidden_size)."""
+
+    def added(self, seen: NDArray[np.bool_], like: Tensor) -> Tensor:
+        """Return the mask of :meth:`run_block` for positions of which some are not to be seen.
+
+        The lowest finite number rather than minus infinity, as transformers has it, keeps an
+        example of padding alone finite.
+        """
+        padding = np.where(seen, 0.0, torch.finfo(like.dtype).min)[:, None, None, :]
+        added = torch.from_numpy(padding).to(device=like.device, dtype=like.dtype)
+        if not self.is_causal:
+            return added
+        return torch.minimum(added, causal_mask(seen.shape[1], like.dtype, like.device))
 
     @abstractmethod
     def run_block(

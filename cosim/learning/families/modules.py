@@ -34,10 +34,12 @@ _EPSILON = {"gpt2": "layer_norm_epsilon", "llama": "rms_norm_eps"}
 
 
 def can_build(config: Mapping[str, Any]) -> bool:
-    """Return whether :func:`build` knows all that a config asks for: rotary positions of the plain kind."""
+    """Return whether :func:`build` knows the family and, of rotary positions, the kind that a config has."""
     rope = _rope(config)
     is_plain = rope.get("rope_type", rope.get("type", "default")) == "default"
-    return config["model_type"] != "llama" or (is_plain and "partial_rotary_factor" not in {**rope, **config})
+    if config["model_type"] != "llama":
+        return config["model_type"] in _DEFAULTS
+    return is_plain and "partial_rotary_factor" not in {**rope, **config}
 
 
 def build(config: Mapping[str, Any], shape: ModelShape, tensors: Mapping[str, Tensor]) -> nn.Module:

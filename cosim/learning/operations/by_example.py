@@ -80,7 +80,7 @@ def whole_gradient_by_example(
     mean, model, frozen = _Mean(learner, params), learner.model, params.get("frozen")
     last_block = model.shape.num_layers
     prefix = learner.prefix(params, last_block)
-    if example_stacks.can_stack(params, adapter):
+    if model.shape.names.has_blocks_of_ours and example_stacks.can_stack(params, adapter):
         whole = learner.batch(params)
         leaves = example_stacks.stacked_leaves(adapter, len(whole.labels), frozen)
         hidden, first_block = model.begin(whole, last_block, prefix)
@@ -108,7 +108,7 @@ def client_forward_by_example(
     """Return the activations at the cut, and the leaves of their graph: a copy for each example if it can."""
     from cosim.learning import example_stacks
 
-    if not example_stacks.can_stack(params, adapter):
+    if not (learner.model.shape.names.has_blocks_of_ours and example_stacks.can_stack(params, adapter)):
         return client_forward.body(learner, params, adapter, residual)
     batch, cut_layer, model = learner.batch(params), params["cut_layer"], learner.model
     leaves = example_stacks.stacked_leaves(adapter, len(batch.labels), params.get("frozen"))

@@ -6,7 +6,7 @@ client. No row is in two shares; some partitions leave rows out.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -22,8 +22,15 @@ Rows = Sequence[int] | Ints
 
 
 class Partition(Part):
-    """How training examples are dealt out to clients."""
+    """How training examples are dealt out to clients.
 
+    Attributes
+    ----------
+    package
+        Package that it needs and that cosim does not bring.
+    """
+
+    package: ClassVar[str | None] = None
     if TYPE_CHECKING:
         kind: str
     min_examples: Annotated[int, OfPlane("time")] = Field(

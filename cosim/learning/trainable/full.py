@@ -69,6 +69,20 @@ class Full(Trainable):
                 "model.dtype: 'bfloat16' rounds an optimiser's steps away, and trainable.kind = 'full' steps "
                 "the weights themselves; take 'float32', or train [lora] beside them."
             )
+        if (
+            self.only is not None
+            and "norm" in self.only
+            and (shape.names.norms_outputs or not shape.names.norms)
+        ):
+            raise ScenarioError(
+                f"trainable.only: a {shape.family} model has no norm in front of its layers, and "
+                "'norm' is for models that do; take 'attention' or 'mlp', or train everything."
+            )
+        if is_cut and shape.relative is not None and self.only is None:
+            raise ScenarioError(
+                f"trainable.kind: 'full' cannot train a {shape.family} model that is cut: both sides "
+                "would train the one table of distances; train [lora], or set trainable.only."
+            )
         if is_cut and shape.has_tied_head and self.only is None:
             raise ScenarioError(
                 "trainable.kind: 'full' cannot train a head that is tied to the token embedding where the "

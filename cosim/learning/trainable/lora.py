@@ -6,7 +6,7 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cosim.errors import ScenarioError
 from cosim.learning.parameters import PEFT, Parameter, classifier_of
@@ -30,12 +30,14 @@ class Lora(Trainable):
         Inner size of the two factors.
     alpha
         The update is scaled by ``alpha / rank``; without it, alpha is 8 times the rank.
+    use_rslora
+        Scale by ``alpha`` over the square root of the rank, so that updates of a high rank do not fade.
     dropout
         Share of a layer's input that its adapter does not see while training.
     target_modules
         Layers of a block that get an adapter, each by its name or any dotted tail of
-        it, or ``["all-linear"]``; without it ``c_attn`` for GPT-2, ``q_proj`` and
-        ``v_proj`` for Llama, ``query`` and ``value`` for BERT and RoBERTa.
+        it, or ``["all-linear"]``; without it those that ``cosim parts model_type`` lists, such as
+        ``c_attn`` for GPT-2, ``q_proj`` and ``v_proj`` for Llama.
     blocks
         Blocks that get adapters, counted from 1; without it, all do. A client that
         keeps only blocks without one trains nothing: it sends activations, gets no
@@ -43,7 +45,8 @@ class Lora(Trainable):
 
     Source
     ------
-    E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022.
+    E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022;
+    D. Kalajdzievski, "A rank stabilization scaling factor for fine-tuning with LoRA", 2023.
     """
 
     has_factors: ClassVar[bool] = True
@@ -55,9 +58,20 @@ class Lora(Trainable):
     kind: Literal["lora"] = Field(default="lora", exclude=True)
     rank: int = Field(default=4, gt=0)
     alpha: float | None = Field(default=None, gt=0.0)
+    use_rslora: bool = False
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
     blocks: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_dora(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and settings.get("use_dora"):
+            raise ValueError(
+                "use_dora: DoRA divides by the norm of the whole adapted matrix, a product that FLOP and "
+                "memory here do not count and that no average of factors keeps; take use_rslora, or neither"
+            )
+        return settings
 
     @property
     def lora_rank(self) -> int:
@@ -71,8 +85,8 @@ class Lora(Trainable):
 
     @property
     def scaling(self) -> float:
-        """Alpha over the rank."""
-        return self.scaling_alpha / self.rank
+        """Alpha over the rank, or over its square root."""
+        return self.scaling_alpha / (sqrt(self.rank) if self.use_rslora else self.rank)
 
     @property
     def drops(self) -> bool:
@@ -178,8 +192,9 @@ class Lora(Trainable):
     def deciding(self, lora_rank: int) -> dict[str, Any]:
         """Return the settings at a rank."""
         settings = self.model_dump(mode="json") | {"rank": lora_rank}
-        if self.blocks is None:  # younger than keys that are in stores already
-            del settings["blocks"]
+        for name in ("blocks", "use_rslora"):  # younger than keys that are in stores already
+            if not settings[name]:
+                del settings[name]
         return settings
 
     def peft_settings(self, shape: ModelShape, base_name: str) -> dict[str, Any]:
@@ -196,13 +211,17 @@ class Lora(Trainable):
             "lora_alpha": self.scaling_alpha,
             "lora_dropout": self.dropout,
             "target_modules": list(self.targets(shape)),
-            "fan_in_fan_out": shape.family == "gpt2",  # GPT-2 stores its linear layers transposed
+            "fan_in_fan_out": shape.names.stores_inputs_first,
             "bias": "none",
         }
+        if self.use_rslora:
+            settings["use_rslora"] = True
         if self.blocks is not None:
             settings["layers_to_transform"] = [block - 1 for block in sorted(self.adapted_blocks(shape))]
         if shape.task == "classification":
-            settings["modules_to_save"] = ["classifier" if shape.family in ("bert", "roberta") else "score"]
+            settings["modules_to_save"] = list(
+                dict.fromkeys(one.partition(".")[0] for one in shape.names.classifier)
+            )
         return settings
 
     def attach(self, model: Any, shape: ModelShape, base_name: str) -> tuple[Any, Any]:

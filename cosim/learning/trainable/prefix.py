@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from cosim.errors import ScenarioError
+from cosim.learning.architectures import OURS
 from cosim.learning.parameters import Parameter, classifier_of
 from cosim.learning.shape import Factor, Linear, ModelShape
 from cosim.learning.tape import Tape
@@ -57,8 +58,13 @@ class Prefix(Trainable):
         return replace(shape, max_positions=max(shape.max_positions - self.num_tokens, 0))
 
     def check(self, shape: ModelShape, dtype: str, *, is_cut: bool) -> None:
-        """Refuse blocks that the model does not have."""
+        """Refuse blocks that the model does not have, or that are not ours to put prefixes into."""
         self.chosen_blocks(shape)
+        if not shape.names.has_blocks_of_ours:
+            raise ScenarioError(
+                f"trainable.kind: 'prefix' changes attention, and that of a {shape.family} model "
+                f"is computed by code of transformers, which takes none; train [lora], or take one of {OURS}."
+            )
 
     def chosen_blocks(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the blocks that have prefixes, ascending.

@@ -123,7 +123,7 @@ class Sparse(Trainable):
 
         from cosim.learning.sparse_layer import add_sparse
 
-        is_transposed = shape.family == "gpt2"  # stores its linear layers as (inputs, outputs)
+        is_transposed = shape.names.stores_inputs_first
         stored = {}
         for layer, chosen in self.places(shape).items():
             linear = self._layers(shape)[layer][1]

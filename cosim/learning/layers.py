@@ -1,0 +1,77 @@
+"""Layers and tables of a model as its config describes them, without torch."""
+
+from dataclasses import dataclass
+
+from cosim.learning.architectures.architecture import is_norm
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer of a block; ``name`` is its dotted path inside the block."""
+
+    name: str
+    d_in: int
+    d_out: int
+    has_bias: bool
+
+    @property
+    def num_weights(self) -> int:
+        """Weights and biases."""
+        return self.d_out * (self.d_in + self.has_bias)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter in front of the blocks; ``name`` is its dotted path in the inner model."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether it is of a norm."""
+        return is_norm(self.name.rpartition(".")[0])
+
+
+@dataclass(frozen=True)
+class Patches:
+    """How an image becomes positions: one for each square patch, behind one for the class.
+
+    Attributes
+    ----------
+    image_side, patch_side
+        Pixels.
+    num_channels
+        Numbers of a pixel.
+    """
+
+    image_side: int
+    patch_side: int
+    num_channels: int
+
+    @property
+    def count(self) -> int:
+        """Patches of an image."""
+        return int((self.image_side // self.patch_side) ** 2)
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of a patch."""
+        return self.num_channels * self.patch_side**2
+
+
+@dataclass(frozen=True)
+class RelativeAttention:
+    """How attention sees distances: by vectors that go through two linear layers, as DeBERTa has it.
+
+    Attributes
+    ----------
+    num_vectors
+        Vectors, one for each distance.
+    keys, queries
+        The layers they go through.
+    """
+
+    num_vectors: int
+    keys: Linear
+    queries: Linear
