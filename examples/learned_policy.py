@@ -170,7 +170,7 @@ def evaluate(path: Path, num_airs: int = 60) -> dict[str, np.ndarray]:
 def main() -> None:
     """Train, write, evaluate, print."""
     torch.set_num_threads(1)
-    agent, form = train(float(sys.argv[1]) if len(sys.argv) > 1 else 150.0)
+    agent, form = train(float(sys.argv[1]) if len(sys.argv) > 1 else 130.0)
     path = Path("policy.safetensors")
     save(path, form, agent.tensors())
     lengths_s = evaluate(path)

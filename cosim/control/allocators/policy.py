@@ -29,7 +29,8 @@ class Policy(Allocator):
     file: Path
     reallocate: Literal["once", "every_round"] | GainChange = "every_round"
     sets_knobs: ClassVar[frozenset[str]] = frozenset({PARTICIPATION.name})
-    examples: ClassVar[tuple[dict[str, Any], ...]] = ()
+    is_for_one_cell: ClassVar[bool] = True
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({"file": "policy.safetensors"},)
 
     @property
     def chooses_rank(self) -> bool:
