@@ -11,8 +11,9 @@ from fractions import Fraction
 import numpy as np
 
 from cosim.compute.device import Device
-from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
+from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES, unpacked_phases
 from cosim.errors import RecordError
+from cosim.kernel.job import NEVER_NS
 from cosim.kernel.presence import Comings
 from cosim.radio.budget import LinkBudget
 from cosim.radio.channel import Channel
@@ -130,8 +131,8 @@ class TransferExplanation:
     is_summed
         Whether what several sent was summed in the air: there is no rate then, and no stretch.
     has_unrecorded_air
-        Whether decisions set the phases of a surface, which no record has, or clients of other
-        cells were heard: there is no stretch.
+        Whether clients of other cells were heard, or decisions could set the phases of a surface and
+        the record has none: there is no stretch.
     is_sounding
         Whether it is pilots, or a report of the channel, which have no grant: there is no stretch.
     overhead_bits
@@ -245,16 +246,20 @@ def _transfer(
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
     if any(stage.radio.interference.reuses for _, stage in met):
         return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
-    if any(stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met):
+    sets_phases = any(
+        stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met
+    )
+    decided = _phases(record, span.end_ns) if sets_phases else {}
+    if sets_phases and not decided:
         return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
     if medium.is_silent_in_outage and span.start_ns == span.end_ns:
         return TransferExplanation(span, parents, link, True, (), span.end_ns, is_silent=True)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
-    in_force = _in_force(record, link, together, span, airs)
+    in_force = _in_force(record, link, together, span, _under(airs, decided))
     if medium.fixes_rates or medium.backoff is not None:
-        decided = _efficiency(record, clients[0], span.start_ns)
+        efficiency = _efficiency(record, clients[0], span.start_ns)
         in_force = [
-            (from_ns, channel, replace(grant, spectral_efficiency_bit_per_s_per_hz=decided))
+            (from_ns, channel, replace(grant, spectral_efficiency_bit_per_s_per_hz=efficiency))
             for from_ns, channel, grant in in_force
         ]
     if not in_force:
@@ -282,6 +287,28 @@ def _transfer(
     return TransferExplanation(
         span, parents, link, True, tuple(stretches), expected_end_ns, overhead_bits=overhead_bits
     )
+
+
+def _phases(record: Record, until_ns: int) -> dict[int, list[float]]:
+    """Return the phases of a surface that were decided, packed, by their instant."""
+    decided: dict[int, dict[int, float]] = {}
+    for row in record.metrics.to_pylist():
+        if row["name"].startswith(f"{SURFACE_PHASES}_") and row["time_ns"] <= until_ns:
+            decided.setdefault(row["time_ns"], {})[int(row["name"].rpartition("_")[2])] = row["value"]
+    return {at_ns: [each[number] for number in sorted(each)] for at_ns, each in decided.items()}
+
+
+def _under(airs: list[tuple[int, Channel]], decided: dict[int, list[float]]) -> list[tuple[int, Channel]]:
+    """Return the air from each instant on, as decisions set a surface; an event sets it back."""
+    found = []
+    for (from_ns, channel), (until_ns, _) in zip(airs, [*airs[1:], (NEVER_NS, None)], strict=True):
+        surface, inside = channel.radio.surface, [at for at in decided if from_ns <= at < until_ns]
+        if from_ns not in inside:
+            found.append((from_ns, channel))
+        for at_ns in sorted(inside):
+            levels = unpacked_phases(decided[at_ns], surface.elements, surface.levels)
+            found.append((at_ns, channel.under(levels)))
+    return found
 
 
 def _summed(

@@ -77,6 +77,9 @@ def run(
     """
     timing_only = timing_only or program is not None
     prepared = prepare_tasks(scenario) if program is None else (program.prepare(scenario),)
+    for one in prepared:
+        if one.fading is not None and one.fading.note is not None:
+            _log.warning("%s", one.fading.note)  # a run that may go on for hours says so before it begins
     record = RunFolder.create(
         folder or default_folder(scenario, timing_only=timing_only),
         to_toml(scenario),

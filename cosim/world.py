@@ -8,7 +8,7 @@ from typing import Any
 from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
-from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES
+from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES, packed_phases
 from cosim.errors import ScenarioError
 from cosim.files import write_whole
 from cosim.graph.executor import Executor
@@ -162,6 +162,9 @@ class World:
         }
         for name, value in allocation.knobs.items():
             if name == SURFACE_PHASES:  # of no client, and many
+                levels = value if isinstance(value, tuple) else (value,)
+                packed = packed_phases(levels, self.channel.radio.surface.levels)
+                noted.update({(MAIN_SERVER, f"{name}_{number}"): one for number, one in enumerate(packed, 1)})
                 continue
             each = value if isinstance(value, tuple) else (value,)
             names = self.client_names if isinstance(value, tuple) else (MAIN_SERVER,)

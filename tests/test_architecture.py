@@ -31,6 +31,7 @@ LINES = (
     ("tensor",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
+    ("audits",),
     ("interface", "tuning", "flower", "envs"),
     ("cli", "plot"),
     ("__init__",),

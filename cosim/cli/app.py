@@ -76,11 +76,17 @@ def check(
 ) -> None:
     """Say what a scenario or a study would run, or all that is wrong with it."""
     be_quick()
+    from cosim.audits import is_audit
     from cosim.cli.overview import overview
     from cosim.scenario.load import read_toml
     from cosim.studies import is_study
 
-    if is_study(read_toml(file)):
+    given = read_toml(file)
+    if is_audit(given):
+        from cosim.cli.auditing import check_audit
+
+        told = list(check_audit(file, changes, seed))
+    elif is_study(given):
         from cosim.cli.studying import check_study
 
         told = list(check_study(file, changes, seed))
@@ -301,6 +307,58 @@ def study(
     carry_out(plan, folder, workers, scheduler, store, not no_store, figures, engine, is_quiet=silent)
     if as_json:
         say_json(results_told(folder))
+
+
+@app.command()
+def audit(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE [FILE ...]", help="An audit, or scenarios to compare.")
+    ],
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="PATH=VALUE", help="One more alternative: the first scenario so."),
+    ] = None,
+    proposed: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The alternative that is claimed to be ahead.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where it goes, or goes on; audits/NAME without it.", show_default=False
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine; as many as it has cores without it.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Few seeds, and training: what the file's table quick says.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would do, and how long that takes.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed for the first replication.")] = None,
+    store: StoreFolder = None,
+    no_store: NoStore = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Turn the assumptions of a comparison one by one, and say which of them its conclusion depends on."""
+    from cosim.audits.load import load_audit
+    from cosim.audits.plan import plan_audit
+    from cosim.audits.run_audit import default_folder
+    from cosim.cli.auditing import carry_out, overview
+    from cosim.cli.studying import pilot
+
+    asked = load_audit(files, against or (), proposed)
+    planned = plan_audit(asked.quickly() if quick else asked, seed)
+    if dry_run:
+        for line in (*overview(planned), *pilot(planned.plan, workers)):
+            print(line)
+        return
+    folder, silent = out or default_folder(planned), quiet or as_json
+    found = carry_out(planned, folder, workers, store, not no_store, is_quiet=silent)
+    if as_json:
+        say_json(found)
 
 
 for _command in COMMANDS:

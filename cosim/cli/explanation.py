@@ -98,7 +98,7 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         _say(
             console,
             "rate",
-            "by phases of a surface, or by senders in other cells, which no record has",
+            "by senders in other cells, or by phases of a surface, which the record does not have",
         )
         _say(console, "measured", _instant(span.duration_ns))
         return

@@ -19,7 +19,7 @@ from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.units import NS_PER_S
 
-_MOST_CLIENTS_PLAYED, _MOST_DRAWS_PLAYED = 1_000, 2e7
+_MOST_CLIENTS_PLAYED, _MOST_DRAWS_PLAYED, _MOST_DECISIONS_PLAYED = 1_000, 2e7, 1_000
 """Beyond these, playing a local step takes longer than a check may."""
 
 
@@ -94,19 +94,19 @@ def rehearse(prepared: Sequence[Prepared]) -> None:
     ScenarioError
         If it cannot end, as a channel is too weak to carry anything or a device too slow.
     """
-    draws_of_round = sum(
-        one.fading.draws / one.scenario.scheme.num_rounds for one in prepared if one.fading is not None
-    )
-    num_clients = len(prepared[0].clients)
-    if num_clients > _MOST_CLIENTS_PLAYED or draws_of_round > _MOST_DRAWS_PLAYED:
+    num_clients, draws, decisions, schemes = len(prepared[0].clients), 0.0, 0.0, []
+    for one in prepared:
+        scheme = one.scenario.scheme
+        num_rounds = 1 if scheme.is_synchronous else min(num_clients, scheme.num_rounds)
+        schemes.append(scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1}))
+        if one.fading is not None:
+            draws += one.fading.draws * num_rounds / scheme.num_rounds
+            decisions += one.fading.decisions * num_rounds / scheme.num_rounds
+    is_long = draws > _MOST_DRAWS_PLAYED or decisions > _MOST_DECISIONS_PLAYED
+    if num_clients > _MOST_CLIENTS_PLAYED or is_long:
         return
     with without_code():
         playing = worlds(prepared, lambda _: lambda _rank: TimingOnly())
-        schemes = []
-        for one in prepared:
-            scheme = one.scenario.scheme
-            num_rounds = 1 if scheme.is_synchronous else min(num_clients, scheme.num_rounds)
-            schemes.append(scheme.model_copy(update={"num_rounds": num_rounds, "local_steps": 1}))
         playing[0].site.play(recipes(prepared, playing, schemes))
 
 

@@ -222,8 +222,8 @@ def carry_out(
             told.append(f"figures: {len(write_paper(folder, figures, force=True))} files in {figures}")
     for line in () if is_quiet else told:
         print(line)
-    _tell_diverged(results)
-    _tell_failures(results)
+    tell_diverged(results)
+    tell_failures(results)
     return results
 
 
@@ -256,7 +256,7 @@ def _warned(watch: Callable[[Tally], None], measures: Sequence[Measure]) -> Call
     return warned
 
 
-def _tell_diverged(results: Results) -> None:
+def tell_diverged(results: Results) -> None:
     """Warn of trainings that diverged: such runs have been made, and have no number."""
     diverged = results.manifest["diverged"]
     for one in diverged[:_MOST_FAILURES]:
@@ -267,7 +267,8 @@ def _tell_diverged(results: Results) -> None:
         print(f"warning: {told}.", file=sys.stderr)
 
 
-def _tell_failures(results: Results) -> None:
+def tell_failures(results: Results) -> None:
+    """Raise which runs failed, if any did."""
     failed = results.manifest["failed"]
     if not failed:
         return

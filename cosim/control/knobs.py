@@ -1,6 +1,6 @@
 """Knobs: what a decision may set beside the grants, declared by the part that reads it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -118,6 +118,37 @@ SURFACE_PHASES = "surface_phases"
 def surface_phases(num_elements: int, num_levels: int) -> Knob:
     """Return the knob of the phases of a surface, a level for each element."""
     return Knob(SURFACE_PHASES, "", 0.0, num_levels - 1.0, False, "time", is_whole=True, count=num_elements)
+
+
+def packed_phases(levels: Sequence[float], num_levels: int) -> tuple[float, ...]:
+    """Return the phases of a surface as few whole numbers, each of which a float64 holds.
+
+    The digits of a number, to the base ``num_levels`` and from the lowest on, are levels of elements.
+
+    Examples
+    --------
+    >>> packed_phases((1, 0, 3), 4)
+    (49.0,)
+    >>> unpacked_phases((49.0,), 3, 4)
+    (1, 0, 3)
+    """
+    at_once, whole = _digits(num_levels), list(map(int, levels))
+    parts = (whole[first : first + at_once] for first in range(0, len(whole), at_once))
+    return tuple(float(sum(level * num_levels**place for place, level in enumerate(part))) for part in parts)
+
+
+def unpacked_phases(numbers: Sequence[float], num_elements: int, num_levels: int) -> tuple[int, ...]:
+    """Return the level of each element from :func:`packed_phases`."""
+    at_once = _digits(num_levels)
+    return tuple(
+        int(numbers[element // at_once]) // num_levels ** (element % at_once) % num_levels
+        for element in range(num_elements)
+    )
+
+
+def _digits(num_levels: int) -> int:
+    """Return how many digits to a base a float64 holds."""
+    return next(count for count in range(52, 0, -1) if num_levels**count <= 2**53)
 
 
 def local_steps_up_to(most: int) -> Knob:

@@ -93,7 +93,7 @@ class FederatedState:
         self.starts = [one.adapter for one in self.states]
         self.narrowed: dict[int, TrainState] = {}
 
-    def narrow(self, client: int, kept: Kept, *, by_own: bool) -> TrainState:
+    def narrow(self, client: int, kept: Kept, *, by_own: bool, batch: Params | None = None) -> TrainState:
         """Let a client's round begin with so many units of the model; returns what it trains.
 
         Parameters
@@ -102,10 +102,13 @@ class FederatedState:
             How many units of each block remain.
         by_own
             Whether they are chosen by the client's own weights; else by those of the global adapter.
+        batch
+            Of which mini-batch the gradients are, where weights count times their gradients.
         """
         graph, side = self.training.graph, self.states[client]
         judged = side.adapter if by_own else self.adapter
-        units = graph.add(choose_units, [judged], kept=[list(one) for one in kept]).ref("units")
+        by = {} if batch is None else {"batch": batch}
+        units = graph.add(choose_units, [judged], kept=[list(one) for one in kept], **by).ref("units")
         node = graph.add(narrow, [side.adapter, side.optimizer, units])
         self.narrowed[client] = begin = side._replace(units=units).stepped(node)
         self.starts[client] = begin.adapter

@@ -23,6 +23,9 @@ from cosim.learning.shape import BOTH_FACTORS, Factor, Linear, ModelShape, check
 from cosim.learning.tape import Tape
 from cosim.learning.trainable import Trainable
 
+MOST_PRODUCTS = 50
+"""Products of a Hessian with a vector for one spectrum (FedPepTAO, arXiv 2310.15080)."""
+
 
 @dataclass(frozen=True)
 class SplitFlop:
@@ -118,6 +121,21 @@ def score_flop(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
     attention = 4 * tokens * shape.num_heads * shape.head_dim * sequence_length
     pairs = 2 * batch_size * tokens * shape.hidden_size
     return shape.num_layers * (2 * tokens * weights + attention + pairs)
+
+
+def hessian_flop(shape: ModelShape, trainable: Trainable, batch_size: int, sequence_length: int) -> int:
+    """Return the FLOP of the spectra of a loss's Hessian, of what is trained of all blocks and of each.
+
+    That of one gradient, and twice as much for each product with a vector, which goes back twice. There are
+    as many products as numbers, ``MOST_PRODUCTS`` at most.
+    """
+    sizes = [0] * (shape.num_layers + 2)
+    for one in trainable.parameters(shape):
+        sizes[one.block] += one.numbers
+    blocks = sizes[1 : shape.num_layers + 1]
+    products = sum(min(size, MOST_PRODUCTS) for size in (sum(blocks), *blocks))
+    gradient = whole_flop(shape, trainable, batch_size, sequence_length)
+    return (1 + 2 * products) * (gradient.forward + gradient.backward)
 
 
 def activation_numbers(shape: ModelShape, batch_size: int, sequence_length: int) -> int:

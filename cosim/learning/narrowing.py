@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from cosim.learning.model import Adapter, SplitModel
 
 
-def choose(model: "SplitModel", adapter: "Adapter", kept: Kept) -> "Adapter":
-    """Return the units of each block that remain, ascending: those of the largest weights.
+def choose(model: "SplitModel", adapter: "Adapter", kept: Kept, slopes: "Adapter | None" = None) -> "Adapter":
+    """Return the units of each block that remain, ascending: the most important ones.
 
-    A unit weighs what the absolute values of its weights add up to, over all layers that it is in, the
-    adapter included; of two that weigh alike the first remains.
+    A unit is as important as the absolute values of its weights add up to, over all layers that it is in, the
+    adapter included; with slopes, those of each weight times its slope. Of two alike the first remains.
 
     Parameters
     ----------
@@ -26,11 +26,14 @@ def choose(model: "SplitModel", adapter: "Adapter", kept: Kept) -> "Adapter":
         The whole model, and what is trained.
     kept
         How many remain.
+    slopes
+        Gradients of a loss by the weights.
     """
     weights = _matrices(model, adapter)
     scores: dict[str, Tensor] = {}
     for name, axis in axes_of(model.shape, weights).items():
-        found = weights[name].detach().abs().sum(dim=1 - axis.dim)
+        values = weights[name].detach() * slopes[name] if slopes else weights[name].detach()
+        found = values.abs().sum(dim=1 - axis.dim)
         each = found.view(axis.repeats, axis.count, axis.size).sum(dim=(0, 2))
         scores[axis.units] = scores[axis.units] + each if axis.units in scores else each
     counts = {

@@ -313,6 +313,13 @@ class Task:
             for one in self.by_stage
         )
 
+    def whole_gradient_bytes(self, trainable: Trainable) -> int:
+        """Return what the uncut model needs for a gradient by something else than is trained, bytes."""
+        sides = (client_memory_bytes, server_memory_bytes)
+        shape, per_number = self.shape, self.model.bits_per_number // 8
+        batch = self.training.batch_size, self.data.sequence_length
+        return sum(one(shape, trainable, shape.num_layers, *batch, per_number, 0) for one in sides)
+
     @property
     def _number_sizes(self) -> dict[str, int]:
         return {

@@ -283,7 +283,8 @@ def _fading(prepared: Prepared, allocation: Allocation) -> FadingBlocks | None:
     if prepared.channel.block_ns is None:
         return None
     state = prepared.decisions().state(0, round_=1)
-    blocks = fading_blocks(prepared.scenario, prepared.channel, state, allocation)
+    transfers = prepared.scenario.scheme.transfers(prepared.task)
+    blocks = fading_blocks(prepared.scenario, prepared.channel, state, allocation, transfers)
     if blocks is not None:
         blocks.refuse()
     return blocks

@@ -1,6 +1,6 @@
 """How large a scenario may be: what could not even be looked at in seconds is refused by its numbers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,9 @@ MOST_PATHS = 5_000_000
 MOST_CUTS_SEARCHED = 256
 MOST_DRAWS = 10**12
 """Gains drawn in a run; about a day of nothing else."""
+
+MOST_DECISIONS = 5_000_000
+"""Decisions of a run whose allocator is asked in every block; hours of nothing else."""
 
 _BLOCKS_AT_ONCE = 64  # of fading; a cell draws so many at least
 _MANY_BLOCKS = 10_000
@@ -109,11 +112,14 @@ class FadingBlocks:
         Gains drawn in the whole run.
     coherence_s
         How long a block lasts, s.
+    decisions
+        Blocks in which the allocator is asked; none where it is not asked in each.
     """
 
     of_longest: float
     draws: float
     coherence_s: float
+    decisions: float = 0.0
 
     @property
     def note(self) -> str | None:
@@ -139,27 +145,58 @@ class FadingBlocks:
                 f"transfer, and {self.draws:.2g} gains in a run; it draws {MOST_DRAWS:.0e} at most, so take "
                 "a longer coherence time, or send less."
             )
+        if self.decisions > MOST_DECISIONS:
+            raise ScenarioError(
+                f"allocator.reallocate: 'every_block' would decide about {self.decisions:.2g} times, in "
+                f"blocks of {self.coherence_s:.3g} s; a run does {MOST_DECISIONS:.0e} times at most, so take "
+                "'every_round', a longer coherence time, or more transmit power."
+            )
 
 
 def fading_blocks(
-    scenario: Scenario, channel: Channel, state: CellState, allocation: Allocation
+    scenario: Scenario,
+    channel: Channel,
+    state: CellState,
+    allocation: Allocation,
+    transfers: Mapping[str, int],
 ) -> FadingBlocks | None:
     """Return how many blocks of fading a run meets under its first decision; None where gains never change.
 
-    A transfer that would never end counts as none: it is reported by itself.
+    A transfer that would never end counts as none: it is reported by itself. ``transfers`` are those of one
+    client's round, where the scheme has no stages.
     """
     if channel.block_ns is None:
         return None
     per_bit = {link: _blocks_per_bit(channel, link, allocation) for link in state.links}
-    longest, draws = 0.0, 0.0
+    longest, draws, lasts = 0.0, 0.0, 0.0
+
+    def see(link: str, client: int, bits: float, times: float) -> float:
+        nonlocal longest, draws
+        blocks = _if_ever(channel, bits * per_bit[link][client])
+        longest = max(longest, blocks)
+        draws += times * blocks * state.links[link].num_subchannels
+        return blocks
+
     for barrier, times, _ in barriers_of(state.phases(allocation.setting)):
-        for client, chain in enumerate(barrier.chains):
-            for stage in chain:
-                if isinstance(stage, Transfer) and stage.link in per_bit:
-                    blocks = _if_ever(channel, stage.bits * per_bit[stage.link][client])
-                    longest = max(longest, blocks)
-                    draws += times * blocks * state.links[stage.link].num_subchannels
-    return FadingBlocks(longest, scenario.scheme.num_rounds * draws, channel.block_ns / NS_PER_S)
+        lasts += times * max(
+            sum(
+                see(stage.link, client, stage.bits, times)
+                for stage in chain
+                if isinstance(stage, Transfer) and stage.link in per_bit
+            )
+            for client, chain in enumerate(barrier.chains)
+        )
+    if not lasts:  # clients that wait for nobody: a round is one client's
+        share = 1.0 / scenario.num_clients
+        each = [
+            sum(see(link, client, bits, share) for link, bits in transfers.items() if link in per_bit)
+            for client in range(scenario.num_clients)
+        ]
+        lasts = share * max(each)
+    rounds, asked = scenario.scheme.num_rounds, scenario.allocator.reallocate == "every_block"
+    return FadingBlocks(
+        longest, rounds * draws, channel.block_ns / NS_PER_S, rounds * lasts if asked else 0.0
+    )
 
 
 def _blocks_per_bit(channel: Channel, link: str, allocation: Allocation) -> list[float]:

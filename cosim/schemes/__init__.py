@@ -1,7 +1,7 @@
 """Who trains what, in which order, and what travels: each scheme one readable recipe."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -92,6 +92,10 @@ class Scheme(Part):
         Amounts are those of the round where clients and rounds are alike, else the most of any.
         """
         return ()
+
+    def transfers(self, task: Task) -> Mapping[str, int]:
+        """Return the bits over each link of one client's round, where ``phases`` says nothing."""
+        return {}
 
     def check(self, task: Task) -> None:
         """Refuse a task that cannot be trained so.

@@ -80,9 +80,14 @@ class Federated(Averages, TrainsWhole):
     Attributes
     ----------
     scored_examples
-        Examples by which each client scores all blocks before the first round; 0 for none. A client runs the
-        model as it came on that many of its examples, and sends a number for each block. What is found is
-        recorded (``block_score_1`` and so on) and decides nothing.
+        Examples by which each client scores all blocks as ``scored_round`` begins; 0 for none. It sends a
+        number for each block. What is found is recorded (``block_score_1`` and so on) and decides nothing.
+    scored_by
+        ``outputs``: how far the outputs of each block of the model as it came differ between examples.
+        ``hessian``: what share of the eigenvalues of the loss's Hessian by what is trained of each block is
+        above a threshold; that of all blocks together, ``shared_ratio``, says what share of blocks to share.
+    scored_round
+        Ahead of which round; those before are a warm-up.
     regularizer
         What is added to the loss of every mini-batch; recorded losses are without it.
     local_rule
@@ -120,6 +125,8 @@ class Federated(Averages, TrainsWhole):
     relays: ClassVar[bool] = True
     reports_losses: ClassVar[bool] = True
     scored_examples: int = Field(default=0, ge=0, le=65_536)
+    scored_by: Literal["outputs", "hessian"] = "outputs"
+    scored_round: int = Field(default=1, ge=1)
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
     regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
@@ -136,6 +143,7 @@ class Federated(Averages, TrainsWhole):
         {"participation": 0.6, "adapter_codec": {"kind": "top_k"}},
         {"downlink": "multicast"},
         {"scored_examples": 4},
+        {"scored_examples": 2, "scored_by": "hessian"},
     )
 
     @model_validator(mode="after")
@@ -145,6 +153,15 @@ class Federated(Averages, TrainsWhole):
             raise ValueError(
                 "regularizer.form = 'id' makes all rank pairs equally long, and adapter_codec.importance = "
                 "'norm' tells them apart by length; take form = 'cos', or importance = 'delta'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_are_of_a_round(self) -> Self:
+        if self.scored_examples and self.scored_round > self.num_rounds:
+            raise ValueError(
+                f"scored_round: {self.scored_round} is after the last of num_rounds {self.num_rounds}; "
+                "take an earlier one"
             )
         return self
 

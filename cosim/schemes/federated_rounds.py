@@ -8,18 +8,17 @@ import numpy as np
 
 from cosim.control.knobs import ASSIGNMENT_BITS, DELIVERY_RATE, WEIGHT
 from cosim.control.reports import ASSIGNMENT, LOSS_REPORT_BITS, REPORT
-from cosim.graph.node import Node, Params, Ref
+from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import hand_over_amounts
 from cosim.learning.codec.pairs import PairCodec
 from cosim.learning.federated_state import FederatedState
-from cosim.learning.flop import score_flop
-from cosim.learning.operations.block_scores import block_scores
 from cosim.learning.train_state import LocalRound, TrainState
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
 from cosim.radio.medium import SCALAR_BITS
 from cosim.schemes import measure_evaluation
+from cosim.schemes.block_scoring import score_blocks
 from cosim.schemes.turns import Cost, Turns
 from cosim.schemes.uploads import AdapterUploads
 from cosim.schemes.vocabulary import Averaged, broadcast, catch_up, collect, local_update
@@ -92,8 +91,8 @@ class FederatedRounds(Turns):
         self.ready = (*self.ready, *(yield from self.world.start_round(round_, drawn)))
         if self.world.task.begins_stage(round_):
             yield from self._begin_stage(Moment(round_))
-        if round_ == 1 and self.scheme.scored_examples:
-            yield from self.score(Moment(round_))
+        if round_ == self.scheme.scored_round and self.scheme.scored_examples:
+            self.ready = yield from score_blocks(self, Moment(round_))
         chosen = list(filter(self.world.decisions.takes_part, drawn))
         average = yield from self.collect(Moment(round_), chosen)
         yield from self.broadcast(Moment(round_), average)
@@ -140,27 +139,6 @@ class FederatedRounds(Turns):
         for one in learned:
             epsilon = self._ledger.release(one.client, range(first, first + len(one.steps)))
             self.world.note(moment, "epsilon", epsilon, self.world.client_names[one.client])
-
-    def score(self, moment: Moment) -> Steps:
-        """Let every client score all blocks by its own examples, and tell the server."""
-        steps = [self._score(moment, client) for client in range(self.world.num_clients)]
-        self.ready = yield from self.world.together(steps, "scores of client")
-
-    def _score(self, moment: Moment, client: int) -> Steps:
-        """One client's scores, as many as there are blocks, 32 bits each."""
-        world, task, count = self.world, self.world.task, self.scheme.scored_examples
-        rows = task.shares[client][:count]
-        batch = Params({"data": task.tokens.key, "rows": [int(row) for row in rows]})
-        node = self.training.graph.add(block_scores, [self.federation.adapter], batch=batch)
-        name, flop = world.client_names[client], score_flop(task.shape, len(rows), task.data.sequence_length)
-        span = yield from world.compute(name, "score_blocks", moment, flop, node, self.ready)
-        for block in range(1, task.shape.num_layers + 1):
-            world.measure(moment, name, f"block_score_{block}", node.ref(f"score_{block}"))
-        bits = 32 * task.shape.num_layers
-        sent: Sent = yield from world.send(
-            "federated_uplink", client, "block_scores", moment, bits, node, [span]
-        )
-        return sent.span
 
     def collect(self, moment: Moment, senders: Sequence[int]) -> Steps:
         """Let each of these clients update the model on its data and upload; returns their average."""

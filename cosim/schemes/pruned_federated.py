@@ -27,10 +27,12 @@ from cosim.learning.architectures import OURS
 from cosim.learning.chain import codec_of
 from cosim.learning.codecs import Codecs
 from cosim.learning.federated_state import FederatedState
+from cosim.learning.flop import whole_flop
 from cosim.learning.payload import bits_are_known, held_bytes
 from cosim.learning.shape import ModelShape
 from cosim.learning.task import Task
 from cosim.learning.train_state import LocalRound
+from cosim.learning.trainable.full import Full
 from cosim.learning.training import Training
 from cosim.learning.units import UNIT_KINDS, Kept, UnitKind, can_narrow, kept_units, prunable, units_of
 from cosim.learning.whole_nodes import local_round
@@ -45,6 +47,8 @@ from cosim.transmissions import Sent
 from cosim.world import Moment, World
 
 _DOWN = "federated_downlink"
+_MATRICES = Full(only=("attention", "mlp"))
+"""What importance is of: the linear layers of the blocks."""
 
 
 class PrunedFederated(Averages):
@@ -73,6 +77,10 @@ class PrunedFederated(Averages):
         model, as many for all; ``by_ratio``: by those, as many as each client has decided for it;
         ``own``: by the client's own, private ones too. Only its own mask travels, one bit for a unit, and
         the server, which hears of it too late, sends the whole shared part then.
+    importance
+        ``magnitude``: that size. ``gradient``: that of each weight times its gradient, which a client finds
+        by its whole model and the first mini-batch of the round (``score_units``). The server has no gradient
+        of what was left out, so the mask must be the client's ``own``.
 
     Source
     ------
@@ -89,9 +97,11 @@ class PrunedFederated(Averages):
     max_ratio: Annotated[float | None, OfPlane("time")] = Field(default=None, ge=0.0, lt=1.0)
     units: tuple[UnitKind, ...] = Field(default=UNIT_KINDS, min_length=1)
     mask: Literal["common", "by_ratio", "own"] = "by_ratio"
+    importance: Literal["magnitude", "gradient"] = "magnitude"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"mask": "own", "aggregator": {"kind": "personal"}},
+        {"mask": "own", "importance": "gradient"},
         {"ratio": 0.0, "mask": "common", "units": ["columns"]},
     )
 
@@ -132,6 +142,11 @@ class PrunedFederated(Averages):
             raise ScenarioError(
                 f"scheme.max_ratio: {self.max_ratio:g} is less than the ratio {self.ratio:g} that every "
                 "client leaves out at least; raise the one or lower the other."
+            )
+        if self.importance == "gradient" and self.mask != "own":
+            raise ScenarioError(
+                f"scheme.importance: 'gradient' with mask = {self.mask!r} lets the server choose by "
+                "gradients that it does not have; take mask = 'own', or importance = 'magnitude'."
             )
         if not any(map(any, self._free(task))):
             raise ScenarioError(
@@ -183,10 +198,10 @@ class PrunedFederated(Averages):
         ]
         up, *_ = averaged(each, is_bound=not bits_are_known(task, task.shape.num_layers))
         assert isinstance(up, Barrier)
-        chains = []
+        chains, flop = [], self.scoring_flop(task)
         for client, (one, sent) in enumerate(zip(each, up.chains, strict=True)):
             steps = int(setting.of("local_steps", client, self.local_steps))
-            chains.append(() if one is None else (*_trains(one, steps), *sent))
+            chains.append(() if one is None else (*_trains(one, steps, flop), *sent))
         return (replace(up, chains=tuple(chains)),)
 
     def amounts(self, task: Task, lora_rank: int, ratio: float) -> WholeAmounts:
@@ -197,6 +212,13 @@ class PrunedFederated(Averages):
         whole = whole_amounts(task, lora_rank)
         bits = one.adapter_bits + self.mask_bits(task.shape)
         return replace(one, adapter_bits=bits, adapter_download_bits=whole.adapter_download_bits)
+
+    def scoring_flop(self, task: Task) -> int:
+        """Return the FLOP of the gradients by which a client chooses its units; 0 where it needs none."""
+        if self.importance == "magnitude":
+            return 0
+        one = whole_flop(task.shape, _MATRICES, task.training.batch_size, task.data.sequence_length)
+        return one.forward + one.backward
 
     def mask_bits(self, shape: ModelShape) -> int:
         """Return the bits that say which units a client kept; a rule that both ends know takes none."""
@@ -211,7 +233,8 @@ class PrunedFederated(Averages):
     def client_bytes(self, task: Task, lora_rank: int, ratio: float) -> int:
         """Return what a client holds that leaves out a share of the units, bytes."""
         narrow = task.narrowed(self.kept(task, ratio))
-        return narrow.whole_memory_bytes(lora_rank) + held_bytes(narrow, task.shape.num_layers, lora_rank)
+        trains = narrow.whole_memory_bytes(lora_rank) + held_bytes(narrow, task.shape.num_layers, lora_rank)
+        return max(trains, task.whole_gradient_bytes(_MATRICES)) if self.importance == "gradient" else trains
 
     def kept(self, task: Task, ratio: float) -> Kept:
         """Return how many units of each block a client keeps."""
@@ -263,6 +286,7 @@ class _Rounds:
         self._amounts = cache(lambda ratio: scheme.amounts(world.task, training.lora_rank, ratio))
         self._bytes = cache(lambda ratio: scheme.client_bytes(world.task, training.lora_rank, ratio))
         self._ratios: dict[int, float] = {}
+        self._scoring_flop = scheme.scoring_flop(world.task)
         self.ready: Sequence[int] = ()
         world.hold(self._refs)
 
@@ -296,7 +320,8 @@ class _Rounds:
         count = int(self.world.decisions.knob("local_steps", client, scheme.local_steps))
         kept = scheme.kept(self.world.task, self._ratios[client])
         self.uploads.kept[client] = kept
-        begin = federation.narrow(client, kept, by_own=scheme.mask == "own")
+        batch = self.training.batch(client, first) if self._scoring_flop else None
+        begin = federation.narrow(client, kept, by_own=scheme.mask == "own", batch=batch)
         learned = local_round(self.training, client, begin, range(first, first + count))
         federation.widen(client, learned.after)
         self.world.note(
@@ -326,7 +351,13 @@ class _Rounds:
         sent: Sent = yield from self.world.send(
             _DOWN, client, "adapter_download", moment, bits, begin, self.ready
         )
-        return (yield from local_update(self.world, learned, moment.round, one.flop, [sent.span]))
+        ready = [sent.span]
+        if self._scoring_flop:
+            units, name = self.federation.narrowed[client].units, self.world.client_names[client]
+            assert units is not None
+            flop = self._scoring_flop
+            ready = [(yield from self.world.compute(name, "score_units", moment, flop, units.node, ready))]
+        return (yield from local_update(self.world, learned, moment.round, one.flop, ready))
 
     def _average(self, moment: Moment, sent: Sequence[Sent]) -> Node:
         """Return the average of what arrived; if nothing did, the global adapter stays."""
@@ -343,10 +374,11 @@ class _Rounds:
         measure_evaluation(self.world, Moment(round_), self.federation.evaluate)
 
 
-def _trains(one: WholeAmounts, steps: int) -> tuple[Transfer | Compute, ...]:
+def _trains(one: WholeAmounts, steps: int, scoring_flop: int) -> tuple[Transfer | Compute, ...]:
     """Return the stages of a client ahead of its upload."""
     sent = download("adapter_download", _DOWN, one.adapter_download_bits)
-    return sent, Compute("client_forward_backward", CLIENT, one.flop, steps)
+    scored = (Compute("score_units", CLIENT, scoring_flop, 1),) if scoring_flop else ()
+    return sent, *scored, Compute("client_forward_backward", CLIENT, one.flop, steps)
 
 
 def _takes_masks(part: Any) -> bool:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from cosim.graph.node import Ref
 from cosim.kernel.clock import Steps
+from cosim.learning.amounts import whole_amounts
 from cosim.learning.codecs import Codecs
 from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
@@ -112,6 +113,11 @@ class WithoutBarriers(SendsUpdates):
         """Return the whole model's need on every client."""
         held = held_bytes(task, task.shape.num_layers, lora_rank)
         return {"client": task.whole_memory_bytes(lora_rank) + held}
+
+    def transfers(self, task: Task) -> dict[str, int]:
+        """Return the bits of one local update."""
+        one = whole_amounts(task, task.trainable.lora_rank)
+        return {"federated_uplink": one.adapter_bits, "federated_downlink": one.adapter_download_bits}
 
     def mixing_weight(self, staleness: int) -> float:
         """Return the weight of an upload after which so many merges came first.

@@ -1,6 +1,7 @@
 """From a file to a study, and back to a file."""
 
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -9,6 +10,8 @@ from cosim.scenario.faults import faults
 from cosim.scenario.load import located, read_toml
 from cosim.studies import is_study
 from cosim.studies.settings import Study
+
+_Kind = TypeVar("_Kind", bound=Study)
 
 
 def load_study(path: Path | str) -> Study:
@@ -25,11 +28,16 @@ def load_study(path: Path | str) -> Study:
         raise ScenarioError(
             f"{path}: is no study: it names no base and varies nothing; a scenario is run by cosim run {path}"
         )
+    return study_in(given, path, Study)
+
+
+def study_in(given: dict[str, Any], path: Path, kind: type[_Kind]) -> _Kind:
+    """Return what a file has as a study or a kind of study; errors as :func:`load_study`."""
     given.setdefault("name", path.stem)
     try:
-        study = Study.model_validate(given)
+        study = kind.model_validate(given)
     except ValidationError as error:
-        told = (one.removeprefix("scenario: ") for one in faults(error, given, Study))
+        told = (one.removeprefix("scenario: ") for one in faults(error, given, kind))
         raise ScenarioError("\n".join(f"{path}: {one}" for one in told)) from None
     return study.model_copy(
         update={

@@ -1,6 +1,6 @@
 """The plan: every case of a study as a scenario, checked, and which runs it takes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -182,7 +182,7 @@ def make_plan(study: Study, *, seed: int | None = None, yes: bool = False) -> Pl
     with_set = _with_set(study, base)
     cases = list(_cases(study, base, drawn))
     _refuse_unused(study, cases)
-    _refuse_measures(study, cases)
+    refuse_measures(study, (case.scenario for case in cases))
     return Plan(study, with_set, paths, tuple(_with_baselines(study, paths, cases)))
 
 
@@ -211,11 +211,12 @@ def _refuse_reserved(study: Study) -> None:
             raise ScenarioError(f"{study.name}: {path}: changes nothing of a run; leave it out.")
 
 
-def _refuse_measures(study: Study, cases: Sequence[Case]) -> None:
-    """Refuse a measure of a task that a case does not have, or that does not say of which it is."""
+def refuse_measures(study: Study, scenarios: Iterable[Scenario]) -> None:
+    """Refuse a measure of a task that a scenario does not have, or that does not say of which it is."""
+    every = tuple(scenarios)
     for measure in study.measures:
-        for case in cases:
-            why = measure.misfit(tuple(case.scenario.tasks))
+        for scenario in every:
+            why = measure.misfit(tuple(scenario.tasks))
             if why is not None:
                 raise ScenarioError(f"{study.name}: measures: {measure.name}: {why}.")
 
@@ -246,7 +247,7 @@ def _cases(study: Study, base: Scenario, drawn: list[Point]) -> Iterator[Case]:
             one.name,
             one.settings,
             scenario,
-            _folder(one.name, scenario),
+            folder_name(one.name, scenario),
             role=one.role,
             row=one.row,
             inputs=digests(scenario),
@@ -304,7 +305,7 @@ def _refuse_unused(study: Study, cases: list[Case]) -> None:
         raise ScenarioError("\n".join(told))
 
 
-def _folder(name: str, scenario: Scenario) -> str:
+def folder_name(name: str, scenario: Scenario) -> str:
     """Return a name every file system takes, that says what is in it and depends on all of its settings."""
     slug = sub(r"[^A-Za-z0-9.=+-]+", "_", name)[:_SLUG_LENGTH].strip("._")
     return f"{slug}-{run_hash(scenario)[:10]}"

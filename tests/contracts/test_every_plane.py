@@ -101,6 +101,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "radio.medium.over_the_air.truncation_db": {"radio.fading": {"kind": "rayleigh_block"}},
     "radio.fading.jakes.follow_mobility": WALK,
     "radio.fading.tdl.follow_mobility": WALK,
+    "radio.fading.cdl.follow_mobility": WALK,
     "radio.shadowing.tr_38901": {"radio.path_loss": {"kind": "tr_38901_umi"}},
     "scheme.federated.privacy": {"scheme.update": [{"kind": "clip"}, {"kind": "noise", "std": 2.0}]},
     "scheme.federated.local_rule.scaffold": {"training.optimizer": {"kind": "sgd"}},

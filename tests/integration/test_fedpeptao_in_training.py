@@ -7,11 +7,16 @@ from tiny_bases import tiny_base, tiny_batch
 
 from cosim.errors import ScenarioError
 from cosim.learning.execution import load_model
-from cosim.learning.flop import score_flop
+from cosim.learning.families.kernels import attend_stepwise
+from cosim.learning.flop import hessian_flop, score_flop, whole_flop
+from cosim.learning.hessian_spectrum import spectrum
+from cosim.learning.learner import Learner, mean_loss
 from cosim.learning.model import SplitModel
+from cosim.learning.operations.hessian_scores import hessian_scores
 from cosim.learning.outputs import scored_of
 from cosim.learning.trainable.prefix import Prefix
 from cosim.record.folder import Record
+from cosim.rng import stream
 from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from tests.integration.test_updates_in_training import AIR, metric
@@ -87,6 +92,74 @@ def test_a_score_sums_over_the_eigenvalues_of_the_cosines_between_examples(share
         values = np.linalg.eigvalsh(np.array(cosines)) + 1e-5
         (found,) = metrics[(metrics.name == f"block_score_{block}") & (metrics.actor == "client-1")].value
         assert found == pytest.approx(float(np.sum(np.log(values) + 1 / values)), rel=1e-4)
+
+
+def signs(size, block):
+    """Return the vector a spectrum begins from."""
+    generator = torch.Generator().manual_seed(stream(7, "block", block).torch_seed())
+    return (2.0 * torch.randint(2, (size,), generator=generator) - 1.0).double()
+
+
+def test_scores_by_the_hessian_are_those_of_the_whole_matrix(tiny_scenario):
+    small = {"trainable.num_tokens": 1, "trainable.blocks": [1, 3], "model.dtype": "float64"}
+    task = prepare(tiny_scenario({**PREFIX, **small})).task
+    model, rows = load_model(task, 1), [int(row) for row in task.shares[1][:2]]
+    adapter = model.initial_adapter()
+    found = hessian_scores.body(Learner(task, model), {"batch": {"rows": rows}, "probe": 7}, adapter)
+    assert set(found) == {"shared_ratio", "score_1", "score_2", "score_3"}
+    batch, each = task.tokens.train.batch(rows).trimmed(), 2 * WIDTH  # a key and a value in each block
+    model.attend_by(attend_stepwise)
+
+    def loss(flat):
+        parts = dict(zip(adapter, flat.view(-1, 1, WIDTH), strict=True))
+        return mean_loss(model.whole_outputs(parts, batch))
+
+    exact = torch.autograd.functional.hessian(loss, torch.cat([one.flatten() for one in adapter.values()]))
+    whole = spectrum(lambda vector: exact @ vector, signs(2 * each, 0))
+    threshold = whole.threshold()
+    assert found["shared_ratio"] == pytest.approx(whole.share_above(threshold), abs=1e-9)
+    assert found["score_2"] == 0.0
+    for block, first in ((1, 0), (3, each)):
+        own = slice(first, first + each)
+        values, vectors = torch.linalg.eigh(exact[own, own])
+        shares = (vectors.T @ signs(each, block)) ** 2 / each
+        width = (1e-5 * max(1.0, float(values[-1] - values[0]))) ** 0.5
+        above = float(shares @ torch.special.ndtr((values - threshold) / width))
+        assert found[f"score_{block}"] == pytest.approx(above, abs=1e-8)
+    assert found["score_1"] != pytest.approx(found["score_3"], abs=1e-3)
+
+
+def test_a_spectrum_has_the_moments_of_the_matrix_and_all_eigenvalues_after_as_many_products():
+    generator = torch.Generator().manual_seed(1)
+    matrix = torch.randn(20, 20, generator=generator, dtype=torch.float64)
+    matrix, probe = (matrix + matrix.T) / 10, torch.ones(20, dtype=torch.float64)
+    few, every = (spectrum(lambda vector: matrix @ vector, probe, most) for most in (6, 20))
+    power = probe / 20
+    for exponent in range(12):
+        assert float(few.shares @ few.values**exponent) == pytest.approx(float(probe @ power), rel=1e-9)
+        power = matrix @ power
+    torch.testing.assert_close(every.values, torch.linalg.eigvalsh(matrix), rtol=1e-9, atol=1e-9)
+    nothing = spectrum(torch.zeros_like, probe)
+    assert nothing.values.tolist() == [0.0]
+    assert nothing.shares.tolist() == [1.0]
+
+
+def test_scores_by_the_hessian_are_charged_and_sent_as_the_chosen_round_begins(played, tiny_scenario):
+    scored = {"scored_examples": 1, "scored_by": "hessian", "scored_round": 2, "local_steps": 1}
+    record = played(scored)
+    spans, metrics = record.frame("spans"), record.frame("metrics")
+    task = prepare(tiny_scenario(PREFIX)).task
+    gradient = whole_flop(task.shape, task.trainable, 1, 48)
+    charged = hessian_flop(task.shape, task.trainable, 1, 48)
+    assert charged == (gradient.forward + gradient.backward) * (1 + 2 * 50 * (1 + BLOCKS))
+    made = spans[spans.name == "score_blocks"]
+    assert (set(made["round"]), set(made.flop), len(made)) == ({2}, {charged}, 3)
+    assert set(spans[spans.name == "block_scores"].bits) == {32 * (BLOCKS + 1)}
+    values = metrics[metrics.name.str.startswith("block_score_") | (metrics.name == "shared_ratio")].value
+    assert len(values) == 3 * (BLOCKS + 1)
+    assert values.between(0.0, 1.0).all()
+    with pytest.raises(ScenarioError, match="scored_round: 9 is after the last of num_rounds 2"):
+        tiny_scenario({"scheme": {**SCHEME, "scored_examples": 2, "scored_round": 9}})
 
 
 def test_blocks_are_scored_by_the_models_own_hidden_states():

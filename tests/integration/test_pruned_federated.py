@@ -106,6 +106,23 @@ def test_a_limit_is_kept_and_the_clock_agrees_with_the_closed_form(mask, bandwid
     assert 0.0 < max(found) <= 0.75
 
 
+def test_gradients_that_choose_units_take_time_and_the_clock_agrees_with_the_closed_form(played):
+    allocator = {"kind": "adaptive_pruning"}
+    by_gradient, by_size = (
+        played({"mask": "own", "importance": one}, {**ADAPTIVE, "allocator": allocator}, **options)
+        for one, options in (("gradient", {}), ("magnitude", {"timing_only": True}))
+    )
+    scored = spans(by_gradient, "score_units")
+    assert len(scored) == 2 * 3
+    steps = spans(by_gradient, "client_forward_backward")
+    assert min(row["flop"] for row in scored) > 1.2 * max(row["flop"] for row in steps)
+    assert {row["node"] for row in scored} != {""}
+    predicted = metric(by_gradient, "predicted_round_s")[0]
+    assert by_gradient.spans.to_pylist()[-1]["end_ns"] == round(2 * predicted * 1e9)
+    assert predicted > metric(by_size, "predicted_round_s")[0]
+    assert min(metric(by_gradient, "memory_bytes")) > max(metric(by_size, "memory_bytes"))
+
+
 def test_each_number_is_averaged_over_those_who_trained_it(tiny_scenario):
     """``u + sum p m d / sum p m`` written out, of two clients that keep different units."""
     scheme = {**SCHEME, "aggregator": {"kind": "personal", "private": ["mlp.c_proj"]}}
@@ -164,6 +181,7 @@ FAULTS = {
     "nothing": ({"aggregator": {"kind": "personal", "private": ["lora_C"]}}, {}, "part of nothing"),
     "no head": ({"ratio": 0.8}, {}, r"0\.8 leaves none of the 4 heads and 64 columns .* 0\.75 leaves one"),
     "no head ever": ({"max_ratio": 0.9}, {}, r"scheme\.max_ratio: 0\.9 leaves none"),
+    "no gradient": ({"importance": "gradient"}, {}, "take mask = 'own'"),
     "no more": ({"ratio": 0.5, "max_ratio": 0.25}, {}, "less than the ratio 0.5"),
     "all private": (
         {"units": ["columns"], "aggregator": {"kind": "personal", "private": ["mlp"]}},

@@ -10,6 +10,8 @@ import pytest
 import tomli_w
 from fuzz import tried
 
+from cosim.runs import run
+from cosim.scenario.build import check as faults_of
 from cosim.scenario.build import prepare
 from cosim.scenario.load import to_dict
 from cosim.scenario.size import MOST_CUTS_SEARCHED
@@ -169,3 +171,29 @@ def test_a_study_of_too_many_replications_is_refused(tmp_path, check):
     found = tried(["check", str(file)], MOST_CALLS)
     assert found.status == 2
     assert "1 000 000 runs, more than 10 000" in found.err
+
+
+FAINT = {
+    "clients.max_tx_power_dbm": -55.0,
+    "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.01},
+}
+
+
+def test_a_run_of_very_many_blocks_warns_before_it_begins(tiny_scenario, tmp_path, caplog):
+    fading = {"kind": "rayleigh_block", "coherence_time_s": 1e-7}
+    scenario = tiny_scenario({"radio.fading": fading, "scheme.num_rounds": 1, "scheme.local_steps": 1})
+    run(scenario, tmp_path / "run", timing_only=True)
+    assert prepare(scenario).fading.note in caplog.messages
+
+
+def test_a_run_at_almost_no_rate_is_refused_or_told_from_its_blocks(tiny_scenario):
+    alone = {"scheme": {"kind": "asynchronous", "num_rounds": 3, "local_steps": 1}, **FAINT}
+    told = prepare(tiny_scenario(alone))
+    assert any("a transfer sees about" in note for note in told.notes)
+    (line,) = faults_of(tiny_scenario({**alone, "clients.max_tx_power_dbm": -120.0}))
+    assert line.startswith("radio.fading: blocks of 0.01 s are about")
+    every = {**FAINT, "scheme": {"kind": "federated", "num_rounds": 1000, "local_steps": 1}}
+    every["allocator"] = {"kind": "equal", "reallocate": "every_block"}
+    (line,) = faults_of(tiny_scenario(every))
+    assert line.startswith("allocator.reallocate: 'every_block' would decide about")
+    assert faults_of(tiny_scenario({**every, "allocator": {"kind": "equal"}})) == []

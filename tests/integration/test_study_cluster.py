@@ -29,7 +29,7 @@ def file(tiny_scenario, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster studies")
     (folder / "tiny.toml").write_text(to_toml(tiny_scenario()), encoding="utf-8")
     (folder / "channel.toml").write_text(
-        'base = "tiny.toml"\ntiming_only = true\nreplications = 3\n'
+        'base = "tiny.toml"\ntiming_only = true\nreplications = 3\nengine = "events"\n'
         '[vary.grid]\n"radio.noise_figure_db" = [3.0, 9.0, 15.0, 20.0]\n',
         encoding="utf-8",
     )

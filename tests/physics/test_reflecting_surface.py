@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from cosim.control.knobs import packed_phases, unpacked_phases
 from cosim.control.solvers.phases import Users, fixed_point, levels_of, search, turns_of
 from cosim.errors import ScenarioError
 from cosim.explain import explain
@@ -215,10 +216,25 @@ def test_phases_are_set_when_a_block_begins_and_the_clock_keeps_to_the_predictio
     assert decided == set(range(0, int(np.ceil(ends_ns)), block_ns))
     once = played(with_surface(**{"allocator.reallocate": "once"}), timing_only=True)
     assert once.manifest["simulated_s"] > blocks.manifest["simulated_s"]
-    upload = next(one for one in blocks.spans.to_pylist() if one["name"] == "adapter_upload")
-    explained = explain(blocks, upload["id"])
-    assert explained.has_unrecorded_air
-    assert not explained.stretches
+    for one in (row for row in blocks.spans.to_pylist() if row["name"] == "adapter_upload"):
+        explained = explain(blocks, one["id"])
+        assert explained.expected_end_ns == one["end_ns"]
+        starts = [stretch.start_ns for stretch in explained.stretches]
+        crossed = range(one["start_ns"] // block_ns + 1, -(-one["end_ns"] // block_ns))
+        assert starts == [one["start_ns"], *(block * block_ns for block in crossed)]
+    assert any(abs(budget.surface_db) > 0.0 for stretch in explained.stretches for budget in stretch.budgets)
+    upload = next(one for one in record.spans.to_pylist() if one["name"] == "adapter_upload")
+    (whole,) = explain(record, upload["id"]).stretches
+    assert explain(record, upload["id"]).expected_end_ns == whole.end_ns == upload["end_ns"]
+
+
+@pytest.mark.parametrize(("num_elements", "num_levels"), [(1, 2), (53, 2), (54, 2), (64, 4), (7, 256)])
+def test_phases_are_packed_into_numbers_and_come_out_again(num_elements, num_levels):
+    drawn = stream(1, "levels").generator().integers(0, num_levels, num_elements)
+    levels = tuple(np.maximum(drawn, num_levels - 1).tolist())
+    assert unpacked_phases(packed_phases(levels, num_levels), num_elements, num_levels) == levels
+    levels = tuple(drawn.tolist())
+    assert unpacked_phases(packed_phases(levels, num_levels), num_elements, num_levels) == levels
 
 
 def test_bits_drain_at_the_rates_of_the_phases_that_each_block_was_given(with_surface, played):

@@ -1,5 +1,6 @@
 """Biased weights of updates sent as bits: the design, what arrives of it, and the average of that."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
@@ -52,6 +53,17 @@ def slots(airtime_s):
     return Slots(speeds, np.array([0.5, 0.5]), airtime_s, 32.0 + 8192.0 * WIDTHS, errors)
 
 
+def test_no_slot_is_longer_than_gains_hold():
+    free = slots(1.0).design(1.0, 1.0)
+    longest_s = (free.slots_s / free.rates).max()
+    limited = replace(slots(1.0), block_s=0.5 * longest_s)
+    found = limited.design(1.0, 1.0)
+    assert (found.slots_s / found.rates <= 0.5 * longest_s * (1.0 + 1e-12)).all()
+    same = replace(limited, block_s=1.01 * longest_s).design(1.0, 1.0)
+    assert same.widths.tolist() == free.widths.tolist()
+    assert same.speeds.tolist() == free.speeds.tolist()
+
+
 @pytest.mark.parametrize("dissimilarity", [0.0, 0.3, 3.0, np.inf])
 @pytest.mark.parametrize("airtime_s", [3e-3, 0.02, 1.0])
 def test_the_optimum_is_within_a_percent_of_a_fine_grid(dissimilarity, airtime_s):
@@ -86,7 +98,7 @@ def test_without_bias_weights_are_those_of_the_data_and_variance_falls_with_the_
 
 @pytest.fixture(scope="module")
 def prepared(tiny_scenario):
-    return prepare(tiny_scenario({**DIGITAL, "radio.fading.coherence_time_s": 1e-4}))
+    return prepare(tiny_scenario({**DIGITAL, "radio.fading.coherence_time_s": 2e-3}))
 
 
 def test_each_client_is_delivered_as_often_as_was_designed(prepared):
@@ -167,6 +179,10 @@ def test_the_decision_is_recorded_client_by_client(record, prepared):
         (
             {"allocator.airtime_s": 1e-9},
             "allocator.airtime_s: 1e-09 s is too short: even where clients send in",
+        ),
+        (
+            {"radio.fading.coherence_time_s": 1e-6},
+            "radio.fading.coherence_time_s: gains hold for 1e-06 s, and the shortest slot of a client takes",
         ),
         ({"scheme.update": []}, "allocator.kind: 'biased_digital' says with how many bits clients quantise"),
         (

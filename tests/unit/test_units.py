@@ -11,6 +11,7 @@ from cosim.learning.flop import whole_flop
 from cosim.learning.learner import leaves_of
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelShape
+from cosim.learning.slopes import slopes_of
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.units import axes_of, can_narrow, kept_units, narrowed, prunable
@@ -36,7 +37,10 @@ def gradients(model, adapter, batch):
 
 
 def test_it_equals_the_whole_model_with_those_weights_zero(pruned):
-    model, adapter, units = pruned
+    assert_equals_zeroed(*pruned)
+
+
+def assert_equals_zeroed(model, adapter, units):
     base, batch = model.base_weights(), tiny_batch(model.shape, 3, 9)
 
     def zeroed(tensors):
@@ -83,6 +87,49 @@ def test_those_of_the_largest_weights_remain():
     loud[f"{name}A.weight"][:, dropped] = 100.0
     loud[f"{name}B.weight"] = torch.ones(16, 2, dtype=torch.float64)
     assert dropped in narrowing.choose(model, loud, kept)["2.columns"].tolist()
+
+
+@pytest.mark.parametrize("blocks", [None, [2, 3]])
+def test_those_of_the_largest_weights_times_gradients_remain(blocks):
+    """By the gradients of transformers' own model with the adapter merged, weight by weight."""
+    lora = Lora(rank=2, target_modules=["c_attn", "mlp.c_proj"], blocks=blocks)
+    base = tiny_base("gpt2")
+    model = SplitModel.load(base, lora, dtype="float64")
+    adapter = {name: one.detach() for name, one in moved_adapter(model).items()}
+    batch, kept = tiny_batch(model.shape, 3, 9), kept_units(model.shape, 0.5, [(True, True)] * 3)
+    whole = base.load("causal_lm", 0, "float64").eval()
+    for name, weights in whole.named_parameters():
+        layer = f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{layer}.lora_A.weight" in adapter:
+            product = adapter[f"{layer}.lora_B.weight"] @ adapter[f"{layer}.lora_A.weight"]
+            weights.data += lora.scaling * product.T
+    ids, seen = torch.tensor(batch.input_ids), torch.tensor(batch.attention_mask)
+    labels = torch.tensor(batch.labels)
+    whole(input_ids=ids, attention_mask=seen.long(), labels=labels).loss.backward()
+    chosen = narrowing.choose(model, adapter, kept, slopes_of(model, adapter, batch))
+    width, head = model.shape.hidden_size, model.shape.head_dim
+    for number, block in enumerate(whole.transformer.h, start=1):
+        sizes = {
+            name: (one.detach() * one.grad).abs() for name, one in block.named_parameters() if one.dim() == 2
+        }
+        heads = []
+        for first in range(0, width, head):
+            own = slice(first, first + head)
+            parts = sizes["attn.c_attn.weight"].split(width, dim=1)
+            heads.append(sum(part[:, own].sum() for part in parts) + sizes["attn.c_proj.weight"][own].sum())
+        columns = [
+            sizes["mlp.c_fc.weight"][:, one].sum() + sizes["mlp.c_proj.weight"][one].sum()
+            for one in range(sizes["mlp.c_fc.weight"].shape[1])
+        ]
+        for kind, found in (("heads", heads), ("columns", columns)):
+            order = sorted(range(len(found)), key=lambda one: -float(found[one]))
+            count = len(chosen[f"{number}.{kind}"])
+            assert sorted(order[:count]) == chosen[f"{number}.{kind}"].tolist()
+    assert not any(one.requires_grad for one in model.base_weights().values())
+    by_size = narrowing.choose(model, adapter, kept)
+    assert any(by_size[name].tolist() != one.tolist() for name, one in chosen.items())
+    if blocks is None:
+        assert_equals_zeroed(model, adapter, chosen)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

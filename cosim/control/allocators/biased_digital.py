@@ -14,7 +14,7 @@ from cosim.control.stages import bits_over
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
-from cosim.units import Floats
+from cosim.units import NS_PER_S, Floats
 
 
 class BiasedDigital(Weighing):
@@ -25,8 +25,9 @@ class BiasedDigital(Weighing):
     what arrives by how often it arrives, and does not renormalise, so the average is right in the mean.
 
     For the medium ``fluid`` with ``rate = "fixed"`` and ``outage = "silent"``, under Rayleigh fading
-    that is alike on all subchannels and changes little within a slot, and updates whose last step is
-    ``quantise``. Of its lengths, those behind ``clip`` count.
+    that is alike on all subchannels, and updates whose last step is ``quantise``. A slot is no longer
+    than gains hold; the coherence time should be long against it, as one that crosses two blocks is lost
+    more often than was decided. Of its lengths, those behind ``clip`` count.
 
     Attributes
     ----------
@@ -92,6 +93,7 @@ class BiasedDigital(Weighing):
             airtime_s=self.airtime_s,
             bits=np.array([self._bits(state, int(width)) for width in widths]),
             errors=np.asarray(self.crest_factor**2 / (12.0 * (2.0 ** (widths - 1.0) - 1.0) ** 2)),
+            block_s=np.inf if state.block_ns is None else state.block_ns / NS_PER_S,
         )
         factors = self.bound_factors(int(takes_part.sum()))
         found = slots.design(*(factors if self.theta is None else (1.0 - self.theta, self.theta)))

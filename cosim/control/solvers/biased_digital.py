@@ -73,6 +73,9 @@ class Slots:
     bits, errors
         For each width of a number the bits of an update and the variance of its quantisation,
         shape (num_widths,).
+    block_s
+        How long gains hold, s. No slot is longer: one that crosses blocks is delivered as often as all of
+        them allow, which is no closed form, as it depends on when the slots of others end.
     """
 
     speeds: Floats
@@ -80,6 +83,7 @@ class Slots:
     airtime_s: float
     bits: Floats
     errors: Floats
+    block_s: float = np.inf
 
     def design(self, bias_weight: float, noise_gain: float) -> Design:
         """Return the design of the least ``bias_weight x bias + noise_gain x variance``.
@@ -91,8 +95,14 @@ class Slots:
         Raises
         ------
         AllocationError
-            If no slots fit into the airtime.
+            If a client's slots fit into no block, or no slots into the airtime.
         """
+        if not np.isfinite(self._costs_s).any(axis=1).all():
+            shortest_s = float((self.bits.min() / self.speeds.max(axis=1)).max())
+            raise AllocationError(
+                f"radio.fading.coherence_time_s: gains hold for {self.block_s:g} s, and the shortest slot of "
+                f"a client takes {shortest_s:.3g} s; make it longer, send fewer bits, or widen the link."
+            )
         needed_s = float(self._costs_s.min(axis=1).sum())
         if needed_s > self.airtime_s:
             raise AllocationError(
@@ -125,11 +135,12 @@ class Slots:
     def _costs_s(self) -> Floats:
         """Expected slots, s, of every threshold and width, shape (num_clients, num_slots).
 
-        Infinite at no speed.
+        Infinite at no speed, and where a slot is longer than a block.
         """
         with np.errstate(divide="ignore"):
-            a_bit_s = np.exp(-THRESHOLDS) / self.speeds
-        return np.asarray(a_bit_s[:, :, None] * self.bits).reshape(len(self.wanted), -1)
+            slots_s = self.bits / self.speeds[:, :, None]
+        often = np.exp(-THRESHOLDS)[:, None]
+        return np.where(slots_s <= self.block_s, often * slots_s, np.inf).reshape(len(self.wanted), -1)
 
     @cached_property
     def _variances(self) -> Floats:

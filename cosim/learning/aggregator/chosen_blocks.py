@@ -26,8 +26,8 @@ class ChosenBlocks(Aggregator):
     ------
     T. Che et al., "Federated learning of large language models with parameter-efficient prompt tuning and
     adaptive optimization" (FedPepTAO), EMNLP 2023, arXiv 2310.15080: sharing as seen in the authors' code.
-    Which blocks it finds by a score (``scheme.scored_examples``), and how many by the spectrum of a Hessian,
-    which is not here.
+    Which blocks it finds by a score (``scheme.scored_examples``), and how many by the spectrum of a Hessian
+    (``scheme.scored_by``); what is shared is set here.
     """
 
     kind: Literal["chosen_blocks"] = "chosen_blocks"

@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 
 @operation("choose_units", state=("units",))
 def choose_units(learner: "Learner", params: Mapping[str, Any], adapter: "Adapter") -> Fields:
-    """Return the units that remain, ``params["kept"]`` of each block, by the size of their weights."""
+    """Return the units that remain, ``params["kept"]`` of each block: by the size of their weights.
+
+    Where there is a ``batch``, by that of weights times gradients.
+    """
     from cosim.learning.narrowing import choose
 
     heads_and_columns = tuple((heads, columns) for heads, columns in params["kept"])
-    return {"units": choose(learner.model, adapter, heads_and_columns)}
+    slopes = None
+    if "batch" in params:
+        from cosim.learning.slopes import slopes_of
+
+        slopes = slopes_of(learner.model, adapter, learner.batch(params))
+    return {"units": choose(learner.model, adapter, heads_and_columns, slopes)}
 
 
 @operation("narrow", state=("adapter", "optimizer"))

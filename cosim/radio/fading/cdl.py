@@ -101,6 +101,7 @@ class ClusteredDelayLine(DelayLine):
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {"doppler_hz": 50.0},
         {"profile": "D", "doppler_hz": 20.0, "num_antennas": 2, "movement_deg": 30.0},
+        {"profile": "B", "speed_m_per_s": 3.0, "carrier_hz": 2e9, "selectivity": "flat"},
     )
 
     def clusters(self, stream: Stream, swept: Floats) -> list[NDArray[np.complex128]]:

@@ -24,13 +24,13 @@ def document(template: str, title: str, scripts: list[str], content: dict[str, A
     content
         What it shows; may hold any text, which stays text.
     """
-    library, library_style, licence = (_read(f"vendor/{name}") for name in _LIBRARY)
-    return Template(_read(template)).substitute(
+    library, library_style, licence = (asset(f"vendor/{name}") for name in _LIBRARY)
+    return Template(asset(template)).substitute(
         title=html.escape(title),
-        style=f"{library_style}\n{_read('shared/page.css')}",
+        style=f"{library_style}\n{asset('shared/page.css')}",
         content=script_json(content),
         library=f"/*\n{licence.strip()}\n*/\n{library}",
-        script="\n".join(_read(script) for script in scripts),
+        script="\n".join(asset(script) for script in scripts),
     )
 
 
@@ -48,5 +48,6 @@ def script_json(content: dict[str, Any]) -> str:
     return text
 
 
-def _read(name: str) -> str:
+def asset(name: str) -> str:
+    """Return a file of the assets."""
     return (_ASSETS / name).read_text(encoding="utf-8")
