@@ -8,7 +8,7 @@
     env = gymnasium.make("cosim/Cell-v0", scenario="scenarios/quickstart.toml")
     many = gymnasium.make_vec("cosim/Cell-v0", num_envs=256, scenario="scenarios/quickstart.toml")
 
-Needs ``gymnasium``, which the extra ``envs`` installs.
+Without the import it is ``gymnasium.make("cosim.envs:cosim/Cell-v0", ...)``. Needs ``gymnasium``, which the extra ``envs`` installs.
 """
 
 CELL = "cosim/Cell-v0"
@@ -16,7 +16,7 @@ CELL = "cosim/Cell-v0"
 
 
 def register() -> None:
-    """Make the environment known to gymnasium, which calls this by itself where cosim is installed."""
+    """Make the environment known to gymnasium; importing this package does."""
     import gymnasium
 
     if CELL not in gymnasium.registry:
