@@ -8,7 +8,8 @@
     env = gymnasium.make("cosim/Cell-v0", scenario="scenarios/quickstart.toml")
     many = gymnasium.make_vec("cosim/Cell-v0", num_envs=256, scenario="scenarios/quickstart.toml")
 
-Without the import it is ``gymnasium.make("cosim.envs:cosim/Cell-v0", ...)``. Needs ``gymnasium``, which the extra ``envs`` installs.
+Without the import it is ``gymnasium.make("cosim.envs:cosim/Cell-v0", ...)``. Needs ``gymnasium``, which
+the extra ``envs`` installs.
 """
 
 CELL = "cosim/Cell-v0"
