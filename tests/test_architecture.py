@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "cosim"
 LINES = (
     ("errors", "units", "leaves", "words", "visible", "distribution"),
     ("files", "locks", "columns"),
-    ("rng", "parts"),
+    ("rng", "parts", "arrays"),
     ("plugins",),
     ("distributions", "statistics"),
     ("kernel", "record", "graph"),
@@ -32,7 +32,7 @@ LINES = (
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
     ("audits",),
-    ("interface", "tuning", "flower"),
+    ("interface", "tuning", "flower", "envs"),
     ("cli", "plot"),
     ("testing",),
     ("__init__",),

@@ -1,0 +1,259 @@
+"""The stages of a round as arrays, evaluated for many copies of a cell to the nanosecond."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+
+from cosim.compute.device import Device
+from cosim.control.closed_form import durations_ns
+from cosim.control.stages import CLIENT, Chain, Compute, Round, barriers_of
+from cosim.control.state import CellState
+from cosim.errors import AllocationError
+from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
+from cosim.units import Floats, Ints
+
+
+class Rates(Protocol):
+    """The rates of some copies, block by block."""
+
+    def __call__(self, which: Ints, blocks: Ints, /) -> Floats:
+        """Return bit/s of copies in blocks, shape (num, num_links, num_clients)."""
+
+    def only(self, which: Ints, /) -> "Rates":
+        """Return those of some of the copies."""
+
+
+_MOST_BLOCKS = 1 << 22  # of one transfer
+_LONGEST = 1 << 55  # ns of a transfer, a year: several of them add up without overflow
+
+
+class Slot(NamedTuple):
+    """What a client does at a place of its chain: it computes, then sends over a link, if any."""
+
+    compute_ns: int
+    link: int
+    bits: int
+
+
+class Played(NamedTuple):
+    """What came of a round: when it ended, shape (num_copies,), and how long each client was on each link.
+
+    Airtimes in ns, shape (num_copies, num_links, num_clients).
+    """
+
+    end_ns: Ints
+    airtime_ns: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A round of barriers; places of chains are one behind the other.
+
+    Attributes
+    ----------
+    compute_ns, link, bits
+        Of each place and client, shape (num_places, num_clients); link -1 where nothing is sent.
+    first
+        Where the places of each barrier begin, shape (num_barriers,).
+    joint_ns
+        What servers do once a barrier has fallen, shape (num_barriers,).
+    parts
+        First barrier, the one after the last, and how often the part is repeated.
+    compute_j
+        Energy of all that is computed in the round, J.
+    num_links
+        How many links take time.
+    """
+
+    compute_ns: Ints
+    link: Ints
+    bits: Ints
+    first: Ints
+    joint_ns: Ints
+    parts: tuple[tuple[int, int, int], ...]
+    compute_j: float
+    num_links: int
+
+    @classmethod
+    def of(
+        cls,
+        round_: Round,
+        state: CellState,
+        clients: Sequence[Device],
+        servers: Mapping[str, Device],
+    ) -> Self:
+        """Return the program of a round; links are numbered as in the state."""
+        lasts_ns, numbers = durations_ns(state, {}), {name: place for place, name in enumerate(state.links)}
+        slots: list[list[Slot]] = []
+        first, joint, parts, energy_j = [], [], [], 0.0
+        barriers = list(barriers_of(round_))
+        for barrier, times, _ in barriers:
+            chains = [_slots(chain, client, lasts_ns, numbers) for client, chain in enumerate(barrier.chains)]
+            deepest = max(map(len, chains))
+            first.append(len(slots))
+            idle = Slot(0, -1, 0)
+            slots += [[chain[at] if at < len(chain) else idle for chain in chains] for at in range(deepest)]
+            joint.append(sum(int(lasts_ns(stage, None)) for stage in barrier.joint))
+            everybody = (*((chain, one) for chain, one in zip(barrier.chains, clients, strict=True)),)
+            for chain, client_device in everybody:
+                energy_j += times * _energy_j(chain, client_device, servers)
+            energy_j += times * _energy_j(barrier.joint, None, servers)
+        at = 0
+        for part in round_:
+            count = len(list(barriers_of((part,))))
+            parts.append((at, at + count, barriers[at][1]))
+            at += count
+        places = np.array(slots, dtype=np.int64)
+        return cls(
+            places[:, :, 0],
+            places[:, :, 1],
+            places[:, :, 2],
+            np.array(first),
+            np.array(joint, dtype=np.int64),
+            tuple(parts),
+            energy_j,
+            len(numbers),
+        )
+
+    @cached_property
+    def bits_over(self) -> Ints:
+        """Return the bits of each client over each link in a round, shape (num_links, num_clients)."""
+        return np.asarray(self._over_links(self.bits[np.newaxis] * self._times[:, np.newaxis])[0])
+
+    @cached_property
+    def _times(self) -> Ints:
+        """How often each place comes up in a round, shape (num_places,)."""
+        times = np.concatenate([np.full(after - begin, times) for begin, after, times in self.parts])
+        return np.repeat(times, np.diff(np.append(self.first, len(self.bits))))
+
+    def _over_links(self, amounts: Ints) -> Ints:
+        """Return amounts of places, shape (num_copies, num_places, num_clients), added up by link."""
+        return np.stack(
+            [(amounts * (self.link == number)).sum(axis=1) for number in range(self.num_links)], axis=1
+        )
+
+    def play(self, begin_ns: Ints, block_ns: int | None, rates: Rates) -> Played:
+        """Return what comes of a round in each copy, as the event kernel plays it.
+
+        Parameters
+        ----------
+        begin_ns
+            When it begins, shape (num_copies,).
+        block_ns
+            How long rates hold; None for ever.
+
+        Raises
+        ------
+        AllocationError
+            If a transfer takes more than a year.
+        """
+        copies = np.arange(len(begin_ns))
+        blocks = np.zeros_like(begin_ns) if block_ns is None else begin_ns // block_ns
+        airtime_ns, barrier_ns = self._constant(rates(copies, blocks))
+        lasts_ns = sum(times * barrier_ns[:, one:after].sum(axis=1) for one, after, times in self.parts)
+        end_ns = np.asarray(begin_ns + lasts_ns)
+        airtime_ns = self._over_links(airtime_ns * self._times[:, np.newaxis])
+        if block_ns is not None:
+            beyond = np.flatnonzero(end_ns > (blocks + 1) * block_ns)
+            if len(beyond):
+                walk = _Walk(self, begin_ns[beyond], block_ns, rates.only(beyond))
+                end_ns[beyond], airtime_ns[beyond] = walk.walked()
+        return Played(end_ns, airtime_ns)
+
+    def _constant(self, rates: Floats) -> tuple[Ints, Ints]:
+        """Return the airtime of each place, and how long each barrier takes, at constant rates."""
+        shape = len(rates), *self.bits.shape
+        own = rates[:, self.link, np.arange(self.bits.shape[1])] if self.num_links else np.ones(shape)
+        bits = np.broadcast_to(self.bits, shape).ravel()
+        airtime_ns = finish_constant(bits, own.ravel(), np.zeros_like(bits)).reshape(shape)
+        if airtime_ns.max() > _LONGEST:
+            raise AllocationError("a transfer takes more than a year; give more power, or shorten the path.")
+        chains_ns = np.add.reduceat(airtime_ns + self.compute_ns, self.first, axis=1)
+        return airtime_ns, np.asarray(chains_ns.max(axis=2) + self.joint_ns)
+
+
+class _Walk:
+    """Rounds across edges of blocks: repeats within a block in one go, the others transfer by transfer."""
+
+    def __init__(self, program: Program, begin_ns: Ints, block_ns: int, rates: Rates) -> None:
+        self._program, self._block_ns, self._rates = program, block_ns, rates
+        self._now = begin_ns.copy()
+        shape = len(begin_ns), *program.bits.shape
+        self._airtime = np.zeros(shape, dtype=np.int64)
+        self._ends = np.append(program.first, len(program.bits))
+
+    def walked(self) -> Played:
+        """Return the ends, and airtimes by link."""
+        for begin, after, times in self._program.parts:
+            self._part(begin, after, times)
+        return Played(self._now, self._program._over_links(self._airtime))
+
+    def _part(self, begin: int, after: int, times: int) -> None:
+        places = slice(self._ends[begin], self._ends[after])
+        left, may_skip = np.full(len(self._now), times), times > 1
+        while len(on := np.flatnonzero(left)):
+            if may_skip:
+                now = self._now[on]
+                block = now // self._block_ns
+                airtime, barrier_ns = self._program._constant(self._rates(on, block))
+                lasts_ns = np.maximum(barrier_ns[:, begin:after].sum(axis=1), 1)
+                skip = np.minimum(((block + 1) * self._block_ns - now) // lasts_ns, left[on])
+                may_skip = bool((skip > 0).any()) or self._block_ns > int(lasts_ns.min())
+                self._now[on] += skip * lasts_ns
+                self._airtime[on, places] += skip[:, np.newaxis, np.newaxis] * airtime[:, places]
+                left[on] -= skip
+                on = on[left[on] > 0]
+            for barrier in range(begin, after):
+                self._barrier(barrier, on)
+            left[on] -= 1
+
+    def _barrier(self, number: int, on: Ints) -> None:
+        if not len(on):
+            return
+        program = self._program
+        num_clients = program.bits.shape[1]
+        cursor = np.repeat(self._now[on, np.newaxis], num_clients, axis=1)
+        copies, clients = np.repeat(on, num_clients), np.tile(np.arange(num_clients), len(on))
+        for place in range(self._ends[number], self._ends[number + 1]):
+            cursor += program.compute_ns[place]
+            links = np.tile(program.link[place], len(on))
+            if (links < 0).all():
+                continue
+
+            def rates_of(which: Ints, blocks: Ints, links: Ints = links) -> Floats:
+                own = self._rates(copies[which], blocks)
+                return np.asarray(own[np.arange(len(which)), links[which], clients[which]])
+
+            bits, begin_ns = np.tile(program.bits[place], len(on)), cursor.ravel()
+            ends = finish_blocks(bits, begin_ns, self._block_ns, rates_of, _MOST_BLOCKS)
+            if ends.max() >= NEVER:
+                raise AllocationError("a transfer never ends; give more power, or shorten the path.")
+            self._airtime[on, place] += (ends - begin_ns).reshape(cursor.shape)
+            cursor = ends.reshape(cursor.shape)
+        self._now[on] = cursor.max(axis=1) + program.joint_ns[number]
+
+
+def _slots(
+    chain: Chain, client: int, lasts_ns: Callable[..., float], numbers: Mapping[str, int]
+) -> list[Slot]:
+    """Return what a client does in turn; a link that takes no time is passed over."""
+    found, computes_ns = list[Slot](), 0
+    for stage in chain:
+        if isinstance(stage, Compute):
+            computes_ns += int(lasts_ns(stage, client))
+        elif stage.link in numbers and stage.bits:
+            found.append(Slot(computes_ns, numbers[stage.link], stage.bits))
+            computes_ns = 0
+    return [*found, Slot(computes_ns, -1, 0)] if computes_ns or not found else found
+
+
+def _energy_j(chain: Chain, client: Device | None, servers: Mapping[str, Device]) -> float:
+    each = (stage for stage in chain if isinstance(stage, Compute))
+    return sum(
+        one.count * device.energy_j(one.flop, one.name)
+        for one in each
+        if (device := client if one.actor == CLIENT else servers[one.actor]) is not None
+    )
