@@ -1,7 +1,8 @@
 """Learn who gets which subchannel by proximal policy optimisation; hold it against allocators and the bound.
 
-``python examples/learned_policy.py [SECONDS]`` trains on airs of even seeds for so long, on one thread,
-writes ``policy.safetensors``, and evaluates on airs of odd seeds.
+``python examples/learned_policy.py [SECONDS [SEED ...]]`` trains on airs of even seeds for so long, on one
+thread, from each of these seeds, writes ``policy_SEED.safetensors``, and evaluates on airs of odd seeds,
+beside ``start``: what the first of them was before any training.
 
 Source: J. Schulman et al., "Proximal policy optimization algorithms", arXiv 1707.06347, 2017.
 """
@@ -88,13 +89,13 @@ class Agent(nn.Module):
         return {name: one.detach().numpy() for name, one in named.items()}
 
 
-def train(seconds: float) -> tuple[Agent, Form]:
-    """Return an agent trained for so long."""
-    torch.manual_seed(1)
+def train(seconds: float, seed: int) -> tuple[Agent, Form]:
+    """Return an agent trained for so long; not at all where that is 0."""
+    torch.manual_seed(seed)
     env = gymnasium.make_vec(
         CELL, num_envs=NUM_COPIES, vectorization_mode="vector_entry_point", scenario=SCENARIO
     )
-    seen, _ = env.reset(seed=2, options={"split": "train"})
+    seen, _ = env.reset(seed=2 * seed, options={"split": "train"})
     first = torch.as_tensor(seen)
     agent = Agent(env.form, first.mean(0), first.std(0) + 1.0)
     descent = torch.optim.Adam(agent.parameters(), lr=1e-3)
@@ -144,17 +145,14 @@ def train(seconds: float) -> tuple[Agent, Form]:
     return agent, env.form
 
 
-def evaluate(path: Path, num_airs: int = 60) -> dict[str, np.ndarray]:
+def evaluate(policies: dict[str, Path], num_airs: int = 100) -> dict[str, np.ndarray]:
     """Return the length of a first round on held-out airs, s, by allocator, and the bound on it."""
     from cosim.control.allocators.policy import Policy
 
     env = gymnasium.make(CELL, scenario=SCENARIO)
-    env.reset(seed=3, options={"split": "test"})
-    allocators = {
-        "equal": Equal(),
-        "fedsllm": Fedsllm(cut_layers=(1,)),
-        "policy": Policy(file=path),
-    }
+    env.reset(seed=2026, options={"split": "test"})
+    allocators = {"equal": Equal(), "fedsllm": Fedsllm(cut_layers=(1,))}
+    allocators |= {name: Policy(file=path) for name, path in policies.items()}
     found: dict[str, list[float]] = {name: [] for name in (*allocators, "bound")}
     for _ in range(num_airs):
         env.reset()
@@ -170,21 +168,28 @@ def evaluate(path: Path, num_airs: int = 60) -> dict[str, np.ndarray]:
 def main() -> None:
     """Train, write, evaluate, print."""
     torch.set_num_threads(1)
-    agent, form = train(float(sys.argv[1]) if len(sys.argv) > 1 else 130.0)
-    path = Path("policy.safetensors")
-    save(path, form, agent.tensors())
-    lengths_s = evaluate(path)
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 130.0
+    seeds = [int(one) for one in sys.argv[2:]] or [1]
+    policies = {}
+    for name, lasts_s, seed in (
+        ("start", 0.0, seeds[0]),
+        *((f"policy_{one}", seconds, one) for one in seeds),
+    ):
+        agent, form = train(lasts_s, seed)
+        policies[name] = Path(f"{name}.safetensors")
+        save(policies[name], form, agent.tensors())
+    lengths_s = evaluate(policies)
     rng = np.random.default_rng(1)
     drawn = rng.integers(len(lengths_s["bound"]), size=(2000, len(lengths_s["bound"])))
     print("of first rounds on held-out airs, with 95 % intervals (bootstrap, the same airs for all):")
-    print("          length, s              above the bound, %       of equal's, %")
+    print("            length, s              above the bound, %       of equal's, %")
     for name, each in lengths_s.items():
         above, share = 100.0 * (each / lengths_s["bound"] - 1.0), 100.0 * each / lengths_s["equal"]
         told = []
         for values in (each, above, share):
             low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
             told.append(f"{values.mean():6.2f} [{low:6.2f}, {high:6.2f}]")
-        print(f"{name:8s}", *told)
+        print(f"{name:10s}", *told)
 
 
 if __name__ == "__main__":
