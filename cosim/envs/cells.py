@@ -34,7 +34,6 @@ from cosim.radio.channel import Channel
 from cosim.radio.settings import Radio
 from cosim.scenario.build import prepare
 from cosim.scenario.settings import Scenario
-from cosim.tensor.draws import is_plain
 from cosim.tensor.refusals import reasons
 from cosim.units import NS_PER_S, Floats, Ints
 from cosim.world import FEDERATED_SERVER, MAIN_SERVER
@@ -348,7 +347,7 @@ def _refuse(scenario: Scenario) -> None:
     """
     radio = scenario.radio
     whys = list(reasons(scenario))
-    if not is_plain(radio):
+    if not radio.is_plain:
         whys.append("radio: clients move, or the fading, a surface or interference ties instants together")
     if radio.uplink_p0_dbm is not None:
         whys.append("radio.uplink_p0_dbm: sets the powers that a policy decides on")
