@@ -31,10 +31,9 @@ hypothesis.settings.load_profile("same")  # same commit, same tests; others: --h
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
-    """Look for no examples in docstrings of tests: there are none, and looking takes seconds."""
+    """Look for no examples in docstrings below tests: there are none, and looking imports all of them."""
     found = yield
-    is_test = file_path.name.startswith("test_")
-    return [one for one in found if type(one) is pytest.Module] if is_test else found
+    return [one for one in found if type(one) is pytest.Module]
 
 
 def pytest_sessionstart() -> None:

@@ -12,6 +12,7 @@ from urllib.request import urlopen
 from zipfile import ZipFile
 
 from cosim.errors import ScenarioError
+from cosim.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _texts(known: Texts, folder: Path) -> None:
         if hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() != expected:
             raise ScenarioError(f"fetch: {address} is not the file it was; nothing of it was kept.")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        write_whole(folder / name, content)
 
 
 def _weights(known: Weights, place: Path, folder: Path) -> None:

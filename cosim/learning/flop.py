@@ -20,11 +20,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from cosim.learning.shape import BOTH_FACTORS, Factor, Linear, ModelShape, check_cut
+from cosim.learning.spectrum_size import MOST_PRODUCTS
 from cosim.learning.tape import Tape
 from cosim.learning.trainable import Trainable
-
-MOST_PRODUCTS = 50
-"""Products of a Hessian with a vector for one spectrum (FedPepTAO, arXiv 2310.15080)."""
 
 
 @dataclass(frozen=True)

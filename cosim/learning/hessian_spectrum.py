@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cosim.learning.flop import MOST_PRODUCTS
+from cosim.learning.spectrum_size import MOST_PRODUCTS
 
 _VARIANCE, _STEP, _STEADY, _NUM_STEADY = 1e-5, 0.1, 0.005, 4
 

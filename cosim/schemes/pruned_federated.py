@@ -28,7 +28,7 @@ from cosim.learning.chain import codec_of
 from cosim.learning.codecs import Codecs
 from cosim.learning.federated_state import FederatedState
 from cosim.learning.flop import whole_flop
-from cosim.learning.payload import bits_are_known, held_bytes
+from cosim.learning.payload import adapter_layout, bits_are_known, held_bytes
 from cosim.learning.shape import ModelShape
 from cosim.learning.task import Task
 from cosim.learning.train_state import LocalRound
@@ -234,7 +234,11 @@ class PrunedFederated(Averages):
         """Return what a client holds that leaves out a share of the units, bytes."""
         narrow = task.narrowed(self.kept(task, ratio))
         trains = narrow.whole_memory_bytes(lora_rank) + held_bytes(narrow, task.shape.num_layers, lora_rank)
-        return max(trains, task.whole_gradient_bytes(_MATRICES)) if self.importance == "gradient" else trains
+        if self.importance == "magnitude":
+            return trains
+        adapter = adapter_layout(task, task.shape.num_layers, lora_rank).num_numbers  # merged, and kept
+        per_number = task.model.bits_per_trained_number // 8
+        return max(trains, task.whole_gradient_bytes(_MATRICES) + adapter * per_number)
 
     def kept(self, task: Task, ratio: float) -> Kept:
         """Return how many units of each block a client keeps."""

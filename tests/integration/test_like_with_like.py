@@ -113,7 +113,7 @@ def test_the_guide_names_the_columns_that_tables_have(place, study):
         for name, content in re.findall(r"^\| `(\w+\.(?:parquet|csv))` \| (.*) \|$", guide(), re.MULTILINE)
     }
     assert set(rows) == {
-        *("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet"),
+        *("spans.parquet", "metrics.parquet", "grants.parquet", "rounds.parquet", "causes.parquet"),
         *("results.parquet", "curves.parquet", "summary.csv"),
     }
     factors = make_plan(load_study(place / "kinds.toml")).factors

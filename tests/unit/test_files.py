@@ -142,6 +142,8 @@ MAY_WRITE = {
     "files.py",
     *("record/digests.py", "record/folder.py", "report/gantt.py", "report/publication.py"),  # to memory
     "learning/embedded/pretrain.py",  # what makes the model that comes along
+    "cli/exporting.py",  # to memory
+    "cli/fetching.py",  # a whole model to a folder that was found empty
     "studies/engines/processes.py",  # appends to the log of a study's workers
 }
 
@@ -149,7 +151,7 @@ MAY_WRITE = {
 def test_nobody_else_writes_files():
     """A guard: what writes a file goes through `cosim.files`, or is on the list and was looked at."""
     found = set()
-    for file in PACKAGE.rglob("*.py"):
+    for file in set(PACKAGE.rglob("*.py")) - set((PACKAGE / "testing").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and _writes(node):
                 found.add(file.relative_to(PACKAGE).as_posix())

@@ -87,8 +87,8 @@ class TestEveryDataSource:
     def test_gives_the_same_examples_in_another_process(self, settings: dict[str, object]) -> None:
         source = source_of(settings)
         code = (
-            "import sys; from cosim.learning.data import DataSource; from cosim.parts import make;"
-            f"source = make(DataSource, {settings!r});"
+            "import sys; from cosim.learning.data import DataSource; from cosim.parts import make; "
+            f"source = make(DataSource, {settings!r}); "
             "print(source.load().digest(), source.content_key())"
         )
         environment = {**os.environ, "PYTHONHASHSEED": "7"}
