@@ -99,6 +99,15 @@ def read_columns(file: Path, place: str, needed: Sequence[str], optional: Sequen
     return Columns(place, file, lines, {name: values[name] for name in (*needed, *optional) if name in names})
 
 
+def stamp_of(file: Path) -> tuple[int, int]:
+    """Return what changes when a file is written to; zeros where it is not there."""
+    try:
+        state = file.stat()
+    except OSError:
+        return 0, 0
+    return state.st_mtime_ns, state.st_size
+
+
 def column_names(file: Path) -> list[str]:
     """Return the names of all columns; empty where a file cannot be read."""
     try:

@@ -34,7 +34,7 @@ def write_holdings(tasks: list[Task], path: Path, *, force: bool = False) -> Non
 
 
 def held(task: Task) -> tuple[list[str], Floats]:
-    """Return what examples are told apart by, and how many of each a client holds, (clients, values).
+    """Return what examples are grouped by, and how many of each a client holds, shape (clients, values).
 
     The class, else the field of the fewest values that has more than one; else all are alike.
     """

@@ -67,7 +67,7 @@ _SAY_EVERY_S = 10.0
 class Watching:
     """Shows on stderr how far a run is: at the end of each round, and within one as its values are computed.
 
-    What is left is told by the pace so far, from the end of the first evaluation on, as a model is
+    The time left is estimated from the pace so far, from the end of the first evaluation on, as a model is
     loaded before.
     """
 

@@ -189,7 +189,7 @@ def carry_out(
 ) -> Results:
     """Carry out a plan, show how far it is, and say what came of it; figures for a paper go to a folder.
 
-    Where it is to be quiet only warnings and faults are told.
+    With ``--quiet``, only warnings and errors are shown.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cosim.columns import Columns, column_names, read_columns
+from cosim.columns import Columns, column_names, read_columns, stamp_of
 from cosim.distributions import LEAST, MOST
 from cosim.errors import ScenarioError
 from cosim.parts import LONGEST_S
@@ -54,12 +54,7 @@ def read_devices(file: Path, place: str) -> Sequence[Row]:
     ScenarioError
         With the line of the first fault.
     """
-    try:
-        state = file.stat()
-        stamp = state.st_mtime_ns, state.st_size
-    except OSError:
-        stamp = 0, 0  # who reads it says why
-    return _read(file, stamp, place)
+    return _read(file, stamp_of(file), place)
 
 
 @lru_cache(maxsize=8)

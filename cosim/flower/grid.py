@@ -109,7 +109,7 @@ class ClockGrid(Grid):  # type: ignore[misc, unused-ignore]  # Any where Flower 
     ) -> Iterable[Message]:
         """Send messages and wait for their replies, at most ``timeout`` simulated seconds.
 
-        Replies are in the order of the messages, whoever was first, so that no sum depends on the air.
+        Replies are in the order of the messages, not of arrival, so that no sum depends on the air.
         """
         messages = list(messages)
         if self._gathered is not None:

@@ -1,4 +1,4 @@
-"""What a tracker is told of a run while it goes on."""
+"""What a tracker receives from a run while it goes on."""
 
 from math import isfinite
 from statistics import fmean
@@ -11,7 +11,7 @@ class Follower:
     """Tells a tracker what was measured since it was asked last, an instant at a time.
 
     Values of several clients at one instant are averaged; what is not finite is left out. Rounds that
-    overlap are told in the order in which their values are known. A run that is played again from the
+    overlap are reported in the order in which their values are known. A run that is played again from the
     beginning, because a value was lost, tells nothing twice.
     """
 

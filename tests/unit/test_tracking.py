@@ -1,4 +1,4 @@
-"""Trackers: what they are told is what the record has, at its simulated time, and they are in no key."""
+"""Trackers: what they receive is what the record has, at its simulated time, and they are in no key."""
 
 import time
 from pathlib import Path

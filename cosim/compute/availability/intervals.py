@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from cosim.columns import Columns, read_columns
+from cosim.columns import Columns, read_columns, stamp_of
 from cosim.compute.availability import Availability
 from cosim.errors import ScenarioError
 from cosim.kernel.job import NEVER_NS
@@ -49,12 +49,7 @@ class Intervals(Availability):
         return f"{self.file.name} has {len(read)} client(s) away {times} time(s)"
 
     def _read(self) -> Mapping[int, tuple[int, tuple[Away, ...]]]:
-        try:
-            state = self.file.stat()
-            stamp = state.st_mtime_ns, state.st_size
-        except OSError:
-            stamp = 0, 0  # who reads it says why
-        return _read(self.file, stamp)
+        return _read(self.file, stamp_of(self.file))
 
 
 @lru_cache(maxsize=8)

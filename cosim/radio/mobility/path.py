@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cosim.columns import read_columns
+from cosim.columns import read_columns, stamp_of
 from cosim.errors import ScenarioError
 from cosim.parts import LONGEST_S
 from cosim.radio.mobility import Mobility
@@ -67,12 +67,7 @@ class GivenPath(Mobility):
         return gone_m
 
     def _ways(self, num_clients: int | None) -> dict[int, Polyline]:
-        try:
-            state = self.file.stat()
-            stamp = state.st_mtime_ns, state.st_size
-        except OSError:
-            stamp = 0, 0  # who reads it says why
-        ways = _read(self.file, stamp, self.max_gap_s)
+        ways = _read(self.file, stamp_of(self.file), self.max_gap_s)
         unknown = sorted(client for client in ways if num_clients is not None and client >= num_clients)
         if unknown:
             raise ScenarioError(

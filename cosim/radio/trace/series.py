@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cosim.columns import Columns, read_columns
+from cosim.columns import Columns, read_columns, stamp_of
 from cosim.errors import ScenarioError
 from cosim.units import NS_PER_S, Floats, Ints
 
@@ -64,12 +64,7 @@ def read_trace(
     ScenarioError
         With the line of the first fault.
     """
-    try:
-        state = file.stat()
-        stamp = state.st_mtime_ns, state.st_size
-    except OSError:
-        stamp = 0, 0  # who reads it says why
-    return _read(file, stamp, column, bounds, max_gap_s)
+    return _read(file, stamp_of(file), column, bounds, max_gap_s)
 
 
 @lru_cache(maxsize=8)

@@ -2,26 +2,17 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from cosim.learning.local_rule import LocalRule
 from cosim.parts import make
 from cosim.testing.selection import under_test
+from cosim.testing.tensors import drawn, same
 
 CASES = [
     pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
     for kind, part in under_test(LocalRule).items()
     for number, settings in enumerate(part.examples)
 ]
-
-
-def drawn(seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(size, generator=generator, dtype=dtype) for name, size in (("a", 3), ("b", 5))}
-
-
-def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.parametrize("settings", CASES)
