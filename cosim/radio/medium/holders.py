@@ -25,10 +25,10 @@ class Holders:
 
     def take(self, numbers: Ints, client: int, grant: Grant) -> list[int]:
         """Let a client hold a grant's subchannels; returns who held any of them before."""
-        before = np.unique(self._client[numbers])
+        before = set(self._client[numbers].tolist())  # np.unique imports masked arrays
         self._client[numbers], self._power_w[numbers] = client, grant.tx_power_w
         self._width_hz[numbers] = np.nan if grant.bandwidths_hz is None else grant.bandwidths_hz
-        return [one for one in before.tolist() if one != NOBODY]
+        return sorted(before - {NOBODY})
 
     def free(self, numbers: Ints) -> None:
         """Let nobody hold these subchannels."""
@@ -40,7 +40,7 @@ class Holders:
 
     def clients(self) -> list[int]:
         """Return who holds anything, ascending."""
-        return [one for one in np.unique(self._client).tolist() if one != NOBODY]
+        return sorted(set(self._client.tolist()) - {NOBODY})
 
     def _reach(self, count: int) -> None:
         """Know of so many subchannels at least."""
