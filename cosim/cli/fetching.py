@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -146,12 +147,8 @@ def _from_gguf(file: Path, folder: Path) -> None:
     """Write config, tokenizer and widened weights of a GGUF file as a folder of Hugging Face."""
     if not file.is_file():
         raise ScenarioError(f"fetch: there is no file {file}.")
-    try:
-        import gguf  # noqa: F401  # transformers reads such files with it
-    except ImportError:
-        raise ScenarioError(
-            "fetch: a GGUF file is read with the package gguf: pip install 'cosim-fl[gguf]'."
-        ) from None
+    if find_spec("gguf") is None:  # transformers reads such files with it
+        raise ScenarioError("fetch: a GGUF file is read with the package gguf: pip install 'cosim-fl[gguf]'.")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

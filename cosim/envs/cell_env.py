@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -160,7 +160,7 @@ class CellEnv(gymnasium.Env[Any, Any]):  # type: ignore[misc]
         If the scenario has no rounds that can be stepped, in one line.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
 
     def __init__(
         self, scenario: Scenario | Path | str, render_mode: str | None = None, **settings: Any
@@ -210,7 +210,7 @@ class CellVectorEnv(VectorEnv[Any, Any, Any]):  # type: ignore[misc]
     A copy whose episode has ended begins another at the next step, whose action it does not take.
     """
 
-    metadata: dict[str, Any] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(
         self,

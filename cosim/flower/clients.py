@@ -101,7 +101,7 @@ class Clients:
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     def _counted(self, client: int, message: Message) -> tuple[Message, int]:
-        from cosim.flower.flop import FlopCounter
+        from cosim.learning.torch_flop import TorchFlop
 
         settings = [
             (name, key, value)
@@ -112,11 +112,11 @@ class Clients:
         like = repr((client, message.metadata.message_type, settings))
         if like in self._flop:
             return self._call(client, message), self._flop[like]
-        with FlopCounter() as counter:
+        with TorchFlop() as counter:
             reply = self._call(client, message)
         if not reply.has_error():
-            self._flop[like] = counter.flop
-        return reply, counter.flop
+            self._flop[like] = counter.total
+        return reply, counter.total
 
     def _seconds_of(self, client: int, message: Message, reply: Message) -> float:
         if callable(self._seconds):

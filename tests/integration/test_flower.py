@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import cosim
 import cosim.flower
 from cosim.errors import CosimError, RecordError, ScenarioError
-from cosim.flower.flop import FlopCounter
+from cosim.learning.torch_flop import TorchFlop
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 
@@ -196,8 +196,8 @@ def test_flop_are_those_of_torchs_counter():
     def step():
         flower_apps.fit(flower_apps.network(), 0)
 
-    with FlopCounter() as ours:
+    with TorchFlop() as ours:
         step()
     with FlopCounterMode(display=False) as theirs:
         step()
-    assert ours.flop == theirs.get_total_flops() > 0
+    assert ours.total == theirs.get_total_flops() > 0

@@ -12,9 +12,9 @@ from cosim.learning.flop import SplitFlop, WholeFlop
 from cosim.learning.learner import leaves_of
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape, ModelTask
+from cosim.learning.torch_flop import TorchFlop
 from cosim.learning.trainable.lora import Lora
 from cosim.testing.tiny_bases import NUM_LABELS, USES, as_charged, moved_adapter, tiny_batch, tiny_model
-from cosim.testing.torch_flop import TorchFlop
 
 
 def lora_of(targets: tuple[str, ...], rank: int, blocks: tuple[int, ...] | None = None) -> Lora:

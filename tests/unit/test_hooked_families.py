@@ -22,6 +22,7 @@ from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import Outputs
 from cosim.learning.parameters import parameters_of
 from cosim.learning.shape import ModelShape, ModelTask
+from cosim.learning.torch_flop import TorchFlop
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.trainable.prefix import Prefix
@@ -37,7 +38,6 @@ from cosim.testing.tiny_bases import (
     tiny_batch,
     tiny_model,
 )
-from cosim.testing.torch_flop import TorchFlop
 
 EVERY: tuple[tuple[str, dict[str, Any]], ...] = (*((family, {}) for family in HOOKED), *VARIANTS)
 QUICK = ("deberta-v2", "falcon", "gemma3_text", "qwen2")  # each class of transformers takes time to load

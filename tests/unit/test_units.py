@@ -10,6 +10,7 @@ from cosim.learning.learner import leaves_of
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelShape
 from cosim.learning.slopes import slopes_of
+from cosim.learning.torch_flop import TorchFlop
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.units import axes_of, can_narrow, kept_units, narrowed, prunable
@@ -22,7 +23,6 @@ from cosim.testing.tiny_bases import (
     tiny_base,
     tiny_batch,
 )
-from cosim.testing.torch_flop import TorchFlop
 
 SOME = (True, True), (False, True), (True, False)
 TRAINABLES = {"lora": Lora(rank=2, target_modules=["all-linear"]), "full": Full(untie_head=True)}

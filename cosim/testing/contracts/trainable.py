@@ -10,6 +10,7 @@ from cosim.learning.flop import SplitFlop, WholeFlop
 from cosim.learning.learner import mean_loss
 from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelTask
+from cosim.learning.torch_flop import TorchFlop
 from cosim.learning.trainable import Trainable
 from cosim.parts import make
 from cosim.testing.selection import under_test
@@ -23,7 +24,6 @@ from cosim.testing.tiny_bases import (
     tiny_base,
     tiny_batch,
 )
-from cosim.testing.torch_flop import TorchFlop
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

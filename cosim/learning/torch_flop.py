@@ -1,22 +1,23 @@
 """What torch counts of FLOP, without the account of each module that its own counter keeps."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+_known: dict[Any, Callable[..., int] | None] = {}
 
-class TorchFlop(TorchDispatchMode):  # type: ignore[no-untyped-call]
+
+class TorchFlop(TorchDispatchMode):
     """Adds up the FLOP of every operation in ``total``, each by torch's own formula.
 
     ``FlopCounterMode`` gives the same sum and takes several times as long.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without types
         self.total = 0
 
     @classmethod
@@ -33,11 +34,12 @@ class TorchFlop(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-@cache
 def _formula(func: Any) -> Callable[..., int] | None:
     """Return what counts an operation by the shapes of its tensors, None where nothing is counted."""
-    formula = flop_registry.get(func._overloadpacket)
-    return None if formula is None else formula.__wrapped__
+    if func not in _known:  # a dictionary, as torch.compile warns of functools.cache
+        formula = flop_registry.get(func._overloadpacket)
+        _known[func] = None if formula is None else formula.__wrapped__
+    return _known[func]
 
 
 def _shape(value: Any) -> Any:
