@@ -35,23 +35,27 @@ class Columns:
         """Return what begins the message about a row."""
         return f"{self.place}: {self.file}, line {self.lines[row]}"
 
-    def numbers(self, name: str) -> Floats:
+    def numbers(self, name: str, empty: float | None = None) -> Floats:
         """Return a column as finite numbers, shape (num_rows,).
+
+        Parameters
+        ----------
+        empty
+            What an empty cell counts as, finite or not; without it every cell needs a number.
 
         Raises
         ------
         ScenarioError
             With the line of the first cell that has no finite number.
         """
-        try:
-            found = np.array([float(value) for value in self.values[name]])
-        except (TypeError, ValueError):
-            found = np.array([_number(value) for value in self.values[name]])
-        wrong = np.flatnonzero(~np.isfinite(found))
-        if len(wrong):
-            row = int(wrong[0])
+        cells = self.values[name]
+        found = np.array([_number(cell) for cell in cells])
+        for row in np.flatnonzero(~np.isfinite(found)).tolist():
+            if empty is not None and cells[row] in (None, ""):
+                found[row] = empty
+                continue
             raise ScenarioError(
-                f"{self.at(row)}: {name} is {_shown(self.values[name][row])}, and must be a finite number; "
+                f"{self.at(row)}: {name} is {_shown(cells[row])}, and must be a finite number; "
                 "correct the cell or leave the row out."
             )
         return found

@@ -1,16 +1,17 @@
 """What the scheme of a task acts through: devices and air of the site, decisions, values to be measured."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from cosim.control.conditions import Conditions
 from cosim.control.decision import Allocation
 from cosim.control.decisions import Decisions
-from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES, packed_phases
+from cosim.control.stages import FEDERATED_SERVER as FEDERATED_SERVER
+from cosim.control.stages import MAIN_SERVER as MAIN_SERVER
 from cosim.errors import ScenarioError
 from cosim.files import write_whole
+from cosim.granting import Granting
 from cosim.graph.executor import Executor
 from cosim.graph.node import Node, Ref
 from cosim.kernel.clock import Steps
@@ -21,17 +22,10 @@ from cosim.measuring import Measuring, Place
 from cosim.measuring import Moment as Moment
 from cosim.measuring import Progress as Progress
 from cosim.radio.channel import Channel
-from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.site import Site
 from cosim.transmissions import Transmissions
 from cosim.units import NS_PER_S
-
-MOST_BLOCKS_WITHOUT_SPAN = 1000
-"""Decisions for blocks of the channel while nothing ends: after so many, nothing ever will."""
-
-MAIN_SERVER = "main-server"
-FEDERATED_SERVER = "federated-server"
 
 
 class World:
@@ -63,6 +57,8 @@ class World:
         Of :class:`cosim.measuring.Measuring`: what is kept of values, and values in the middle of a round.
     together, is_on, let_in, wait_for_power
         Of the site: processes side by side; whether batteries let clients go on, and begin.
+    decide_again, consult
+        Of :class:`cosim.granting.Granting`: the allocator asked when reports have arrived, or a round begins.
     adapter
         What the scheme leaves in the end.
     attendance
@@ -84,7 +80,7 @@ class World:
         self.adapter: Ref | None = None
         self._make_executor = executor
         self._measuring = values = Measuring(
-            self.log, task.name, self._place_of_step, lambda: (Moment(self._round), MAIN_SERVER)
+            self.log, task.name, self._place_of_step, lambda: (Moment(self._granting.round_), MAIN_SERVER)
         )
         sending = Transmissions(site, decisions, links, task.name)
         self.send, self.send_at_once = sending.send, sending.send_at_once
@@ -94,11 +90,9 @@ class World:
         self.is_on, self.let_in, self.wait_for_power = site.is_on, site.let_in, site.wait_for_power
         self.signalling = sending.signalling
         self._watch = watch
-        self._round = 1
-        self._is_sounded = False
         self._training: Training | None = None
-        self._next_block_ns, self._spans_seen, self._blocks_without_span = 0, 0, 0
-        site.join(self._follow)
+        self._granting = granting = Granting(site, decisions, task.name, self.loses, self.note)
+        self.decide_again, self.consult = granting.decide_again, granting.consult
 
     @property
     def channel(self) -> Channel:
@@ -140,122 +134,9 @@ class World:
         AllocationError
             If the decision breaks a limit.
         """
-        allocation = self.decide(round_=1)
-        if self.decisions.follows_rounds:  # asked again before anything is sent, knowing more
-            self.decisions.apply(allocation, self.clock.now, self._round)
-        else:
-            self._apply(allocation)
+        allocation = self._granting.begin()
         self._measuring.executor = self._make_executor(allocation.lora_rank)
         return allocation
-
-    def _apply(self, allocation: Allocation) -> None:
-        self.decisions.apply(allocation, self.clock.now, self._round)
-        if SURFACE_PHASES in allocation.knobs:
-            self.site.network.change(self.channel, self.decisions.access)
-        self._follow_blocks()
-        self._grant(allocation.grants, self._round)
-        predicted_s = self.decisions.predicted_round_s()
-        if predicted_s is not None:
-            self.note(Moment(self._round), "predicted_round_s", predicted_s)
-        noted = {
-            (MAIN_SERVER, name): value for name, value in {**allocation.memory, **allocation.figures}.items()
-        }
-        for name, value in allocation.knobs.items():
-            if name == SURFACE_PHASES:  # of no client, and many
-                levels = value if isinstance(value, tuple) else (value,)
-                packed = packed_phases(levels, self.channel.radio.surface.levels)
-                noted.update({(MAIN_SERVER, f"{name}_{number}"): one for number, one in enumerate(packed, 1)})
-                continue
-            each = value if isinstance(value, tuple) else (value,)
-            names = self.client_names if isinstance(value, tuple) else (MAIN_SERVER,)
-            noted.update(zip(((one, name) for one in names), each, strict=True))
-        for (actor, name), value in noted.items():
-            self.note(Moment(self._round), name, value, actor)
-
-    def _follow(self, conditions: Conditions) -> None:
-        """Let other conditions hold; who gets what is decided again, cut layer and rank stay."""
-        self.decisions.change(conditions)
-        chooses = self.decisions.chooses_clients  # those it chose have begun, and may not lose their grants
-        if chooses or self.decisions.soundings:
-            self._share_equally(self._round)
-        if not chooses:
-            self._decide_for_change()
-
-    def _follow_blocks(self) -> None:
-        """Ask the allocator again when the next block of the channel begins, if it wants that."""
-        block_ns = self.channel.block_ns
-        if not self.decisions.follows_blocks or block_ns is None:
-            return
-        due_ns = (self.clock.now // block_ns + 1) * block_ns
-        if due_ns > self._next_block_ns:
-            self._next_block_ns = due_ns
-            self.clock.after(due_ns - self.clock.now, self._begin_block)
-
-    def _begin_block(self) -> None:
-        """Decide again for a block that begins."""
-        if not self.decisions.follows_blocks:
-            return
-        num_spans = len(self.log.spans)
-        self._blocks_without_span = self._blocks_without_span + 1 if num_spans == self._spans_seen else 0
-        self._spans_seen = num_spans
-        if self._blocks_without_span > MOST_BLOCKS_WITHOUT_SPAN:
-            raise ScenarioError(
-                "allocator.reallocate: 'every_block' decides for each block of the channel, and nothing has "
-                f"ended for {MOST_BLOCKS_WITHOUT_SPAN} of them; take a longer coherence time, or "
-                "'every_round'."
-            )
-        self._decide_for_change()
-
-    def _decide_for_change(self) -> None:
-        """Apply a decision about a channel that has changed, once that is known."""
-        if self.decisions.soundings:
-            self.clock.process(self.decide_again(self._round), "a decision after a sounding")
-        else:
-            self.apply_decision(self._round)
-
-    def decide_again(self, round_: int) -> Steps:
-        """Sound the channel, where that is what it takes to know it, then decide; returns the last spans."""
-        spans = yield from self._sound(round_)
-        self.apply_decision(round_)
-        return spans
-
-    def _sound(self, round_: int) -> Steps:
-        """Let pilots and reports travel, and know what they say; returns their last spans."""
-        decisions, wanted, radio = self.decisions, self.decisions.soundings, self.channel.radio
-        if not wanted:
-            return ()
-        self._is_sounded = True
-        present = [one for one in range(self.num_clients) if one not in decisions.heard.absent]
-        began_ns, spans = yield from self.site.soundings.sound(
-            *(wanted, present, decisions.pilot_powers_w, radio.uplink_energy, radio.duplex),
-            *(round_, self.task.name),
-        )
-        decisions.sound(began_ns)
-        return tuple(spans)
-
-    def apply_decision(self, round_: int) -> None:
-        """Apply a decision, or, while reports are waited for, equal shares under which they travel."""
-        if self.decisions.is_waiting:
-            self._share_equally(round_)
-        else:
-            self._apply(self.decide(round_))
-
-    def _share_equally(self, round_: int) -> None:
-        self._grant(self.decisions.shares_while_waiting(self.clock.now), round_)
-
-    def _grant(self, grants: Mapping[str, Sequence[Grant]], round_: int) -> None:
-        """Let grants hold; a rate that was chosen from what is known is recorded."""
-        for link, granted in grants.items():
-            self.site.network.grant(link, dict(enumerate(granted)), round_)
-            is_known = self.decisions.terms.backoff is not None and self.loses(link)
-            for name, one in zip(self.client_names, granted if is_known else (), strict=False):
-                value = one.spectral_efficiency_bit_per_s_per_hz
-                if value is not None:
-                    self.note(Moment(round_), SPECTRAL_EFFICIENCY.name, value, name)
-
-    def decide(self, round_: int) -> Allocation:
-        """Return the allocator's decision for the channel as it is now, checked against its limits."""
-        return self.decisions.decide(self.clock.now, round_)
 
     def begin_round(self, round_: int, taking_part: Sequence[int] | None = None) -> None:
         """Record that a round begins, with these clients; all without it. Rounds may overlap."""
@@ -282,25 +163,6 @@ class World:
         """
         self.begin_round(round_, taking_part)
         return (yield from self.consult(round_, taking_part))
-
-    def consult(self, round_: int, taking_part: Sequence[int] | None = None) -> Steps:
-        """Ask the allocator again where it is to be asked now that a round, of these clients, begins.
-
-        Where the channel has to be sounded that takes time, also ahead of the first round, though
-        cut and rank are decided before; returns its spans.
-        """
-        everybody = range(self.num_clients)
-        absent = set(everybody).difference(everybody if taking_part is None else taking_part)
-        decisions, spans = self.decisions, tuple[int, ...]()
-        decisions.heard.start_round(self.clock.now, round_, absent)
-        asks = not decisions.is_waiting and (
-            decisions.follows_rounds or (round_ > 1 and decisions.may_be_due)
-        )
-        if asks or not self._is_sounded:
-            spans = yield from self._sound(round_)
-        if decisions.follows_rounds or (round_ > 1 and decisions.is_due(self.clock.now)):
-            self.apply_decision(round_)
-        return spans
 
     def known(self, name: str) -> tuple[float, float] | None:
         """Return the first and the last value of a metric that was learned; None where there is none."""
@@ -435,7 +297,7 @@ class World:
     def report(self, round_: int) -> None:
         """Compute what was learned so far, let go of how it came to be, and say how far the run is."""
         self.ask(())
-        self._round = max(self._round, round_ + 1)
+        self._granting.round_ = max(self._granting.round_, round_ + 1)
         self._watch(
             Progress(
                 round_,

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from cosim.audits import is_audit
-from cosim.audits.settings import Audit, Turn, Turns
+from cosim.audits.settings import Alternative, Audit, Turn, Turns
 from cosim.errors import ScenarioError
 from cosim.scenario.faults import did_you_mean
 from cosim.scenario.load import located, parse_change, read_toml
@@ -36,7 +37,7 @@ def load_audit(files: Sequence[Path], against: Sequence[str] = (), proposed: str
         if len(files) > 1 or against:
             raise ScenarioError(f"{first}: is an audit, which has its alternatives itself; give it alone.")
         given |= {} if proposed is None else {"proposed": proposed}
-        return _located(study_in(given, first, Audit), first)
+        return _audit_in(given, first)
     for file in files:
         if is_study(read_toml(file)):
             raise ScenarioError(f"{file}: is a study; an audit takes scenarios, or one audit file.")
@@ -46,37 +47,29 @@ def load_audit(files: Sequence[Path], against: Sequence[str] = (), proposed: str
             f"{first}: an audit compares alternatives, and this is one scenario; give several, add "
             "--against allocator.kind=equal, or write an audit file."
         )
-    told = [{"name": file.stem, "scenario": file} for file in files]
+    told = [{"name": file.stem, "scenario": file.resolve()} for file in files]
     told += [{"name": text, "set": {path: value}} for text, path, value in changes]
     made = {
         "name": "-".join(dict.fromkeys(file.stem for file in files))[:80],
-        "base": first,
+        "base": first.resolve(),
         "timing_only": True,
         "measures": ["total_s", "energy_j"],
         "alternatives": told,
         "proposed": proposed,
     }
-    return _located(study_in(made, first, Audit), Path("audit"))
+    return _audit_in(made, first)
 
 
-def _located(audit: Audit, file: Path) -> Audit:
-    """Return the audit with paths that do not depend on where it is read."""
+def _audit_in(given: dict[str, Any], file: Path) -> Audit:
+    """Return an audit whose paths do not depend on where it is read; errors as :func:`load_audit`."""
 
-    def found(path: Path, told: str) -> Path:
-        return located(path, file.parent, f"{file}: {told}").resolve()
+    def found(one: Alternative) -> Alternative:
+        place = f"{file}: alternatives.{one.name}"
+        scenario = one.scenario and located(one.scenario, file.parent, place).resolve()
+        return one.model_copy(update={"scenario": scenario})
 
-    return audit.model_copy(
-        update={
-            "base": found(audit.base, "base"),
-            "paths_from": found(audit.paths_from or Path(), "paths_from"),
-            "alternatives": tuple(
-                one.model_copy(
-                    update={"scenario": one.scenario and found(one.scenario, f"alternatives.{one.name}")}
-                )
-                for one in audit.alternatives
-            ),
-        }
-    )
+    audit = study_in(given, file, Audit)
+    return audit.model_copy(update={"alternatives": tuple(map(found, audit.alternatives))})
 
 
 def turns_of(audit: Audit) -> tuple[Turn, ...]:

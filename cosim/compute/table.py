@@ -112,20 +112,9 @@ def _values(columns: Columns, name: str, order: Sequence[int]) -> np.ndarray:
 
 def _seconds(columns: Columns, name: str, order: Sequence[int]) -> list[float]:
     """Return seconds of each client, 0 where a cell is empty: not measured."""
-    cells = columns.values[name]
-    filled = [row for row, cell in enumerate(cells) if cell not in (None, "")]
-    some = Columns(
-        columns.place,
-        columns.file,
-        [columns.lines[row] for row in filled],
-        {name: [cells[row] for row in filled]},
-    )
-    seconds = np.zeros(len(cells))
-    if filled:
-        found = some.numbers(name)
-        _refuse_beyond(some, name, found, 1e-9, LONGEST_S)
-        seconds[filled] = found
-    return [float(one) for one in seconds[list(order)]]
+    seconds = columns.numbers(name, empty=np.nan)
+    _refuse_beyond(columns, name, seconds, 1e-9, LONGEST_S)
+    return [float(one) for one in np.nan_to_num(seconds)[list(order)]]
 
 
 def _refuse_beyond(columns: Columns, name: str, found: np.ndarray, least: float, most: float) -> None:

@@ -1,6 +1,6 @@
 """A grant: the subchannels of one client on one link, the power on each, and how wide they were made."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,3 +88,15 @@ class Grant:
         """Return a grant with the power spread evenly over the subchannels."""
         share = total_tx_power_w / max(len(subchannels), 1)
         return cls(np.sort(subchannels), np.full(len(subchannels), share))
+
+
+def overlap(each: Iterable[Ints]) -> bool:
+    """Return whether any two of these have a number in common, or one has it twice."""
+    seen = set[int]()
+    for numbers in each:
+        some = numbers.tolist()
+        before = len(seen)
+        seen.update(some)
+        if len(seen) < before + len(some):
+            return True
+    return False

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +25,7 @@ from cosim.record.digests import (
     sealed,
     table_bytes,
 )
+from cosim.record.fingerprints import fingerprints
 from cosim.record.log import Log
 from cosim.record.manifest import Manifest, RunFields, read_manifest
 from cosim.record.notebook import as_html
@@ -193,18 +193,13 @@ class RunFolder:
         The tables are written for a failed run too, as far as it came.
         """
         tables = self._write(log, durable=True)
-        fingerprints = {
-            "timeline": _fingerprint([tables["spans"].drop_columns(["node"]), tables["causes"]]),
-            "learning": _fingerprint([_learned(tables["metrics"])], self.learned_files()),
-        }
-        for task in dict.fromkeys(name for name in log.rounds.task if name):
-            learned = _learned(tables["metrics"], task)
-            fingerprints[f"learning.{task}"] = _fingerprint([learned], self.learned_files(task))
+        tasks = dict.fromkeys(name for name in log.rounds.task if name)
+        found = fingerprints(tables, tasks, self.learned_files)
         if status == "complete":
             files = {path.relative_to(self.path).as_posix(): path for path in self.learned_files()}
             digests = {name: digest_of_file(path) for name, path in files.items()}
             self._manifest["files"] = {**self._manifest["files"], **digests}
-        self.mark(status, fingerprints=fingerprints, **entries)
+        self.mark(status, fingerprints=found, **entries)
 
     def fail(self, log: Log, fault: BaseException, **entries: Any) -> None:
         """Mark a run that something stopped, with as much of what was recorded as can be written."""
@@ -383,31 +378,3 @@ def _way_out(path: Path) -> str:
         if not record.has_ended:
             return f"it is a run that is {record.status}: go on with it by cosim resume {path}"
     return "name another folder with --out, or remove it"
-
-
-def _learned(metrics: Any, task: str | None = None) -> Any:
-    """Keep the learned values, of one task if it is named, in an order and without instants of the air."""
-    from pyarrow import compute
-
-    chosen = compute.match_substring_regex(metrics["name"], "^(train|eval)_")
-    if task is not None:
-        chosen = compute.and_(chosen, compute.equal(metrics["task"], task))
-    order = [(name, "ascending") for name in ("task", "round", "local_step", "actor", "name")]
-    return metrics.filter(chosen).drop_columns(["time_ns"]).sort_by(order)
-
-
-def _fingerprint(tables: Sequence[Any], files: Sequence[Path] = ()) -> str:
-    """Hash every value of tables, column by column, and files in their order."""
-    import pyarrow
-
-    digest = blake2b(digest_size=16)
-    for name, found in [(name, table.column(name)) for table in tables for name in table.column_names]:
-        column = found.combine_chunks()
-        digest.update(name.encode())
-        sink = pyarrow.BufferOutputStream()
-        with pyarrow.ipc.new_stream(sink, pyarrow.schema([(name, column.type)])) as writer:
-            writer.write_table(pyarrow.table({name: column}))
-        digest.update(sink.getvalue())
-    for path in files:
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()

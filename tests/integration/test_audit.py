@@ -99,9 +99,12 @@ def test_the_same_command_goes_on_and_makes_only_what_is_missing(played, place, 
     assert (folder / "audit.json").read_bytes() == before
 
 
-def test_scenarios_and_changes_are_alternatives_and_a_dry_run_makes_nothing(place, tiny_scenario, tmp_path):
+def test_scenarios_and_changes_are_alternatives_and_a_dry_run_makes_nothing(
+    place, tiny_scenario, tmp_path, monkeypatch
+):
     (tmp_path / "other.toml").write_text(to_toml(tiny_scenario({"lora.rank": 2})), encoding="utf-8")
-    files = [str(place / "tiny.toml"), str(tmp_path / "other.toml")]
+    monkeypatch.chdir(place.parent)
+    files = [f"{place.name}/tiny.toml", str(tmp_path / "other.toml")]
     audit = load_audit([Path(one) for one in files], ["allocator.kind=time_shared"], "tiny")
     assert [one.name for one in audit.alternatives] == ["tiny", "other", "allocator.kind=time_shared"]
     assert audit.proposed == "tiny"

@@ -7,13 +7,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from cosim.columns import Columns, read_columns, stamp_of
+from cosim.columns import read_columns, stamp_of
 from cosim.compute.availability import Availability
 from cosim.errors import ScenarioError
 from cosim.kernel.job import NEVER_NS
 from cosim.kernel.presence import Away
 from cosim.rng import Stream
-from cosim.units import NS_PER_S, Floats
+from cosim.units import NS_PER_S
 
 _PLACE = "availability.file"
 
@@ -56,7 +56,11 @@ class Intervals(Availability):
 def _read(file: Path, stamp: tuple[int, int]) -> Mapping[int, tuple[int, tuple[Away, ...]]]:
     """Return the first line of each client, and its times away."""
     columns = read_columns(file, _PLACE, ("client", "away_s", "back_s"))
-    clients, away_s, back_s = columns.clients(), columns.numbers("away_s"), _back_s(columns)
+    clients, away_s, back_s = (
+        columns.clients(),
+        columns.numbers("away_s"),
+        columns.numbers("back_s", empty=np.inf),
+    )
     found: dict[int, list[Away]] = {}
     lines: dict[int, int] = {}
     for row, client in enumerate(clients.tolist()):
@@ -76,18 +80,3 @@ def _read(file: Path, stamp: tuple[int, int]) -> Mapping[int, tuple[int, tuple[A
             )
         before.append(Away(leaves_ns, back_ns))
     return {client: (lines[client], tuple(away)) for client, away in found.items()}
-
-
-def _back_s(columns: Columns) -> Floats:
-    """Return when clients come back, s; infinite where a cell is empty."""
-    cells = [value if value not in (None, "") else None for value in columns.values["back_s"]]
-    filled = [row for row, cell in enumerate(cells) if cell is not None]
-    found = np.full(len(cells), np.inf)
-    some = Columns(
-        columns.place,
-        columns.file,
-        [columns.lines[row] for row in filled],
-        {"back_s": [cells[row] for row in filled]},
-    )
-    found[filled] = some.numbers("back_s")
-    return found

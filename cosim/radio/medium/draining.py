@@ -1,10 +1,8 @@
 """Transfers that drain at the rate of their grants, link by link, in simulated time."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
-from itertools import pairwise
 
-import numpy as np
 from simpy.events import Event
 
 from cosim.errors import ScenarioError
@@ -13,12 +11,15 @@ from cosim.kernel.job import NEVER_NS, ConstantRate, Job, Rate
 from cosim.kernel.presence import MOST_CUTS, Comings, Presence
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
-from cosim.radio.grant import Grant
+from cosim.radio.grant import Grant, overlap
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Network, Payload, capacity, rate_of
+from cosim.radio.medium import Delivery, Medium, Network, Payload, rate_of
+from cosim.radio.medium.last_sent import LastSent
 from cosim.radio.medium.open_link import OpenLink, Transfer, Waiting
+from cosim.radio.medium.outage import fails, is_silent
+from cosim.radio.medium.recording import Recording
 from cosim.record.log import GrantLog
-from cosim.units import NS_PER_S, Ints
+from cosim.units import NS_PER_S
 
 
 class Draining(Network):
@@ -52,11 +53,10 @@ class Draining(Network):
         self._clock = clock
         self._channel = channel
         self._access = access
-        self._log = log
+        self._recording = Recording(log)
         self._medium = medium
         self._links = {link.name: OpenLink(link) for link in links}
-        self._round = 0
-        self._sent_until_ns: dict[int, int] = {}
+        self._last_sent = LastSent()
         self._presence: Presence | None = None
 
     def follow(self, presence: Presence) -> None:
@@ -70,16 +70,16 @@ class Draining(Network):
         later pauses until its subchannels are free.
         """
         state = self._links[link]
-        self._round = round_
+        self._recording.round_ = round_
         self._reuse(state, granted)
         for number, members in state.groups.items():
             state.granted[number] = Grant.union([state.granted[one] for one in members])
         state.rates.clear()
         self._admit_again(state)
         single = {client: state.granted[client] for client in granted}
-        state.overlaps = _overlap(state.numbers(client, grant) for client, grant in single.items())
+        state.overlaps = overlap(state.numbers(client, grant) for client, grant in single.items())
         if not state.overlaps:
-            self._record(state, single)
+            self._recording.take(state, single, self._channel, self._clock.now)
         self._rate(state, tuple(state.active))
         self._let_in(state, None)
         self._release(state)
@@ -142,11 +142,12 @@ class Draining(Network):
             if was_free:
                 self._let_in_at_end(state)
             after_span = yield turn
-        is_silent = self._is_silent(state, client)
+        granted = state.granted[client]
+        silent = is_silent(self._medium, self._channel, state.link, client, granted, clock.now)
         transfer = Transfer(
-            Job(clock, 0 if is_silent else bits, f"{bits} bits of {_names(state.members(client))} on {link}"),
+            Job(clock, 0 if silent else bits, f"{bits} bits of {_names(state.members(client))} on {link}"),
             since_ns=clock.now,
-            is_lost=is_silent,
+            is_lost=silent,
         )
         if client in state.admitted:
             self._begin(state, client, transfer)
@@ -156,7 +157,7 @@ class Draining(Network):
         yield transfer.job.done
         self._account(state, client, transfer)
         num_sent = 1
-        most = 1 if is_silent else self._medium.num_attempts
+        most = 1 if silent else self._medium.num_attempts
         while transfer.is_lost and transfer.cut_bits is None and num_sent < most:
             num_sent += 1
             transfer.is_lost, transfer.job = False, Job(clock, bits, transfer.job.name)
@@ -298,16 +299,14 @@ class Draining(Network):
         if who.on_leave == "restart":
             transfer.resent_bits += float(transfer.job.restart())
         self._pause(state, client)
-        self._let_go(state, client)
+        self._recording.let_go(state, client, self._clock.now)
         state.dismiss(client)
         if self._changes_in_flight(state):
             self._rate(state, tuple(state.active))
         self._let_in(state, None)
         assert self._presence is not None
-        back_ns, now_ns = (
-            self._presence.back_ns(self._actors(state, client), self._clock.now),
-            self._clock.now,
-        )
+        now_ns = self._clock.now
+        back_ns = self._presence.back_ns(self._actors(state, client), now_ns)
         if back_ns < NEVER_NS:
             transfer.away_ns += back_ns - now_ns
             self._clock.after(back_ns - now_ns, partial(self._comes_back, state, client, transfer))
@@ -319,18 +318,10 @@ class Draining(Network):
         else:
             self._begin(state, client, state.paused.pop(client))
 
-    def _let_go(self, state: OpenLink, client: int) -> None:
-        """Write down that nobody has the subchannels of a transfer that was cut."""
-        members = state.members(client)
-        self._free(state, state.holders.held_by(members), members)
-
-    def _free(self, state: OpenLink, numbers: Ints, clients: Collection[int]) -> None:
-        """Write down that nobody has some subchannels any more that these clients had."""
-        if len(numbers):
-            state.holders.free(numbers)
-            for client in clients:
-                state.recorded.pop(client, None)
-            self._log.free(self._clock.now, self._round, state.name, numbers)
+    def _release(self, state: OpenLink) -> None:
+        """Let go of the subchannels that their last owner has lost to nobody by a new decision."""
+        in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
+        self._recording.release(state, in_use, self._clock.now)
 
     def _pause(self, state: OpenLink, client: int) -> None:
         """Stop a transfer that is in the way of another."""
@@ -348,45 +339,28 @@ class Draining(Network):
         transfer.since_ns = now_ns
         if grant is None:
             return
-        is_uplink, duplex = state.link.is_uplink, self._channel.radio.duplex
-        open_ns = duplex.open_ns(since_ns, now_ns, is_uplink=is_uplink)
+        open_ns = self._channel.radio.duplex.open_ns(since_ns, now_ns, is_uplink=state.link.is_uplink)
         transfer.energy_j += grant.total_tx_power_w * open_ns / NS_PER_S
         if open_ns and self._medium.loses(state.link):
-            first, last = (self._channel.block_at(at) for at in (since_ns, now_ns - 1))
-            asked = state.link, client, grant, first, last - first + 1
             channel = transfer.channel or self._channel
-            sent, possible = (rates(channel, *asked) for rates in (self._medium.rates, capacity))
-            fails = possible < sent
-            if open_ns < now_ns - since_ns:  # a block without time of its own fails nobody
-                block_ns = self._channel.block_ns or 0
-                edges = [since_ns, *(block * block_ns for block in range(first + 1, last + 1)), now_ns]
-                fails &= [duplex.open_ns(*one, is_uplink=is_uplink) > 0 for one in pairwise(edges)]
-            transfer.is_lost |= bool(fails.any())
-
-    def _is_silent(self, state: OpenLink, client: int) -> bool:
-        """Return whether a client whose turn it is sees that what it sends would be lost at once."""
-        if not (self._medium.is_silent_in_outage and self._medium.loses(state.link)):
-            return False
-        asked = state.link, client, state.granted[client], self._channel.block_at(self._clock.now), 1
-        return bool(capacity(self._channel, *asked)[0] < self._medium.rates(self._channel, *asked)[0])
+            transfer.is_lost |= fails(self._medium, channel, state.link, client, grant, since_ns, now_ns)
 
     def _energy_j(self, state: OpenLink, client: int, transfer: Transfer, bits: int, start_ns: int) -> float:
         """Return what a transfer that ends now has cost, J."""
         if not state.link.is_uplink or not transfer.job.amount:
             return transfer.energy_j
-        until_ns, self._sent_until_ns[client] = self._sent_until_ns.get(client), self._clock.now
-        idle_ns = None if until_ns is None else start_ns - until_ns
+        sent_bits = (bits if transfer.cut_bits is None else transfer.cut_bits) + transfer.resent_bits
+        times = start_ns, self._clock.now, transfer.away_ns
         costs = self._channel.radio.uplink_energy
-        airtime_ns = self._clock.now - start_ns - transfer.away_ns
-        sent_bits = bits if transfer.cut_bits is None else transfer.cut_bits
-        return costs.total_j(transfer.energy_j, sent_bits + transfer.resent_bits, airtime_ns, idle_ns)
+        return self._last_sent.total_j(costs, client, transfer.energy_j, sent_bits, *times)
 
     def _rate(self, state: OpenLink, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
         if not clients:
             return
         in_use = self._access.in_use(state.granted, tuple(state.active))
-        self._record(state, {client: in_use[client] for client in clients})
+        changed = {client: in_use[client] for client in clients}
+        self._recording.take(state, changed, self._channel, self._clock.now)
         heard = self._heard(state, in_use)
         for client in clients:
             transfer, grant = state.active[client], in_use[client]
@@ -415,50 +389,6 @@ class Draining(Network):
         if own:
             state.rates[client] = rate
         return rate
-
-    def _record(self, state: OpenLink, in_use: Mapping[int, Grant]) -> None:
-        """Write down every subchannel that changes hands or power now."""
-        for holder, grant in in_use.items():
-            if holder in state.groups and not state.overlaps and not state.active[holder].num_cuts:
-                continue  # each of its subchannels is on record as one receiver's, at that power
-            client = state.members(holder)[0]
-            if state.recorded.get(client) is grant:
-                continue
-            numbers, is_split = state.numbers(client, grant), grant.bandwidths_hz is not None
-            changes = state.holders.changes(numbers, client, grant)
-            if changes.any():
-                changed = grant
-                if not changes.all():
-                    changed, numbers = grant.some(changes), numbers[changes]
-                for before in state.holders.take(numbers, client, changed):
-                    state.recorded.pop(before, None)
-                block, own = self._channel.block_at(self._clock.now), grant.subchannels
-                gains = self._channel.channel_gains(state.name, client, own, block, 1, is_split)[0]
-                at = self._clock.now, self._round, state.name, f"client-{client}"
-                powers, widths = changed.tx_power_w, changed.bandwidths_hz
-                self._log.add(*at, numbers, powers, gains[changes], widths)
-            state.recorded[client] = grant
-
-    def _release(self, state: OpenLink) -> None:
-        """Write down the subchannels that their last owner has lost to nobody by a new decision."""
-        in_use = {**state.granted, **self._access.in_use(state.granted, tuple(state.active))}
-        for client in state.holders.clients():
-            held = state.holders.held_by((client,))
-            if client not in state.paused:
-                held = np.setdiff1d(held, state.numbers(client, in_use[client]), assume_unique=True)
-            self._free(state, held, (client,))
-
-
-def _overlap(each: Iterable[Ints]) -> bool:
-    """Return whether any two of these have a number in common, or one has it twice."""
-    seen = set[int]()
-    for numbers in each:
-        some = numbers.tolist()
-        before = len(seen)
-        seen.update(some)
-        if len(seen) < before + len(some):
-            return True
-    return False
 
 
 def _names(clients: Collection[int]) -> str:

@@ -11,9 +11,10 @@ from simpy.events import Event
 from cosim.kernel.clock import Clock, Steps
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
-from cosim.radio.grant import Grant
+from cosim.radio.grant import Grant, overlap
 from cosim.radio.link import Link
 from cosim.radio.medium import Delivery, Network, Payload
+from cosim.radio.medium.last_sent import LastSent
 from cosim.radio.slots.ahead import Ahead, Waiting, look_ahead
 from cosim.radio.slots.sending import GIVEN_UP, Sender
 from cosim.record.log import GrantLog
@@ -95,7 +96,7 @@ class Slotting(Network):
         self._rules = medium.rules(channel.radio.surface.data_share)
         self._links = {link.name: _Link(link) for link in links}
         self._round = 0
-        self._sent_until_ns: dict[int, int] = {}
+        self._last_sent = LastSent()
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
         """Let a decision take effect at the next slot."""
@@ -103,8 +104,7 @@ class Slotting(Network):
         self._catch_up(state)
         self._round = round_
         state.granted = dict(granted)
-        numbers = [number for one in granted.values() for number in one.subchannels.tolist()]
-        state.overlaps = len(set(numbers)) < len(numbers)
+        state.overlaps = overlap(one.subchannels for one in granted.values())
         if not state.overlaps:
             for client, one in granted.items():
                 held = zip(one.subchannels.tolist(), one.tx_power_w.tolist(), strict=True)
@@ -195,11 +195,9 @@ class Slotting(Network):
         """Return what a transfer that ends now has cost, J."""
         if not state.link.is_uplink:
             return transfer.sender.energy_j
-        (client,), now_ns = transfer.members, self._clock.now
-        until_ns, self._sent_until_ns[client] = self._sent_until_ns.get(client), now_ns
-        idle_ns = None if until_ns is None else start_ns - until_ns
-        costs = self._channel.radio.uplink_energy
-        return costs.total_j(transfer.sender.energy_j, transfer.bits, now_ns - start_ns, idle_ns)
+        (client,), costs = transfer.members, self._channel.radio.uplink_energy
+        sent = transfer.sender.energy_j, transfer.bits
+        return self._last_sent.total_j(costs, client, *sent, start_ns, self._clock.now)
 
     def _catch_up(self, state: _Link) -> None:
         """Let all happen that happens in slots which have begun."""

@@ -4,7 +4,6 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from cosim.files import write_output
@@ -17,7 +16,7 @@ from cosim.report.audit.words import (
     verdict_lines,
     with_interval,
 )
-from cosim.report.page.document import asset
+from cosim.report.page.document import asset, filled, head
 
 _HOW = (
     "Moves and leads are means of pairs of one seed, over the mean as published and over the rival's, with "
@@ -34,9 +33,9 @@ def write_audit_page(found: Mapping[str, Any], figure: Path, path: Path) -> None
         If it cannot be written.
     """
     seeds = f"{len(found['seeds'])} seeds, {100 * found['confidence']:g} % intervals"
-    text = Template(asset("audit/page.html")).substitute(
-        title=escape(f"{found['name']}, cosim audit"),
-        style=asset("shared/page.css"),
+    text = filled(
+        "audit/page.html",
+        head=head(f"{found['name']}, cosim audit", map(asset, ("shared/page.css", "audit/page.css"))),
         name=escape(found["name"]),
         facts=escape(f"audit of {len(found['alternatives'])} alternatives, {seeds}, {found['status']}"),
         question=escape(found["description"]),

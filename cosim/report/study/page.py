@@ -30,5 +30,7 @@ def write_study_page(content: dict[str, Any], path: Path) -> None:
     RecordError
         If it cannot be written.
     """
-    text = document("study/page.html", f"{content['name']}, cosim study", _SCRIPTS, content)
+    text = document(
+        "study/page.html", f"{content['name']}, cosim study", _SCRIPTS, content, ["study/page.css"]
+    )
     write_output(path, text.encode(), force=True)
