@@ -195,11 +195,22 @@ def explain(record: Record, span: int) -> Explanation:
         device = next(one for one in (*clients, *servers) if one.name == row.actor)
         end_ns = row.start_ns + device.duration_ns(int(row.flop), row.name)
         comings = None if (presence := presence_of(scenario)) is None else presence.of(row.actor)
-        if comings is not None and end_ns > row.start_ns:  # with its pauses; what was redone is in its FLOP
-            paused = Comings(comings.name, comings.times, "resume")
-            end_ns = paused.work(row.start_ns, end_ns - row.start_ns).end_ns
+        if comings is not None and row.end_ns > row.start_ns:
+            end_ns = _with_pauses(row, device, comings)
         return ComputeExplanation(row, parents, device, end_ns)
     return _transfer(record, scenario.by_task[row.task], row, parents)
+
+
+def _with_pauses(span: Span, device: Device, comings: Comings) -> int:
+    """Return when a computation of one who comes and goes ends, ns: as it leaves, where it is dropped."""
+    if comings.on_leave == "resume":
+        return comings.work(span.start_ns, device.duration_ns(int(span.flop), span.name)).end_ns
+    if comings.on_leave == "drop" and comings.leaves_ns(span.start_ns) == span.end_ns:
+        return span.end_ns
+    begun_ns, lost_ns = comings.last_attempt(span.start_ns, span.end_ns)
+    lasts_ns = span.end_ns - begun_ns
+    flop = round(span.flop * lasts_ns / (lasts_ns + lost_ns))  # on record are those of all attempts
+    return begun_ns + device.duration_ns(flop, span.name)
 
 
 def _span(table: object, number: int) -> Span:

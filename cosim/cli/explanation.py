@@ -129,13 +129,13 @@ def _show_stretch(stretch: Stretch, console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("sub-\nchannel", justify="right")
     heard = any(budget.is_interfered for budget in stretch.budgets)
-    for heading in _TERMS_OF_EACH.values():
+    given = {what for what, *_ in stretch.budgets[0].terms()}  # a replayed gain has its fading in it
+    shown = {what: heading for what, heading in _TERMS_OF_EACH.items() if what in given}
+    for heading in shown.values():
         table.add_column(heading.replace("SNR", "SINR") if heard else heading, justify="right")
     for budget in stretch.budgets:
         values = {what: value for what, value, _ in budget.terms()}
-        cells = (
-            f"{values[what] / 1e3:.1f}" if what in _KILO else f"{values[what]:.2f}" for what in _TERMS_OF_EACH
-        )
+        cells = (f"{values[what] / 1e3:.1f}" if what in _KILO else f"{values[what]:.2f}" for what in shown)
         table.add_row(str(budget.subchannel), *cells)
     console.print(table)
     power_w = stretch.grant.total_tx_power_w

@@ -267,10 +267,15 @@ def _air(scenario: Scenario) -> Iterator[str]:
                 f"  {'air':<10} {name}: {link.num_subchannels} subchannel(s), "
                 f"{amount(sum(link.widths_hz), 'Hz')} in all; rate: {rung}"
             )
-    radio = scenario.radio
+    radio, trace = scenario.radio, scenario.radio.trace
     parts = (("path loss", radio.path_loss), ("shadowing", radio.shadowing), ("fading", radio.fading))
-    told = ", ".join(f"{what} {_part(part)}" for what, part in parts)
-    yield f"  {'channel':<10} {told}, medium {radio.medium.kind}"
+    told = [f"{what} {_part(part)}" for what, part in parts]
+    if trace is not None and trace.gives != "rates":
+        told = [
+            *(told[:2] if trace.gives == "fading" else []),
+            f"{trace.gives} replayed from {trace.file.name}",
+        ]
+    yield f"  {'channel':<10} {', '.join(told)}, medium {radio.medium.kind}"
 
 
 def _part(part: Part) -> str:

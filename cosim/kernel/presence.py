@@ -52,6 +52,8 @@ class Comings:
     (15, 15, 30)
     >>> phone.work(5, 20)
     Work(end_ns=60, worked_ns=40, away_ns=15, is_done=True)
+    >>> phone.last_attempt(5, 60)
+    (40, 20)
     """
 
     name: str
@@ -108,6 +110,14 @@ class Comings:
             if now_ns >= NEVER_NS:
                 return Work(NEVER_NS, worked_ns, 0, False)
         raise ScenarioError(self.never_ends(f"work of {duration_ns / NS_PER_S:g} s"))
+
+    def last_attempt(self, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """Return since when work that begins again went on without a break, and how long was lost, ns."""
+        begun_ns, lost_ns = start_ns, 0
+        while (leaves_ns := self.leaves_ns(begun_ns)) is not None and leaves_ns < end_ns:
+            lost_ns += leaves_ns - begun_ns
+            begun_ns = self.back_ns(leaves_ns)
+        return begun_ns, lost_ns
 
     def never_ends(self, what: str) -> str:
         """Return what to say of what this actor begins again and again."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
 from cosim.scenario.build import prepare
 from cosim.units import NS_PER_S
@@ -119,6 +120,9 @@ def test_what_is_known_perfectly_and_does_not_change_is_never_lost(tiny_scenario
     still = {"radio.fading": {"kind": "none"}, "radio.medium": {"kind": "fluid", "rate": "known"}}
     fixed = spans(play(tiny_scenario({**AIR, **still})))
     adapted = spans(play(tiny_scenario({**AIR, "radio.fading": {"kind": "none"}})))
+    assert any(
+        "rate: what is known of the channel" in line for line in overview(tiny_scenario({**AIR, **still}))
+    )
     assert all(one["delivered"] for one in fixed)
     for one, other in zip(fixed, adapted, strict=True):
         assert abs(one["end_ns"] - other["end_ns"]) <= 1e-9 * NS_PER_S

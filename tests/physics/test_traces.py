@@ -1,17 +1,21 @@
 """Traces: what is replayed is what the file says, to the nanosecond; what cannot be is one line."""
 
+import io
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from cosim.cli.explanation import show
+from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
 from cosim.explain import explain
 from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LINKS
 from cosim.radio.trace.writing import write_trace
 from cosim.record.folder import Record
+from cosim.report.terminal import PlainConsole
 from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from cosim.scenario.load import run_hash
@@ -134,6 +138,11 @@ def test_a_transfer_over_a_trace_explains_itself(kind, column, value, tiny_scena
     terms = {what for what, *_ in stretch.budgets[0].terms()}
     assert ("path loss" in terms) == (kind == "rate")
     assert sum(one.rate_bit_per_s for one in stretch.budgets) == pytest.approx(stretch.rates_bit_per_s[0])
+    shown = PlainConsole(file=io.StringIO(), width=200)
+    show(told, shown)
+    assert "same to the nanosecond" in shown.file.getvalue()
+    (channel,) = (line for line in overview(scenario) if line.startswith("  channel"))
+    assert ("path loss" in channel, "gains replayed" in channel) == (kind == "rate", kind == "gain")
 
 
 FAULTS = {

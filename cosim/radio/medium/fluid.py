@@ -98,6 +98,10 @@ class Fluid(Medium):
         """Return the rate model of the link, or the fixed rate."""
         if not self.loses(link):
             return super().rung(link, rate)
+        if self.rate == "known":
+            return (
+                f"what is known of the channel when it is decided, with the SNR {self.backoff_db:g} dB lower"
+            )
         return f"fixed, {self.fixed_spectral_efficiency_bit_per_s_per_hz:g} bit/s/Hz unless decided"
 
     def loses(self, link: Link) -> bool:
