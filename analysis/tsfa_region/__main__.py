@@ -6,6 +6,7 @@ arm of either side is chosen by the other seeds, so none by what it is tested on
 on every channel: they are trained on one, and timed on the others.
 """
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import astuple, replace
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.drawing import Progress, parser, write
-from analysis.soft_tsfa.gap import long_run
+from analysis.soft_tsfa.gap import LongRun, long_run
 from analysis.soft_tsfa.trainings import Method, Training, recorded, train
 from analysis.tsfa_region.cells import LIMITS, RATIOS, Cell, Place, cells, chosen_on_others
 from analysis.tsfa_region.figure import Distance, draw
@@ -89,15 +90,23 @@ class Study:
     def distance(self, place: Place) -> Distance:
         """Return what TSFA left unsent, beside one ratio whose mean round is as long, and the bound."""
         method = place.tsfa(_LIMIT)
-        run = long_run(recorded(self._scenario, method, place.seed, self._runs, self._store), self._store)
+        record = recorded(self._scenario, method, place.seed, self._runs, self._store)
+        kept = record.path.with_suffix(".distance.json")
+        if kept.is_file():
+            found = Distance(*json.loads(kept.read_text()))
+        else:
+            found = self._distance(place, long_run(record, self._store))
+            kept.write_text(json.dumps(found))
+        told = ", ".join(f"{name} {one:.3f}" for name, one in found._asdict().items())
+        self._progress.done("bounds", f"{method.name}, seed {place.seed}: unsent by {told}")
+        return found
+
+    def _distance(self, place: Place, run: LongRun) -> Distance:
         lasts_s = [self._round_s[place, one] for one in RATIOS]
         ratio = float(np.interp(run.length_s / len(run.curves), lasts_s, list(RATIOS)))
         same = run.unsent_with(np.full_like(run.bits, ratio * run.dense_bits))
         least = run.least(_STEPS)
-        found = Distance(same, run.unsent, least.even, least.mean)
-        told = ", ".join(f"{name} {one:.3f}" for name, one in found._asdict().items())
-        self._progress.done("bounds", f"{method.name}, seed {place.seed}: unsent by {told}")
-        return found
+        return Distance(same, run.unsent, least.even, least.mean)
 
     def _trained(self, place: Place, method: Method) -> Training:
         return train(self._scenario, method, place.seed, self._runs, self._store)

@@ -52,7 +52,7 @@ def unsent(timeline: Timeline, curves: Stepped, begin_s: float, end_s: float, wi
 
 
 @given(st.integers(0, 10**6))
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 def test_no_policy_leaves_less_unsent(seed: int) -> None:
     """Whenever its rounds end and however it shares the band, from piece to piece."""
     timeline, curves, length_s = few_rounds(seed)
@@ -93,7 +93,7 @@ def best_window(timeline: Timeline, curves: Stepped, begin_s: float, end_s: floa
     return min(float(one.fun) for one in found)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [1, *(pytest.param(one, marks=pytest.mark.slow) for one in (0, 2))])
 def test_enumeration_of_ends_comes_to_the_bound(seed: int) -> None:
     """Of two rounds on a grid, each window solved by a general solver: rounded outwards, it is the bound."""
     timeline, curves, length_s = few_rounds(seed, 2)
@@ -116,13 +116,12 @@ def test_enumeration_of_ends_comes_to_the_bound(seed: int) -> None:
     assert bound.mean == pytest.approx(min(outward) / 2.0, rel=5e-3, abs=2e-4)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_of_one_round_in_one_block_it_is_the_best_sharing(seed: int) -> None:
-    uplink = random_uplink(seed)
+def test_of_one_round_in_one_block_it_is_the_best_sharing() -> None:
+    uplink = random_uplink(2)
     uplink = Uplink(
         uplink.snr_hz, uplink.bandwidth_hz, np.full(6, 0.1), uplink.overhead_bits, uplink.dense_bits
     )
-    curves, _ = random_stepped(seed, uplink)
+    curves, _ = random_stepped(2, uplink)
     deadline_s = middle_s(uplink)
     timeline = Timeline(
         uplink.snr_hz[None], np.inf, uplink.bandwidth_hz, uplink.start_s, uplink.overhead_bits
