@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from cosim.cores import processes
 from cosim.errors import ScenarioError
 from cosim.graph.code_identity import code_key, code_of
 from cosim.learning.aggregator import Aggregator
@@ -327,6 +328,14 @@ class Task:
             "bytes_per_number": self.model.bits_per_number // 8,
             "moments_per_weight": self.training.optimizer.numbers_per_parameter,
         }
+
+    @property
+    def num_workers(self) -> int | None:
+        """Processes that compute the clients, with one thread each; None where this one does with more."""
+        asked = self.training.workers
+        if asked is None or self.model.torch_device != "cpu":
+            return None
+        return min(processes(asked), self.num_clients)
 
     @cached_property
     def max_group(self) -> int:
