@@ -37,6 +37,7 @@ def overview(scenario: Scenario, switched: Sequence[str] = ()) -> Iterator[str]:
         if one.task.name:
             yield f"  task       {one.task.name}"
         yield from _learned(one)
+        yield from _workers(one)
     yield f"  clients    {scenario.num_clients}, {_range(prepared[0])}"
     yield from _air(scenario)
     for one in prepared:
@@ -68,6 +69,15 @@ def _learned(prepared: Prepared) -> Iterator[str]:
         f"  data       {count(sum(shares))} training examples, {min(shares)} to {max(shares)} a client "
         f"({scenario.data.partition.kind}), {count(len(task.tokens.corpus.test))} held out"
     )
+
+
+def _workers(prepared: Prepared) -> Iterator[str]:
+    """Tell in how many processes values are computed, where the scenario says so."""
+    asked, number = prepared.task.training.workers, prepared.task.num_workers
+    if number is not None:
+        yield f"  workers    {number} process(es) of one thread compute the clients"
+    elif asked is not None:
+        yield "  workers    none, as torch computes on a GPU"
 
 
 def _played(prepared: Prepared) -> Iterator[str]:
