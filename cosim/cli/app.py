@@ -14,6 +14,7 @@ from cosim.cli.options import (
     Json,
     NoStore,
     Quiet,
+    RunEngine,
     RunFolderPath,
     ScenarioFile,
     Seed,
@@ -117,6 +118,7 @@ def run(
     timing_only: Annotated[
         bool, typer.Option("--timing-only", help="Compute no tensor: times, amounts and grants only.")
     ] = False,
+    engine: RunEngine = "auto",
     store: StoreFolder = None,
     no_store: NoStore = False,
     quiet: Quiet = False,
@@ -138,7 +140,7 @@ def run(
         keeping(store, no_store or timing_only) as kept,
     ):
         how = {"store": kept, "watch": watch.round_over, "within": watch.within}
-        play(scenario, folder, timing_only=timing_only, **how)
+        play(scenario, folder, timing_only=timing_only, engine=engine, **how)
 
 
 @app.command()
