@@ -34,13 +34,15 @@ print(at_s[-1] - at_s[0], time.process_time(), resource.getrusage(resource.RUSAG
 
 
 def measure() -> Iterator[Ratio]:
-    """Yield time by clients and rounds, and the most memory; of the tensor clock against limits of its own."""
+    """Yield time by clients and rounds, and the most memory; the tensor clock's against its own limits."""
     few, many = (_played(count, NUM_ROUNDS, "spans") for count in (FEW, MANY))
     yield Ratio(
         f"time per client and round, {MANY} clients / {FEW}",
         many.rounds_s / MANY / (few.rounds_s / FEW),
         1.3,
-        note=f"{many.rounds_s / MANY / NUM_ROUNDS * 1e3:.2f} and {few.rounds_s / FEW / NUM_ROUNDS * 1e3:.2f} ms",
+        note=" and ".join(
+            f"{one.rounds_s / count / NUM_ROUNDS * 1e3:.2f} ms" for one, count in ((many, MANY), (few, FEW))
+        ),
     )
     yield Ratio(f"peak of {MANY} clients x {NUM_ROUNDS} rounds / 1 GB", many.peak_kb / 1e6, 1.0)
     crowd = _played(CROWD, CROWD_ROUNDS, "summary")

@@ -129,8 +129,8 @@ def resume(
         _log.warning("%s: is damaged; the run is played again", folder)
     scenario = scenario_of(record)
     prepared, timing_only = prepare_tasks(scenario), record.manifest["timing_only"]
-    engine = "events" if scenario.record == "spans" else record.manifest["engine"]
-    is_tensor = takes_tensor(scenario, engine, timing_only=timing_only)
+    is_played = scenario.record == "spans" or record.manifest.get("engine") == "events"
+    is_tensor = not is_played and takes_tensor(scenario, "auto", timing_only=timing_only)
     resumed = RunFolder.reopen(record, _made_of(scenario, prepared, is_tensor=is_tensor))
     with resumed.held():
         again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
@@ -229,8 +229,16 @@ def whatif(
     program = replay_of(record, scenario_of(record), scenario)
     if engine == "tensor" and program is None and not record.is_short:
         return time_whatif(scenario_of(record), scenario, there, timing_only=timing_only)
-    how = {"store": store, "watch": watch, "within": within, "program": program, "engine": engine or "auto"}
-    return run(scenario, there, timing_only=timing_only, **how)
+    return run(
+        scenario,
+        there,
+        timing_only=timing_only,
+        store=store,
+        watch=watch,
+        within=within,
+        program=program,
+        engine=engine or "auto",
+    )
 
 
 def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:

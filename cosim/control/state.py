@@ -105,8 +105,8 @@ class LateLinkState(LinkState):
             del vars(link)[name]
         return link
 
-    gains = cached_property(lambda self: self.draw())  # type: ignore[assignment]
-    mean_gains = cached_property(lambda self: self.draw_mean())  # type: ignore[assignment]
+    gains = cached_property(lambda self: self.draw())
+    mean_gains = cached_property(lambda self: self.draw_mean())
 
 
 _NOTHING = np.zeros((0, 0))

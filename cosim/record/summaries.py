@@ -215,9 +215,12 @@ def works_of(spans: "pyarrow.Table", clients: Sequence[str]) -> Iterator[Work]:
         yield Work(
             words["task"][0][int(task[mine[0]])],
             int(rounds[mine[0]]),
-            *(phases, phase[mine], np.maximum(actor, peer)[mine]),
-            *(column[mine] for column in columns.values()),
-            *(np.searchsorted(mine, shared[is_here]), member[is_here]),
+            phases,
+            phase[mine],
+            np.maximum(actor, peer)[mine],
+            rows=np.searchsorted(mine, shared[is_here]),
+            members=member[is_here],
+            **{name: column[mine] for name, column in columns.items()},
         )
 
 
@@ -302,6 +305,9 @@ _OF_SPANS = (
     *("asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j"),
     *("delivered", "resent_bits"),
 )
+COLUMNS = ("task", "name", "kind", "actor", "peer", "round", "participants", *_OF_SPANS)
+"""Of the spans, all that summaries are made of."""
+
 _INT, _FLOAT, _WORD, _INTS = "int64", "float64", "string", "list"
 _PHASES = {
     **dict.fromkeys(("task",), _WORD),

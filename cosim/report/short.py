@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from cosim.record.folder import Record
-from cosim.record.summaries import ALL
+from cosim.record.summaries import ALL, COLUMNS, Summaries, works_of
 from cosim.report.assumptions import air_of
 from cosim.report.learning import learned
 from cosim.report.outcome import ActorTime, Delivery, PhaseTotal, Slowest, Summary
 from cosim.report.privacy import spent
 from cosim.report.rounds import Rounds
+from cosim.report.spans import Spans
 from cosim.units import NS_PER_S, Ints
 
 
@@ -26,7 +27,7 @@ def summarise_short(record: Record) -> Summary:
     RecordError
         If its tables cannot be read.
     """
-    rows = [one for one in record.phases.to_pylist() if one["kind"] != ALL]
+    rows = [one for one in phases_of(record) if one["kind"] != ALL]
     last_ns = max((one["end_ns"] for one in rows), default=0)
     length_ns = max(last_ns, round(float(record.manifest.get("simulated_s", 0.0)) * NS_PER_S))
     rounds = Rounds.of(record, length_ns)
@@ -51,6 +52,18 @@ def summarise_short(record: Record) -> Summary:
         most_at_once=rounds.most_at_once,
         deliveries=tuple(_deliveries(rows)),
     )
+
+
+def phases_of(record: Record) -> list[dict[str, Any]]:
+    """Return the phases of each round of a run, row by row; worked out from spans where it keeps them."""
+    if record.is_short:
+        rows: list[dict[str, Any]] = record.phases.to_pylist()
+        return rows
+    spans = Spans.of(record)
+    found = Summaries(spans.clients)
+    for work in works_of(record.columns("spans", COLUMNS), spans.clients):
+        found.add(work)
+    return found.tables()["phases"].to_pylist()
 
 
 def of_clients(totals: Any, length_ns: int) -> tuple[ActorTime, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import weakest_rates
+from cosim.radio.medium import Medium
 from cosim.rng import stream
 from cosim.tensor.philox import Keys, Rows
 from cosim.units import Floats, Ints
@@ -23,14 +23,14 @@ class LinkRates:
 
     Parameters
     ----------
-    channel, link
+    channel, medium, link
         Which air, and which link of it.
     grants
         Of each client.
     """
 
-    def __init__(self, channel: Channel, link: Link, grants: Sequence[Grant]) -> None:
-        self._channel, self._link, self._grants = channel, link, grants
+    def __init__(self, channel: Channel, medium: Medium, link: Link, grants: Sequence[Grant]) -> None:
+        self._channel, self._medium, self._link, self._grants = channel, medium, link, grants
         radio = channel.radio
         widths = {len(one.subchannels) for one in grants}
         is_split = any(one.bandwidths_hz is not None for one in grants)
@@ -61,8 +61,8 @@ class LinkRates:
     def over(self, client: int, first: int, count: int) -> Floats:
         """Return the rates of one client over some blocks, bit/s, shape (count,)."""
         if not self._is_drawn:
-            medium, asked = self._channel.radio.medium, (self._link, (client,), self._grants[client])
-            return weakest_rates(medium, self._channel, *asked, first, count)
+            asked = self._channel, self._link, client, self._grants[client], first, count
+            return self._medium.rates(*asked)
         fading, chance = self._channel.radio.fading, self._keys.streams[client]
         drawn = fading.draw(chance, 0 if fading.block_ns is None else first, count, self._width)
         return self._rated(np.full(count, client), np.broadcast_to(drawn, (count, self._width)))

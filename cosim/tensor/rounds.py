@@ -66,7 +66,8 @@ class RoundClock:
         self._links, shared = {one.name: one for one in scenario.scheme.links}, overlapping(allocation.grants)
         for name in self._links.keys() & prepared.channel.modelled:
             grants = allocation.grants[name]
-            self._rates[name] = LinkRates(prepared.channel, self._links[name], grants)
+            medium = scenario.radio.medium
+            self._rates[name] = LinkRates(prepared.channel, medium, self._links[name], grants)
             self._powers_w[name] = np.array([one.total_tx_power_w for one in grants])
             if name in shared:
                 self._queues[name] = InTurn(self._rates[name], prepared.channel.block_ns)
@@ -143,8 +144,10 @@ class RoundClock:
         asked_ns, each = cursor[clients], list(_same(stages))
         amounts = np.zeros(len(clients), dtype=np.int64)  # bits to send, or ns to compute
         for stage, some in each:
-            is_sent = isinstance(stage, Transfer)
-            amounts[some] = stage.bits if is_sent else _cost(self._devices[place], stage)[0]
+            if isinstance(stage, Transfer):
+                amounts[some] = stage.bits
+            else:
+                amounts[some] = _cost(self._devices[place], stage)[0]
         if place in self._queues:
             start_ns, end_ns = self._queues[place].taken(clients, amounts, asked_ns)
         else:
@@ -165,7 +168,7 @@ class RoundClock:
             if stage not in self._costs:
                 each = [_cost(device, stage) for device in self._clients]
                 self._costs[stage] = np.array([one for one, _ in each]), np.array([one for _, one in each])
-            lasts, energy_j = (one[clients] for one in self._costs[stage])
+            lasts, energy_j = self._costs[stage][0][clients], self._costs[stage][1][clients]
             for _ in range(stage.count):
                 begun = cursor[clients]
                 cursor[clients] += lasts
@@ -222,6 +225,9 @@ class RoundClock:
         found.add(phase, np.full(len(times[0]), -1), *times, 0.0, float(stage.flop), energy_j)
 
 
+_COLUMNS = ("asked_ns", "start_ns", "end_ns", "bits", "flop", "energy_j")
+
+
 class _Spans:
     """The spans of a round as they are found."""
 
@@ -238,9 +244,10 @@ class _Spans:
     def work(self, task: str, round_: int) -> Work:
         """Return all of them."""
         empty = np.zeros(0, dtype=np.int64)
-        columns = [np.concatenate([empty, *one]) for one in self._columns]
-        arrives = np.ones(len(columns[0]), dtype=np.bool_)
-        return Work(task, round_, tuple(self._phases), *columns, arrives, np.zeros(len(arrives)))
+        phase, client, *columns = (np.concatenate([empty, *one]) for one in self._columns)
+        named = dict(zip(_COLUMNS, columns, strict=True))
+        named |= {"delivered": np.ones(len(phase), dtype=np.bool_), "resent_bits": np.zeros(len(phase))}
+        return Work(task, round_, tuple(self._phases), phase, client, **named)
 
 
 def refuse_rounds(scenario: Scenario) -> None:
