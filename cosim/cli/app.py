@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cosim.cli.flower_command import flower
 from cosim.cli.options import (
     Changes,
     EngineOption,
@@ -361,5 +362,5 @@ def audit(
         say_json(found)
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, flower):
     app.command()(_command)

@@ -24,6 +24,7 @@ from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
+from cosim.learning.shapes import shape_of
 from cosim.learning.stages import Stage, check_stages
 from cosim.learning.trainable import Trainable
 from cosim.learning.units import Kept, narrowed
@@ -116,7 +117,7 @@ class Task:
         chance = stream(seed, "trainable").torch_seed()
         trainable = trainable.drawn(chance)
         stages = tuple(one.model_copy(update={"trainable": one.trainable.drawn(chance)}) for one in stages)
-        whole = ModelShape.read(config, model.task, num_labels)
+        whole = shape_of(config, model.task, num_labels)
         shape = trainable.fitted(whole)
         # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
