@@ -1,11 +1,12 @@
 """What an experiment on a real model is, and where its models and texts are."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from types import MappingProxyType
 from typing import Any
 
 from analysis import real_model
@@ -65,21 +66,33 @@ class Asked:
         """Return a scenario that comes with cosim, changed."""
         return change(load(SCENARIOS / f"{name}.toml"), dict(self.changes))
 
-    def study(self, file: Path, *, quick_cases: tuple[str, ...] = (), quick_seeds: int = 2) -> Results:
+    def study(
+        self,
+        file: Path,
+        *,
+        quick_cases: Sequence[str] = (),
+        quick_grid: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+        has_own_model: bool = False,
+    ) -> Results:
         """Run a study file, or go on with it, and return its results.
 
         Parameters
         ----------
         file
             The study; its folder in ``out`` is named after it.
-        quick_cases, quick_seeds
-            Named cases and replications with ``--quick``; no names mean all cases.
+        quick_cases, quick_grid
+            Named cases and factors with ``--quick``, which has two replications at most; none mean all.
+        has_own_model
+            The study says itself what is trained, so models and texts stay as they are.
         """
         study = load_study(file)
-        told: dict[str, Any] = {"set": {**study.set, **self.changes}}
+        told: dict[str, Any] = {"set": {**study.set, **({} if has_own_model else self.changes)}}
         if self.is_quick:
-            kept = tuple(one for one in study.vary.cases if not quick_cases or one.name in quick_cases)
-            told |= {"replications": quick_seeds, "vary": study.vary.model_copy(update={"cases": kept})}
+            vary = study.vary
+            kept = tuple(one for one in vary.cases if not quick_cases or one.name in quick_cases)
+            grid = {**vary.grid, **{path: tuple(values) for path, values in quick_grid.items()}}
+            told["vary"] = vary.model_copy(update={"cases": kept, "grid": grid})
+            told["replications"] = min(study.replications, 2)
         return run_study(
             study.model_copy(update=told),
             self.out / file.stem,
@@ -118,5 +131,6 @@ def jobs() -> Iterator[Job]:
 
 def _tell(tally: Tally) -> None:
     if tally.latest is not None:
-        done = tally.num_kept + tally.num_made
-        print(f"  run {done} of {tally.num_runs}", flush=True)
+        done, step = tally.num_kept + tally.num_made, max(1, tally.num_runs // 20)
+        if done % step == 0:
+            print(f"  run {done} of {tally.num_runs}", flush=True)
