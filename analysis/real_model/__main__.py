@@ -1,8 +1,12 @@
 """Make the experiments on real models or go on with them, and draw PNG, PDF and CSV into one folder."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
+
+# before torch is loaded: threads that spin between operations take a busy machine ten times as long
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import matplotlib
 

@@ -219,7 +219,7 @@ def _more_rounds(asked: Asked) -> Mapping[str, float]:
     print(f"  rounds to held-out loss {target:.3f}:")
     for name, each in rounds.items():
         mean, half = mean_and_interval(each / rounds["whole"]) if np.isfinite(each).all() else (inf, np.nan)
-        found[name] = (float(mean), float(mean - half), float(mean + half))
+        found[name] = float(mean)
         print(
             f"    {name}: {each.mean():.2f}, {float(mean):.3f} +- {float(half):.3f} times those of the whole"
         )
