@@ -22,7 +22,7 @@ from cosim.units import Floats
 ALPHAS = (0.1, 0.5)
 _RATIO = 0.25
 _SOFT = {"kind": "soft", "sparsification_ratio": _RATIO}
-_RUN_S = 52.0
+_RUN_S = 46.0
 _ALONG = ("uplink_mbit", "seconds")
 
 
@@ -48,7 +48,7 @@ def scenario_of(asked: Asked) -> Scenario:
     """Return Banking77 on MiniLM, nothing cut; its folders are beside those of SmolLM2 and of E2E."""
     found = load(SCENARIOS / "minilm_banking77.toml")
     changes: dict[str, Any] = {
-        "scheme": {"kind": "federated", "num_rounds": 6, "local_steps": 5, "evaluate_every": 2},
+        "scheme": {"kind": "federated", "num_rounds": 6, "local_steps": 4, "evaluate_every": 3},
         "lora.rank": 16,
         "allocator": {"kind": "equal"},
     }
@@ -64,7 +64,9 @@ def banking77(asked: Asked) -> None:
     """Train every method at both skews, whole seeds one after the other, and draw accuracies."""
     scenario = scenario_of(asked)
     if asked.is_quick:
-        scenario = change(scenario, {"scheme.num_rounds": 2, "data.source.max_test": 77})
+        scenario = change(
+            scenario, {"scheme.num_rounds": 2, "scheme.evaluate_every": 1, "data.source.max_test": 77}
+        )
     seeds = range(scenario.seed, scenario.seed + (2 if asked.is_quick else 3))
     rounds = scenario.scheme.num_rounds
     word = f"{len(seeds)} seeds, {rounds} rounds; mean and 95 % interval"
