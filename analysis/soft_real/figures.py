@@ -195,7 +195,7 @@ def _draw_chance(found: Found, what: Asked) -> None:
         for name in ("effective_pairs", "kept"):
             pairs = [(getattr(one, name), one.behind.mean()) for one in chosen]
             known = np.array([pair for pair in pairs if np.isfinite(pair).all()])
-            if len(known) > 2:
+            if len(known) > 2 and np.ptp(known, axis=0).all():
                 found_ = spearmanr(known[:, 0], known[:, 1])
                 which = "with" if has_feedback else "without"
                 print(
