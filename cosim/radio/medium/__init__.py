@@ -250,6 +250,11 @@ class Medium(Part):
     """Whether grants may have channels of any width."""
 
     @property
+    def slot_ns(self) -> int | None:
+        """How long a slot lasts, ns; None where transfers go by no slots."""
+        return None
+
+    @property
     def uses_access(self) -> bool:
         """Whether it depends on how those who send share grants."""
         return True

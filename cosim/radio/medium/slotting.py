@@ -17,6 +17,7 @@ from cosim.radio.medium import Delivery, Network, Payload
 from cosim.radio.medium.last_sent import LastSent
 from cosim.radio.slots.ahead import Ahead, Waiting, look_ahead
 from cosim.radio.slots.sending import GIVEN_UP, Sender
+from cosim.radio.slots.spent import Spent
 from cosim.record.log import GrantLog
 from cosim.units import NS_PER_S, linear_to_db
 
@@ -39,6 +40,13 @@ class _Transfer:
     sender: Sender
     mean_rate: float = 0.0
     after_span: int | None = None
+
+    @property
+    def spent(self) -> Spent:
+        """What its slots went to."""
+        one = self.sender
+        blocks = one.num_sent, one.num_failed, one.num_repeated, one.num_given_up
+        return Spent(*blocks, one.num_unscheduled, one.num_idle)
 
 
 @dataclass(eq=False)
@@ -157,7 +165,7 @@ class Slotting(Network):
             dict.fromkeys(payloads, True),
             transfer.after_span,
             resent_bits=sender.sent_bits - bits,
-            measures={"num_blocks": sender.num_sent, "num_failed_blocks": sender.num_failed},
+            measures=transfer.spent.measures(),
         )
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
