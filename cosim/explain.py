@@ -348,7 +348,11 @@ def _summed(
     num_values = int(span.bits) // scenario.model.bits_per_trained_number
     widths_hz = np.array(met.radio.link(link.name).widths_hz)
     lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values, len(span.participants))
-    return TransferExplanation(span, parents, link.name, True, (), span.start_ns + lasts_ns, is_summed=True)
+    end_ns = span.start_ns + lasts_ns
+    if (presence := presence_of(scenario)) is not None:
+        edge_ns, actors = met.radio.medium.symbol_ns, (*span.participants, link.server)
+        *_, (_, end_ns) = presence.attempts(actors, span.start_ns, lasts_ns, edge_ns)
+    return TransferExplanation(span, parents, link.name, True, (), end_ns, is_summed=True)
 
 
 def _in_force(

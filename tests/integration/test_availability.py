@@ -274,6 +274,27 @@ def test_a_slotted_transfer_leaves_with_its_slot_and_comes_back_with_the_next(
         assert abs(spent.num_blocks - sent.num_blocks) <= 3 + spent.num_failed_blocks
 
 
+@pytest.mark.parametrize("on_leave", ["resume", "restart"])
+def test_a_sum_that_a_sender_leaves_begins_again_when_it_is_back(on_leave, tiny_scenario, tmp_path):
+    still = {**FEDERATED, "scheme.num_rounds": 1, "radio.medium": {"kind": "over_the_air"}}
+    still |= {"radio.federated_uplink": {"bandwidth_hz": 9e4, "num_subchannels": 3}}
+    still |= {"radio.fading": {"kind": "none"}}
+    plain = Record.open(run(tiny_scenario(still), tmp_path / "plain", timing_only=True))
+    (before,) = [one for one in plain.spans.to_pylist() if one["name"] == "adapter_upload"]
+    since = round(middle_s(before), 7)
+    given = away(tmp_path, (1, since, since + 2.0), (2, since + 2.0, since + 3.0), on_leave=on_leave)
+    record = Record.open(run(tiny_scenario({**still, **given}), tmp_path / "run", timing_only=True))
+    (after,) = [one for one in record.spans.to_pylist() if one["name"] == "adapter_upload"]
+    lost_ns = round(since * NS_PER_S) - before["start_ns"]
+    symbol_ns = tiny_scenario(still).radio.medium.symbol_ns
+    waits_ns = lasts_ns(after) - lasts_ns(before) - lost_ns - 3 * NS_PER_S
+    assert 0 <= waits_ns < symbol_ns
+    lost = lost_ns / lasts_ns(before)
+    assert after["energy_j"] == pytest.approx((1.0 + lost) * before["energy_j"], rel=1e-6)
+    assert after["resent_bits"] == pytest.approx(lost * before["bits"], rel=1e-6)
+    assert explain(record, after["id"]).expected_end_ns == after["end_ns"]
+
+
 FAULTS = {
     "unknown": ([(7, 1, 2)], {}, {}, "line 2: there is no client 7; there are clients 0 to 2"),
     "backwards": (
@@ -303,9 +324,9 @@ FAULTS = {
     ),
     "sums": (
         [],
-        {},
+        {"at_start": "skip", "on_leave": "drop"},
         {**FEDERATED, "radio.medium": {"kind": "over_the_air"}},
-        "cannot be cut; take one whose can: 'fluid'",
+        "nobody's part can be given up by itself; set 'restart'",
     ),
 }
 
