@@ -209,10 +209,6 @@ def unfit_batteries(scenario: Scenario) -> Iterator[ScenarioError]:
             f"clients.battery: a client whose battery runs empty within a sum over the medium "
             f"{medium.kind!r} would change what arrives; leave it out, or take the medium 'fluid'."
         )
-    if scenario.availability is not None:
-        yield ScenarioError(
-            "clients.battery: with availability a client would stop for two reasons; leave one of them out."
-        )
     if scenario.allocator.reports:
         yield ScenarioError(
             f"clients.battery: the allocator {scenario.allocator.kind!r} wants reports of all clients, and "
