@@ -347,7 +347,9 @@ def _summed(
     """Return how long numbers take that are summed in the air."""
     num_values = int(span.bits) // scenario.model.bits_per_trained_number
     widths_hz = np.array(met.radio.link(link.name).widths_hz)
-    lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values, len(span.participants))
+    lasts_ns = met.radio.medium.summed_ns(
+        widths_hz, num_values, len(span.participants), met.radio.csi_of(link.name)
+    )
     end_ns = span.start_ns + lasts_ns
     if (presence := presence_of(scenario)) is not None:
         edge_ns, actors = met.radio.medium.symbol_ns, (*span.participants, link.server)

@@ -155,7 +155,7 @@ class Cell:
     @cached_property
     def soundings(self) -> list[Sounding]:
         """What goes over the air ahead of each decision."""
-        return soundings(self.channel.radio, self.links())
+        return soundings(self.channel.radio, [one for one in self.links() if one not in self._terms.summed])
 
     @property
     def is_known_perfectly(self) -> bool:

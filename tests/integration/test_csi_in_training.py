@@ -5,6 +5,9 @@ import pytest
 
 from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
+from cosim.explain import explain
+from cosim.record.folder import Record
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.units import NS_PER_S
 
@@ -139,10 +142,6 @@ def test_a_change_of_the_air_is_sounded_before_it_is_decided_on(tiny_scenario, p
     ("changes", "message"),
     [
         (
-            {"radio.medium": {"kind": "over_the_air"}, "radio.csi.kind": "estimated"},
-            r"radio\.csi: senders of a sum over federated_uplink know",
-        ),
-        (
             {"radio.surface": {"kind": "reflecting", "num_elements": 2}, "radio.csi.kind": "delayed"},
             r"radio\.csi: gains are known through the surface",
         ),
@@ -172,6 +171,34 @@ def test_what_does_not_go_together_is_refused(changes, message, tiny_scenario):
 def test_a_check_says_how_the_channel_is_known(tiny_scenario):
     notes = prepare(tiny_scenario({**AIR, "radio.csi": CHARGED})).notes
     assert any("gains are known 0.01 s late, estimated from 8 pilot(s)" in one for one in notes)
+
+
+def test_senders_of_a_sum_know_what_their_pilots_say_and_are_charged_for_them(tiny_scenario, tmp_path):
+    summed = {**AIR, "radio.medium": {"kind": "over_the_air"}, "radio.federated_downlink.modelled": False}
+    free, told = (
+        Record.open(
+            run(tiny_scenario({**summed, "radio.csi": csi}), tmp_path / csi["kind"], timing_only=True)
+        )
+        for csi in ({"kind": "perfect"}, CHARGED)
+    )
+    for one in told.spans.to_pylist():
+        assert one["name"] not in ("pilots", "csi_report")
+        assert explain(told, one["id"]).expected_end_ns == one["end_ns"]
+    lasts_ns = [
+        [
+            one["end_ns"] - one["start_ns"]
+            for one in record.spans.to_pylist()
+            if one["name"] == "adapter_upload"
+        ]
+        for record in (free, told)
+    ]
+    assert all(after > before for before, after in zip(*lasts_ns, strict=True))
+    weights = [
+        [row["value"] for row in record.metrics.to_pylist() if row["name"] == "air_weight"]
+        for record in (free, told)
+    ]
+    assert len(weights[0]) == len(weights[1]) > 0
+    assert weights[0] != weights[1]
 
 
 def test_decisions_by_an_assumed_rate_are_shannons_and_transfers_last_as_the_air_has_it(tiny_scenario, play):

@@ -11,7 +11,10 @@ from cosim.kernel.clock import Clock
 from cosim.parts import LONGEST_S, OfPlane, OneOf, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
+from cosim.radio.csi import Csi
+from cosim.radio.csi.perfect import Perfect
 from cosim.radio.fading import Fading
+from cosim.radio.knowledge import known_amplitudes
 from cosim.radio.link import Link
 from cosim.radio.medium import SCALAR_BITS, Medium, Payload, Signalling
 from cosim.radio.medium.sums import Grid, Superposition
@@ -23,6 +26,7 @@ from cosim.record.log import GrantLog
 from cosim.rng import stream
 from cosim.units import NS_PER_S, Floats, Ints, db_to_linear, seconds_to_ns
 
+PERFECT = Perfect()
 _LEAST_SHARE = 1e-3
 """Clients that send less often than this are taken to be silenced by a mistake."""
 
@@ -71,7 +75,9 @@ class OverTheAir(Medium):
         sender where the base station must know all channels, else one of the base station by which
         each learns its own (uplink and downlink are taken to be reciprocal); so do the scalars that
         a precoding needs of all channels, one for each unit of ``truncation`` in a block. What of
-        the channel changes within the sum is known in any case.
+        the channel changes within the sum is known in any case. Where ``radio.csi`` says that a
+        link is not known perfectly, pilots and reports are its own, and all that is known is
+        what it makes of the gains as the sum begins: what arrives has the wrong amplitude and phase.
     timing_error_s, frequency_error_hz
         Standard deviations of how far each sender's timing and carrier frequency are off
         in each transmission, Gaussian: its phase turns with the subcarriers and with the
@@ -150,8 +156,8 @@ class OverTheAir(Medium):
         if self.channel_knowledge == "free":
             known = "all channels" if self.precoding.needs_each_channel else "each sender's own channel"
             told.append(
-                f"radio.medium: what {self.precoding.kind!r} knows of {known} is free of charge; take "
-                'channel_knowledge = "charged" for the pilots it takes to know that.'
+                f"radio.medium: what {self.precoding.kind!r} knows of {known} is free of charge, unless "
+                'radio.csi says otherwise; take channel_knowledge = "charged" for the pilots it takes.'
             )
         if self.is_synchronised:
             return *told, "radio.medium: senders over the air are perfectly synchronised."
@@ -216,25 +222,35 @@ class OverTheAir(Medium):
         bits = SCALAR_BITS * (knowledge + 2 * (self.values == "standardised"))
         return Signalling(bits, bits, self.values == "standardised")
 
-    def pilots_ns(self, bandwidths_hz: Floats, num_senders: int) -> int:
-        """Return how long pilots take before a sum: side by side in each subchannel, one a subcarrier."""
+    def pilots_ns(self, bandwidths_hz: Floats, num_senders: int, csi: Csi = PERFECT) -> int:
+        """Return how long pilots take before a sum: side by side in each subchannel, one a subcarrier.
+
+        Where what is known is not perfect, its own pilots and reports, one sender after the other.
+        """
+        if not csi.is_perfect:
+            num_pilots = num_senders if self.precoding.needs_each_channel else 1
+            sounded_ns = num_pilots * csi.pilots_ns + num_senders * csi.report_ns(len(bandwidths_hz))
+            return -(-sounded_ns // self.symbol_ns) * self.symbol_ns
         if self.channel_knowledge == "free":
             return 0
         subcarriers = self.num_subcarriers(bandwidths_hz)
         num_pilots = num_senders if self.precoding.needs_each_channel else 1
         return ceil(num_pilots / int(subcarriers[subcarriers > 0].min())) * self.symbol_ns
 
-    def pilot_s(self, bandwidths_hz: Floats) -> float:
+    def pilot_s(self, bandwidths_hz: Floats, csi: Csi = PERFECT) -> float:
         """Return for how long a sender radiates all its power on pilots, s: its share of the elements."""
+        if not csi.is_perfect:
+            own_ns = csi.pilots_ns if self.precoding.needs_each_channel else 0
+            return (own_ns + csi.report_ns(len(bandwidths_hz))) / NS_PER_S
         if self.channel_knowledge == "free" or not self.precoding.needs_each_channel:
             return 0.0
         subcarriers = self.num_subcarriers(bandwidths_hz)
         return float((subcarriers > 0).sum() / subcarriers.sum()) * self.symbol_ns / NS_PER_S
 
-    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int) -> int:
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int, csi: Csi = PERFECT) -> int:
         """Return how long a sum of so many numbers takes with the pilots before it, ns."""
         summed_ns = self.num_symbols(bandwidths_hz, num_values) * self.symbol_ns
-        return self.pilots_ns(bandwidths_hz, num_senders) + summed_ns
+        return self.pilots_ns(bandwidths_hz, num_senders, csi) + summed_ns
 
     def superposition(
         self,
@@ -263,10 +279,15 @@ class OverTheAir(Medium):
         num_values = max(one.num_values for one in payloads.values())
         num_symbols, subcarriers = self.num_symbols(widths_hz, num_values), self.num_subcarriers(widths_hz)
         grid = Grid.of(channel, start_ns, self.symbol_ns, num_symbols, subcarriers)
-        gains = grid.gains(channel, link, clients)
+        gains, known, phases = grid.gains(channel, link, clients), None, None
+        if not channel.radio.csi_of(link).is_perfect:
+            powers_w = np.array([max_tx_power_w.get(one, 0.0) for one in range(channel.num_clients)])
+            seen = known_amplitudes(channel, link, start_ns, powers_w)[clients][:, np.newaxis]
+            known = np.broadcast_to(np.maximum(np.abs(seen) ** 2, 1e-300), gains.shape)
+            phases = np.broadcast_to(-np.angle(seen) / (2.0 * np.pi), gains.shape)
         precoded = self.precoding.precode(
             Senders(
-                gains=gains,
+                gains=gains if known is None else known,
                 mean_gains=channel.mean_gains_at(link, start_ns)[clients],
                 shares=grid.shares,
                 weights=np.array([one.weight for one in payloads.values()]),
@@ -287,6 +308,8 @@ class OverTheAir(Medium):
             max_rms=self.max_rms if given_rms is None else given_rms,
             stream=("superposition", link, number),
             turns=self._turns(channel.air_seed, link, clients, number),
+            known=known,
+            phases=phases,
         )
 
     def _turns(

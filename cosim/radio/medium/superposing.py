@@ -78,9 +78,10 @@ class Superposing(Network):
         asked_ns, turn = clock.now, self._queues[link].enter()
         after_span = None if turn is None else (yield turn)
         widths_hz = self._channel.bandwidths_hz(link)
-        pilots_ns = medium.pilots_ns(widths_hz, len(payloads))
+        csi = self._channel.radio.csi_of(link)
+        pilots_ns = medium.pilots_ns(widths_hz, len(payloads), csi)
         num_values = max(one.num_values for one in payloads.values())
-        lasts_ns = medium.summed_ns(widths_hz, num_values, len(payloads))
+        lasts_ns = medium.summed_ns(widths_hz, num_values, len(payloads), csi)
         summed_j, pilots_j = dict.fromkeys(payloads, 0.0), dict.fromkeys(payloads, 0.0)
         first_ns, away_ns, resent = None, 0, 0.0
         for begin_ns, end_ns in self._attempts(link, payloads, lasts_ns):
@@ -93,7 +94,7 @@ class Superposing(Network):
             sent = medium.superposition(self._channel, link, begin_ns + pilots_ns, payloads, limits_w, number)
             yield clock.timeout(end_ns - begin_ns)
             sent_ns = max(end_ns - begin_ns - pilots_ns, 0)
-            pilots_s = medium.pilot_s(widths_hz) * min(1.0, (end_ns - begin_ns) / max(pilots_ns, 1))
+            pilots_s = medium.pilot_s(widths_hz, csi) * min(1.0, (end_ns - begin_ns) / max(pilots_ns, 1))
             for one in payloads:
                 summed_j[one] += sent.tx_power_w.get(one, 0.0) * (sent_ns / NS_PER_S)
                 pilots_j[one] += limits_w[one] * pilots_s
