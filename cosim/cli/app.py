@@ -15,6 +15,7 @@ from cosim.cli.options import (
     Json,
     NoStore,
     Quiet,
+    RunEngine,
     RunFolderPath,
     ScenarioFile,
     Seed,
@@ -118,6 +119,7 @@ def run(
     timing_only: Annotated[
         bool, typer.Option("--timing-only", help="Compute no tensor: times, amounts and grants only.")
     ] = False,
+    engine: RunEngine = "auto",
     store: StoreFolder = None,
     no_store: NoStore = False,
     quiet: Quiet = False,
@@ -139,7 +141,7 @@ def run(
         keeping(store, no_store or timing_only) as kept,
     ):
         how = {"store": kept, "watch": watch.round_over, "within": watch.within}
-        play(scenario, folder, timing_only=timing_only, **how)
+        play(scenario, folder, timing_only=timing_only, engine=engine, **how)
 
 
 @app.command()
