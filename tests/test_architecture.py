@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cosim"
 
 LINES = (
-    ("errors", "units", "leaves", "words", "visible", "distribution"),
+    ("errors", "units", "leaves", "words", "visible", "distribution", "cores"),
     ("files", "locks", "columns"),
     ("rng", "parts", "arrays"),
     ("plugins",),

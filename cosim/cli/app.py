@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cosim.cli.flower_command import flower
 from cosim.cli.options import (
     Changes,
     EngineOption,
@@ -238,6 +239,9 @@ def calibrate(
     ranks: Annotated[str, typer.Option(metavar="R,R,...", help="LoRA ranks to measure.")] = "1,2,4,8,16",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from the scenario's on.")] = 3,
     rounds: Annotated[int | None, typer.Option(min=2, help="Rounds to train; else the scenario's.")] = None,
+    stop_early: Annotated[
+        bool, typer.Option("--stop-early", help="Train a rank only until it is at the target.")
+    ] = False,
     draws: Annotated[
         int, typer.Option(min=0, help="Channels to choose a rank for; 0: the one before fading.")
     ] = 0,
@@ -264,7 +268,7 @@ def calibrate(
             choose_rank_to(scenario, ranks, seeds, rounds, draws, table, kept, force)
         else:
             table = out or file.with_name(f"{file.stem}_rounds.json")
-            calibrate_to(scenario, ranks, seeds, rounds, table, kept, force)
+            calibrate_to(scenario, ranks, seeds, rounds, stop_early, table, kept, force)
 
 
 @app.command()
@@ -363,5 +367,5 @@ def audit(
         say_json(found)
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, flower):
     app.command()(_command)

@@ -126,7 +126,7 @@ class Cell:
             noise_psd_w_per_hz=channel.noise_psd_w_per_hz,
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,
-            rate=channel.rate_model(name, 0, time_ns),
+            rate=channel.radio.assumed_rate or channel.rate_model(name, 0, time_ns),
             client_rates=self._traced(name, time_ns),
             data_share=channel.radio.surface.data_share
             * channel.radio.duplex.share(is_uplink=settings.is_uplink),
@@ -135,7 +135,8 @@ class Cell:
     def _traced(self, link: str, time_ns: int) -> tuple[RateModel, ...] | None:
         """Return the rate model of each client, where a trace gives each its own; None where all have one."""
         channel = self.channel
-        if channel.radio.trace is None or channel.radio.trace.gives != "rates":
+        assumed, trace = channel.radio.assumed_rate, channel.radio.trace
+        if assumed is not None or trace is None or trace.gives != "rates":
             return None
         return tuple(channel.rate_model(link, client, time_ns) for client in range(channel.num_clients))
 
@@ -154,12 +155,13 @@ class Cell:
     @cached_property
     def soundings(self) -> list[Sounding]:
         """What goes over the air ahead of each decision."""
-        return soundings(self.channel.radio, self.links())
+        return soundings(self.channel.radio, [one for one in self.links() if one not in self._terms.summed])
 
     @property
     def is_known_perfectly(self) -> bool:
-        """Whether all gains are known as they are."""
-        return all(self.channel.radio.csi_of(name).is_perfect for name in self.links())
+        """Whether all gains are known as they are, and what rates they make."""
+        radio = self.channel.radio
+        return radio.assumed_rate is None and all(radio.csi_of(name).is_perfect for name in self.links())
 
     def _knobs(self) -> tuple[Knob, ...]:
         """Return what a decision may set: of the scheme, and the phases of a surface."""

@@ -20,6 +20,7 @@ class Bits(Measure):
     kind: Literal["bits"] = "bits"
     span: str | None = None
     unit: ClassVar[str] = "bit"
+    by_ratio: ClassVar[bool] = True
     examples: ClassVar = ({}, {"span": "activation_upload"})
 
     @property

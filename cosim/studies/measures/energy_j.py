@@ -21,6 +21,7 @@ class EnergyJ(Measure):
     kind: Literal["energy_j"] = "energy_j"
     actor: str | None = None
     unit: ClassVar[str] = "J"
+    by_ratio: ClassVar[bool] = True
     examples: ClassVar = ({}, {"actor": "client"}, {"actor": "main-server"})
 
     @property
