@@ -56,14 +56,16 @@ def summarise_short(record: Record) -> Summary:
 
 def phases_of(record: Record) -> list[dict[str, Any]]:
     """Return the phases of each round of a run, row by row; worked out from spans where it keeps them."""
+    rows: list[dict[str, Any]]
     if record.is_short:
-        rows: list[dict[str, Any]] = record.phases.to_pylist()
+        rows = record.phases.to_pylist()
         return rows
     spans = Spans.of(record)
     found = Summaries(spans.clients)
     for work in works_of(record.columns("spans", COLUMNS), spans.clients):
         found.add(work)
-    return found.tables()["phases"].to_pylist()
+    rows = found.tables()["phases"].to_pylist()
+    return rows
 
 
 def of_clients(totals: Any, length_ns: int) -> tuple[ActorTime, ...]:

@@ -44,8 +44,9 @@ def show_rounds(record: Record, first: int | None, last: int | None, console: Co
                 one[name][LEVELS.index(level)] for name in ("durations_ns", "waits_ns") for level in _SHOWN
             ]
             name = "each client, busy" if one["kind"] == ALL else one["name"]
-            told = (str(one["round"]), name, count(one["num_spans"]), *map(duration, times))
-            table.add_row(*told, count(one["num_outliers"]), one["last"] or one["sender"])
+            place = str(one["round"]), name, count(one["num_spans"])
+            ended = one["last"] or one["sender"]
+            table.add_row(*place, *map(duration, times), count(one["num_outliers"]), ended)
     console.print(table)
     if len(rounds) > len(shown):
         say(console, f"{count(len(rounds) - len(shown))} more round(s)")
