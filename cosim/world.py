@@ -302,7 +302,7 @@ class World:
             Progress(
                 round_,
                 self.clock.now,
-                len(self.log.spans),
+                self.log.num_spans,
                 self._measuring.means(),
                 self.log.rounds.num_ended,
                 self.task.name,
