@@ -15,6 +15,7 @@ from cosim.control.solvers.rounds import RoundsTable
 from cosim.control.stages import barriers_of, num_spans
 from cosim.errors import AllocationError, ScenarioError
 from cosim.graph.executor import TimingOnly
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.report.summary import summarise
 from cosim.runs import run
@@ -169,6 +170,18 @@ def test_a_table_of_another_model_is_refused_before_the_run(tiny_scenario, tmp_p
     file.write_text(table.model_dump_json())
     with pytest.raises(AllocationError, match="another model"):
         prepare(tiny_scenario({"allocator": {"kind": "fedsllm", "rounds_table": str(file)}}))
+
+
+def test_ranks_that_stop_at_the_target_need_the_same_rounds(tiny_scenario, tmp_path):
+    scenario = tiny_scenario({"scheme.num_rounds": 4, "training.optimizer.learning_rate": 0.02})
+    store = Store(tmp_path / "store")
+    full, early = (
+        calibrate(scenario, [1, 4], num_seeds=2, stop_early=is_early, store=store)
+        for is_early in (False, True)
+    )
+    assert early.table == full.table
+    seen = np.isfinite(early.losses[4])
+    assert (early.losses[4][seen] == full.losses[4][seen]).all()
 
 
 @pytest.mark.parametrize(
