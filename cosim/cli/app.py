@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cosim.cli.flower_command import flower
 from cosim.cli.options import (
     Changes,
     EngineOption,
@@ -14,6 +15,7 @@ from cosim.cli.options import (
     Json,
     NoStore,
     Quiet,
+    RunEngine,
     RunFolderPath,
     ScenarioFile,
     Seed,
@@ -117,6 +119,7 @@ def run(
     timing_only: Annotated[
         bool, typer.Option("--timing-only", help="Compute no tensor: times, amounts and grants only.")
     ] = False,
+    engine: RunEngine = "auto",
     store: StoreFolder = None,
     no_store: NoStore = False,
     quiet: Quiet = False,
@@ -138,7 +141,7 @@ def run(
         keeping(store, no_store or timing_only) as kept,
     ):
         how = {"store": kept, "watch": watch.round_over, "within": watch.within}
-        play(scenario, folder, timing_only=timing_only, **how)
+        play(scenario, folder, timing_only=timing_only, engine=engine, **how)
 
 
 @app.command()
@@ -364,5 +367,5 @@ def audit(
         say_json(found)
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, flower):
     app.command()(_command)

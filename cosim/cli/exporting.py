@@ -38,6 +38,24 @@ def write_export(folders: Sequence[Path], out: Path, kind: str, *, force: bool) 
     return list(files)
 
 
+def write_trace_of(folders: Sequence[Path], out: Path, what: str, kind: str, *, force: bool) -> Path:
+    """Write the gains or rates that a run met, for ``radio.trace``; errors as :func:`write_export`."""
+    import pyarrow
+
+    from cosim.channel_replay import TRACED, replay_trace
+
+    if kind not in _FORMATS or what not in TRACED:
+        raise RecordError(f"--trace {what} --format {kind}: must be gain or rate, and csv or parquet.")
+    if len(folders) > 1:
+        raise RecordError(f"--trace {what}: is of one run, and there are {len(folders)} folders; name one.")
+    path = out / f"{what}_trace.{kind}"
+    make_folder(out)
+    check_outputs([path], force=force)
+    table = pyarrow.table(replay_trace(Record.open(folders[0]), what))
+    write_output(path, _content(table, kind), force=force)
+    return path
+
+
 def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
     import pyarrow
     from pyarrow import csv, parquet

@@ -12,10 +12,11 @@ from cosim.record.folder import Record
 from cosim.report.alignment import RoundPair, pair_rounds, part
 from cosim.report.attribution import Attribution, attribute
 from cosim.report.learning import LossLevel, held_out_losses, loss_levels, reached
+from cosim.report.outcome import Summary
 from cosim.report.quantities import count
 from cosim.report.rounds import Rounds, round_label
 from cosim.report.spans import Spans, length_ns
-from cosim.report.summary import Summary, summarise
+from cosim.report.summary import summarise
 from cosim.units import NS_PER_S
 from cosim.words import clipped, shown
 

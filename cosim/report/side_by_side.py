@@ -9,8 +9,8 @@ from cosim.leaves import is_asked, named
 from cosim.report.alignment import RoundPair
 from cosim.report.comparison import Comparison, differences
 from cosim.report.learning import of_task
+from cosim.report.outcome import Summary
 from cosim.report.quantities import amount, count, duration, percent
-from cosim.report.summary import Summary
 from cosim.report.terminal import say, table_of
 
 _MOST_ROUNDS = 8  # beyond that the table shows those that changed the most
