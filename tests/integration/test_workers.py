@@ -1,5 +1,9 @@
 """Clients computed in several processes: the run is the same one, byte for byte."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 from test_reproducibility import assert_same_bytes
 
@@ -9,7 +13,8 @@ from cosim.graph.processes import can_fork
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.runs import default_folder, run
-from cosim.scenario.load import change, run_hash
+from cosim.scenario.build import check
+from cosim.scenario.load import change, read_dict, run_hash
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="processes cannot be forked here")
 
@@ -68,3 +73,9 @@ def test_a_study_divides_the_cores_among_its_processes(tiny_scenario, monkeypatc
     monkeypatch.setenv("COSIM_CORES", share)
     many = change(tiny_scenario(), {"training.workers": 3})
     assert f"{number} process(es)" in "\n".join(overview(many))
+
+
+def test_the_scenario_of_the_page_is_one():
+    page = (Path(__file__).parents[2] / "docs/guide/speed.md").read_text(encoding="utf-8")
+    for fragment in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        assert check(read_dict(tomllib.loads(fragment), "page")) == []
