@@ -261,5 +261,5 @@ def _draw(lines: Sequence[Line], asked: Asked) -> None:
     save(figure, asked.out / "split_pays.png")
 
 
-JOBS = (Job("split_pays", 240.0, 60.0, split_pays),)
+JOBS = (Job("split_pays", 240.0, 45.0, split_pays),)
 """Time measured on two cores."""
