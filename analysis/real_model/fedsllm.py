@@ -113,5 +113,29 @@ def _verdict(low: float, high: float) -> str:
     return f"within {WITHIN:.0%} or not: the seeds do not decide it"
 
 
-JOBS = (Job("rank_rounds", 780.0, 60.0, rank_rounds), Job("local_steps", 720.0, 100.0, local_steps))
+def rank_or_rate(asked: Asked) -> None:
+    """Say whether it is the rank or the learning rate that decides how many rounds are needed."""
+    results = asked.study(HERE / "rank_or_rate.toml")
+    with (results.path / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = plt.subplots(figsize=(5.0, 2.4))
+    table = []
+    for row in rows:
+        mean, low, high = (float(row[name] or "nan") for name in ("mean", "low", "high"))
+        axes.errorbar(mean, row["case"], xerr=[[mean - low], [high - mean]], fmt="o", capsize=3)
+        print(
+            f"  {row['case']}: held-out loss after 3 rounds {mean:.4f} ({low:.4f} to {high:.4f})", flush=True
+        )
+        table.append((row["case"], mean, low, high))
+    axes.invert_yaxis()
+    axes.set_xlabel("held-out loss after 3 rounds (mean of seeds, 95 %)")
+    save(figure, asked.out / "rank_or_rate.png")
+    write(asked.out / "rank_or_rate.csv", ("case", "eval_loss", "low", "high"), table)
+
+
+JOBS = (
+    Job("rank_rounds", 780.0, 60.0, rank_rounds),
+    Job("local_steps", 720.0, 100.0, local_steps),
+    Job("rank_or_rate", 240.0, 60.0, rank_or_rate),
+)
 """Times measured on two cores."""
