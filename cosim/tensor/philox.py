@@ -53,7 +53,7 @@ class Columns(Stream):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows(Stream):
-    """A stream for each of some elements, whose table has for each the row that it wants.
+    """A stream for each of some elements, whose table has for each the row that it wants, or as many rows.
 
     What is asked for from row ``OWN`` on are these rows; from row 0 on, row 0 of all.
     """
@@ -69,7 +69,7 @@ class Rows(Stream):
         return Rows(below[0].key, below, self.rows)
 
     def uniforms(self, first: int, count: int, width: int) -> Floats:
-        """Return a row of each, shape (num_streams, width)."""
+        """Return the rows of each, shape (num_rows, width)."""
         return uniforms_of(self.streams, self.rows if first else np.zeros_like(self.rows), width)
 
 
@@ -101,25 +101,26 @@ def _uniform(words: Words) -> Floats:
 
 
 def uniforms_of(streams: Sequence[Stream], rows: Ints, width: int) -> Floats:
-    """Return one row of the table of each stream, shape (num_streams, width), all in one go.
+    """Return rows of the table of each stream, shape (num_rows, width), all in one go.
 
-    Bit for bit ``streams[i].uniforms(rows[i], 1, width)[0]``: Philox4x64 with ten rounds, for
-    many keys and counters at once, where making a generator for each takes longer than its numbers.
+    With a row of each, bit for bit ``streams[i].uniforms(rows[i], 1, width)[0]``: Philox4x64 with ten rounds,
+    for many keys and counters at once, where making a generator for each takes longer than its numbers.
 
     Parameters
     ----------
     rows
-        Which row of each, at least 0, shape (num_streams,).
+        At least 0, as many of each stream, those of one stream side by side, shape (num_rows,).
     width
         Numbers in a row of each table.
     """
     counters_per_row = -(-width // _WORDS_PER_COUNTER)
     keys = np.array([(one.key & _MASK, one.key >> 64) for one in streams], dtype=np.uint64)
+    keys = keys.repeat(len(rows) // len(streams), axis=0)
     first = np.asarray(rows, dtype=np.uint64)[:, np.newaxis] * np.uint64(counters_per_row)
     within = np.arange(1, counters_per_row + 1, dtype=np.uint64)  # counted up before it is used
     counters: Words = np.asarray(first + within, dtype=np.uint64)
     words = philox(keys[:, :1], keys[:, 1:], counters)
-    return _uniform(words.reshape(len(streams), -1)[:, :width])
+    return _uniform(words.reshape(len(rows), -1)[:, :width])
 
 
 def philox(low: Words, high: Words, counters: Words) -> Words:
