@@ -7,14 +7,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from cosim.cli.streams import TRACEBACK as TRACEBACK
 from cosim.cli.streams import lead_nowhere, steady
 from cosim.errors import CosimError
 from cosim.visible import show_line, visible
 from cosim.words import clipped
-
-TRACEBACK = "COSIM_TRACEBACK"
-"""Set to anything, an unforeseen error shows where it came from."""
-
 
 _LONGEST_LINE = 2000
 

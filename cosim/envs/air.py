@@ -8,7 +8,7 @@ from cosim.control.state import LinkState
 from cosim.radio.large_scales import LargeScales
 from cosim.radio.settings import Radio
 from cosim.rng import Stream, stream
-from cosim.tensor.philox import Columns, Rows
+from cosim.tensor.philox import Columns, Keys, Rows
 from cosim.units import Floats, Ints
 
 _WINDOW = 8  # blocks that are drawn together and kept, as rounds and what is seen before them meet
@@ -97,7 +97,8 @@ class Airs:
         begins = np.zeros_like(windows) if fading.block_ns is None else windows * _WINDOW
         blocks = begins[:, np.newaxis] + (0 if fading.block_ns is None else np.arange(_WINDOW))
         rows = np.broadcast_to(blocks[:, np.newaxis], (len(copies), self._num_clients, _WINDOW)).ravel()
-        drawn = fading.draw(Rows(streams[0].key, streams, rows), Rows.OWN, len(rows), width)
+        which = np.arange(len(streams)).repeat(_WINDOW)
+        drawn = fading.draw(Rows.of(Keys(streams), which, rows), Rows.OWN, len(rows), width)
         drawn = drawn.reshape(len(copies), self._num_clients, _WINDOW, -1).swapaxes(1, 2)
         return np.asarray(self.means[copies][:, np.newaxis, :, np.newaxis] * drawn)
 

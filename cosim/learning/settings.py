@@ -123,6 +123,11 @@ class TrainingSettings(Table):
     max_group
         Most mini-batches ``batched`` has under way at one time; without it, as
         many as the fast memory of the device suits.
+    workers
+        In how many processes of this machine the clients of a round are computed; ``auto`` takes one a core.
+        Each computes with one thread, so that values are the same bytes with any number, one included.
+        Without it everything is computed in this process, with the threads torch takes by itself. It is
+        for the CPU, is part of no key, and a run has the same folder whatever it says.
     gradient_checkpointing
         Whether devices keep of a block what goes into it alone, and compute the block again on the way
         back: less memory for more FLOP. What is learned is the same.
@@ -140,6 +145,7 @@ class TrainingSettings(Table):
     evaluate_clients: Annotated[bool, OfPlane("time")] = False
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
+    workers: Annotated[Annotated[int, Field(gt=0, le=256)] | Literal["auto"] | None, OfPlane("time")] = None
     gradient_checkpointing: Annotated[bool, OfPlane("time")] = False
     on_divergence: Annotated[Literal["stop", "continue"], OfPlane("time")] = "stop"
 

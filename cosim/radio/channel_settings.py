@@ -146,7 +146,8 @@ class ChannelSettings(Table):
     what antennas gain in all directions; base stations that have a pattern add it. With
     ``uplink_p0_dbm`` clients keep to open-loop power control: whatever they are granted,
     they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block. ``csi`` is
-    what an allocator knows of the gains.
+    what an allocator knows of the gains, and ``assumed_rate`` what it takes for the ``rate`` model, where
+    that is not what the air has.
     A ``trace`` takes the place of fading, of whole gains or of rates. ``transport`` is that of all
     links which take time and have none of their own.
 
@@ -170,6 +171,7 @@ class ChannelSettings(Table):
     surface: Annotated[Surface, OneOf(Surface)] = NoSurface.default()
     interference: Annotated[Interference, OneOf(Interference)] = NoInterference.default()
     rate: Annotated[RateModel, OneOf(RateModel)] = Shannon.default()
+    assumed_rate: Annotated[RateModel | None, OneOf(RateModel)] = None
     duplex: Annotated[Duplex, OneOf(Duplex)] = Fdd.default()
     csi: Annotated[Csi, OneOf(Csi)] = Perfect.default()
     trace: Annotated[Trace | None, OneOf(Trace)] = None
@@ -200,6 +202,11 @@ class ChannelSettings(Table):
         known: tuple[str, ...] = ()
         if not self.csi.is_perfect:
             known = (f"radio.csi: to the allocator, gains are {self.csi.description}; nothing is predicted.",)
+        if self.assumed_rate is not None:
+            known += (
+                f"radio.assumed_rate: allocators decide as if rates were {self.assumed_rate.rung}; those of "
+                f"the air are {self.rate.rung}, and nothing is predicted.",
+            )
         if self.interference.reuses:
             known += (
                 f"radio.interference: under {self.interference.kind!r} allocators do not see what clients of "

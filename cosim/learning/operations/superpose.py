@@ -39,7 +39,8 @@ def superpose(
     for sender, weight in zip(senders, params["weights"], strict=True):
         updates = _updates(reference, sender)
         shrunk.append(weight * _scale(updates, params["max_rms"], mean))
-        torch._foreach_add_(totals, torch._foreach_mul(updates, shrunk[-1]))
+        if totals:
+            torch._foreach_add_(totals, torch._foreach_mul(updates, shrunk[-1]))
     received = dict(zip(reference, totals, strict=True))
     for total in totals:
         if mean:
@@ -95,6 +96,8 @@ def _updates(reference: "Adapter", sender: "Adapter") -> "list[Tensor]":
     """Return what a sender has less what all began from, in the order of the names."""
     import torch
 
+    if not reference:
+        return []
     return list(torch._foreach_sub([sender[name] for name in reference], list(reference.values())))
 
 
@@ -128,21 +131,29 @@ def _unevenly(
     symbol, subcarrier = element // sum(uneven["subcarriers"]), element % sum(uneven["subcarriers"])
     block = _place(symbol, uneven["symbols"])
     cell = block * len(uneven["subcarriers"]) + _place(subcarrier, uneven["subcarriers"])  # (count,)
-    weights = torch.from_numpy(np.array(uneven["weights"])).flatten(1)  # (num_senders, num_cells)
+    weights = torch.from_numpy(np.array(uneven["weights"], dtype=np.float64)).flatten(
+        1
+    )  # (num_senders, num_cells)
     mean = params.get("mean", 0.0)
     total = torch.full((count,), mean, dtype=torch.float64)
     for number, sender in enumerate(senders):
         updates = _updates(reference, sender)
         update = torch.cat([one.reshape(-1) for one in updates]).double().cpu()
         laid = _scale(updates, params["max_rms"], mean) * (update[order] - mean)
+        turns = torch.zeros(count, dtype=torch.float64)
         if uneven["turns"]:
             middle = (sum(uneven["subcarriers"]) - 1) / 2.0
             a_symbol, a_subcarrier = uneven["turns"][number]
             turns = a_symbol * symbol.double() + a_subcarrier * (subcarrier.double() - middle)
+        if "phases" in uneven:
+            turns = (
+                turns + torch.from_numpy(np.array(uneven["phases"][number], dtype=np.float64)).flatten()[cell]
+            )
+        if uneven["turns"] or "phases" in uneven:
             laid = _turned(laid, 2.0 * torch.pi * turns, uneven["numbers_per_element"])
         total += weights[number][cell] * laid
     if params["seed"] is not None:
-        noise_std = torch.from_numpy(np.array(uneven["noise_std"])).flatten()[cell]
+        noise_std = torch.from_numpy(np.array(uneven["noise_std"], dtype=np.float64)).flatten()[cell]
         total += noise_std * torch.randn(count, generator=noise, dtype=torch.float64)
     received = torch.empty_like(total)
     received[order] = total
