@@ -29,6 +29,7 @@ LINES = (
     ("scenario",),
     ("origin", "messaging"),
     ("tensor",),
+    ("timed_runs",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
     ("audits",),

@@ -8,6 +8,7 @@ import typer
 
 from cosim.cli.options import Changes, Json, Quiet, ScenarioFile, Seed
 from cosim.cli.steps import read_scenario, show_summary, showing, tell_changed
+from cosim.cli.streams import TRACEBACK
 from cosim.errors import CosimError, ScenarioError
 
 
@@ -57,7 +58,6 @@ def flower(
 def _play(
     scenario: Any, directory: Path, folder: Path, seconds: dict[str, float] | None, config: dict[str, Any]
 ) -> None:
-    from cosim.cli import TRACEBACK
     from cosim.flower import run_directory
 
     try:

@@ -5,6 +5,7 @@ from itertools import accumulate, pairwise
 from math import isinf
 
 from cosim.control import stages
+from cosim.cores import processes
 from cosim.graph.code_identity import without_code
 from cosim.graph.executor import TimingOnly
 from cosim.learning.aggregator import Aggregator
@@ -37,7 +38,8 @@ def overview(scenario: Scenario, switched: Sequence[str] = ()) -> Iterator[str]:
         if one.task.name:
             yield f"  task       {one.task.name}"
         yield from _learned(one)
-        yield from _workers(one)
+        if told := workers(one.scenario):
+            yield f"  workers    {told}"
     yield f"  clients    {scenario.num_clients}, {_range(prepared[0])}"
     yield from _air(scenario)
     for one in prepared:
@@ -71,13 +73,15 @@ def _learned(prepared: Prepared) -> Iterator[str]:
     )
 
 
-def _workers(prepared: Prepared) -> Iterator[str]:
-    """Tell in how many processes values are computed, where the scenario says so."""
-    asked, number = prepared.task.training.workers, prepared.task.num_workers
-    if number is not None:
-        yield f"  workers    {number} process(es) of one thread compute the clients"
-    elif asked is not None:
-        yield "  workers    none, as torch computes on a GPU"
+def workers(scenario: Scenario) -> str | None:
+    """Return in how many processes a task's values are computed; None where it says nothing of it."""
+    asked, device = scenario.training.workers, scenario.model.device
+    if asked is None:
+        return None
+    unless = "" if device == "cpu" else ", unless torch computes on a GPU"
+    return (
+        f"{min(processes(asked), scenario.num_clients)} process(es) of one thread compute the clients{unless}"
+    )
 
 
 def _played(prepared: Prepared) -> Iterator[str]:

@@ -117,16 +117,16 @@ class LanePlan:
         self.shared: list[Node] = []
         self._readers: defaultdict[Key, Counter[int | None]] = defaultdict(Counter)
         for node, number in zip(nodes, lanes_of(nodes), strict=True):
-            of_node = self.shared if number is None else lanes.setdefault(number, Lane(number)).waiting
-            of_node.append(node)
+            its = self.shared if number is None else lanes.setdefault(number, Lane(number)).waiting
+            its.append(node)
             for key in {one.key for one in node.inputs}:
                 self._readers[key][number] += 1
         self.lanes = list(lanes.values())
         self.spread = {key for key, by_lane in self._readers.items() if len(by_lane) > 1}
         self._wanted = {one.key for one in wanted}
         self._fields: defaultdict[str, list[str]] = defaultdict(list)
-        for key, name in sorted({*self._readers, *self._wanted}):
-            self._fields[key].append(name)
+        for of_node, name in sorted({*self._readers, *self._wanted}):
+            self._fields[of_node].append(name)
         self._gone_back_to = {one.key for one in map(goes_back_to, nodes) if one is not None}
         # a lane that others begin from is interrupted there, so that they need not wait for its end
         heads = [lane.waiting[0] for lane in self.lanes]

@@ -139,10 +139,11 @@ class _Call:
             shared = next((one for one in self._shared if all(map(self._is_known, one.inputs))), None)
             if shared is not None:
                 self._compute_here(shared, read)
-            busy = [worker for worker in self._workers if worker.segment is not None]
+            busy = [one for one in self._workers if one.segment is not None]
             if busy:
-                for worker in wait(busy, timeout=None if shared is None else 0.0):
-                    self._take(worker)  # type: ignore[arg-type]
+                ready = wait([one.connection for one in busy], timeout=None if shared is None else 0.0)
+                for worker in (one for one in busy if one.connection in ready):
+                    self._take(worker)
             elif shared is None and not self._hand_out(strict=False):
                 break
         order = {node.key: node.order for node in self._nodes}

@@ -63,24 +63,34 @@ class Worker:
     ----------
     computing
         Who computes there; it has what the bodies of operations compute with.
+
+    Attributes
+    ----------
+    connection
+        There is something to read where its segment has an outcome, or it has died.
+    segment
+        What it computes; None where it has nothing to do.
+    has
+        Values of the call under way that it was given to keep.
+    end
+        Ends it.
     """
 
     def __init__(self, computing: Computing) -> None:
-        self._connection, theirs = Pipe()
+        self.connection, theirs = Pipe()
         life = _life()
         with catch_warnings():
             simplefilter("ignore", DeprecationWarning)  # of threads: none of them is needed over there
-            self.pid = os.fork()
+            try:
+                self.pid = os.fork()
+            except OSError as fault:
+                raise WorkerDiedError(f"could not be forked ({fault.strerror})") from None
         if not self.pid:
             _work(computing, theirs, life)
         theirs.close()
         self.has: set[Key] = set()
         self.segment: Segment | None = None
-        self.end = weakref.finalize(self, _end, os.getpid(), self.pid, self._connection)
-
-    def fileno(self) -> int:
-        """Return what can be waited for until there is an outcome."""
-        return self._connection.fileno()
+        self.end = weakref.finalize(self, _end, os.getpid(), self.pid, self.connection)
 
     def give(self, segment: Segment, given: Sequence[tuple[Key, Any, bool]], call: int) -> None:
         """Let it compute a segment; values of ``given`` that are marked are kept until another call.
@@ -97,7 +107,7 @@ class Worker:
         ]
         asked = [[ref.key for ref in refs] for refs in (segment.keep, segment.read)]
         try:
-            self._connection.send_bytes(
+            self.connection.send_bytes(
                 _pickled((call, segment.lane.number, described, given, *asked, segment.release))
             )
         except OSError:
@@ -112,13 +122,13 @@ class Worker:
             If it has died.
         """
         try:
-            found: Outcome = pickle.loads(self._connection.recv_bytes())
+            found: Outcome = pickle.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
             raise self._died() from None
         return found
 
     def _died(self) -> WorkerDiedError:
-        status = self.end()
+        status = self.end() or 0
         return WorkerDiedError(f"was killed by signal {-status}" if status < 0 else f"ended with {status}")
 
 
@@ -247,9 +257,10 @@ class _Desk:
         kept = list(map(ref, keep))
         outcome = self._materialise(kept, list(map(ref, read)))
         self._kept |= {(lane, one.key): one.node for one in kept}
-        for key in release:
-            values = self._kept.pop((lane, key)).values or {}
-            values.pop(key[1], None)
+        for released in release:
+            values = self._kept.pop((lane, released)).values
+            if values is not None:
+                values.pop(released[1], None)
         self._given = {}
         return outcome
 
