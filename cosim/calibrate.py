@@ -28,6 +28,7 @@ from cosim.units import Floats
 
 _KEPT = 0.6  # of the smoothed loss, at each evaluation
 _BUDGET = 0.9  # of the rounds, at which the smallest rank sets the target
+_FEWER = 0.75  # of the rounds of the rank below, with which an early stop begins
 _CONFIDENCE = 0.95
 
 
@@ -94,8 +95,8 @@ def calibrate(
         Rounds of each training; without it the scenario's.
     stop_early
         Train ranks above the smallest only until they are at the target, to the same rounds.
-        Each begins with as many rounds as the rank below it needed and goes on from there, which
-        computes nothing twice with a store.
+        Each begins with three quarters of the rounds that the rank below it needed and goes on from
+        there, which computes nothing twice with a store.
     store
         Where learned values are kept; with it a second call computes nothing.
     watch
@@ -123,7 +124,7 @@ def calibrate(
             target = loss_target(together[rank])
         if stop_early:
             needed = (first_crossing(smoothed(one), target) for one in together[rank])
-            begin_with = [max(1, ceil(min(one, last))) for one in needed]
+            begin_with = [max(1, ceil(_FEWER * min(one, last))) for one in needed]
     rounds = {rank: _rounds_to(target, rank, seeds, together[rank]) for rank in ranks}
     round_s = _round_s(scenario, ranks)
     task = prepare(change(scenario, {"allocator": {"kind": "time_shared"}})).task

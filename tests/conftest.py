@@ -25,8 +25,9 @@ from cosim.learning.task import Task
 from cosim.record.log import Log
 from cosim.testing.plugin import play, tiny_scenario, tokenizer_path  # noqa: F401 -- fixtures
 
-hypothesis.settings.register_profile("same", derandomize=True)
-hypothesis.settings.load_profile("same")  # same commit, same tests; others: --hypothesis-profile=default
+# same commit, same tests; others, and thrice as many: --hypothesis-profile=default
+hypothesis.settings.register_profile("same", derandomize=True, max_examples=30)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -50,7 +51,7 @@ def pytest_collection_finish() -> None:
         if name.startswith("torch.") and isinstance(one, logging.Logger):
             one.propagate = True
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(50_000, 50, 50)
     gc.enable()
 
 
@@ -84,9 +85,10 @@ def _models_and_texts_loaded_once() -> Iterator[None]:
     load, tokenise = execution.load_model, TokenCorpus._tokenise
 
     def key_of(task: Task, lora_rank: int) -> str:
-        trainable, use = task.trainable.of_rank(lora_rank), (task.shape.task, task.shape.num_labels)
+        model, trainable = task.model, task.trainable.of_rank(lora_rank)
+        use = task.shape.task, task.shape.num_labels, model.dtype, model.torch_device
         # stacked clients go through a model in other steps, so it is another one
-        return repr((task.model, task.model_hash, trainable, use, task.training.executor, task.seed))
+        return repr((model.base, task.model_hash, trainable, use, task.training.executor, task.seed))
 
     def loaded(task: Task, lora_rank: int) -> Any:
         if task.model.base.content_key() != task.model_hash:

@@ -9,10 +9,12 @@ from cosim.cli.views import make_folder
 from cosim.errors import RecordError
 from cosim.files import check_outputs, write_output
 from cosim.record.folder import Record
+from cosim.record.summaries import LEVELS
 from cosim.report.page.comparison_page import run_titles
 from cosim.studies.results import Results
 
 _TABLES = ("spans", "metrics", "rounds", "grants")
+_SHORT = ("phases", "outliers", "totals", "metrics", "rounds")
 _FORMATS = ("csv", "parquet")
 
 
@@ -69,8 +71,8 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
         return
     records = [Record.open(folder) for folder in folders]
     titles = run_titles(records) if len(records) > 1 else [str(records[0].manifest.get("name", ""))]
-    for name in _TABLES:
-        found = [_with_run(getattr(one, name), title) for one, title in zip(records, titles, strict=True)]
+    for name in _SHORT if all(one.is_short for one in records) else _TABLES:
+        found = [_with_run(one.table(name), title) for one, title in zip(records, titles, strict=True)]
         yield name, pyarrow.concat_tables(found, promote_options="permissive")
 
 
@@ -79,6 +81,13 @@ def _with_run(table: Any, title: str) -> Any:
     import pyarrow
     from pyarrow import compute
 
+    for name in [one for one in table.column_names if one.endswith("s_ns")]:  # lists of quantiles
+        lists = table[name].combine_chunks()
+        if pyarrow.types.is_list(lists.type):
+            each = lists.flatten().to_numpy().reshape(-1, len(LEVELS))
+            table = table.drop_columns([name])
+            for level, values in zip(LEVELS, each.T, strict=True):
+                table = table.append_column(f"{name.removesuffix('s_ns')}_{level}_ns", pyarrow.array(values))
     for name in [one for one in table.column_names if one.endswith("_ns")]:
         seconds = compute.divide(table[name].cast("float64"), 1e9)
         table = table.append_column(f"{name.removesuffix('_ns')}_s", seconds)

@@ -80,7 +80,7 @@ class Phase:
 
     def nats(self, snr: Floats) -> Floats:
         """Return what is carried at an SNR over the gap, nat/s/Hz, of its shape."""
-        return np.minimum(np.log1p(snr), self.cap_bit_per_s_per_hz * np.log(2.0))
+        return np.asarray(np.minimum(np.log1p(snr), self.cap_bit_per_s_per_hz * np.log(2.0)))
 
     def finish_s(self, rates_bit_per_s: Floats) -> Floats:
         """Return when each client is done, s, shape (..., num_clients); a rate of zero never ends."""

@@ -45,7 +45,7 @@ class Model(Table):
         never decides simulated time.
     """
 
-    base: Annotated[Base, OneOf(Base)] = EmbeddedBase()
+    base: Annotated[Base, OneOf(Base)] = EmbeddedBase.default()
     task: ModelTask = "causal_lm"
     cut_layer: int = Field(default=1, ge=1)
     dtype: Dtype = "float32"
@@ -100,11 +100,11 @@ class Data(Table):
         How the examples a client draws from change during a run; without it, they do not.
     """
 
-    source: Annotated[DataSource, OneOf(DataSource)] = Embedded()
+    source: Annotated[DataSource, OneOf(DataSource)] = Embedded.default()
     sequence_length: int = Field(default=64, ge=2)
     loss_on: LossOn = "target"
     prompt_end: str = "\n"
-    partition: Annotated[Partition, OneOf(Partition)] = Iid()
+    partition: Annotated[Partition, OneOf(Partition)] = Iid.default()
     drift: Drift | None = None
 
 
@@ -153,8 +153,8 @@ class TrainingSettings(Table):
 
     batch_size: int = Field(default=8, gt=0, le=65_536)
     draws: Draws = "epochs"
-    optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
-    gradients: Annotated[Gradients, OneOf(Gradients)] = Mean()
+    optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW.default()
+    gradients: Annotated[Gradients, OneOf(Gradients)] = Mean.default()
     evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
     evaluate_clients: Annotated[bool, OfPlane("time")] = False
     executor: Literal["sequential", "batched", "auto"] = "sequential"

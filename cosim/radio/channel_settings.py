@@ -160,32 +160,32 @@ class ChannelSettings(Table):
     plane: ClassVar[Plane] = "time"
     seed: int | None = Field(default=None, ge=0)
     carrier_frequency_hz: float | None = Field(default=None, gt=0.0)
-    base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single()
+    base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single.default()
     placement: Annotated[Placement, OneOf(Placement)] = Annulus(
         inner_m=50.0, outer_m=300.0, uniform_in="distance"
     )
-    mobility: Annotated[Mobility, OneOf(Mobility)] = Static()
-    path_loss: Annotated[PathLoss, OneOf(PathLoss)] = Macro3gpp()
+    mobility: Annotated[Mobility, OneOf(Mobility)] = Static.default()
+    path_loss: Annotated[PathLoss, OneOf(PathLoss)] = Macro3gpp.default()
     shadowing: Annotated[Shadowing, OneOf(Shadowing)] = LogNormal(std_db=8.0)
-    fading: Annotated[Fading, OneOf(Fading)] = NoFading()
-    surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
-    interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
-    rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
+    fading: Annotated[Fading, OneOf(Fading)] = NoFading.default()
+    surface: Annotated[Surface, OneOf(Surface)] = NoSurface.default()
+    interference: Annotated[Interference, OneOf(Interference)] = NoInterference.default()
+    rate: Annotated[RateModel, OneOf(RateModel)] = Shannon.default()
     assumed_rate: Annotated[RateModel | None, OneOf(RateModel)] = None
-    duplex: Annotated[Duplex, OneOf(Duplex)] = Fdd()
-    csi: Annotated[Csi, OneOf(Csi)] = Perfect()
+    duplex: Annotated[Duplex, OneOf(Duplex)] = Fdd.default()
+    csi: Annotated[Csi, OneOf(Csi)] = Perfect.default()
     trace: Annotated[Trace | None, OneOf(Trace)] = None
     uplink_p0_dbm: Decibels | None = None
     uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
-    uplink_energy: UplinkEnergy = UplinkEnergy()
+    uplink_energy: UplinkEnergy = UplinkEnergy.default()
     transport: Transport | None = None
     noise_psd_dbm_per_hz: Decibels = -174.0
     noise_figure_db: float = Field(default=9.0, ge=0.0, le=400.0)
     antenna_gain_db: Decibels = 10.0
     main_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
     federated_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
-    main_downlink: DownlinkSettings = DownlinkSettings()
-    federated_downlink: DownlinkSettings = DownlinkSettings()
+    main_downlink: DownlinkSettings = DownlinkSettings.default()
+    federated_downlink: DownlinkSettings = DownlinkSettings.default()
 
     def air_seed(self, seed: int) -> int:
         """Return the seed of the air in a scenario with this one."""

@@ -134,7 +134,8 @@ class Summaries:
         np.add.at(wait_ns, clients, waited)
         np.minimum.at(begin_ns, clients, work.asked_ns[rows])
         np.maximum.at(end_ns, clients, work.end_ns[rows])
-        own = order[work.client[order] >= 0]
+        pays = np.array([one.sender == ALL for one in work.phases])[work.phase[order]]
+        own = order[pays & (work.client[order] >= 0)]
         energy_j = np.bincount(work.client[own], work.energy_j[own], len(self._clients))
         there = np.flatnonzero(np.bincount(clients, minlength=len(self._clients)))
         busy_ns, begun, ended = (compute_ns + air_ns)[there], begin_ns[there], end_ns[there]
@@ -258,9 +259,10 @@ def _phases(
 
 def _in_order(work: Work) -> Work:
     """Return a round with its phases in the order in which they begin, whoever numbered them."""
-    begin_ns = np.full(len(work.phases), np.iinfo(np.int64).max)
+    begin_ns, end_ns = np.full((2, len(work.phases)), np.iinfo(np.int64).max)
     np.minimum.at(begin_ns, work.phase, work.start_ns)
-    order = sorted(range(len(work.phases)), key=lambda one: (begin_ns[one], work.phases[one]))
+    np.minimum.at(end_ns, work.phase, work.end_ns)
+    order = sorted(range(len(work.phases)), key=lambda one: (begin_ns[one], end_ns[one], work.phases[one]))
     phases = tuple(work.phases[one] for one in order)
     return replace(work, phases=phases, phase=np.argsort(order)[work.phase])
 

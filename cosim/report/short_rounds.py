@@ -44,12 +44,14 @@ def show_rounds(record: Record, first: int | None, last: int | None, console: Co
                 one[name][LEVELS.index(level)] for name in ("durations_ns", "waits_ns") for level in _SHOWN
             ]
             name = "each client, busy" if one["kind"] == ALL else one["name"]
-            told = (str(one["round"]), name, count(one["num_spans"]), *map(duration, times))
-            table.add_row(*told, count(one["num_outliers"]), one["last"] or one["sender"])
+            place = str(one["round"]), name, count(one["num_spans"])
+            ended = one["last"] or one["sender"]
+            table.add_row(*place, *map(duration, times), count(one["num_outliers"]), ended)
     console.print(table)
     if len(rounds) > len(shown):
         say(console, f"{count(len(rounds) - len(shown))} more round(s)")
-    busiest = [one for one in record.outliers.to_pylist() if (one["task"], one["round"]) in shown[:1]]
+    outliers = record.columns("outliers").to_pylist() if record.is_short else []
+    busiest = [one for one in outliers if (one["task"], one["round"]) in shown[:1]]
     told = "; ".join(
         f"{one['client']} {duration(one['compute_ns'] + one['air_ns'])}, waiting {duration(one['wait_ns'])}"
         for one in busiest[:_MOST_NAMED]

@@ -27,6 +27,7 @@ _BANDS = ((0, 6, 0.15), (1, 5, 0.25), (2, 4, 0.4))  # places of LEVELS, and how 
 _MEDIAN = LEVELS.index(50)
 _COLOURS = {"durations_ns": "#0072B2", "waits_ns": "#D55E00"}
 _MOST_ROWS = 500
+_WIDE = 30.0  # times the median, from which on what is longest would hide all else
 _MOST_NAMED = 3  # rounds in which it says who was last
 
 
@@ -56,7 +57,7 @@ def write_short_page(
         engine=escape(str(record.manifest.get("engine", "events"))),
         picture=svg[svg.index("<svg") :],
         rounds=_table(_ROUNDS, _told_rounds(phases_of(record))),
-        busiest=_table(_BUSIEST, _told_busiest(record.outliers.to_pylist())),
+        busiest=_table(_BUSIEST, _told_busiest(record.columns("outliers").to_pylist())),
     )
     write_output(path, content.encode(), force=force)
 
@@ -134,10 +135,13 @@ def _draw_quantiles(axes: "Axes", rows: Sequence[dict[str, Any]], name: str, lab
     unit, scale = time_unit(int(each.max(initial=1)))
     edges = np.repeat(np.append(rounds - 0.5, rounds[-1:] + 0.5), 2)[1:-1]
     for low, high, density in _BANDS:
-        low_high = (np.repeat(each[:, place] / scale, 2) for place in (low, high))
-        axes.fill_between(edges, *low_high, color=_COLOURS[name], alpha=density, linewidth=0)
+        below, above = (np.repeat(each[:, place] / scale, 2) for place in (low, high))
+        axes.fill_between(edges, below, above, color=_COLOURS[name], alpha=density, linewidth=0)
     axes.plot(edges, np.repeat(each[:, _MEDIAN] / scale, 2), color=_COLOURS[name], linewidth=1.2)
-    axes.set_ylim(bottom=0.0)
+    if each.min(initial=1.0) > 0.0 and each.max() > _WIDE * np.median(each[:, _MEDIAN]):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0.0)
     axes.set_ylabel(f"{label}, {unit}")
     axes.set_xlabel("round; shades: all clients, 90 %, half of them; line: median")
     axes.locator_params(axis="x", integer=True)

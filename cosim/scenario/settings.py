@@ -211,18 +211,18 @@ class Scenario(Table):
     name: Annotated[FolderName, OfPlane("time")]
     description: Annotated[str, OfPlane("time")] = ""
     seed: int = Field(default=0, ge=0)
-    scheme: Annotated[Scheme, OneOf(Scheme)] = SplitFederated()
-    model: Model = Model()
-    lora: Lora = Lora()
+    scheme: Annotated[Scheme, OneOf(Scheme)] = SplitFederated.default()
+    model: Model = Model.default()
+    lora: Lora = Lora.default()
     trainable: Annotated[Trainable | None, OneOf(Trainable)] = None
-    data: Data = Data()
-    training: TrainingSettings = TrainingSettings()
-    clients: ClientGroups = (ClientGroup(),)
-    main_server: Server = Server()
-    federated_server: Server = Server()
+    data: Data = Data.default()
+    training: TrainingSettings = TrainingSettings.default()
+    clients: ClientGroups = (ClientGroup.default(),)
+    main_server: Server = Server.default()
+    federated_server: Server = Server.default()
     availability: Annotated[Availability | None, OneOf(Availability)] = None
-    radio: Radio = Radio()
-    allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
+    radio: Radio = Radio.default()
+    allocator: Annotated[Allocator, OneOf(Allocator)] = Equal.default()
     tasks: Tasks = Field(default_factory=dict)
     task_policy: Annotated[TaskPolicy | None, OneOf(TaskPolicy)] = None
     events: tuple[TimedChange, ...] = ()

@@ -128,7 +128,7 @@ class Federated(Averages, TrainsWhole):
     scored_by: Literal["outputs", "hessian"] = "outputs"
     scored_round: int = Field(default=1, ge=1)
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
-    regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
+    regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized.default()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     stages: tuple[Stage, ...] = ()
     turn_of: ClassVar[Literal["client", "all"] | None] = "all"

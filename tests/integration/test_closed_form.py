@@ -212,7 +212,7 @@ def rows_of(world):
         )
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(numbers=cells())
 def test_every_span_and_every_round_lasts_as_long_as_the_closed_form_says(numbers, tiny_scenario, play):
     world = play(scenario_of(numbers, tiny_scenario))

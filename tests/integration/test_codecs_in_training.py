@@ -258,7 +258,7 @@ AGGREGATED = {
 @pytest.mark.parametrize("scheme", ["split_federated", "federated"])
 @pytest.mark.parametrize(("aggregator", "codec"), AGGREGATED.items(), ids=AGGREGATED)
 def test_every_aggregator_averages_what_arrives(scheme, aggregator, codec, played):
-    given = {"scheme.kind": scheme, "scheme.aggregator": {"kind": aggregator}}
+    given = {"scheme.kind": scheme, "scheme.aggregator": {"kind": aggregator}, "scheme.local_steps": 1}
     if aggregator == "hetlora":
         given["scheme.aggregator"]["client_ranks"] = [2, 4]
     dense, sparse = played(given), played({**given, "scheme.adapter_codec": codec})

@@ -1,6 +1,7 @@
 """The commands around the store as a user meets them: run, resume, whatif, store."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -48,19 +49,27 @@ def shell(tmp_path, capsys):
     return Shell(tmp_path, capsys)
 
 
-@pytest.fixture
-def file(tmp_path, tiny_scenario):
-    path = tmp_path / "tiny.toml"
-    path.write_text(to_toml(tiny_scenario({"radio.fading": {"kind": "rician", "k_factor": 3.0}})))
-    return path
+@pytest.fixture(scope="module")
+def played(tmp_path_factory, tiny_scenario):
+    """Return a folder with a scenario, a complete run of it, and its store."""
+    place = tmp_path_factory.mktemp("played")
+    file = place / "tiny.toml"
+    file.write_text(to_toml(tiny_scenario({"radio.fading": {"kind": "rician", "k_factor": 3.0}})))
+    out, store = str(place / "run"), str(place / "store")
+    assert answer(["run", str(file), "--out", out, "--store", store]) == 0
+    assert Record.open(place / "run").status == "complete"
+    return place
 
 
 @pytest.fixture
-def folder(file, shell):
-    folder = shell.place / "run"
-    assert shell("run", file, "--out", folder)[0] == 0
-    assert Record.open(folder).status == "complete"
-    return folder
+def file(tmp_path, played):
+    return Path(shutil.copy(played / "tiny.toml", tmp_path))
+
+
+@pytest.fixture
+def folder(file, played, shell):
+    shutil.copytree(played / "store", shell.place / "store")
+    return Path(shutil.copytree(played / "run", shell.place / "run"))
 
 
 def same_bytes(left, right):
@@ -132,7 +141,7 @@ def test_a_store_that_cannot_be_written_is_a_warning(file, shell):
 
 
 def test_a_killed_run_is_resumed_to_the_bytes_of_another(file, shell):
-    killed, changes = shell.place / "killed", ["--set", "scheme.num_rounds=20"]
+    killed, changes = shell.place / "killed", ["--set", "scheme.num_rounds=12"]
     arguments = ["run", file, *changes, "--out", killed, "--store", shell.place / "store"]
     running = Program(cosim, arguments, shell.place / "printed")
     running.wait_for("round 2/")

@@ -126,7 +126,7 @@ def test_a_field_that_is_gone_or_of_another_type_is_no_internal_fault(name, fold
     without = {field: value for field, value in manifest.items() if field != name}
     for entries in (without, *({**manifest, name: odd} for odd in ODD)):
         (folder / "manifest.json").write_bytes(sealed(entries))
-        assert shown(folder) is None or isinstance(shown(folder), tuple)
+        assert not isinstance(shown(folder), str)
     assert answer(["timeline", str(folder)]) in (0, 2)
     said = capsys.readouterr()
     assert "this should not happen" not in said.err

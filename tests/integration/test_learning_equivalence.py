@@ -59,13 +59,9 @@ def furthest(left, right):
 @pytest.mark.parametrize("optimizer", [{"kind": "adamw", "learning_rate": 1e-2}, {"kind": "sgd"}])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_one_client_learns_what_centralised_training_does_bit_for_bit(trained, cut_layer, optimizer, dropout):
-    changes = {
-        "clients.count": 1,
-        "model.cut_layer": cut_layer,
-        "training.optimizer": optimizer,
-        "lora.dropout": dropout,
-    }
-    split, whole = trained(changes), trained({**changes, "scheme": CENTRALIZED})
+    changes = {"clients.count": 1, "training.optimizer": optimizer, "lora.dropout": dropout}
+    split = trained({**changes, "model.cut_layer": cut_layer})
+    whole = trained({**changes, "scheme": CENTRALIZED})  # nothing is cut there
     assert losses_of(split) == losses_of(whole)
     assert adapter_bytes(split) == adapter_bytes(whole)
     assert split.manifest["fingerprints"]["learning"] == whole.manifest["fingerprints"]["learning"]
@@ -112,19 +108,19 @@ def test_one_federated_client_learns_what_centralised_training_does_bit_for_bit(
 
 
 def test_a_federated_round_averages_what_each_client_would_learn_alone(tiny_scenario):
-    """FedAvg against a mean over eight clients, each trained by hand from the same start."""
-    sizes = {"kind": "size", "fractions": [0.2, 0.1, 0.1, 0.15, 0.1, 0.1, 0.15, 0.1]}
-    task = prepare(tiny_scenario({"clients.count": 8, "data.partition": sizes})).task
+    """FedAvg against a mean over four clients, each trained by hand from the same start."""
+    sizes = {"kind": "size", "fractions": [0.4, 0.1, 0.3, 0.2]}
+    task = prepare(tiny_scenario({"clients.count": 4, "data.partition": sizes})).task
     training = Training(task, task.shape.num_layers, task.trainable.lora_rank)
     start = training.start("whole")
-    alone = {client: local_round(training, client, start, range(3)).after for client in range(8)}
+    alone = {client: local_round(training, client, start, range(3)).after for client in range(4)}
     average = training.mean({client: side.adapter for client, side in alone.items()}).ref("adapter")
     (found, *each) = make_executor(task, task.trainable.lora_rank).materialise(
         (), [average, *(side.adapter for side in alone.values())]
     )
     for name, tensor in found.items():
         expected = sum(weight * one[name].double() for weight, one in zip(task.weights, each, strict=True))
-        assert ulps_apart(tensor, expected) <= 8  # eight numbers are summed in float32
+        assert ulps_apart(tensor, expected) <= 4  # four numbers are summed in float32
 
 
 def test_a_server_that_serves_as_clients_arrive_teaches_the_same(trained):

@@ -96,19 +96,10 @@ def test_another_seed_gives_another_run(scenario, record, tmp_path):
     assert other["learning"] != record.manifest["fingerprints"]["learning"]
 
 
-CHANNELS = {
-    "wider": {"radio.main_uplink.bandwidth_hz": 40e6},
+CHANNELS = {  # others are in test_whatif
     "fewer subchannels": {"radio.main_uplink.num_subchannels": 4},
-    "random allocator": {"allocator.kind": "random"},
-    "in turn": {"allocator.kind": "time_shared"},
-    "reassigned": {"radio.access.kind": "reassign"},
-    "more noise": {"radio.noise_figure_db": 12.0},
-    "no fading": {"radio.fading.kind": "none"},
-    "jakes": {"radio.fading": {"kind": "jakes", "doppler_hz": 10.0}},
     "constant bandwidth": {"radio.rate": {"kind": "constant_bandwidth", "rate_bit_per_s": 1e6}},
-    "counted downlinks": {"radio.main_downlink.modelled": True, "radio.federated_downlink.modelled": True},
     "slower clients": {"clients.flop_per_cycle": 7.0},
-    "a server that serves each": {"scheme.server_batch": "per_client"},
     "elsewhere": {"radio.placement": {"kind": "disc", "radius_m": 100.0}},
 }
 

@@ -11,7 +11,7 @@ from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.scenario.build import check
 
-FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 3}, "lora.rank": 4}
+FEDERATED = {"scheme": {"kind": "federated", "num_rounds": 2, "local_steps": 2}, "lora.rank": 4}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Keep ratios in a training: what is decided is sent, the queue follows the clock, the record explains it."""
 
 import re
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def scenario(tiny_scenario):
             {
                 "scheme": {
                     "kind": "federated",
-                    "num_rounds": 5,
+                    "num_rounds": 3,
                     "local_steps": 2,
                     "adapter_codec": {"kind": "soft"},
                 },
@@ -72,16 +73,13 @@ def test_less_than_everything_is_sent_and_no_more_than_was_decided(records, name
     uploads = [row for row in record.spans.to_pylist() if row["name"] == "adapter_upload"]
     dense = max(row["bits"] for row in record.spans.to_pylist() if row["name"] == "adapter_download")
     assert 0 < np.mean([row["bits"] for row in uploads]) < dense
+    told = defaultdict(list)
+    for one in record.metrics.to_pylist():
+        if one["name"] == "sparsification_ratio":
+            told[one["round"], one["actor"]].append(one["value"])
     for row in uploads:
-        told = [
-            one["value"]
-            for one in record.metrics.to_pylist()
-            if one["name"] == "sparsification_ratio"
-            and one["round"] == row["round"]
-            and one["actor"] == row["actor"]
-        ]
-        assert len(told) == 1
-        assert row["bits"] <= told[0] * dense + 200
+        (ratio,) = told[row["round"], row["actor"]]
+        assert row["bits"] <= ratio * dense + 200
 
 
 @pytest.mark.parametrize("name", ["round deadline", "equal bandwidth"])
@@ -93,7 +91,7 @@ def test_a_limit_for_every_round_is_kept_by_every_round(records, name):
 def test_the_queue_takes_in_the_latency_of_each_round(records, name):
     record = records[name]
     queue = values(record, "queue_s")
-    assert len(queue) == 5
+    assert len(queue) == 3
     for now, after, latency in zip(queue, queue[1:], latencies(record), strict=False):
         assert after == pytest.approx(max(now + latency - LIMIT_S, 0.0), abs=1e-12)
 
@@ -157,7 +155,7 @@ def test_a_limit_is_kept_whatever_travels_of_a_pair(kind, scenario, tmp_path):
     changes = {"scheme.adapter_codec": codec, "scheme.aggregator": aggregator}
     record = Record.open(run(scenario(KINDS["round deadline"], changes), tmp_path / "r"))
     assert (latencies(record) <= LIMIT_S + 1e-8).all()
-    ratios = np.array(values(record, "sparsification_ratio")).reshape(5, 3)
+    ratios = np.array(values(record, "sparsification_ratio")).reshape(3, 3)
     assert ((latencies(record) >= 0.97 * LIMIT_S) | (ratios == 1.0).all(axis=1)).all()
     assert 0.0 < ratios[0].mean() < 1.0
 

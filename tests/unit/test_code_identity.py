@@ -203,10 +203,11 @@ PARTS = {part.__module__ for base in COMPUTING for part in family(base).values()
     "module", [*TRAINING, *sorted(PARTS), "cosim.graph.batched", "cosim.learning.stacks"]
 )
 def test_no_key_holds_what_only_decides_times(module):
-    rooms = {file.partition("/")[0] for file in modules_of(module)}
+    files = modules_of(module)
+    rooms = {file.partition("/")[0] for file in files}
     basic = {"errors.py", "parts.py", "rng.py", "units.py"}
     assert rooms <= {"graph", "learning", "__init__.py", *basic}
-    assert not {"learning/flop.py", "graph/store.py", "learning/task.py"} & modules_of(module)
+    assert not {"learning/flop.py", "graph/store.py", "learning/task.py"} & files
 
 
 def test_an_installed_package_and_an_edited_checkout_have_one_key(tree, monkeypatch):

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from copy import deepcopy
 from hashlib import sha256
 
 import pytest
@@ -28,7 +29,7 @@ def report():
     return json.loads((FOLDER / REPORT_FILE).read_text())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
     return AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
 
@@ -60,8 +61,13 @@ def test_the_report_names_the_files_beside_it(report):
     assert set(report["sha256"]) == {WEIGHTS_FILE, TOKENIZER_FILE}
 
 
-def test_the_reported_losses_are_those_of_the_files(report):
-    assert measured_losses(FOLDER) == pytest.approx(report["target_loss_by_domain"], rel=1e-3)
+@pytest.mark.parametrize(
+    "domains", [(DOMAINS[0], HELD_OUT), pytest.param(DOMAINS, marks=pytest.mark.slow)], ids=["two", "all"]
+)
+def test_the_reported_losses_are_those_of_the_files(domains, report):
+    reported = {domain: report["target_loss_by_domain"][domain] for domain in domains}
+    assert report["target_loss_by_domain"].keys() == set(DOMAINS)
+    assert measured_losses(FOLDER, domains) == pytest.approx(reported, rel=1e-3)
 
 
 def test_the_base_is_fluent_in_every_domain_but_the_held_out_one(model, tokenizer):
@@ -103,7 +109,7 @@ def test_generated_text_survives_the_tokenizer(domain, seed):
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_any_text_survives_the_tokenizer(text):
     tokenizer = Tokenizer.from_file(str(FOLDER / TOKENIZER_FILE))
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
@@ -111,7 +117,7 @@ def test_any_text_survives_the_tokenizer(text):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_ninety_nine_of_a_hundred_sequences_have_at_most_64_tokens(domain, tokenizer):
-    lines = [example.mr + SEPARATOR + example.text + END for example in examples(domain, 3000, seed=11)]
+    lines = [example.mr + SEPARATOR + example.text + END for example in examples(domain, 1000, seed=11)]
     lengths = [len(encoded.ids) for encoded in tokenizer.encode_batch(lines)]
     assert sum(length <= 64 for length in lengths) >= 0.99 * len(lengths)
     assert max(lengths) <= 128
@@ -175,7 +181,7 @@ def test_a_few_hundred_lora_steps_teach_the_base_the_held_out_domain(model, toke
         lora = LoraConfig(
             r=8, lora_alpha=16, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM"
         )
-        adapted = get_peft_model(model, lora)
+        adapted = get_peft_model(deepcopy(model), lora)
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=3e-3)
     with torch.no_grad():
         before = float(target_loss(adapted, tokenizer, test))

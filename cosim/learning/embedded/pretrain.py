@@ -131,12 +131,12 @@ def train_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def measured_losses(folder: Path) -> dict[str, float]:
+def measured_losses(folder: Path, domains: Sequence[str] = DOMAINS) -> dict[str, float]:
     """Return the mean loss of a target token by domain, nats, of a saved model on meanings kept for tests."""
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     losses = {}
-    for domain in DOMAINS:
+    for domain in domains:
         _, examples = split(domain, 0, _TEST_EXAMPLES, SEED)
         with torch.no_grad():
             loss = _loss(model, [_encoded(tokenizer, example) for example in examples], targets_only=True)

@@ -93,7 +93,7 @@ class OverTheAir(Medium):
 
     kind: Literal["over_the_air"] = "over_the_air"
     plane: ClassVar[Plane] = "value"
-    precoding: Annotated[Precoding, OneOf(Precoding)] = ZeroForcing()
+    precoding: Annotated[Precoding, OneOf(Precoding)] = ZeroForcing.default()
     mapping: Literal["complex", "real"] = "complex"
     subcarrier_spacing_hz: float = Field(default=15e3, gt=0.0)
     cyclic_prefix_s: Annotated[float, OfPlane("time")] = Field(default=4.6875e-6, ge=0.0, le=LONGEST_S)

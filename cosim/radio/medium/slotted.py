@@ -86,7 +86,7 @@ class Slotted(Medium):
     """
 
     kind: Literal["slotted"] = "slotted"
-    scheduler: Annotated[Scheduler, OneOf(Scheduler)] = Granted()
+    scheduler: Annotated[Scheduler, OneOf(Scheduler)] = Granted.default()
     subcarrier_spacing_hz: Literal[15_000, 30_000, 60_000, 120_000] = 15_000
     mcs_table: TableName = "qam64"
     lower_rates: bool = True

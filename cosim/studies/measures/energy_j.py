@@ -53,12 +53,11 @@ class EnergyJ(Measure):
         from math import fsum
 
         one = self.actor or ""
+        rows = record.columns("totals" if one.startswith("client-") else "phases").to_pylist()
         if one.startswith("client-"):
-            rows = [each for each in record.totals.to_pylist() if each["client"] == one]
-        else:
-            rows = [
-                each for each in record.phases.to_pylist() if each["sender"] and one in ("", each["sender"])
-            ]
+            rows = [each for each in rows if each["client"] == one and each["sender"] == "client"]
+        else:  # the rows of all that clients did have no sender
+            rows = [each for each in rows if each["sender"] and one in ("", each["sender"])]
         return fsum(each["energy_j"] for each in rows)
 
     def _of_sums(self, record: "Record") -> list[float]:
