@@ -39,18 +39,19 @@ class Asked(NamedTuple):
     word: str
 
 
-def asked(name: str, about: str | None, scenario: Path, quick_rounds: int) -> Asked:
+def asked(name: str, about: str | None, scenario: Path, quick_rounds: int, seeds: int = 5) -> Asked:
     """Read the command line of an analysis; ``--quick`` takes two seeds and so many rounds."""
-    told = parser(name, about, scenario, f"two seeds, {quick_rounds} rounds, to try it").parse_args()
+    quick = f"two seeds, {quick_rounds} rounds, to try it"
+    told = parser(name, about, scenario, quick, seeds=seeds).parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     read = load(told.scenario)
-    count = told.seeds or (2 if told.quick else 5)
+    count = told.seeds or (2 if told.quick else seeds)
     if told.quick:
         read = change(read, {"scheme.num_rounds": quick_rounds})
     rounds = read.scheme.num_rounds
     word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} rounds; mean and 95 % interval"
-    seeds = range(read.seed, read.seed + count)
-    return Asked(read, seeds, told.quick, told.out, Store(told.store or default_store()), word)
+    paired = range(read.seed, read.seed + count)
+    return Asked(read, paired, told.quick, told.out, Store(told.store or default_store()), word)
 
 
 def trainings(what: Asked, methods: Sequence[Method], round_s: float) -> dict[str, list[Training]]:

@@ -1,6 +1,7 @@
 """Clients each with a domain of its own: what one learns alone, beside what they learn together."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 from cosim.units import Floats
 
-CHANGES = {
+CHANGES: dict[str, Any] = {
     "data.source": {
         "kind": "embedded",
         "domains": ["hotel", "laptop", "film", "recipe", "train", "weather", "job", "museum"],

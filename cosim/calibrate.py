@@ -9,6 +9,7 @@ target and fit are method card 1, section 7.4.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +28,7 @@ from cosim.units import Floats
 
 _KEPT = 0.6  # of the smoothed loss, at each evaluation
 _BUDGET = 0.9  # of the rounds, at which the smallest rank sets the target
+_FEWER = 0.75  # of the rounds of the rank below, with which an early stop begins
 _CONFIDENCE = 0.95
 
 
@@ -44,7 +46,7 @@ class Calibration:
         Smoothed held-out loss to be reached.
     losses
         For each rank, the held-out loss before training and after each round,
-        shape (num_seeds, num_rounds + 1).
+        shape (num_seeds, num_rounds + 1); not a number after a training that was stopped early.
     rounds
         For each rank, rounds to target, shape (num_seeds,).
     round_s
@@ -70,6 +72,7 @@ def calibrate(
     *,
     num_seeds: int = 3,
     num_rounds: int | None = None,
+    stop_early: bool = False,
     store: Store | None = None,
     watch: Callable[[int, int, Floats], None] = lambda rank, seed, losses: None,
 ) -> Calibration:
@@ -90,6 +93,10 @@ def calibrate(
         How many seeds, from the scenario's on.
     num_rounds
         Rounds of each training; without it the scenario's.
+    stop_early
+        Train ranks above the smallest only until they are at the target, to the same rounds.
+        Each begins with three quarters of the rounds that the rank below it needed and goes on from
+        there, which computes nothing twice with a store.
     store
         Where learned values are kept; with it a second call computes nothing.
     watch
@@ -105,13 +112,19 @@ def calibrate(
     ranks = sorted(set(ranks))
     _refuse(scenario, ranks, num_seeds)
     seeds = tuple(range(scenario.seed, scenario.seed + num_seeds))
-    losses: dict[int, list[Floats]] = {rank: [] for rank in ranks}
-    for seed in seeds:
-        for rank in ranks:
-            losses[rank].append(_train(scenario, rank, seed, num_rounds, store))
-            watch(rank, seed, losses[rank][-1])
-    together = {rank: np.array(found) for rank, found in losses.items()}
-    target = loss_target(together[ranks[0]])
+    last = scenario.scheme.num_rounds if num_rounds is None else num_rounds
+    together = {rank: np.full((num_seeds, last + 1), np.nan) for rank in ranks}
+    target, begin_with = float("inf"), [last] * num_seeds
+    for rank in ranks:
+        for at, seed in enumerate(seeds):
+            losses = _train_to(target, scenario, rank, seed, begin_with[at], last, store)
+            together[rank][at, : len(losses)] = losses
+            watch(rank, seed, losses)
+        if rank == ranks[0]:
+            target = loss_target(together[rank])
+        if stop_early:
+            needed = (first_crossing(smoothed(one), target) for one in together[rank])
+            begin_with = [max(1, ceil(_FEWER * min(one, last))) for one in needed]
     rounds = {rank: _rounds_to(target, rank, seeds, together[rank]) for rank in ranks}
     round_s = _round_s(scenario, ranks)
     task = prepare(change(scenario, {"allocator": {"kind": "time_shared"}})).task
@@ -239,11 +252,22 @@ def _refuse(scenario: Scenario, ranks: Sequence[int], num_seeds: int) -> None:
         )
 
 
-def _train(scenario: Scenario, rank: int, seed: int, num_rounds: int | None, store: Store | None) -> Floats:
+def _train_to(
+    target: float, scenario: Scenario, rank: int, seed: int, begin_with: int, last: int, store: Store | None
+) -> Floats:
+    """Return the losses of as many rounds, up to the last, as bring the smoothed loss to a target."""
+    for num_rounds in range(begin_with, last + 1):
+        losses = _train(scenario, rank, seed, num_rounds, store)
+        if np.isfinite(first_crossing(smoothed(losses), target)):
+            break
+    return losses
+
+
+def _train(scenario: Scenario, rank: int, seed: int, num_rounds: int, store: Store | None) -> Floats:
     """Return the held-out loss before training and after each round."""
     changes = {
         "lora.rank": rank,
-        "scheme.num_rounds": scenario.scheme.num_rounds if num_rounds is None else num_rounds,
+        "scheme.num_rounds": num_rounds,
         "scheme.evaluate_every": 1,
         "training.on_divergence": "stop",
         "allocator": {"kind": "time_shared"},

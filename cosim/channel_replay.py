@@ -5,10 +5,14 @@ here is what the run met. Pictures are drawn from it without knowing a radio.
 """
 
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 
+from cosim.errors import RecordError
 from cosim.radio.channel import Channel
+from cosim.radio.trace.writing import block_times_s, gains_db_of, num_blocks
 from cosim.record.folder import Record
 from cosim.report.air import Air, Budgets, LinkAir
 from cosim.report.spans import Spans, length_ns
@@ -16,6 +20,9 @@ from cosim.report.subchannel_grants import SubchannelGrants
 from cosim.scenario.after_events import becomes
 from cosim.scenario.load import load
 from cosim.units import Floats, Ints, linear_to_db, seconds_to_ns
+
+TRACED = {"gain": "gain_db", "rate": "rate_bit_per_s"}
+"""What a run can be written down as for ``radio.trace``, with the column of the values."""
 
 _DRAWS_PER_SNAPSHOT = 64  # a channel draws a chunk of so many blocks to answer for one
 _MOST_DRAWS = 40_000_000  # about two seconds
@@ -74,6 +81,85 @@ def replay_channel(record: Record, *, most_instants: int = 2048, most_entries: i
         links=tuple(_link_air(channels, grants, index, end_ns, step_ns) for index in counted),
         budgets=_budgets(channels, grants, spans, 0 if first.radio.interference.reuses else most_entries),
     )
+
+
+def replay_trace(record: Record, what: str) -> dict[str, list[Any]]:
+    """Return the columns of a trace of a run's air, block by block until it ended, of links that take time.
+
+    Replayed by ``radio.trace`` of that kind a gain is the channel again where all subchannels have one,
+    and else their mean. A rate is what the grant carries that is in force as the block begins, before the
+    first what that carries.
+
+    Parameters
+    ----------
+    what
+        One of :data:`TRACED`.
+
+    Raises
+    ------
+    RecordError
+        If the record does not say what the air was like, or rates were none of a grant; or as for
+        :func:`replay_channel`.
+    """
+    scenario = load(record.scenario_path)
+    radio = scenario.radio
+    refusals = {
+        "events change the air; write a trace of each part by itself": scenario.events,
+        "clients of other cells were heard, which the record does not have": radio.interference.reuses,
+        "decisions set the phases of a surface": radio.surface.elements,
+        f"under the medium {radio.medium.kind!r} no rate is one of a grant; write gains": what == "rate"
+        and not radio.medium.is_closed_form,
+    }
+    for why, holds in refusals.items():
+        if holds:
+            raise RecordError(f"{record.path}: there is no trace of {what}s of this run: {why}.")
+    channel = Channel.build(radio, scenario.num_clients, scenario.seed)
+    end_ns = length_ns(record, Spans.of(record))
+    count, grants = num_blocks(channel, end_ns), SubchannelGrants.of(record, end_ns)
+    columns: dict[str, list[Any]] = {"time_s": [], "client": [], "link": [], TRACED[what]: []}
+    schemes = [task.scheme for task in scenario.by_task.values()]
+    links = dict.fromkeys(link.name for scheme in schemes for link in scheme.links)
+    for link, client in product(
+        (one for one in links if one in channel.modelled), range(scenario.num_clients)
+    ):
+        if what == "gain":
+            values = gains_db_of(channel, link, client, count)
+        else:
+            values = _rates(record, channel, grants, link, client, count)
+        rows = [block_times_s(channel, count), [client] * count, [link] * count, values]
+        for column, more in zip(columns.values(), rows if values else [[]] * 4, strict=True):
+            column.extend(more)
+    return columns
+
+
+def _rates(
+    record: Record, channel: Channel, grants: SubchannelGrants, link: str, client: int, count: int
+) -> list[float]:
+    """Return the rate of what a client was granted in the first blocks; none if it never was."""
+    on_link = grants.links.index(link) if link in grants.links else -1
+    mine = np.flatnonzero((grants.link == on_link) & (grants.client == client))
+    if not len(mine):
+        return []
+    changes = np.unique(np.concatenate([grants.start_ns[mine], grants.end_ns[mine]])).tolist()
+    each = {at: mine[(grants.start_ns[mine] <= at) & (grants.end_ns[mine] > at)] for at in changes}
+    starts, held = zip(*((at, own) for at, own in each.items() if len(own)), strict=True)
+    if channel.block_ns is None and len(held) > 1:
+        raise RecordError(
+            f"{record.path}: there is no trace of rates of this run: grants of client {client} on {link} "
+            "change, and the air holds still, so that it has no blocks; write gains."
+        )
+    begins_ns = np.arange(count) * (channel.block_ns or 0)
+    which = np.maximum(np.searchsorted(np.array(starts), begins_ns, side="right") - 1, 0)
+    rates = np.zeros(count)
+    for number in np.unique(which).tolist():
+        blocks, own = np.flatnonzero(which == number), held[number]
+        split_hz = grants.split_hz[own]
+        grant = grants.subchannel[own], grants.tx_power_w[own]
+        width = None if np.isnan(split_hz).any() else split_hz
+        first, num = int(blocks[0]), int(blocks[-1] - blocks[0]) + 1
+        rates[blocks] = channel.rates(link, client, *grant, first, num, width)
+    found: list[float] = rates.tolist()
+    return found
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium, rate_of, weakest_rates
+from cosim.radio.slots.spent import Spent
 from cosim.radio.sounding import CSI_REPORT, PILOTS
 from cosim.record.folder import Record
 from cosim.scenario.after_events import becomes
@@ -141,8 +142,9 @@ class TransferExplanation:
         Whether it is the time between the last bit of another transfer and its arrival: there is no stretch.
     is_silent
         Whether the client sent nothing, as the channel allowed less than its rate: there is no stretch.
-    is_slotted
-        Whether it went as transport blocks, slot by slot: there is no rate to explain, and no stretch.
+    slots
+        Of one that went as transport blocks, slot by slot, what its slots went to: there is no rate to
+        explain, and no stretch.
     """
 
     span: Span
@@ -157,7 +159,7 @@ class TransferExplanation:
     is_sounding: bool = False
     overhead_bits: int = 0
     is_latency: bool = False
-    is_slotted: bool = False
+    slots: Spent | None = None
 
 
 @dataclass(frozen=True)
@@ -251,8 +253,10 @@ def _transfer(
     overhead_bits = 0 if transport is None else transport.overhead_bits
     if medium.sums(declared) and span.participants:
         return _summed(scenario, met[0][1], span, parents, declared)
-    if not medium.drains:
-        return TransferExplanation(span, parents, link, True, (), span.end_ns, is_slotted=True)
+    if medium.slot_ns is not None:
+        spent = _spent(record, span, medium.slot_ns)
+        end_ns = span.start_ns + spent.num_slots * medium.slot_ns
+        return TransferExplanation(span, parents, link, True, (), end_ns, slots=spent)
     if span.participants and not scenario.scheme.multicasts(link):
         return TransferExplanation(span, parents, link, True, (), span.end_ns)
     if any(stage.radio.interference.reuses for _, stage in met):
@@ -300,6 +304,21 @@ def _transfer(
     )
 
 
+def _spent(record: Record, span: Span, slot_ns: int) -> Spent:
+    """Return what the slots of a transfer went to; of several that ended then, that which lasted as long."""
+    who = next((one for one in (span.actor, span.peer) if one.startswith("client-")), span.name)
+    at = {"time_ns": span.end_ns, "round": span.round, "local_step": span.local_step, "actor": who}
+    found: list[dict[str, float]] = []
+    for row in record.metrics.to_pylist():
+        if row["task"] != span.task or any(row[name] != value for name, value in at.items()):
+            continue
+        if row["name"] == Spent._fields[0] or not found:
+            found.append({})
+        found[-1][row["name"]] = row["value"]
+    every = map(Spent.of, found or [{}])
+    return min(every, key=lambda one: abs(one.num_slots * slot_ns - span.duration_ns))
+
+
 def _phases(record: Record, until_ns: int) -> dict[int, list[float]]:
     """Return the phases of a surface that were decided, packed, by their instant."""
     decided: dict[int, dict[int, float]] = {}
@@ -328,8 +347,14 @@ def _summed(
     """Return how long numbers take that are summed in the air."""
     num_values = int(span.bits) // scenario.model.bits_per_trained_number
     widths_hz = np.array(met.radio.link(link.name).widths_hz)
-    lasts_ns = met.radio.medium.summed_ns(widths_hz, num_values, len(span.participants))
-    return TransferExplanation(span, parents, link.name, True, (), span.start_ns + lasts_ns, is_summed=True)
+    lasts_ns = met.radio.medium.summed_ns(
+        widths_hz, num_values, len(span.participants), met.radio.csi_of(link.name)
+    )
+    end_ns = span.start_ns + lasts_ns
+    if (presence := presence_of(scenario)) is not None:
+        edge_ns, actors = met.radio.medium.symbol_ns, (*span.participants, link.server)
+        *_, (_, end_ns) = presence.attempts(actors, span.start_ns, lasts_ns, edge_ns)
+    return TransferExplanation(span, parents, link.name, True, (), end_ns, is_summed=True)
 
 
 def _in_force(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 from cosim.errors import DivergedError
@@ -138,6 +137,8 @@ class Measuring:
 
     def means(self) -> dict[str, float]:
         """Return the means of what was measured since this was asked last, by name."""
+        from statistics import fmean  # loads much that a check has no use for
+
         found = {name: fmean(several) for name, several in self._since.items()}
         self._since.clear()
         return found

@@ -22,6 +22,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    Self,
     TypeVar,
     Union,
     cast,
@@ -91,6 +92,11 @@ class Table(BaseModel):
 
     former_names: ClassVar[Mapping[str, str]] = {}
     """What settings were called before, with what they are called now."""
+
+    @classmethod
+    def default(cls) -> Self:
+        """Return the table as it is without any settings, sooner than by calling it: nothing is checked."""
+        return cls.model_construct()
 
     @classmethod
     def plane_of(cls, name: str) -> Plane:

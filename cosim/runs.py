@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import DivergedError, RecordError, ScenarioError
+from cosim.errors import DivergedError, RecordError
 from cosim.graph.executor import Executor, TimingOnly
 from cosim.graph.store import LostValueError, Store, default_store
 from cosim.learning.execution import make_executor
@@ -22,6 +22,7 @@ from cosim.scenario.load import change, load, other_than_begun_with, run_hash, t
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
+from cosim.timed_runs import rounds, takes_tensor, time_whatif
 from cosim.tracking.follower import Follower
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -41,6 +42,7 @@ def run(
     watch: Callable[[Progress], None] = lambda progress: None,
     within: Within | None = None,
     program: Program | None = None,
+    engine: EngineName = "auto",
 ) -> Path:
     """Build the world, play it, and record what happened.
 
@@ -59,6 +61,9 @@ def run(
         Called at the end of each round, and as the values of one are computed.
     program
         Whose messages are carried, in place of the scheme's; no tensor is then computed.
+    engine
+        Who finds the times. The tensor clock does in a run without values that keeps summaries in place of
+        spans, unless it cannot promise them.
 
     Returns
     -------
@@ -76,6 +81,7 @@ def run(
         ``diverged``, and has no adapter.
     """
     timing_only = timing_only or program is not None
+    is_tensor = program is None and takes_tensor(scenario, engine, timing_only=timing_only)
     prepared = prepare_tasks(scenario) if program is None else (program.prepare(scenario),)
     for one in prepared:
         if one.fading is not None and one.fading.note is not None:
@@ -89,11 +95,11 @@ def run(
             "timing_only": timing_only,
             "scenario": run_hash(scenario),
             **({} if program is None else {"program": program.name}),
-            **_made_of(scenario, prepared),
+            **_made_of(scenario, prepared, is_tensor=is_tensor),
         },
     )
     with record.held():
-        return _play(prepared, record, timing_only, store, watch, within, program)
+        return _play(prepared, record, timing_only, store, watch, within, program, is_tensor=is_tensor)
 
 
 def resume(
@@ -122,12 +128,14 @@ def resume(
     if record.status == "complete":
         _log.warning("%s: is damaged; the run is played again", folder)
     scenario = scenario_of(record)
-    prepared = prepare_tasks(scenario)
-    resumed = RunFolder.reopen(record, _made_of(scenario, prepared))
+    prepared, timing_only = prepare_tasks(scenario), record.manifest["timing_only"]
+    is_played = scenario.record == "spans" or record.manifest.get("engine") == "events"
+    is_tensor = not is_played and takes_tensor(scenario, "auto", timing_only=timing_only)
+    resumed = RunFolder.reopen(record, _made_of(scenario, prepared, is_tensor=is_tensor))
     with resumed.held():
         again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile
         _refuse_complete(again)
-        return _play(prepared, resumed, record.manifest["timing_only"], store, watch, within)
+        return _play(prepared, resumed, timing_only, store, watch, within, is_tensor=is_tensor)
 
 
 def opened(folder: Path | str, *, store: Path | None = None) -> Record:
@@ -152,36 +160,16 @@ def opened(folder: Path | str, *, store: Path | None = None) -> Record:
     return Record.open(folder)
 
 
-def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:
-    """Leave the folder of a run that the tensor clock timed: its scenario and its length.
-
-    One that is there already stays as it is.
-
-    Raises
-    ------
-    RecordError
-        If the folder cannot be made.
-    """
-    if not (folder / "manifest.json").exists():
-        made = {
-            "name": scenario.name,
-            "seed": scenario.seed,
-            "timing_only": timing_only,
-            "scenario": run_hash(scenario),
-            "engine": "tensor",
-            "inputs": digests(scenario) | fetched(scenario),
-        }
-        RunFolder.create(folder, to_toml(scenario), made).mark("timed", simulated_s=simulated_s)
-    return folder
-
-
-def _made_of(scenario: Scenario, prepared: Sequence[Prepared]) -> dict[str, Any]:
+def _made_of(scenario: Scenario, prepared: Sequence[Prepared], *, is_tensor: bool) -> dict[str, Any]:
     """Return what a record says of code and inputs, and what its reader must know of them."""
     told: dict[str, Any] = {"notes": list(notes_of(prepared))}
     if labels := [label for one in prepared for label in one.task.labels]:
         told["labels"] = list(dict.fromkeys(labels))
     made = origin(one.scenario for task in prepared for one in (task, *task.stages))
-    return {"engine": "events", **made, **told, "inputs": digests(scenario) | fetched(scenario)}
+    how = {"engine": "tensor" if is_tensor else "events"}
+    if scenario.record == "summary":
+        how["record"] = "summary"
+    return {**how, **made, **told, "inputs": digests(scenario) | fetched(scenario)}
 
 
 def _refuse_complete(record: Record) -> None:
@@ -239,25 +227,18 @@ def whatif(
         if known.status == "timed":
             return opened(there).path
     program = replay_of(record, scenario_of(record), scenario)
-    if engine == "tensor" and program is None:
-        return _timed(record, scenario, there)
+    if engine == "tensor" and program is None and not record.is_short:
+        return time_whatif(scenario_of(record), scenario, there, timing_only=timing_only)
     return run(
-        scenario, there, timing_only=timing_only, store=store, watch=watch, within=within, program=program
+        scenario,
+        there,
+        timing_only=timing_only,
+        store=store,
+        watch=watch,
+        within=within,
+        program=program,
+        engine=engine or "auto",
     )
-
-
-def _timed(record: Record, scenario: Scenario, folder: Path) -> Path:
-    """Leave the folder of a what-if that the tensor clock times."""
-    from cosim.tensor.clock import TensorClock
-
-    clock = TensorClock(scenario_of(record))
-    (times,) = clock.evaluate([clock.air(scenario.radio, scenario)])
-    if not times.ends.all():
-        raise ScenarioError(
-            'radio: a transfer never ends, and the event kernel says which; take engine = "events".'
-        )
-    timing_only = record.manifest["timing_only"]
-    return leave_timed(scenario, folder, timing_only=timing_only, simulated_s=float(times.total_s[0]))
 
 
 def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:
@@ -315,6 +296,8 @@ def _play(
     watch: Callable[[Progress], None],
     within: Within | None,
     program: Program | None = None,
+    *,
+    is_tensor: bool,
 ) -> Path:
     """Play a run to its end and write its record; a fault leaves the record marked failed."""
     began = time.monotonic()
@@ -348,7 +331,11 @@ def _play(
         learning = worlds(prepared, executor, keep_up)
         site = learning[0].site
         try:
-            site.play(recipes(prepared, learning) if program is None else [program.steps(learning[0])])
+            if program is not None:
+                steps = [program.steps(learning[0])]
+            else:
+                steps = [rounds(prepared[0], learning[0])] if is_tensor else recipes(prepared, learning)
+            site.play(steps)
             with record.writing():
                 for world in learning:
                     world.save_adapter(record.path / world.task.trainable.folder / world.task.name)

@@ -61,7 +61,7 @@ class Site:
         batteries: Sequence[Battery | None] = (),
     ) -> None:
         self.clock, self.log, self.medium = Clock(), Log(), medium
-        self.client_names = tuple(device.name for device in clients)
+        self.client_names = self.log.clients = tuple(device.name for device in clients)
         self.devices = {device.name: device for device in (*clients, *servers)}
         names = {device.name for device in servers}  # of what several clients can ask at one instant
         self.queues = {

@@ -238,7 +238,7 @@ class World:
             if work.away_ns:
                 self.note(moment, "away_s", work.away_ns / NS_PER_S, actor)
             duration_ns = work.end_ns - start_ns
-        charge = self.site.charges.get(actor)
+        charge, share = self.site.charges.get(actor), 1.0
         if charge is not None:
             share = charge.share_of(start_ns, duration_ns, energy_j)
             duration_ns, flop, energy_j = ceil(share * duration_ns), int(share * flop), share * energy_j
@@ -263,7 +263,7 @@ class World:
             made_room=made_room,
         )
         queue.leave(span)
-        if work is not None and not work.is_done:
+        if work is not None and not work.is_done and share == 1.0:  # else its battery was empty before
             self.attendance.drop(actor, moment, span)
         return span
 
@@ -302,7 +302,7 @@ class World:
             Progress(
                 round_,
                 self.clock.now,
-                len(self.log.spans),
+                self.log.num_spans,
                 self._measuring.means(),
                 self.log.rounds.num_ended,
                 self.task.name,

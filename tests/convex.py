@@ -35,7 +35,10 @@ class ConvexPower:
         mine = np.array([assignment == client for client in clients], dtype=float)
         # log(1 + snr p) as log(1 / snr + p) + log(snr): the cone then holds numbers near one.
         snr = gains * limits[assignment] / phase.bandwidths_hz
-        rates = (mine * widths / np.log(2.0)) @ (cp.log(1.0 / snr + self.powers) + np.log(snr))
+        nats = cp.log(1.0 / snr + self.powers) + np.log(snr)
+        if np.isfinite(phase.cap_bit_per_s_per_hz):
+            nats = cp.minimum(nats, phase.cap_bit_per_s_per_hz * np.log(2.0))
+        rates = (mine * widths / np.log(2.0)) @ nats
         used = mine @ self.powers
         left = self.deadline - self.starts
         constraints = []

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "cosim"
 
 LINES = (
-    ("errors", "units", "leaves", "words", "visible", "distribution"),
+    ("errors", "units", "leaves", "words", "visible", "distribution", "cores"),
     ("files", "locks", "columns"),
     ("rng", "parts", "arrays"),
     ("plugins",),
@@ -29,6 +29,7 @@ LINES = (
     ("scenario",),
     ("origin", "messaging"),
     ("tensor",),
+    ("timed_runs",),
     ("runs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
     ("audits",),

@@ -18,6 +18,7 @@ from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import LINE_COLOURS
 from cosim.rng import stream
+from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
 from cosim.statistics.interval import student_t
@@ -32,7 +33,17 @@ _LORA = {
     "lora": {"rank": 10},
     "training.optimizer": {"kind": "adamw", "learning_rate": 1e-2},
 }
-SHARED = ("all blocks", "scored half", "random half", "LoRA of the same size")
+SHARED = ("all blocks", "scored half", "Hessian half", "random half", "LoRA of the same size")
+SCORINGS: Mapping[str, Mapping[str, object]] = {
+    "scored half": {"scheme.num_rounds": 1, "scheme.local_steps": 1, "scheme.scored_examples": 8},
+    "Hessian half": {
+        "scheme.num_rounds": 3,
+        "scheme.scored_examples": 4,
+        "scheme.scored_by": "hessian",
+        "scheme.scored_round": 3,  # after two rounds of warm-up
+    },
+}
+"""The run that scores the blocks, by the method that shares the half of the highest scores."""
 SERVERS: Mapping[str, Mapping[str, object]] = {
     "average": {"kind": "none"},
     "momentum": {"kind": "fedpeptao", "momentum": 0.5, "control": False},
@@ -45,6 +56,9 @@ SERVERS: Mapping[str, Mapping[str, object]] = {
 def main() -> None:
     """Score the blocks, train every method, and make figure and tables."""
     options = parser("fedpeptao", __doc__, SCENARIO, "two seeds, 8 rounds, to try it")
+    options.add_argument(
+        "--only", nargs="+", metavar="METHOD", help="these beside 'all blocks'; else every one"
+    )
     told = options.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
@@ -54,48 +68,59 @@ def main() -> None:
     scenario = change(scenario, {"scheme.num_rounds": rounds})
     word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} rounds, three of eight clients in each"
     store = Store(told.store or default_store())
-    trainings = (len(SHARED) + len(SERVERS) - 1) * count
-    progress = Progress(scorings=(count, 3.0), trainings=(trainings, 1.2 * rounds))
+    every = {*SHARED, *SERVERS} - {"average"}
+    names = {"all blocks", *told.only} if told.only else every
+    if names - every:
+        options.error(f"--only: no method {sorted(names - every)[0]!r}; known: {', '.join(sorted(every))}")
+    scorings = {name: changes for name, changes in SCORINGS.items() if name in names}
+    progress = Progress(scorings=(count * len(scorings), 6.0), trainings=(count * len(names), 1.2 * rounds))
+    num_blocks = prepare(scenario).task.shape.num_layers
     found: dict[str, list[Training]] = {}
-    scores = []
+    rows = []
     for seed in seeds:
-        scored, scores_of_seed = _scored(scenario, seed, told.out / "runs", store)
-        scores.append(scores_of_seed)
-        progress.done("scorings", f"seed {seed}: blocks by score {', '.join(map(str, scored))}")
-        for method in _methods(scored, seed):
-            training = train(scenario, method, seed, told.out / "runs", store)
-            found.setdefault(method.name, []).append(training)
-            progress.done("trainings", f"{method.name}, seed {seed}: loss {training.losses[-1]:.3f}")
+        halves = {}
+        for name, changes in scorings.items():
+            scores, share = _scores(scenario, name, changes, seed, told.out / "runs", store)
+            halves[name] = [int(one) + 1 for one in np.argsort(scores)[::-1]][: len(scores) // 2]
+            rows.append((name, seed, share, *scores))
+            progress.done("scorings", f"{name}, seed {seed}: blocks {', '.join(map(str, halves[name]))}")
+        for method in _methods(halves, num_blocks, seed):
+            if method.name in names:
+                training = train(scenario, method, seed, told.out / "runs", store)
+                found.setdefault(method.name, []).append(training)
+                progress.done("trainings", f"{method.name}, seed {seed}: loss {training.losses[-1]:.3f}")
     found["average"] = found["all blocks"]
     _draw(found, word, told.out)
     _tell(found, list(seeds), told.out)
-    heading = ("seed", *(f"block_{number}" for number in range(1, len(scores[0]) + 1)))
-    write(told.out / "scores.csv", heading, [(seed, *one) for seed, one in zip(seeds, scores, strict=True)])
+    if rows:
+        heading = (
+            "scoring",
+            "seed",
+            "shared_ratio",
+            *(f"block_{one + 1}" for one in range(len(rows[0]) - 3)),
+        )
+        write(told.out / "scores.csv", heading, rows)
 
 
-def _scored(scenario: Scenario, seed: int, runs: Path, store: Store) -> tuple[list[int], list[float]]:
-    """Return the blocks by falling score, and the score of each, mean over clients (who have equal data)."""
-    once = {
-        "scheme.num_rounds": 1,
-        "scheme.local_steps": 1,
-        "scheme.aggregator": {"kind": "fedavg"},
-        "scheme.scored_examples": 8,
-        **_PLAIN,
-    }
-    metrics = train(scenario, Method("scoring", once), seed, runs, store).metrics
-    count = sum(name.startswith("block_score_") for name in metrics)
-    scores = [
-        float(np.mean([value for *_, value in metrics[f"block_score_{block}"]]))
-        for block in range(1, count + 1)
-    ]
-    return [int(one) + 1 for one in np.argsort(scores)[::-1]], scores
+def _scores(
+    scenario: Scenario, name: str, changes: Mapping[str, object], seed: int, runs: Path, store: Store
+) -> tuple[list[float], float]:
+    """Return the score of each block and the share of blocks to share, nan where the scoring has none.
+
+    Both are means over clients, who have equal data.
+    """
+    once = Method(f"scoring of {name}", {**_ALL, **_PLAIN, **changes})
+    metrics = train(scenario, once, seed, runs, store).metrics
+    means = {key: float(np.mean([value for *_, value in told])) for key, told in metrics.items()}
+    count = sum(key.startswith("block_score_") for key in means)
+    scores = [means[f"block_score_{block}"] for block in range(1, count + 1)]
+    return scores, means.get("shared_ratio", np.nan)
 
 
-def _methods(scored: Sequence[int], seed: int) -> list[Method]:
+def _methods(scored: Mapping[str, Sequence[int]], num_blocks: int, seed: int) -> list[Method]:
     """Return every method; half the blocks are those of the highest scores, or drawn."""
-    half = len(scored) // 2
-    drawn = stream(seed, "random half").generator().permutation(len(scored))[:half] + 1
-    halves = {"scored half": sorted(scored[:half]), "random half": sorted(map(int, drawn))}
+    drawn = stream(seed, "random half").generator().permutation(num_blocks)[: num_blocks // 2] + 1
+    halves = {name: sorted(blocks) for name, blocks in {**scored, "random half": map(int, drawn)}.items()}
     shared = [
         Method(name, {**_PLAIN, "scheme.aggregator": {"kind": "chosen_blocks", "blocks": blocks}})
         for name, blocks in halves.items()
@@ -105,7 +130,7 @@ def _methods(scored: Sequence[int], seed: int) -> list[Method]:
         for name, server in SERVERS.items()
         if name != "average"
     ]
-    return [Method("all blocks", {**_ALL, **_PLAIN}), *shared, Method(SHARED[3], _LORA), *followed]
+    return [Method("all blocks", {**_ALL, **_PLAIN}), *shared, Method(SHARED[-1], _LORA), *followed]
 
 
 def _draw(found: Mapping[str, Sequence[Training]], word: str, out: Path) -> None:
@@ -117,6 +142,8 @@ def _draw(found: Mapping[str, Sequence[Training]], word: str, out: Path) -> None
     figure, axes = plt.subplots(1, 2, figsize=(9.0, 3.4))
     for axis, (names, along, label) in zip(axes, panels, strict=True):
         for number, name in enumerate(names):
+            if name not in found:
+                continue
             places = np.mean([getattr(one, along) for one in found[name]], axis=0)
             band = student_t(np.array([one.losses for one in found[name]]).T)
             colour = LINE_COLOURS[number]

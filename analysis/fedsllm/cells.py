@@ -69,7 +69,7 @@ def _uniform_total_s(state: CellState, rounds: RoundsTable) -> float:
     return total_s(state, Equal().allocate(replace(state, cut_layer=middle, lora_rank=rank)), rounds)
 
 
-def _unsplit_total_s(state: CellState, rounds: RoundsTable) -> float:
+def unsplit_total_s(state: CellState, rounds: RoundsTable) -> float:
     """Whole model and all adapters on every client; subchannels, power and rank are searched."""
     num_layers = state.cut_layers[-1] + 1
 
@@ -112,7 +112,7 @@ METHODS = (
         is_drawn=True,
     ),
     Method("e", "equal shares, middle cut, rank 8", _uniform_total_s),
-    Method("f", "federated without split", _unsplit_total_s),
+    Method("f", "federated without split", unsplit_total_s),
 )
 """Baselines a to f of the method card, section 8; g, centralised, is a reference of learning alone."""
 

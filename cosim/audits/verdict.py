@@ -8,7 +8,7 @@ import numpy as np
 
 from cosim.audits import PUBLISHED
 from cosim.audits.plan import AuditPlan
-from cosim.statistics.difference import difference
+from cosim.statistics.difference import difference, log_ratio
 from cosim.statistics.interval import interval
 from cosim.statistics.ranking import kendall_tau
 from cosim.studies.measures import Measure
@@ -23,7 +23,8 @@ def findings(planned: AuditPlan, results: Results) -> dict[str, Any]:
     """Return all that an audit found, as plain values; None where there is no number.
 
     A run that has no number for a measure, such as a loss that was never reached, comes last in
-    the order of its seed and is in no mean. Seeds count where every alternative has run.
+    the order of its seed and is in no mean. Seeds count where every alternative has run. Times, energies
+    and bits differ by factors from seed to seed: their moves and leads are geometric means of pairs' ratios.
     """
     audit, manifest = planned.audit, results.manifest
     comparisons = [_comparison(planned, results, one) for one in audit.measures]
@@ -68,16 +69,18 @@ def _measured(
         "name": measure.name,
         "unit": measure.unit,
         "better": measure.better,
+        "by_ratio": comparison.by_ratio,
         "proposed": proposed,
         "rows": rows,
-        "conclusion": conclusion(rows),
+        "conclusion": conclusion(rows, by_ratio=comparison.by_ratio),
     }
 
 
 def _comparison(planned: AuditPlan, results: Results, measure: Measure) -> "_Comparison":
     audit, sign = planned.audit, -1.0 if measure.better == "more" else 1.0
     values = _values(results, measure)
-    return _Comparison(values, sign, audit.interval, audit.confidence, planned.plan.seed)
+    by_ratio = measure.by_ratio and all((one[~np.isnan(one)] > 0.0).all() for one in values.values())
+    return _Comparison(values, sign, by_ratio, audit.interval, audit.confidence, planned.plan.seed)
 
 
 def _values(results: Results, measure: Measure) -> dict[tuple[str, str], Floats]:
@@ -96,10 +99,11 @@ def _values(results: Results, measure: Measure) -> dict[tuple[str, str], Floats]
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Values of one measure; ``sign`` is -1 where more is better."""
+    """Values of one measure; ``sign`` is -1 where more is better, which no measure compared by ratio has."""
 
     values: Values
     sign: float
+    by_ratio: bool
     method: Any
     confidence: float
     seed: int
@@ -127,7 +131,7 @@ class _Comparison:
         has_run = self._common(turn, names)
         if not names or not has_run.any():
             return None
-        means = self.sign * self._stacked(turn, names)[:, has_run].mean(axis=1)
+        means = self.sign * self._scaled(self._stacked(turn, names)[:, has_run]).mean(axis=1)
         return names[int(np.argmin(means))] if np.isfinite(means).any() else None
 
     def _stacked(self, turn: str, names: Sequence[str]) -> Floats:
@@ -145,18 +149,16 @@ class _Comparison:
         return np.logical_and.reduce(every) if every else np.zeros(0, dtype=bool)
 
     def _moved(self, after: Floats, before: Floats) -> dict[str, Any]:
-        """Return a mean with its interval, and the paired change relative to the mean as published."""
+        """Return a mean with its interval, and the paired change over what it was as published."""
         finite, both = np.isfinite(after), np.isfinite(after) & np.isfinite(before)
         told: dict[str, Any] = {"n": int(finite.sum()), "missing": int((~finite).sum())}
         told |= dict.fromkeys(("mean", "low", "high", "moved", "moved_low", "moved_high"))
         if finite.any():
             found = interval(after[finite], method=self.method, confidence=self.confidence, seed=self.seed)
             told |= _numbers(mean=found.mean, low=found.low, high=found.high)
-        if both.any() and (size := abs(float(before[both].mean()))):
-            change = self._difference(after[both], before[both])
-            told |= _numbers(
-                moved=change.mean / size, moved_low=change.low / size, moved_high=change.high / size
-            )
+        if both.any() and before[both].mean():
+            moved, low, high = self._change(after[both], before[both])
+            told |= _numbers(moved=moved, moved_low=low, moved_high=high)
         return told
 
     def _order(self, before: Floats, after: Floats) -> dict[str, Any]:
@@ -169,33 +171,42 @@ class _Comparison:
             low, high = np.clip((found.low, found.high), -1.0, 1.0)
             told |= _numbers(tau=found.mean, tau_low=low, tau_high=high)
         if before.shape[1]:
-            told |= _numbers(tau_of_means=kendall_tau(before.mean(axis=1), after.mean(axis=1)))
+            means = [self._scaled(one).mean(axis=1) for one in (before, after)]
+            told |= _numbers(tau_of_means=kendall_tau(*means))
             winners = [self.sign * one == (self.sign * one).min(axis=0) for one in (before, after)]
             told["same_winner"] = float(np.mean(np.any(winners[0] & winners[1], axis=0)))
         return told
 
     def _margin(self, own: Floats, rival: Floats) -> dict[str, Any]:
-        """Return by how much the proposed is ahead of a rival, over the rival's mean, and a verdict."""
+        """Return by how much the proposed is ahead of a rival, over what the rival has, and a verdict."""
         both = np.isfinite(own) & np.isfinite(rival)
         told: dict[str, Any] = dict.fromkeys(("ahead", "ahead_low", "ahead_high"))
         told |= {"n": int(both.sum()), "verdict": "no number"}
-        if not both.any() or not (size := abs(float(rival[both].mean()))):
+        if not both.any() or not rival[both].mean():
             return told
-        found = self._difference(self.sign * rival[both], self.sign * own[both])
-        told |= _numbers(ahead=found.mean / size, ahead_low=found.low / size, ahead_high=found.high / size)
-        if found.mean == found.low == found.high == 0.0:
+        ahead, low, high = (-self.sign * one for one in self._change(own[both], rival[both]))
+        low, high = min(low, high), max(low, high)
+        told |= _numbers(ahead=ahead, ahead_low=low, ahead_high=high)
+        if ahead == low == high == 0.0:
             told["verdict"] = "equal"
         else:
-            told["verdict"] = (
-                "undecided" if not found.detectable else "ahead" if found.mean > 0.0 else "behind"
-            )
+            told["verdict"] = "ahead" if low > 0.0 else "behind" if high < 0.0 else "undecided"
         return told
 
-    def _difference(self, after: Floats, before: Floats) -> Any:
-        return difference(after, before, method=self.method, confidence=self.confidence, seed=self.seed)
+    def _scaled(self, values: Floats) -> Floats:
+        """Return values on the scale on which they are compared: logarithms where that is by ratio."""
+        return np.log(values) if self.by_ratio else values
+
+    def _change(self, after: Floats, before: Floats) -> tuple[float, float, float]:
+        """Return what pairs change over what they were before, in the mean, and the ends of its interval."""
+        compared = log_ratio if self.by_ratio else difference
+        found = compared(after, before, method=self.method, confidence=self.confidence, seed=self.seed)
+        ends = np.array((found.mean, found.low, found.high), dtype=np.float64)
+        mean, low, high = np.expm1(ends) if self.by_ratio else ends / abs(float(before.mean()))
+        return float(mean), float(low), float(high)
 
 
-def conclusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def conclusion(rows: Sequence[Mapping[str, Any]], *, by_ratio: bool = False) -> dict[str, Any]:
     """Return which turns change who is ahead of whom, and which one moves the leads most.
 
     Returns
@@ -204,8 +215,12 @@ def conclusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ``reverses`` and ``blurs``: turns with the rivals against whom the proposed goes from ahead to
         behind, or back, and from decided to undecided, or back. ``lost``: turns with the rivals of whom it
         is ahead as published and no longer; ``hangs_on``: those turns. ``most``: the turn by itself with
-        the largest change of a lead, with the rival and the two leads.
+        the largest change of a lead (``by_ratio``: by the largest factor), with the rival and the two leads.
     """
+
+    def change(was: float, now: float) -> float:
+        return abs(float(np.log((1.0 - now) / (1.0 - was)))) if by_ratio else abs(now - was)
+
     published = {one["rival"]: one for one in rows[0]["pairs"]}
     reverses, blurs = list[dict[str, Any]](), list[dict[str, Any]]()
     most: dict[str, Any] | None = None
@@ -224,7 +239,7 @@ def conclusion(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             was, now = published[pair["rival"]]["ahead"], pair["ahead"]
             if was is None or now is None or now == was:
                 continue
-            if most is None or abs(now - was) > abs(most["now"] - most["was"]):
+            if most is None or change(was, now) > change(most["was"], most["now"]):
                 most = {"turn": row["turn"], "rival": pair["rival"], "was": was, "now": now}
     lost = [
         {"turn": row["turn"], "rivals": rivals}

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cosim.cli.flower_command import flower
 from cosim.cli.options import (
     Changes,
     EngineOption,
@@ -14,6 +15,7 @@ from cosim.cli.options import (
     Json,
     NoStore,
     Quiet,
+    RunEngine,
     RunFolderPath,
     ScenarioFile,
     Seed,
@@ -117,6 +119,7 @@ def run(
     timing_only: Annotated[
         bool, typer.Option("--timing-only", help="Compute no tensor: times, amounts and grants only.")
     ] = False,
+    engine: RunEngine = "auto",
     store: StoreFolder = None,
     no_store: NoStore = False,
     quiet: Quiet = False,
@@ -138,7 +141,7 @@ def run(
         keeping(store, no_store or timing_only) as kept,
     ):
         how = {"store": kept, "watch": watch.round_over, "within": watch.within}
-        play(scenario, folder, timing_only=timing_only, **how)
+        play(scenario, folder, timing_only=timing_only, engine=engine, **how)
 
 
 @app.command()
@@ -236,6 +239,9 @@ def calibrate(
     ranks: Annotated[str, typer.Option(metavar="R,R,...", help="LoRA ranks to measure.")] = "1,2,4,8,16",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from the scenario's on.")] = 3,
     rounds: Annotated[int | None, typer.Option(min=2, help="Rounds to train; else the scenario's.")] = None,
+    stop_early: Annotated[
+        bool, typer.Option("--stop-early", help="Train a rank only until it is at the target.")
+    ] = False,
     draws: Annotated[
         int, typer.Option(min=0, help="Channels to choose a rank for; 0: the one before fading.")
     ] = 0,
@@ -262,7 +268,7 @@ def calibrate(
             choose_rank_to(scenario, ranks, seeds, rounds, draws, table, kept, force)
         else:
             table = out or file.with_name(f"{file.stem}_rounds.json")
-            calibrate_to(scenario, ranks, seeds, rounds, table, kept, force)
+            calibrate_to(scenario, ranks, seeds, rounds, stop_early, table, kept, force)
 
 
 @app.command()
@@ -361,5 +367,5 @@ def audit(
         say_json(found)
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, flower):
     app.command()(_command)

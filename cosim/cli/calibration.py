@@ -41,6 +41,7 @@ def calibrate_to(
     ranks: str,
     seeds: int,
     rounds: int | None,
+    stop_early: bool,
     file: Path,
     store: Store | None,
     force: bool,
@@ -58,7 +59,15 @@ def calibrate_to(
     def watch(rank: int, seed: int, losses: Floats) -> None:
         print(f"rank {rank}, seed {seed}: held-out loss {losses[0]:.4g} -> {losses[-1]:.4g}", file=sys.stderr)
 
-    found = calibrate(scenario, wanted, num_seeds=seeds, num_rounds=rounds, store=store, watch=watch)
+    found = calibrate(
+        scenario,
+        wanted,
+        num_seeds=seeds,
+        num_rounds=rounds,
+        stop_early=stop_early,
+        store=store,
+        watch=watch,
+    )
     table = found.table.model_dump_json(indent=2, exclude_none=True) + "\n"
     write_output(file, table.encode(), force=force)
     _show(found)

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cosim.explain import ComputeExplanation, Explanation, Span, Stretch, TransferExplanation
+from cosim.radio.slots.spent import Spent
 from cosim.report.quantities import amount, count, duration
 from cosim.units import NS_PER_S, linear_to_db
 
@@ -102,11 +103,8 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         )
         _say(console, "measured", _instant(span.duration_ns))
         return
-    if explanation.is_slotted:
-        _say(
-            console, "rate", "of transport blocks, slot by slot; num_blocks and num_failed_blocks count them"
-        )
-        _say(console, "measured", _instant(span.duration_ns))
+    if explanation.slots is not None:
+        _show_slots(explanation, explanation.slots, console)
         return
     if (
         span.participants
@@ -116,6 +114,24 @@ def _show_transfer(explanation: TransferExplanation, console: Console) -> None:
         _say(console, "rate", "of several clients at once: there is no link budget of one of them")
         _say(console, "measured", _instant(span.duration_ns))
         return
+    _show_times(explanation, console)
+
+
+def _show_slots(explanation: TransferExplanation, slots: Spent, console: Console) -> None:
+    """Print what the slots of a transfer went to, those that there were."""
+    first = slots.num_blocks - slots.num_repeated_blocks
+    told = (
+        ("blocks", first, "transport blocks at their first attempt"),
+        ("HARQ", slots.num_repeated_blocks, "failed blocks again, combined with what had been received"),
+        ("outage", slots.num_given_up_blocks, "of these a block's last, which failed: in new blocks again"),
+        ("scheduler", slots.num_unscheduled_slots, "others had the resource blocks"),
+        ("feedback", slots.num_idle_slots, "all it had left was on its way"),
+        ("away", slots.num_away_slots, "somebody it needs was away"),
+    )
+    for label, number, what in told:
+        if number:
+            _say(console, label, f"{number} slot(s): {what}")
+    _say(console, "error rate", f"{slots.num_failed_blocks / max(slots.num_blocks, 1):.2%} of all attempts")
     _show_times(explanation, console)
 
 

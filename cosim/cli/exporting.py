@@ -9,10 +9,12 @@ from cosim.cli.views import make_folder
 from cosim.errors import RecordError
 from cosim.files import check_outputs, write_output
 from cosim.record.folder import Record
+from cosim.record.summaries import LEVELS
 from cosim.report.page.comparison_page import run_titles
 from cosim.studies.results import Results
 
 _TABLES = ("spans", "metrics", "rounds", "grants")
+_SHORT = ("phases", "outliers", "totals", "metrics", "rounds")
 _FORMATS = ("csv", "parquet")
 
 
@@ -38,6 +40,24 @@ def write_export(folders: Sequence[Path], out: Path, kind: str, *, force: bool) 
     return list(files)
 
 
+def write_trace_of(folders: Sequence[Path], out: Path, what: str, kind: str, *, force: bool) -> Path:
+    """Write the gains or rates that a run met, for ``radio.trace``; errors as :func:`write_export`."""
+    import pyarrow
+
+    from cosim.channel_replay import TRACED, replay_trace
+
+    if kind not in _FORMATS or what not in TRACED:
+        raise RecordError(f"--trace {what} --format {kind}: must be gain or rate, and csv or parquet.")
+    if len(folders) > 1:
+        raise RecordError(f"--trace {what}: is of one run, and there are {len(folders)} folders; name one.")
+    path = out / f"{what}_trace.{kind}"
+    make_folder(out)
+    check_outputs([path], force=force)
+    table = pyarrow.table(replay_trace(Record.open(folders[0]), what))
+    write_output(path, _content(table, kind), force=force)
+    return path
+
+
 def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
     import pyarrow
     from pyarrow import csv, parquet
@@ -51,7 +71,7 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
         return
     records = [Record.open(folder) for folder in folders]
     titles = run_titles(records) if len(records) > 1 else [str(records[0].manifest.get("name", ""))]
-    for name in _TABLES:
+    for name in _SHORT if all(one.is_short for one in records) else _TABLES:
         found = [_with_run(getattr(one, name), title) for one, title in zip(records, titles, strict=True)]
         yield name, pyarrow.concat_tables(found, promote_options="permissive")
 
@@ -61,6 +81,13 @@ def _with_run(table: Any, title: str) -> Any:
     import pyarrow
     from pyarrow import compute
 
+    for name in [one for one in table.column_names if one.endswith("s_ns")]:  # lists of quantiles
+        lists = table[name].combine_chunks()
+        if pyarrow.types.is_list(lists.type):
+            each = lists.flatten().to_numpy().reshape(-1, len(LEVELS))
+            table = table.drop_columns([name])
+            for level, values in zip(LEVELS, each.T, strict=True):
+                table = table.append_column(f"{name.removesuffix('s_ns')}_{level}_ns", pyarrow.array(values))
     for name in [one for one in table.column_names if one.endswith("_ns")]:
         seconds = compute.divide(table[name].cast("float64"), 1e9)
         table = table.append_column(f"{name.removesuffix('_ns')}_s", seconds)

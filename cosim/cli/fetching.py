@@ -152,7 +152,7 @@ def _from_gguf(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from cosim.learning.base.checkpoint import one_line, quiet
+    from cosim.learning.transformers_models import one_line, quiet
 
     source: dict[str, Any] = {"gguf_file": file.name}
     with quiet():

@@ -78,6 +78,7 @@ def _architectures() -> Iterator[str]:
     for name, one in FAMILIES.items():
         own = "" if one.has_blocks_of_ours else "; blocks are called as transformers has them"
         yield f"  {name:<18} {', '.join(one.tasks)}; adapters on {', '.join(one.default_targets)}{own}"
+    yield "  any other          whose blocks in transformers are attention and MLP; found in its modules"
 
 
 def every_family() -> tuple[Family, ...]:

@@ -22,6 +22,10 @@ EngineOption = Annotated[
     Literal["auto", "events", "tensor"] | None,
     typer.Option(help="Play each run, or time those alike but for radio and allocator by the tensor clock."),
 ]
+RunEngine = Annotated[
+    Literal["auto", "events", "tensor"],
+    typer.Option(help="Play every event, or work out whole rounds, which keeps summaries in place of spans."),
+]
 Picture = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a picture of who did what when.")]
 Figures = Annotated[
     Path | None,

@@ -5,6 +5,7 @@ from itertools import accumulate, pairwise
 from math import isinf
 
 from cosim.control import stages
+from cosim.cores import processes
 from cosim.graph.code_identity import without_code
 from cosim.graph.executor import TimingOnly
 from cosim.learning.aggregator import Aggregator
@@ -37,6 +38,8 @@ def overview(scenario: Scenario, switched: Sequence[str] = ()) -> Iterator[str]:
         if one.task.name:
             yield f"  task       {one.task.name}"
         yield from _learned(one)
+        if told := workers(one.scenario):
+            yield f"  workers    {told}"
     yield f"  clients    {scenario.num_clients}, {_range(prepared[0])}"
     yield from _air(scenario)
     for one in prepared:
@@ -67,6 +70,17 @@ def _learned(prepared: Prepared) -> Iterator[str]:
     yield (
         f"  data       {count(sum(shares))} training examples, {min(shares)} to {max(shares)} a client "
         f"({scenario.data.partition.kind}), {count(len(task.tokens.corpus.test))} held out"
+    )
+
+
+def workers(scenario: Scenario) -> str | None:
+    """Return in how many processes a task's values are computed; None where it says nothing of it."""
+    asked, device = scenario.training.workers, scenario.model.device
+    if asked is None:
+        return None
+    unless = "" if device == "cpu" else ", unless torch computes on a GPU"
+    return (
+        f"{min(processes(asked), scenario.num_clients)} process(es) of one thread compute the clients{unless}"
     )
 
 

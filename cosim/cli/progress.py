@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from types import FrameType
 
-from cosim.cli.overview import warnings
+from cosim.cli.overview import warnings, workers
 from cosim.errors import CosimError
 from cosim.report.quantities import count, duration
 from cosim.scenario.settings import Scenario
@@ -114,6 +114,9 @@ def watching(scenario: Scenario, *, is_quiet: bool = False) -> Iterator[Watching
     """Show how far a run is on stderr, after its warnings; nothing but those where it is to be quiet."""
     for line in warnings(scenario):
         print(f"warning: {line}", file=sys.stderr)
+    for told in dict.fromkeys(map(workers, scenario.by_task.values())):
+        if told and not is_quiet:
+            print(told, file=sys.stderr)
     tasks = {name: one.scheme.num_rounds for name, one in scenario.by_task.items()}
     if is_quiet or not sys.stderr.isatty():
 

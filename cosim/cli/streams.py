@@ -8,6 +8,9 @@ from typing import TextIO
 
 from cosim.errors import CosimError
 
+TRACEBACK = "COSIM_TRACEBACK"
+"""Set to anything, an unforeseen error shows where it came from."""
+
 
 class StreamError(CosimError):
     """What a command says cannot be written; what it did is done."""

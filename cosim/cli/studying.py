@@ -9,13 +9,13 @@ from typing import Any
 
 from cosim.cli.study_progress import seconds, watching_study
 from cosim.cli.study_results import show_results
+from cosim.cores import cores
 from cosim.errors import CosimError, ScenarioError
 from cosim.report.quantities import count
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.differences import event_switches
 from cosim.scenario.prepared import notes_of
 from cosim.studies.design import num_points
-from cosim.studies.engines.processes import cores
 from cosim.studies.load import load_study
 from cosim.studies.measures import Measure
 from cosim.studies.pilot import estimate

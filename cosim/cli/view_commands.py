@@ -196,11 +196,18 @@ def export(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER ...", help="Runs, or one study.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables go.")],
     kind: Annotated[str, typer.Option("--format", metavar="csv|parquet", help="What the files are.")] = "csv",
+    trace: Annotated[
+        str | None,
+        typer.Option(metavar="gain|rate", help="A trace of a run's air instead, which radio.trace replays."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write results as tidy tables for other programs: a row for each value, a column for each variable."""
-    from cosim.cli.exporting import write_export
+    from cosim.cli.exporting import write_export, write_trace_of
 
+    if trace is not None:
+        print(f"export: {write_trace_of(folders, out, trace, kind, force=force)}")
+        return
     for path in write_export(folders, out, kind, force=force):
         print(f"export: {path}")
 

@@ -24,6 +24,14 @@ def write_views(
     from cosim.channel_replay import replay_channel
 
     check_outputs((png, pdf, html, perfetto), force=force)
+    if record.is_short and (png is not None or html is not None):
+        from cosim.report.short_views import write_short_page, write_short_picture
+
+        if png is not None:
+            write_short_picture(record, png, first_round, last_round, force=force)
+        if html is not None:
+            write_short_page(record, html, first_round, last_round, force=force)
+        png = html = None
     if png is not None:
         from cosim.report.chart import chart
         from cosim.report.gantt import draw
@@ -55,6 +63,11 @@ def show_time(record: Record, first_round: int | None, last_round: int | None) -
     from cosim.report.spans import Spans
     from cosim.report.terminal import on_stdout
 
+    if record.is_short:
+        from cosim.report.short_rounds import show_rounds
+
+        show_rounds(record, first_round, last_round, on_stdout())
+        return
     spans, console = Spans.of(record), on_stdout()
     if not len(spans):
         return
@@ -108,10 +121,13 @@ def summary_told(folder: Path) -> dict[str, Any]:
 
 
 def time_told(record: Record) -> dict[str, Any]:
-    """Return what a run came to and where its time went, for JSON."""
+    """Return what a run came to and where its time went, for JSON; rounds in short where it has no spans."""
     from cosim.report.attribution import attribute
     from cosim.report.summary import summarise
 
+    if record.is_short:
+        tables = {name: getattr(record, name).to_pylist() for name in ("phases", "outliers")}
+        return {"summary": summarise(record), **tables}
     found = attribute(record)
     went = {"length_ns": found.length_ns, "by_phase": found.by_phase(), "by_actor": found.by_actor()}
     return {"summary": summarise(record), "critical_path_ns": went}

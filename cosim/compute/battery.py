@@ -9,7 +9,7 @@ from cosim.units import NS_PER_S
 
 STOPS = (
     "clients.battery: who runs empty is out of the round, and of those after it until it holds restart_share "
-    "again; what it was sending does not arrive."
+    "again; what it was sending does not arrive. Work is taken to draw its energy evenly, pauses included."
 )
 """What a user must know of batteries."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from cosim.control.heard import Heard
 from cosim.control.knobs import SURFACE_PHASES, Knob, Setting, surface_phases
 from cosim.control.reports import REPORT, REPORT_BITS
 from cosim.control.stages import Round, after
-from cosim.control.state import CellState, LinkState, Sparsity, SurfaceState
+from cosim.control.state import CellState, LateLinkState, LinkState, Sparsity, SurfaceState
 from cosim.control.terms import Terms
 from cosim.radio.channel_settings import LINKS, DownlinkSettings
 from cosim.radio.knowledge import Sounding, known_gains, soundings
@@ -112,15 +112,21 @@ class Cell:
         limits, widths_hz = self._limits_w(name), channel.bandwidths_hz(name)
         if isinstance(settings, DownlinkSettings):
             total_w = settings.tx_power_w
-        return LinkState(
+
+        known_ns = self.sounded_ns if any(one.link == name for one in self.soundings) else time_ns
+
+        def mean_gains() -> Floats:
+            return np.repeat(channel.mean_gains_at(name, time_ns)[:, np.newaxis], len(widths_hz), axis=1)
+
+        return LateLinkState.of(
+            partial(known_gains, channel, name, known_ns, self.pilot_powers_w(name)),
+            mean_gains,
             name=name,
             bandwidths_hz=widths_hz,
-            gains=self.known_gains(name, time_ns),
-            mean_gains=np.repeat(channel.mean_gains_at(name, time_ns)[:, np.newaxis], len(widths_hz), axis=1),
             noise_psd_w_per_hz=channel.noise_psd_w_per_hz,
             max_tx_power_w=limits,
             max_total_tx_power_w=float("inf") if total_w is None else total_w,
-            rate=channel.rate_model(name, 0, time_ns),
+            rate=channel.radio.assumed_rate or channel.rate_model(name, 0, time_ns),
             client_rates=self._traced(name, time_ns),
             data_share=channel.radio.surface.data_share
             * channel.radio.duplex.share(is_uplink=settings.is_uplink),
@@ -129,7 +135,8 @@ class Cell:
     def _traced(self, link: str, time_ns: int) -> tuple[RateModel, ...] | None:
         """Return the rate model of each client, where a trace gives each its own; None where all have one."""
         channel = self.channel
-        if channel.radio.trace is None or channel.radio.trace.gives != "rates":
+        assumed, trace = channel.radio.assumed_rate, channel.radio.trace
+        if assumed is not None or trace is None or trace.gives != "rates":
             return None
         return tuple(channel.rate_model(link, client, time_ns) for client in range(channel.num_clients))
 
@@ -145,21 +152,16 @@ class Cell:
         total_w = self.channel.radio.link(name).max_total_tx_power_w
         return np.minimum(self._limits_w(name), np.inf if total_w is None else total_w)
 
-    def known_gains(self, name: str, time_ns: int) -> Floats:
-        """Return what is known of a link's gains at an instant, shape (num_clients, num_subchannels)."""
-        if any(one.link == name for one in self.soundings):
-            time_ns = self.sounded_ns
-        return known_gains(self.channel, name, time_ns, self.pilot_powers_w(name))
-
     @cached_property
     def soundings(self) -> list[Sounding]:
         """What goes over the air ahead of each decision."""
-        return soundings(self.channel.radio, self.links())
+        return soundings(self.channel.radio, [one for one in self.links() if one not in self._terms.summed])
 
     @property
     def is_known_perfectly(self) -> bool:
-        """Whether all gains are known as they are."""
-        return all(self.channel.radio.csi_of(name).is_perfect for name in self.links())
+        """Whether all gains are known as they are, and what rates they make."""
+        radio = self.channel.radio
+        return radio.assumed_rate is None and all(radio.csi_of(name).is_perfect for name in self.links())
 
     def _knobs(self) -> tuple[Knob, ...]:
         """Return what a decision may set: of the scheme, and the phases of a surface."""

@@ -20,6 +20,7 @@ from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
 from cosim.radio.grant import Grant
 from cosim.radio.rate.shannon import Shannon
+from cosim.radio.rate.truncated_shannon import TruncatedShannon
 from cosim.units import Floats, Ints, db_to_linear, drain_ns, seconds_to_ns
 
 
@@ -41,6 +42,8 @@ class Phase:
         Width of each subchannel, Hz, shape (num_subchannels,).
     max_tx_power_w, max_total_tx_power_w
         Limit of each client, W, shape (num_clients,), and of their sum.
+    cap_bit_per_s_per_hz
+        The most that a subchannel carries.
     """
 
     link: str
@@ -50,6 +53,7 @@ class Phase:
     bandwidths_hz: Floats
     max_tx_power_w: Floats
     max_total_tx_power_w: float
+    cap_bit_per_s_per_hz: float = np.inf
 
     @property
     def num_clients(self) -> int:
@@ -71,8 +75,12 @@ class Phase:
             shape (num_subchannels,).
         """
         gain = self.gains[assignment, np.arange(self.num_subchannels)]
-        each = self.bandwidths_hz * np.log1p(tx_power_w / self.bandwidths_hz * gain) / np.log(2.0)
+        each = self.bandwidths_hz * self.nats(tx_power_w / self.bandwidths_hz * gain) / np.log(2.0)
         return np.bincount(assignment, weights=each, minlength=self.num_clients).astype(float)
+
+    def nats(self, snr: Floats) -> Floats:
+        """Return what is carried at an SNR over the gap, nat/s/Hz, of its shape."""
+        return np.asarray(np.minimum(np.log1p(snr), self.cap_bit_per_s_per_hz * np.log(2.0)))
 
     def finish_s(self, rates_bit_per_s: Floats) -> Floats:
         """Return when each client is done, s, shape (..., num_clients); a rate of zero never ends."""
@@ -107,15 +115,58 @@ def normalised_gains(link: LinkState) -> Floats:
     Raises
     ------
     AllocationError
-        If the link's rate is not Shannon's, on whose form power control rests.
+        If the link's rate is not Shannon's, on whose form the allocator rests.
     """
     if not isinstance(link.rate, Shannon):
-        kind = getattr(link.rate, "kind", type(link.rate).__name__)
         raise AllocationError(
-            f"{link.name}: power control needs the rate model 'shannon', not {kind!r}; choose that rate "
-            "model, or an allocator that does not set power, such as 'equal'."
+            f"{link.name}: what the allocator decides rests on the rate model 'shannon', not "
+            f"{_kind_of(link)!r}; {_WAYS_OUT}"
         )
     return np.asarray(link.gains / (link.noise_psd_w_per_hz * db_to_linear(link.rate.snr_gap_db)))
+
+
+def phase_of(link: LinkState, compute_s: Floats, bits: Floats) -> Phase:
+    """Return the barrier of a link whose rate is Shannon's, or a share of it up to a cap.
+
+    A share ``a`` of the rate over a width is the rate over ``a`` times the width at ``a`` times the gain,
+    whatever the power.
+
+    Raises
+    ------
+    AllocationError
+        If the rate has another form, or begins above an SNR only, where least power is no convex problem.
+    """
+    rate, scale, cap = link.rate, 1.0, float("inf")
+    if isinstance(rate, TruncatedShannon) and rate.min_snr_db is None:
+        scale, cap = rate.attenuation, rate.max_bit_per_s_per_hz / rate.attenuation
+        gains = scale * link.gains / link.noise_psd_w_per_hz
+    elif isinstance(rate, Shannon):
+        gains = normalised_gains(link)
+    else:
+        raise AllocationError(
+            f"{link.name}: power control needs the rate model 'shannon', or 'truncated_shannon' without "
+            f"min_snr_db, not {_kind_of(link)!r}; {_WAYS_OUT}"
+        )
+    return Phase(
+        link=link.name,
+        compute_s=compute_s,
+        bits=bits,
+        gains=gains,
+        bandwidths_hz=link.bandwidths_hz if scale == 1.0 else scale * link.bandwidths_hz,
+        max_tx_power_w=np.asarray(link.max_tx_power_w, dtype=float),
+        max_total_tx_power_w=link.max_total_tx_power_w,
+        cap_bit_per_s_per_hz=cap,
+    )
+
+
+_WAYS_OUT = (
+    "choose that rate model, let decisions assume it by radio.assumed_rate = { kind = 'shannon' }, or take "
+    "an allocator that does not set power, such as 'equal'."
+)
+
+
+def _kind_of(link: LinkState) -> str:
+    return getattr(link.rate, "kind", type(link.rate).__name__)
 
 
 def link_rates(link: LinkState, grants: tuple[Grant, ...]) -> Floats:

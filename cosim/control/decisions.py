@@ -249,7 +249,7 @@ class Decisions:
             return 0.0
         largest = 0.0
         for name, link in self._seen.links.items():
-            now = self._cell.known_gains(name, time_ns)
+            now = self._cell.link_state(name, time_ns).gains
             for client, grant in enumerate(self.current.grants[name]):
                 if len(grant.subchannels) == 0:
                     continue

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 
@@ -81,12 +82,34 @@ class LinkState:
     @property
     def num_clients(self) -> int:
         """How many clients there are."""
-        return int(self.gains.shape[0])
+        return len(self.max_tx_power_w)
 
     @property
     def num_subchannels(self) -> int:
         """How many subchannels there are."""
-        return int(self.gains.shape[1])
+        return len(self.bandwidths_hz)
+
+
+class LateLinkState(LinkState):
+    """A link whose gains are drawn when they are asked for: an allocator that sees none pays for none."""
+
+    draw: Callable[[], Floats]
+    draw_mean: Callable[[], Floats]
+
+    @classmethod
+    def of(cls, draw: Callable[[], Floats], draw_mean: Callable[[], Floats], **known: Any) -> Self:
+        """Return a link, with what gives its gains in the place of them."""
+        link = cls(gains=_NOTHING, mean_gains=_NOTHING, **known)
+        vars(link).update(draw=draw, draw_mean=draw_mean)
+        for name in ("gains", "mean_gains"):
+            del vars(link)[name]
+        return link
+
+    gains = cached_property(lambda self: self.draw())
+    mean_gains = cached_property(lambda self: self.draw_mean())
+
+
+_NOTHING = np.zeros((0, 0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,8 @@ class Terms:
         rates chosen from that; None where they do not.
     is_closed_form
         Whether rounds last as their stages say while the air holds still.
+    summed
+        Those of the links on which what is sent at once arrives as a sum: it takes its own pilots.
     model_hash, data_hash
         What is trained.
     """
@@ -61,5 +63,6 @@ class Terms:
     may_cut_apart: bool = False
     backoff: float | None = None
     is_closed_form: bool = False
+    summed: frozenset[str] = frozenset()
     model_hash: str = ""
     data_hash: str = ""

@@ -10,8 +10,8 @@ from typing import Any
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
-from cosim.errors import ScenarioError
-from cosim.flower.application import run
+from cosim.errors import ScenarioError, quoted
+from cosim.flower.application import RunConfig, run
 from cosim.flower.clients import Seconds
 from cosim.record.folder import Record
 from cosim.scenario.settings import Scenario
@@ -23,9 +23,12 @@ def run_directory(
     *,
     out: Path | str,
     seconds: Seconds | None = None,
+    run_config: RunConfig | None = None,
     changes: Mapping[str, Any] | None = None,
 ) -> Record:
     """Run the Flower application of a directory, as :func:`cosim.flower.run` does.
+
+    ``run_config`` replaces settings of its ``pyproject.toml``, by dotted names.
 
     Raises
     ------
@@ -38,9 +41,19 @@ def run_directory(
         out=out,
         name=name,
         seconds=seconds,
-        run_config=config,
+        run_config={**config, **_known(run_config or {}, config)},
         changes=changes,
     )
+
+
+def _known(changes: RunConfig, config: Mapping[str, Any]) -> RunConfig:
+    for name in changes:
+        if name not in config:
+            raise ScenarioError(
+                f"run_config: the application has no {quoted(name)}; "
+                f"known: {', '.join(sorted(config)) or 'none'}."
+            )
+    return changes
 
 
 def load_application(directory: Path | str) -> tuple[str, ServerApp, ClientApp, dict[str, Any]]:

@@ -39,13 +39,11 @@ class Batched(Computing):
 
     Parameters
     ----------
-    make_context
-        As for ``Sequential``.
+    make_context, fetch, goes_on
+        As for :class:`~cosim.graph.executor.Computing`.
     max_group
         Slots of a call, and so most mini-batches whose graphs are alive at one time;
         with one slot all are computed one by one.
-    fetch, goes_on
-        As for :class:`~cosim.graph.executor.Computing`.
     """
 
     def __init__(
@@ -56,11 +54,9 @@ class Batched(Computing):
         *,
         goes_on: bool = False,
     ) -> None:
-        super().__init__(fetch, goes_on=goes_on)
+        super().__init__(make_context, fetch, goes_on=goes_on)
         if max_group < 1:
             raise ValueError(f"a group holds at least one node, not {max_group}")
-        self._make_context = make_context
-        self._context: BatchContext | None = None
         self._max_group = max_group
         self._unstackable: set[str] = set()
 
@@ -68,17 +64,16 @@ class Batched(Computing):
         return plan(nodes, self._max_group)
 
     def _compute(self, nodes: Sequence[Node], inputs: Sequence[list[Any]]) -> Sequence[dict[str, Any]]:
-        if self._context is None:
-            self._context = self._make_context()
+        context: BatchContext = self.context
         operation = nodes[0].operation
-        self._fall_back(self._context.why_alone(nodes[0]))
+        self._fall_back(context.why_alone(nodes[0]))
         is_stackable = operation.batch_body is not None and operation.name not in self._unstackable
         if self._max_group > 1 and is_stackable and group_of(nodes[0]) is not None:
             goes_back = operation.goes_back_through is not None
             idle = 0 if goes_back else self._max_group - len(nodes)
             try:
                 filled = [*nodes, *[nodes[0]] * idle], [*inputs, *[inputs[0]] * idle]
-                return self._context.compute_together(*filled)[: len(nodes)]
+                return context.compute_together(*filled)[: len(nodes)]
             except (
                 Exception
             ) as fault:  # a model may refuse in any way; a fault of ours comes again one by one
@@ -87,10 +82,10 @@ class Batched(Computing):
                 self._unstackable.add(operation.name)
                 lines = str(fault).strip().splitlines() or [""]
                 self._fall_back(f"{operation.name}: {type(fault).__name__}: {lines[0]}")
-        return [self._context.compute(node, given) for node, given in zip(nodes, inputs, strict=True)]
+        return [context.compute(node, given) for node, given in zip(nodes, inputs, strict=True)]
 
     def _plain(self, value: Any) -> Any:
-        return value if self._context is None else self._context.plain(value)
+        return self.context.plain(value) if "context" in vars(self) else value
 
     def _fall_back(self, reason: str | None) -> None:
         if reason is not None and self.fallback_reason is None:
@@ -104,7 +99,7 @@ def group_of(node: Node) -> Hashable | None:
     own = None if operation.group is None else operation.group(node)
     if own is None:
         return None
-    through = _goes_back_to(node)
+    through = goes_back_to(node)
     if through is None:
         return operation.name, node.context, own
     forward = group_of(through)
@@ -161,7 +156,7 @@ def _there_and_back(groups: Sequence[list[Node]]) -> list[list[Node]]:
     place = {node.key: number for number, group in enumerate(groups) for node in group}
     ways: dict[str, tuple[int, int]] = {}
     for node in (node for group in groups for node in group):
-        forward = _goes_back_to(node)
+        forward = goes_back_to(node)
         if forward is not None and forward.key in place:
             ways[node.key] = ways[forward.key] = (place[forward.key], place[node.key])
     return [part for group in groups for part in _parted(group, ways)]
@@ -174,7 +169,7 @@ def _parted(group: Sequence[Node], ways: Mapping[str, Hashable]) -> Iterable[lis
     return parts.values()
 
 
-def _goes_back_to(node: Node) -> Node | None:
+def goes_back_to(node: Node) -> Node | None:
     """Return the node this one goes back through, such as the forward pass of a backward pass."""
     field = node.operation.goes_back_through
     return None if field is None else next(one.node for one in node.inputs if one.field == field)

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -73,6 +74,9 @@ class Computing(ABC):
 
     Parameters
     ----------
+    make_context
+        Returns what the bodies of operations compute with; called when there is
+        something to compute, since it loads the model.
     fetch
         Where values come from that neither are held nor can be computed.
     goes_on
@@ -92,7 +96,10 @@ class Computing(ABC):
     num_recalled = 0
     fallback_reason: str | None = None
 
-    def __init__(self, fetch: Fetch | None = None, *, goes_on: bool = False) -> None:
+    def __init__(
+        self, make_context: Callable[[], Any], fetch: Fetch | None = None, *, goes_on: bool = False
+    ) -> None:
+        self._make_context = make_context
         self._fetch = fetch
         self._goes_on = goes_on
         self._values: WeakValueDictionary[str, Values] = WeakValueDictionary()
@@ -100,6 +107,16 @@ class Computing(ABC):
         self.not_finite: list[Ref] = []
         self.num_computed = 0
         self.within: Callable[[int, int], None] = lambda done, total: None
+
+    @cached_property
+    def context(self) -> Any:
+        """What the bodies of operations compute with; loads the model."""
+        return self._make_context()
+
+    def serve(self, fetch: Fetch) -> None:
+        """Compute for another executor from now on: with its values, and leaving it to stop where it must."""
+        self._fetch, self._goes_on = fetch, True
+        self.within = lambda done, total: None
 
     @abstractmethod
     def _groups(self, nodes: Sequence[Node]) -> Iterable[Sequence[Node]]:
@@ -128,11 +145,7 @@ class Computing(ABC):
         reads_left.update(one.key for one in wanted)
         computed: dict[Key, Any] = {}
         self.scalars, self.not_finite = {}, []
-        num_done = 0
-        for group in self._groups(nodes):
-            self._compute_group(group, computed, reads_left, read)
-            num_done += len(group)
-            self.within(num_done, len(nodes))
+        self._compute_all(nodes, computed, reads_left, keep, read)
         for key in {one.key for one in wanted} & computed.keys():
             computed[key] = self._plain(computed[key])
         if self.not_finite and not self._goes_on:
@@ -143,6 +156,21 @@ class Computing(ABC):
         for one in keep:
             one.node.forget_inputs()
         return values
+
+    def _compute_all(
+        self,
+        nodes: Sequence[Node],
+        computed: dict[Key, Any],
+        reads_left: Counter[Key],
+        keep: Sequence[Ref],
+        read: Sequence[Ref],
+    ) -> None:
+        """Compute all nodes into ``computed``, group by group."""
+        num_done = 0
+        for group in self._groups(nodes):
+            self._compute_group(group, computed, reads_left, read)
+            num_done += len(group)
+            self.within(num_done, len(nodes))
 
     def _compute_group(
         self,
@@ -167,18 +195,24 @@ class Computing(ABC):
             reason = f"{group[0].operation.name}: {' '.join(str(fault).split())}"
             found = tuple(self.not_finite or bad)
             raise NotFiniteError(found, self._known(read, computed), reason) from fault
-        self.num_computed += len(group)
         for node, fields in zip(group, results, strict=True):
             self.not_finite += not_finite(node, fields)
-            for name, value in fields.items():
-                if isinstance(value, int | float):
-                    self._held(node)[name] = self.scalars[node.key, name] = value
-                elif reads_left[node.key, name]:
-                    computed[node.key, name] = value
-            for one in node.inputs:
-                reads_left[one.key] -= 1
-                if not reads_left[one.key]:
-                    computed.pop(one.key, None)
+            self._take(node, fields, computed, reads_left)
+
+    def _take(
+        self, node: Node, fields: Mapping[str, Any], computed: dict[Key, Any], reads_left: Counter[Key]
+    ) -> None:
+        """Note what a node gave, and drop what it was the last to read."""
+        self.num_computed += 1
+        for name, value in fields.items():
+            if isinstance(value, int | float):
+                self._held(node)[name] = self.scalars[node.key, name] = value
+            elif reads_left[node.key, name]:
+                computed[node.key, name] = value
+        for one in node.inputs:
+            reads_left[one.key] -= 1
+            if not reads_left[one.key]:
+                computed.pop(one.key, None)
 
     def _known(self, read: Sequence[Ref], computed: dict[Key, Any]) -> dict[Key, Any]:
         """Return what of ``read`` is known, though not all could be computed."""
@@ -231,30 +265,13 @@ class Sequential(Computing):
     """Computes one node after the other, in the order in which they were added.
 
     That order is chosen by the schemes so that few values live at one time.
-
-    Parameters
-    ----------
-    make_context
-        Returns what the bodies of operations compute with; called when there is
-        something to compute, since it loads the model.
-    fetch, goes_on
-        As for :class:`Computing`.
     """
-
-    def __init__(
-        self, make_context: Callable[[], Context], fetch: Fetch | None = None, *, goes_on: bool = False
-    ) -> None:
-        super().__init__(fetch, goes_on=goes_on)
-        self._make_context = make_context
-        self._context: Context | None = None
 
     def _groups(self, nodes: Sequence[Node]) -> Iterable[Sequence[Node]]:
         return ((node,) for node in nodes)
 
     def _compute(self, nodes: Sequence[Node], inputs: Sequence[list[Any]]) -> Sequence[dict[str, Any]]:
-        if self._context is None:
-            self._context = self._make_context()
-        return [self._context.compute(node, given) for node, given in zip(nodes, inputs, strict=True)]
+        return [self.context.compute(node, given) for node, given in zip(nodes, inputs, strict=True)]
 
 
 class Recalling:

@@ -167,6 +167,32 @@ class Presence:
         ]
         return min(leaving, key=lambda pair: pair[0], default=None)
 
+    def attempts(
+        self, actors: tuple[str, ...], start_ns: int, duration_ns: int, edge_ns: int = 1
+    ) -> Iterator[tuple[int, int]]:
+        """Return beginning and end, ns, of each attempt at what takes all of some actors from first to last.
+
+        An attempt begins at a multiple of ``edge_ns`` when all are there, and ends as the first leaves; the
+        last one is whole, or begins at :data:`NEVER_NS` as somebody never comes back.
+
+        Raises
+        ------
+        ScenarioError
+            If it is cut so often that it never ends.
+        """
+        now_ns = start_ns
+        for _ in range(MOST_CUTS):
+            now_ns = self.back_ns(actors, now_ns)
+            now_ns += -now_ns % edge_ns
+            leaving = self.first_leaving(actors, now_ns) if now_ns < NEVER_NS else None
+            if leaving is None or leaving[0] >= now_ns + duration_ns:
+                yield now_ns, now_ns + duration_ns
+                return
+            if leaving[0] > now_ns:
+                yield now_ns, leaving[0]
+            now_ns, who = leaving
+        raise ScenarioError(who.never_ends(f"what takes all for {duration_ns / NS_PER_S:g} s"))
+
     def why_gone(self, now_ns: int) -> str | None:
         """Return what to say if nothing can happen as somebody has left for good; None if nobody has."""
         gone = next((one for one in self._actors.values() if one.back_ns(now_ns) >= NEVER_NS), None)

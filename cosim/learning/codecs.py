@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from cosim.learning.codec import Codec, Encoding
 from cosim.learning.codec.none import Plain
 
-_PLAIN = Plain()
+_PLAIN = Plain.default()
 
 
 @dataclass(frozen=True)

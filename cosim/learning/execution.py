@@ -7,6 +7,7 @@ from cosim.errors import ScenarioError
 from cosim.graph.batched import Batched
 from cosim.graph.executor import Computing, Executor, Fetch, Recalling, Sequential
 from cosim.graph.node import Node
+from cosim.graph.parallel import Parallel
 from cosim.graph.store import Store
 from cosim.learning.task import Task
 from cosim.rng import stream
@@ -36,6 +37,8 @@ def make_executor(
         made: Computing = Sequential(lambda: context(Learner), fetch, goes_on=goes_on)
         if task.training.executor == "batched":
             made = Batched(lambda: context(StackedLearner), task.max_group, fetch, goes_on=goes_on)
+        if task.num_workers is not None:
+            made = Parallel(made, task.num_workers)
         made.within = within or made.within
         return made
 

@@ -1,8 +1,46 @@
 """Layers and tables of a model as its config describes them, without torch."""
 
 from dataclasses import dataclass
+from math import prod
+from typing import Literal
 
 from cosim.learning.architectures.architecture import is_norm
+
+Factor = Literal["A", "B"]
+"""One of the two factors of an adapter: A takes the layer's inputs, B gives its outputs."""
+
+Role = Literal["embedding", "norm", "attention", "mlp", "head", "classifier", "prefix", "A", "B"]
+"""What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter. A pooler is of the head."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One tensor.
+
+    Attributes
+    ----------
+    name, shape
+        As the model's ecosystem has them.
+    block
+        The block it is in, counted from 1; 0 in front of the blocks, ``num_layers + 1`` behind them.
+    role
+        What it is for.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    block: int
+    role: Role
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers it holds."""
+        return prod(self.shape)
+
+    @property
+    def factor(self) -> Factor | None:
+        """Which factor of an adapter it is; None for what is no factor."""
+        return self.role if self.role == "A" or self.role == "B" else None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from cosim.learning.dropout import LoraDropouts
 from cosim.learning.families import take_apart
 from cosim.learning.families.hooked import HookedBody
 from cosim.learning.families.kernels import Attend
+from cosim.learning.families.proof import prove
 from cosim.learning.outputs import Outputs, Scored, losses_of, scored_of
 from cosim.learning.parameters import PEFT, parameters_of
 from cosim.learning.shape import ModelShape, ModelTask, check_cut
@@ -124,6 +125,8 @@ class SplitModel:
         load = base.load if trainable.takes_transformers else base.pieces
         model: Any = load(task, num_labels, dtype).to(device)
         model.name_or_path = base.name_or_path
+        if shape.listed:  # found in the modules of the model, by no family
+            prove(take_apart(model, shape), model, shape)
         attached, inner = trainable.attach(model, shape, base.name_or_path)
         refuse_unannounced(attached, [one.name for one in trainable.parameters(shape)])
         return cls(attached.eval(), inner, shape, trainable, seed, base.tokenizer_folder())

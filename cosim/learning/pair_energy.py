@@ -16,6 +16,8 @@ from cosim.learning.rank_pairs import Floats, RankPairs
 if TYPE_CHECKING:
     from cosim.learning.model import Adapter
 
+_LESS = 1.0 - 1e-9  # tells numbers apart that would be equal, and loses nothing of account
+
 _Stack = tuple[tuple[int, ...], Tensor, Tensor]
 
 
@@ -59,6 +61,36 @@ def delta_energies(pairs: RankPairs, adapter: "Adapter", reference: "Adapter") -
         energy = _columns(step_b, step_b) * _rows(new_a, new_a) + _columns(b, b) * _rows(step_a, step_a)
         energy += 2.0 * _columns(step_b, b) * _rows(new_a, step_a)
         found.append((m, energy.clamp(min=0.0)))
+    return _by_pair(pairs, found)
+
+
+def product_gains(pairs: RankPairs, adapter: "Adapter", reference: "Adapter") -> Floats:
+    """Return how much less of the change of BA is lacking with each pair, shape (num_pairs,).
+
+    In each matrix pairs are taken one after the other, the one that helps most first. With D_j the
+    change of the product of pair j, as in :func:`delta_energies`, and R the sum of those not taken
+    yet, pair j takes |R|^2 - |R - D_j|^2 = 2 <R, D_j> - |D_j|^2 off. A pair that would do harm has 0, and
+    no other has as much as those before it, so that the numbers are in the order of the choice.
+    Where changes are orthogonal these are the energies.
+    """
+    found = []
+    for (modules, new_a, new_b), (_, a, b) in zip(
+        stacks_of(pairs, adapter), stacks_of(pairs, reference), strict=True
+    ):
+        left, right = torch.cat([new_b - b, b], dim=1), torch.cat([new_a, new_a - a], dim=1)
+        both = (left @ left.mT) * (right @ right.mT)  # (num_modules, 2 rank, 2 rank)
+        rank = a.shape[1]
+        gram = both.view(-1, 2, rank, 2, rank).sum(dim=(1, 3))  # <D_i, D_j>, (num_modules, rank, rank)
+        energy, shared = gram.diagonal(dim1=1, dim2=2), gram.sum(dim=2)  # <R, D_j>
+        gains, least = torch.zeros_like(energy), energy.new_full((len(gram), 1), float("inf"))
+        is_left = torch.ones_like(energy, dtype=torch.bool)
+        for _ in range(rank):
+            best, index = (2.0 * shared - energy).where(is_left, -float("inf")).max(dim=1, keepdim=True)
+            least = torch.minimum(least * _LESS, best.clamp(min=0.0))
+            gains.scatter_(1, index, least)
+            is_left.scatter_(1, index, False)
+            shared = shared - gram.take_along_dim(index[:, :, None], dim=2).squeeze(2)
+        found.append((modules, gains))
     return _by_pair(pairs, found)
 
 

@@ -1,47 +1,16 @@
 """The parameters of a pre-trained model by name, shape and place, from its shape alone, without torch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from math import prod
 from typing import Literal
 
-from cosim.learning.shape import Factor, Linear, ModelShape
+from cosim.learning.layers import Linear, Role
+from cosim.learning.layers import Parameter as Parameter
+from cosim.learning.shape import ModelShape
 
 PEFT = "base_model.model"
 """What PEFT puts in front of the names of a model that it adapts."""
 
-Role = Literal["embedding", "norm", "attention", "mlp", "head", "classifier", "prefix", "A", "B"]
-"""What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter. A pooler is of the head."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One tensor.
-
-    Attributes
-    ----------
-    name, shape
-        As the model's ecosystem has them.
-    block
-        The block it is in, counted from 1; 0 in front of the blocks, ``num_layers + 1`` behind them.
-    role
-        What it is for.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    block: int
-    role: Role
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers it holds."""
-        return prod(self.shape)
-
-    @property
-    def factor(self) -> Factor | None:
-        """Which factor of an adapter it is; None for what is no factor."""
-        return self.role if self.role == "A" or self.role == "B" else None
+_HEAD = "lm_head.weight"
 
 
 def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
@@ -56,6 +25,9 @@ def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
     Parameter(name='transformer.wte.weight', shape=(50257, 768), block=0, role='embedding')
     """
     inner, last, names = shape.inner_name, shape.num_layers + 1, shape.names
+    if shape.listed:
+        has_head = shape.has_tied_head or any(one.name == _HEAD for one in shape.listed)
+        return shape.listed if shape.task != "causal_lm" or has_head else (*shape.listed, _head(shape))
     found = [
         Parameter(f"{inner}.{one.name}", one.shape, 0, "norm" if one.is_norm else "embedding")
         for one in shape.front
@@ -67,7 +39,7 @@ def parameters_of(shape: ModelShape) -> tuple[Parameter, ...]:
     if names.pooler:
         found += _dense(shape, f"{inner}.{names.pooler}", shape.hidden_size, "head")
     if shape.task == "causal_lm" and not shape.has_tied_head:
-        found.append(Parameter("lm_head.weight", (shape.vocab_size, shape.hidden_size), last, "head"))
+        found.append(_head(shape))
     if shape.task == "causal_lm" and names.head_has_bias:
         found.append(Parameter("lm_head.bias", (shape.vocab_size,), last, "head"))
     return (*found, *classifier_of(shape))
@@ -77,6 +49,8 @@ def classifier_of(shape: ModelShape) -> tuple[Parameter, ...]:
     """Return the parameters of a classifier's head, which no base has; none of a causal model."""
     if shape.task == "causal_lm":
         return ()
+    if shape.listed:
+        return tuple(one for one in shape.listed if one.role == "classifier")
     names = shape.names
     widths = [shape.hidden_size] * (len(names.classifier) - 1) + [shape.num_labels]
     return tuple(
@@ -84,6 +58,10 @@ def classifier_of(shape: ModelShape) -> tuple[Parameter, ...]:
         for name, width in zip(names.classifier, widths, strict=True)
         for one in _dense(shape, name, width, "classifier", names.classifier_has_bias)
     )
+
+
+def _head(shape: ModelShape) -> Parameter:
+    return Parameter(_HEAD, (shape.vocab_size, shape.hidden_size), shape.num_layers + 1, "head")
 
 
 def role_of(shape: ModelShape, linear: Linear) -> Literal["attention", "mlp"]:

@@ -42,7 +42,7 @@ class Model(Table):
         never decides simulated time.
     """
 
-    base: Annotated[Base, OneOf(Base)] = EmbeddedBase()
+    base: Annotated[Base, OneOf(Base)] = EmbeddedBase.default()
     task: ModelTask = "causal_lm"
     cut_layer: int = Field(default=1, ge=1)
     dtype: Dtype = "float32"
@@ -87,11 +87,11 @@ class Data(Table):
         How the examples a client draws from change during a run; without it, they do not.
     """
 
-    source: Annotated[DataSource, OneOf(DataSource)] = Embedded()
+    source: Annotated[DataSource, OneOf(DataSource)] = Embedded.default()
     sequence_length: int = Field(default=64, ge=2)
     loss_on: LossOn = "target"
     prompt_end: str = "\n"
-    partition: Annotated[Partition, OneOf(Partition)] = Iid()
+    partition: Annotated[Partition, OneOf(Partition)] = Iid.default()
     drift: Drift | None = None
 
 
@@ -123,6 +123,11 @@ class TrainingSettings(Table):
     max_group
         Most mini-batches ``batched`` has under way at one time; without it, as
         many as the fast memory of the device suits.
+    workers
+        In how many processes of this machine the clients of a round are computed; ``auto`` takes one a core.
+        Each computes with one thread, so that values are the same bytes with any number, one included.
+        Without it everything is computed in this process, with the threads torch takes by itself. It is
+        for the CPU, is part of no key, and a run has the same folder whatever it says.
     gradient_checkpointing
         Whether devices keep of a block what goes into it alone, and compute the block again on the way
         back: less memory for more FLOP. What is learned is the same.
@@ -134,12 +139,13 @@ class TrainingSettings(Table):
 
     batch_size: int = Field(default=8, gt=0, le=65_536)
     draws: Draws = "epochs"
-    optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW()
-    gradients: Annotated[Gradients, OneOf(Gradients)] = Mean()
+    optimizer: Annotated[Optimizer, OneOf(Optimizer)] = AdamW.default()
+    gradients: Annotated[Gradients, OneOf(Gradients)] = Mean.default()
     evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
     evaluate_clients: Annotated[bool, OfPlane("time")] = False
     executor: Literal["sequential", "batched"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
+    workers: Annotated[Annotated[int, Field(gt=0, le=256)] | Literal["auto"] | None, OfPlane("time")] = None
     gradient_checkpointing: Annotated[bool, OfPlane("time")] = False
     on_divergence: Annotated[Literal["stop", "continue"], OfPlane("time")] = "stop"
 

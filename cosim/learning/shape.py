@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 from cosim.errors import ScenarioError, quoted
 from cosim.learning.architectures import Architecture
 from cosim.learning.architectures import ModelTask as ModelTask
+from cosim.learning.layers import Factor as Factor
 from cosim.learning.layers import Linear as Linear
-from cosim.learning.layers import Patches, RelativeAttention, Weight
+from cosim.learning.layers import Parameter, Patches, RelativeAttention, Weight
 from cosim.learning.sizes import (
     family_of,
     front_of,
@@ -27,9 +28,6 @@ from cosim.learning.sizes import (
     relative_of,
     size_of,
 )
-
-Factor = Literal["A", "B"]
-"""One of the two factors of an adapter: A takes the layer's inputs, B gives its outputs."""
 
 BOTH_FACTORS: frozenset[Factor] = frozenset({"A", "B"})
 
@@ -71,6 +69,8 @@ class ModelShape:
         How attention sees distances, where it does by learned vectors.
     patches
         How it takes images, where it does.
+    listed
+        Its parameters in the order of the model, where they were found in the model itself.
     """
 
     family: str
@@ -97,6 +97,7 @@ class ModelShape:
     blocks: tuple["ModelShape", ...] = ()
     relative: RelativeAttention | None = None
     patches: Patches | None = None
+    listed: tuple[Parameter, ...] = ()
 
     @classmethod
     def read(

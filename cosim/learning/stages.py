@@ -33,7 +33,7 @@ class Stage(Table):
     num_rounds: int = Field(gt=0)
     trainable: Annotated[Trainable, OneOf(Trainable)]
     optimizer: Annotated[Optimizer | None, OneOf(Optimizer)] = None
-    handover: Annotated[Handover, OneOf(Handover)] = Svd()
+    handover: Annotated[Handover, OneOf(Handover)] = Svd.default()
 
     @field_serializer("trainable")
     def _with_its_kind(self, trainable: Trainable) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from cosim.cores import processes
 from cosim.errors import ScenarioError
 from cosim.graph.code_identity import code_key, code_of
 from cosim.learning.aggregator import Aggregator
@@ -23,6 +24,7 @@ from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.settings import Data, Model, TrainingSettings
 from cosim.learning.shape import ModelShape
+from cosim.learning.shapes import shape_of
 from cosim.learning.stages import Stage, check_stages
 from cosim.learning.trainable import Trainable
 from cosim.learning.units import Kept, narrowed
@@ -115,7 +117,7 @@ class Task:
         chance = stream(seed, "trainable").torch_seed()
         trainable = trainable.drawn(chance)
         stages = tuple(one.model_copy(update={"trainable": one.trainable.drawn(chance)}) for one in stages)
-        whole = ModelShape.read(config, model.task, num_labels)
+        whole = shape_of(config, model.task, num_labels)
         shape = trainable.fitted(whole)
         # a target that matches nothing is refused here, before anything is built
         trainable.check(shape, model.dtype, is_cut=is_cut)
@@ -326,6 +328,14 @@ class Task:
             "bytes_per_number": self.model.bits_per_number // 8,
             "moments_per_weight": self.training.optimizer.numbers_per_parameter,
         }
+
+    @property
+    def num_workers(self) -> int | None:
+        """Processes that compute the clients, with one thread each; None where this one does with more."""
+        asked = self.training.workers
+        if asked is None or self.model.torch_device != "cpu":
+            return None
+        return min(processes(asked), self.num_clients)
 
     @cached_property
     def max_group(self) -> int:

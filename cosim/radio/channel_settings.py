@@ -146,7 +146,8 @@ class ChannelSettings(Table):
     what antennas gain in all directions; base stations that have a pattern add it. With
     ``uplink_p0_dbm`` clients keep to open-loop power control: whatever they are granted,
     they send p0 + ``uplink_alpha`` times their coupling loss at most on each resource block. ``csi`` is
-    what an allocator knows of the gains.
+    what an allocator knows of the gains, and ``assumed_rate`` what it takes for the ``rate`` model, where
+    that is not what the air has.
     A ``trace`` takes the place of fading, of whole gains or of rates. ``transport`` is that of all
     links which take time and have none of their own.
 
@@ -159,31 +160,32 @@ class ChannelSettings(Table):
     plane: ClassVar[Plane] = "time"
     seed: int | None = Field(default=None, ge=0)
     carrier_frequency_hz: float | None = Field(default=None, gt=0.0)
-    base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single()
+    base_stations: Annotated[BaseStations, OneOf(BaseStations)] = Single.default()
     placement: Annotated[Placement, OneOf(Placement)] = Annulus(
         inner_m=50.0, outer_m=300.0, uniform_in="distance"
     )
-    mobility: Annotated[Mobility, OneOf(Mobility)] = Static()
-    path_loss: Annotated[PathLoss, OneOf(PathLoss)] = Macro3gpp()
+    mobility: Annotated[Mobility, OneOf(Mobility)] = Static.default()
+    path_loss: Annotated[PathLoss, OneOf(PathLoss)] = Macro3gpp.default()
     shadowing: Annotated[Shadowing, OneOf(Shadowing)] = LogNormal(std_db=8.0)
-    fading: Annotated[Fading, OneOf(Fading)] = NoFading()
-    surface: Annotated[Surface, OneOf(Surface)] = NoSurface()
-    interference: Annotated[Interference, OneOf(Interference)] = NoInterference()
-    rate: Annotated[RateModel, OneOf(RateModel)] = Shannon()
-    duplex: Annotated[Duplex, OneOf(Duplex)] = Fdd()
-    csi: Annotated[Csi, OneOf(Csi)] = Perfect()
+    fading: Annotated[Fading, OneOf(Fading)] = NoFading.default()
+    surface: Annotated[Surface, OneOf(Surface)] = NoSurface.default()
+    interference: Annotated[Interference, OneOf(Interference)] = NoInterference.default()
+    rate: Annotated[RateModel, OneOf(RateModel)] = Shannon.default()
+    assumed_rate: Annotated[RateModel | None, OneOf(RateModel)] = None
+    duplex: Annotated[Duplex, OneOf(Duplex)] = Fdd.default()
+    csi: Annotated[Csi, OneOf(Csi)] = Perfect.default()
     trace: Annotated[Trace | None, OneOf(Trace)] = None
     uplink_p0_dbm: Decibels | None = None
     uplink_alpha: float = Field(default=1.0, ge=0.0, le=1.0)
-    uplink_energy: UplinkEnergy = UplinkEnergy()
+    uplink_energy: UplinkEnergy = UplinkEnergy.default()
     transport: Transport | None = None
     noise_psd_dbm_per_hz: Decibels = -174.0
     noise_figure_db: float = Field(default=9.0, ge=0.0, le=400.0)
     antenna_gain_db: Decibels = 10.0
     main_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
     federated_uplink: LinkSettings = LinkSettings(max_total_tx_power_dbm=27.8)
-    main_downlink: DownlinkSettings = DownlinkSettings()
-    federated_downlink: DownlinkSettings = DownlinkSettings()
+    main_downlink: DownlinkSettings = DownlinkSettings.default()
+    federated_downlink: DownlinkSettings = DownlinkSettings.default()
 
     def air_seed(self, seed: int) -> int:
         """Return the seed of the air in a scenario with this one."""
@@ -200,6 +202,11 @@ class ChannelSettings(Table):
         known: tuple[str, ...] = ()
         if not self.csi.is_perfect:
             known = (f"radio.csi: to the allocator, gains are {self.csi.description}; nothing is predicted.",)
+        if self.assumed_rate is not None:
+            known += (
+                f"radio.assumed_rate: allocators decide as if rates were {self.assumed_rate.rung}; those of "
+                f"the air are {self.rate.rung}, and nothing is predicted.",
+            )
         if self.interference.reuses:
             known += (
                 f"radio.interference: under {self.interference.kind!r} allocators do not see what clients of "

@@ -13,5 +13,5 @@ from cosim.radio.medium.fluid import Fluid
 class Radio(ChannelSettings):
     """The channel, what the air does with a transmission, and how those who send share what was granted."""
 
-    medium: Annotated[Medium, OneOf(Medium)] = Fluid()
-    access: Annotated[Access, OneOf(Access)] = Orthogonal()
+    medium: Annotated[Medium, OneOf(Medium)] = Fluid.default()
+    access: Annotated[Access, OneOf(Access)] = Orthogonal.default()

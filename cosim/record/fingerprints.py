@@ -17,14 +17,15 @@ def fingerprints(
     Parameters
     ----------
     tables
-        Spans, causes and metrics.
+        Spans and causes, or what is kept in place of them, and metrics.
     tasks
         Names of its tasks; empty where there is one, which has none.
     learned_files
         Returns the files of what a task trained, or, without a name, of what all did.
     """
+    timed = [tables[name] for name in ("phases", "outliers", "totals") if name in tables]
     found = {
-        "timeline": _fingerprint([tables["spans"].drop_columns(["node"]), tables["causes"]]),
+        "timeline": _fingerprint(timed or [tables["spans"].drop_columns(["node"]), tables["causes"]]),
         "learning": _fingerprint([_learned(tables["metrics"])], learned_files("")),
     }
     for task in tasks:

@@ -29,7 +29,7 @@ from cosim.record.fingerprints import fingerprints
 from cosim.record.log import Log
 from cosim.record.manifest import Manifest, RunFields, read_manifest
 from cosim.record.notebook import as_html
-from cosim.record.tables import refuse_other_columns, tables_of, with_parents, with_subchannels
+from cosim.record.tables import refuse_other_columns, summaries_of, tables_of, with_parents, with_subchannels
 
 if TYPE_CHECKING:
     import pyarrow
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FORMAT = 4
 _WRITE_EVERY_S = 5.0
 _SCENARIO = "scenario.toml"
-_TABLES = ("spans", "causes", "metrics", "grants", "rounds")
+_TABLES = ("spans", "causes", "metrics", "grants", "rounds", "phases", "outliers", "totals")
 _OF_ITS_END = (
     *("reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning", "plan"),
     *("files_before", "digest"),
@@ -48,7 +48,7 @@ _FORMER_COLUMNS = {"work": "node"}
 """What columns were called in runs of before, with what they are called now."""
 
 Status = Literal["running", "complete", "failed", "diverged", "timed"]
-TableName = Literal["spans", "causes", "metrics", "grants", "rounds"]
+TableName = Literal["spans", "causes", "metrics", "grants", "rounds", "phases", "outliers", "totals"]
 
 
 class RunFolder:
@@ -181,7 +181,8 @@ class RunFolder:
 
     def _write(self, log: Log, *, durable: bool) -> "dict[str, pyarrow.Table]":
         """Write the tables, each whole or not at all; the manifest always fits what is there."""
-        tables = tables_of(log)
+        is_short = self._manifest.get("record") == "summary"
+        tables = summaries_of(log) if is_short else tables_of(log)
         contents = {_file_of(name): table_bytes(table) for name, table in tables.items()}
         with replacing_files(self.path, contents, self._manifest, durable=durable):
             self.mark("running")
@@ -288,6 +289,11 @@ class Record:
         return status
 
     @property
+    def is_short(self) -> bool:
+        """Whether it keeps summaries of its rounds in place of spans."""
+        return self.manifest.get("record") == "summary"
+
+    @property
     def has_ended(self) -> bool:
         """Whether the run is all there will be of it: complete, or ended where its training diverged."""
         return self.status in ("complete", "diverged")
@@ -314,6 +320,21 @@ class Record:
     def grants(self) -> Any:
         """One row per change of hands of a subchannel, a :class:`pyarrow.Table`."""
         return with_subchannels(self._table("grants"))
+
+    @property
+    def phases(self) -> Any:
+        """One row per round and kind of span, of a run that keeps summaries, a :class:`pyarrow.Table`."""
+        return self._table("phases")
+
+    @property
+    def outliers(self) -> Any:
+        """The clients of each round that were busy the longest, of such a run, a :class:`pyarrow.Table`."""
+        return self._table("outliers")
+
+    @property
+    def totals(self) -> Any:
+        """One row per client and kind of span, over such a run, a :class:`pyarrow.Table`."""
+        return self._table("totals")
 
     @property
     def rounds(self) -> Any:
@@ -354,6 +375,11 @@ class Record:
         try:
             table = read_table(self.path / _file_of(name), columns)
         except FileNotFoundError:
+            if self.is_short and name in ("spans", "causes", "grants"):
+                raise RecordError(
+                    f"{self.path}: keeps summaries in place of {name}; for {name}, run it again: cosim run "
+                    f"{self.scenario_path} --set record=spans --out ANOTHER"
+                ) from None
             raise RecordError(f"{self.path}: has no {name}.parquet; the run is {self.status}.") from None
         return table.rename_columns([_FORMER_COLUMNS.get(one, one) for one in table.column_names])
 

@@ -2,11 +2,14 @@
 
 from array import array
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from cosim.units import Floats, Ints
+
+if TYPE_CHECKING:
+    from cosim.record.summaries import Summaries
 
 Kind = Literal["compute", "transfer"]
 
@@ -376,10 +379,25 @@ class RoundLog:
 
 
 class Log:
-    """All that a run records while it goes."""
+    """All that a run records while it goes.
+
+    Attributes
+    ----------
+    clients
+        Their names, in their order.
+    summaries
+        Of the rounds so far, where no spans are added.
+    """
 
     def __init__(self) -> None:
         self.spans = SpanLog()
         self.metrics = MetricLog()
         self.grants = GrantLog()
         self.rounds = RoundLog()
+        self.clients: Sequence[str] = ()
+        self.summaries: Summaries | None = None
+
+    @property
+    def num_spans(self) -> int:
+        """How many spans there were."""
+        return len(self.spans) if self.summaries is None else self.summaries.num_spans

@@ -10,6 +10,7 @@ import numpy as np
 from cosim.errors import RecordError
 from cosim.record.digests import read_schema
 from cosim.record.log import GrantLog, Log, MetricLog, RoundLog, SpanLog
+from cosim.record.summaries import Summaries, works_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,6 +25,20 @@ def tables_of(log: Log) -> "dict[str, pyarrow.Table]":
         "causes": causes_table(log.spans),
         "metrics": metrics_table(log.metrics),
         "grants": grant_rows_table(log.grants),
+        "rounds": rounds_table(log.rounds),
+    }
+
+
+def summaries_of(log: Log) -> "dict[str, pyarrow.Table]":
+    """Return the tables of a run that keeps summaries in place of spans, as they are stored."""
+    found = log.summaries
+    if found is None:
+        found = Summaries(log.clients)
+        for work in works_of(spans_table(log.spans), log.clients):
+            found.add(work)
+    return {
+        **found.tables(),
+        "metrics": metrics_table(log.metrics),
         "rounds": rounds_table(log.rounds),
     }
 
@@ -180,7 +195,7 @@ def refuse_other_columns(folder: Path, name: str) -> None:
 
 @cache
 def _schema(name: str) -> Any:
-    return tables_of(Log())[name].schema
+    return {**summaries_of(Log()), **tables_of(Log())}[name].schema
 
 
 def _numbers(column: Any) -> Any:

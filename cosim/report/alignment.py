@@ -1,12 +1,18 @@
 """Two runs span by span and round by round: what corresponds to what, and where they differ."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from cosim.record.summaries import ALL
 from cosim.report.rounds import RoundKey, Rounds, round_label, span_keys
 from cosim.report.spans import Spans, covered_ns
 from cosim.units import Ints
+
+Times = dict[RoundKey, tuple[int | None, int | None, dict[str, int]]]
+"""Of each round begin and end, ns, and for how long each phase went on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,21 +145,37 @@ def pair_rounds(
 ) -> tuple[RoundPair, ...]:
     """Return both runs round by round, as far as the longer one goes."""
     told = _rounds(before, rounds_before), _rounds(after, rounds_after)
+    return paired_rounds(*told, _common(before.names, after.names))
+
+
+def paired_rounds(before: Times, after: Times, names: tuple[str, ...] | None = None) -> tuple[RoundPair, ...]:
+    """Return rounds of two runs pair by pair; phases in the order of their names, where those are given."""
     pairs = []
-    for task, round_ in sorted(told[0].keys() | told[1].keys()):
+    for task, round_ in sorted(before.keys() | after.keys()):
         (begin, end, phases), (other_begin, other_end, other_phases) = (
-            one.get((task, round_), (None, None, {})) for one in told
+            one.get((task, round_), (None, None, {})) for one in (before, after)
         )
         phase_ns = {
             name: (phases.get(name, 0), other_phases.get(name, 0))
-            for name in _common(before.names, after.names)
+            for name in names or _common(tuple(phases), tuple(other_phases))
             if name in phases or name in other_phases
         }
         pairs.append(RoundPair(round_, (begin, other_begin), (end, other_end), phase_ns, task))
     return tuple(pairs)
 
 
-def _rounds(spans: Spans, rounds: Rounds) -> dict[RoundKey, tuple[int | None, int | None, dict[str, int]]]:
+def phase_times(rows: Sequence[dict[str, Any]], rounds: Rounds) -> Times:
+    """Return begin, end and covered time of each phase, ns, for each round, of a run in short."""
+    phases: dict[RoundKey, dict[str, int]] = {}
+    for one in rows:
+        if one["kind"] != ALL:
+            of_round = phases.setdefault((one["task"], one["round"]), {})
+            of_round[one["name"]] = of_round.get(one["name"], 0) + one["covered_ns"]
+    times = zip(rounds.keys, rounds.start_ns.tolist(), rounds.end_ns.tolist(), strict=True)
+    return {key: (start_ns, end_ns, phases.get(key, {})) for key, start_ns, end_ns in times}
+
+
+def _rounds(spans: Spans, rounds: Rounds) -> Times:
     """Return begin, end and covered time of each phase, ns, for each round."""
     phases: dict[RoundKey, dict[str, int]] = {}
     keys = spans.task * (int(spans.round.max(initial=0)) + 1) + spans.round

@@ -3,19 +3,22 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import isnan
 from typing import Any
 
 from cosim.errors import RecordError
 from cosim.leaves import differing
 from cosim.record.folder import Record
-from cosim.report.alignment import RoundPair, pair_rounds, part
+from cosim.report.alignment import RoundPair, pair_rounds, paired_rounds, part, phase_times
 from cosim.report.attribution import Attribution, attribute
 from cosim.report.learning import LossLevel, held_out_losses, loss_levels, reached
+from cosim.report.outcome import Summary
 from cosim.report.quantities import count
 from cosim.report.rounds import Rounds, round_label
+from cosim.report.short import phases_of
 from cosim.report.spans import Spans, length_ns
-from cosim.report.summary import Summary, summarise
+from cosim.report.summary import summarise
 from cosim.units import NS_PER_S
 from cosim.words import clipped, shown
 
@@ -93,6 +96,8 @@ def compare(before: Record, after: Record) -> Comparison:
         If a table of either cannot be read.
     """
     works = after.manifest.get("works", {})
+    if before.is_short or after.is_short:
+        return _in_short(before, after)
     spans = Spans.of(before), Spans.of(after)
     rounds = (
         Rounds.of(one, length_ns(one, of_one)) for one, of_one in zip((before, after), spans, strict=True)
@@ -109,6 +114,47 @@ def compare(before: Record, after: Record) -> Comparison:
         recalled=works.get("recalled", 0),
         settings=differing(_settings(before), _settings(after)),
     )
+
+
+def _in_short(before: Record, after: Record) -> Comparison:
+    """Return what changed between two runs of which one keeps no spans: rounds are compared by phase."""
+    summaries = summarise(before), summarise(after)
+    rows = phases_of(before), phases_of(after)
+    records = zip((before, after), summaries, rows, strict=True)
+    times = [phase_times(each, Rounds.of(one, told.length_ns)) for one, told, each in records]
+    works = after.manifest.get("works", {})
+    return Comparison(
+        before=summaries[0],
+        after=summaries[1],
+        levels=_levels(before, after),
+        divergence=_divergence_in_short(*rows),
+        other_learning=_other_learning(before, after),
+        rounds=paired_rounds(times[0], times[1]),
+        attributions=(
+            Attribution(summaries[0].length_ns, (), (), {}),
+            Attribution(summaries[1].length_ns, (), (), {}),
+        ),
+        computed=works.get("computed", 0),
+        recalled=works.get("recalled", 0),
+        settings=differing(_settings(before), _settings(after)),
+    )
+
+
+def _divergence_in_short(
+    before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
+) -> Divergence | None:
+    """Return the first phase of a round that is not the same."""
+    pair = next((both for both in zip_longest(before, after) if both[0] != both[1]), None)
+    if pair is None:
+        return None
+    one = next(row for row in pair if row is not None)
+    was, now = ("nothing of the kind" if row is None else _told_phase(row) for row in pair)
+    return Divergence(one["begin_ns"], one["round"], 0, was, now, one["task"])
+
+
+def _told_phase(row: dict[str, Any]) -> str:
+    begin_s, end_s = (row[name] / NS_PER_S for name in ("begin_ns", "end_ns"))
+    return f"{count(row['num_spans'])} x {row['name']} from {begin_s:.9g} s to {end_s:.9g} s"
 
 
 def compare_all(runs: Sequence[Record]) -> tuple[Comparison, ...]:

@@ -9,8 +9,8 @@ from cosim.leaves import is_asked, named
 from cosim.report.alignment import RoundPair
 from cosim.report.comparison import Comparison, differences
 from cosim.report.learning import of_task
+from cosim.report.outcome import Summary
 from cosim.report.quantities import amount, count, duration, percent
-from cosim.report.summary import Summary
 from cosim.report.terminal import say, table_of
 
 _MOST_ROUNDS = 8  # beyond that the table shows those that changed the most
@@ -52,7 +52,8 @@ def show(comparison: Comparison, console: Console, asked: Mapping[str, Any] | No
         table.add_row("kept of the adapters", _kept(before), _kept(after), change)
     slowest = [run.slowest.client if run.slowest is not None else "none" for run in (before, after)]
     paths = [_longest(comparison, side) for side in (0, 1)]
-    table.add_row("critical path", *paths, "same" if paths[0] == paths[1] else "another")
+    if any(one.shares for one in comparison.attributions):  # a run in short has none
+        table.add_row("critical path", *paths, "same" if paths[0] == paths[1] else "another")
     table.add_row("slowest client", *slowest, "same" if slowest[0] == slowest[1] else "another")
     console.print(table)
     _show_rounds(comparison.rounds, console)
@@ -174,7 +175,8 @@ def _lines(comparison: Comparison) -> list[str]:
     lines = []
     parting = comparison.divergence
     if parting is None:
-        lines.append("timelines: the same, span for span")
+        is_short = not any(one.shares for one in comparison.attributions)
+        lines.append(f"timelines: the same, {'in all summaries of rounds' if is_short else 'span for span'}")
     else:
         lines.append(f"timelines part in {parting.place}: {parting.before}; now {parting.after}")
     for task, rounds in (comparison.other_learning or {}).items():

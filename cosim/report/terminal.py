@@ -12,10 +12,10 @@ from rich.text import Text
 
 from cosim.report.latency_limit import LatencyLimit
 from cosim.report.learning import Learning, of_task
+from cosim.report.outcome import ActorTime, Delivery, PhaseTotal, Slowest, Summary
 from cosim.report.prediction import Prediction
 from cosim.report.privacy import Spent
 from cosim.report.quantities import amount, count, duration, percent
-from cosim.report.summary import ActorTime, Delivery, PhaseTotal, Slowest, Summary
 from cosim.units import NS_PER_S
 from cosim.visible import visible
 

@@ -11,7 +11,7 @@ from cosim.compute.device import Device
 from cosim.control.decision import Allocation
 from cosim.errors import CosimError, ScenarioError
 from cosim.learning.payload import refuse_payloads
-from cosim.learning.shape import ModelShape
+from cosim.learning.shapes import shape_of
 from cosim.learning.task import Task
 from cosim.radio.channel import Channel
 from cosim.rng import stream
@@ -252,7 +252,7 @@ def _probe(scenario: Scenario, found: _Found) -> None:
     if config is not None:
         found.attempt(base.content_key)
         num_labels = 0 if task == "causal_lm" else max(len(corpus.labels) if corpus else 0, 2)
-        shape = found.attempt(lambda: ModelShape.read(config, task, num_labels))
+        shape = found.attempt(lambda: shape_of(config, task, num_labels))
         if shape is not None:
             trained, is_cut = scenario.trained, scenario.scheme.is_cut
             found.attempt(lambda: trained.check(trained.fitted(shape), scenario.model.dtype, is_cut=is_cut))

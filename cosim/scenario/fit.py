@@ -117,7 +117,8 @@ def too_few_subchannels(scenario: Scenario) -> Iterator[ScenarioError]:
 
 def unfit_sounding(scenario: Scenario) -> Iterator[ScenarioError]:
     """Refuse to sound the channel for longer than it holds, where it is sounded whenever it changes."""
-    links = [link.name for link in scenario.scheme.links if scenario.radio.link(link.name).is_modelled]
+    every, medium = scenario.scheme.links, scenario.radio.medium
+    links = [one.name for one in every if scenario.radio.link(one.name).is_modelled and not medium.sums(one)]
     sounded, clients = soundings(scenario.radio, links), scenario.num_clients
     if scenario.allocator.reallocate != "every_block" or not sounded:
         return

@@ -184,8 +184,9 @@ def run_hash_by_names(scenario: Scenario) -> str:
 
 def _run_hash(scenario: Scenario, digests: Mapping[str, str]) -> str:
     """Return the hash with these digests of files in folders."""
-    untracked = scenario.model_copy(update={"track": None})
-    told = blake2b(to_toml(untracked).encode(), digest_size=16)
+    import tomli_w
+
+    told = blake2b(tomli_w.dumps(_deciding(scenario)).encode(), digest_size=16)
     for path in paths_in(scenario):
         try:
             state = path.stat()
@@ -198,6 +199,15 @@ def _run_hash(scenario: Scenario, digests: Mapping[str, str]) -> str:
         if "/" in name:
             told.update(repr((name, digest)).encode())
     return told.hexdigest()
+
+
+def _deciding(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario without what no result depends on: who is told of it, and in how many processes."""
+    told = to_dict(scenario)
+    told.pop("track", None)
+    for tables in (told, *told.get("tasks", {}).values()):
+        tables.get("training", {}).pop("workers", None)
+    return told
 
 
 def paths_in(value: Any) -> Iterator[Path]:

@@ -77,16 +77,6 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             f"radio.uplink_energy: it is of transfers that carry bits, and the medium {medium.kind!r} sums "
             "what clients send; leave it out, or take the medium 'fluid'."
         )
-    unknown = [
-        link.name
-        for link in scheme.links
-        if medium.sums(link) and not scenario.radio.csi_of(link.name).is_perfect
-    ]
-    if unknown:
-        yield ScenarioError(
-            f"radio.csi: senders of a sum over {unknown[0]} know their own channels, and no allocator grants "
-            f"anything there; leave it out of radio.csi.links, or take the medium 'fluid'."
-        )
     if scenario.radio.duplex.slots(is_uplink=True) is not None:
         yield ScenarioError(
             f"radio.duplex: a sum over the medium {medium.kind!r} is sent symbol by symbol without a pause; "
@@ -208,10 +198,6 @@ def unfit_batteries(scenario: Scenario) -> Iterator[ScenarioError]:
         yield ScenarioError(
             f"clients.battery: a client whose battery runs empty within a sum over the medium "
             f"{medium.kind!r} would change what arrives; leave it out, or take the medium 'fluid'."
-        )
-    if scenario.availability is not None:
-        yield ScenarioError(
-            "clients.battery: with availability a client would stop for two reasons; leave one of them out."
         )
     if scenario.allocator.reports:
         yield ScenarioError(

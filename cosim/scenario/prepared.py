@@ -113,6 +113,7 @@ class Prepared:
             phases=partial(scheme.phases, task),
             sparsity=partial(scheme.sparsity, task),
             links=frozenset(link.name for link in scheme.links),
+            summed=frozenset(one.name for one in scheme.links if scenario.radio.medium.sums(one)),
             cut_layer=scenario.model.cut_layer,
             lora_rank=scenario.trained.lora_rank,
             cut_layers=cut_layers,

@@ -33,6 +33,12 @@ def unfit_presence(scenario: Scenario) -> Iterator[ScenarioError]:
         )
     if availability.on_leave != "drop":
         return
+    if any(medium.sums(link) for link in scheme.links):
+        yield ScenarioError(
+            "availability.on_leave: 'drop' gives up what a client sends, and in a sum over the medium "
+            f"{medium.kind!r} nobody's part can be given up by itself; set 'restart', or take 'fluid'."
+        )
+        return
     lacking = next((link.name for link in scheme.links if link.is_uplink and not link.takes_losses), None)
     if lacking is not None:
         able = kinds_that(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -201,6 +201,9 @@ class Scenario(Table):
         Which task a client works on when it is free; without it, on all of them side by side.
     events
         What changes during the run.
+    record
+        ``spans``: every piece of work; ``summary``: of each round quantiles, outliers and who was waited for,
+        as is enough for very many clients.
     track
         Where measured values go while it runs; decides nothing, and is in no key.
     """
@@ -208,21 +211,22 @@ class Scenario(Table):
     name: Annotated[FolderName, OfPlane("time")]
     description: Annotated[str, OfPlane("time")] = ""
     seed: int = Field(default=0, ge=0)
-    scheme: Annotated[Scheme, OneOf(Scheme)] = SplitFederated()
-    model: Model = Model()
-    lora: Lora = Lora()
+    scheme: Annotated[Scheme, OneOf(Scheme)] = SplitFederated.default()
+    model: Model = Model.default()
+    lora: Lora = Lora.default()
     trainable: Annotated[Trainable | None, OneOf(Trainable)] = None
-    data: Data = Data()
-    training: TrainingSettings = TrainingSettings()
-    clients: ClientGroups = (ClientGroup(),)
-    main_server: Server = Server()
-    federated_server: Server = Server()
+    data: Data = Data.default()
+    training: TrainingSettings = TrainingSettings.default()
+    clients: ClientGroups = (ClientGroup.default(),)
+    main_server: Server = Server.default()
+    federated_server: Server = Server.default()
     availability: Annotated[Availability | None, OneOf(Availability)] = None
-    radio: Radio = Radio()
-    allocator: Annotated[Allocator, OneOf(Allocator)] = Equal()
+    radio: Radio = Radio.default()
+    allocator: Annotated[Allocator, OneOf(Allocator)] = Equal.default()
     tasks: Tasks = Field(default_factory=dict)
     task_policy: Annotated[TaskPolicy | None, OneOf(TaskPolicy)] = None
     events: tuple[TimedChange, ...] = ()
+    record: Annotated[Literal["spans", "summary"], OfPlane("time")] = "spans"
     track: Annotated[Tracker | None, OneOf(Tracker), OfPlane("time")] = None
 
     @model_validator(mode="before")
@@ -239,6 +243,8 @@ class Scenario(Table):
             written.pop("lora", None)
         if not self.tasks:
             written.pop("tasks", None)
+        if self.record == "spans":  # as it was before it could be set, in keys too
+            written.pop("record", None)
         for name in {name for task in self.tasks.values() for name in task.given}:
             written.pop("lora" if name == "trainable" else name, None)
         return written

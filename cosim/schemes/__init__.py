@@ -74,6 +74,15 @@ class Scheme(Part):
         return False
 
     @property
+    def is_staged(self) -> bool:
+        """Whether each round is what its stages say, whoever takes part in it, and nothing is ahead of it."""
+        return self.is_closed_form
+
+    def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
+        """Return the clients of a round, ascending."""
+        return list(range(num_clients))
+
+    @property
     def why_times_decide(self) -> str | None:
         """Why times decide which spans there are or what they wait for, the setting first; None if not.
 

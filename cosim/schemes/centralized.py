@@ -42,6 +42,10 @@ class Centralized(Scheme):
         step = Barrier(((),) * task.num_clients, (Compute("whole_step", MAIN_SERVER, flop),))
         return (Repeat((step,), self.local_steps),)
 
+    def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:
+        """Return nobody: the main server has all data."""
+        return []
+
     def run(self, world: World) -> Steps:
         """Play all rounds; a round is only the space between two evaluations."""
         training = world.begin()

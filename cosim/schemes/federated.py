@@ -128,7 +128,7 @@ class Federated(Averages, TrainsWhole):
     scored_by: Literal["outputs", "hessian"] = "outputs"
     scored_round: int = Field(default=1, ge=1)
     reportable: ClassVar[frozenset[str]] = frozenset({"energies", "loss", "delay"})
-    regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized()
+    regularizer: Annotated[Regularizer, OneOf(Regularizer)] = Unregularized.default()
     local_rule: Annotated[LocalRule, OneOf(LocalRule)] = NO_RULE
     stages: tuple[Stage, ...] = ()
     turn_of: ClassVar[Literal["client", "all"] | None] = "all"
@@ -193,8 +193,17 @@ class Federated(Averages, TrainsWhole):
     @property
     def is_closed_form(self) -> bool:
         """Rounds last as their stages say while all take part, or a decision says in each who does."""
+        return self.participation == 1.0 and self._is_steady
+
+    @property
+    def _is_steady(self) -> bool:
         may_stop = self.privacy is not None and self.privacy.epsilon is not None
-        return self.participation == 1.0 and self.aggregator.is_steady and not self.stages and not may_stop
+        return self.aggregator.is_steady and not self.stages and not may_stop
+
+    @property
+    def is_staged(self) -> bool:
+        """Unless blocks are scored ahead of a round, or what is sent changes from round to round."""
+        return self._is_steady and not self.scored_examples
 
     @property
     def why_times_decide(self) -> str | None:

@@ -100,7 +100,12 @@ class SplitFederated(Averages, Splits):
     @property
     def is_closed_form(self) -> bool:
         """The barriers of the paper hold while they wait for everybody, and rounds are alike."""
-        return self.deadline_s is None and self.participation == 1.0 and self.aggregator.is_steady
+        return self.is_staged and self.participation == 1.0
+
+    @property
+    def is_staged(self) -> bool:
+        """Without a deadline, where all send the same in every round."""
+        return self.deadline_s is None and self.aggregator.is_steady
 
     @property
     def why_times_decide(self) -> str | None:

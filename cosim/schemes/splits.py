@@ -23,8 +23,8 @@ class Splits(Scheme):
         client, hold back; of what comes too late nothing is held back.
     """
 
-    activation_codec: Annotated[Codec, OneOf(Codec)] = Plain()
-    gradient_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    activation_codec: Annotated[Codec, OneOf(Codec)] = Plain.default()
+    gradient_codec: Annotated[Codec, OneOf(Codec)] = Plain.default()
 
     @field_validator("activation_codec", "gradient_codec")
     @classmethod

@@ -41,7 +41,7 @@ class SendsUpdates(Scheme):
 
     relays: ClassVar[bool] = False
     update: Annotated[tuple[UpdateStep, ...], OneOf(UpdateStep)] = ()
-    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain()
+    adapter_codec: Annotated[Codec, OneOf(Codec)] = Plain.default()
 
     @model_validator(mode="after")
     def _steps_and_codec_go_together(self) -> Self:

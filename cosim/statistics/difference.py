@@ -87,6 +87,25 @@ def difference(
     )
 
 
+def log_ratio(
+    after: Floats, before: Floats, *, method: Method = "t", confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Return the mean logarithm of pairs' ratios with its interval; its exponential is of geometric means.
+
+    For positive values that differ by factors from repetition to repetition, whose differences are
+    those of the few largest. Parameters, errors and what counts as none as for :func:`difference`.
+
+    Examples
+    --------
+    >>> found = log_ratio(np.array([1.0, 10.0, 99.0]), np.array([2.0, 20.0, 200.0]))
+    >>> [round(float(one), 3) for one in np.exp(found)]
+    [0.498, 0.491, 0.506]
+    """
+    after, before = np.asarray(after, dtype=np.float64), np.asarray(before, dtype=np.float64)
+    ratios = np.log1p(_differences(after, before) / before)
+    return interval(ratios, method=method, confidence=confidence, seed=seed)
+
+
 def welch(after: Floats, before: Floats, confidence: float = 0.95) -> Interval:
     """Return the difference of two means and its interval, for repetitions that are no pairs.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from cosim.cores import cores
 from cosim.distribution import own_version, version_of
 from cosim.errors import RecordError, ScenarioError
 from cosim.graph.store import Store, default_store
@@ -16,7 +17,7 @@ from cosim.origin import commit
 from cosim.record.digests import table_bytes
 from cosim.scenario.load import to_dict
 from cosim.studies.engines import Engine
-from cosim.studies.engines.processes import Processes, cores
+from cosim.studies.engines.processes import Processes
 from cosim.studies.execute import RunOutcome, RunRequest, is_complete, measure, why_diverged
 from cosim.studies.folder import StudyFolder
 from cosim.studies.plan import Plan, make_plan, run_folder, training_key

@@ -9,7 +9,6 @@ from cosim.control.allocators.equal import Equal
 from cosim.errors import CosimError, ScenarioError
 from cosim.radio.settings import Radio
 from cosim.record.folder import Record
-from cosim.runs import leave_timed
 from cosim.scenario.build import prepare
 from cosim.scenario.settings import Scenario
 from cosim.studies.execute import RunOutcome
@@ -20,6 +19,7 @@ from cosim.tensor.clock import TensorClock
 from cosim.tensor.draws import Air
 from cosim.tensor.refusals import reasons, refuse_values
 from cosim.tensor.timed import TimedRuns
+from cosim.timed_runs import leave_timed
 
 LEAST = 3
 """Runs of one order for which it pays to play that order once more."""
@@ -113,7 +113,7 @@ class Timing:
         least = 1 if study.engine == "tensor" else LEAST
         for run in missing:
             scenario = self.scenario(run)
-            if next(reasons(scenario), None) is None:
+            if scenario.record == "spans" and next(reasons(scenario), None) is None:
                 self._group(groups, scenario).runs.append(run)
         found = [group for alike in groups.values() for group in alike]
         if not study.timing_only:

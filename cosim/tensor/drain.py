@@ -10,9 +10,9 @@ from cosim.units import NS_PER_S, Floats, Ints, drain_ns
 NEVER = 1 << 62
 """The end, ns, of what never ends, or in more than 146 years; what takes long still adds up behind it."""
 
-_ROUNDING = 2.0**-52  # of an amount, times blocks: more than a sum of floats over them loses
-_SPARE = 16
-_LARGEST = 2.0**51  # ns of a transfer; beyond it floats do not tell nanoseconds apart
+ROUNDING = 2.0**-52  # of an amount, times blocks: more than a sum of floats over them loses
+SPARE = 16
+LARGEST = 2.0**51  # ns of a transfer; beyond it floats do not tell nanoseconds apart
 
 Rates = Callable[[Ints, Ints], Floats]
 """``rates(which, blocks)``: rates per second of these elements in a block of each, shape (num,)."""
@@ -26,9 +26,9 @@ def finish_constant(bits: Ints, rates: Floats, start_ns: Ints) -> Ints:
     """
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         time_ns = bits / rates * NS_PER_S
-        doubt_ns = time_ns * (4.0 * _ROUNDING)
+        doubt_ns = time_ns * (4.0 * ROUNDING)
         low, high = np.ceil(time_ns - doubt_ns), np.ceil(time_ns + doubt_ns)
-    is_sure = (low == high) & (high < _LARGEST)
+    is_sure = (low == high) & (high < LARGEST)
     ends = start_ns + np.where(is_sure, high, 0.0).astype(np.int64)
     for one in np.flatnonzero(~is_sure & (bits > 0) & (start_ns < NEVER)).tolist():
         rate = float(rates[one])
@@ -57,13 +57,13 @@ def finish_blocks(bits: Ints, start_ns: Ints, block_ns: int, rates: Rates, most_
     ends = start_ns.copy()
     which = np.flatnonzero((bits > 0) & (start_ns < NEVER))
     left, now, block = bits[which].astype(np.float64), start_ns[which], start_ns[which] // block_ns
-    unit = left * _ROUNDING
+    unit = left * ROUNDING
     for number in range(most_blocks):
         if not len(which):
             break
         rate, next_ns = rates(which, block), (block + 1) * block_ns
         drains = rate * (next_ns - now) / NS_PER_S
-        rounding = unit * (number + 1 + _SPARE)
+        rounding = unit * (number + 1 + SPARE)
         may_end = (drains >= left - rounding) & (rate > 0.0)
         goes_on = ~may_end
         if may_end.any():
@@ -85,8 +85,8 @@ def _ends(
 ) -> tuple[Ints, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
     """Return the ends of what is left, and whether neither nanosecond nor block is in doubt."""
     time_ns = left / rate * NS_PER_S
-    doubt_ns = rounding / rate * NS_PER_S + time_ns * _ROUNDING
-    low, high = np.ceil(time_ns - doubt_ns), np.ceil(np.minimum(time_ns + doubt_ns, _LARGEST))
+    doubt_ns = rounding / rate * NS_PER_S + time_ns * ROUNDING
+    low, high = np.ceil(time_ns - doubt_ns), np.ceil(np.minimum(time_ns + doubt_ns, LARGEST))
     ends = now + high.astype(np.int64)
     return ends, (low == high) & (ends != next_ns) & (ends != next_ns + 1)
 

@@ -4,9 +4,10 @@ Apart from it, as that module is in the key of stored values.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from threading import local
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,26 +52,57 @@ class Columns(Stream):
         return _uniform(words)
 
 
+@dataclass(eq=False)
+class Keys:
+    """The keys of many streams; those of a name below them are worked out once.
+
+    Attributes
+    ----------
+    streams
+        One after the other.
+    """
+
+    streams: Sequence[Stream]
+    _below: dict[tuple[str | int, ...], "Keys"] = field(default_factory=dict)
+
+    @cached_property
+    def words(self) -> Words:
+        """Lower and upper half of each, shape (num_streams, 2)."""
+        return np.array([(one.key & _MASK, one.key >> 64) for one in self.streams], dtype=np.uint64)
+
+    def child(self, *names: str | int) -> "Keys":
+        """Return the keys of this name below each."""
+        if names not in self._below:
+            self._below[names] = Keys([one.child(*names) for one in self.streams])
+        return self._below[names]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows(Stream):
-    """A stream for each of some elements, whose table has for each the row that it wants.
+    """Streams of some keys, one after the other, whose table has for each the row that it wants.
 
     What is asked for from row ``OWN`` on are these rows; from row 0 on, row 0 of all.
     """
 
     OWN: ClassVar[int] = 1
 
-    streams: Sequence[Stream]
+    keys: Keys
+    which: Ints
     rows: Ints
+
+    @classmethod
+    def of(cls, keys: Keys, which: Ints, rows: Ints) -> Self:
+        """Return the rows of some of the keys."""
+        return cls(keys.streams[0].key, keys, which, rows)
 
     def child(self, *names: str | int) -> "Rows":
         """Return the streams of this name below each."""
-        below = [one.child(*names) for one in self.streams]
-        return Rows(below[0].key, below, self.rows)
+        return Rows.of(self.keys.child(*names), self.which, self.rows)
 
     def uniforms(self, first: int, count: int, width: int) -> Floats:
-        """Return a row of each, shape (num_streams, width)."""
-        return uniforms_of(self.streams, self.rows if first else np.zeros_like(self.rows), width)
+        """Return a row of each, shape (num, width)."""
+        rows = self.rows if first else np.zeros_like(self.rows)
+        return uniforms_of(self.keys.words[self.which], rows, width)
 
 
 _own = local()
@@ -100,7 +132,7 @@ def _uniform(words: Words) -> Floats:
     return np.asarray(((words >> np.uint64(12)) + 0.5) * 2.0**-52)
 
 
-def uniforms_of(streams: Sequence[Stream], rows: Ints, width: int) -> Floats:
+def uniforms_of(keys: Words, rows: Ints, width: int) -> Floats:
     """Return one row of the table of each stream, shape (num_streams, width), all in one go.
 
     Bit for bit ``streams[i].uniforms(rows[i], 1, width)[0]``: Philox4x64 with ten rounds, for
@@ -108,18 +140,19 @@ def uniforms_of(streams: Sequence[Stream], rows: Ints, width: int) -> Floats:
 
     Parameters
     ----------
+    keys
+        Halves of the key of each, shape (num_streams, 2).
     rows
         Which row of each, at least 0, shape (num_streams,).
     width
         Numbers in a row of each table.
     """
     counters_per_row = -(-width // _WORDS_PER_COUNTER)
-    keys = np.array([(one.key & _MASK, one.key >> 64) for one in streams], dtype=np.uint64)
     first = np.asarray(rows, dtype=np.uint64)[:, np.newaxis] * np.uint64(counters_per_row)
     within = np.arange(1, counters_per_row + 1, dtype=np.uint64)  # counted up before it is used
     counters: Words = np.asarray(first + within, dtype=np.uint64)
     words = philox(keys[:, :1], keys[:, 1:], counters)
-    return _uniform(words.reshape(len(streams), -1)[:, :width])
+    return _uniform(words.reshape(len(keys), -1)[:, :width])
 
 
 def philox(low: Words, high: Words, counters: Words) -> Words:

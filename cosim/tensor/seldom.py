@@ -1,15 +1,15 @@
 """Rates of what is seldom sent, worked out for the blocks in which it is, many channels in one go."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 
 from cosim.radio.settings import Radio
-from cosim.rng import Stream
 from cosim.tensor.draws import Air, Draws, Flow, bandwidths_of, of_fading
-from cosim.tensor.philox import Rows
+from cosim.tensor.philox import Keys, Rows
 from cosim.units import Floats, Ints
 
 
@@ -41,7 +41,6 @@ class Seldom:
     means: Floats
     noise_psd: Floats
     seeds: Sequence[int]
-    _streams: dict[tuple[int, int], Stream] = field(default_factory=dict)
 
     @classmethod
     def of(cls, airs: Sequence[Air], flows: Sequence[Flow], draws: Draws) -> Self | None:
@@ -82,8 +81,8 @@ class Seldom:
         fading, links = self.radio.fading, [link for link, _ in self.flows]
         width = 1 if fading.selectivity == "flat" else self.radio.link(links[0]).num_subchannels
         clients = np.array([client for _, client in self.flows])[flow]
-        streams = [self._stream(*one) for one in zip(flow.tolist(), channel.tolist(), strict=True)]
-        drawn = fading.draw(Rows(streams[0].key, streams, blocks), Rows.OWN, len(flow), width)
+        rows = Rows.of(self._keys, channel * len(self.flows) + flow, blocks)
+        drawn = fading.draw(rows, Rows.OWN, len(flow), width)
         if width > 1:
             drawn = np.take_along_axis(drawn, self.columns[flow], axis=1)
         gains = self.means[channel, clients][:, np.newaxis] * drawn
@@ -91,8 +90,8 @@ class Seldom:
         gains /= self.noise_psd[channel][:, np.newaxis]
         return np.asarray(self.radio.rate.rates(gains, self.bandwidths_hz))
 
-    def _stream(self, flow: int, channel: int) -> Stream:
-        if (flow, channel) not in self._streams:
-            link, client = self.flows[flow]
-            self._streams[flow, channel] = of_fading(self.seeds[channel], link).child(client)
-        return self._streams[flow, channel]
+    @cached_property
+    def _keys(self) -> Keys:
+        """Of each channel, those of each flow."""
+        flows = [(seed, *one) for seed in self.seeds for one in self.flows]
+        return Keys([of_fading(seed, link).child(client) for seed, link, client in flows])

@@ -115,6 +115,32 @@ HOOKED: dict[str, dict[str, Any]] = {
 }
 """Families whose blocks are called as transformers has them."""
 
+FOUND: dict[str, tuple[ModelTask, dict[str, Any]]] = {
+    "arcee": ("classification", _LLAMA),
+    "cohere": ("causal_lm", _LLAMA),
+    "electra": ("classification", {**_SIZES, "embedding_size": 16, "intermediate_size": 24}),
+    "ernie": ("classification", {**_SIZES, "intermediate_size": 24}),
+    "glm": ("causal_lm", {**_LLAMA, "head_dim": 4}),
+    "gpt_bigcode": (
+        "causal_lm",
+        {"n_layer": 3, "n_embd": 16, "n_head": 4, "n_positions": 32, "vocab_size": 40},
+    ),
+    "gptj": (
+        "causal_lm",
+        {"n_layer": 3, "n_embd": 16, "n_head": 4, "n_positions": 32, "vocab_size": 40, "rotary_dim": 4},
+    ),
+    "granite": ("causal_lm", _LLAMA),
+    "modernbert": (
+        "classification",
+        {**_SIZES, "intermediate_size": 24, "global_attn_every_n_layers": 2, "local_attention": 4},
+    ),
+    "mpnet": ("classification", {**_SIZES, "intermediate_size": 24}),
+    "mpt": ("causal_lm", {"n_layers": 3, "d_model": 16, "n_heads": 4, "max_seq_len": 32, "vocab_size": 40}),
+    "persimmon": ("causal_lm", _LLAMA),
+    "xlm-roberta": ("classification", {**_SIZES, "intermediate_size": 24}),
+}
+"""Models of no family, whose shape is found in their modules, and what a test uses each for."""
+
 VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("deberta-v2", {"share_att_key": False, "position_biased_input": True, "type_vocab_size": 2}),
     ("deberta-v2", {"relative_attention": False, "position_biased_input": True, "norm_rel_ebd": "none"}),
@@ -140,7 +166,8 @@ USES: tuple[tuple[str, ModelTask], ...] = (
 
 def tiny_base(family: str, **changes: Any) -> RandomBase:
     """Return a tiny model of a family; its weights are large enough for attention to matter."""
-    values = TINY[family] if family in TINY else {"model_type": family, **HOOKED[family]}
+    others = {**HOOKED, **{name: config for name, (_, config) in FOUND.items()}}
+    values = TINY[family] if family in TINY else {"model_type": family, **others[family]}
     return RandomBase(config={**values, "initializer_range": 0.3, **changes})
 
 

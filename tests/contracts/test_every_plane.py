@@ -16,6 +16,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import pyarrow.parquet
 import pytest
 from PIL import Image
 from played_keys import as_decided, moved, play
@@ -45,7 +46,11 @@ GIVEN: dict[str, list[dict[str, Any]]] = {
         {"train_path": "chat.jsonl", "test_path": "other chat.jsonl"},
         {"train_path": "chat.jsonl", "test_fraction": 0.25, "template": "chat.jinja"},
     ],
-    "data.source.images": [{"train_path": "pictures"}, {"train_path": "pictures", "test_path": "others"}],
+    "data.source.images": [
+        {"train_path": "pictures"},
+        {"train_path": "pictures", "test_path": "others"},
+        {"train_path": "pictures.parquet"},
+    ],
     "model.base.folder": [{"path": "model"}],
     "model.base.random": [],  # it is the tiny scenario's
     "data.partition.group": [{"by": "name"}],
@@ -160,6 +165,8 @@ OTHERS: dict[str, list[Any]] = {
     "flower.partitioner": ["linear", "iid"],
     "flower.settings": [{"num_classes_per_partition": 2}],
     "folder.path": ["other model"],
+    "images.image_column": ["other image"],
+    "images.label_column": ["other label"],
     "images.test_path": ["others", "pictures"],
     "images.train_path": ["others"],
     "path.file": ["other path.csv"],
@@ -312,6 +319,9 @@ def files(tiny_scenario, tokenizer_path, tmp_path_factory) -> Path:
         place = folder / ("others" if number < 12 else "pictures") / "ab"[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (9 * number, 0, 0)).save(place / f"{number}.png")
+    files = [one.read_bytes() for one in sorted((folder / "pictures").glob("*/*.png"))]
+    columns = {"image": files, "other image": files[::-1], "label": [*"ab"] * 6, "other label": [*"ba"] * 6}
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "pictures.parquet")
     for name, word in (("chat", "here"), ("other chat", "there")):
         turns = [{"role": role, "content": word} for role in ("user", "assistant") * 2]
         (folder / f"{name}.jsonl").write_text((json.dumps({"messages": turns}) + "\n") * 30)

@@ -34,6 +34,23 @@ def test_the_gradient_of_orthogonality_is_that_of_autograd(form: str) -> None:
         assert torch.allclose(own[name], factor.grad, rtol=1e-12, atol=1e-12)
 
 
+def test_balance_draws_both_halves_of_a_pair_to_one_length() -> None:
+    here = adapter()
+    factors = {name: tensor.clone().requires_grad_() for name, tensor in here.items() if "lora" in name}
+    loss = torch.zeros((), dtype=torch.float64)
+    for name, a in factors.items():
+        if "lora_A" in name:
+            b = factors[name.replace("lora_A", "lora_B")]
+            loss = loss + 0.3 * (b.square().sum(dim=0) - a.square().sum(dim=1)).square().sum()
+    loss.backward()
+    part, plain = Orthogonality(balance=0.3), Orthogonality()
+    assert part.loss(here) - plain.loss(here) == pytest.approx(loss.item())
+    own, others = part.gradient(here), plain.gradient(here)
+    for name, factor in factors.items():
+        assert factor.grad is not None
+        assert torch.allclose(own[name] - others[name], factor.grad, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("form", ["cos", "off"])
 def test_orthogonal_factors_are_left_alone(form: str) -> None:
     part = make(Regularizer, {"kind": "orthogonality", "form": form})

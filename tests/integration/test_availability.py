@@ -5,6 +5,7 @@ import pytest
 
 from cosim.errors import ScenarioError
 from cosim.explain import explain
+from cosim.radio.slots.spent import Spent
 from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.scenario.build import check, prepare
@@ -176,8 +177,9 @@ def test_renewals_are_in_equilibrium_from_the_beginning_and_exponential(tiny_sce
     assert abs(np.mean(np.array(times) > 1.0) - np.exp(-1.0)) < 5.0 * 0.5 / np.sqrt(len(times))
 
 
+@pytest.mark.parametrize("medium", ["fluid", "slotted"])
 @pytest.mark.parametrize("on_leave", ["resume", "restart", "drop"])
-def test_every_span_explains_itself_with_its_pauses(on_leave, tiny_scenario, tmp_path):
+def test_every_span_explains_itself_with_its_pauses(on_leave, medium, tiny_scenario, tmp_path):
     given = {"kind": "renewal", "mean_on_s": 0.02, "mean_off_s": 0.01, "on_leave": on_leave}
     scheme = {}
     if on_leave == "drop":
@@ -188,7 +190,9 @@ def test_every_span_explains_itself_with_its_pauses(on_leave, tiny_scenario, tmp
             "availability": given,
             "radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.001},
             "clients.flop_per_cycle": 0.5,
-            "radio.main_uplink.bandwidth_hz": 5e5,
+            "radio.main_uplink.bandwidth_hz": 5e5 if medium == "fluid" else 4e6,
+            "radio.antenna_gain_db": 10.0 if medium == "fluid" else -20.0,
+            "radio.medium": {"kind": medium},
         }
     )
     record = Record.open(run(scenario, tmp_path / "run", timing_only=True))
@@ -214,6 +218,80 @@ def test_what_is_sent_to_all_waits_for_all(on_leave, tiny_scenario, tmp_path):
     (after,) = [one for one in record.spans.to_pylist() if one["name"] == "adapter_download"]
     lost_ns = (round(since * NS_PER_S) - before["start_ns"]) * (on_leave == "restart")
     assert lasts_ns(after) == lasts_ns(before) + 2 * NS_PER_S + lost_ns
+    assert explain(record, after["id"]).expected_end_ns == after["end_ns"]
+
+
+def slotted_upload(play, tiny_scenario, **given):
+    """Return the upload of client 1, failed blocks of which are sent anew at once, and its slots."""
+    world = play(
+        tiny_scenario(
+            {
+                **FEDERATED,
+                "scheme.num_rounds": 1,
+                "radio.federated_uplink": {"bandwidth_hz": 1e6, "num_subchannels": 3},
+                "radio.medium": {"kind": "slotted", "max_attempts": 1},
+                **given,
+            }
+        )
+    )
+    own = {
+        name: value for name in Spent._fields for who, _, value in metrics(world, name) if who == "client-1"
+    }
+    return of(world, "adapter_upload"), Spent.of(own), world
+
+
+@pytest.mark.parametrize("on_leave", ["resume", "restart", "drop"])
+def test_a_slotted_transfer_leaves_with_its_slot_and_comes_back_with_the_next(
+    on_leave, tiny_scenario, play, tmp_path
+):
+    slot_ns = 1_000_000
+    before, sent, _ = slotted_upload(play, tiny_scenario)
+    assert lasts_ns(before) == sent.num_blocks * slot_ns > 20 * slot_ns
+    leaves_ns = before["start_ns"] + 10 * slot_ns - 400_000
+    edge_ns, since = leaves_ns + 400_000, leaves_ns / NS_PER_S
+    given = away(
+        tmp_path,
+        (1, since, since + 0.25),
+        on_leave=on_leave,
+        at_start="skip" if on_leave == "drop" else "wait",
+    )
+    after, spent, world = slotted_upload(play, tiny_scenario, **given)
+    each_j = before["energy_j"] / sent.num_blocks
+    assert after["energy_j"] == pytest.approx(each_j * spent.num_blocks)
+    if on_leave == "drop":
+        assert (after["end_ns"], after["delivered"], spent.num_blocks) == (edge_ns, False, 10)
+        assert 0 < after["bits"] < before["bits"]
+        assert metrics(world, "dropped") == [("client-1", 1, 1.0)]
+        return
+    assert metrics(world, "away_s") == [("client-1", 1, 0.25)]
+    assert spent.num_away_slots == 250
+    assert lasts_ns(after) == (spent.num_blocks + 250) * slot_ns
+    assert after["bits"] == before["bits"]
+    if on_leave == "restart":
+        assert after["resent_bits"] > 10 / sent.num_blocks * before["bits"] * 0.5
+        assert spent.num_blocks > sent.num_blocks
+    else:
+        assert abs(spent.num_blocks - sent.num_blocks) <= 3 + spent.num_failed_blocks
+
+
+@pytest.mark.parametrize("on_leave", ["resume", "restart"])
+def test_a_sum_that_a_sender_leaves_begins_again_when_it_is_back(on_leave, tiny_scenario, tmp_path):
+    still = {**FEDERATED, "scheme.num_rounds": 1, "radio.medium": {"kind": "over_the_air"}}
+    still |= {"radio.federated_uplink": {"bandwidth_hz": 9e4, "num_subchannels": 3}}
+    still |= {"radio.fading": {"kind": "none"}}
+    plain = Record.open(run(tiny_scenario(still), tmp_path / "plain", timing_only=True))
+    (before,) = [one for one in plain.spans.to_pylist() if one["name"] == "adapter_upload"]
+    since = round(middle_s(before), 7)
+    given = away(tmp_path, (1, since, since + 2.0), (2, since + 2.0, since + 3.0), on_leave=on_leave)
+    record = Record.open(run(tiny_scenario({**still, **given}), tmp_path / "run", timing_only=True))
+    (after,) = [one for one in record.spans.to_pylist() if one["name"] == "adapter_upload"]
+    lost_ns = round(since * NS_PER_S) - before["start_ns"]
+    symbol_ns = tiny_scenario(still).radio.medium.symbol_ns
+    waits_ns = lasts_ns(after) - lasts_ns(before) - lost_ns - 3 * NS_PER_S
+    assert 0 <= waits_ns < symbol_ns
+    lost = lost_ns / lasts_ns(before)
+    assert after["energy_j"] == pytest.approx((1.0 + lost) * before["energy_j"], rel=1e-6)
+    assert after["resent_bits"] == pytest.approx(lost * before["bits"], rel=1e-6)
     assert explain(record, after["id"]).expected_end_ns == after["end_ns"]
 
 
@@ -246,9 +324,9 @@ FAULTS = {
     ),
     "sums": (
         [],
-        {},
+        {"at_start": "skip", "on_leave": "drop"},
         {**FEDERATED, "radio.medium": {"kind": "over_the_air"}},
-        "cannot be cut; take one whose can: 'fluid'",
+        "nobody's part can be given up by itself; set 'restart'",
     ),
 }
 

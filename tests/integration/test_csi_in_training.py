@@ -5,6 +5,9 @@ import pytest
 
 from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
+from cosim.explain import explain
+from cosim.record.folder import Record
+from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.units import NS_PER_S
 
@@ -139,10 +142,6 @@ def test_a_change_of_the_air_is_sounded_before_it_is_decided_on(tiny_scenario, p
     ("changes", "message"),
     [
         (
-            {"radio.medium": {"kind": "over_the_air"}, "radio.csi.kind": "estimated"},
-            r"radio\.csi: senders of a sum over federated_uplink know",
-        ),
-        (
             {"radio.surface": {"kind": "reflecting", "num_elements": 2}, "radio.csi.kind": "delayed"},
             r"radio\.csi: gains are known through the surface",
         ),
@@ -172,3 +171,67 @@ def test_what_does_not_go_together_is_refused(changes, message, tiny_scenario):
 def test_a_check_says_how_the_channel_is_known(tiny_scenario):
     notes = prepare(tiny_scenario({**AIR, "radio.csi": CHARGED})).notes
     assert any("gains are known 0.01 s late, estimated from 8 pilot(s)" in one for one in notes)
+
+
+def test_senders_of_a_sum_know_what_their_pilots_say_and_are_charged_for_them(tiny_scenario, tmp_path):
+    summed = {**AIR, "radio.medium": {"kind": "over_the_air"}, "radio.federated_downlink.modelled": False}
+    free, told = (
+        Record.open(
+            run(tiny_scenario({**summed, "radio.csi": csi}), tmp_path / csi["kind"], timing_only=True)
+        )
+        for csi in ({"kind": "perfect"}, CHARGED)
+    )
+    for one in told.spans.to_pylist():
+        assert one["name"] not in ("pilots", "csi_report")
+        assert explain(told, one["id"]).expected_end_ns == one["end_ns"]
+    lasts_ns = [
+        [
+            one["end_ns"] - one["start_ns"]
+            for one in record.spans.to_pylist()
+            if one["name"] == "adapter_upload"
+        ]
+        for record in (free, told)
+    ]
+    assert all(after > before for before, after in zip(*lasts_ns, strict=True))
+    weights = [
+        [row["value"] for row in record.metrics.to_pylist() if row["name"] == "air_weight"]
+        for record in (free, told)
+    ]
+    assert len(weights[0]) == len(weights[1]) > 0
+    assert weights[0] != weights[1]
+
+
+def test_decisions_by_an_assumed_rate_are_shannons_and_transfers_last_as_the_air_has_it(tiny_scenario, play):
+    still = {"allocator.kind": "fedsllm", "scheme.num_rounds": 1, "scheme.local_steps": 1}
+    constant = {"kind": "constant_bandwidth", "spectral_efficiency_bit_per_s_per_hz": 6.0}
+    assumed = {**still, "radio.rate": constant, "radio.assumed_rate": {"kind": "shannon"}}
+    ideal, world = (play(tiny_scenario(one)) for one in (still, assumed))
+    for link, grants in world.decisions.current.grants.items():
+        for one, other in zip(grants, ideal.decisions.current.grants[link], strict=True):
+            np.testing.assert_array_equal(one.tx_power_w, other.tx_power_w)
+    grants, radio = world.decisions.current.grants["main_uplink"], tiny_scenario(assumed).radio
+    sent = [one for one in spans(world) if one["name"] == "activation_upload"]
+    assert sent
+    for one in sent:
+        width_hz = np.array(radio.main_uplink.widths_hz)[grants[int(one["actor"][-1])].subchannels].sum()
+        lasts_s = (one["end_ns"] - one["start_ns"]) / NS_PER_S
+        assert lasts_s == pytest.approx(one["bits"] / (6.0 * width_hz), abs=2e-9)
+    assert any(note.endswith("nothing is predicted.") for note in radio.notes)
+
+
+def test_powers_are_those_of_the_cap_where_the_allocator_knows_of_it(tiny_scenario, play):
+    cap = 2.0
+    capped = {"kind": "truncated_shannon", "max_bit_per_s_per_hz": cap}
+    scenario = tiny_scenario({"allocator.kind": "fedsllm", "scheme.num_rounds": 1, "radio.rate": capped})
+    world = play(scenario)
+    free = play(tiny_scenario({"allocator.kind": "fedsllm", "scheme.num_rounds": 1}))
+    watts = [
+        sum(grant.tx_power_w.sum() for grant in one.decisions.current.grants["main_uplink"])
+        for one in (world, free)
+    ]
+    assert watts[0] < watts[1]
+    channel = world.decisions.channel
+    for client, grant in enumerate(world.decisions.current.grants["main_uplink"]):
+        snr = channel.gain_at("main_uplink", 0)[client, grant.subchannels] * grant.tx_power_w
+        snr /= channel.noise_psd_w_per_hz * np.array(scenario.radio.main_uplink.widths_hz)[grant.subchannels]
+        assert (np.log2(1.0 + snr) <= cap * (1.0 + 1e-9)).all()

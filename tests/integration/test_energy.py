@@ -138,6 +138,28 @@ def test_a_charger_brings_them_back(tiny_scenario, play, of_a_round):
     assert set(delivered(world)) == {1, 2, 3}
 
 
+@pytest.mark.parametrize("medium", ["fluid", "slotted"])
+@pytest.mark.parametrize("on_leave", ["resume", "restart", "drop"])
+def test_clients_that_come_and_go_draw_what_is_on_record_until_they_are_empty(
+    on_leave, medium, tiny_scenario, play, of_a_round
+):
+    renewal = {"kind": "renewal", "mean_on_s": 0.02, "mean_off_s": 0.01, "on_leave": on_leave}
+    changes = {
+        "scheme": FEDERATED | {"num_rounds": 6},
+        "clients.battery": {"capacity_j": 3.5 * of_a_round},
+        "availability": renewal | {"at_start": "skip"},
+        "radio.medium": {"kind": medium},
+    }
+    world, spent = play(tiny_scenario(changes)), defaultdict(float)
+    for one in rows(world.log):
+        spent[one["actor"]] += one["energy_j"]
+    for name, charge in world.site.charges.items():
+        assert charge.drawn_j == pytest.approx(spent[name])
+        assert charge.left_j + charge.drawn_j == pytest.approx(charge.battery.capacity_j)
+    assert any(not charge.is_on for charge in world.site.charges.values())
+    assert "away_s" in world.log.metrics.name or on_leave == "drop"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

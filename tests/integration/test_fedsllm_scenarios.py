@@ -15,6 +15,7 @@ from cosim.control.solvers.rounds import RoundsTable
 from cosim.control.stages import barriers_of, num_spans
 from cosim.errors import AllocationError, ScenarioError
 from cosim.graph.executor import TimingOnly
+from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.report.summary import summarise
 from cosim.runs import run
@@ -150,9 +151,10 @@ def test_cut_and_rank_stay_when_candidates_are_named_and_the_allocator_is_asked_
     assert world.log.metrics.name.count("predicted_round_s") == 4
 
 
-def test_a_calibration_writes_a_table_the_optimiser_reads_and_another_model_refuses(tiny_scenario):
+def test_a_calibration_writes_a_table_the_optimiser_reads_and_another_model_refuses(tiny_scenario, tmp_path):
     scenario = tiny_scenario({"scheme.num_rounds": 4, "training.optimizer.learning_rate": 0.02})
-    found = calibrate(scenario, [4, 1], num_seeds=2)
+    store = Store(tmp_path / "store")
+    found = calibrate(scenario, [4, 1], num_seeds=2, store=store)
     assert list(found.rounds) == [1, 4]
     assert all((rounds > 0.0).all() and (rounds <= 4.0).all() for rounds in found.rounds.values())
     assert (found.rounds[1] <= 0.9 * 4 + 1e-9).all()
@@ -161,6 +163,11 @@ def test_a_calibration_writes_a_table_the_optimiser_reads_and_another_model_refu
     found.table.check(state.model_hash, state.data_hash)
     with pytest.raises(AllocationError, match="another model"):
         found.table.check("0" * 32, state.data_hash)
+    early = calibrate(scenario, [4, 1], num_seeds=2, stop_early=True, store=store)
+    assert early.table == found.table
+    trained = np.isfinite(early.losses[4])
+    assert trained.sum() < trained.size
+    assert (early.losses[4][trained] == found.losses[4][trained]).all()
 
 
 def test_a_table_of_another_model_is_refused_before_the_run(tiny_scenario, tmp_path):

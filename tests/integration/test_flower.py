@@ -15,8 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import cosim
 import cosim.flower
+from cosim.cli import answer
 from cosim.errors import CosimError, RecordError, ScenarioError
 from cosim.learning.torch_flop import TorchFlop
+from cosim.record.folder import Record
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 
@@ -190,6 +192,26 @@ def test_the_example_runs_from_its_directory_and_a_faulty_directory_is_refused(t
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'other'\n")
     with pytest.raises(ScenarioError, match=r"tool\.flwr\.app\.components"):
         cosim.flower.load_application(tmp_path)
+
+
+def test_the_command_runs_an_application_and_refuses_what_it_cannot_use(tmp_path, capfd):
+    example = Path(__file__).parents[2] / "examples" / "flower"
+    asked = ["flower", str(example / "cell.toml"), str(example), "--out", str(tmp_path / "run")]
+    assert answer([*asked, "--run-config", "num-rounds=1", "--seconds", "train=2.5", "--json"]) == 0
+    record = Record.open(tmp_path / "run")
+    assert [one["round"] for one in record.rounds.to_pylist()] == [1]
+    assert record.manifest["simulated_s"] > 2.5
+    for options, why in (
+        (
+            ["--run-config", "num-round=1"],
+            "the application has no 'num-round'; known: local-steps, num-rounds",
+        ),
+        (["--seconds", "train=soon"], "--seconds train: must be a number of seconds"),
+        (["--run-config", "num-rounds='many'"], "the application ended with ValueError"),
+    ):
+        capfd.readouterr()
+        assert answer([*asked[:-1], str(tmp_path / "refused"), *options]) == 2
+        assert why in capfd.readouterr().err
 
 
 def test_flop_are_those_of_torchs_counter():

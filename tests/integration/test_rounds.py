@@ -100,6 +100,9 @@ def test_measures_of_a_study_do_not_ask_for_rounds_one_after_the_other(what, mad
     assert TotalS().of(record) == pytest.approx(52e-3)
     assert Bits().of(record) == 11 * 5000
     assert TimeToLoss(level=2.0).of(record) == pytest.approx(20e-3)
+    before_s = max(at_s for at_s, _, loss, _ in losses(record) if loss == 3.1)
+    crossed = before_s + (20e-3 - before_s) * (3.1 - 2.0) / (3.1 - 1.55)
+    assert TimeToLoss(level=2.0, interpolated=True).of(record) == pytest.approx(crossed)
     assert EnergyJ(actor="client").of(record) == pytest.approx(1.9)  # merges and multicast apart
     assert Metric(metric="train_loss").of(record) == 1.0  # the latest
     assert [loss for *_, loss, _ in losses(record)] == pytest.approx(

@@ -10,13 +10,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cosim.errors import ScenarioError
+from cosim.graph.executor import TimingOnly
 from cosim.kernel.job import BlockRate
+from cosim.record.tables import summaries_of
 from cosim.rng import stream
+from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.tensor.clock import TensorClock
 from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
-from cosim.tensor.philox import Columns, uniforms_of
+from cosim.tensor.philox import Columns, Keys, uniforms_of
 from cosim.tensor.refusals import reasons
+from cosim.tensor.rounds import refuse_rounds
+from cosim.timed_runs import rounds
 from cosim.units import NS_PER_S
 
 SHIPPED = sorted((Path(__file__).parents[2] / "scenarios").glob("*.toml"))
@@ -130,6 +135,54 @@ def test_all_spans_of_random_scenarios_are_those_of_the_event_kernel(tiny_scenar
     assert_equal(play, TensorClock(scenarios[0]), scenarios)
 
 
+def assert_same_in_short(scenario):
+    """Hold whole rounds of the tensor clock against the spans of the event kernel, table by table."""
+    prepared = prepare(scenario)
+    (short, world) = (prepared.world(lambda _rank: TimingOnly()) for _ in range(2))
+    short.play(rounds(prepared, short))
+    world.play(scenario.scheme.run(world))
+    ours, theirs = summaries_of(short.log), summaries_of(world.log)
+    assert ours == theirs
+    assert short.clock.now == world.clock.now
+    assert short.log.num_spans == len(world.log.spans)
+
+
+def in_short(scenario):
+    """Hold a scenario's rounds against the event kernel, or see that they are refused with a setting."""
+    if getattr(scenario.scheme, "downlink", "unicast") == "multicast":
+        with pytest.raises(ScenarioError, match="downlink: 'multicast'"):
+            refuse_rounds(scenario)
+    else:
+        assert_same_in_short(scenario)
+
+
+@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=settings_of())
+def test_rounds_in_short_of_random_scenarios_are_those_of_the_event_kernel(tiny_scenario, drawn):
+    base, (radio, *_) = drawn
+    in_short(tiny_scenario({**base, **radio}))
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=settings_of())
+def test_rounds_in_short_of_many_random_scenarios_are_those_of_the_event_kernel(tiny_scenario, drawn):
+    base, (radio, *_) = drawn
+    in_short(tiny_scenario({**base, **radio}))
+
+
+def test_a_queue_of_a_whole_band_is_foreseen_and_walked_to_the_nanosecond(tiny_scenario):
+    """Several blocks a transfer, and several transfers a block, in windows that are cut short."""
+    for width_hz in (4e5, 2e7):
+        scheme = {"kind": "federated", "num_rounds": 3, "local_steps": 1, "participation": 0.8}
+        changes = {"scheme": scheme, "clients.count": 40, "data.source.num_train": 40}
+        fading = {"kind": "rayleigh_block", "coherence_time_s": 0.01}
+        radio = {"radio.fading": fading, "radio.federated_downlink.modelled": True}
+        widths = {f"radio.{link}.bandwidth_hz": width_hz for link in LINKS}
+        allocator = {"allocator": {"kind": "time_shared", "reallocate": "once"}}
+        assert_same_in_short(tiny_scenario({**changes, **radio, **widths, **allocator}))
+
+
 @pytest.mark.slow
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(drawn=settings_of())
@@ -143,6 +196,8 @@ def test_all_spans_of_many_random_scenarios_are_those_of_the_event_kernel(tiny_s
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_all_spans_of_shipped_scenarios_are_those_of_the_event_kernel(file, play):
     scenario = load(file)
+    if scenario.num_clients > 1000:
+        pytest.skip("too many clients for the event kernel")
     if (why := next(reasons(scenario), None)) is not None:
         with pytest.raises(ScenarioError, match='take engine = "events"'):
             TensorClock(scenario)
@@ -180,7 +235,7 @@ def test_chance_of_many_keys_is_that_of_each(names, row, width, columns):
     streams = [stream(3, "any", name) for name in names]
     rows = row + np.arange(len(streams))
     each = [one.uniforms(int(at), 1, width)[0] for one, at in zip(streams, rows, strict=True)]
-    assert np.array_equal(uniforms_of(streams, rows, width), each)
+    assert np.array_equal(uniforms_of(Keys(streams).words, rows, width), each)
     some = np.array(sorted(one for one in columns if one < width) or [0])
     whole = streams[0].uniforms(row, 300, width)
     assert np.array_equal(Columns(streams[0].key, some).uniforms(row, 300, width), whole[:, some])

@@ -38,6 +38,19 @@ def test_an_estimate_has_the_power_and_the_correlation_of_mmse(num_pilots, snr):
     assert np.corrcoef(gains.ravel(), known.ravel())[0, 1] == pytest.approx(1.0 - error, abs=2 * several)
 
 
+def test_who_inverts_an_estimate_arrives_in_phase_in_the_mean_and_is_off_by_the_error_over_the_estimate():
+    gains, sight = rayleigh(snr_of_gain=2.0)
+    estimate = make(Csi, {"kind": "estimated", "num_pilots": 3}).estimate(np.sqrt(gains), sight)
+    sends = np.abs(estimate) ** 2 > 0.1  # others are silent
+    ratio, size = (np.sqrt(gains) / estimate)[sends], np.abs(estimate[sends])
+    error, num = 1.0 / (1.0 + 2.0 * 3), sends.sum()
+    # the truth is the estimate plus an independent error, half of which is in phase
+    off = (ratio.real - 1.0) * size / np.sqrt(error / 2.0)
+    assert abs(off.mean()) < 5.0 / np.sqrt(num)
+    assert (off**2).mean() == pytest.approx(1.0, abs=5.0 * np.sqrt(2.0 / num))
+    assert (ratio.imag * size).var() == pytest.approx(error / 2.0, rel=0.05)
+
+
 @pytest.mark.parametrize("backoff_db", [0.0, 3.0])
 def test_a_rate_by_an_estimate_fails_as_marcum_says(backoff_db):
     gains, sight = rayleigh(snr_of_gain=2.0)

@@ -23,6 +23,7 @@ from cosim.radio.slots.constellation import SNR_DB, betas, information
 from cosim.radio.slots.error_rates import GRID_DB
 from cosim.radio.slots.modulation_and_coding import block_bits, code_blocks, lower_rates, schemes
 from cosim.radio.slots.sending import Air, Sender
+from cosim.radio.slots.spent import Spent
 from cosim.record.log import Log
 from cosim.rng import stream
 
@@ -180,8 +181,9 @@ def test_all_bits_arrive_in_slots_at_the_power_that_was_granted(kind):
         assert one.delivered[client]
         assert one.resent_bits >= 0
         assert (one.resent_bits > 0) == (one.measures["num_failed_blocks"] > 0)
-        num_slots = one.measures["num_blocks"]
-        assert num_slots <= (one.end_ns - one.start_ns) // 1_000_000
+        num_slots, spent = one.measures["num_blocks"], Spent.of(one.measures)
+        assert spent.num_slots == (one.end_ns - one.start_ns) // 1_000_000
+        assert spent.num_failed_blocks == spent.num_repeated_blocks + spent.num_given_up_blocks
         assert one.energy_j[client] == pytest.approx(1e-5 * 1e-3 * num_slots)
         assert bits / num_slots < 6e6 * 7.5e-3
 
@@ -337,6 +339,7 @@ def test_a_run_in_slots_learns_the_same_says_its_rung_and_is_explained(tiny_scen
     uploads = [row for row in record.spans.to_pylist() if row["kind"] == "transfer" and row["energy_j"]]
     assert names.count("num_blocks") == names.count("num_failed_blocks") == len(uploads)
     assert any(row["resent_bits"] for row in uploads)
-    explained = explain(record, uploads[0]["id"])
-    assert explained.is_slotted
-    assert explained.expected_end_ns == uploads[0]["end_ns"]
+    for row in uploads:
+        explained = explain(record, row["id"])
+        assert explained.slots.num_slots > 0
+        assert explained.expected_end_ns == row["end_ns"]

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from cosim.learning.operations.superpose import sent_power, superpose
+from cosim.parts import make
 from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LinkSettings
+from cosim.radio.csi import Csi
+from cosim.radio.knowledge import known_amplitudes
 from cosim.radio.medium import Payload
 from cosim.radio.medium.over_the_air import OverTheAir
 from cosim.radio.settings import Radio
@@ -17,12 +20,15 @@ POWERS_W, WEIGHTS = (0.1, 0.2, 0.05), (0.5, 0.2, 0.3)
 UPDATES = torch.tensor([0.008, -0.006, 0.01], dtype=torch.float64)  # of each client, in each number
 
 
-def sent(num_values=NUM_VALUES, fading="rayleigh", coherence_time_s=1e-4, noise_dbm=-174.0, **medium):
+def sent(
+    num_values=NUM_VALUES, fading="rayleigh", coherence_time_s=1e-4, noise_dbm=-174.0, csi=None, **medium
+):
     """Return medium, channel and sum of three clients; each block is shorter than a symbol and a half."""
     radio = Radio.model_validate(
         {
             "fading": {**RATES[fading], "coherence_time_s": coherence_time_s},
             "noise_psd_dbm_per_hz": noise_dbm,
+            "csi": csi or {"kind": "perfect"},
             "placement": {"kind": "given", "positions_m": [[900.0, 0.0], [0.0, 1300.0], [700.0, 0.0]]},
             "shadowing": {"kind": "none"},
             "federated_uplink": LinkSettings(num_subchannels=NUM_SUBCHANNELS, bandwidth_hz=1.5e6),
@@ -105,6 +111,38 @@ def test_zero_forcing_has_no_fading_term_and_the_noise_of_the_weakest_for_its_we
     factor = min(np.array(POWERS_W) / NUM_SUBCHANNELS * gains / np.array(WEIGHTS) ** 2)
     noise_w = channel.noise_psd_w_per_hz * part.subcarrier_spacing_hz / 2.0
     assert (received(summed) - quiet).var() == pytest.approx(0.01**2 * noise_w / factor, rel=0.01)
+
+
+@pytest.mark.parametrize("num_pilots", [1, 10**9])
+def test_what_is_inverted_by_an_estimate_arrives_with_its_amplitude_and_phase(num_pilots):
+    csi = {"kind": "estimated", "num_pilots": num_pilots}
+    _, channel, summed = sent(
+        csi=csi, coherence_time_s=1.0, mapping="complex", truncation_db=-400.0, truncation="transmission"
+    )
+    known = known_amplitudes(channel, LINK, 0, np.array(POWERS_W))
+    truth = np.sqrt(np.stack([channel.gains(LINK, client, 0, 1)[0] for client in range(3)]))
+    factors = truth / known  # (3, 100), complex
+    found = np.array(list(summed.distortion.weights.values()))
+    np.testing.assert_allclose(found, np.array(WEIGHTS) * factors.real.mean(axis=1), rtol=1e-9)
+    assert received(summed, seed=None).mean() == pytest.approx(found @ UPDATES.numpy(), rel=1e-9)
+    power = received(summed, seed=None).reshape(-1)
+    together = (np.array(WEIGHTS) * UPDATES.numpy()) @ factors
+    assert (power**2).mean() == pytest.approx((np.abs(together) ** 2).mean(), rel=1e-9)
+    if num_pilots > 1:
+        np.testing.assert_allclose(found, WEIGHTS, rtol=1e-3)
+    else:
+        assert np.abs(found / WEIGHTS - 1.0).max() > 0.01
+    for client, tx_power_w in summed.tx_power_w.items():
+        assert tx_power_w <= POWERS_W[client] * (1.0 + 1e-9)
+
+
+def test_pilots_and_reports_of_what_is_known_go_before_a_sum():
+    csi = make(Csi, {"kind": "chain", "steps": [{"kind": "estimated"}, {"kind": "quantised"}]})
+    part, widths_hz = OverTheAir(), np.full(4, 180e3)
+    more_ns = part.summed_ns(widths_hz, 500, 3, csi) - part.summed_ns(widths_hz, 500, 3)
+    asked_ns = 3 * (csi.pilots_ns + csi.report_ns(4))
+    assert 0 <= more_ns - asked_ns < part.symbol_ns
+    assert part.pilot_s(widths_hz, csi) == pytest.approx((csi.pilots_ns + csi.report_ns(4)) / 1e9)
 
 
 def test_truncating_each_subchannel_renormalises_over_those_who_send():

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from cosim.cli import answer
 from cosim.cli.explanation import show
 from cosim.cli.overview import overview
 from cosim.errors import ScenarioError
@@ -91,6 +92,28 @@ def test_a_trace_of_a_channel_gives_its_timeline_again(kind, tiny_scenario, play
     first, again = (np.array(world.log.spans.end_ns) for world in worlds)
     assert first.max() < 0.2 * NS_PER_S
     np.testing.assert_allclose(again, first, atol=len(first))  # a nanosecond for each rounded end
+
+
+@pytest.mark.parametrize(("what", "kind"), [("gain", "csv"), ("rate", "parquet")])
+def test_an_exported_trace_of_a_run_gives_its_timeline_again(what, kind, tiny_scenario, tmp_path):
+    air = {"kind": "rayleigh_block", "coherence_time_s": 0.001}
+    air |= {"selectivity": "flat"} if what == "gain" else {}
+    modelled = {**FEDERATED, "radio.fading": air, "radio.federated_downlink.modelled": True}
+    folder = run(tiny_scenario(modelled), tmp_path / "run", timing_only=True)
+    told = ["export", str(folder), "--out", str(tmp_path), "--trace", what, "--format", kind]
+    assert answer(told) == 0
+    given = {"kind": what, "file": str(tmp_path / f"{what}_trace.{kind}"), "at_end": "hold"}
+    del modelled["radio.fading"]
+    replayed = run(tiny_scenario({**modelled, "radio.trace": given}), tmp_path / "again", timing_only=True)
+    first, again = (Record.open(one).spans["end_ns"].to_numpy() for one in (folder, replayed))
+    np.testing.assert_allclose(again, first, atol=len(first))  # a nanosecond for each rounded end
+
+
+def test_a_trace_that_would_not_be_that_of_the_run_is_refused(tiny_scenario, tmp_path, capsys):
+    folder = run(tiny_scenario({"radio.medium": {"kind": "slotted"}}), tmp_path / "run", timing_only=True)
+    for what, told in (("rate", "write gains"), ("snr", "must be gain or rate")):
+        assert answer(["export", str(folder), "--out", str(tmp_path), "--trace", what]) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_rows_hold_or_are_interpolated_and_the_end_is_held_or_wraps(tiny_scenario, tmp_path):

@@ -20,6 +20,7 @@ from cosim.report.audit.tables import write_tables
 from cosim.rng import stream
 from cosim.statistics.ranking import kendall_tau
 
+ENDS, LEADS = ("moved_low", "moved_high"), ("ahead_high", "ahead_low")
 NOISE = stream(3, "audit").generator().normal(size=(3, 2, 8))
 
 
@@ -39,15 +40,15 @@ def test_what_has_no_number_comes_last_and_two_of_them_tie():
     assert tied == pytest.approx(stats.kendalltau([1, 9, 9], [1, 2, 3]).statistic)
 
 
-def found(values, *, better="less", proposed=None, **settings):
+def found(values, *, measure="total_s", proposed=None, **settings):
     """Return findings of made-up values, shape (turn, alternative, seed), of the alternatives a, b and c."""
     names, turns = "abc"[: values.shape[1]], [PUBLISHED, "one", "two"][: len(values)]
     audit = Audit(
         name="made up",
         base="x.toml",
         proposed=proposed,
-        timing_only=True,
-        measures=["total_s"],
+        timing_only=measure == "total_s",
+        measures=[measure],
         alternatives=[{"name": name} for name in names],
         **settings,
     )
@@ -55,7 +56,7 @@ def found(values, *, better="less", proposed=None, **settings):
         {
             "assumption": turn,
             "alternative": name,
-            "measure": "total_s",
+            "measure": audit.measures[0].name,
             "replication": seed,
             "value": float(values[at, which, seed]),
         }
@@ -78,13 +79,43 @@ def found(values, *, better="less", proposed=None, **settings):
 
 def test_moves_and_their_intervals_are_those_of_pairs():
     values = 10.0 + NOISE
-    move = found(values)["measures"][0]["rows"][1]["moves"][1]
+    loss = {"kind": "loss_at", "time_s": 1.0}
+    move = found(values, measure=loss)["measures"][0]["rows"][1]["moves"][1]
     change = stats.ttest_rel(values[1, 1], values[0, 1])
     ends, size = change.confidence_interval(0.95), values[0, 1].mean()
     np.testing.assert_allclose(move["moved"], (values[1, 1] - values[0, 1]).mean() / size, rtol=1e-9)
     np.testing.assert_allclose([move["moved_low"], move["moved_high"]], np.array(ends) / size, rtol=1e-9)
     mean = stats.t.interval(0.95, 7, values[1, 1].mean(), stats.sem(values[1, 1]))
     np.testing.assert_allclose([move["low"], move["high"]], mean, rtol=1e-9)
+
+
+def test_times_are_compared_by_the_geometric_mean_of_the_ratios_of_pairs():
+    values = np.exp(2.0 * NOISE)
+    rows = found(values, proposed="a")["measures"][0]["rows"]
+    for ratio, told in (
+        (values[1, 1] / values[0, 1], [1.0 + rows[1]["moves"][1][one] for one in ("moved", *ENDS)]),
+        (values[1, 0] / values[1, 1], [1.0 - rows[1]["pairs"][0][one] for one in ("ahead", *LEADS)]),
+    ):
+        ends = stats.ttest_1samp(np.log(ratio), 0.0).confidence_interval(0.95)
+        np.testing.assert_allclose(told, [stats.gmean(ratio), *np.exp(ends)], rtol=1e-9)
+
+
+def test_a_lead_alike_in_every_seed_is_decided_however_skewed_the_seeds_are():
+    skewed = np.exp(3.0 * NOISE[0, 0])
+    pairs = found(np.array([[skewed, 2.0 * skewed * (1.0 + 0.01 * NOISE[0, 1])]] * 2), proposed="a")
+    (pair,) = pairs["measures"][0]["rows"][0]["pairs"]
+    assert pair["verdict"] == "ahead"
+    assert pair["ahead"] == pytest.approx(0.5, abs=0.01)
+    same = found(np.array([[skewed, skewed * (1.0 + 1e-15)]] * 2), proposed="a")["measures"][0]
+    assert same["rows"][0]["pairs"][0]["verdict"] == "equal"
+
+
+def test_what_may_be_zero_is_compared_by_differences():
+    values = np.array([[[0.0], [2.0]], [[0.0], [2.0]]]) * np.ones(8) + 0.01 * np.abs(NOISE[:2])
+    values[0, 0, 0] = 0.0
+    (measure,) = found(values, proposed="a")["measures"]
+    assert not measure["by_ratio"]
+    assert measure["rows"][0]["pairs"][0]["verdict"] == "ahead"
 
 
 def test_tau_of_an_audit_is_the_mean_of_scipys_over_seeds_and_its_interval_students():

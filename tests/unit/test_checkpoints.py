@@ -17,7 +17,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIF
 from transformers.activations import ACT2FN
 
 from cosim.errors import ScenarioError
-from cosim.learning.base.checkpoint import read_json, transformers_config, weight_files
+from cosim.learning.base.checkpoint import read_json, weight_files
 from cosim.learning.base.folder import FolderBase
 from cosim.learning.base.random import RandomBase
 from cosim.learning.base.weights import compare, expected_weights, stored_tensors
@@ -26,6 +26,7 @@ from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.slots import refuse_unannounced
 from cosim.learning.trainable.lora import Lora
+from cosim.learning.transformers_models import transformers_config
 from cosim.testing.tiny_bases import NUM_LABELS, USES, tiny_base
 
 HEADS = ("classifier", "score")

@@ -140,7 +140,13 @@ WRITE = {"write_text", "write_bytes", "savefig", "write_table", "save_file", "sa
 WRITING_MODES = {"w", "wb", "a", "ab", "x", "xb", "r+b", "w+b"}
 MAY_WRITE = {
     "files.py",
-    *("record/digests.py", "record/folder.py", "report/gantt.py", "report/publication.py"),  # to memory
+    *(
+        "record/digests.py",
+        "record/fingerprints.py",
+        "record/folder.py",
+        "report/gantt.py",
+        "report/publication.py",
+    ),  # to memory
     "learning/embedded/pretrain.py",  # what makes the model that comes along
     "cli/exporting.py",  # to memory
     "cli/fetching.py",  # a whole model to a folder that was found empty

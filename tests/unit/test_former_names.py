@@ -1,6 +1,10 @@
 """Names that scenarios had before: taken wherever a setting is named, with one line each."""
 
+from contextlib import suppress
+from inspect import isabstract
+
 import pytest
+from pydantic import ValidationError
 
 from cosim.errors import ScenarioError
 from cosim.learning.settings import Model
@@ -154,3 +158,12 @@ def test_names_of_today_are_left_alone():
 def test_the_aggregator_qffl_is_q_fedavg_and_not_the_weights_q_ffl():
     assert current_kind("scheme.aggregator.kind", "qffl") == "q_fedavg"
     assert current_kind("scheme.weights.kind", "q_ffl") == "q_ffl"
+
+
+def test_a_table_without_settings_is_what_checking_none_gives():
+    alike = [table for table in tables() if not any(one.is_required() for one in table.model_fields.values())]
+    alike = [table for table in alike if not isabstract(table)]
+    assert len(alike) > 50
+    for table in alike:
+        with suppress(ValidationError):  # it needs one of several settings
+            assert table() == table.default()

@@ -16,7 +16,9 @@ from cosim.compute.device import Device
 from cosim.errors import ScenarioError
 from cosim.learning.architectures import FAMILIES
 from cosim.learning.base.folder import FolderBase
+from cosim.learning.base.random import RandomBase
 from cosim.learning.data.batch import IGNORED
+from cosim.learning.families.hooked import HookedBody
 from cosim.learning.flop import client_memory_bytes, split_flop, whole_flop
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import Outputs
@@ -27,6 +29,7 @@ from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.trainable.prefix import Prefix
 from cosim.testing.tiny_bases import (
+    FOUND,
     HOOKED,
     NUM_LABELS,
     VARIANTS,
@@ -39,8 +42,15 @@ from cosim.testing.tiny_bases import (
     tiny_model,
 )
 
-EVERY: tuple[tuple[str, dict[str, Any]], ...] = (*((family, {}) for family in HOOKED), *VARIANTS)
-QUICK = ("deberta-v2", "falcon", "gemma3_text", "qwen2")  # each class of transformers takes time to load
+EVERY: tuple[tuple[str, dict[str, Any]], ...] = (*((family, {}) for family in (*HOOKED, *FOUND)), *VARIANTS)
+QUICK = (
+    "deberta-v2",
+    "falcon",
+    "gemma3_text",
+    "qwen2",
+    "electra",
+    "gpt_bigcode",
+)  # each class of transformers takes time to load
 ROUNDED = 1e-6  # inside, transformers rounds norms and softmax to float32
 
 every_model = pytest.mark.parametrize(
@@ -159,8 +169,12 @@ def test_published_models_have_their_published_size(
     assert ModelShape.read({"model_type": family, **config}, task, labels).num_weights == num_weights
 
 
+def tasks_of(family: str) -> tuple[ModelTask, ...]:
+    return FAMILIES[family].tasks if family in FAMILIES else (FOUND[family][0],)
+
+
 def task_of(family: str) -> ModelTask:
-    return FAMILIES[family].tasks[0]
+    return tasks_of(family)[0]
 
 
 def mean_loss(outputs: Outputs) -> Tensor:
@@ -173,7 +187,7 @@ def leaves(adapter: Adapter) -> Adapter:
 
 @every_model
 def test_parameters_are_those_of_transformers(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    for task in FAMILIES[family].tasks:
+    for task in tasks_of(family):
         labels = NUM_LABELS if task == "classification" else 0
         base = tiny_base(family, **changes)
         shape = base.shape(task, labels)
@@ -327,3 +341,34 @@ def test_what_blocks_of_others_cannot_do_is_refused() -> None:
         Full(only=("norm",)).check(tiny_base("olmo2").shape(), "float32", is_cut=False)
     with pytest.raises(ScenarioError, match="the one table of distances"):
         Full().check(tiny_base("deberta-v2").shape("classification", 2), "float32", is_cut=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "reason"),
+    [
+        ({"model_type": "tortoise"}, "causal_lm", "a model_type 'tortoise' is known neither here"),
+        ({"model_type": "t5"}, "causal_lm", "an encoder and a decoder"),
+        ({"model_type": "mixtral"}, "causal_lm", "a mixture of experts"),
+        ({"model_type": "mpnet", **FOUND["mpnet"][1]}, "causal_lm", "no mpnet model for causal_lm"),
+        ({"model_type": "electra", **FOUND["electra"][1]}, "causal_lm", "not one linear layer lm_head"),
+        (
+            {"model_type": "electra", **FOUND["electra"][1], "embedding_size": 8},
+            "classification",
+            "a linear layer in front of the blocks",
+        ),
+    ],
+)
+def test_a_model_whose_modules_do_not_say_how_it_computes_is_refused(
+    config: dict[str, Any], task: ModelTask, reason: str
+) -> None:
+    with pytest.raises(ScenarioError, match=reason):
+        RandomBase(config=config).shape(task, NUM_LABELS if task == "classification" else 0)
+
+
+def test_blocks_that_do_not_compute_what_the_whole_does_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HookedBody, "embed", lambda self, ids: 2.0 * embed(self, ids))
+    with pytest.raises(ScenarioError, match="do not compute what the whole does"):
+        tiny_model("electra", "classification")
+
+
+embed = HookedBody.embed

@@ -1,9 +1,12 @@
 """Images: what a model is given of them, and that one learns to tell them apart."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image as Pillow
@@ -53,6 +56,35 @@ def test_an_image_of_another_size_is_scaled_and_one_of_a_folder_has_its_class(tm
     }
     with pytest.raises(ScenarioError, match="has a folder of images for each class"):
         Images(train_path=tmp_path / "cats").load()
+
+
+def test_images_of_a_column_are_those_of_a_folder_and_classes_have_their_names(tmp_path: Path) -> None:
+    stored = []
+    for number in range(6):
+        place = tmp_path / "folder" / ("cats", "dogs")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Pillow.new("RGB", (5, 4), (number, 9, 90)).save(place / f"{number}.png")
+        stored.append({"bytes": (place / f"{number}.png").read_bytes(), "path": None})
+    features = {"img": {"_type": "Image"}, "kind": {"names": ["cats", "dogs"], "_type": "ClassLabel"}}
+    table = pyarrow.table({"img": stored, "kind": [number % 2 for number in range(6)]})
+    kept = {"huggingface": json.dumps({"info": {"features": features}})}  # as `datasets` 4 has it
+    pyarrow.parquet.write_table(table.replace_schema_metadata(kept), tmp_path / "table.parquet")
+    (tmp_path / "saved").mkdir()
+    with pyarrow.ipc.new_stream(tmp_path / "saved" / "data.arrow", table.schema) as stream:
+        stream.write_table(table)
+    (tmp_path / "saved" / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+    (tmp_path / "saved" / "dataset_info.json").write_text(json.dumps({"features": features}))
+    columns = {"image_column": "img", "label_column": "kind", "test_path": tmp_path / "table.parquet"}
+    folder = Images(train_path=tmp_path / "folder").load()
+    expected = {(one.label, one.image.levels) for one in (*folder.train, *folder.test) if one.image}
+    for name in ("table.parquet", "saved"):
+        found = Images.model_validate({"train_path": tmp_path / name, **columns}).load()
+        assert found.labels == ("cats", "dogs")
+        assert {(one.label, one.image.levels) for one in found.train if one.image} == expected
+    with pytest.raises(ScenarioError, match=r"row 1: no column 'image'.*set image_column"):
+        Images(train_path=tmp_path / "table.parquet").load()
+    with pytest.raises(ScenarioError, match="row 1: 'kind' holds no image"):
+        Images(train_path=tmp_path / "saved", image_column="kind", label_column="kind").load()
 
 
 def test_a_vision_transformer_is_trained_behind_a_cut(

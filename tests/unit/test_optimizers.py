@@ -148,3 +148,21 @@ def test_no_parameters_are_no_trouble() -> None:
 def test_nesterov_without_momentum_is_refused() -> None:
     with pytest.raises(ValidationError, match="nesterov needs a momentum above 0"):
         Sgd(nesterov=True)
+
+
+@pytest.mark.parametrize("kind", [AdamW, Sgd])
+def test_rank_pairs_step_by_a_power_of_their_number(kind: type[AdamW | Sgd]) -> None:
+    """Rows of A and columns of B, of one client and of several stacked; what is no factor steps in full."""
+    before, gradients = numbers(0, torch.float64), numbers(1, torch.float64)
+    stacks = [{name: torch.stack([one, one]) for name, one in given.items()} for given in (before, gradients)]
+    for parameters, downhill in ((before, gradients), stacks):
+        plain, slower = (
+            rule.step(parameters, downhill, rule.start(parameters), 0, NUM_STEPS)[0]
+            for rule in (kind(learning_rate=0.1), kind(learning_rate=0.1, rank_decay=0.5))
+        )
+        for name, tensor in parameters.items():
+            share = torch.ones((), dtype=torch.float64)
+            if "lora" in name:
+                share = torch.arange(1, 5, dtype=torch.float64) ** -0.5
+                share = share[:, None] if "lora_A" in name else share
+            assert torch.allclose(slower[name] - tensor, share * (plain[name] - tensor), rtol=1e-12)

@@ -16,6 +16,7 @@ from cosim.learning.codec.pairs import FactorCodec, mask_bits, pairs_of, read_ma
 from cosim.learning.codec.random_ranks import RandomRanks
 from cosim.learning.codec.soft import Soft
 from cosim.learning.codec.svd import Svd, thin_svd
+from cosim.learning.pair_energy import delta_energies, product_gains
 from cosim.rng import stream
 
 ALIKE = {
@@ -362,3 +363,55 @@ def test_a_thin_svd_is_the_svd_of_the_product(shape):
     assert torch.allclose(left * singular[:, None] @ right, b @ a)
     short = min(shape)
     assert torch.allclose(singular[:, :short], torch.linalg.svdvals(b @ a)[:, :short])
+
+
+# What the change of the product says
+
+
+@given(seed=seeds)
+@settings(deadline=None, max_examples=10)
+def test_pairs_are_taken_in_the_order_in_which_they_help_the_product_most(seed):
+    """By products in full: the next pair leaves the least of the change lacking; what does harm has 0."""
+    adapter, reference = drawn(UNLIKE, seed), drawn(UNLIKE, seed + 1)
+    pairs = pairs_of(adapter)
+    gains = product_gains(pairs, adapter, reference)
+    for module, place in zip(pairs.modules, pairs.slices, strict=True):
+        (a, b), (a0, b0) = (
+            (one[module.a_name].double(), one[module.b_name].double().T) for one in (adapter, reference)
+        )
+        changes = b[:, :, None] * a[:, None, :] - b0[:, :, None] * a0[:, None, :]
+        lacking, left = changes.sum(dim=0), list(range(module.rank))
+        for index in np.argsort(-gains[place], kind="stable").tolist():
+            helps = {j: float(lacking.square().sum() - (lacking - changes[j]).square().sum()) for j in left}
+            if max(helps.values()) <= 0.0:
+                assert not gains[place][left].any()
+                break
+            assert helps[index] == pytest.approx(max(helps.values()))
+            lacking, left = lacking - changes[index], [j for j in left if j != index]
+
+
+def test_where_changes_are_orthogonal_gains_are_energies():
+    generator = torch.Generator().manual_seed(1)
+    b = torch.linalg.qr(torch.randn(9, 4, generator=generator, dtype=torch.float64)).Q
+    a = torch.randn(4, 5, generator=generator, dtype=torch.float64)
+    adapter = {"q.lora_A.weight": a, "q.lora_B.weight": b * torch.tensor([3.0, 0.1, 1.0, 7.0])}
+    reference = {"q.lora_A.weight": a, "q.lora_B.weight": torch.zeros_like(b)}
+    pairs = pairs_of(adapter)
+    assert product_gains(pairs, adapter, reference) == pytest.approx(
+        delta_energies(pairs, adapter, reference)
+    )
+
+
+def test_effective_pairs_are_all_where_energies_are_equal_and_one_where_one_has_all():
+    shapes = {"q.lora_A.weight": (4, 5), "q.lora_B.weight": (7, 4)}
+    reference = {name: torch.ones(shape) for name, shape in shapes.items()}
+    moved = reference["q.lora_B.weight"].clone()
+    moved[:, 2] = 5.0
+    for tensor, share in ((reference["q.lora_B.weight"] + 1.0, 1.0), (moved, 0.25)):
+        figures = (
+            Soft(measures_spread=True)
+            .transmit(Sending({**reference, "q.lora_B.weight": tensor}, reference))
+            .figures
+        )
+        assert figures["effective_pairs"] == pytest.approx(share)
+        assert figures["pair_energy"] >= figures["dropped_energy"]

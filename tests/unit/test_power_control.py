@@ -77,6 +77,59 @@ def test_no_other_spread_of_a_power_carries_more(band, log_power, seed):
     assert others.max() <= reached * (1.0 + 1e-9)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_under_a_cap_the_deadline_is_the_one_a_convex_solver_finds(seed):
+    size = [(5, 20), (3, 8), (2, 2)][seed % 3]
+    phase = random_phase(seed, *size, decades=3.0, is_flat=seed % 4 == 3)
+    assignment = _assignment(phase, seed)
+    free = control_power(phase, assignment)
+    cap = float((free.rates_bit_per_s / phase.bandwidths_hz.sum()).max()) * (1.0 + 3.0 * (seed % 2))
+    capped = replace(phase, cap_bit_per_s_per_hz=cap)
+    found = control_power(capped, assignment)
+    assert found.deadline_s == pytest.approx(ConvexPower(capped, assignment).solve(), rel=1e-5)
+    assert (_powers(assignment, found.tx_power_w, phase) <= phase.max_tx_power_w * (1.0 + 1e-12)).all()
+    snr = found.tx_power_w / phase.bandwidths_hz * phase.gains[assignment, np.arange(phase.num_subchannels)]
+    assert (np.log2(1.0 + snr) <= cap * (1.0 + 1e-9)).all()  # no watt more than the cap takes
+
+
+@settings(deadline=None)
+@given(subchannels(), st.floats(-7.0, 4.0), st.floats(-1.0, 1.3))
+def test_under_a_cap_water_fills_to_a_level_and_no_further(band, log_power, log_cap):
+    """The level that spends the power is sought by bisection, apart from any break point."""
+    (gains, widths), power, cap = band, 10.0**log_power, 10.0**log_cap
+    full = (2.0**cap - 1.0) / gains
+
+    def psd(log_rise: float) -> Floats:
+        rise = np.exp(log_rise)  # of the level over where the best subchannel begins, as a share
+        return np.clip((rise - (gains.max() / gains - 1.0)) / gains.max(), 0.0, full)
+
+    low, high = -40.0, 40.0
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if (psd(middle) * widths).sum() < power else (low, middle)
+    filling = WaterFilling(gains, widths, cap)
+    expected = float((widths * np.log1p(psd(low) * gains)).sum() / np.log(2.0))
+    best = filling.max_rate(np.array(power))
+    assert float(best) == pytest.approx(expected, rel=1e-9)
+    spent = min(power, float((full * widths).sum()))
+    assert float(filling.min_power(best)) == pytest.approx(spent, rel=1e-6)
+    filled = filling.psd_for_rate(best)
+    assert float((filled * widths).sum()) == pytest.approx(spent, rel=1e-6)
+    assert float((widths * np.log1p(filled * gains)).sum() / np.log(2.0)) == pytest.approx(expected, rel=1e-9)
+    assert float(filling.min_power(np.array(1.001 * cap * widths.sum()))) == np.inf
+
+
+def test_a_cap_that_nobody_reaches_changes_nothing_and_a_low_one_alone_sets_the_deadline():
+    phase = random_phase(3, 4, 12, decades=2.0)
+    assignment = np.arange(12) % 4
+    free = control_power(phase, assignment)
+    idle = control_power(replace(phase, cap_bit_per_s_per_hz=60.0), assignment)
+    np.testing.assert_allclose(idle.tx_power_w, free.tx_power_w, rtol=1e-9)
+    low = control_power(replace(phase, cap_bit_per_s_per_hz=1e-3), assignment)
+    widths = np.bincount(assignment, weights=phase.bandwidths_hz)
+    assert low.deadline_s == pytest.approx((phase.compute_s + phase.bits / (1e-3 * widths)).max())
+
+
 @settings(deadline=None)
 @given(phases(), st.integers(0, 2**31))
 def test_powers_keep_every_limit_and_give_the_rates_and_the_deadline_they_say(phase, seed):

@@ -9,6 +9,8 @@ the best buyer is a p-norm over buyers; the bound is then worked out for the
 prices found, exactly and in closed form, so it holds however well the search
 went. Barriers are bounded apart, and the total is the least over all choices.
 
+Where the rate is capped the bound is that without the cap, or that of a band which is full of it.
+
 It holds for grants fixed over a barrier. Access that lends subchannels of silent
 clients, or takes turns in time, can be faster than any such grant.
 
@@ -151,9 +153,13 @@ def tighten(choices: Choices, link: str, choice: int, deadlines: Mapping[str, Fl
     phase = choices.phase(link, choice)
     if not phase.bits.any():
         return
-    prices = find_prices(phase)
-    found = prices.deadline_s(choices.compute_s[link], choices.bits[link])
-    np.maximum(deadlines[link], found, out=deadlines[link])
+    every = [find_prices(phase)]
+    if np.isfinite(phase.cap_bit_per_s_per_hz):  # all together carry no more than the band at its cap
+        most = phase.cap_bit_per_s_per_hz * float(phase.bandwidths_hz.sum())
+        every.append(Prices(np.ones(phase.num_clients), most))
+    for prices in every:
+        found = prices.deadline_s(choices.compute_s[link], choices.bits[link])
+        np.maximum(deadlines[link], found, out=deadlines[link])
 
 
 def gap_to_bound(

@@ -42,7 +42,10 @@ def prove_by_counting(phase: Phase, assignment: Ints) -> Proof:
             return None
         rates = np.broadcast_to((phase.bits / left)[:, None], (phase.num_clients, most))
         needed = min_power(
-            rates, np.broadcast_to(gains, (*rates.shape, 1)), (width * numbers)[:, None].astype(np.float64)
+            rates,
+            np.broadcast_to(gains, (*rates.shape, 1)),
+            (width * numbers)[:, None].astype(np.float64),
+            phase.cap_bit_per_s_per_hz,
         )
         fits = needed <= phase.max_tx_power_w[:, None]
         if not fits.any(axis=1).all():

@@ -1,8 +1,8 @@
 """The best assignment of a barrier, proven, by whichever way suits its size.
 
-Where subchannels are all alike, by counting; where they are few, by pricing
-every set of them; else by branch and bound, which ends at a limit more often
-than not and then says what it has proven.
+Where subchannels are all alike, by counting; where they are few and their rates not
+capped, by pricing every set of them; else by branch and bound, which ends at a limit more
+often than not and then says what it has proven. Its bounds leave out a cap on rates.
 
 Mixed-integer linear programs were tried and given up. Outer approximation of
 the rates, solved by HiGHS 1.12 through scipy, called assignments optimal that
@@ -48,6 +48,6 @@ def prove(
     bound_s = max(bound_s, float(phase.compute_s.max()))
     if are_equal(phase):
         return prove_by_counting(phase, assignment)
-    if phase.num_subchannels <= MAX_SUBCHANNELS:
+    if phase.num_subchannels <= MAX_SUBCHANNELS and np.isinf(phase.cap_bit_per_s_per_hz):
         return prove_by_subsets(phase, assignment, bound_s, cutoff_s, gap, effort)
     return prove_by_prices(phase, assignment, bound_s, cutoff_s, gap, max_nodes, effort)

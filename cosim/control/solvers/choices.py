@@ -5,12 +5,12 @@ them is judged in a few array operations.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
-from cosim.control.closed_form import Phase, airtime_s, normalised_gains
+from cosim.control.closed_form import Phase, airtime_s, phase_of
 from cosim.control.knobs import Cut, Setting
 from cosim.control.legs import Leg, least_of, legs_of, refuse_measured, servers_s
 from cosim.control.solvers.rounds import RoundsTable
@@ -57,7 +57,7 @@ class Choices:
         Raises
         ------
         AllocationError
-            If the rounds of a rank are not known, or a link's rate is not Shannon's.
+            If the rounds of a rank are not known, or for a link's rate as :func:`phase_of`.
         """
         pairs = [(cut, rank) for cut in cuts for rank in lora_ranks]
         return cls._of(state, pairs, [_legs(state, *pair) for pair in pairs], rounds)
@@ -99,16 +99,7 @@ class Choices:
         times = {name: np.array([float(leg.times) for leg in each]) for name, each in by_name.items()}
         server_s = np.array([servers_s(state, [(leg.times, leg) for leg in legs]) for legs in every])
         phases = {
-            name: Phase(
-                link=name,
-                compute_s=compute_s[name][0],
-                bits=bits[name][0],
-                gains=normalised_gains(link),
-                bandwidths_hz=link.bandwidths_hz,
-                max_tx_power_w=np.asarray(link.max_tx_power_w, dtype=float),
-                max_total_tx_power_w=link.max_total_tx_power_w,
-            )
-            for name, link in state.links.items()
+            name: phase_of(link, compute_s[name][0], bits[name][0]) for name, link in state.links.items()
         }
         rounds_of = {rank: rounds.at(rank) for _, rank in pairs}
         return cls(
@@ -132,15 +123,8 @@ class Choices:
 
     def phase(self, link: str, choice: int) -> Phase:
         """Return the barrier of a link under a choice."""
-        base = self.phases[link]
-        return Phase(
-            link,
-            self.compute_s[link][choice],
-            self.bits[link][choice],
-            base.gains,
-            base.bandwidths_hz,
-            base.max_tx_power_w,
-            base.max_total_tx_power_w,
+        return replace(
+            self.phases[link], compute_s=self.compute_s[link][choice], bits=self.bits[link][choice]
         )
 
     def alike(self, link: str, choice: int) -> list[int]:

@@ -114,7 +114,9 @@ class _Sets:
         gains, widths = self.phase.gains[client], self.phase.bandwidths_hz
         rate = np.asarray(self.rates[client])
         parts = [
-            min_power(np.broadcast_to(rate, len(rows)), gains[rows], widths[rows])
+            min_power(
+                np.broadcast_to(rate, len(rows)), gains[rows], widths[rows], self.phase.cap_bit_per_s_per_hz
+            )
             for rows in (sets[at : at + _ROWS] for at in range(0, len(sets), _ROWS))
         ]
         return np.concatenate(parts) if parts else np.zeros(0)

@@ -49,7 +49,7 @@ def greedy_assignment(phase: Phase) -> Ints:
         width_owned[client] += widths[subchannel]
         mine = owned[client]
         psd = powers[client] / width_owned[client]
-        rate = float((widths[mine] * np.log1p(psd * phase.gains[client, mine])).sum()) / _LN2
+        rate = float((widths[mine] * phase.nats(psd * phase.gains[client, mine])).sum()) / _LN2
         if rate > 0.0:
             finish[client] = phase.compute_s[client] + phase.bits[client] / rate
         elif phase.bits[client] == 0.0:
@@ -57,7 +57,7 @@ def greedy_assignment(phase: Phase) -> Ints:
 
     def best_free(client: int) -> int:
         psd = powers[client] / (width_owned[client] + widths)
-        scores = np.where(free, widths * np.log1p(psd * phase.gains[client]), -1.0)
+        scores = np.where(free, widths * phase.nats(psd * phase.gains[client]), -1.0)
         return int(scores.argmax())
 
     for client in np.argsort(-_solo_finish_s(phase, powers), kind="stable").tolist():
@@ -71,5 +71,5 @@ def greedy_assignment(phase: Phase) -> Ints:
 def _solo_finish_s(phase: Phase, powers_w: Floats) -> Floats:
     """Return when each client would be done with the one subchannel best for it, s, shape (num_clients,)."""
     psd = powers_w[:, None] / phase.bandwidths_hz
-    rates = (phase.bandwidths_hz * np.log1p(psd * phase.gains)).max(axis=1) / _LN2
+    rates = (phase.bandwidths_hz * phase.nats(psd * phase.gains)).max(axis=1) / _LN2
     return phase.finish_s(rates)

@@ -66,7 +66,9 @@ def control_power(phase: Phase, assignment: Ints) -> Powers:
     index, owned = _owned(assignment, phase.num_clients)
     clients = np.arange(phase.num_clients)[:, None]
     widths = np.where(owned, phase.bandwidths_hz[index], 0.0)
-    filling = WaterFilling(np.where(owned, phase.gains[clients, index], 0.0), widths)
+    filling = WaterFilling(
+        np.where(owned, phase.gains[clients, index], 0.0), widths, phase.cap_bit_per_s_per_hz
+    )
     limits, total = phase.max_tx_power_w, phase.max_total_tx_power_w
     finish = phase.finish_s(filling.max_rate(limits))
     earliest = float(finish.max())

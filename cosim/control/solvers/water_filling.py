@@ -4,7 +4,8 @@ With rate ``B log2(1 + p g)`` on each subchannel (``p`` in W/Hz, ``g`` the gain
 over noise in Hz/W), both optima fill to a level: ``p = (level - 1/g)+``. Which
 subchannels lie under water changes at break points that depend on the gains
 alone, so the level for a given rate or power is found by looking up its place
-among them. There is no iteration, whatever the widths.
+among them. There is no iteration, whatever the widths. Where the rate is capped, a subchannel
+that carries its cap takes no more power, so the level has a second break point for each.
 
 Source
 ------
@@ -12,11 +13,16 @@ R. G. Gallager, "Information theory and reliable communication", Wiley, 1968,
 sec. 7.5; the minimum-power form is method card 1 (FedsLLM), section 7.2.
 """
 
+from typing import Any
+
 import numpy as np
 
 from cosim.units import Floats
 
 _LN2 = float(np.log(2.0))
+_HIGHEST = 1e300
+_NO_CAP = 500.0  # bit/s/Hz, beyond what a float can fill
+_ROUNDING = 1.0 + 1e-9  # a rate above the cap by so little is the cap
 
 
 class WaterFilling:
@@ -26,7 +32,7 @@ class WaterFilling:
     no rounding and gains of any size can be compared.
     """
 
-    def __init__(self, gains: Floats, bandwidths_hz: Floats) -> None:
+    def __init__(self, gains: Floats, bandwidths_hz: Floats, cap_bit_per_s_per_hz: float = np.inf) -> None:
         """Sort the subchannels of each client from best to worst.
 
         Parameters
@@ -36,6 +42,8 @@ class WaterFilling:
             there is no subchannel.
         bandwidths_hz
             Widths, Hz, of a shape that broadcasts to that of ``gains``.
+        cap_bit_per_s_per_hz
+            The most that a subchannel carries.
 
         Raises
         ------
@@ -60,13 +68,34 @@ class WaterFilling:
         relative = np.where(usable, sorted_gains, 1.0) / np.where(usable[..., :1], sorted_gains[..., :1], 1.0)
         self._relative = np.where(usable, relative, 1.0)
         self._logs = np.log2(self._relative)
+        self._cap = cap_bit_per_s_per_hz if cap_bit_per_s_per_hz < _NO_CAP else np.inf
         depths = 1.0 / self._relative - 1.0  # how far the level must rise to reach a subchannel
         self._clients = np.indices(gains.shape[:-1], sparse=True)
-        self._width_sums = self._widths.cumsum(axis=-1)
-        self._log_sums = (self._widths * self._logs).cumsum(axis=-1)
-        self._depth_sums = (self._widths * depths).cumsum(axis=-1)
-        self._rate_breaks = np.where(usable, self._log_sums - self._width_sums * self._logs, np.inf)
+        widths, heights = self._widths, -self._logs  # of what each break adds, and where it lies
+        logs, under = self._widths * self._logs, self._widths * depths
+        if np.isfinite(self._cap):
+            widths, heights, usable, logs, under, depths = self._with_caps(usable, logs, under)
+        self._heights = heights
+        self._width_sums = widths.cumsum(axis=-1)
+        if np.isfinite(self._cap):  # where all that began are full, sums may leave a rounding of a width
+            rising = np.where(widths > 0.0, 1, np.where(widths < 0.0, -1, 0)).cumsum(axis=-1)
+            self._width_sums = np.where(rising > 0, self._width_sums, 0.0)
+        self._log_sums = logs.cumsum(axis=-1)
+        self._depth_sums = under.cumsum(axis=-1)
+        self._rate_breaks = np.where(usable, self._log_sums + self._width_sums * heights, np.inf)
         self._fill_breaks = np.where(usable, self._width_sums * depths - self._depth_sums, np.inf)
+
+    def _with_caps(self, usable: np.ndarray, logs: Floats, under: Floats) -> tuple[Any, ...]:
+        """Return what breaks add, both where a subchannel begins to fill and where it is full, by height."""
+        most = 2.0**self._cap
+        full = -self._widths, self._cap - self._logs, usable, self._widths * self._cap - logs
+        under_full = -self._widths * (np.minimum(most / self._relative, _HIGHEST) - 1.0)
+        begun = self._widths, -self._logs, usable, logs
+        pairs = [*zip(begun, full, strict=True), (under, under_full)]
+        joined = [np.concatenate(pair, axis=-1) for pair in pairs]
+        order = np.argsort(np.where(joined[2], joined[1], np.inf), axis=-1, kind="stable")
+        found = [np.take_along_axis(one, order, axis=-1) for one in joined]
+        return *found, np.minimum(np.exp2(np.minimum(found[1], 1e3)), _HIGHEST) - 1.0
 
     def max_rate(self, power_w: Floats) -> Floats:
         """Return the most rate that ``power_w`` allows, bit/s, shape (...)."""
@@ -75,6 +104,11 @@ class WaterFilling:
         width, depth, log = self._sums_at(last)
         rate = width * np.log1p((fill + depth) / np.where(width > 0.0, width, 1.0)) / _LN2 + log
         return np.where(fill > 0.0, rate, 0.0)
+
+    @property
+    def _most(self) -> Floats:
+        """The most rate at any power, bit/s, shape (...)."""
+        return np.asarray(self._cap * self._widths.sum(axis=-1))
 
     def min_power(self, rate_bit_per_s: Floats) -> Floats:
         """Return the least power that carries a rate, W, shape (...); infinite where nothing would."""
@@ -87,8 +121,11 @@ class WaterFilling:
             power = (width * np.expm1(level) - depth) / self._best
             slope = _LN2 * np.exp(level) / self._best
         idle = np.asarray(rate_bit_per_s) <= 0.0
-        power = np.where(idle, 0.0, np.where(self._best > 0.0, np.maximum(power, 0.0), np.inf))
-        return power, np.where(self._best > 0.0, slope, np.inf)
+        can = self._best > 0.0
+        if np.isfinite(self._cap):
+            can &= np.asarray(rate_bit_per_s) <= self._most * _ROUNDING
+        power = np.where(idle, 0.0, np.where(can, np.maximum(power, 0.0), np.inf))
+        return power, np.where(can, slope, np.inf)
 
     def psd_for_rate(self, rate_bit_per_s: Floats) -> Floats:
         """Return the least PSD of each subchannel that carries a rate, W/Hz, shape (..., num_owned)."""
@@ -101,7 +138,10 @@ class WaterFilling:
         rate = np.asarray(rate_bit_per_s, dtype=float)
         last = _last_below(self._rate_breaks, rate)
         width, depth, log = self._sums_at(last)
-        return _LN2 * (rate - log) / np.where(width > 0.0, width, 1.0), width, depth
+        level = _LN2 * (rate - log) / np.where(width > 0.0, width, 1.0)
+        if np.isfinite(self._cap):  # all is full: the level is where the last one became so
+            level = np.where(width > 0.0, level, _LN2 * self._heights[(*self._clients, last)])
+        return level, width, depth
 
     def _sums_at(self, last: np.ndarray) -> tuple[Floats, Floats, Floats]:
         """Return the running sums of widths, depths and logarithms of each client up to a subchannel."""
@@ -112,7 +152,8 @@ class WaterFilling:
         """Return the PSD at natural logarithms of level times gain, in the order the gains were given."""
         scale = self._relative * np.where(self._best > 0.0, self._best, 1.0)[..., None]
         with np.errstate(over="ignore"):
-            psd = np.where(self._widths > 0.0, np.expm1(np.maximum(heights, 0.0)) / scale, 0.0)
+            heights = np.clip(heights, 0.0, self._cap * _LN2)
+            psd = np.where(self._widths > 0.0, np.expm1(heights) / scale, 0.0)
         unsorted = np.empty_like(psd)
         np.put_along_axis(unsorted, np.broadcast_to(self._order, psd.shape), psd, axis=-1)
         return unsorted
@@ -136,17 +177,19 @@ def max_rate(power_w: Floats, gains: Floats, bandwidths_hz: Floats) -> Floats:
     return WaterFilling(gains, bandwidths_hz).max_rate(power_w)
 
 
-def min_power(rate_bit_per_s: Floats, gains: Floats, bandwidths_hz: Floats) -> Floats:
+def min_power(
+    rate_bit_per_s: Floats, gains: Floats, bandwidths_hz: Floats, cap_bit_per_s_per_hz: float = np.inf
+) -> Floats:
     """Return the least power that carries a rate over some subchannels, W, shape (...).
 
-    The inverse of :func:`max_rate`.
+    The inverse of :func:`max_rate`; infinite above what caps allow.
 
     Examples
     --------
     >>> min_power(np.array(4.0), gains=np.array([3.0, 3.0]), bandwidths_hz=np.array([1.0, 1.0]))
     array(2.)
     """
-    return WaterFilling(gains, bandwidths_hz).min_power(rate_bit_per_s)
+    return WaterFilling(gains, bandwidths_hz, cap_bit_per_s_per_hz).min_power(rate_bit_per_s)
 
 
 def _last_below(breaks: Floats, value: Floats) -> np.ndarray:

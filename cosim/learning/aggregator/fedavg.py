@@ -42,5 +42,5 @@ class FedAvg(Aggregator):
         return Average(weighted_sum(uploads, weights), {})
 
 
-FEDAVG = FedAvg()
+FEDAVG = FedAvg.default()
 """What averages where nothing else is said."""

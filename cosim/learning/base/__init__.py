@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cosim.learning.shape import ModelShape, ModelTask
+from cosim.learning.shapes import shape_of
 from cosim.parts import Part
 
 if TYPE_CHECKING:
@@ -107,4 +108,4 @@ class Base(Part, ABC):
 
     def shape(self, task: ModelTask = "causal_lm", num_labels: int = 0) -> ModelShape:
         """Return the sizes of the model when it is used for this task."""
-        return ModelShape.read(self.read_config(), task, num_labels)
+        return shape_of(self.read_config(), task, num_labels)

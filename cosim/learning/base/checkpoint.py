@@ -7,22 +7,22 @@ transformers gets their tensors, never the folder, where it would look for more.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cosim.errors import ScenarioError
-from cosim.learning.architectures import FAMILIES
 from cosim.learning.base.weights import compare, read_tensor, refuse_unfit, stored_tensors, unused_note
-from cosim.learning.config_values import deciding, shown
+from cosim.learning.config_values import shown
 from cosim.learning.shape import ModelShape, ModelTask
+from cosim.learning.shapes import shape_of
+from cosim.learning.transformers_models import model_class, one_line, quiet, transformers_config
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -147,13 +147,13 @@ def load_folder(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "
     import torch
 
     config = read_json(folder / "config.json")
-    shape = ModelShape.read(config, task, num_labels)
+    shape = shape_of(config, task, num_labels)
     weight_notes(folder, config, shape)
     labels = {"num_labels": num_labels} if task == "classification" else {}
     settings = transformers_config(config, **labels)
     with quiet(), torch.random.fork_rng(devices=[]):
         try:
-            model, info = _model_class(settings, task).from_pretrained(
+            model, info = model_class(settings, task).from_pretrained(
                 None,
                 config=settings,
                 state_dict=_tensors(weight_files(folder)),
@@ -189,7 +189,7 @@ def load_pieces(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "
     from cosim.learning.families.modules import build, can_build
 
     config = read_json(folder / "config.json")
-    shape = ModelShape.read(config, task, num_labels)
+    shape = shape_of(config, task, num_labels)
     if not can_build(config):
         loaded: nn.Module = load_folder(folder, task, num_labels, dtype)
         return loaded
@@ -202,65 +202,11 @@ def load_pieces(folder: Path, task: ModelTask, num_labels: int, dtype: str) -> "
         raise ScenarioError(f"model: {folder} cannot be loaded: {one_line(fault)}") from None
 
 
-def _model_class(config: "PretrainedConfig", task: ModelTask) -> Any:
-    from transformers import (
-        MODEL_FOR_CAUSAL_LM_MAPPING,
-        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    )
-
-    classes = (
-        MODEL_FOR_CAUSAL_LM_MAPPING if task == "causal_lm" else MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-    )
-    if FAMILIES[config.model_type].reads_images:
-        classes = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
-    return classes[type(config)]
-
-
 def _tensors(files: tuple[Path, ...]) -> "dict[str, Tensor]":
     """Return the tensors of some files, in memory: a file may be replaced while a run goes on."""
     from safetensors.torch import load_file
 
     return {name: tensor.clone() for file in files for name, tensor in load_file(file).items()}
-
-
-def transformers_config(config: dict[str, Any], **overrides: Any) -> "PretrainedConfig":
-    """Return a config as transformers has it.
-
-    Raises
-    ------
-    ScenarioError
-        If transformers does not accept a value.
-    """
-    from transformers import CONFIG_MAPPING
-
-    known = CONFIG_MAPPING[config["model_type"]]
-    try:
-        return known.from_dict({**deciding(config), **overrides})
-    except Exception as fault:  # transformers validates with errors of several unrelated classes
-        raise ScenarioError(f"model config: transformers refuses it: {one_line(fault)}") from None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep transformers from drawing progress bars and reporting keys, and put its settings back."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def one_line(fault: BaseException) -> str:
-    """Return the first line of a foreign error, without its closing full stop."""
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return (lines[0] if lines else type(fault).__name__).rstrip(".")
 
 
 def _heads(shape: ModelShape) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from cosim.errors import ScenarioError, quoted
-from cosim.learning.base.checkpoint import one_line
 from cosim.learning.base.in_folder import InFolder
+from cosim.learning.transformers_models import one_line
 
 _WANTED = (
     "config.json",

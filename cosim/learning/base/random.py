@@ -9,16 +9,11 @@ from pydantic import model_validator
 
 from cosim.errors import ScenarioError
 from cosim.learning.base import Base, Dtype
-from cosim.learning.base.checkpoint import (
-    canonical,
-    files_read,
-    one_line,
-    quiet,
-    read_json,
-    transformers_config,
-)
+from cosim.learning.base.checkpoint import canonical, files_read, read_json
 from cosim.learning.config_values import not_of_json
-from cosim.learning.shape import ModelShape, ModelTask
+from cosim.learning.shape import ModelTask
+from cosim.learning.shapes import shape_of
+from cosim.learning.transformers_models import one_line, quiet, transformers_config
 from cosim.rng import stream
 
 if TYPE_CHECKING:
@@ -98,7 +93,7 @@ class RandomBase(Base):
         )
 
         config = self.read_config()
-        shape = ModelShape.read(config, task, num_labels)
+        shape = shape_of(config, task, num_labels)
         auto = AutoModelForCausalLM if task == "causal_lm" else AutoModelForSequenceClassification
         auto = AutoModelForImageClassification if shape.patches is not None else auto
         labels = {"num_labels": num_labels} if task == "classification" else {}

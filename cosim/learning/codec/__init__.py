@@ -335,8 +335,6 @@ class Codec(Part, Encoding):
     turns_factors
         Whether the receiver has other factors than the sender, of nearly the same
         products: they do not go with those of another sender.
-    figure_names
-        What its sender measures.
     """
 
     obeys_ratio: ClassVar[bool] = False
@@ -344,7 +342,6 @@ class Codec(Part, Encoding):
     needs_reference: ClassVar[bool] = False
     needs_factors: ClassVar[bool] = False
     turns_factors: ClassVar[bool] = False
-    figure_names: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def encode(self, sending: Sending) -> Encoded:

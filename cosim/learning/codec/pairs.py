@@ -34,16 +34,24 @@ class PairCodec(Codec):
     scope
         ``global``: the best pairs of all matrices together, by energy per number.
         ``module``: the best of each matrix, ``ceil(sparsification_ratio * rank)`` of them.
+    measures_spread
+        Whether two more figures are recorded of each client: ``pair_energy``, what is lost if nothing is
+        sent, and ``effective_pairs``, (sum e)^2 / sum e^2 over the number of pairs for their
+        energies e: 1 where all are equal, and the choice between them is of no account.
     """
 
     obeys_ratio: ClassVar[bool] = True
     needs_reference: ClassVar[bool] = True
     needs_factors: ClassVar[bool] = True
-    figure_names: ClassVar[tuple[str, ...]] = ("dropped_energy",)
-
     former_names: ClassVar[Mapping[str, str]] = {"keep_ratio": "sparsification_ratio"}
     sparsification_ratio: float = Field(default=0.5, gt=0.0, le=1.0)
     scope: Scope = "global"
+    measures_spread: bool = False
+
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """What is not sent; how energies are spread where that is asked for."""
+        return ("dropped_energy", *(("pair_energy", "effective_pairs") if self.measures_spread else ()))
 
     @abstractmethod
     def energies(self, sending: Sending) -> Floats:
@@ -99,6 +107,10 @@ class PairCodec(Codec):
         head, body = write_mask(chosen), b"".join(pieces)
         content = np.concatenate([head, np.unpackbits(np.frombuffer(body, dtype=np.uint8))])
         figures = {"dropped_energy": float(losses[~chosen].sum())}
+        if self.measures_spread:
+            total, squares = float(losses.sum()), float(np.square(losses).sum())
+            figures["pair_energy"] = total
+            figures["effective_pairs"] = total**2 / (squares * pairs.count) if squares > 0.0 else 1.0
         return Encoded(np.packbits(content).tobytes(), len(content), figures)
 
     def decode(

@@ -20,7 +20,9 @@ class Soft(FactorCodec):
     ----------
     importance
         ``delta``: what the server lacks of a pair's product if it is not sent, what is
-        held back included. ``norm``: the product of the norms of its two halves.
+        held back included. ``norm``: the product of the norms of its two halves. ``product``: what
+        the server lacks of the change of all products BA, pairs chosen one after the other in each
+        matrix by how much less is lacking with them; it counts what pairs have in common.
 
     Source
     ------
@@ -30,11 +32,12 @@ class Soft(FactorCodec):
     """
 
     kind: Literal["soft"] = "soft"
-    importance: Literal["delta", "norm"] = "delta"
+    importance: Literal["delta", "norm", "product"] = "delta"
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"importance": "norm", "error_feedback": False, "sparsification_ratio": 0.25},
         {"scope": "module", "unsent": "masked"},
+        {"importance": "product", "measures_spread": True},
         {"unsent": "zerofill", "error_feedback": False, "sparsification_ratio": 1.0},
     )
 
@@ -48,8 +51,9 @@ class Soft(FactorCodec):
         return self._worth(pairs_of(sending.tensors), sending)
 
     def _worth(self, pairs: RankPairs, sending: Sending) -> Floats:
-        from cosim.learning.pair_energy import delta_energies, norm_energies
+        from cosim.learning.pair_energy import delta_energies, norm_energies, product_gains
 
         if self.importance == "norm":
             return norm_energies(pairs, sending.tensors)
-        return delta_energies(pairs, sending.tensors, sending.reference or {})
+        worth = product_gains if self.importance == "product" else delta_energies
+        return worth(pairs, sending.tensors, sending.reference or {})

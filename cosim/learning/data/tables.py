@@ -119,14 +119,29 @@ def rows_of_saved(path: Path) -> Iterator[Entry]:
         raise ScenarioError(_no_saved_table(path)) from None
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as fault:
         raise ScenarioError(f"{path}: cannot be read ({fault}); write it again with save_to_disk") from None
+    rows = [row for table in tables for row in table.to_pylist()]
+    yield from enumerate(_named(rows, features), start=1)
+
+
+def rows_with_classes(path: Path, raw: bytes) -> Iterator[Entry]:
+    """Return the rows of a Parquet file, with classes by their names where ``datasets`` wrote it."""
+    import pyarrow.parquet
+
+    rows = [row for _, row in rows_of_parquet(path, raw)]
+    kept = (pyarrow.parquet.read_schema(BytesIO(raw)).metadata or {}).get(b"huggingface", b"{}")
+    features = json.loads(kept).get("info", {}).get("features", {})
+    yield from enumerate(_named(rows, features), start=1)
+
+
+def _named(rows: list[dict[str, Any]], features: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Return rows whose classes, numbers in the file, have their names."""
     names = {
         column: one["names"]
         for column, one in features.items()
         if isinstance(one, dict) and one.get("_type") == "ClassLabel"
     }
-    rows = [row for table in tables for row in table.to_pylist()]
     for row in rows:
         for column, known in names.items():
             if isinstance(row.get(column), int):
                 row[column] = known[row[column]] if 0 <= row[column] < len(known) else None
-    yield from enumerate(rows, start=1)
+        yield row

@@ -15,6 +15,7 @@ words, the frames and the generator are the project's own.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import combinations, islice
 from math import prod
@@ -167,8 +168,11 @@ def wordings(domain: str, slot: str, value: str) -> tuple[str, ...]:
 
 def _endless(domain: Domain, seed: int, side: Literal["any", "train", "test"]) -> Iterator[Example]:
     draws = Draws(stream(seed, "text", domain.name, side))
+    optional, values = domain.optional, {name: tuple(slot.values) for name, slot in domain.slots.items()}
     while True:
-        slots = _meaning(draws, domain)
+        told = draws.shuffled(optional)[: draws.pick(domain.num_optional)]
+        names = {*domain.subject, domain.label, *told}
+        slots = {name: draws.pick(of) for name, of in values.items() if name in names}
         mr = " | ".join(f"{name} : {value}" for name, value in slots.items())
         if side == "any" or (side == "test") == _is_for_test(mr):
             yield Example(domain.name, mr, _Telling(draws, domain, slots).text(), slots, slots[domain.label])
@@ -177,12 +181,6 @@ def _endless(domain: Domain, seed: int, side: Literal["any", "train", "test"]) -
 def _is_for_test(mr: str) -> bool:
     digest = blake2b(mr.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < _TEST_SHARE * 2**64
-
-
-def _meaning(draws: Draws, domain: Domain) -> dict[str, str]:
-    optional = draws.shuffled(domain.optional)[: draws.pick(domain.num_optional)]
-    names = {*domain.subject, domain.label, *optional}
-    return {name: draws.pick(tuple(slot.values)) for name, slot in domain.slots.items() if name in names}
 
 
 class _Telling:
@@ -286,9 +284,8 @@ def _run_on(phrases: Sequence[str]) -> str:
     return _joined(phrases) if firsts == ["with", "with"] else " ".join(phrases)
 
 
+@lru_cache(maxsize=4096)
 def _agreed(template: str, plural: bool) -> str:
-    if "[" not in template:
-        return template
     return _NUMBERED.sub(r"\2" if plural else r"\1", template)
 
 

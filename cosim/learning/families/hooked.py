@@ -1,7 +1,7 @@
 """Any model of transformers in pieces, by its own code: what its blocks are called with is caught."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ _REMEMBERED = 4
 """Shapes of mini-batches whose calls are kept."""
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class _Caught(Exception):
+    """What was wanted of a forward pass is known, and the rest of it is not needed."""
 
 
 class HookedBody(Body):
@@ -79,11 +83,10 @@ class HookedBody(Body):
         found: list[Tensor] = []
 
         def catch(index: int, hidden: Tensor, call: Call) -> Tensor:
-            if index == 0:
-                found.append(hidden)
-            return hidden
+            found.append(hidden)
+            raise _Caught
 
-        with self._replaced(catch):
+        with self._replaced(catch), suppress(_Caught):
             self._run(self._inner, input_ids, torch.ones_like(input_ids))
         return found[0]
 

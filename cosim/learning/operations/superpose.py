@@ -129,10 +129,15 @@ def _unevenly(
             [(sender[name] - begin).double().reshape(-1).cpu() for name, begin in reference.items()]
         )
         laid = _scale(reference, sender, params["max_rms"], mean) * (update[order] - mean)
+        turns = torch.zeros(count, dtype=torch.float64)
         if uneven["turns"]:
             middle = (sum(uneven["subcarriers"]) - 1) / 2.0
             a_symbol, a_subcarrier = uneven["turns"][number]
             turns = a_symbol * symbol.double() + a_subcarrier * (subcarrier.double() - middle)
+        if "phases" in uneven:
+            phases = torch.tensor(uneven["phases"][number], dtype=torch.float64)
+            turns = turns + phases[block, subchannel]
+        if uneven["turns"] or "phases" in uneven:
             laid = _turned(laid, 2.0 * torch.pi * turns, uneven["numbers_per_element"])
         total += weights[number][block, subchannel] * laid
     if params["seed"] is not None:

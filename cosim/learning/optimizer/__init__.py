@@ -49,6 +49,9 @@ class Optimizer(Part):
     max_grad_norm: float | None = Field(
         None, gt=0.0, description="Gradients of all parameters together are scaled down to this 2-norm."
     )
+    rank_decay: float = Field(
+        0.0, ge=0.0, description="Rank pair j of a LoRA adapter steps by j to the minus this, j from 1."
+    )
 
     @property
     @abstractmethod
@@ -133,6 +136,8 @@ class Optimizer(Part):
                         raise
                     for tensor in new.values():  # torch refuses a step beyond the number format
                         tensor.fill_(nan)
+                if self.rank_decay:
+                    self._slow_down(new, parameters)
         return new, kept
 
     @abstractmethod
@@ -140,6 +145,18 @@ class Optimizer(Part):
         self, parameters: dict[str, "Tensor"], gradients: "list[Tensor]", state: State, rate: float
     ) -> None:
         """Take one step in place; ``step`` calls it on copies, gradients in the order of the parameters."""
+
+    def _slow_down(self, new: "dict[str, Tensor]", old: Tensors) -> None:
+        """Shorten the steps of rank pairs in place, the more the later they are numbered."""
+        import torch
+
+        for name, tensor in new.items():
+            if "lora_A" in name or "lora_B" in name:
+                pairs = tensor if "lora_A" in name else tensor.mT  # (..., rank, inputs or outputs)
+                number = torch.arange(1, pairs.shape[-2] + 1, dtype=tensor.dtype, device=tensor.device)
+                before = old[name].detach()
+                start = before if "lora_A" in name else before.mT
+                pairs.copy_(torch.lerp(start, pairs, number.pow(-self.rank_decay)[:, None]))
 
     def _clipped(self, gradients: "list[Tensor]") -> "list[Tensor]":
         """Return the gradients scaled as ``torch.nn.utils.clip_grad_norm_`` does it."""

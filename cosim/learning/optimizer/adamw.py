@@ -26,7 +26,7 @@ class AdamW(Optimizer):
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"learning_rate": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.0, "max_grad_norm": 0.5},
-        {"schedule": "cosine", "warmup_steps": 2},
+        {"schedule": "cosine", "warmup_steps": 2, "rank_decay": 0.5},
     )
 
     @property

@@ -48,7 +48,7 @@ class Regularizer(Part):
         """Return gradients with the term's own added; only tensors that have one already get any."""
         import torch
 
-        own = self.gradient({name: tensor for name, tensor in adapter.items() if name in gradients})
+        own = {name: one for name, one in self.gradient(adapter).items() if name in gradients}
         if not own:
             return gradients
         sums = torch._foreach_add([gradients[name] for name in own], list(own.values()))

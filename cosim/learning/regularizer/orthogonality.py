@@ -33,11 +33,16 @@ class Orthogonality(Regularizer):
         matrices: the more of them, the smaller the weight must be. The push of ``cos``
         grows as pairs get shorter, and B begins at zero: an optimiser that does not
         scale its steps (SGD) needs less.
+    balance
+        Factor of a second term, the sum over pairs of (|b|^2 - |a|^2)^2, which draws the two halves of each
+        pair to one length: while b is short, a change of a takes as many bits and does next to nothing.
 
     Source
     ------
     SOFT, arXiv 2505.00333, imposes near-orthogonality; the paper's form is not
     known to us. ``cos`` is our choice. Q. Zhang et al., "AdaLoRA", ICLR 2023, eq. 4, for ``id``.
+    S. Tu et al., "Low-rank solutions of linear matrix equations via Procrustes flow", ICML 2016, for
+    ``balance``: they punish |B^T B - A A^T|^2, of which we take the diagonal, as ``form`` sees to the rest.
     """
 
     needs_factors: ClassVar[bool] = True
@@ -45,10 +50,12 @@ class Orthogonality(Regularizer):
     kind: Literal["orthogonality"] = "orthogonality"
     form: Literal["cos", "off", "id"] = "cos"
     weight: float = Field(default=1e-3, gt=0.0)
+    balance: float = Field(default=0.0, ge=0.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"form": "off", "weight": 0.01},
         {"form": "id", "weight": 1.0},
+        {"balance": 0.1},
     )
 
     @property
@@ -59,7 +66,8 @@ class Orthogonality(Regularizer):
     def loss(self, adapter: Tensors) -> float:
         """Return the term, weight included."""
         total = sum(float(gram.square().sum()) for _, _, _, gram in self._grams(adapter))
-        return self.weight * total
+        uneven = sum(float(gap.square().sum()) for _, _, gap in self._gaps(adapter))
+        return self.weight * total + self.balance * uneven
 
     def gradient(self, adapter: Tensors) -> Tensors:
         """Return the gradient for the factors, of their shapes.
@@ -75,7 +83,19 @@ class Orthogonality(Regularizer):
             found.update(
                 zip(names, (gradient.mT if ".lora_B." in names[0] else gradient).unbind(), strict=True)
             )
+        for a_name, b_name, gap in self._gaps(adapter):
+            pull = 4.0 * self.balance * gap
+            found[b_name] = found[b_name] + pull * adapter[b_name].detach()
+            found[a_name] = found[a_name] - pull[:, None] * adapter[a_name].detach()
         return found
+
+    def _gaps(self, adapter: Tensors) -> Iterator[tuple[str, str, "Tensor"]]:
+        """Return of each matrix the names of A and B, and |b|^2 - |a|^2 of its pairs, if that counts."""
+        for a_name in adapter if self.balance else ():
+            b_name = a_name.replace(".lora_A.", ".lora_B.")
+            if b_name != a_name and b_name in adapter:
+                a, b = adapter[a_name].detach(), adapter[b_name].detach()
+                yield a_name, b_name, b.square().sum(dim=0) - a.square().sum(dim=1)
 
     def _grams(self, adapter: Tensors) -> Iterator[tuple[list[str], "Tensor", "Tensor | None", "Tensor"]]:
         """Return factors of equal shape together: their names, rows, scale of rows, and G."""

@@ -20,5 +20,5 @@ class Average(ServerOptimizer):
         return average, {}
 
 
-AVERAGE = Average()
+AVERAGE = Average.default()
 """What is done where nothing else is said."""

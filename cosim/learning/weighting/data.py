@@ -17,5 +17,5 @@ class ByData(Weighting):
         return shares([one.num_examples for one in senders])
 
 
-BY_DATA = ByData()
+BY_DATA = ByData.default()
 """How senders count where nothing else is said."""

@@ -4,11 +4,15 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from cosim.parts import Part, Plane
 from cosim.rng import Stream
 from cosim.units import Floats
+
+Complexes = NDArray[np.complex128]
 
 LinkName = Literal["main_uplink", "federated_uplink", "main_downlink", "federated_downlink"]
 """The links of ``[radio]``."""
@@ -85,6 +89,14 @@ class Csi(Part):
         sight
             The link they are of.
         """
+
+    def estimate(self, amplitudes: Complexes, sight: Sight) -> Complexes:
+        """Return what is known of complex amplitudes, whose squares are gains.
+
+        Arguments as for :meth:`known`. Phases are known as they are, unless a part says otherwise.
+        """
+        known = np.sqrt(self.known(np.abs(amplitudes) ** 2, sight))
+        return np.asarray(known * np.exp(1j * np.angle(amplitudes)))
 
     @property
     @abstractmethod

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import WithJsonSchema, model_validator
 
 from cosim.parts import OneOf
-from cosim.radio.csi import Csi, Sight
+from cosim.radio.csi import Complexes, Csi, Sight
 from cosim.units import Floats
 
 _STEPS = {
@@ -69,6 +69,12 @@ class Chain(Csi):
         for step in self.steps:
             gains = step.known(gains, sight)
         return gains
+
+    def estimate(self, amplitudes: Complexes, sight: Sight) -> Complexes:
+        """Return what the last step makes of them."""
+        for step in self.steps:
+            amplitudes = step.estimate(amplitudes, sight)
+        return amplitudes
 
     @property
     def description(self) -> str:

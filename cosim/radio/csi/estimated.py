@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from cosim.parts import LONGEST_S
-from cosim.radio.csi import Csi, Sight
+from cosim.radio.csi import Complexes, Csi, Sight
 from cosim.units import Floats, seconds_to_ns
 
 
@@ -43,15 +43,19 @@ class Estimated(Csi):
 
     def known(self, gains: Floats, sight: Sight) -> Floats:
         """Return the squared estimates; the phase of an amplitude changes nothing of their distribution."""
-        num_subchannels = gains.shape[1]
+        return np.asarray(np.abs(self.estimate(np.sqrt(gains), sight)) ** 2)
+
+    def estimate(self, amplitudes: Complexes | Floats, sight: Sight) -> Complexes:
+        """Return the estimates, whose phase is off as noise turns it."""
+        num_subchannels = amplitudes.shape[1]
         drawn = np.concatenate([one.uniforms(0, 1, 2 * num_subchannels) for one in sight.streams])
         noise = np.sqrt(-np.log(drawn[:, ::2])) * np.exp(
             2j * np.pi * drawn[:, 1::2]
         )  # as gains, mean power 1
         snr_of_gain = self.num_pilots * sight.snr_of_gain
         snr = snr_of_gain * sight.mean_gains
-        measured = np.sqrt(gains) + noise / np.sqrt(snr_of_gain)
-        return np.asarray(np.abs(snr / (1.0 + snr) * measured) ** 2)
+        measured = amplitudes + noise / np.sqrt(snr_of_gain)
+        return np.asarray(snr / (1.0 + snr) * measured)
 
     @property
     def description(self) -> str:

@@ -22,6 +22,7 @@ from cosim.kernel.slots import Slots, SlottedRate
 from cosim.parts import Part, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
+from cosim.radio.csi import Csi
 from cosim.radio.fading import Fading
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
@@ -91,6 +92,8 @@ class Uneven:
     turns
         By how much a sender's phase is off, in whole turns: more with each symbol, and
         more with each subcarrier above the middle of the band; empty if synchronised.
+    phases
+        By how much it is off beside that, in whole turns, of the shape of ``weights``; None if it is not.
     """
 
     numbers_per_element: int
@@ -99,10 +102,12 @@ class Uneven:
     weights: Floats
     noise_std: Floats
     turns: tuple[tuple[float, float], ...] = ()
+    phases: Floats | None = None
 
     def params(self) -> dict[str, Any]:
         """Return it as plain numbers and lists."""
-        return {
+        phases = {} if self.phases is None else {"phases": self.phases.tolist()}
+        return phases | {
             "numbers_per_element": self.numbers_per_element,
             "subcarriers": list(self.subcarriers),
             "symbols": list(self.symbols),
@@ -250,6 +255,11 @@ class Medium(Part):
     """Whether grants may have channels of any width."""
 
     @property
+    def slot_ns(self) -> int | None:
+        """How long a slot lasts, ns; None where transfers go by no slots."""
+        return None
+
+    @property
     def uses_access(self) -> bool:
         """Whether it depends on how those who send share grants."""
         return True
@@ -287,7 +297,7 @@ class Medium(Part):
         """Return what is exchanged before a sum over a link."""
         return Signalling()
 
-    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int) -> int:
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int, csi: Csi) -> int:
         """Return how long a sum of so many numbers of so many takes on a link that carries sums, ns."""
         raise NotImplementedError(f"{type(self).__name__} carries no sums")
 

@@ -7,17 +7,18 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from cosim.kernel.clock import Clock, Steps
-from cosim.kernel.queue import Queue
+from cosim.kernel.clock import Clock
 from cosim.parts import LONGEST_S, OfPlane, OneOf, Plane
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
+from cosim.radio.csi import Csi
+from cosim.radio.csi.perfect import Perfect
 from cosim.radio.fading import Fading
-from cosim.radio.grant import Grant
+from cosim.radio.knowledge import known_amplitudes
 from cosim.radio.link import Link
-from cosim.radio.medium import SCALAR_BITS, Delivery, Medium, Network, Payload, Signalling
-from cosim.radio.medium.draining import Draining
+from cosim.radio.medium import SCALAR_BITS, Medium, Payload, Signalling
 from cosim.radio.medium.sums import Grid, Superposition
+from cosim.radio.medium.superposing import Superposing
 from cosim.radio.precoding import Precoding, Senders, Unit, share_above
 from cosim.radio.precoding.zero_forcing import ZeroForcing
 from cosim.radio.rate import RateModel
@@ -25,6 +26,7 @@ from cosim.record.log import GrantLog
 from cosim.rng import stream
 from cosim.units import NS_PER_S, Floats, Ints, db_to_linear, seconds_to_ns
 
+PERFECT = Perfect()
 _LEAST_SHARE = 1e-3
 """Clients that send less often than this are taken to be silenced by a mistake."""
 
@@ -39,7 +41,8 @@ class OverTheAir(Medium):
     transmission crosses. Each symbol meets the block it begins in; a change of the
     channel by an event under way leaves it as it began. Numbers are laid on the
     elements in a random order, which both ends know, so that each client's power is
-    spread evenly.
+    spread evenly. A sum that one of its senders leaves in the middle is lost and begins again, pilots
+    and all, when all are there.
 
     A client whose values are larger than ``max_rms`` scales them down. Powers, and so
     noise and weights, are worked out for values that large. What is radiated is less
@@ -72,7 +75,9 @@ class OverTheAir(Medium):
         sender where the base station must know all channels, else one of the base station by which
         each learns its own (uplink and downlink are taken to be reciprocal); so do the scalars that
         a precoding needs of all channels, one for each unit of ``truncation`` in a block. What of
-        the channel changes within the sum is known in any case.
+        the channel changes within the sum is known in any case. Where ``radio.csi`` says that a
+        link is not known perfectly, pilots and reports are its own, and all that is known is
+        what it makes of the gains as the sum begins: what arrives has the wrong amplitude and phase.
     timing_error_s, frequency_error_hz
         Standard deviations of how far each sender's timing and carrier frequency are off
         in each transmission, Gaussian: its phase turns with the subcarriers and with the
@@ -88,7 +93,7 @@ class OverTheAir(Medium):
 
     kind: Literal["over_the_air"] = "over_the_air"
     plane: ClassVar[Plane] = "value"
-    precoding: Annotated[Precoding, OneOf(Precoding)] = ZeroForcing()
+    precoding: Annotated[Precoding, OneOf(Precoding)] = ZeroForcing.default()
     mapping: Literal["complex", "real"] = "complex"
     subcarrier_spacing_hz: float = Field(default=15e3, gt=0.0)
     cyclic_prefix_s: Annotated[float, OfPlane("time")] = Field(default=4.6875e-6, ge=0.0, le=LONGEST_S)
@@ -100,6 +105,7 @@ class OverTheAir(Medium):
     timing_error_s: float = Field(default=0.0, ge=0.0, le=LONGEST_S)
     frequency_error_hz: float = Field(default=0.0, ge=0.0)
     sums_any: ClassVar[bool] = True
+    lets_leave: ClassVar[bool] = True
     examples: ClassVar[tuple[dict[str, Any], ...]] = (
         {},
         {"precoding": {"kind": "truncated_inversion"}, "mapping": "real", "truncation": "subchannel"},
@@ -150,8 +156,8 @@ class OverTheAir(Medium):
         if self.channel_knowledge == "free":
             known = "all channels" if self.precoding.needs_each_channel else "each sender's own channel"
             told.append(
-                f"radio.medium: what {self.precoding.kind!r} knows of {known} is free of charge; take "
-                'channel_knowledge = "charged" for the pilots it takes to know that.'
+                f"radio.medium: what {self.precoding.kind!r} knows of {known} is free of charge, unless "
+                'radio.csi says otherwise; take channel_knowledge = "charged" for the pilots it takes.'
             )
         if self.is_synchronised:
             return *told, "radio.medium: senders over the air are perfectly synchronised."
@@ -163,7 +169,7 @@ class OverTheAir(Medium):
 
     def open(
         self, clock: Clock, channel: Channel, access: Access, log: GrantLog, links: Collection[Link]
-    ) -> "Superposing":
+    ) -> Superposing:
         """Return links that carry sums, and others whose transfers drain."""
         return Superposing(clock, channel, access, log, links, self)
 
@@ -216,25 +222,35 @@ class OverTheAir(Medium):
         bits = SCALAR_BITS * (knowledge + 2 * (self.values == "standardised"))
         return Signalling(bits, bits, self.values == "standardised")
 
-    def pilots_ns(self, bandwidths_hz: Floats, num_senders: int) -> int:
-        """Return how long pilots take before a sum: side by side in each subchannel, one a subcarrier."""
+    def pilots_ns(self, bandwidths_hz: Floats, num_senders: int, csi: Csi = PERFECT) -> int:
+        """Return how long pilots take before a sum: side by side in each subchannel, one a subcarrier.
+
+        Where what is known is not perfect, its own pilots and reports, one sender after the other.
+        """
+        if not csi.is_perfect:
+            num_pilots = num_senders if self.precoding.needs_each_channel else 1
+            sounded_ns = num_pilots * csi.pilots_ns + num_senders * csi.report_ns(len(bandwidths_hz))
+            return -(-sounded_ns // self.symbol_ns) * self.symbol_ns
         if self.channel_knowledge == "free":
             return 0
         subcarriers = self.num_subcarriers(bandwidths_hz)
         num_pilots = num_senders if self.precoding.needs_each_channel else 1
         return ceil(num_pilots / int(subcarriers[subcarriers > 0].min())) * self.symbol_ns
 
-    def pilot_s(self, bandwidths_hz: Floats) -> float:
+    def pilot_s(self, bandwidths_hz: Floats, csi: Csi = PERFECT) -> float:
         """Return for how long a sender radiates all its power on pilots, s: its share of the elements."""
+        if not csi.is_perfect:
+            own_ns = csi.pilots_ns if self.precoding.needs_each_channel else 0
+            return (own_ns + csi.report_ns(len(bandwidths_hz))) / NS_PER_S
         if self.channel_knowledge == "free" or not self.precoding.needs_each_channel:
             return 0.0
         subcarriers = self.num_subcarriers(bandwidths_hz)
         return float((subcarriers > 0).sum() / subcarriers.sum()) * self.symbol_ns / NS_PER_S
 
-    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int) -> int:
+    def summed_ns(self, bandwidths_hz: Floats, num_values: int, num_senders: int, csi: Csi = PERFECT) -> int:
         """Return how long a sum of so many numbers takes with the pilots before it, ns."""
         summed_ns = self.num_symbols(bandwidths_hz, num_values) * self.symbol_ns
-        return self.pilots_ns(bandwidths_hz, num_senders) + summed_ns
+        return self.pilots_ns(bandwidths_hz, num_senders, csi) + summed_ns
 
     def superposition(
         self,
@@ -263,10 +279,15 @@ class OverTheAir(Medium):
         num_values = max(one.num_values for one in payloads.values())
         num_symbols, subcarriers = self.num_symbols(widths_hz, num_values), self.num_subcarriers(widths_hz)
         grid = Grid.of(channel, start_ns, self.symbol_ns, num_symbols, subcarriers)
-        gains = grid.gains(channel, link, clients)
+        gains, known, phases = grid.gains(channel, link, clients), None, None
+        if not channel.radio.csi_of(link).is_perfect:
+            powers_w = np.array([max_tx_power_w.get(one, 0.0) for one in range(channel.num_clients)])
+            seen = known_amplitudes(channel, link, start_ns, powers_w)[clients][:, np.newaxis]
+            known = np.broadcast_to(np.maximum(np.abs(seen) ** 2, 1e-300), gains.shape)
+            phases = np.broadcast_to(-np.angle(seen) / (2.0 * np.pi), gains.shape)
         precoded = self.precoding.precode(
             Senders(
-                gains=gains,
+                gains=gains if known is None else known,
                 mean_gains=channel.mean_gains_at(link, start_ns)[clients],
                 shares=grid.shares,
                 weights=np.array([one.weight for one in payloads.values()]),
@@ -287,6 +308,8 @@ class OverTheAir(Medium):
             max_rms=self.max_rms if given_rms is None else given_rms,
             stream=("superposition", link, number),
             turns=self._turns(channel.air_seed, link, clients, number),
+            known=known,
+            phases=phases,
         )
 
     def _turns(
@@ -300,93 +323,3 @@ class OverTheAir(Medium):
         a_symbol = self.frequency_error_hz * self.symbol_ns / NS_PER_S
         a_subcarrier = self.timing_error_s * self.subcarrier_spacing_hz
         return tuple((a_symbol * frequency, -a_subcarrier * timing) for frequency, timing in drawn)
-
-
-class Superposing(Network):
-    """Links that carry sums, and beside them links whose transfers drain."""
-
-    def __init__(
-        self,
-        clock: Clock,
-        channel: Channel,
-        access: Access,
-        log: GrantLog,
-        links: Collection[Link],
-        medium: OverTheAir,
-    ) -> None:
-        self._clock, self._channel, self._medium = clock, channel, medium
-        self._digital = Draining(clock, channel, access, log, links, medium)
-        summed = [link.name for link in links if medium.sums(link)]
-        self._granted: dict[str, tuple[Mapping[int, Grant], int]] = {}
-        self._carries_bits: dict[str, set[int]] = {}  # links with sums that carry bits too, and for whom now
-        self._queues = {name: Queue(clock, 1, name) for name in summed}
-        self._max_tx_power_w: dict[str, Mapping[int, float]] = {name: {} for name in summed}
-        self._num_sent = dict.fromkeys(summed, 0)
-
-    def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
-        """Let a decision take effect now; for a sum only the powers count."""
-        if link in self._queues:
-            self._max_tx_power_w[link] = {client: grant.total_tx_power_w for client, grant in granted.items()}
-            self._granted[link] = granted, round_
-        if link not in self._queues or link in self._carries_bits:
-            self._digital.grant(link, granted, round_)
-
-    def change(self, channel: Channel, access: Access) -> None:
-        """Let another channel take over now; a sum in flight stays as it began."""
-        self._channel = channel
-        self._digital.change(channel, access)
-
-    def send(self, link: str, payloads: Mapping[int, Payload]) -> Steps:
-        """Send to or from one client, or from several at once; returns the :class:`Delivery`.
-
-        Bits drain under the grants, on a link with sums too.
-        """
-        if link not in self._queues:
-            return (yield from self._digital.send(link, payloads))
-        if not any(one.num_values for one in payloads.values()):
-            if link not in self._carries_bits:
-                self._carries_bits[link] = set()
-                self._digital.grant(link, *self._granted[link])
-            self._carries_bits[link].update(payloads)
-            return (yield from self._digital.send(link, payloads))
-        clock, medium = self._clock, self._medium
-        asked_ns, turn = clock.now, self._queues[link].enter()
-        after_span = None if turn is None else (yield turn)
-        yield clock.timeout(-clock.now % medium.symbol_ns)
-        start_ns, number = clock.now, self._num_sent[link]
-        self._num_sent[link] = number + 1
-        widths_hz, limits_w = self._channel.bandwidths_hz(link), self._max_tx_power_w[link]
-        pilots_ns = medium.pilots_ns(widths_hz, len(payloads))
-        sent = medium.superposition(self._channel, link, start_ns + pilots_ns, payloads, limits_w, number)
-        num_values = max(one.num_values for one in payloads.values())
-        summed_ns = medium.summed_ns(widths_hz, num_values, len(payloads)) - pilots_ns
-        yield clock.timeout(pilots_ns + summed_ns)
-        pilots_j = {client: limits_w[client] * medium.pilot_s(widths_hz) for client in payloads}
-        summed_s = summed_ns / NS_PER_S
-        return Delivery(
-            asked_ns,
-            start_ns,
-            clock.now,
-            {one: sent.tx_power_w.get(one, 0.0) * summed_s + pilots_j[one] for one in payloads},
-            {client: client in sent.tx_power_w for client in payloads},
-            after_span,
-            distortion=sent.distortion,
-            pilot_energy_j=pilots_j,
-        )
-
-    def reserve(self, links: Collection[str], *, is_reserved: bool) -> None:
-        """Reserve links of bits; one that carries sums needs no sounding."""
-        self._digital.reserve(links, is_reserved=is_reserved)
-
-    def leave(self, link: str, clients: Collection[int], span: int) -> None:
-        """Free the air after a transmission."""
-        with_bits = self._carries_bits.get(link, set())
-        if link not in self._queues or with_bits.issuperset(clients):
-            with_bits.difference_update(clients)
-            self._digital.leave(link, clients, span)
-        else:
-            self._queues[link].leave(span)
-
-    def too_weak(self) -> str | None:
-        """Return what to say of a transfer that cannot end; a sum always does."""
-        return self._digital.too_weak()

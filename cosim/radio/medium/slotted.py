@@ -39,6 +39,8 @@ class Slotted(Medium):
     block of the channel that it begins in. A transfer begins at the first slot edge after it is
     asked for and ends with the slot in which its last bit arrives: everything arrives, later.
 
+    Who leaves does so with the slot under way; blocks that failed are kept until it is back.
+
     A decision of an allocator and its closed form go by ``radio.rate``; here the air goes by blocks.
 
     Attributes
@@ -84,7 +86,7 @@ class Slotted(Medium):
     """
 
     kind: Literal["slotted"] = "slotted"
-    scheduler: Annotated[Scheduler, OneOf(Scheduler)] = Granted()
+    scheduler: Annotated[Scheduler, OneOf(Scheduler)] = Granted.default()
     subcarrier_spacing_hz: Literal[15_000, 30_000, 60_000, 120_000] = 15_000
     mcs_table: TableName = "qam64"
     lower_rates: bool = True
@@ -108,6 +110,7 @@ class Slotted(Medium):
     )
     drains: ClassVar[bool] = False
     carries_split_bands: ClassVar[bool] = False
+    lets_leave: ClassVar[bool] = True
 
     @property
     def slot_ns(self) -> int:

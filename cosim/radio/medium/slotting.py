@@ -1,14 +1,17 @@
 """Links whose transfers go slot by slot, in simulated time; many slots are worked out in one step."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from simpy.events import Event
 
+from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock, Steps
+from cosim.kernel.job import NEVER_NS
+from cosim.kernel.presence import MOST_CUTS, Comings, Presence
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant, overlap
@@ -17,6 +20,7 @@ from cosim.radio.medium import Delivery, Network, Payload
 from cosim.radio.medium.last_sent import LastSent
 from cosim.radio.slots.ahead import Ahead, Waiting, look_ahead
 from cosim.radio.slots.sending import GIVEN_UP, Sender
+from cosim.radio.slots.spent import Spent
 from cosim.record.log import GrantLog
 from cosim.units import NS_PER_S, linear_to_db
 
@@ -39,6 +43,17 @@ class _Transfer:
     sender: Sender
     mean_rate: float = 0.0
     after_span: int | None = None
+    cut_bits: float | None = None
+    num_cuts: int = 0
+    away_ns: int = 0
+    num_away_slots: int = 0
+
+    @property
+    def spent(self) -> Spent:
+        """What its slots went to."""
+        one = self.sender
+        blocks = one.num_sent, one.num_failed, one.num_repeated, one.num_given_up
+        return Spent(*blocks, one.num_unscheduled, one.num_idle, self.num_away_slots)
 
 
 @dataclass(eq=False)
@@ -52,6 +67,7 @@ class _Link:
     granted: dict[int, Grant] = field(default_factory=dict)
     overlaps: bool = False
     active: dict[int, _Transfer] = field(default_factory=dict)
+    paused: dict[int, _Transfer] = field(default_factory=dict)
     slot: int = 0
     ahead: Ahead | None = None
     num_slots: int = _FEWEST_SLOTS
@@ -97,6 +113,11 @@ class Slotting(Network):
         self._links = {link.name: _Link(link) for link in links}
         self._round = 0
         self._last_sent = LastSent()
+        self._presence: Presence | None = None
+
+    def follow(self, presence: Presence) -> None:
+        """Let transfers pause, begin again or be given up after the slot in which somebody leaves."""
+        self._presence = presence
 
     def grant(self, link: str, granted: Mapping[int, Grant], round_: int) -> None:
         """Let a decision take effect at the next slot."""
@@ -139,26 +160,71 @@ class Slotting(Network):
         if not bits:
             return Delivery.at_once(asked_ns, payloads)
         self._catch_up(state)
-        number = members[0] if len(members) == 1 else min((0, *state.active)) - 1
+        number = members[0] if len(members) == 1 else min((0, *state.active, *state.paused)) - 1
         offset_db = state.offsets_db.get(members, 0.0)
         done = clock.event(f"{bits} bits of {' and '.join(f'client-{one}' for one in members)} on {link}")
         transfer = _Transfer(members, bits, asked_ns, state.slot, done, Sender(bits, bits, offset_db))
-        state.active[number] = transfer
-        self._plan_soon(state)
+        self._begin(state, number, transfer)
         yield done
         sender = transfer.sender
-        assert sender.first_slot is not None
-        start_ns = sender.first_slot * self._grid.slot_ns
+        start_ns = clock.now if sender.first_slot is None else sender.first_slot * self._grid.slot_ns
         return Delivery(
             asked_ns,
             start_ns,
             clock.now,
             dict.fromkeys(payloads, self._energy_j(state, transfer, start_ns) / len(payloads)),
-            dict.fromkeys(payloads, True),
+            dict.fromkeys(payloads, transfer.cut_bits is None),
             transfer.after_span,
-            resent_bits=sender.sent_bits - bits,
-            measures={"num_blocks": sender.num_sent, "num_failed_blocks": sender.num_failed},
+            resent_bits=sender.sent_bits - (bits if transfer.cut_bits is None else transfer.cut_bits),
+            cut_bits=transfer.cut_bits,
+            away_ns=transfer.away_ns,
+            measures=transfer.spent.measures(),
         )
+
+    def _begin(self, state: _Link, number: int, transfer: _Transfer) -> None:
+        """Let a transfer have slots from the next one on, until somebody it needs leaves."""
+        state.active[number] = transfer
+        self._plan_soon(state)
+        if self._presence is not None:
+            leaving = self._presence.first_leaving(_actors(state, transfer), self._clock.now)
+            if leaving is not None:
+                leave = partial(self._leaves, state, number, transfer, leaving[1])
+                self._clock.after(leaving[0] - self._clock.now, leave)
+
+    def _leaves(self, state: _Link, number: int, transfer: _Transfer, who: Comings) -> None:
+        """Cut a transfer after the slot under way, as somebody it needs leaves."""
+        self._catch_up(state)
+        self._plan_soon(state)
+        if state.active.get(number) is not transfer:
+            return  # it has arrived
+        transfer.num_cuts += 1
+        if transfer.num_cuts > MOST_CUTS:
+            raise ScenarioError(who.never_ends(f"the transfer of {transfer.bits} bits on {state.link.name}"))
+        del state.active[number]
+        sender, now_ns = transfer.sender, self._clock.now
+        if who.on_leave == "drop":
+            transfer.cut_bits = float(transfer.bits - sender.unsent)
+            state.offsets_db[transfer.members] = sender.offset_db
+            self._clock.after(state.slot * self._grid.slot_ns - now_ns, partial(_end, transfer))
+            return
+        if who.on_leave == "restart":
+            transfer.sender = replace(
+                sender, unsent=transfer.bits, missing=transfer.bits, repeats=[], failed_in_a_row=0
+            )
+        state.paused[number] = transfer
+        assert self._presence is not None
+        back_ns = self._presence.back_ns(_actors(state, transfer), now_ns)
+        if back_ns < NEVER_NS:
+            transfer.away_ns += back_ns - now_ns
+            back = partial(self._comes_back, state, number, transfer, state.slot)
+            self._clock.after(back_ns - now_ns, back)
+
+    def _comes_back(self, state: _Link, number: int, transfer: _Transfer, since_slot: int) -> None:
+        """Let a transfer go on, as all it needs are there."""
+        self._catch_up(state)
+        if transfer.sender.first_slot is not None:
+            transfer.num_away_slots += state.slot - since_slot
+        self._begin(state, number, state.paused.pop(number))
 
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
         """Note the span of a transfer as the cause of those that had nothing of the air before."""
@@ -196,8 +262,9 @@ class Slotting(Network):
         if not state.link.is_uplink:
             return transfer.sender.energy_j
         (client,), costs = transfer.members, self._channel.radio.uplink_energy
-        sent = transfer.sender.energy_j, transfer.bits
-        return self._last_sent.total_j(costs, client, *sent, start_ns, self._clock.now)
+        bits = transfer.bits if transfer.cut_bits is None else transfer.cut_bits
+        times = start_ns, self._clock.now, transfer.num_away_slots * self._grid.slot_ns
+        return self._last_sent.total_j(costs, client, transfer.sender.energy_j, bits, *times)
 
     def _catch_up(self, state: _Link) -> None:
         """Let all happen that happens in slots which have begun."""
@@ -324,6 +391,11 @@ class Slotting(Network):
             gains = self._channel.gains(state.link.name, client, block, 1)[0, numbers]
             at = self._clock.now, self._round, state.link.name, f"client-{client}"
             self._log.add(*at, numbers, powers, gains)
+
+
+def _actors(state: _Link, transfer: _Transfer) -> tuple[str, ...]:
+    """Return whom a transfer needs: its clients, and the server."""
+    return (*(f"client-{one}" for one in transfer.members), state.link.server)
 
 
 def _end(transfer: _Transfer) -> None:

@@ -94,6 +94,8 @@ class Superposition:
         max_rms: float,
         stream: tuple[str | int, ...],
         turns: Sequence[tuple[float, float]] = (),
+        known: Floats | None = None,
+        phases: Floats | None = None,
     ) -> Self:
         """Return what precoded values become.
 
@@ -106,22 +108,29 @@ class Superposition:
             Noise on a subcarrier, W, shape (num_blocks, num_subchannels).
         turns
             By how much each client's phase is off, see :class:`Uneven`; empty if none is.
+        known, phases
+            The gains that were precoded by, and by how much phases are off with them, of the shape of
+            ``gains``; None where those are known as they are.
         """
         weights, received_w, shares = precoded.weights, precoded.received_w, grid.shares
+        inverted = gains if known is None else known
         listens = received_w > 0.0
         with np.errstate(divide="ignore", invalid="ignore"):
             # what is radiated on one subcarrier by values of full size, W
-            each_w = np.where(weights > 0.0, weights**2 * received_w / gains, 0.0)
+            each_w = np.where(weights > 0.0, weights**2 * received_w / inverted, 0.0)
             # of an element's noise one number has half, and of two numbers each has half of its power
             spread = max_rms * np.sqrt(numbers_per_element / 2.0 * noise_w / received_w)
         noise_std = np.where(listens, spread, 0.0)
         heard = np.flatnonzero((weights * shares).any(axis=(1, 2))).tolist()
         tx_power_w = (each_w * shares).sum(axis=(1, 2)) * int(grid.subcarriers.sum())
-        of_each = (weights * shares).sum(axis=(1, 2))
+        if known is not None:
+            weights = weights * np.sqrt(gains / known)
+        in_phase = weights if phases is None else weights * np.cos(2.0 * np.pi * phases)
+        of_each = (in_phase * shares).sum(axis=(1, 2))
         one_weight = _common(weights[heard], shares)
         one_noise = _common(noise_std[np.newaxis], shares)
         uneven = None
-        if heard and (one_weight is None or one_noise is None or turns):
+        if heard and (one_weight is None or one_noise is None or turns or phases is not None):
             uneven = Uneven(
                 numbers_per_element=numbers_per_element,
                 subcarriers=tuple(grid.subcarriers.tolist()),
@@ -129,8 +138,9 @@ class Superposition:
                 weights=weights[heard],
                 noise_std=noise_std,
                 turns=tuple(turns[one] for one in heard) if turns else (),
+                phases=None if phases is None else phases[heard],
             )
-        means = of_each[heard] if one_weight is None else one_weight
+        means = of_each[heard] if one_weight is None or phases is not None else one_weight
         mean_noise = sqrt(float((noise_std**2 * shares).sum())) if one_noise is None else float(one_noise[0])
         return cls(
             tx_power_w={clients[one]: float(tx_power_w[one]) for one in heard},

@@ -102,6 +102,10 @@ class Sender:
         In which it sent first; None before.
     sent_bits, num_sent, num_failed, energy_j
         Payload bits in all attempts, the attempts, those that failed, and what they took, J.
+    num_repeated, num_given_up
+        Attempts after a block's first, and blocks that failed at their last.
+    num_unscheduled, num_idle
+        Slots since the first in which it had no resource block, and nothing to send.
     """
 
     unsent: int
@@ -114,6 +118,10 @@ class Sender:
     num_sent: int = 0
     num_failed: int = 0
     energy_j: float = 0.0
+    num_repeated: int = 0
+    num_given_up: int = 0
+    num_unscheduled: int = 0
+    num_idle: int = 0
 
     def copy(self) -> "Sender":
         """Return the same, to go on by itself."""
@@ -132,12 +140,15 @@ class Sender:
         for at in range(count):
             num = num_blocks[at]
             if not num:
+                if self.first_slot is not None:
+                    self.num_unscheduled += 1
                 continue
             if repeats and repeats[0].due <= air.first_slot + at:
                 block = repeats.pop(0)
                 snr = _combined(rules.combining, block.snr, snrs[at], num / block.num_blocks)
                 snr_db = 10.0 * log10(snr) if snr > 0.0 else -400.0
                 curves, scheme, bits, attempts = block.curves, block.scheme, block.bits, block.attempts
+                self.num_repeated += 1
             elif unsent:
                 block, curves, snr, snr_db, attempts = None, curves_of(num), snrs[at], snrs_db[at], 0
                 scheme = curves.scheme_at(reported_db[at] + offset_db)
@@ -146,6 +157,7 @@ class Sender:
                     bits = unsent
                 unsent -= bits
             else:
+                self.num_idle += 1
                 continue
             if self.first_slot is None:
                 self.first_slot = air.first_slot + at
@@ -170,6 +182,7 @@ class Sender:
                 due = air.first_slot + at + rules.feedback_slots
                 repeats.append(Block(due, curves, scheme, num_first, bits, attempts + 1, snr))
             else:
+                self.num_given_up += 1
                 unsent += bits  # the layer above sends them again
         self.unsent, self.offset_db, self.energy_j = unsent, offset_db, energy_j
         self.sent_bits += sent_bits

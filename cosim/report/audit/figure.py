@@ -82,8 +82,8 @@ def _plain_ticks(axes: "Axes") -> None:
 
 
 def _draw_leads(axes: "Axes", measure: Mapping[str, Any], turns: Sequence[str], names: Sequence[str]) -> None:
-    """Draw by how much the proposed is ahead of each rival, over the rival's mean."""
-    most = 0.0
+    """Draw the proposed over each rival where compared by ratio, else how far it is ahead, over its mean."""
+    by_ratio, shares = measure["by_ratio"], [0.0]
     for which, name in enumerate(names):
         points = []
         for row in measure["rows"]:
@@ -91,9 +91,21 @@ def _draw_leads(axes: "Axes", measure: Mapping[str, Any], turns: Sequence[str], 
             if pair is not None and pair["ahead"] is not None:
                 ends = (pair["ahead"], pair["ahead_low"], pair["ahead_high"])
                 points.append((turns.index(row["turn"]), *(np.nan if one is None else one for one in ends)))
-        _dots(axes, np.array(points), which, len(names), name)
-        most = max([most, *(abs(one[1]) for one in points)])
-    axes.axvline(0.0, color="0.6", lw=0.6)
+        drawn = np.array(points)
+        if by_ratio and points:
+            drawn[:, 1:] = 1.0 - drawn[:, [1, 3, 2]]
+        _dots(axes, drawn, which, len(names), name)
+        shares += [one[1] for one in points]
+    axes.axvline(float(by_ratio), color="0.6", lw=0.6)
+    if by_ratio:
+        axes.set_xscale("log")
+        axes.set_xlim(
+            0.5 * (1.0 - max(shares)), 2.0 * (1.0 - min(shares))
+        )  # of few seeds, an interval may go far
+        axes.set_xlabel(f"{measure['proposed']} over the rival")
+        _plain_ticks(axes)
+        return
+    most = max(map(abs, shares))
     if most > 1.5:  # a rival many times as good would squeeze all others
         from matplotlib.ticker import FixedLocator, FuncFormatter
 

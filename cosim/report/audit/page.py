@@ -9,9 +9,9 @@ from typing import Any
 from cosim.files import write_output
 from cosim.report.audit.words import (
     label_of,
+    lead,
     left_out_lines,
     row_told,
-    signed,
     times,
     verdict_lines,
     with_interval,
@@ -19,8 +19,10 @@ from cosim.report.audit.words import (
 from cosim.report.page.document import asset, filled, head
 
 _HOW = (
-    "Moves and leads are means of pairs of one seed, over the mean as published and over the rival's, with "
-    "intervals that do not account for their number. Ahead or behind: the interval excludes zero."
+    "Moves and leads are means of pairs of one seed, over the mean as published and over the rival's; of "
+    "times, energies and bits the geometric means of the pairs' ratios, a lead being what the proposed takes "
+    "over what the rival does. Ahead or behind: the interval excludes no difference. Intervals do not allow "
+    "for their number."
 )
 
 
@@ -55,7 +57,7 @@ def _tables(found: Mapping[str, Any]) -> Iterator[str]:
         yield _table(f"{label_of(measure)}: order", list(told[0]), (row.values() for row in told), changed)
         rows = [_moves(row, found["alternatives"]) for row in measure["rows"]]
         yield _table(f"{label_of(measure)}{unit}: means and moves", ["turn", *found["alternatives"]], rows)
-        leads = [_leads(row, found["alternatives"]) for row in measure["rows"]]
+        leads = [_leads(measure, row, found["alternatives"]) for row in measure["rows"]]
         yield _table(
             f"{label_of(measure)}: lead of {measure['proposed']}", ["turn", *found["alternatives"]], leads
         )
@@ -88,12 +90,12 @@ def _moves(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
         yield f"{with_interval(move['mean'], move['low'], move['high'])}{moved}{missing}"
 
 
-def _leads(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
+def _leads(measure: Mapping[str, Any], row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     yield row["turn"]
     of = {one["rival"]: one for one in row["pairs"]}
     for name in names:
         pair = of.get(name)
-        yield "" if pair is None else f"{signed(pair['ahead'])}, {pair['verdict']}"
+        yield "" if pair is None else f"{lead(measure, pair['ahead'])}, {pair['verdict']}"
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

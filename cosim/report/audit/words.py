@@ -24,7 +24,7 @@ def verdict_lines(found: Mapping[str, Any]) -> Iterator[str]:
             most = told["most"]
             yield (
                 f"{label}: the lead moves most by '{most['turn']}', against {most['rival']}: "
-                f"from {signed(most['was'])} to {signed(most['now'])}"
+                f"from {lead(measure, most['was'])} to {lead(measure, most['now'])}"
             )
 
 
@@ -32,7 +32,7 @@ def _published(measure: Mapping[str, Any]) -> str:
     """Return against whom the proposed is ahead as published."""
     of: dict[str, list[str]] = {}
     for pair in measure["rows"][0]["pairs"]:
-        of.setdefault(pair["verdict"], []).append(f"{pair['rival']} ({signed(pair['ahead'])})")
+        of.setdefault(pair["verdict"], []).append(f"{pair['rival']} ({lead(measure, pair['ahead'])})")
     words = {
         "ahead": "is ahead of",
         "behind": "is behind",
@@ -77,6 +77,17 @@ def label_of(measure: Mapping[str, Any]) -> str:
     known = {"total_s": "delay", "energy_j": "energy"}
     name = measure["name"]
     return known.get(name) or name.replace("_", " ")
+
+
+def lead(measure: Mapping[str, Any], share: float | None) -> str:
+    """Return a lead as a share; where compared by ratio, as what the proposed takes over what the rival does.
+
+    Examples
+    --------
+    >>> lead({"by_ratio": True}, 0.25), lead({"by_ratio": False}, 0.25)
+    ('0.75 times', '+25 %')
+    """
+    return f"{1.0 - share:.3g} times" if measure["by_ratio"] and share is not None else signed(share)
 
 
 def signed(share: float | None) -> str:

@@ -11,13 +11,13 @@ from cosim.record.folder import Record
 from cosim.report.attribution import Attribution
 from cosim.report.comparison import Comparison, compare_all, differences
 from cosim.report.learning import of_task
+from cosim.report.outcome import Summary
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import add_rounds, curves_content, names_content
 from cosim.report.page.document import document
 from cosim.report.quantities import duration
 from cosim.report.rounds import RoundKey, Rounds, round_label
 from cosim.report.spans import Spans
-from cosim.report.summary import Summary
 
 _SCRIPTS = ["shared/data.js", "shared/theme.js", "comparison/strips.js", "comparison/main.js"]
 

@@ -12,6 +12,7 @@ from cosim.report.attribution import Attribution, Share, attribution
 from cosim.report.graph import Causes, critical_path, slack_ns
 from cosim.report.latency_limit import LatencyLimit, latency_limit
 from cosim.report.learning import measured, of_task
+from cosim.report.outcome import Summary
 from cosim.report.page.columns import Columns
 from cosim.report.page.rows import Rows
 from cosim.report.privacy import spent
@@ -19,7 +20,7 @@ from cosim.report.rounds import Rounds, round_label
 from cosim.report.span_style import LINE_COLOURS, OWNER_COLOURS, span_style
 from cosim.report.spans import Spans, length_ns
 from cosim.report.subchannel_grants import SubchannelGrants
-from cosim.report.summary import Summary, summarise
+from cosim.report.summary import summarise
 from cosim.units import NS_PER_S, Floats, Ints
 
 CURVES = {

@@ -1,11 +1,13 @@
 """Workers of a cluster, by dask.distributed."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic, sleep
 from typing import Any
 
+from cosim.cores import SHARE
 from cosim.errors import CosimError, ScenarioError
 from cosim.studies.engines import MOST_DEATHS, RequestQueue
 from cosim.studies.execute import RunOutcome, RunRequest, perform
@@ -126,7 +128,7 @@ class Dask:
         return bool(self._client.status != "running")
 
     def _submit(self, request: RunRequest) -> Any:
-        return self._client.submit(perform, request, pure=False, retries=0)
+        return self._client.submit(_perform, request, pure=False, retries=0)
 
     def _begin_again(self, requests: list[RunRequest]) -> dict[Any, RunRequest]:
         """Wait for the scheduler to come back and hand it what had not ended.
@@ -149,6 +151,12 @@ class Dask:
                         "the same command goes on where this one stopped."
                     ) from None
                 sleep(0.2)
+
+
+def _perform(request: RunRequest) -> RunOutcome:
+    """Make a run on one core: how many workers share a machine is the scheduler's business."""
+    os.environ.setdefault(SHARE, "1")
+    return perform(request)
 
 
 def _refuse_unsafe(address: str) -> None:

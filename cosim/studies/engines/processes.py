@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from cosim.cores import SHARE, cores
 from cosim.errors import CosimError
 from cosim.studies.engines import MOST_DEATHS, RequestQueue
 from cosim.studies.execute import RunOutcome, RunRequest
@@ -172,11 +173,6 @@ class Processes:
         worker.process.wait()
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def threads_each(num_workers: int) -> int:
     """Return how many threads torch has in each of so many workers; no more than ``OMP_NUM_THREADS``."""
     each = max(1, cores() // num_workers)
@@ -188,6 +184,7 @@ def _environment(num_workers: int) -> dict[str, str]:
     return {
         **os.environ,
         "OMP_NUM_THREADS": str(threads_each(num_workers)),
+        SHARE: str(max(1, cores() // num_workers)),
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
     }

@@ -23,6 +23,9 @@ class Measure(Part):
     better: ClassVar[Better] = "less"
     """Which of two values one would rather have."""
 
+    by_ratio: ClassVar[bool] = False
+    """Whether values are positive and skewed over seeds, so that two of them are compared by their ratio."""
+
     @property
     def name(self) -> str:
         """What it is called in results."""

@@ -20,6 +20,7 @@ class Bits(Measure):
     kind: Literal["bits"] = "bits"
     span: str | None = None
     unit: ClassVar[str] = "bit"
+    by_ratio: ClassVar[bool] = True
     examples: ClassVar = ({}, {"span": "activation_upload"})
 
     @property
@@ -35,7 +36,7 @@ class Bits(Measure):
 
         from pyarrow import compute
 
-        spans = record.columns("spans", ("name", "bits"))
+        spans = record.columns("phases" if record.is_short else "spans", ("name", "bits"))
         if self.span is not None:
             spans = spans.filter(compute.equal(spans["name"], self.span))
         return fsum(spans["bits"].to_numpy())

@@ -21,6 +21,7 @@ class EnergyJ(Measure):
     kind: Literal["energy_j"] = "energy_j"
     actor: str | None = None
     unit: ClassVar[str] = "J"
+    by_ratio: ClassVar[bool] = True
     examples: ClassVar = ({}, {"actor": "client"}, {"actor": "main-server"})
 
     @property
@@ -36,6 +37,8 @@ class EnergyJ(Measure):
 
         from pyarrow import compute
 
+        if record.is_short:
+            return self._of_phases(record)
         spans = record.columns("spans", ("actor", "energy_j"))
         if self.actor is not None:
             by_clients = compute.or_(
@@ -44,6 +47,18 @@ class EnergyJ(Measure):
             is_one = compute.equal(spans["actor"], self.actor)
             spans = spans.filter(by_clients if self.actor == "client" else is_one)
         return fsum((*spans["energy_j"].to_numpy(), *self._of_sums(record)))
+
+    def _of_phases(self, record: "Record") -> float:
+        """Return it from the summaries of rounds, and of single clients from their totals."""
+        from math import fsum
+
+        one = self.actor or ""
+        rows = (record.totals if one.startswith("client-") else record.phases).to_pylist()
+        if one.startswith("client-"):
+            rows = [each for each in rows if each["client"] == one and each["sender"] == "client"]
+        else:  # the rows of all that clients did have no sender
+            rows = [each for each in rows if each["sender"] and one in ("", each["sender"])]
+        return fsum(each["energy_j"] for each in rows)
 
     def _of_sums(self, record: "Record") -> list[float]:
         """Return what one client radiated in what it sent at once with others; their spans have it of all."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 LEARNED = frozenset(
     (
         *("train_loss", "eval_loss", "eval_perplexity", "eval_accuracy", "client_eval_loss"),
-        *("coherence", "covariance_error", "product_bias", "dropped_energy"),
+        *("coherence", "covariance_error", "product_bias"),
+        *("dropped_energy", "pair_energy", "effective_pairs"),
         *("handover_kept_energy", "handover_eval_loss"),
     )
 )

@@ -17,12 +17,17 @@ class TimeToLoss(MeasureOfTask):
     ----------
     level
         The held-out loss to reach.
+    interpolated
+        Whether the loss is taken to fall in a straight line between two measurements, so that few rounds tell
+        apart what reaches it in the same one.
     """
 
     kind: Literal["time_to_loss"] = "time_to_loss"
     level: float
+    interpolated: bool = False
     unit: ClassVar[str] = "s"
-    examples: ClassVar = ({"level": 3.0},)
+    by_ratio: ClassVar[bool] = True
+    examples: ClassVar = ({"level": 3.0}, {"level": 3.0, "interpolated": True})
 
     @property
     def name(self) -> str:
@@ -37,7 +42,11 @@ class TimeToLoss(MeasureOfTask):
         return True
 
     def of(self, record: "Record") -> float:
-        rows = losses(record)
-        return next(
-            (at_s for at_s, _, loss, task in rows if self.is_of(task) and loss <= self.level), float("nan")
-        )
+        rows = [(at_s, loss) for at_s, _, loss, task in losses(record) if self.is_of(task)]
+        reached = next((number for number, (_, loss) in enumerate(rows) if loss <= self.level), None)
+        if reached is None:
+            return float("nan")
+        if not self.interpolated or not reached:
+            return rows[reached][0]
+        (before_s, above), (after_s, below) = rows[reached - 1 : reached + 1]
+        return before_s + (after_s - before_s) * (above - self.level) / (above - below)

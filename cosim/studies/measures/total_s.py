@@ -13,6 +13,7 @@ class TotalS(Measure):
 
     kind: Literal["total_s"] = "total_s"
     unit: ClassVar[str] = "s"
+    by_ratio: ClassVar[bool] = True
 
     @property
     def is_timed(self) -> bool:

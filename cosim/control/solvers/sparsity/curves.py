@@ -99,6 +99,11 @@ class Stepped(Curves):
         """Return straight lines from a client's energy to nothing at its dense bits."""
         return cls(list(dense_bits[:, None]), list(energies[:, None]), weights)
 
+    @property
+    def kinks(self) -> tuple[Floats, Floats]:
+        """Bits at which pieces begin and end, and what is left unsent there, shape (num_clients, any)."""
+        return self._ends, self._rests
+
     def remaining(self, bits: Floats) -> Floats:
         bits = np.clip(bits, 0.0, self.useful_bits)
         piece = self._piece(bits)

@@ -1,0 +1,54 @@
+"""SOFT on SmolLM2: what the grid on stories260k left open, ratios 0.1 and 0.5 with domain clients."""
+
+from analysis.curves import Asked as Curves
+from analysis.curves import trainings
+from analysis.real_model.jobs import SCENARIOS, Asked, Job
+from analysis.soft_real.figures import draw_ratios, tell_cells
+from analysis.soft_real.methods import COMMON, SELECTIONS, Cell
+from cosim.scenario.load import change, load
+
+RATIOS = (0.1, 0.5)
+_CHANGES = {
+    **COMMON,
+    "training.optimizer.learning_rate": 5e-4,  # as for SmolLM2 elsewhere
+    "data.sequence_length": 72,  # holds every text whole
+    "scheme.num_rounds": 6,
+    "scheme.local_steps": 1,
+    "scheme.evaluate_every": 6,
+    "model.cut_layer": 1,  # nothing is cut
+}
+_LEFT_OUT = ("literal", "no regulariser", "SVD", "top_k, no feedback")
+_RUN_S = 70.0
+
+
+def cells(is_quick: bool) -> list[Cell]:
+    """Return what is trained: every selection but those that the grid has settled."""
+    chosen = ("energy, no feedback", "random, no feedback", "dense") if is_quick else SELECTIONS
+    return [
+        Cell(name, ratio)
+        for name in chosen
+        if name not in _LEFT_OUT
+        for ratio in ((1.0,) if name == "dense" else RATIOS[: 1 if is_quick else None])
+    ]
+
+
+def soft(asked: Asked) -> None:
+    """Train every selection, whole seeds one after the other, and draw losses over ratios."""
+    quick = {"scheme.num_rounds": 3, "scheme.evaluate_every": 3} if asked.is_quick else {}
+    base = load(SCENARIOS / "soft_tsfa_e2e.toml")
+    models = {path: value for path, value in asked.changes.items() if path.split(".")[0] == "model"}
+    default = {"model.base.path": str(SCENARIOS.parent / "models" / "smollm2-135m")}
+    scenario = change(base, {**_CHANGES, **default, **models, **quick})
+    seeds = range(scenario.seed, scenario.seed + (2 if asked.is_quick else 3))
+    rounds = scenario.scheme.num_rounds
+    word = f"SmolLM2-135M, domains; {len(seeds)} seeds, {rounds} rounds; mean and 95 % interval"
+    what = Curves(scenario, seeds, asked.is_quick, asked.out, asked.store, word)
+    chosen = cells(asked.is_quick)
+    found = trainings(what, [cell.method for cell in chosen], _RUN_S / rounds)
+    by_cell = {cell: found[cell.method.name] for cell in chosen}
+    draw_ratios(by_cell, what, "soft")
+    tell_cells(by_cell, what, "soft.csv")
+
+
+JOBS = (Job("soft", 33 * _RUN_S, 6 * 0.6 * _RUN_S, soft),)
+"""Times measured on one core."""

@@ -1,0 +1,21 @@
+"""Cores of this machine, and how many of them a process may keep busy."""
+
+import os
+from typing import Literal
+
+SHARE = "COSIM_CORES"
+"""Names the cores that a study leaves to each of its processes."""
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processes(asked: int | Literal["auto"]) -> int:
+    """Return how many processes to compute in: one a core for ``auto``, and no more than a study leaves."""
+    share = os.environ.get(SHARE, "")
+    most = max(1, int(share)) if share.isdecimal() else None
+    if asked == "auto":
+        return most or cores()
+    return asked if most is None else min(asked, most)

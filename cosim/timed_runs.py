@@ -1,0 +1,97 @@
+"""Runs whose times the tensor clock finds: whole rounds with their summaries, or no more than a length."""
+
+from pathlib import Path
+
+from cosim.errors import ScenarioError
+from cosim.kernel.clock import Steps
+from cosim.record.folder import RunFolder
+from cosim.record.summaries import Summaries
+from cosim.scenario.inputs import digests, fetched
+from cosim.scenario.load import run_hash, to_toml
+from cosim.scenario.prepared import Prepared
+from cosim.scenario.settings import Scenario
+from cosim.tensor import EngineName
+from cosim.tensor.clock import TensorClock
+from cosim.tensor.in_turn import NEVER_ENDS
+from cosim.tensor.rounds import RoundClock, refuse_rounds
+from cosim.world import World
+
+
+def takes_tensor(scenario: Scenario, engine: EngineName, *, timing_only: bool) -> bool:
+    """Return whether the tensor clock finds the times of a run.
+
+    Raises
+    ------
+    ScenarioError
+        If it is asked to, and cannot.
+    """
+    if engine == "events":
+        return False
+    try:
+        if scenario.record != "summary":
+            raise ScenarioError(
+                "record: the tensor clock leaves summaries in place of spans, and 'spans' are wanted; take "
+                "record = 'summary', or engine = \"events\"."
+            )
+        if not timing_only:
+            raise ScenarioError('engine: "tensor" computes no values; give --timing-only, or take "events".')
+        refuse_rounds(scenario)
+    except ScenarioError:
+        if engine == "tensor":
+            raise
+        return False
+    return True
+
+
+def rounds(prepared: Prepared, world: World) -> Steps:
+    """Play all rounds by the tensor clock, and keep their summaries."""
+    world.begin()
+    world.end_round(0)
+    clock = RoundClock(prepared, world)
+    world.log.summaries = summaries = Summaries(world.client_names)
+    scheme, task = prepared.scenario.scheme, prepared.task
+    for round_ in range(1, scheme.num_rounds + 1):
+        drawn = scheme.taking_part(task.seed, task.num_clients, round_)
+        yield from world.start_round(round_, drawn)
+        work = clock.play(round_)
+        yield world.clock.timeout(clock.now_ns - world.clock.now)
+        summaries.add(work)
+        world.end_round(round_)
+
+
+def time_whatif(was: Scenario, scenario: Scenario, folder: Path, *, timing_only: bool) -> Path:
+    """Leave the folder of a what-if on a run, which the tensor clock times.
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot.
+    """
+    clock = TensorClock(was)
+    (times,) = clock.evaluate([clock.air(scenario.radio, scenario)])
+    if not times.ends.all():
+        raise ScenarioError(NEVER_ENDS)
+    return leave_timed(scenario, folder, timing_only=timing_only, simulated_s=float(times.total_s[0]))
+
+
+def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:
+    """Leave the folder of a run that the tensor clock timed: its scenario and its length.
+
+    One that is there already stays as it is.
+
+    Raises
+    ------
+    RecordError
+        If the folder cannot be made.
+    """
+    if not (folder / "manifest.json").exists():
+        made = {
+            "name": scenario.name,
+            "seed": scenario.seed,
+            "timing_only": timing_only,
+            "scenario": run_hash(scenario),
+            "engine": "tensor",
+            "inputs": digests(scenario) | fetched(scenario),
+        }
+        RunFolder.create(folder, to_toml(scenario), made).mark("timed", simulated_s=simulated_s)
+    return folder
