@@ -42,12 +42,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = folder / "pictures" / topics[row % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (row, 0, 0)).save(place / f"{row}.png")
-    drawn = sorted((tmp_path / "pictures").glob("*/*.png"))
+    drawn = sorted((folder / "pictures").glob("*/*.png"))
     columns = {
         "img": [{"bytes": one.read_bytes()} for one in drawn],
         "label": [one.parent.name for one in drawn],
     }
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "pictures.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "pictures.parquet")
     plain = "".join(f"{topic}||{text}\n" for text, topic in rows)
     (folder / "examples.txt.gz").write_bytes(gzip.compress(plain.encode()))
     (folder / "folder").mkdir()
