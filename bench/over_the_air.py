@@ -10,7 +10,7 @@ from cosim.runs import run
 from cosim.scenario.load import change
 from cosim.scenario.settings import Scenario
 
-NUM_CLIENTS, REPEATS = 50, 2
+NUM_CLIENTS, REPEATS = 50, 5
 SCENARIO: dict[str, Any] = {
     "scheme": {"kind": "federated", "num_rounds": 1, "local_steps": 2},
     "clients.count": NUM_CLIENTS,

@@ -126,8 +126,8 @@ def replay_trace(record: Record, what: str) -> dict[str, list[Any]]:
             values = gains_db_of(channel, link, client, count)
         else:
             values = _rates(record, channel, grants, link, client, count)
-        rows = [block_times_s(channel, count), [client] * count, [link] * count, values]
-        for column, more in zip(columns.values(), rows if values else [[]] * 4, strict=True):
+        rows: list[list[Any]] = [block_times_s(channel, count), [client] * count, [link] * count, values]
+        for column, more in zip(columns.values(), rows if values else (), strict=bool(values)):
             column.extend(more)
     return columns
 

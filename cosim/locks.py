@@ -40,3 +40,16 @@ def lock_file(path: Path, *, waits: bool = True) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()  # while it is held: a process that waits for it notices, and makes a new one
         lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Return whether any process holds the lock file at ``path``; also where that cannot be found out."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False

@@ -81,7 +81,7 @@ class Asked:
         file
             The study; its folder in ``out`` is named after it.
         quick_cases, quick_grid
-            Named cases and factors with ``--quick``, which has two replications at most; none mean all.
+            Named cases and factors with ``--quick``, which has one replication; none mean all.
         has_own_model
             The study says itself what is trained, so models and texts stay as they are.
         """
@@ -92,7 +92,7 @@ class Asked:
             kept = tuple(one for one in vary.cases if not quick_cases or one.name in quick_cases)
             grid = {**vary.grid, **{path: tuple(values) for path, values in quick_grid.items()}}
             told["vary"] = vary.model_copy(update={"cases": kept, "grid": grid})
-            told["replications"] = min(study.replications, 2)
+            told["replications"] = 1
         return run_study(
             study.model_copy(update=told),
             self.out / file.stem,

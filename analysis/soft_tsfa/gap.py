@@ -24,7 +24,7 @@ from cosim.record.folder import Record
 from cosim.runs import scenario_of
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change
-from cosim.scenario.prepared import recipes, worlds
+from cosim.scenario.prepared import Prepared, recipes, worlds
 from cosim.units import NS_PER_S, Floats
 from cosim.world import Progress
 
@@ -104,19 +104,21 @@ def long_run(record: Record, store: Store | None) -> LongRun:
     length_s = learning[0].clock.now / NS_PER_S
     unreported = {"kind": "fixed_ratio", "latency_limit_s": allocator.latency_limit_s}
     computing = Upload.of(prepare(change(scenario, {"allocator": unreported})).decisions().state(0, round_=1))
+    timeline = timeline_of(prepared, computing, length_s)
+    return LongRun(timeline, curves, np.array(bits), float(upload.sparsity.dense_bits), length_s)
+
+
+def timeline_of(prepared: Prepared, upload: Upload, length_s: float) -> Timeline:
+    """Return the uplink of a run over some seconds, clients beginning to send as an upload has it."""
     channel = prepared.channel
     block_s = np.inf if channel.block_ns is None else channel.block_ns / NS_PER_S
     num_blocks = 1 if channel.block_ns is None else int(length_s / block_s) + 1
-    gains = [channel.gains(LINK, one, 0, num_blocks).mean(axis=1) for one in range(len(upload.weights))]
+    clients = range(len(upload.weights))
+    gains = np.stack([channel.gains(LINK, one, 0, num_blocks).mean(axis=1) for one in clients], axis=1)
     per_gain = upload.now.snr_hz / channel.gain_at(LINK, 0).mean(axis=1)
-    timeline = Timeline(
-        np.stack(gains, axis=1) * per_gain,
-        block_s,
-        upload.now.bandwidth_hz,
-        computing.now.start_s,
-        np.zeros(len(gains)),  # what says which pairs are sent may be as short as nothing
-    )
-    return LongRun(timeline, curves, np.array(bits), float(upload.sparsity.dense_bits), length_s)
+    # What says which pairs are sent may be as short as nothing.
+    none = np.zeros(len(clients))
+    return Timeline(gains * per_gain, block_s, upload.now.bandwidth_hz, upload.now.start_s, none)
 
 
 def main() -> None:

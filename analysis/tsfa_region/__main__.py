@@ -1,14 +1,14 @@
-"""Draw where TSFA is earlier at a target than the best fixed ratio, and how far both are from a bound.
+"""Draw where TSFA is earlier than the best fixed ratio: at the same energy sent, and at a target loss.
 
 The plane is the spread of the channel (shadowing beside distance) times its coherence (how many rounds a
-block of fading holds). On each place fixed ratios, and TSFA under two limits, are trained to one loss. The
-arm of either side is chosen by the other seeds, so none by what it is tested on. Fixed ratios learn the same
-on every channel: they are trained on one, and timed on the others.
+block of fading holds). First, without training, the time TSFA takes for the energy that a fixed ratio sends,
+by limit and weight, with a bound on any policy (``--energy`` stops there). Then fixed ratios, and TSFA under
+two limits, are trained to one loss; the arm of either side is chosen by the other seeds, so none by what it
+is tested on. Fixed ratios learn the same on every channel: they are trained on one, and timed on the others.
 """
 
-import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from math import log
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.drawing import Progress, parser, write
-from analysis.soft_tsfa.gap import LongRun, long_run
+from analysis.soft_tsfa.gap import long_run
 from analysis.soft_tsfa.trainings import Method, Training, recorded, train
 from analysis.tsfa_region.cells import LIMITS, RATIOS, Cell, Place, cells, chosen_on_others
-from analysis.tsfa_region.figure import Distance, draw
+from analysis.tsfa_region.energy import Air, Saving
+from analysis.tsfa_region.figure import draw
+from cosim.control.solvers.sparsity.curves import Stepped
 from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
@@ -42,10 +44,14 @@ TRAINING = {
 TARGET = 2.2
 """Held-out loss to come to; fixed on a seed that is not among the compared ones."""
 HEAVIER = 4.0
+FACTORS = (1.0, HEAVIER)
+"""Weights of the unsent energy, in TSFA's own."""
 _HEAVIER_AT = (Cell(0.0, 1.0), Cell(12.0, 4.0))
-_LIMIT = 0.5  # at which distances from the bound are worked out
-_STEPS = 24  # of the bound's grid in a round
-_ROUND_S, _TIMED_S, _BOUND_S = 0.6, 0.3, 6.0  # measured on a busy core
+_LIMIT = 0.5  # at which bounds are worked out
+_ROUND_S, _TIMED_S, _SAVING_S, _BOUND_S = 0.6, 0.3, 0.2, 3.0  # measured on a busy core
+
+Savings = dict[tuple[Cell, float, float], list[Saving]]
+"""Of each place, limit and weight: one for each seed."""
 
 
 class Times(NamedTuple):
@@ -62,7 +68,6 @@ class Study:
         self._scenario, self._runs, self._store, self._progress = scenario, out / "runs", store, progress
         self.rows: list[tuple[object, ...]] = []
         self._learned: dict[tuple[int, float], Training] = {}
-        self._round_s: dict[tuple[Place, float], float] = {}
 
     def fixed(self, place: Place, ratio: float) -> float:
         """Return when one ratio comes to the target, s; trained on the first channel, timed on others.
@@ -75,7 +80,6 @@ class Study:
         else:
             ends_s = np.concatenate([[0.0], np.cumsum(self._timed(place, method))])
             found = replace(known, seconds=ends_s[known.rounds.astype(int)], round_s=np.diff(ends_s))
-        self._round_s[place, ratio] = float(found.round_s[-RATIOS[ratio] :].mean())
         return self._told(place, f"fixed {ratio:g}", found, "timed" if known else "fixed_ratios")
 
     def tsfa(self, place: Place, limit: float, factor: float = 1.0) -> float:
@@ -87,26 +91,12 @@ class Study:
             method = place.tsfa(limit, factor * weight, f" weight x {factor:g}")
         return self._told(place, name, self._trained(place, method), "trainings")
 
-    def distance(self, place: Place) -> Distance:
-        """Return what TSFA left unsent, beside one ratio whose mean round is as long, and the bound."""
+    def pilot(self, place: Place) -> Sequence[Stepped]:
+        """Train TSFA once, and return what its rounds had to send."""
         method = place.tsfa(_LIMIT)
-        record = recorded(self._scenario, method, place.seed, self._runs, self._store)
-        kept = record.path.with_suffix(".distance.json")
-        if kept.is_file():
-            found = Distance(*json.loads(kept.read_text()))
-        else:
-            found = self._distance(place, long_run(record, self._store))
-            kept.write_text(json.dumps(found))
-        told = ", ".join(f"{name} {one:.3f}" for name, one in found._asdict().items())
-        self._progress.done("bounds", f"{method.name}, seed {place.seed}: unsent by {told}")
-        return found
-
-    def _distance(self, place: Place, run: LongRun) -> Distance:
-        lasts_s = [self._round_s[place, one] for one in RATIOS]
-        ratio = float(np.interp(run.length_s / len(run.curves), lasts_s, list(RATIOS)))
-        same = run.unsent_with(np.full_like(run.bits, ratio * run.dense_bits))
-        least = run.least(_STEPS)
-        return Distance(same, run.unsent, least.even, least.mean)
+        found = long_run(recorded(self._scenario, method, place.seed, self._runs, self._store), self._store)
+        self._progress.done("pilots", f"{method.name}: {found.unsent:.3f} of the energy left unsent")
+        return found.curves
 
     def _trained(self, place: Place, method: Method) -> Training:
         return train(self._scenario, method, place.seed, self._runs, self._store)
@@ -133,24 +123,46 @@ class Study:
 def main() -> None:
     """Train the plane, and make figure and tables."""
     options = parser("tsfa_region", __doc__, SCENARIO, "two seeds and the corners of the plane, to try it")
+    options.add_argument("--energy", action="store_true", help="without training to a loss: minutes")
     told = options.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
     scenario = change(load(told.scenario), TRAINING)
     count = told.seeds or (2 if told.quick else 5)
     plane, seeds = cells(told.quick), range(scenario.seed, scenario.seed + count)
     heavier = () if told.quick else _HEAVIER_AT
-    bounded = seeds[:3]
-    rounds = {name: float(np.mean(list(each.values()))) for name, each in (("r", RATIOS), ("l", LIMITS))}
-    progress = Progress(
-        trainings=(count * (len(plane) * len(LIMITS) + len(heavier)), _ROUND_S * rounds["l"]),
-        fixed_ratios=(count * len(RATIOS), _ROUND_S * rounds["r"]),
-        timed=(count * len(RATIOS) * (len(plane) - 1), _TIMED_S),
-        bounds=(len(plane) * len(bounded), _BOUND_S),
-    )
+    cases = [(limit, factor) for limit in LIMITS for factor in FACTORS]
+    in_bounds = seeds[:3]
+    costs: dict[str, tuple[int, float]] = {
+        "pilots": (1, _ROUND_S * LIMITS[_LIMIT]),
+        "savings": (len(plane) * count, _SAVING_S * len(cases)),
+        "bounds": (len(plane) * len(in_bounds), _BOUND_S),
+    }
+    if not told.energy:
+        rounds = [float(np.mean(list(each.values()))) for each in (LIMITS, RATIOS)]
+        costs["trainings"] = (count * (len(plane) * len(LIMITS) + len(heavier)), _ROUND_S * rounds[0])
+        costs["fixed_ratios"] = (count * len(RATIOS), _ROUND_S * rounds[1])
+        costs["timed"] = (count * len(RATIOS) * (len(plane) - 1), _TIMED_S)
+    progress = Progress(**costs)
     study = Study(scenario, told.out, Store(told.store or default_store()), progress)
-    times: dict[Cell, Times] = {cell: Times([], []) for cell in plane}
-    distances: dict[Cell, list[Distance]] = {cell: [] for cell in plane}
+    curves = study.pilot(Place.of(scenario, plane[0], seeds[0]))
+    savings: Savings = {}
     for seed in seeds:
+        for cell in plane:
+            place = Place.of(scenario, cell, seed)
+            air = Air.of(scenario, place, curves)
+            for limit, factor in cases:
+                is_bounded = seed in in_bounds and (limit, factor) == (_LIMIT, 1.0)
+                found = air.saving(place, limit, factor, bounds=is_bounded)
+                savings.setdefault((cell, limit, factor), []).append(found)
+                if is_bounded:
+                    progress.done(
+                        "bounds", f"{cell}, seed {seed}: any policy leaves {found.bound:.3f} at least"
+                    )
+            progress.done("savings", f"{cell}, seed {seed}: {savings[cell, _LIMIT, 1.0][-1].time:+.1%}")
+    _report_savings(savings, seeds, told.out)
+    word = f"{'quick: ' if told.quick else ''}{count} seeds; mean and 95 % interval"
+    times: dict[Cell, Times] = {cell: Times([], []) for cell in plane}
+    for seed in () if told.energy else seeds:
         for cell in plane:
             place = Place.of(scenario, cell, seed)
             times[cell].fixed.append([study.fixed(place, ratio) for ratio in RATIOS])
@@ -158,13 +170,35 @@ def main() -> None:
             if cell in heavier:
                 arms.append(study.tsfa(place, _LIMIT, HEAVIER))
             times[cell].tsfa.append(arms)
-            if seed in bounded:
-                distances[cell].append(study.distance(place))
         _write_runs(study, told.out)
-    word = f"{'quick: ' if told.quick else ''}{count} seeds; mean and 95 % interval"
-    advantages = {cell: _advantage(cell, one) for cell, one in times.items()}
-    _report(advantages, distances, told.out)
-    draw(advantages, distances, TARGET, word, told.out / "region")
+    advantages = {} if told.energy else {cell: _advantage(cell, one) for cell, one in times.items()}
+    _report(advantages, told.out)
+    of_limit = {
+        cell: each for (cell, limit, factor), each in savings.items() if (limit, factor) == (_LIMIT, 1.0)
+    }
+    draw(of_limit, advantages, TARGET, word, told.out / "region")
+
+
+def _report_savings(savings: Savings, seeds: Sequence[int], out: Path) -> None:
+    """Print and write what TSFA saves at the same energy."""
+    rows = []
+    for (cell, limit, factor), each in savings.items():
+        time = student_t(np.array([one.time for one in each]))
+        left = [float(np.nanmean([one[at] for one in each])) for at in range(1, 4)]
+        print(
+            f"{cell}, limit {limit:g}, weight x {factor:g}: time for the same energy {float(time.mean):+.1%} "
+            f"({float(time.low):+.1%} to {float(time.high):+.1%}); over the limit {left[0]:+.1%}; in that "
+            f"time one ratio leaves {left[1]:.3f}, TSFA {left[2]:.3f}"
+        )
+        bounded = [one for one in each if np.isfinite(one.bound)]
+        if bounded:
+            even, bound = (
+                float(np.mean([getattr(one, name) for one in bounded])) for name in ("even", "bound")
+            )
+            print(f"    any policy with even rounds {even:.3f} at least, any policy {bound:.3f}")
+        rows += [(*astuple(cell), limit, factor, seed, *one) for seed, one in zip(seeds, each, strict=True)]
+    heading = ("shadowing_db", "coherence_rounds", "limit", "weight", "seed", *Saving._fields)
+    write(out / "energy.csv", heading, rows)
 
 
 def _write_runs(study: Study, out: Path) -> None:
@@ -192,23 +226,18 @@ def _advantage(cell: Cell, times: Times) -> Floats:
     return np.array([log(ours[mine] / theirs[other]) for ours, mine, theirs, other in pairs])
 
 
-def _report(advantages: Mapping[Cell, Floats], distances: Mapping[Cell, list[Distance]], out: Path) -> None:
-    """Print and write the plane."""
+def _report(advantages: Mapping[Cell, Floats], out: Path) -> None:
+    """Print and write the plane of times to the target."""
     rows = []
     for cell, logs in advantages.items():
-        faster = student_t(logs)
-        low, mean, high = (float(np.expm1(one)) for one in (faster.low, faster.mean, faster.high))
-        unsent = [
-            float(np.mean([getattr(one, name) for one in distances[cell]])) for name in Distance._fields
-        ]
-        rows.append((cell.std_db, cell.coherence, mean, low, high, *unsent))
-        print(
-            f"{cell}: TSFA's time to loss {TARGET:g} against the best fixed ratio {mean:+.1%} "
-            f"({low:+.1%} to {high:+.1%}); unsent in the same time: one ratio {unsent[0]:.3f}, TSFA "
-            f"{unsent[1]:.3f}, even rounds at least {unsent[2]:.3f}, any policy at least {unsent[3]:.3f}"
-        )
-    heading = ("shadowing_db", "coherence_rounds", "time_against_fixed", "low", "high")
-    write(out / "region.csv", (*heading, *(f"unsent_{name}" for name in Distance._fields)), rows)
+        found = student_t(logs)
+        mean, low, high = (float(np.expm1(one)) for one in found)
+        rows.append((*astuple(cell), mean, low, high))
+        print(f"{cell}: TSFA's time to loss {TARGET:g} against the best fixed ratio {mean:+.1%} ", end="")
+        print(f"({low:+.1%} to {high:+.1%})")
+    if rows:
+        heading = ("shadowing_db", "coherence_rounds", "time_against_fixed", "low", "high")
+        write(out / "region.csv", heading, rows)
 
 
 if __name__ == "__main__":

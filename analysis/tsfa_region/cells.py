@@ -64,11 +64,15 @@ class Place:
         _, empty_s, dense_s = prepared.scenario.allocator.latency(prepared.decisions().state(0, round_=1))
         return cls(cell, seed, empty_s, dense_s)
 
-    def _at(self, share: float) -> float:
+    def limit_s(self, share: float) -> float:
+        """Return the latency that is so far from an empty round to a dense one, s."""
         return self.empty_s + share * (self.dense_s - self.empty_s)
 
     def _method(self, name: str, rounds: int, allocator: dict[str, Any]) -> Method:
-        fading = {"kind": "rayleigh_block", "coherence_time_s": self.cell.coherence * self._at(_REFERENCE)}
+        fading = {
+            "kind": "rayleigh_block",
+            "coherence_time_s": self.cell.coherence * self.limit_s(_REFERENCE),
+        }
         changes = {
             **_shadowing(self.cell),
             "radio.fading": fading,
@@ -86,7 +90,7 @@ class Place:
         """Return TSFA under a limit, with its own weight or another."""
         allocator = {
             "kind": "tsfa",
-            "latency_limit_s": self._at(limit),
+            "latency_limit_s": self.limit_s(limit),
             **({} if penalty_weight is None else {"penalty_weight": penalty_weight}),
         }
         return self._method(f"tsfa {limit:g}{name}", LIMITS[limit], allocator)

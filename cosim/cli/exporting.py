@@ -72,7 +72,7 @@ def _tables(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
     records = [Record.open(folder) for folder in folders]
     titles = run_titles(records) if len(records) > 1 else [str(records[0].manifest.get("name", ""))]
     for name in _SHORT if all(one.is_short for one in records) else _TABLES:
-        found = [_with_run(getattr(one, name), title) for one, title in zip(records, titles, strict=True)]
+        found = [_with_run(one.table(name), title) for one, title in zip(records, titles, strict=True)]
         yield name, pyarrow.concat_tables(found, promote_options="permissive")
 
 

@@ -126,7 +126,7 @@ def time_told(record: Record) -> dict[str, Any]:
     from cosim.report.summary import summarise
 
     if record.is_short:
-        tables = {name: getattr(record, name).to_pylist() for name in ("phases", "outliers")}
+        tables = {name: record.columns(name).to_pylist() for name in ("phases", "outliers")}
         return {"summary": summarise(record), **tables}
     found = attribute(record)
     went = {"length_ns": found.length_ns, "by_phase": found.by_phase(), "by_actor": found.by_actor()}

@@ -8,7 +8,7 @@ from cosim.control.state import LinkState
 from cosim.radio.large_scales import LargeScales
 from cosim.radio.settings import Radio
 from cosim.rng import Stream, stream
-from cosim.tensor.philox import Columns
+from cosim.tensor.philox import Columns, Keys, Rows
 from cosim.units import Floats, Ints
 
 _WINDOW = 8  # blocks that are drawn together and kept, as rounds and what is seen before them meet
@@ -65,12 +65,42 @@ class Airs:
         for column in (0, count - 1):
             window = blocks[:, column] // _WINDOW
             missing = self._windows[number][copies, window % 2] != window
-            for copy, one in zip(copies[missing].tolist(), window[missing].tolist(), strict=True):
-                at = one % 2 * _WINDOW
-                drawn = self._drawn(number, copy, one * _WINDOW, _WINDOW)
-                self._kept[number][copy, at : at + _WINDOW] = drawn
-                self._windows[number][copy, one % 2] = one
+            if missing.any():
+                self._keep(number, copies[missing], window[missing])
         return np.asarray(self._kept[number][copies[:, np.newaxis], blocks % (2 * _WINDOW)])
+
+    def _keep(self, number: int, copies: Ints, windows: Ints) -> None:
+        """Draw windows of copies; those of several in one go where a row depends on its own numbers alone."""
+        first = windows % 2 * _WINDOW
+        if len(copies) > 1 and self._is_by_row(copies):
+            drawn = self._drawn_together(number, copies, windows)
+        else:
+            several = zip(copies.tolist(), (windows * _WINDOW).tolist(), strict=True)
+            drawn = np.stack([self._drawn(number, copy, begin, _WINDOW) for copy, begin in several])
+        within = first[:, np.newaxis] + np.arange(_WINDOW)
+        self._kept[number][copies[:, np.newaxis], within] = drawn
+        self._windows[number][copies, windows % 2] = windows
+
+    def _is_by_row(self, copies: Ints) -> bool:
+        radios = [self._radios[copy] for copy in copies.tolist()]
+        one = radios[0]
+        assert one is not None
+        return one.fading.draws_rows_alone and all(other is one for other in radios)
+
+    def _drawn_together(self, number: int, copies: Ints, windows: Ints) -> Floats:
+        """Return the gains of copies in a window each, shape (num, _WINDOW, num_clients, num_subchannels)."""
+        radio = self._radios[int(copies[0])]
+        assert radio is not None
+        fading, num_subchannels = radio.fading, self._links[number].num_subchannels
+        streams = [one for copy in copies.tolist() for one in self._streams[copy][number]]
+        width = 1 if fading.selectivity == "flat" else num_subchannels
+        begins = np.zeros_like(windows) if fading.block_ns is None else windows * _WINDOW
+        blocks = begins[:, np.newaxis] + (0 if fading.block_ns is None else np.arange(_WINDOW))
+        rows = np.broadcast_to(blocks[:, np.newaxis], (len(copies), self._num_clients, _WINDOW)).ravel()
+        which = np.arange(len(streams)).repeat(_WINDOW)
+        drawn = fading.draw(Rows.of(Keys(streams), which, rows), Rows.OWN, len(rows), width)
+        drawn = drawn.reshape(len(copies), self._num_clients, _WINDOW, -1).swapaxes(1, 2)
+        return np.asarray(self.means[copies][:, np.newaxis, :, np.newaxis] * drawn)
 
     def _drawn(self, number: int, copy: int, first: int, count: int) -> Floats:
         """Return the gains of one copy, shape (count, num_clients, num_subchannels)."""

@@ -152,14 +152,17 @@ class Program:
         """
         copies = np.arange(len(begin_ns))
         blocks = np.zeros_like(begin_ns) if block_ns is None else begin_ns // block_ns
-        airtime_ns, barrier_ns = self._constant(rates(copies, blocks))
+        each_ns, barrier_ns = self._constant(rates(copies, blocks))
+        if each_ns.max() > _LONGEST:
+            raise AllocationError("a transfer takes more than a year; give more power, or shorten the path.")
         lasts_ns = sum(times * barrier_ns[:, one:after].sum(axis=1) for one, after, times in self.parts)
         end_ns = np.asarray(begin_ns + lasts_ns)
-        airtime_ns = self._over_links(airtime_ns * self._times[:, np.newaxis])
+        airtime_ns = self._over_links(each_ns * self._times[:, np.newaxis])
         if block_ns is not None:
             beyond = np.flatnonzero(end_ns > (blocks + 1) * block_ns)
             if len(beyond):
-                walk = _Walk(self, begin_ns[beyond], block_ns, rates.only(beyond))
+                known = each_ns[beyond], barrier_ns[beyond]
+                walk = _Walk(self, begin_ns[beyond], block_ns, rates.only(beyond), known)
                 end_ns[beyond], airtime_ns[beyond] = walk.walked()
         return Played(end_ns, airtime_ns)
 
@@ -168,21 +171,25 @@ class Program:
         shape = len(rates), *self.bits.shape
         own = rates[:, self.link, np.arange(self.bits.shape[1])] if self.num_links else np.ones(shape)
         bits = np.broadcast_to(self.bits, shape).ravel()
-        airtime_ns = finish_constant(bits, own.ravel(), np.zeros_like(bits)).reshape(shape)
-        if airtime_ns.max() > _LONGEST:
-            raise AllocationError("a transfer takes more than a year; give more power, or shorten the path.")
+        ends_ns = finish_constant(bits, own.ravel(), np.zeros_like(bits))
+        airtime_ns = np.minimum(ends_ns, _LONGEST + 1).reshape(shape)
         chains_ns = np.add.reduceat(airtime_ns + self.compute_ns, self.first, axis=1)
         return airtime_ns, np.asarray(chains_ns.max(axis=2) + self.joint_ns)
 
 
 class _Walk:
-    """Rounds across edges of blocks: repeats within a block in one go, the others transfer by transfer."""
+    """Rounds across edges of blocks: what fits into a block in one go, the others transfer by transfer.
 
-    def __init__(self, program: Program, begin_ns: Ints, block_ns: int, rates: Rates) -> None:
+    ``known`` is the airtime of each place, and how long barriers take, at the rates at the beginning.
+    """
+
+    def __init__(
+        self, program: Program, begin_ns: Ints, block_ns: int, rates: Rates, known: tuple[Ints, Ints]
+    ) -> None:
         self._program, self._block_ns, self._rates = program, block_ns, rates
-        self._now = begin_ns.copy()
-        shape = len(begin_ns), *program.bits.shape
-        self._airtime = np.zeros(shape, dtype=np.int64)
+        self._now, self._block = begin_ns.copy(), begin_ns // block_ns
+        self._each, self._lasts = known  # in that block
+        self._airtime = np.zeros_like(self._each)
         self._ends = np.append(program.first, len(program.bits))
 
     def walked(self) -> Played:
@@ -193,22 +200,30 @@ class _Walk:
 
     def _part(self, begin: int, after: int, times: int) -> None:
         places = slice(self._ends[begin], self._ends[after])
-        left, may_skip = np.full(len(self._now), times), times > 1
+        left, may_skip = np.full(len(self._now), times), True
         while len(on := np.flatnonzero(left)):
             if may_skip:
-                now = self._now[on]
-                block = now // self._block_ns
-                airtime, barrier_ns = self._program._constant(self._rates(on, block))
-                lasts_ns = np.maximum(barrier_ns[:, begin:after].sum(axis=1), 1)
-                skip = np.minimum(((block + 1) * self._block_ns - now) // lasts_ns, left[on])
+                self._enter(on)
+                lasts_ns = self._lasts[on, begin:after].sum(axis=1)
+                room_ns = (self._block[on] + 1) * self._block_ns - self._now[on]
+                skip = np.minimum(room_ns // np.maximum(lasts_ns, 1), left[on])
                 may_skip = bool((skip > 0).any()) or self._block_ns > int(lasts_ns.min())
                 self._now[on] += skip * lasts_ns
-                self._airtime[on, places] += skip[:, np.newaxis, np.newaxis] * airtime[:, places]
+                self._airtime[on, places] += skip[:, np.newaxis, np.newaxis] * self._each[on, places]
                 left[on] -= skip
                 on = on[left[on] > 0]
             for barrier in range(begin, after):
                 self._barrier(barrier, on)
             left[on] -= 1
+
+    def _enter(self, on: Ints) -> None:
+        """Work out what holds in the blocks that these copies are in now."""
+        block = self._now[on] // self._block_ns
+        new = block != self._block[on]
+        if new.any():
+            which = on[new]
+            self._block[which] = block[new]
+            self._each[which], self._lasts[which] = self._program._constant(self._rates(which, block[new]))
 
     def _barrier(self, number: int, on: Ints) -> None:
         if not len(on):

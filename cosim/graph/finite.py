@@ -64,23 +64,23 @@ def is_finite(*values: Any) -> bool:
         return True
     import torch
 
-    if sum(map(len, numbers)) > _MANY:  # a sum that is finite has nothing else in it, and takes no copy
-        sums = torch.cat([one.sum(0, keepdim=True) for one in numbers])
+    if sum(one.numel() for one in numbers) > _MANY:  # a finite sum has nothing else in it, and takes no copy
+        sums = torch.stack([one.sum() for one in numbers])
         if isfinite(sums.sum().item()):
             return True
-    together = torch.cat(numbers)
+    together = torch.cat([one.reshape(-1) for one in numbers])
     return bool((together - together).sum() == 0)  # inf - inf and nan - nan are nan; faster than isfinite
 
 
 def _tensors(value: Any) -> "list[Tensor]":
-    """Return the tensors of a value that hold anything but whole numbers, flat."""
+    """Return the tensors of a value that hold anything but whole numbers."""
     import torch
 
     if hasattr(value, "plain"):  # a row of a stack
         value = value.plain()
     tensors = value.values() if isinstance(value, Mapping) else (value,)
     return [
-        one.detach().reshape(-1)
+        one.detach() if one.requires_grad else one
         for one in tensors
         if isinstance(one, torch.Tensor) and one.is_floating_point()
     ]

@@ -163,20 +163,26 @@ class Slab:
 
     def put(self, tensors: Mapping[str, Tensor]) -> Adapter:
         """Return the same numbers, side by side in a slab, which lives as long as any of them."""
-        return {name: self._copy(tensor) for name, tensor in tensors.items()}
+        given = [one.detach() for one in tensors.values()]
+        copies = [self._room(one) for one in given]
+        if copies:
+            torch._foreach_copy_(copies, given)
+        return dict(zip(tensors, copies, strict=True))
 
-    def _copy(self, tensor: Tensor) -> Tensor:
-        num_bytes = -(-tensor.numel() * tensor.element_size() // 64) * 64
-        if self._used + num_bytes > len(self._slab) or self._slab.device != tensor.device:
+    def _room(self, tensor: Tensor) -> Tensor:
+        """Return memory for the numbers of a tensor."""
+        size = tensor.element_size()
+        num_bytes = -(-tensor.numel() * size // 64) * 64
+        if self._used + num_bytes > self._slab.numel() or self._slab.device != tensor.device:
             self._slab = torch.empty(max(num_bytes, self.NUM_BYTES), dtype=torch.uint8, device=tensor.device)
             self._used = 0
         # not a view: views count their versions together, and autograd would see each copy as a change
-        start = self._used // tensor.element_size()
-        tensor = tensor.detach()
-        copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-        copy.set_(self._slab.untyped_storage(), start, tensor.shape, tensor.contiguous().stride())
+        room = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        room.set_(
+            self._slab.untyped_storage(), self._used // size, tensor.shape, tensor.contiguous().stride()
+        )
         self._used += num_bytes
-        return copy.copy_(tensor)
+        return room
 
 
 @contextmanager

@@ -5,50 +5,46 @@ their versions.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cosim.errors import DivergedError, RecordError
 from cosim.files import remove_leftovers, temporary_beside, write_whole
 from cosim.locks import lock_file
 from cosim.record.digests import (
-    damaged_file,
     digest_of,
     digest_of_file,
     files_there,
-    read_table,
     replacing_files,
     sealed,
     table_bytes,
 )
 from cosim.record.fingerprints import fingerprints
 from cosim.record.log import Log
-from cosim.record.manifest import Manifest, RunFields, read_manifest
-from cosim.record.notebook import as_html
-from cosim.record.tables import refuse_other_columns, summaries_of, tables_of, with_parents, with_subchannels
+from cosim.record.pieces import Pieces, pieces_of, whole
+from cosim.record.reading import FORMAT as FORMAT
+from cosim.record.reading import LOCK, SCENARIO, TABLES, Status, file_of
+from cosim.record.reading import Record as Record
+from cosim.record.tables import (
+    rounds_table,
+    summaries_of,
+    tables_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow
 
-FORMAT = 4
 _WRITE_EVERY_S = 5.0
-_SCENARIO = "scenario.toml"
-_TABLES = ("spans", "causes", "metrics", "grants", "rounds", "phases", "outliers", "totals")
+_MOST_PIECES = 50  # of equally long times; of a long run a piece is as much of it
+_PATIENCE = 50.0  # times what it took to write, until it writes again
 _OF_ITS_END = (
     *("reason", "fingerprints", "simulated_s", "wall_s", "works", "store_warning", "plan"),
     *("files_before", "digest"),
 )
 """Entries of a manifest that a run has not yet when it is played again."""
-
-_FORMER_COLUMNS = {"work": "node"}
-"""What columns were called in runs of before, with what they are called now."""
-
-Status = Literal["running", "complete", "failed", "diverged", "timed"]
-TableName = Literal["spans", "causes", "metrics", "grants", "rounds", "phases", "outliers", "totals"]
 
 
 class RunFolder:
@@ -62,7 +58,8 @@ class RunFolder:
         self.path = path
         self._manifest: dict[str, Any] = {"format": FORMAT, "status": "running", **manifest}
         self._manifest.setdefault("files", {})
-        self._next_write_s = monotonic() + _WRITE_EVERY_S
+        self._began_s = monotonic()
+        self._next_write_s, self._pieces = self._began_s + _WRITE_EVERY_S, Pieces(path)
 
     @classmethod
     def create(cls, path: Path, scenario_toml: str, manifest: Mapping[str, Any]) -> "RunFolder":
@@ -87,8 +84,8 @@ class RunFolder:
                     undo.callback(shutil.rmtree, place, ignore_errors=True)
                 folder = cls(place, manifest)
                 undo.callback(folder._take_back)
-                folder._manifest["files"][_SCENARIO] = digest_of(scenario_toml.encode())
-                write_whole(place / _SCENARIO, scenario_toml.encode(), durable=False)
+                folder._manifest["files"][SCENARIO] = digest_of(scenario_toml.encode())
+                write_whole(place / SCENARIO, scenario_toml.encode(), durable=False)
                 folder.mark("running")
                 if not is_there:
                     place.replace(path)
@@ -97,11 +94,11 @@ class RunFolder:
             raise RecordError(
                 f"{path}: cannot be made: {fault.strerror or fault}; name another with --out."
             ) from None
-        folder.path = path
+        folder.path, folder._pieces = path, Pieces(path)
         return folder
 
     def _take_back(self) -> None:
-        for name in (_SCENARIO, "manifest.json"):
+        for name in (SCENARIO, "manifest.json"):
             with suppress(OSError):
                 (self.path / name).unlink(missing_ok=True)
 
@@ -109,8 +106,12 @@ class RunFolder:
     def reopen(cls, record: "Record", made_of: Mapping[str, Any]) -> "RunFolder":
         """Return the folder of a run that was stopped, to be played again by what it is ``made_of`` now."""
         manifest = {key: value for key, value in record.manifest.items() if key not in _OF_ITS_END}
-        files = {**files_there(record.path, record.manifest), _SCENARIO: digest_of_file(record.scenario_path)}
-        kept = (_SCENARIO, *map(_file_of, _TABLES))
+        files = {**files_there(record.path, record.manifest), SCENARIO: digest_of_file(record.scenario_path)}
+        kept = {
+            SCENARIO,
+            *map(file_of, TABLES),
+            *(one for name in TABLES for one in pieces_of(name, files)),
+        }
         manifest["files"] = {name: one for name, one in files.items() if name in kept}
         return cls(record.path, {**manifest, **made_of})
 
@@ -126,7 +127,7 @@ class RunFolder:
         with ExitStack() as lock:
             with self.writing():
                 try:
-                    lock.enter_context(lock_file(self.path / ".lock", waits=False))
+                    lock.enter_context(lock_file(self.path / LOCK, waits=False))
                 except BlockingIOError:
                     raise RecordError(f"{self.path}: the run is still going on in another process.") from None
                 remove_leftovers(self.path)
@@ -174,16 +175,29 @@ class RunFolder:
 
     def keep_up(self, log: Log) -> None:
         """Write what was recorded so far, now and then, so that a run can be looked at while it goes."""
-        if monotonic() >= self._next_write_s:
-            began = monotonic()
+        began = monotonic()
+        if began < self._next_write_s:
+            return
+        if self._is_short:
             self._write(log, durable=False)
-            self._next_write_s = monotonic() + max(_WRITE_EVERY_S, 50.0 * (monotonic() - began))
+        else:
+            self._manifest["files"] = self._pieces.write(log, self._manifest["files"])
+            contents = {file_of("rounds"): table_bytes(rounds_table(log.rounds))}
+            with replacing_files(self.path, contents, self._manifest, durable=False):
+                self.mark("running")
+            self._pieces.sweep(self._manifest["files"])
+        now = monotonic()
+        wait_s = max(_WRITE_EVERY_S, (now - self._began_s) / _MOST_PIECES, _PATIENCE * (now - began))
+        self._next_write_s = now + wait_s
+
+    @property
+    def _is_short(self) -> bool:
+        return self._manifest.get("record") == "summary"
 
     def _write(self, log: Log, *, durable: bool) -> "dict[str, pyarrow.Table]":
         """Write the tables, each whole or not at all; the manifest always fits what is there."""
-        is_short = self._manifest.get("record") == "summary"
-        tables = summaries_of(log) if is_short else tables_of(log)
-        contents = {_file_of(name): table_bytes(table) for name, table in tables.items()}
+        tables = summaries_of(log) if self._is_short else tables_of(log)
+        contents = {file_of(name): table_bytes(table) for name, table in tables.items()}
         with replacing_files(self.path, contents, self._manifest, durable=durable):
             self.mark("running")
         return tables
@@ -200,7 +214,9 @@ class RunFolder:
             files = {path.relative_to(self.path).as_posix(): path for path in self.learned_files()}
             digests = {name: digest_of_file(path) for name, path in files.items()}
             self._manifest["files"] = {**self._manifest["files"], **digests}
+        self._manifest["files"] = whole(self._manifest["files"])
         self.mark(status, fingerprints=found, **entries)
+        self._pieces.sweep(self._manifest["files"])
 
     def fail(self, log: Log, fault: BaseException, **entries: Any) -> None:
         """Mark a run that something stopped, with as much of what was recorded as can be written."""
@@ -213,189 +229,9 @@ class RunFolder:
                 self.mark(status, reason=reason, **entries)
 
 
-@dataclass(frozen=True)
-class Record:
-    """A finished run, read back; the only thing reports and analysis ever see.
-
-    Attributes
-    ----------
-    path
-        The run folder.
-    manifest
-        The content of ``manifest.json``.
-    """
-
-    path: Path
-    manifest: Mapping[str, Any]
-
-    @classmethod
-    def open(cls, path: Path | str, *, is_for_replay: bool = False) -> "Record":
-        """Return the run in a folder, every file of it verified.
-
-        Parameters
-        ----------
-        path
-            The folder.
-        is_for_replay
-            Verify the manifest alone: tables and adapter may be damaged, and what the scenario
-            says is compared when it is read.
-
-        Raises
-        ------
-        RecordError
-            If the folder is no run, is of a format this version cannot read, or is
-            not what was written.
-        """
-        record = cls(Path(path), _manifest(Path(path)))
-        damaged = record.damaged_file()
-        while damaged is not None and record.status == "running":  # or its tables were replaced meanwhile
-            before, record = record, cls(record.path, _manifest(record.path))
-            if record.manifest == before.manifest:
-                break
-            damaged = record.damaged_file()
-        record._refuse_damaged(damaged, is_for_replay)
-        return record
-
-    def _refuse_damaged(self, damaged: str | None, is_for_replay: bool) -> None:
-        if is_for_replay:  # a scenario is compared by what it says, not by its bytes, when it is read
-            return
-        if damaged == _SCENARIO:
-            raise RecordError(
-                f"{self.path}: scenario.toml is not the one the run began with; "
-                f"run it as a new one: cosim run {self.scenario_path}"
-            )
-        if damaged is not None:
-            raise RecordError(
-                f"{self.path / damaged}: is damaged, or was changed after it was written; "
-                f"play the run again: cosim resume {self.path}"
-            )
-        for name in _TABLES:
-            refuse_other_columns(self.path, name)
-
-    def damaged_file(self) -> str | None:
-        """Return the first file that is not as it was written, by its name in the folder; None if all are.
-
-        Always None for a folder whose manifest has no digests.
-        """
-        return damaged_file(self.path, self.manifest)
-
-    @property
-    def status(self) -> Status:
-        """Return ``running``, ``complete``, ``failed`` or ``diverged``; ``timed`` where it has no spans yet.
-
-        A run that the tensor clock timed is played when its spans are asked for.
-        """
-        status: Status = self.manifest["status"]
-        return status
-
-    @property
-    def is_short(self) -> bool:
-        """Whether it keeps summaries of its rounds in place of spans."""
-        return self.manifest.get("record") == "summary"
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the run is all there will be of it: complete, or ended where its training diverged."""
-        return self.status in ("complete", "diverged")
-
-    @property
-    def spans(self) -> Any:
-        """One row per piece of work, a :class:`pyarrow.Table`; ``parents`` are the spans it waited for.
-
-        Behind a barrier of many clients these are many times many: reports read ``cause`` and ``causes``.
-        """
-        return with_parents(self._table("spans"), self.causes)
-
-    @property
-    def causes(self) -> Any:
-        """The sets of spans that spans waited for, a row a set, a :class:`pyarrow.Table`."""
-        return self._table("causes")
-
-    @property
-    def metrics(self) -> Any:
-        """One row per measured value, a :class:`pyarrow.Table`."""
-        return self._table("metrics")
-
-    @property
-    def grants(self) -> Any:
-        """One row per change of hands of a subchannel, a :class:`pyarrow.Table`."""
-        return with_subchannels(self._table("grants"))
-
-    @property
-    def phases(self) -> Any:
-        """One row per round and kind of span, of a run that keeps summaries, a :class:`pyarrow.Table`."""
-        return self._table("phases")
-
-    @property
-    def outliers(self) -> Any:
-        """The clients of each round that were busy the longest, of such a run, a :class:`pyarrow.Table`."""
-        return self._table("outliers")
-
-    @property
-    def totals(self) -> Any:
-        """One row per client and kind of span, over such a run, a :class:`pyarrow.Table`."""
-        return self._table("totals")
-
-    @property
-    def rounds(self) -> Any:
-        """One row per round, in the order in which they began, a :class:`pyarrow.Table`."""
-        return self._table("rounds")
-
-    def columns(self, name: TableName, columns: Sequence[str]) -> Any:
-        """Return some columns of one of the tables; the others are not read.
-
-        Spans have ``cause``, the number of a row of ``causes``, in place of their ``parents``.
-        """
-        table = self._table(name, list(columns))
-        return with_subchannels(table) if name == "grants" else table
-
-    def frame(self, name: TableName) -> Any:
-        """Return one of the tables as a :class:`pandas.DataFrame`.
-
-        Raises
-        ------
-        RecordError
-            If it cannot be read, or pandas is not installed.
-        """
-        table = getattr(self, name)
-        try:
-            return table.to_pandas()
-        except ImportError:
-            raise RecordError("a data frame needs pandas: install it by pip install pandas.") from None
-
-    def _repr_html_(self) -> str:
-        return as_html(self.path, self.manifest)
-
-    @property
-    def scenario_path(self) -> Path:
-        """The scenario as it was in force; it runs again to the same bytes."""
-        return self.path / "scenario.toml"
-
-    def _table(self, name: str, columns: list[str] | None = None) -> Any:
-        try:
-            table = read_table(self.path / _file_of(name), columns)
-        except FileNotFoundError:
-            if self.is_short and name in ("spans", "causes", "grants"):
-                raise RecordError(
-                    f"{self.path}: keeps summaries in place of {name}; for {name}, run it again: cosim run "
-                    f"{self.scenario_path} --set record=spans --out ANOTHER"
-                ) from None
-            raise RecordError(f"{self.path}: has no {name}.parquet; the run is {self.status}.") from None
-        return table.rename_columns([_FORMER_COLUMNS.get(one, one) for one in table.column_names])
-
-
-def _manifest(folder: Path) -> Manifest:
-    way_out = f"play it again: cosim run {folder / _SCENARIO} --out ANOTHER"
-    return read_manifest(folder, RunFields, what="run folder", format_=FORMAT, way_out=way_out)
-
-
 def reason_of(fault: BaseException) -> str:
     """Return why a run stopped."""
     return str(fault) or type(fault).__name__
-
-
-def _file_of(table: str) -> str:
-    return f"{table}.parquet"
 
 
 def _way_out(path: Path) -> str:

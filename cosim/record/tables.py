@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 _GRANT_COLUMNS = ("time_ns", "round", "link", "subchannel", "client", "tx_power_w", "gain", "bandwidth_hz")
 
 
-def tables_of(log: Log) -> "dict[str, pyarrow.Table]":
-    """Return the tables of a run by their names, as they are stored."""
+def tables_of(log: Log, first: Mapping[str, int] | None = None) -> "dict[str, pyarrow.Table]":
+    """Return the tables of a run by their names, as they are stored; of some from a row on."""
+    first = first or {}
     return {
-        "spans": spans_table(log.spans),
-        "causes": causes_table(log.spans),
-        "metrics": metrics_table(log.metrics),
-        "grants": grant_rows_table(log.grants),
+        "spans": spans_table(log.spans, first.get("spans", 0)),
+        "causes": causes_table(log.spans, first.get("causes", 0)),
+        "metrics": metrics_table(log.metrics, first.get("metrics", 0)),
+        "grants": grant_rows_table(log.grants, first.get("grants", 0)),
         "rounds": rounds_table(log.rounds),
     }
 
@@ -43,65 +44,67 @@ def summaries_of(log: Log) -> "dict[str, pyarrow.Table]":
     }
 
 
-def spans_table(spans: SpanLog) -> "pyarrow.Table":
-    """Return the spans as they are stored, what each waits for by the number of a set, ``cause``.
+def spans_table(spans: SpanLog, first: int = 0) -> "pyarrow.Table":
+    """Return the spans from one on as they are stored, what each waits for by the number of a set, ``cause``.
 
     ``flop``, ``energy_j`` and ``resent_bits`` are float64, times integer nanoseconds.
     """
     import pyarrow
 
     spans.settle()
-    delivered, resent_bits = np.ones(len(spans), dtype=np.bool_), np.zeros(len(spans))
-    for number, extra in spans.extras.items():
+    count = len(spans) - first
+    extras = {number - first: extra for number, extra in spans.extras.items() if number >= first}
+    delivered, resent_bits = np.ones(count, dtype=np.bool_), np.zeros(count)
+    for number, extra in extras.items():
         delivered[number], resent_bits[number] = extra.delivered, extra.resent_bits
     return pyarrow.table(
         {
-            "id": pyarrow.array(np.arange(len(spans))),
-            "cause": _numbers(spans.cause),
-            "kind": _words(spans.kind),
-            "name": _words(spans.name),
-            "actor": _words(spans.actor),
-            "peer": _words(spans.peer),
-            "round": _numbers(spans.round),
-            "local_step": _numbers(spans.local_step),
-            "asked_ns": _numbers(spans.asked_ns),
-            "start_ns": _numbers(spans.start_ns),
-            "end_ns": _numbers(spans.end_ns),
-            "bits": _numbers(spans.bits),
-            "flop": _numbers(spans.flop),
-            "energy_j": _numbers(spans.energy_j),
-            "node": _words(spans.node),
-            "task": _words(spans.task),
+            "id": pyarrow.array(np.arange(first, len(spans))),
+            "cause": _numbers(spans.cause[first:]),
+            "kind": _words(spans.kind[first:]),
+            "name": _words(spans.name[first:]),
+            "actor": _words(spans.actor[first:]),
+            "peer": _words(spans.peer[first:]),
+            "round": _numbers(spans.round[first:]),
+            "local_step": _numbers(spans.local_step[first:]),
+            "asked_ns": _numbers(spans.asked_ns[first:]),
+            "start_ns": _numbers(spans.start_ns[first:]),
+            "end_ns": _numbers(spans.end_ns[first:]),
+            "bits": _numbers(spans.bits[first:]),
+            "flop": _numbers(spans.flop[first:]),
+            "energy_j": _numbers(spans.energy_j[first:]),
+            "node": _words(spans.node[first:]),
+            "task": _words(spans.task[first:]),
             "delivered": pyarrow.array(delivered),
             "resent_bits": pyarrow.array(resent_bits),
-            "participants": _lists(
-                len(spans), {number: extra.participants for number, extra in spans.extras.items()}
-            ),
+            "participants": _lists(count, {number: extra.participants for number, extra in extras.items()}),
         }
     )
 
 
-def metrics_table(metrics: MetricLog) -> "pyarrow.Table":
-    """Return the metrics."""
+def metrics_table(metrics: MetricLog, first: int = 0) -> "pyarrow.Table":
+    """Return the metrics from one on."""
     import pyarrow
 
     return pyarrow.table(
         {
-            "time_ns": _numbers(metrics.time_ns),
-            "round": _numbers(metrics.round),
-            "local_step": _numbers(metrics.local_step),
-            "actor": _words(metrics.actor),
-            "name": _words(metrics.name),
-            "value": _numbers(metrics.value),
-            "task": _words(metrics.task),
+            "time_ns": _numbers(metrics.time_ns[first:]),
+            "round": _numbers(metrics.round[first:]),
+            "local_step": _numbers(metrics.local_step[first:]),
+            "actor": _words(metrics.actor[first:]),
+            "name": _words(metrics.name[first:]),
+            "value": _numbers(metrics.value[first:]),
+            "task": _words(metrics.task[first:]),
         }
     )
 
 
-def grant_rows_table(grants: GrantLog) -> "pyarrow.Table":
-    """Return the grants as they are stored: a row a client and change, with lists over its subchannels."""
+def grant_rows_table(grants: GrantLog, first: int = 0) -> "pyarrow.Table":
+    """Return the grants from a row on as they are stored: one a client and change, lists over subchannels."""
     import pyarrow
 
+    whole, grants = grants, GrantLog()
+    grants.rows = whole.rows[first:]
     offsets = pyarrow.array(np.concatenate([[0], np.cumsum(grants.sizes)]), type=pyarrow.int32())
     widths = pyarrow.array(grants.bandwidth_hz, from_pandas=True)
     lists = {"subchannel": grants.subchannel, "tx_power_w": grants.tx_power_w, "gain": grants.gain}
@@ -139,13 +142,14 @@ def with_subchannels(rows: "pyarrow.Table") -> "pyarrow.Table":
     return pyarrow.table(flat)
 
 
-def causes_table(spans: SpanLog) -> "pyarrow.Table":
-    """Return the sets of spans that spans wait for, by their numbers."""
+def causes_table(spans: SpanLog, first: int = 0) -> "pyarrow.Table":
+    """Return the sets of spans that spans wait for, from one on, by their numbers."""
     import pyarrow
 
     spans.settle()
-    offsets = pyarrow.array(np.array([0, *spans.causes_end]), type=pyarrow.int32())
-    return pyarrow.table({"parents": pyarrow.ListArray.from_arrays(offsets, _numbers(spans.causes))})
+    begin = spans.causes_end[first - 1] if first else 0
+    offsets = pyarrow.array(np.array([begin, *spans.causes_end[first:]]) - begin, type=pyarrow.int32())
+    return pyarrow.table({"parents": pyarrow.ListArray.from_arrays(offsets, _numbers(spans.causes[begin:]))})
 
 
 def with_parents(spans: "pyarrow.Table", causes: "pyarrow.Table") -> "pyarrow.Table":

@@ -2,12 +2,20 @@
 
 from dataclasses import dataclass
 
+from cosim.record.folder import Record
 from cosim.report.latency_limit import LatencyLimit
 from cosim.report.learning import Learning
 from cosim.report.prediction import Prediction
 from cosim.report.privacy import Spent
-from cosim.report.quantities import count
+from cosim.report.quantities import count, duration
 from cosim.report.spans import is_client
+
+
+def reason_told(record: Record, length_ns: int) -> str:
+    """Return why a run ended too early, or that it was killed, when, and how it goes on; else nothing."""
+    if record.was_killed:
+        return f"killed at {duration(length_ns)} or later; go on with it: cosim resume {record.path}"
+    return str(record.manifest.get("reason", ""))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from cosim.record.folder import Record
 from cosim.record.summaries import ALL, COLUMNS, Summaries, works_of
 from cosim.report.assumptions import air_of
 from cosim.report.learning import learned
-from cosim.report.outcome import ActorTime, Delivery, PhaseTotal, Slowest, Summary
+from cosim.report.outcome import ActorTime, Delivery, PhaseTotal, Slowest, Summary, reason_told
 from cosim.report.privacy import spent
 from cosim.report.rounds import Rounds
 from cosim.report.spans import Spans
@@ -34,18 +34,18 @@ def summarise_short(record: Record) -> Summary:
     channel, free_links = air_of(record, _links(rows))
     return Summary(
         name=str(record.manifest.get("name", record.path.name)),
-        status=record.status,
+        status=record.state,
         seed=int(record.manifest.get("seed", 0)),
         length_ns=length_ns,
         num_rounds=len(rounds),
         num_spans=sum(one["num_spans"] for one in rows),
         learning=tuple(learned(record)),
-        actors=of_clients(record.totals, length_ns),
+        actors=of_clients(record.columns("totals"), length_ns),
         phases=tuple(_phases(rows)),
         energy_j=_energy(rows),
-        slowest=_slowest(record.totals),
+        slowest=_slowest(record.columns("totals")),
         spent=spent(record),
-        reason=str(record.manifest.get("reason", "")),
+        reason=reason_told(record, length_ns),
         channel=channel,
         free_links=free_links,
         notes=tuple(record.manifest.get("notes", ())),
@@ -58,7 +58,7 @@ def phases_of(record: Record) -> list[dict[str, Any]]:
     """Return the phases of each round of a run, row by row; worked out from spans where it keeps them."""
     rows: list[dict[str, Any]]
     if record.is_short:
-        rows = record.phases.to_pylist()
+        rows = record.columns("phases").to_pylist()
         return rows
     spans = Spans.of(record)
     found = Summaries(spans.clients)

@@ -50,7 +50,8 @@ def show_rounds(record: Record, first: int | None, last: int | None, console: Co
     console.print(table)
     if len(rounds) > len(shown):
         say(console, f"{count(len(rounds) - len(shown))} more round(s)")
-    busiest = [one for one in record.outliers.to_pylist() if (one["task"], one["round"]) in shown[:1]]
+    outliers = record.columns("outliers").to_pylist() if record.is_short else []
+    busiest = [one for one in outliers if (one["task"], one["round"]) in shown[:1]]
     told = "; ".join(
         f"{one['client']} {duration(one['compute_ns'] + one['air_ns'])}, waiting {duration(one['wait_ns'])}"
         for one in busiest[:_MOST_NAMED]

@@ -57,7 +57,7 @@ def write_short_page(
         engine=escape(str(record.manifest.get("engine", "events"))),
         picture=svg[svg.index("<svg") :],
         rounds=_table(_ROUNDS, _told_rounds(phases_of(record))),
-        busiest=_table(_BUSIEST, _told_busiest(record.outliers.to_pylist())),
+        busiest=_table(_BUSIEST, _told_busiest(record.columns("outliers").to_pylist())),
     )
     write_output(path, content.encode(), force=force)
 

@@ -8,7 +8,7 @@ from cosim.record.folder import Record
 from cosim.report.assumptions import air_of
 from cosim.report.latency_limit import latency_limit
 from cosim.report.learning import learned
-from cosim.report.outcome import ActorTime, Delivery, PhaseTotal, Slowest, Summary
+from cosim.report.outcome import ActorTime, Delivery, PhaseTotal, Slowest, Summary, reason_told
 from cosim.report.prediction import predicted
 from cosim.report.privacy import spent
 from cosim.report.rounds import Rounds
@@ -32,7 +32,7 @@ def summarise(record: Record) -> Summary:
     channel, free_links = air_of(record, spans.links)
     return Summary(
         name=str(record.manifest.get("name", record.path.name)),
-        status=record.status,
+        status=record.state,
         seed=int(record.manifest.get("seed", 0)),
         length_ns=total_ns,
         num_rounds=len(rounds),
@@ -45,7 +45,7 @@ def summarise(record: Record) -> Summary:
         prediction=predicted(record, spans),
         latency_limit=latency_limit(record, spans),
         spent=spent(record),
-        reason=str(record.manifest.get("reason", "")),
+        reason=reason_told(record, total_ns),
         channel=channel,
         free_links=free_links,
         notes=(*record.manifest.get("notes", ()), *_not_shown(record, rounds)),

@@ -50,6 +50,8 @@ def show(summary: Summary, console: Console) -> None:
     )
     if summary.status == "diverged":
         say(console, f"diverged: {summary.reason}")
+    if summary.status == "killed":
+        say(console, summary.reason)
     for learning in summary.learning:
         _show_learning(learning, console)
         if learning.not_finite and summary.status != "diverged":

@@ -11,7 +11,7 @@ import pytest
 from real_language_model import MARKS, MODELS
 
 from analysis.real_model import fedsllm
-from analysis.real_model.delays import needed_bytes, task_of
+from analysis.real_model.fedsllm_delays import needed_bytes, task_of
 from analysis.real_model.jobs import HERE, Asked, jobs
 from analysis.real_model.split_pays import Sizes, crossing
 from cosim.control.solvers.rounds import RoundsTable
@@ -96,8 +96,9 @@ def test_every_experiment_has_a_name_of_its_own_and_says_how_long_it_takes():
     every = list(jobs())
     assert len({one.name for one in every}) == len(every) >= 5
     assert all(0.0 < one.quick_s <= one.whole_s for one in every)
-    assert sum(one.whole_s for one in every) <= 6000.0
-    assert sum(one.quick_s for one in every) <= 600.0
+    of_smollm2 = [one for one in every if one.name != "banking77"]
+    assert sum(one.whole_s for one in of_smollm2) <= 6000.0
+    assert sum(one.quick_s for one in of_smollm2) <= 600.0
 
 
 @pytest.mark.slow
@@ -108,7 +109,7 @@ def test_rounds_by_rank_are_measured_drawn_and_recalled(tmp_path, capsys):
     assert list(RoundsTable.read(tmp_path / "rank_rounds.json").ranks) == [1, 8]
     assert (tmp_path / "rank_rounds.png").is_file()
     with (tmp_path / "rank_rounds.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == 4
+        assert len(list(csv.DictReader(file))) == 2
     fedsllm.rank_rounds(asked)
     assert capsys.readouterr().out == told
     fedsllm.local_steps(asked)

@@ -34,8 +34,8 @@ _PRICE_STEPS = 12
 _NEAR = 1e-12
 _SMOOTH = (1e-2, 1e-3, 1e-4)
 """Energies over which kinks of a curve are rounded while values of bits are searched, of all there is."""
-_MOST_FIRST = 24  # instants at which first windows begin
-_FIRST_LENGTHS = (0.5, 1.0, 2.0)  # of the mean round
+_MOST_FIRST = 12  # instants at which first windows begin
+_FIRST_LENGTHS = (0.7, 1.4)  # of the mean round
 
 
 @dataclass(frozen=True, eq=False)

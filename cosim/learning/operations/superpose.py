@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cosim.graph.operation import Fields, operation
 
 if TYPE_CHECKING:
@@ -33,21 +35,19 @@ def superpose(
     if "uneven" in params:
         return {"adapter": _unevenly(params, reference, senders, noise)}
     mean = params.get("mean", 0.0)
-    shrunk = [
-        weight * _scale(reference, sender, params["max_rms"], mean)
-        for sender, weight in zip(senders, params["weights"], strict=True)
-    ]
-    received = {}
-    for name, begin in reference.items():
-        total = begin.clone()
-        for sender, weight in zip(senders, shrunk, strict=True):
-            total += weight * (sender[name] - begin)
+    totals, shrunk = [begin.clone() for begin in reference.values()], []
+    for sender, weight in zip(senders, params["weights"], strict=True):
+        updates = _updates(reference, sender)
+        shrunk.append(weight * _scale(updates, params["max_rms"], mean))
+        if totals:
+            torch._foreach_add_(totals, torch._foreach_mul(updates, shrunk[-1]))
+    received = dict(zip(reference, totals, strict=True))
+    for total in totals:
         if mean:
             total += mean * (1.0 - sum(shrunk))
         if params["seed"] is not None:
-            drawn = torch.randn(begin.shape, generator=noise, dtype=torch.float64)
-            total += (params["noise_std"] * drawn).to(begin)
-        received[name] = total
+            drawn = torch.randn(total.shape, generator=noise, dtype=torch.float64)
+            total += (params["noise_std"] * drawn).to(total)
     return {"adapter": received}
 
 
@@ -72,7 +72,7 @@ def sent_power(
     Without a reference what the sender has is what it sends.
     """
     began = reference[0] if reference else _nothing_like(sender)
-    rms = _rms(began, sender, params.get("mean", 0.0))
+    rms = _rms(_updates(began, sender), params.get("mean", 0.0))
     return {"share": min(1.0, rms / params["max_rms"]) ** 2 if rms else 0.0}
 
 
@@ -92,17 +92,29 @@ def _nothing_like(numbers: "Adapter") -> "Adapter":
     return {name: tensor.new_zeros(tensor.shape) for name, tensor in numbers.items()}
 
 
-def _rms(reference: "Adapter", sender: "Adapter", mean: float = 0.0) -> float:
+def _updates(reference: "Adapter", sender: "Adapter") -> "list[Tensor]":
+    """Return what a sender has less what all began from, in the order of the names."""
+    import torch
+
+    if not reference:
+        return []
+    return list(torch._foreach_sub([sender[name] for name in reference], list(reference.values())))
+
+
+def _rms(updates: "Sequence[Tensor]", mean: float = 0.0) -> float:
     """Return the root mean square of an update around a number."""
-    updates: list[Tensor] = [(sender[name] - begin).double() - mean for name, begin in reference.items()]
-    count = sum(update.numel() for update in updates)
-    squares = float(sum(float((update**2).sum()) for update in updates))
-    return (squares / count) ** 0.5 if count else 0.0
+    import torch
+
+    if not updates:
+        return 0.0
+    squares = (torch.cat([one.reshape(-1) for one in updates]).double() - mean) ** 2
+    sums = [one.sum() for one in squares.split([one.numel() for one in updates])]
+    return float((sum(torch.stack(sums).tolist()) / max(len(squares), 1)) ** 0.5)
 
 
-def _scale(reference: "Adapter", sender: "Adapter", max_rms: float, mean: float = 0.0) -> float:
+def _scale(updates: "Sequence[Tensor]", max_rms: float, mean: float = 0.0) -> float:
     """Return the factor that keeps an update's root mean square at the limit or below."""
-    rms = _rms(reference, sender, mean)
+    rms = _rms(updates, mean)
     return 1.0 if rms <= max_rms else max_rms / rms
 
 
@@ -118,30 +130,30 @@ def _unevenly(
     element = torch.arange(count) // uneven["numbers_per_element"]  # (count,)
     symbol, subcarrier = element // sum(uneven["subcarriers"]), element % sum(uneven["subcarriers"])
     block = _place(symbol, uneven["symbols"])
-    subchannel = _place(subcarrier, uneven["subcarriers"])
-    weights = torch.tensor(
-        uneven["weights"], dtype=torch.float64
-    )  # (num_senders, num_blocks, num_subchannels)
+    cell = block * len(uneven["subcarriers"]) + _place(subcarrier, uneven["subcarriers"])  # (count,)
+    weights = torch.from_numpy(np.array(uneven["weights"], dtype=np.float64)).flatten(
+        1
+    )  # (num_senders, num_cells)
     mean = params.get("mean", 0.0)
     total = torch.full((count,), mean, dtype=torch.float64)
     for number, sender in enumerate(senders):
-        update = torch.cat(
-            [(sender[name] - begin).double().reshape(-1).cpu() for name, begin in reference.items()]
-        )
-        laid = _scale(reference, sender, params["max_rms"], mean) * (update[order] - mean)
+        updates = _updates(reference, sender)
+        update = torch.cat([one.reshape(-1) for one in updates]).double().cpu()
+        laid = _scale(updates, params["max_rms"], mean) * (update[order] - mean)
         turns = torch.zeros(count, dtype=torch.float64)
         if uneven["turns"]:
             middle = (sum(uneven["subcarriers"]) - 1) / 2.0
             a_symbol, a_subcarrier = uneven["turns"][number]
             turns = a_symbol * symbol.double() + a_subcarrier * (subcarrier.double() - middle)
         if "phases" in uneven:
-            phases = torch.tensor(uneven["phases"][number], dtype=torch.float64)
-            turns = turns + phases[block, subchannel]
+            turns = (
+                turns + torch.from_numpy(np.array(uneven["phases"][number], dtype=np.float64)).flatten()[cell]
+            )
         if uneven["turns"] or "phases" in uneven:
             laid = _turned(laid, 2.0 * torch.pi * turns, uneven["numbers_per_element"])
-        total += weights[number][block, subchannel] * laid
+        total += weights[number][cell] * laid
     if params["seed"] is not None:
-        noise_std = torch.tensor(uneven["noise_std"], dtype=torch.float64)[block, subchannel]
+        noise_std = torch.from_numpy(np.array(uneven["noise_std"], dtype=np.float64)).flatten()[cell]
         total += noise_std * torch.randn(count, generator=noise, dtype=torch.float64)
     received = torch.empty_like(total)
     received[order] = total

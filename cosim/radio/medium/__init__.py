@@ -255,6 +255,11 @@ class Medium(Part):
     """Whether grants may have channels of any width."""
 
     @property
+    def symbol_ns(self) -> int:
+        """At whole multiples of what a sum begins, ns."""
+        return 1
+
+    @property
     def slot_ns(self) -> int | None:
         """How long a slot lasts, ns; None where transfers go by no slots."""
         return None

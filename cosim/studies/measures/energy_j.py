@@ -53,7 +53,7 @@ class EnergyJ(Measure):
         from math import fsum
 
         one = self.actor or ""
-        rows = (record.totals if one.startswith("client-") else record.phases).to_pylist()
+        rows = record.columns("totals" if one.startswith("client-") else "phases").to_pylist()
         if one.startswith("client-"):
             rows = [each for each in rows if each["client"] == one and each["sender"] == "client"]
         else:  # the rows of all that clients did have no sender

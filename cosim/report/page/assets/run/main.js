@@ -68,6 +68,7 @@ class App {
     const told = [];
     if (run.status === "failed") told.push(`This run failed and is shown as far as it came: ${run.reason}`);
     else if (run.status === "diverged") told.push(`The training of this run diverged, and it is shown as far as it came: ${run.reason}`);
+    else if (run.status === "killed") told.push(`The process of this run is gone, and it is shown as far as it was recorded: ${run.reason}`);
     else if (run.status === "running") told.push("This run is still going on; it is shown as far as it was recorded.");
     else if (!run.numSpans) told.push("This run recorded no span.");
     else if (run.numNotFinite) told.push(`The training of this run diverged and went on: ${run.numNotFinite} held-out loss(es) are not finite and are in no curve.`);
