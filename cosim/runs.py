@@ -81,8 +81,8 @@ def run(
         ``diverged``, and has no adapter.
     """
     timing_only = timing_only or program is not None
-    is_tensor = program is None and takes_tensor(scenario, engine, timing_only=timing_only)
     prepared = prepare_tasks(scenario) if program is None else (program.prepare(scenario),)
+    is_tensor = program is None and takes_tensor(prepared, engine, timing_only=timing_only)
     for one in prepared:
         if one.fading is not None and one.fading.note is not None:
             _log.warning("%s", one.fading.note)  # a run that may go on for hours says so before it begins
@@ -130,7 +130,7 @@ def resume(
     scenario = scenario_of(record)
     prepared, timing_only = prepare_tasks(scenario), record.manifest["timing_only"]
     is_played = scenario.record == "spans" or record.manifest.get("engine") == "events"
-    is_tensor = not is_played and takes_tensor(scenario, "auto", timing_only=timing_only)
+    is_tensor = not is_played and takes_tensor(prepared, "auto", timing_only=timing_only)
     resumed = RunFolder.reopen(record, _made_of(scenario, prepared, is_tensor=is_tensor))
     with resumed.held():
         again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile

@@ -1,5 +1,6 @@
 """Runs whose times the tensor clock finds: whole rounds with their summaries, or no more than a length."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cosim.errors import ScenarioError
@@ -17,8 +18,8 @@ from cosim.tensor.rounds import RoundClock, refuse_rounds
 from cosim.world import World
 
 
-def takes_tensor(scenario: Scenario, engine: EngineName, *, timing_only: bool) -> bool:
-    """Return whether the tensor clock finds the times of a run.
+def takes_tensor(prepared: Sequence[Prepared], engine: EngineName, *, timing_only: bool) -> bool:
+    """Return whether the tensor clock finds the times of a run, of these tasks.
 
     Raises
     ------
@@ -27,6 +28,7 @@ def takes_tensor(scenario: Scenario, engine: EngineName, *, timing_only: bool) -
     """
     if engine == "events":
         return False
+    scenario = prepared[0].scenario
     try:
         if scenario.record != "summary":
             raise ScenarioError(
@@ -35,7 +37,7 @@ def takes_tensor(scenario: Scenario, engine: EngineName, *, timing_only: bool) -
             )
         if not timing_only:
             raise ScenarioError('engine: "tensor" computes no values; give --timing-only, or take "events".')
-        refuse_rounds(scenario)
+        refuse_rounds(prepared)
     except ScenarioError:
         if engine == "tensor":
             raise

@@ -15,7 +15,6 @@ from cosim.control.stages import CLIENT, Barrier, Chain, Compute, Repeat, Round,
 from cosim.errors import ScenarioError
 from cosim.record.summaries import Phase, Work
 from cosim.scenario.prepared import Prepared
-from cosim.scenario.settings import Scenario
 from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
 from cosim.tensor.in_turn import NEVER_ENDS, InTurn
 from cosim.tensor.link_rates import LinkRates
@@ -52,8 +51,7 @@ class RoundClock:
 
     def __init__(self, prepared: Prepared, world: World) -> None:
         scenario, task = prepared.scenario, prepared.task
-        refuse_rounds(scenario)
-        refuse_values(scenario, task, prepared.num_blocks)
+        refuse_rounds([prepared])
         self._scheme, self._task, self._allocator = scenario.scheme, task, scenario.allocator
         self._radio, self._channel = scenario.radio, prepared.channel
         allocation = world.decisions.current
@@ -250,22 +248,28 @@ class _Spans:
         return Work(task, round_, tuple(self._phases), phase, client, **named)
 
 
-def refuse_rounds(scenario: Scenario) -> None:
-    """Refuse a scenario whose rounds its stages do not say.
+def refuse_rounds(prepared: Sequence[Prepared]) -> None:
+    """Refuse tasks whose rounds their stages do not say.
 
     Raises
     ------
     ScenarioError
         With the first reason and its setting.
     """
+    one, *others = prepared
+    scenario = one.scenario
     refuse(scenario)
     why, scheme = None, scenario.scheme
-    if not scheme.is_staged:
+    if others:
+        why = "tasks: several wait for each other's turns"
+    elif not scheme.is_staged:
         why = f"scheme.kind: rounds of {scheme.kind!r} under these settings are not what its stages say"
     elif any(scheme.multicasts(link.name) for link in scheme.links):
         why = "scheme.downlink: 'multicast' is sent at the rate of the weakest of all clients"
     elif scenario.allocator.reallocate != "once" and scenario.allocator.sets_knobs:
         why = f"allocator.reallocate: {scenario.allocator.kind!r} may decide otherwise in every round"
+    refuse_values(scenario, one.task, one.num_blocks)
+    overlapping({} if one.allocation is None else one.allocation.grants)
     if why is not None:
         raise ScenarioError(f'{why}, and the tensor clock keeps no spans to go by; take engine = "events".')
 

@@ -151,7 +151,7 @@ def in_short(scenario):
     """Hold a scenario's rounds against the event kernel, or see that they are refused with a setting."""
     if getattr(scenario.scheme, "downlink", "unicast") == "multicast":
         with pytest.raises(ScenarioError, match="downlink: 'multicast'"):
-            refuse_rounds(scenario)
+            refuse_rounds([prepare(scenario)])
     else:
         assert_same_in_short(scenario)
 

@@ -146,6 +146,7 @@ MAY_WRITE = {
         "record/folder.py",
         "report/gantt.py",
         "report/publication.py",
+        "report/short_views.py",
     ),  # to memory
     "learning/embedded/pretrain.py",  # what makes the model that comes along
     "cli/exporting.py",  # to memory
