@@ -136,20 +136,28 @@ class Contest(NamedTuple):
 def contests(found: Found) -> Iterator[Contest]:
     """Yield every choice by energy that has its counterpart by chance."""
     for cell, each in found.items():
-        for energy, chance in PAIRED:
-            other = found.get(cell._replace(selection=chance))
-            if cell.selection != energy or other is None:
-                continue
-            dense = found.get(Cell("dense", 1.0, cell.clients, cell.variant))
-            spread = [mean_of(one, "effective_pairs") for one in dense or ()]
-            kept = [dropped_share(two) - dropped_share(one) for one, two in zip(each, other, strict=True)]
-            yield Contest(
-                cell,
-                "feedback" not in energy,
-                ends(other) - ends(each),
-                float(np.mean(spread)) if spread else float("nan"),
-                float(np.mean(kept)),
-            )
+        by_chance = _by_chance(cell)
+        other = None if by_chance is None else found.get(by_chance)
+        if by_chance is None or other is None:
+            continue
+        dense = found.get(Cell("dense", 1.0, by_chance.clients, by_chance.variant))
+        spread = [mean_of(one, "effective_pairs") for one in dense or ()]
+        kept = [dropped_share(two) - dropped_share(one) for one, two in zip(each, other, strict=True)]
+        yield Contest(
+            cell._replace(variant=by_chance.variant),
+            "no feedback" not in cell.selection,
+            ends(other) - ends(each),
+            float(np.mean(spread)) if spread else float("nan"),
+            float(np.mean(kept)),
+        )
+
+
+def _by_chance(cell: Cell) -> Cell | None:
+    """Return the cell that draws its pairs and is otherwise the same; None for other selections."""
+    if (cell.selection, cell.variant) == ("SOFT", "plain"):
+        return cell._replace(selection=PAIRED[0][1], variant="regularised")
+    chance = dict(PAIRED).get(cell.selection)
+    return None if chance is None else cell._replace(selection=chance)
 
 
 def _draw_chance(found: Found, what: Asked) -> None:

@@ -84,6 +84,7 @@ VARIANTS: Mapping[str, Variant] = {
     "SGD": Variant({"training.optimizer": {"kind": "sgd", "learning_rate": 0.2, "max_grad_norm": 1.0}}),
     "a tenth of the rate": Variant({"training.optimizer.learning_rate": RATE / 10}),
     "rank-wise rates": Variant({"training.optimizer.rank_decay": 1.0}),
+    "regularised": Variant(regularizer=COS),
     "balanced": Variant(regularizer={"weight": 1e-9, "balance": 0.1}),
     "product": Variant(codec={"importance": "product"}),
 }
@@ -95,6 +96,7 @@ _TURNED: Mapping[str, tuple[str, ...]] = {
     "SGD": _ENERGY_AND_CHANCE,
     "a tenth of the rate": PAIRED[0],
     "rank-wise rates": _ENERGY_AND_CHANCE,
+    "regularised": (PAIRED[0][1], *_ENERGY_AND_CHANCE),
     "balanced": _ENERGY_AND_CHANCE,
     "product": ("SOFT", "energy, no feedback"),
 }

@@ -38,6 +38,8 @@ def overview(scenario: Scenario, switched: Sequence[str] = ()) -> Iterator[str]:
         if one.task.name:
             yield f"  task       {one.task.name}"
         yield from _learned(one)
+        if one.scenario.training.executor == "auto":
+            yield f"  executor   {one.task.training.executor}, by the size of a mini-batch"
         if told := workers(one.scenario):
             yield f"  workers    {told}"
     yield f"  clients    {scenario.num_clients}, {_range(prepared[0])}"

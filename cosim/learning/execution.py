@@ -107,6 +107,7 @@ def load_model(task: Task, lora_rank: int) -> "SplitModel":
         task=task.shape.task,
         num_labels=task.shape.num_labels,
         dtype=task.model.dtype,
+        autocasts=task.model.autocast is not None,
         device=task.model.torch_device,
         seed=stream(task.seed, "adapter").torch_seed(),
     )

@@ -1,12 +1,13 @@
 """One model with slots for what is trained, cut anywhere, shared by any number of clients.
 
-What belongs to a client is an :data:`Adapter`, a plain dictionary of tensors
-by name. A forward pass puts the tensors of one
-adapter into the slots and runs the blocks directly.
+What belongs to a client is an :data:`Adapter`, a plain dictionary of tensors by name. A forward pass puts
+the tensors of one adapter into the slots and runs the blocks directly.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,7 @@ class SplitModel:
         self.shape, self.trainable = shape, trainable
         self._model, self._inner, self._tokenizer = model, inner, tokenizer
         self._seed = seed
+        self._precision: Callable[[], AbstractContextManager[object]] = nullcontext
         self._body = take_apart(inner, shape)
         self._body.first_position = trainable.first_position
         first = next(weights for name, weights in inner.named_parameters() if ".lora_" not in name)
@@ -95,6 +97,7 @@ class SplitModel:
         dtype: "Dtype" = "float32",
         device: str = "cpu",
         seed: int = 0,
+        autocasts: bool = False,
     ) -> "SplitModel":
         """Return the base with slots for what is trained, and a fresh head where it classifies.
 
@@ -107,8 +110,8 @@ class SplitModel:
         dtype, device
             Number format of the weights, and where all tensors live. Beside
             bfloat16 what is trained is float32: an optimiser's steps would be rounded away.
-        seed
-            What is drawn of the initial values follows from it.
+        seed, autocasts
+            Decides the initial values; whether products and attention are in bfloat16.
 
         Raises
         ------
@@ -117,8 +120,7 @@ class SplitModel:
             anything else would be trained than what the settings say.
         """
         if device.startswith("cuda"):
-            # cuBLAS gives the same bits every time only with a workspace of fixed size, and torch
-            # looks here once, at the first product.
+            # looked at once, at the first product: cuBLAS gives the same bits only with a fixed workspace
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         shape = trainable.fitted(base.shape(task, num_labels))
         trainable.check(shape, dtype, is_cut=False)
@@ -129,7 +131,10 @@ class SplitModel:
             prove(take_apart(model, shape), model, shape)
         attached, inner = trainable.attach(model, shape, base.name_or_path)
         refuse_unannounced(attached, [one.name for one in trainable.parameters(shape)])
-        return cls(attached.eval(), inner, shape, trainable, seed, base.tokenizer_folder())
+        made = cls(attached.eval(), inner, shape, trainable, seed, base.tokenizer_folder())
+        if autocasts:
+            made._precision = partial(torch.autocast, made._device.type, torch.bfloat16)
+        return made
 
     @property
     def config(self) -> dict[str, Any]:
@@ -141,11 +146,9 @@ class SplitModel:
     def base_weights(self) -> dict[str, Tensor]:
         """Return the parameters of the pre-trained model by their names in transformers, as they are now."""
         names = {one.name for one in parameters_of(self.shape)}
-        found = (
-            (name.removeprefix(f"{PEFT}.").replace(".base_layer.", "."), weights)
-            for name, weights in self._model.named_parameters()
-        )
-        return {name: weights for name, weights in found if name in names}
+        found = self._model.named_parameters()
+        plain = {one.removeprefix(f"{PEFT}.").replace(".base_layer.", "."): each for one, each in found}
+        return {name: weights for name, weights in plain.items() if name in names}
 
     def of_pieces(self, pieces: Any, shape: ModelShape) -> "SplitModel":
         """Return a model of other plain modules and their shape, with the same trained and computed so."""
@@ -154,7 +157,7 @@ class SplitModel:
             inner.rotary_emb = self._inner.get_submodule(shape.inner_name).rotary_emb
         attached, inner = self.trainable.attach(pieces.to(self._device), shape, "")
         made = SplitModel(attached.eval(), inner, shape, self.trainable, self._seed, self._tokenizer)
-        made._body.attend = self._body.attend
+        made._body.attend, made._precision = self._body.attend, self._precision
         return made
 
     def attend_by(self, attend: Attend) -> Attend:
@@ -165,8 +168,7 @@ class SplitModel:
     def initial_adapter(self) -> Adapter:
         """Return what is trained as it is before training.
 
-        Each tensor that is drawn has a stream of its own name, in float32 on the CPU,
-        so neither the number format nor the device nor another tensor changes it.
+        Each has a stream of its own name, in float32 on the CPU, so nothing else changes it.
         """
         classifier = {one.name for one in self.trainable.parameters(self.shape) if one.role == "classifier"}
         return {slot.name: self._initial(slot, slot.name in classifier) for slot in self._slots.all}
@@ -194,8 +196,7 @@ class SplitModel:
     def frozen_prefix(self, batch: Batch, last_block: int) -> Tensor:
         """Return what the blocks in front of the first trained one make of a batch, up to ``last_block``.
 
-        Shape (batch_size, sequence_length, hidden_size). Nothing trained and no
-        dropout has a say in it, and no gradient reaches it.
+        Shape (batch_size, sequence_length, hidden_size); nothing trained, dropout or gradient is in it.
         """
         depth = min(self.num_frozen, last_block)
         with torch.no_grad():
@@ -322,13 +323,13 @@ class SplitModel:
     def attention_mask(self, batch: Batch) -> Tensor | None:
         """Return what is added to attention scores, broadcast to (batch_size, heads, length, length).
 
-        None where nothing has to be: a causal model hides what is later by itself, and padding
-        on the right is later than all that counts.
+        None where nothing has to be: a causal model hides what is later, padding on the right included.
         """
         seen = batch.attention_mask
-        if seen.all() or (self._body.is_causal and bool((seen[:, :-1] >= seen[:, 1:]).all())):
-            return None
-        return self._body.added(seen, self._like)
+        is_right = bool((seen[:, :-1] >= seen[:, 1:]).all())
+        return (
+            None if seen.all() or (self._body.is_causal and is_right) else self._body.added(seen, self._like)
+        )
 
     def run_blocks(
         self,
@@ -345,8 +346,7 @@ class SplitModel:
 
         With ``places`` only these positions, counted through all examples, shape (count, hidden_size).
         Block 0 is the embedding, where that is trained: ``hidden`` are then :meth:`token_ids`.
-        Pure in its tensors, with no control flow that depends on their values, so
-        ``torch.func.vmap`` may stack the adapters and batches of several clients.
+        Pure in its tensors, without control flow on their values: ``torch.func.vmap`` may stack clients.
         """
         for block in range(first_block, last_block + 1):
             self._slots.fill(block, adapter)
@@ -356,7 +356,7 @@ class SplitModel:
         blocks = range(max(first_block, 1) - 1, last_block)
         for index in blocks:
             wanted = places if index == blocks[-1] else None
-            with self._dropouts.on(index, dropout_seed):
+            with self._dropouts.on(index, dropout_seed), self._precision():
                 hidden = self._body.run_block(self._body.blocks[index], hidden, mask, wanted)
         return hidden
 
@@ -374,15 +374,16 @@ class SplitModel:
     def logits(self, adapter: Adapter, rows: Tensor) -> Tensor:
         """Return the scores of positions behind the last block, (count, hidden_size); ``vmap`` may stack."""
         self._slots.fill(-1, adapter)
-        return self._body.scores(rows)
+        with self._precision():
+            return self._body.scores(rows)
 
     def scored(self, batch: Batch, *, every: bool = False) -> Scored:
         """Return what the head looks at; ``every`` position where its shape must not depend on labels."""
         return scored_of(batch, self.shape.task, is_causal=self._body.is_causal, every=every)
 
     def tensor(self, numbers: NDArray[np.int64]) -> Tensor:
-        """Return numbers where the model computes."""
-        return torch.tensor(numbers, device=self._device)  # a copy: the array may be read-only
+        """Return a copy of numbers where the model computes."""
+        return torch.tensor(numbers, device=self._device)
 
     def adapter_files(
         self, adapter: Adapter, residual: Adapter | None = None, labels: Sequence[str] = ()

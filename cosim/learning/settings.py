@@ -37,6 +37,9 @@ class Model(Table):
     dtype
         Number format of weights and activations; that of adapters too, but beside
         ``bfloat16`` what is trained is float32, and travels as that.
+    autocast
+        Mixed precision: matrix products and attention in this number format, while weights, sums, what is
+        trained and what travels stay float32, which ``dtype`` then is.
     device
         Where torch computes; ``auto`` takes a CUDA device if there is one. It
         never decides simulated time.
@@ -46,7 +49,17 @@ class Model(Table):
     task: ModelTask = "causal_lm"
     cut_layer: int = Field(default=1, ge=1)
     dtype: Dtype = "float32"
+    autocast: Literal["bfloat16"] | None = None
     device: Literal["auto", "cpu", "cuda"] = "cpu"
+
+    @model_validator(mode="after")
+    def _mixes_with_float32(self) -> Self:
+        if self.autocast is not None and self.dtype != "float32":
+            raise ValueError(
+                f"autocast: {self.autocast!r} is for dtype = 'float32', and dtype is {self.dtype!r}; "
+                "leave one out"
+            )
+        return self
 
     @property
     def bits_per_number(self) -> int:
@@ -119,7 +132,8 @@ class TrainingSettings(Table):
     executor
         ``sequential`` computes one mini-batch after the other, ``batched`` those of
         several clients in one call, which is faster where a mini-batch is too
-        small for the device; the two agree up to rounding.
+        small for the device; the two agree up to rounding. ``auto`` takes the one that was
+        measured to be faster for a mini-batch of this size, and has the keys of that one.
     max_group
         Most mini-batches ``batched`` has under way at one time; without it, as
         many as the fast memory of the device suits.
@@ -143,7 +157,7 @@ class TrainingSettings(Table):
     gradients: Annotated[Gradients, OneOf(Gradients)] = Mean.default()
     evaluation_batch_size: int = Field(default=32, gt=0, le=65_536)
     evaluate_clients: Annotated[bool, OfPlane("time")] = False
-    executor: Literal["sequential", "batched"] = "sequential"
+    executor: Literal["sequential", "batched", "auto"] = "sequential"
     max_group: int | None = Field(default=None, gt=0)
     workers: Annotated[Annotated[int, Field(gt=0, le=256)] | Literal["auto"] | None, OfPlane("time")] = None
     gradient_checkpointing: Annotated[bool, OfPlane("time")] = False
@@ -155,5 +169,10 @@ class TrainingSettings(Table):
             raise ValueError(
                 f"gradients: {self.gradients.kind!r} computes examples one by one, and executor = 'batched' "
                 "mini-batches of several clients in one call; take executor = 'sequential'"
+            )
+        if self.executor == "batched" and self.workers is not None:
+            raise ValueError(
+                f"workers: {self.workers!r} computes clients in processes of their own, and executor = "
+                "'batched' several in one call; leave one out"
             )
         return self

@@ -20,6 +20,7 @@ from cosim.learning.data.patches import PatchCorpus
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
+from cosim.learning.group_size import group_size, pays_together
 from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
 from cosim.learning.settings import Data, Model, TrainingSettings
@@ -29,10 +30,6 @@ from cosim.learning.stages import Stage, check_stages
 from cosim.learning.trainable import Trainable
 from cosim.learning.units import Kept, narrowed
 from cosim.rng import stream
-
-_CPU_GROUP_BYTES = 2 << 20
-_CUDA_GROUP_BYTES = 256 << 20
-_MAX_GROUP = 64
 
 
 @dataclass(frozen=True)
@@ -127,6 +124,9 @@ class Task:
                 f"training.executor: 'batched' is for blocks of {OURS}, and a {shape.family} model is "
                 "computed by code of transformers; take 'sequential'."
             )
+        if training.executor == "auto":
+            pays = not trainable.drops and pays_together(model, shape, data, training, num_clients)
+            training = training.model_copy(update={"executor": "batched" if pays else "sequential"})
         aggregator.check_ranks(trainable.lora_rank)
         aggregator.private_of(trainable.parameters(shape), shape.num_layers)
         if shape.patches is None and any(one.image is not None for one in corpus.train[:1]):
@@ -339,29 +339,18 @@ class Task:
 
     @cached_property
     def max_group(self) -> int:
-        """Most mini-batches computed in one call.
-
-        Without a setting, so many that the widest tensor of a group stays where
-        it is fast to read: in the cache of a CPU core; on a GPU, which only
-        gets faster with more, in a modest part of its memory. Of that, what
-        fills the fewest groups for all clients evenly, as idle slots cost the same.
-        """
-        if self.training.max_group is not None:
-            return self.training.max_group
-        width = max(linear.d_out for linear in self.shape.linears)
-        numbers = self.training.batch_size * self.data.sequence_length * width
-        limit = _CPU_GROUP_BYTES if self.model.torch_device == "cpu" else _CUDA_GROUP_BYTES
-        most = min(_MAX_GROUP, max(1, limit // (numbers * self.model.bits_per_number // 8)))
-        num_groups = -(-self.num_clients // most)
-        return -(-self.num_clients // num_groups)
+        """Most mini-batches computed in one call."""
+        return group_size(self.model, self.shape, self.data, self.training, self.num_clients)
 
     @property
     def executor_settings(self) -> dict[str, Any]:
-        """What the executor adds to that which decides values, none for the one that computes one by one."""
+        """What executor and precision add to that which decides values, none where all is as by default."""
+        autocast = self.model.autocast
+        mixed = {} if autocast is None else {"autocast": autocast}
         if self.training.executor == "sequential":
-            return {}
+            return mixed
         code = code_key("cosim.graph.batched", "cosim.learning.stacks")
-        return {
+        return mixed | {
             "executor": self.training.executor,
             "slots": self.max_group,
             "activations": "fused",

@@ -23,6 +23,7 @@ SCRIPTS = {
         ["--quick"],
         {"selections.csv", "online.csv", "time_to_loss.csv", "ranks.csv"},
     ),
+    "tsfa_region": (["--quick", "--energy"], {"energy.csv"}),
 }
 
 

@@ -92,7 +92,9 @@ def test_channels_of_one_training_differ_in_their_air_alone(tmp_path):
 
 def test_a_db_of_the_receiver_is_a_db_of_the_gap(tmp_path):
     """Uplinks and downlinks have one noise figure and one rate model: both only divide the SNR."""
-    content = small("receiver", tmp_path, {"replications": 2})
+    few = {"scheme.num_rounds": 1, "scheme.local_steps": 1, "clients.count": 2}
+    shared = {**load_study(FOLDER / "receiver.toml").set, **few}
+    content = small("receiver", tmp_path, {"replications": 2, "set": shared})
     (heat,) = content["measures"][0]["heat"]
     means = heat["mean"]
     for row in range(3):

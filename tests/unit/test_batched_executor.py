@@ -34,6 +34,7 @@ from cosim.learning.trainable.lora import Lora
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import whole_step
 from cosim.rng import stream
+from cosim.scenario.build import prepare
 from cosim.testing.tiny_bases import TINY
 
 # peft asks transformers a question under a name that newer releases have renamed
@@ -104,7 +105,7 @@ def task(tokenizer_path, labelled):
 
 def executors(task, max_group=64):
     """Return both ways of computing a task."""
-    settings = task.model.model_dump_json(), task.trainable.model_dump_json()
+    settings = task.model.base.model_dump_json(), task.model.dtype, task.trainable.model_dump_json()
     return (
         Sequential(lambda: Learner(task, model_of(task, "sequential", *settings))),
         Batched(lambda: StackedLearner(task, model_of(task, "batched", *settings)), max_group),
@@ -181,8 +182,13 @@ def test_losses_gradients_and_adapters_are_those_of_one_by_one(task, family, cut
 
 
 @pytest.mark.parametrize("blocks", [(2, 3), (3,), (1,), (1, 3)])
-@pytest.mark.parametrize("cut_layer", [1, 2])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "cut_layer"),
+    [
+        *(("gpt2", 1), ("gpt2", 2), ("llama", 1), ("bert", 1)),
+        *(pytest.param(family, 2, marks=pytest.mark.slow) for family in ("llama", "bert")),
+    ],
+)
 def test_adapters_may_be_in_any_blocks(task, family, cut_layer, blocks):
     told = task(family, cut_layer=cut_layer, blocks=blocks, num_clients=2)
     sequential, batched = executors(told)
@@ -564,3 +570,21 @@ def test_a_gpu_computes_clients_together_the_same_way_every_time(task, family, d
     again = Played(told).on(executors(told)[1])
     assert all(torch.equal(a, b) for a, b in zip(numbers(first), numbers(again), strict=True))
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen"),
+    [
+        ({"training.batch_size": 1}, "batched"),
+        ({"training.batch_size": 32}, "sequential"),  # 32 x 48 x 64 numbers
+        ({"training.batch_size": 1, "clients.count": 1}, "sequential"),
+        ({"training.batch_size": 1, "training.workers": 2}, "sequential"),
+        ({"training.batch_size": 1, "lora.dropout": 0.1}, "sequential"),
+    ],
+)
+def test_one_call_is_chosen_for_mini_batches_too_small_for_the_device(tiny_scenario, changes, chosen):
+    settings = {"training.executor": "auto", "data.source.num_train": 200}
+    made = prepare(tiny_scenario(settings | changes)).task
+    assert made.training.executor == chosen
+    asked = prepare(tiny_scenario(settings | changes | {"training.executor": "sequential"})).task
+    assert (made.executor_settings == asked.executor_settings) == (chosen == "sequential")

@@ -34,7 +34,7 @@ def test_it_holds_no_more_than_its_capacity():
     assert charge.lasts_s(0.5) == float("inf")
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     idle_w=st.floats(0.0, 2.0),
     work=st.lists(st.tuples(st.integers(0, 3 * S), st.floats(0.0, 4.0)), min_size=1, max_size=12),

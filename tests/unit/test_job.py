@@ -49,7 +49,7 @@ def exact_end(amount, changes):
     raise AssertionError("the last rate must not be 0")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(
     amount=AMOUNTS,
     periods=st.lists(st.tuples(st.integers(0, 3 * NS_PER_S), RATES), max_size=8),
@@ -145,7 +145,7 @@ def brute_end(amount, start, block_ns, rates):
 BLOCKS = st.lists(st.one_of(st.just(0.0), st.floats(1e5, 1e9)), min_size=1, max_size=12).filter(any)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @example(amount=52943, start=0, block_ns=105886, rates=[0.0, 1e5])  # ends with the 10,000th block
 @given(
     amount=st.integers(1, 10**6),
@@ -158,7 +158,7 @@ def test_blocks_end_with_the_block_by_block_sum(amount, start, block_ns, rates):
     assert end == brute_end(amount, start, block_ns, rates)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(
     data=st.data(), block_ns=st.sampled_from([2**k * 5**4 for k in range(4, 12)]), start=st.integers(0, 999)
 )
@@ -172,7 +172,7 @@ def test_a_tie_with_a_whole_nanosecond_is_no_nanosecond_late(data, block_ns, sta
     assert blocks.finish_ns(blocks.drained(start, end), start) == end
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     jobs=st.lists(st.tuples(st.integers(1, 10**8), st.integers(0, 10**9)), min_size=2, max_size=6),
     block_ns=st.integers(10**5, 10**8),
@@ -185,7 +185,7 @@ def test_when_a_job_ends_does_not_hang_on_who_was_asked_before(jobs, block_ns, r
         assert shared.finish_ns(amount, start) == alone.finish_ns(amount, start)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     amount=st.integers(1, 10**5),
     start=st.integers(0, 10**10),
@@ -199,7 +199,7 @@ def test_blocks_of_whole_numbers_end_with_the_sum_exactly(amount, start, block, 
     assert end == brute_end(amount, start, block_ns, rates)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     amount=st.integers(1, 10**7),
     start=st.integers(0, 10**12),
@@ -213,7 +213,7 @@ def test_equal_blocks_are_a_constant_rate(amount, start, block_ns, rate):
     assert float(blocks.drained(start, end)) == pytest.approx(float(constant.drained(start, end)), rel=1e-12)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     amount=st.integers(1, 10**6),
     start=st.integers(0, 10**9),
@@ -226,7 +226,7 @@ def test_what_has_drained_by_the_end_is_the_amount_within_the_last_nanosecond(am
     assert blocks.drained(start, end - 1) < amount <= blocks.drained(start, end)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(
     instants=st.lists(st.integers(0, 10**9), min_size=3, max_size=3).map(sorted),
     block_ns=st.integers(10**5, 10**8),

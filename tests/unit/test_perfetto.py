@@ -93,7 +93,7 @@ def cells(draw):
     }
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(chosen=cells())
 def test_a_trace_tells_every_span_of_any_run_and_every_tensor_that_travels(
     chosen, recorded, tmp_path_factory

@@ -48,7 +48,9 @@ def test_differences_are_of_the_same_seed_and_condition():
     behind = {(one.cell, one.has_feedback): one.behind for one in contests(found)}
     assert behind[Cell("energy, no feedback", 0.1, "domains", "SGD"), False] == pytest.approx([0.25] * 3)
     assert behind[Cell("no regulariser", 0.5, "IID"), True] == pytest.approx([-0.5] * 3)
-    assert len(behind) == sum(cell.selection in (PAIRED[0][0], PAIRED[1][0]) for cell in found) - 1  # product
+    assert behind[Cell("SOFT", 0.1, "domains", "regularised"), True] == pytest.approx([0.5] * 3)
+    by_energy = sum(cell.selection in dict(PAIRED) for cell in found)
+    assert len(behind) == by_energy - 1 + 1  # the gains of products have no counterpart, and SOFT has one
 
 
 @pytest.mark.slow

@@ -23,36 +23,42 @@ CASES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lay out the files the parts' examples name, in a fresh working folder."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lay out the files the parts' examples name; a source only reads them."""
+    folder = tmp_path_factory.mktemp("sources")
     topics = ["sea", "hill", "town"]
     rows = [(f"text {row}", topics[row % 3]) for row in range(30)]
     table = "text,topic\n" + "".join(f"{text},{topic}\n" for text, topic in rows)
-    (tmp_path / "examples.csv").write_text(table)
+    (folder / "examples.csv").write_text(table)
     lines = "".join(f'{{"text": "{text}", "topic": "{topic}"}}\n' for text, topic in rows)
-    (tmp_path / "examples.jsonl").write_text(lines)
+    (folder / "examples.jsonl").write_text(lines)
     turns = [{"role": "user", "content": "where?"}, {"role": "assistant", "content": "there."}]
     chats = [{"messages": turns, "topic": topics[row % 3]} for row in range(8)]
-    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(one) + "\n" for one in chats))
+    (folder / "chat.jsonl").write_text("".join(json.dumps(one) + "\n" for one in chats))
     shared = [{"from": "human", "value": "where?"}, {"from": "gpt", "value": "there."}]
-    (tmp_path / "sharegpt.json").write_text(json.dumps([{"conversations": shared}] * 3))
+    (folder / "sharegpt.json").write_text(json.dumps([{"conversations": shared}] * 3))
     for row in range(8):
-        place = tmp_path / "pictures" / topics[row % 2]
+        place = folder / "pictures" / topics[row % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (row, 0, 0)).save(place / f"{row}.png")
-    drawn = sorted((tmp_path / "pictures").glob("*/*.png"))
+    drawn = sorted((folder / "pictures").glob("*/*.png"))
     columns = {
         "img": [{"bytes": one.read_bytes()} for one in drawn],
         "label": [one.parent.name for one in drawn],
     }
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "pictures.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "pictures.parquet")
     plain = "".join(f"{topic}||{text}\n" for text, topic in rows)
-    (tmp_path / "examples.txt.gz").write_bytes(gzip.compress(plain.encode()))
-    (tmp_path / "folder").mkdir()
+    (folder / "examples.txt.gz").write_bytes(gzip.compress(plain.encode()))
+    (folder / "folder").mkdir()
     for split in ("train", "test"):
-        (tmp_path / "folder" / f"{split}.csv").write_text(table)
+        (folder / "folder" / f"{split}.csv").write_text(table)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _among_them(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(files)
 
 
 def source_of(settings: dict[str, object]) -> DataSource:
@@ -64,6 +70,32 @@ def source_of(settings: dict[str, object]) -> DataSource:
             raise
         pytest.skip(str(fault))
     return source
+
+
+@pytest.fixture(scope="module")
+def found_elsewhere(files: Path) -> dict[str, list[str]]:
+    """Return digest and key of what each source gives in another process, by its settings."""
+    code = (
+        "import json, sys; from cosim.errors import ScenarioError; "
+        "from cosim.learning.data import DataSource; from cosim.parts import make\n"
+        "for settings in json.load(sys.stdin):\n"
+        "    source = make(DataSource, settings)\n"
+        "    try:\n"
+        "        found = [source.load().digest(), source.content_key()]\n"
+        "    except ScenarioError as fault:\n"
+        "        found = [str(fault)]\n"
+        "    print(json.dumps([json.dumps(settings), found]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps([case.values[0] for case in CASES]),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=files,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
+    return dict(json.loads(line) for line in done.stdout.splitlines())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -91,18 +123,11 @@ class TestEveryDataSource:
         assert one.content_key() == two.content_key()
         assert int(one.content_key(), 16) >= 0
 
-    def test_gives_the_same_examples_in_another_process(self, settings: dict[str, object]) -> None:
+    def test_gives_the_same_examples_in_another_process(
+        self, settings: dict[str, object], found_elsewhere: dict[str, list[str]]
+    ) -> None:
         source = source_of(settings)
-        code = (
-            "import sys; from cosim.learning.data import DataSource; from cosim.parts import make; "
-            f"source = make(DataSource, {settings!r}); "
-            "print(source.load().digest(), source.content_key())"
-        )
-        environment = {**os.environ, "PYTHONHASHSEED": "7"}
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-        )
-        assert done.stdout.split() == [source.load().digest(), source.content_key()]
+        assert found_elsewhere[json.dumps(settings)] == [source.load().digest(), source.content_key()]
 
     def test_survives_being_written_to_a_file_and_read(self, settings: dict[str, object]) -> None:
         source = source_of(settings)

@@ -1,5 +1,6 @@
 """Every trainable trains exactly what it lists, at the FLOP it counts, on whichever side of a cut."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -45,12 +46,16 @@ def model_of(model_type: str, task: ModelTask, trainable: Trainable, dtype: Any 
     return SplitModel.load(tiny_base(model_type, **changes), trainable, task, labels, dtype)
 
 
+shared_model_of = cache(model_of)
+"""The same for tests that change nothing in it."""
+
+
 @on_every_model
 @every
 def test_it_trains_what_it_lists_in_the_order_of_the_list(
     trainable: Trainable, model_type: str, task: ModelTask
 ) -> None:
-    model = model_of(model_type, task, trainable)
+    model = shared_model_of(model_type, task, trainable)
     shape, tensors, listed = model.shape, model.initial_adapter(), trainable.parameters(model.shape)
     assert [(name, tuple(one.shape)) for name, one in tensors.items()] == [
         (one.name, one.shape) for one in listed
@@ -100,7 +105,7 @@ def test_it_counts_the_flop_that_torch_does(trainable: Trainable, model_type: st
 def test_split_gradients_are_those_of_the_whole(
     trainable: Trainable, model_type: str, task: ModelTask
 ) -> None:
-    model = model_of(model_type, task, trainable)
+    model = shared_model_of(model_type, task, trainable)
     batch, start = tiny_batch(model.shape, 3, 6), moved_adapter(model)
     mean_loss(model.whole_outputs(start, batch)).backward()
     for cut_layer in CUTS:
