@@ -66,10 +66,6 @@ class Parallel(Computing):
                 self._end_workers()
                 raise
 
-    def note_fallback(self, reason: str | None) -> None:
-        """Note why nodes were not computed together."""
-        self.fallback_reason = self.fallback_reason or reason
-
     def _end_workers(self) -> None:
         for worker in self._workers:
             worker.end()
@@ -86,9 +82,7 @@ class Parallel(Computing):
         return self._local._groups(nodes)
 
     def _compute(self, nodes: Sequence[Node], inputs: Sequence[list[Any]]) -> Sequence[dict[str, Any]]:
-        found = self._local._compute(nodes, inputs)
-        self.note_fallback(self._local.fallback_reason)
-        return found
+        return self._local._compute(nodes, inputs)
 
     def _plain(self, value: Any) -> Any:
         return self._local._plain(value)
@@ -219,7 +213,6 @@ class _Call:
         self._executor.not_finite += [by_key[key].ref(name) for key, name in outcome.not_finite]
         if outcome.fault is not None:
             self._faults.append((segment.nodes[len(done)].order, outcome.fault))
-        self._executor.note_fallback(outcome.fallback_reason)
         self._done(done)
 
     def _done(self, nodes: Sequence[Node]) -> None:

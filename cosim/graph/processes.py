@@ -41,8 +41,6 @@ class Outcome:
         What the computation ended with; of a :class:`NotFiniteError` the fields, and why.
     num_done
         How many nodes were computed.
-    fallback_reason
-        As of an executor.
     """
 
     values: list[Any] | None
@@ -50,7 +48,6 @@ class Outcome:
     not_finite: list[Key]
     fault: Exception | tuple[list[Key], str] | None
     num_done: int
-    fallback_reason: str | None
 
 
 class Worker:
@@ -190,7 +187,7 @@ def _work(computing: Computing, connection: Connection, life: tuple[int, int]) -
             try:
                 message = _pickled(outcome)
             except Exception as fault:  # a field of a part of others may be anything
-                message = _pickled(Outcome(None, {}, [], _plain(fault), outcome.num_done, None))
+                message = _pickled(Outcome(None, {}, [], _plain(fault), outcome.num_done))
             connection.send_bytes(message)
     except BaseException:
         os._exit(1)  # nothing of the process it was forked from is to be ended or flushed
@@ -277,7 +274,7 @@ class _Desk:
             fault = _plain(other)
         not_finite = [one.key for one in computing.not_finite]
         num_done = computing.num_computed - before
-        return Outcome(values, computing.scalars, not_finite, fault, num_done, computing.fallback_reason)
+        return Outcome(values, computing.scalars, not_finite, fault, num_done)
 
 
 _ELSEWHERE = Operation("elsewhere", lambda: {}, None, None, (), ())

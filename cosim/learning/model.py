@@ -1,8 +1,7 @@
 """One model with slots for what is trained, cut anywhere, shared by any number of clients.
 
-What belongs to a client is an :data:`Adapter`, a plain dictionary of tensors
-by name. A forward pass puts the tensors of one
-adapter into the slots and runs the blocks directly.
+What belongs to a client is an :data:`Adapter`, a plain dictionary of tensors by name. A forward pass puts
+the tensors of one adapter into the slots and runs the blocks directly.
 """
 
 import os
@@ -121,8 +120,7 @@ class SplitModel:
             anything else would be trained than what the settings say.
         """
         if device.startswith("cuda"):
-            # cuBLAS gives the same bits every time only with a workspace of fixed size, and torch
-            # looks here once, at the first product.
+            # looked at once, at the first product: cuBLAS gives the same bits only with a fixed workspace
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         shape = trainable.fitted(base.shape(task, num_labels))
         trainable.check(shape, dtype, is_cut=False)
@@ -198,8 +196,7 @@ class SplitModel:
     def frozen_prefix(self, batch: Batch, last_block: int) -> Tensor:
         """Return what the blocks in front of the first trained one make of a batch, up to ``last_block``.
 
-        Shape (batch_size, sequence_length, hidden_size). Nothing trained and no
-        dropout has a say in it, and no gradient reaches it.
+        Shape (batch_size, sequence_length, hidden_size); nothing trained, dropout or gradient is in it.
         """
         depth = min(self.num_frozen, last_block)
         with torch.no_grad():
@@ -326,8 +323,7 @@ class SplitModel:
     def attention_mask(self, batch: Batch) -> Tensor | None:
         """Return what is added to attention scores, broadcast to (batch_size, heads, length, length).
 
-        None where nothing has to be: a causal model hides what is later by itself, and padding
-        on the right is later than all that counts.
+        None where nothing has to be: a causal model hides what is later, padding on the right included.
         """
         seen = batch.attention_mask
         is_right = bool((seen[:, :-1] >= seen[:, 1:]).all())
@@ -350,8 +346,7 @@ class SplitModel:
 
         With ``places`` only these positions, counted through all examples, shape (count, hidden_size).
         Block 0 is the embedding, where that is trained: ``hidden`` are then :meth:`token_ids`.
-        Pure in its tensors, with no control flow that depends on their values, so
-        ``torch.func.vmap`` may stack the adapters and batches of several clients.
+        Pure in its tensors, without control flow on their values: ``torch.func.vmap`` may stack clients.
         """
         for block in range(first_block, last_block + 1):
             self._slots.fill(block, adapter)
