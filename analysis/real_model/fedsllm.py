@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from analysis.drawing import save, write
 from analysis.real_model.jobs import HERE, Asked, Job
 from cosim.calibrate import Calibration, calibrate
+from cosim.studies.results import Results
 from cosim.units import Floats
 
 WITHIN = 0.01
@@ -71,7 +72,17 @@ def _draw_rounds(found: Calibration, asked: Asked) -> None:
 def local_steps(asked: Asked) -> None:
     """Compare held-out perplexity with that of centralised training, over local steps."""
     quick = ("centralised", "8 local steps")
-    results = asked.study(HERE / "local_steps.toml", quick_cases=quick)
+    _draw_gaps(asked.study(HERE / "local_steps.toml", quick_cases=quick), "local steps a round", asked)
+
+
+def client_share(asked: Asked) -> None:
+    """Compare it over the blocks that are on clients."""
+    quick = ("centralised", "1 block on clients")
+    _draw_gaps(asked.study(HERE / "client_share.toml", quick_cases=quick), "blocks on clients", asked)
+
+
+def _draw_gaps(results: Results, along: str, asked: Asked) -> None:
+    """Draw and tell how far each case is from centralised training; its name begins with a number."""
     with (results.path / "summary.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["measure"] == "eval_loss" and row["difference"]]
     figure, axes = plt.subplots(figsize=(4.8, 3.4))
@@ -97,11 +108,11 @@ def local_steps(asked: Asked) -> None:
         )
     axes.axhspan(-100 * WITHIN, 100 * WITHIN, color="tab:green", alpha=0.15, lw=0)
     axes.set_xscale("log", base=2)
-    axes.set_xlabel("local steps a round")
+    axes.set_xlabel(along)
     axes.set_ylabel("held-out perplexity over centralised, %")
-    save(figure, asked.out / "local_steps.png")
+    save(figure, asked.out / f"{results.path.name}.png")
     heading = ("case", "seeds", "perplexity_gap", "low", "high", "verdict")
-    write(asked.out / "local_steps.csv", heading, table)
+    write(asked.out / f"{results.path.name}.csv", heading, table)
 
 
 def _verdict(low: float, high: float) -> str:
@@ -136,6 +147,7 @@ def rank_or_rate(asked: Asked) -> None:
 JOBS = (
     Job("rank_rounds", 780.0, 60.0, rank_rounds),
     Job("local_steps", 720.0, 100.0, local_steps),
-    Job("rank_or_rate", 240.0, 60.0, rank_or_rate),
+    Job("client_share", 330.0, 30.0, client_share),
+    Job("rank_or_rate", 240.0, 40.0, rank_or_rate),
 )
 """Times measured on two cores."""

@@ -183,11 +183,11 @@ def _report_savings(savings: Savings, seeds: Sequence[int], out: Path) -> None:
     """Print and write what TSFA saves at the same energy."""
     rows = []
     for (cell, limit, factor), each in savings.items():
-        time = student_t(np.array([one.time for one in each]))
+        time = np.expm1(student_t(np.log1p([one.time for one in each])))
         left = [float(np.nanmean([one[at] for one in each])) for at in range(1, 4)]
         print(
-            f"{cell}, limit {limit:g}, weight x {factor:g}: time for the same energy {float(time.mean):+.1%} "
-            f"({float(time.low):+.1%} to {float(time.high):+.1%}); over the limit {left[0]:+.1%}; in that "
+            f"{cell}, limit {limit:g}, weight x {factor:g}: time for the same energy {time[0]:+.1%} "
+            f"({time[1]:+.1%} to {time[2]:+.1%}); over the limit {left[0]:+.1%}; in that "
             f"time one ratio leaves {left[1]:.3f}, TSFA {left[2]:.3f}"
         )
         bounded = [one for one in each if np.isfinite(one.bound)]
