@@ -96,7 +96,7 @@ class Table(BaseModel):
     @classmethod
     def default(cls) -> Self:
         """Return the table as it is without any settings, sooner than by calling it: nothing is checked."""
-        return cls.model_construct()
+        return cast(Self, cls.model_construct())
 
     @classmethod
     def plane_of(cls, name: str) -> Plane:

@@ -22,16 +22,19 @@ def write_views(
 ) -> None:
     """Write the views that were asked for; nothing is written if one of them would replace a file."""
     from cosim.channel_replay import replay_channel
+    from cosim.report.short import is_shown_short
 
     check_outputs((png, pdf, html, perfetto), force=force)
-    if record.is_short and (png is not None or html is not None):
-        from cosim.report.short_views import write_short_page, write_short_picture
+    if record.is_short and png is not None:
+        from cosim.report.short_views import write_short_picture
 
-        if png is not None:
-            write_short_picture(record, png, first_round, last_round, force=force)
-        if html is not None:
-            write_short_page(record, html, first_round, last_round, force=force)
-        png = html = None
+        write_short_picture(record, png, first_round, last_round, force=force)
+        png = None
+    if html is not None and is_shown_short(record):
+        from cosim.report.short_views import write_short_page
+
+        write_short_page(record, html, first_round, last_round, force=force)
+        html = None
     if png is not None:
         from cosim.report.chart import chart
         from cosim.report.gantt import draw

@@ -1,7 +1,7 @@
 """A run that keeps summaries in place of spans, in short."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from cosim.report.learning import learned
 from cosim.report.outcome import ActorTime, Delivery, PhaseTotal, Slowest, Summary, reason_told
 from cosim.report.privacy import spent
 from cosim.report.rounds import Rounds
-from cosim.report.spans import Spans
+from cosim.report.spans import Spans, is_client
 from cosim.units import NS_PER_S, Ints
 
 
@@ -54,18 +54,34 @@ def summarise_short(record: Record) -> Summary:
     )
 
 
-def phases_of(record: Record) -> list[dict[str, Any]]:
-    """Return the phases of each round of a run, row by row; worked out from spans where it keeps them."""
-    rows: list[dict[str, Any]]
+MOST_LANES = 5_000
+"""Clients of a run with spans beyond which its page has quantiles in place of lanes, and stays small."""
+
+
+def is_shown_short(record: Record) -> bool:
+    """Return whether the page of a run shows summaries: it has nothing else, or lanes would be too many."""
     if record.is_short:
-        rows = record.columns("phases").to_pylist()
+        return True
+    actors = record.columns("spans", ("actor",))["actor"].unique().to_pylist()
+    return sum(map(is_client, actors)) > MOST_LANES
+
+
+def rows_in_short(record: Record, table: Literal["phases", "outliers"]) -> list[dict[str, Any]]:
+    """Return the rows of a table of summaries; worked out from spans where the run keeps those."""
+    if record.is_short:
+        rows: list[dict[str, Any]] = record.columns(table).to_pylist()
         return rows
     spans = Spans.of(record)
     found = Summaries(spans.clients)
     for work in works_of(record.columns("spans", COLUMNS), spans.clients):
         found.add(work)
-    rows = found.tables()["phases"].to_pylist()
+    rows = found.tables()[table].to_pylist()
     return rows
+
+
+def phases_of(record: Record) -> list[dict[str, Any]]:
+    """Return the phases of each round of a run, row by row."""
+    return rows_in_short(record, "phases")
 
 
 def of_clients(totals: Any, length_ns: int) -> tuple[ActorTime, ...]:

@@ -8,7 +8,7 @@ from cosim.record.folder import Record
 from cosim.record.summaries import ALL, LEVELS
 from cosim.report.quantities import count, duration
 from cosim.report.rounds import Rounds
-from cosim.report.short import phases_of
+from cosim.report.short import phases_of, rows_in_short
 from cosim.report.terminal import say, table_of
 
 _MOST_ROUNDS = 6
@@ -50,7 +50,7 @@ def show_rounds(record: Record, first: int | None, last: int | None, console: Co
     console.print(table)
     if len(rounds) > len(shown):
         say(console, f"{count(len(rounds) - len(shown))} more round(s)")
-    outliers = record.columns("outliers").to_pylist() if record.is_short else []
+    outliers = rows_in_short(record, "outliers")
     busiest = [one for one in outliers if (one["task"], one["round"]) in shown[:1]]
     told = "; ".join(
         f"{one['client']} {duration(one['compute_ns'] + one['air_ns'])}, waiting {duration(one['wait_ns'])}"

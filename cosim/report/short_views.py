@@ -15,7 +15,7 @@ from cosim.report.gantt import time_unit
 from cosim.report.lettering import lettered
 from cosim.report.quantities import count, duration
 from cosim.report.rounds import range_label
-from cosim.report.short import phases_of
+from cosim.report.short import phases_of, rows_in_short
 from cosim.report.short_rounds import chosen_rounds
 from cosim.report.span_style import span_style
 
@@ -53,11 +53,12 @@ def write_short_page(
     content = _PAGE.format(
         title=escape(f"{name}, cosim rounds"),
         name=escape(name),
-        status=escape(record.status),
+        status=escape(record.state),
+        kept=_SHORT if record.is_short else _MANY,
         engine=escape(str(record.manifest.get("engine", "events"))),
         picture=svg[svg.index("<svg") :],
         rounds=_table(_ROUNDS, _told_rounds(phases_of(record))),
-        busiest=_table(_BUSIEST, _told_busiest(record.columns("outliers").to_pylist())),
+        busiest=_table(_BUSIEST, _told_busiest(rows_in_short(record, "outliers"))),
     )
     write_output(path, content.encode(), force=force)
 
@@ -201,6 +202,9 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}"
 
 
+_SHORT = "This run keeps summaries in place of spans."
+_MANY = "It has too many clients for a lane each; its spans are in its folder."
+
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -214,7 +218,7 @@ th {{ position: sticky; top: 0; background: #fff; }}
 td:nth-child(2), th:nth-child(2) {{ text-align: left; }}
 </style></head><body>
 <h1>{name}</h1>
-<p>{status}; times by the {engine} engine. This run keeps summaries in place of spans.</p>
+<p>{status}; times by the {engine} engine. {kept}</p>
 {picture}
 <h2>Rounds</h2>
 {rounds}

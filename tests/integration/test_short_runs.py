@@ -73,7 +73,9 @@ def test_a_what_if_and_a_resumed_run_are_in_short_too(folders, tmp_path):
     assert Record.open(other.path).manifest["engine"] == "tensor"
 
 
-def test_every_view_of_a_run_in_short_shows_it_or_says_how_to_get_spans(folders, tmp_path, capsys):
+def test_every_view_of_a_run_in_short_shows_it_or_says_how_to_get_spans(
+    folders, tmp_path, capsys, monkeypatch
+):
     run_folder, files = str(folders / "tensor"), [tmp_path / name for name in ("a.png", "a.html")]
     assert answer(["timeline", run_folder, "--png", str(files[0]), "--html", str(files[1])]) == 0
     told = capsys.readouterr().out
@@ -89,6 +91,10 @@ def test_every_view_of_a_run_in_short_shows_it_or_says_how_to_get_spans(folders,
         assert answer(refused) == 2
         assert "--set record=spans" in capsys.readouterr().err
     assert answer(["timeline", run_folder, "--rounds", "9"]) == 2
+    monkeypatch.setattr("cosim.report.short.MOST_LANES", 1)
+    page = tmp_path / "b.html"
+    assert answer(["timeline", str(folders / "spans"), "--html", str(page), "--quiet"]) == 0
+    assert "too many clients for a lane each" in page.read_text()
 
 
 @pytest.mark.parametrize(
