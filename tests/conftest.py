@@ -86,7 +86,7 @@ def _models_and_texts_loaded_once() -> Iterator[None]:
 
     def key_of(task: Task, lora_rank: int) -> str:
         model, trainable = task.model, task.trainable.of_rank(lora_rank)
-        use = task.shape.task, task.shape.num_labels, model.dtype, model.torch_device
+        use = task.shape.task, task.shape.num_labels, model.dtype, model.autocast, model.torch_device
         # stacked clients go through a model in other steps, so it is another one
         return repr((model.base, task.model_hash, trainable, use, task.training.executor, task.seed))
 

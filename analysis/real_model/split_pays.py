@@ -165,9 +165,12 @@ def split_pays(asked: Asked) -> None:
     )
     for one in lines:
         told = f"width {one.width}, {one.texts} x {one.tokens} tokens, {one.number}"
-        speeds_told = f"{one.measured / 1e9:.0f} GFLOP/s, {one.with_learning / 1e9:.0f} with learning"
-        print(f"    {told}: split pays below {speeds_told}")
+        print(f"    {told}: pays below {_gflops(one.measured)}, {_gflops(one.with_learning)} with learning")
     _draw(lines, asked)
+
+
+def _gflops(flop_per_s: float) -> str:
+    return "any speed" if flop_per_s == inf else f"{flop_per_s / 1e9:.0f} GFLOP/s"
 
 
 def _line(sizes: Sizes, name: str, measured: float, more_rounds: float) -> Line:

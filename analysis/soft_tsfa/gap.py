@@ -87,7 +87,8 @@ def long_run(record: Record, store: Store | None) -> LongRun:
     prepared = prepare(scenario)
     upload = Upload.of(prepared.decisions().state(0, round_=1))
     sizes = [np.asarray(upload.sparsity.pair_bits, dtype=float)] * len(upload.weights)
-    curves, bits = [], []
+    curves: list[Stepped] = []
+    bits: list[Floats] = []
 
     def keep_up(progress: Progress) -> None:
         if progress.round == 0:  # the evaluation ahead of the first

@@ -9,12 +9,13 @@ from cosim.cli.views import make_folder
 from cosim.errors import RecordError
 from cosim.files import check_outputs, write_output
 from cosim.record.folder import Record
+from cosim.record.reading import TableName
 from cosim.record.summaries import LEVELS
 from cosim.report.page.comparison_page import run_titles
 from cosim.studies.results import Results
 
-_TABLES = ("spans", "metrics", "rounds", "grants")
-_SHORT = ("phases", "outliers", "totals", "metrics", "rounds")
+_TABLES: tuple[TableName, ...] = ("spans", "metrics", "rounds", "grants")
+_SHORT: tuple[TableName, ...] = ("phases", "outliers", "totals", "metrics", "rounds")
 _FORMATS = ("csv", "parquet")
 
 

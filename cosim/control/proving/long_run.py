@@ -142,9 +142,8 @@ def least_unsent(
         for number, curve in enumerate(which)
     )
     ends_s = grid_s[[end for _, end in windows]]
-    return LeastUnsent(
-        *(one / num_rounds for one in (bound, even)), ends_s, max(best - bound, 0.0) / num_rounds
-    )
+    slack = max(best - bound, 0.0)
+    return LeastUnsent(bound / num_rounds, even / num_rounds, ends_s, slack / num_rounds)
 
 
 class _Costs:
@@ -206,7 +205,7 @@ class _Costs:
         """Return the integral of rates of blocks up to some instants."""
         block_s = self._timeline.block_s
         if np.isinf(block_s):
-            return rates[0] * instants_s
+            return np.asarray(rates[0] * instants_s)
         block = np.minimum((instants_s / block_s).astype(np.int64), len(rates) - 1)
         before = np.concatenate([[0.0], np.cumsum(rates)]) * block_s
         return np.asarray(before[block] + rates[block] * (instants_s - block * block_s))
@@ -243,9 +242,11 @@ class _Costs:
     def _pieces(self, begin_s: float, end_s: float) -> tuple[Floats, Ints, Ints]:
         """Return durations of a window's pieces, s, the block each lies in, and how many have computed."""
         block_s, last = self._timeline.block_s, len(self._timeline.snr_hz) - 1
-        cuts = [begin_s + self._from_s, [end_s]]
+        cuts: list[Floats] = [begin_s + self._from_s, np.array([end_s])]
         if np.isfinite(block_s):
-            cuts.append(block_s * np.arange(int(begin_s / block_s) + 1, min(int(end_s / block_s), last) + 1))
+            cuts.append(
+                block_s * np.arange(int(begin_s / block_s) + 1.0, min(int(end_s / block_s), last) + 1.0)
+            )
         edges = np.unique(np.concatenate(cuts))
         edges = edges[(edges >= begin_s + self._from_s[0]) & (edges <= end_s)]
         middles = 0.5 * (edges[1:] + edges[:-1])

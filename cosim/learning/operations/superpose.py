@@ -108,7 +108,7 @@ def _rms(updates: "Sequence[Tensor]", mean: float = 0.0) -> float:
     if not updates:
         return 0.0
     squares = (torch.cat([one.reshape(-1) for one in updates]).double() - mean) ** 2
-    sums = [one.sum() for one in squares.split([one.numel() for one in updates])]
+    sums = [one.sum() for one in torch.split(squares, [one.numel() for one in updates])]
     return float((sum(torch.stack(sums).tolist()) / max(len(squares), 1)) ** 0.5)
 
 
