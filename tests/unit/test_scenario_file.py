@@ -182,7 +182,7 @@ def test_a_missing_file_and_a_folder_are_told_in_one_line(tmp_path):
             {"radio.placement": {"kind": "given", "positions_m": [[1.0, 2.0]]}},
             "1 position(s) for 3 client(s)",
         ),
-        ({"model.base.config": {"model_type": "gpt3"}}, "a model_type 'gpt3' cannot be cut"),
+        ({"model.base.config": {"model_type": "gpt3"}}, "a model_type 'gpt3' is known neither here"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_the_run(tiny_scenario, changes, told):
