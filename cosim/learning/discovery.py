@@ -367,7 +367,7 @@ class _Discovery:
 
 
 def _forward_flop(shape: ModelShape) -> int:
-    """Return the FLOP of one forward pass, as torch counts them; a formula of its own, as flop.py is in no key."""
+    """Return the FLOP of one forward pass; counted here, as flop.py decides no key."""
     examples, length = _PROBE
     tokens, width = examples * length, shape.hidden_size
     made = 0
