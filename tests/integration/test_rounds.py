@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cosim.cli import answer, progress
 from cosim.distribution import own_version
 from cosim.errors import RecordError
-from cosim.record import folder as folder_module
+from cosim.record import reading
 from cosim.record.digests import sealed
 from cosim.record.folder import FORMAT, Record, RunFolder
 from cosim.record.log import Log
@@ -362,12 +362,12 @@ def test_a_study_whose_runs_are_of_the_format_before_is_not_gone_on_with(tiny_sc
 
 
 def test_columns_of_runs_before_have_the_names_of_today(made, monkeypatch):
-    record, read = made("no rounds"), folder_module.read_table
+    record, read = made("no rounds"), reading.read_table
     today = record.spans
 
     def of_before(*given):
         table = read(*given)
         return table.rename_columns(["work" if one == "node" else one for one in table.column_names])
 
-    monkeypatch.setattr(folder_module, "read_table", of_before)
+    monkeypatch.setattr(reading, "read_table", of_before)
     assert record.spans.equals(today)

@@ -171,7 +171,7 @@ def plugin(request, tmp_path, monkeypatch):
         ),
         ("learning/aggregator/sums.py", '    """Return', '    """It is said to return', False),
         ("learning/aggregator/sums.py", "\n\n\ndef ", "\n\n\n# what follows is a function\ndef ", False),
-        ("learning/task.py", "_MAX_GROUP = 64", "_MAX_GROUP = 65", False),
+        ("learning/group_size.py", "_MAX_GROUP = 64", "_MAX_GROUP = 65", False),
         ("learning/aggregator/product_svd.py", "return ", "return 0 or ", False),
         ("radio/medium/draining.py", "return ", "return 0 or ", False),
         ("control/allocators/exact.py", "return ", "return 0 or ", False),

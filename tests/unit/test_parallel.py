@@ -205,8 +205,12 @@ def test_what_is_not_finite_is_found_in_the_same_place():
 def test_ctrl_c_ends_the_workers_too():
     before = children()
     made = executor(2)
-    with pytest.raises(KeyboardInterrupt):
-        values_of(made, rounds(Graph(), does=Interrupts())[1])
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            values_of(made, rounds(Graph(), does=Interrupts())[1])
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert children() == before
 
 

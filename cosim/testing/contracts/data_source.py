@@ -72,22 +72,27 @@ def source_of(settings: dict[str, object]) -> DataSource:
     return source
 
 
+_ELSEWHERE = """
+import json, sys
+from cosim.errors import ScenarioError
+from cosim.learning.data import DataSource
+from cosim.parts import make
+
+for settings in json.load(sys.stdin):
+    source = make(DataSource, settings)
+    try:
+        found = [source.load().digest(), source.content_key()]
+    except ScenarioError as fault:
+        found = [str(fault)]
+    print(json.dumps([json.dumps(settings), found]))
+"""
+
+
 @pytest.fixture(scope="module")
 def found_elsewhere(files: Path) -> dict[str, list[str]]:
     """Return digest and key of what each source gives in another process, by its settings."""
-    code = (
-        "import json, sys; from cosim.errors import ScenarioError; "
-        "from cosim.learning.data import DataSource; from cosim.parts import make\n"
-        "for settings in json.load(sys.stdin):\n"
-        "    source = make(DataSource, settings)\n"
-        "    try:\n"
-        "        found = [source.load().digest(), source.content_key()]\n"
-        "    except ScenarioError as fault:\n"
-        "        found = [str(fault)]\n"
-        "    print(json.dumps([json.dumps(settings), found]))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", _ELSEWHERE],
         input=json.dumps([case.values[0] for case in CASES]),
         capture_output=True,
         text=True,
