@@ -94,6 +94,9 @@ def _study(name: str, num_cases: int, *, timing_only: bool = True) -> Study:
             "name": name,
             "base": SCENARIO,
             "timing_only": timing_only,
+            "engine": "events"
+            if timing_only
+            else "auto",  # workers play nothing where the tensor clock times
             "replications": 1,
             "vary": {"grid": {NOISE: _noise_db(num_cases)}},
         }
