@@ -108,6 +108,8 @@ def _draw_gaps(results: Results, along: str, asked: Asked) -> None:
         )
     axes.axhspan(-100 * WITHIN, 100 * WITHIN, color="tab:green", alpha=0.15, lw=0)
     axes.set_xscale("log", base=2)
+    places = [int(row["case"].split()[0]) for row in rows]
+    axes.set_xticks(places, [str(one) for one in places])
     axes.set_xlabel(along)
     axes.set_ylabel("held-out perplexity over centralised, %")
     save(figure, asked.out / f"{results.path.name}.png")
