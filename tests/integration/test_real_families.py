@@ -15,7 +15,7 @@ DATA = Path(os.environ.get("COSIM_DATA", Path(__file__).resolve().parents[3] / "
 
 
 def evaluations(folder: Path, name: str) -> list[float]:
-    rows = Record.open(folder).metrics().to_pylist()
+    rows = Record.open(folder).metrics.to_pylist()
     return [row["value"] for row in sorted(rows, key=lambda row: row["round"]) if row["name"] == name]
 
 
