@@ -258,7 +258,7 @@ def _phases(
 
 
 def _in_order(work: Work) -> Work:
-    """Return a round with its phases in the order in which they begin, whoever numbered them."""
+    """Return a round with its phases in the order in which they begin."""
     begin_ns, end_ns = np.full((2, len(work.phases)), np.iinfo(np.int64).max)
     np.minimum.at(begin_ns, work.phase, work.start_ns)
     np.minimum.at(end_ns, work.phase, work.end_ns)

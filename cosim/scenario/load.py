@@ -202,7 +202,7 @@ def _run_hash(scenario: Scenario, digests: Mapping[str, str]) -> str:
 
 
 def _deciding(scenario: Scenario) -> dict[str, Any]:
-    """Return a scenario without what no result depends on: who is told of it, and in how many processes."""
+    """Return a scenario without what no result depends on: trackers and the number of workers."""
     told = to_dict(scenario)
     told.pop("track", None)
     for tables in (told, *told.get("tasks", {}).values()):

@@ -75,7 +75,7 @@ class Scheme(Part):
 
     @property
     def is_staged(self) -> bool:
-        """Whether each round is what its stages say, whoever takes part in it, and nothing is ahead of it."""
+        """Whether its stages describe a round completely for any participants, and rounds never overlap."""
         return self.is_closed_form
 
     def taking_part(self, seed: int, num_clients: int, round_: int) -> list[int]:

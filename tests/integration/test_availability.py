@@ -222,7 +222,7 @@ def test_what_is_sent_to_all_waits_for_all(on_leave, tiny_scenario, tmp_path):
 
 
 def slotted_upload(play, tiny_scenario, **given):
-    """Return the upload of client 1, failed blocks of which are sent anew at once, and its slots."""
+    """Return the upload of client 1, whose failed blocks are repeated at once, and its slots."""
     world = play(
         tiny_scenario(
             {
