@@ -29,6 +29,8 @@ class Asked(NamedTuple):
     ----------
     word
         How many seeds and rounds, for figures.
+    store_bytes
+        What the store is kept to, after each training; None to keep everything.
     """
 
     scenario: Scenario
@@ -37,6 +39,7 @@ class Asked(NamedTuple):
     out: Path
     store: Store
     word: str
+    store_bytes: int | None = None
 
 
 def asked(name: str, about: str | None, scenario: Path, quick_rounds: int, seeds: int = 5) -> Asked:
@@ -61,6 +64,8 @@ def trainings(what: Asked, methods: Sequence[Method], round_s: float) -> dict[st
         for method in methods:
             one = train(what.scenario, method, seed, what.out / "runs", what.store)
             found[method.name].append(one)
+            if what.store_bytes is not None:
+                what.store.prune(max_bytes=what.store_bytes)
             progress.done("trainings", f"{method.name}, seed {seed}: held-out loss {one.losses[-1]:.4f}")
     return found
 

@@ -228,7 +228,7 @@ def whatif(
             return opened(there).path
     program = replay_of(record, scenario_of(record), scenario)
     if engine == "tensor" and program is None and not record.is_short:
-        return time_whatif(scenario_of(record), scenario, there, timing_only=timing_only)
+        return time_whatif(scenario_of(record), record, scenario, there)
     return run(
         scenario,
         there,

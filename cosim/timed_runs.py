@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cosim.errors import ScenarioError
 from cosim.kernel.clock import Steps
-from cosim.record.folder import RunFolder
+from cosim.record.folder import Record, RunFolder
 from cosim.record.summaries import Summaries
 from cosim.scenario.inputs import digests, fetched
 from cosim.scenario.load import run_hash, to_toml
@@ -13,7 +13,6 @@ from cosim.scenario.prepared import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
 from cosim.tensor.clock import TensorClock
-from cosim.tensor.in_turn import NEVER_ENDS
 from cosim.tensor.rounds import RoundClock, refuse_rounds
 from cosim.world import World
 
@@ -61,7 +60,7 @@ def rounds(prepared: Prepared, world: World) -> Steps:
         world.end_round(round_)
 
 
-def time_whatif(was: Scenario, scenario: Scenario, folder: Path, *, timing_only: bool) -> Path:
+def time_whatif(was: Scenario, record: Record, scenario: Scenario, folder: Path) -> Path:
     """Leave the folder of a what-if on a run, which the tensor clock times.
 
     Raises
@@ -69,10 +68,13 @@ def time_whatif(was: Scenario, scenario: Scenario, folder: Path, *, timing_only:
     ScenarioError
         If it cannot.
     """
-    clock = TensorClock(was)
+    timing_only = record.manifest["timing_only"]
+    clock = TensorClock(was, learned=None if timing_only else record)
     (times,) = clock.evaluate([clock.air(scenario.radio, scenario)])
-    if not times.ends.all():
-        raise ScenarioError(NEVER_ENDS)
+    if not timing_only and times.heard is not None:
+        times = times.refuse_others_late(next(clock.evaluate([clock.air(was.radio)])))
+    for why in times.faults.values():
+        raise ScenarioError(why)
     return leave_timed(scenario, folder, timing_only=timing_only, simulated_s=float(times.total_s[0]))
 
 

@@ -70,7 +70,7 @@ def banking77(asked: Asked) -> None:
     seeds = range(scenario.seed, scenario.seed + (2 if asked.is_quick else 3))
     rounds = scenario.scheme.num_rounds
     word = f"{len(seeds)} seeds, {rounds} rounds; mean and 95 % interval"
-    what = Curves(scenario, seeds, asked.is_quick, asked.out, asked.store, word)
+    what = Curves(scenario, seeds, asked.is_quick, asked.out, asked.store, word, asked.store_bytes)
     methods = {
         (alpha, name): Method(
             f"{name}, alpha {alpha:g}", {**changes, "data.partition": {"kind": "dirichlet", "alpha": alpha}}

@@ -42,7 +42,7 @@ def soft(asked: Asked) -> None:
     seeds = range(scenario.seed, scenario.seed + (2 if asked.is_quick else 3))
     rounds = scenario.scheme.num_rounds
     word = f"SmolLM2-135M, domains; {len(seeds)} seeds, {rounds} rounds; mean and 95 % interval"
-    what = Curves(scenario, seeds, asked.is_quick, asked.out, asked.store, word)
+    what = Curves(scenario, seeds, asked.is_quick, asked.out, asked.store, word, asked.store_bytes)
     chosen = cells(asked.is_quick)
     found = trainings(what, [cell.method for cell in chosen], _RUN_S / rounds)
     by_cell = {cell: found[cell.method.name] for cell in chosen}

@@ -19,7 +19,7 @@ from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
 from cosim.tensor.in_turn import NEVER_ENDS, InTurn
 from cosim.tensor.link_rates import LinkRates
 from cosim.tensor.queues import served
-from cosim.tensor.refusals import overlapping, refuse, refuse_values
+from cosim.tensor.refusals import overlapping, refuse, refuse_others_sent, refuse_values
 from cosim.units import NS_PER_S, Floats, Ints
 from cosim.world import World
 
@@ -262,6 +262,8 @@ def refuse_rounds(prepared: Sequence[Prepared]) -> None:
     why, scheme = None, scenario.scheme
     if others:
         why = "tasks: several wait for each other's turns"
+    elif scheme.cutoff is not None:
+        why = "scheme.deadline_s: who is late is found from spans"
     elif not scheme.is_staged:
         why = f"scheme.kind: rounds of {scheme.kind!r} under these settings are not what its stages say"
     elif any(scheme.multicasts(link.name) for link in scheme.links):
@@ -269,6 +271,8 @@ def refuse_rounds(prepared: Sequence[Prepared]) -> None:
     elif scenario.allocator.reallocate != "once" and scenario.allocator.sets_knobs:
         why = f"allocator.reallocate: {scenario.allocator.kind!r} may decide otherwise in every round"
     refuse_values(scenario, one.task, one.num_blocks)
+    if len(scheme.taking_part(one.task.seed, one.task.num_clients, 1)) < one.task.num_clients:
+        refuse_others_sent(one.task, one.num_blocks)
     overlapping({} if one.allocation is None else one.allocation.grants)
     if why is not None:
         raise ScenarioError(f'{why}, and the tensor clock keeps no spans to go by; take engine = "events".')
