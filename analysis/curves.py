@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import FormatStrFormatter
 
 from analysis.domains import client_losses
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import LINE_COLOURS
@@ -45,13 +45,11 @@ class Asked(NamedTuple):
 def asked(name: str, about: str | None, scenario: Path, quick_rounds: int, seeds: int = 5) -> Asked:
     """Read the command line of an analysis; ``--quick`` takes two seeds and so many rounds."""
     quick = f"two seeds, {quick_rounds} rounds, to try it"
-    told = parser(name, about, scenario, quick, seeds=seeds).parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(parser(name, about, scenario, quick, seeds=seeds))
     read = load(told.scenario)
-    count = told.seeds or (2 if told.quick else seeds)
     if told.quick:
         read = change(read, {"scheme.num_rounds": quick_rounds})
-    paired = range(read.seed, read.seed + count)
+    paired = range(read.seed, read.seed + told.seeds)
     word = what_it_rests_on(read, paired, told.quick)
     return Asked(read, paired, told.quick, told.out, Store(told.store or default_store()), word)
 

@@ -1,6 +1,5 @@
 """Play the grid of SOFT on stories260k: tables and figures, PNG, PDF and CSV, into one folder."""
 
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -8,9 +7,9 @@ import matplotlib
 matplotlib.use("agg")
 
 from analysis.curves import asked, trainings, what_it_rests_on
+from analysis.drawing import as_command
 from analysis.soft_real.figures import draw
 from analysis.soft_real.methods import COMMON, grid, turned
-from cosim.errors import CosimError
 from cosim.scenario.load import change
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "soft_tsfa_e2e.toml"
@@ -30,8 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)
