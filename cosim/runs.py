@@ -228,7 +228,7 @@ def whatif(
             return opened(there).path
     program = replay_of(record, was, scenario)
     if engine == "tensor" and program is None and not record.is_short:
-        return time_whatif(was, scenario, there, timing_only=timing_only)
+        return time_whatif(was, record, scenario, there)
     return run(
         scenario,
         there,
@@ -262,7 +262,7 @@ def _played(record: Record) -> Scenario:
     """Return what a run that has ended played."""
     if not record.has_ended:
         raise RecordError(
-            f"{record.path}: the run is {record.status}; end it first: cosim resume {record.path}"
+            f"{record.path}: the run is {record.state}; end it first: cosim resume {record.path}"
         )
     return scenario_of(record)
 

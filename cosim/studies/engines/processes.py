@@ -6,13 +6,14 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from cosim.cores import SHARE, cores
 from cosim.errors import CosimError
+from cosim.graph.processes import threads
 from cosim.studies.engines import MOST_DEATHS, RequestQueue
 from cosim.studies.execute import RunOutcome, RunRequest, perform
 
@@ -60,10 +61,13 @@ class Processes:
     def perform(self, requests: RequestQueue) -> Iterator[RunOutcome]:
         """Return the outcome of every request, in the order in which they end.
 
-        One that is alone is done in this process, by all cores: another one takes seconds to start.
+        One that is alone is done in this process, with a worker's threads: another process takes seconds
+        to start.
         """
         if requests.is_single and (alone := requests.take()) is not None:
-            yield perform(alone)
+            with nullcontext() if alone.timing_only else threads(threads_each(self.num_workers)):
+                outcome = perform(alone)
+            yield outcome
             return
         again: list[RunRequest] = []
 
