@@ -136,7 +136,7 @@ def can_fork() -> bool:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads for a while: with another number some sums have other last bits."""
+    """Let torch compute with so many threads for a while: with others some sums have other last bits."""
     import torch
 
     before = torch.get_num_threads()
