@@ -228,7 +228,7 @@ def whatif(
             return opened(there).path
     program = replay_of(record, scenario_of(record), scenario)
     if engine == "tensor" and program is None and not record.is_short:
-        return time_whatif(scenario_of(record), scenario, there, timing_only=timing_only)
+        return time_whatif(scenario_of(record), record, scenario, there)
     return run(
         scenario,
         there,
@@ -257,7 +257,7 @@ def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | Non
     """
     folder = record.path
     if not record.has_ended:
-        raise RecordError(f"{folder}: the run is {record.status}; end it first: cosim resume {folder}")
+        raise RecordError(f"{folder}: the run is {record.state}; end it first: cosim resume {folder}")
     scenario = scenario_of(record)
     if at_s is None:
         return change(scenario, changes)

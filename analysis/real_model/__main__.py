@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 # before torch is loaded: threads that spin between operations take a busy machine ten times as long
@@ -12,10 +11,12 @@ import matplotlib
 
 matplotlib.use("agg")
 
-from analysis.drawing import Progress
+from analysis.drawing import Progress, as_command
 from analysis.real_model.jobs import Asked, jobs, places
-from cosim.errors import CosimError
-from cosim.graph.store import Store, default_store
+from cosim.graph.store import Store
+
+STORE_BYTES = 8_000_000_000
+"""SOFT on SmolLM2 alone would leave 50 GB; a training that is complete is read from its run folder."""
 
 
 def main() -> None:
@@ -30,11 +31,13 @@ def main() -> None:
     )
     parser.add_argument("--models", type=Path, metavar="DIR", help="has smollm2-135m; else COSIM_MODELS")
     parser.add_argument("--e2e", type=Path, metavar="DIR", help="texts of E2E; data/e2e without it")
-    parser.add_argument("--store", type=Path, metavar="DIR", help="kept values; else the user's")
+    parser.add_argument(
+        "--store", type=Path, metavar="DIR", help="kept values; else one of OUT, of 8 GB at most"
+    )
     told = parser.parse_args()
     told.out.mkdir(parents=True, exist_ok=True)
-    store = Store(told.store or default_store())
-    asked = Asked(told.out, store, told.quick, places(told.models, told.e2e))
+    store, store_bytes = Store(told.store or told.out / "store"), None if told.store else STORE_BYTES
+    asked = Asked(told.out, store, told.quick, places(told.models, told.e2e), store_bytes)
     chosen = [one for one in every if one.name in told.only]
     progress = Progress(**{one.name: (1, one.quick_s if told.quick else one.whole_s) for one in chosen})
     for job in chosen:
@@ -43,8 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

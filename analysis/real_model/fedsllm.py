@@ -81,6 +81,12 @@ def client_share(asked: Asked) -> None:
     _draw_gaps(asked.study(HERE / "client_share.toml", quick_cases=quick), "blocks on clients", asked)
 
 
+def cut_codecs(asked: Asked) -> None:
+    """Compare it over the bits of activations and gradients at the cut."""
+    quick = ("centralised", "4 bits a number")
+    _draw_gaps(asked.study(HERE / "cut_codecs.toml", quick_cases=quick), "bits a number at the cut", asked)
+
+
 def _draw_gaps(results: Results, along: str, asked: Asked) -> None:
     """Draw and tell how far each case is from centralised training; its name begins with a number."""
     with (results.path / "summary.csv").open(newline="") as file:
@@ -150,6 +156,7 @@ JOBS = (
     Job("rank_rounds", 780.0, 60.0, rank_rounds),
     Job("local_steps", 720.0, 100.0, local_steps),
     Job("client_share", 330.0, 30.0, client_share),
+    Job("cut_codecs", 600.0, 60.0, cut_codecs),
     Job("rank_or_rate", 240.0, 40.0, rank_or_rate),
 )
 """Times measured on two cores."""

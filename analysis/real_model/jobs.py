@@ -55,12 +55,15 @@ class Asked:
         Fewer seeds and cases, to see the direction.
     changes
         Changes of every scenario: where models and texts are.
+    store_bytes
+        What the store is kept to between trainings; None to keep everything.
     """
 
     out: Path
     store: Store
     is_quick: bool
     changes: Mapping[str, Any]
+    store_bytes: int | None = None
 
     def scenario(self, name: str) -> Scenario:
         """Return a scenario that comes with cosim, changed."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cosim.control.closed_form import durations_s
 from cosim.control.decision import Allocation
-from cosim.control.knobs import PARTICIPATION, Setting
+from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, Setting
 from cosim.control.stages import Compute, Round, barriers_of
 from cosim.control.state import CellState, LinkState
 from cosim.errors import AllocationError
@@ -23,8 +23,11 @@ from cosim.units import Floats, Ints
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-CHOICES = ("cut", "rank", "participation")
-"""What a policy may set beside subchannels and powers."""
+CHOICES = ("cut", "rank", "participation", "sparsification")
+"""What a policy may set beside subchannels and powers; the last two for each client."""
+
+RATIO_STEPS = 100
+"""Steps of the share of its adapter that a client sends."""
 
 LEAST_POWER = 1e-3
 """Share of a client's power limit that the lowest power is, so that every transfer ends."""
@@ -72,6 +75,12 @@ class Form:
             )
         if "participation" in chosen and PARTICIPATION not in state.knobs:
             raise AllocationError("sets: clients of this scheme always take part; leave 'participation' out.")
+        if "sparsification" in chosen and (SPARSIFICATION_RATIO not in state.knobs or state.sparsity is None):
+            raise AllocationError(
+                "sets: nobody may say here how much of an adapter is sent; leave 'sparsification' out, or "
+                "take the scheme 'federated' with a codec that leaves a share of the bits out, such as "
+                "adapter_codec = { kind = 'soft' }."
+            )
         for link in state.links.values():
             if link.num_subchannels < link.num_clients:
                 raise AllocationError(
@@ -91,7 +100,8 @@ class Form:
     def num_decided(self) -> int:
         """How many numbers a policy gives."""
         each = sum(self.num_clients * (count + 1) for _, count in self.links)
-        return each + len(self.sets) + ("participation" in self.sets) * (self.num_clients - 1)
+        per_client = len({"participation", "sparsification"}.intersection(self.sets))
+        return each + len(self.sets) + per_client * (self.num_clients - 1)
 
     def check(self, state: CellState) -> None:
         """Refuse a cell of another shape.
@@ -126,6 +136,9 @@ class Choice:
         Number of the choice in the form, shape (num_copies,); None where it is not set.
     takes_part
         Shape (num_copies, num_clients).
+    sent_steps
+        Share of its adapter that each client sends, in :data:`RATIO_STEPS`, at least one, shape (num_copies,
+        num_clients); None where it is not set.
     """
 
     scores: Mapping[str, Floats]
@@ -133,13 +146,14 @@ class Choice:
     takes_part: Bools
     cut: Ints | None = None
     rank: Ints | None = None
+    sent_steps: Ints | None = None
 
     @classmethod
     def of_numbers(cls, form: Form, numbers: Floats | Singles) -> Self:
         """Return what numbers from -1 to 1 mean, shape (num_copies, num_decided).
 
-        By link scores and powers, then a number each for cut and rank, from the first choice to the last,
-        and one for each client, who takes part from zero on.
+        By link scores and powers, then a number each for cut and rank, from the first choice to the last;
+        one for each client, who takes part from zero on; and one for the share of an adapter that it sends.
         """
         clients, at = form.num_clients, 0
         numbers = np.asarray(np.clip(numbers, -1.0, 1.0), dtype=np.float64)
@@ -156,8 +170,27 @@ class Choice:
                 picked[name], at = np.minimum(place, len(choices) - 1), at + 1
         takes_part = np.ones((len(numbers), clients), dtype=bool)
         if "participation" in form.sets:
-            takes_part = somebody(numbers[:, at : at + clients])
-        return cls(scores, powers, takes_part, picked.get("cut"), picked.get("rank"))
+            takes_part, at = somebody(numbers[:, at : at + clients]), at + clients
+        sent_steps = None
+        if "sparsification" in form.sets:
+            sent_steps = steps_of((numbers[:, at : at + clients] + 1.0) / 2.0)
+        return cls(scores, powers, takes_part, picked.get("cut"), picked.get("rank"), sent_steps)
+
+    def of_copy(self, copy: int) -> Self:
+        """Return what was decided in one copy, as of one."""
+        one = slice(copy, copy + 1)
+        several = (self.cut, self.rank, self.sent_steps)
+        return type(self)(
+            {name: each[one] for name, each in self.scores.items()},
+            {name: each[one] for name, each in self.powers.items()},
+            self.takes_part[one],
+            *(None if each is None else each[one] for each in several),
+        )
+
+
+def steps_of(shares: Floats) -> Ints:
+    """Return shares from 0 to 1 as whole steps, at least one."""
+    return np.clip(np.rint(shares * RATIO_STEPS), 1, RATIO_STEPS).astype(np.int64)
 
 
 def somebody(wish: Floats) -> Bools:
@@ -291,4 +324,6 @@ def decoded(state: CellState, form: Form, choice: Choice) -> Allocation:
     knobs = {}
     if "participation" in form.sets:
         knobs[PARTICIPATION.name] = tuple(takes_part[0].astype(float).tolist())
+    if choice.sent_steps is not None:
+        knobs[SPARSIFICATION_RATIO.name] = tuple((choice.sent_steps[0] / RATIO_STEPS).tolist())
     return Allocation(grants, cut, rank, client_cut_layers=state.client_cut_layers, knobs=knobs)

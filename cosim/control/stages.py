@@ -86,6 +86,32 @@ class Repeat:
     times: int
 
 
+@dataclass(frozen=True)
+class Cutoff:
+    """A deadline at a barrier: who is late is out for the rest of the round, and ends by itself what it does.
+
+    Attributes
+    ----------
+    after_s
+        From the beginning of what leads to the barrier, s. Who has not arrived before then is late; if
+        all are, the first to arrive is not.
+    link
+        By which they arrive.
+    joint
+        Name of the joint stage that begins when all are there, or at the deadline.
+    rejoins
+        Name of what those who are out take part in again.
+    counted
+        Name of the metric of how many were never late in a round.
+    """
+
+    after_s: float
+    link: str
+    joint: str
+    rejoins: str
+    counted: str
+
+
 Round: TypeAlias = tuple[Barrier | Repeat, ...]
 """Barriers one after the other."""
 

@@ -137,8 +137,9 @@ class CellEnv(gymnasium.Env[Any, Any]):  # type: ignore[misc]
     flat_observation
         One row rather than arrays by name; without it unless actions are a ``dict``.
     sets, ranks
-        Of ``cut``, ``rank``, ``participation``, what is decided too; the ranks to choose from. Cut and
-        rank hold from the first round on.
+        Of ``cut``, ``rank``, ``participation`` and ``sparsification``, what is decided too; the ranks to
+        choose from. Cut and rank hold from the first round on. Sparsification is the share of its adapter
+        that each client sends, in hundredths, of a codec that can leave something out.
     record, level
         For ``time_to_loss``: the folder of a run with its training, and the held-out loss to reach.
     test

@@ -10,8 +10,9 @@ from cosim.control.allocators.equal import Equal
 from cosim.control.closed_form import predict
 from cosim.control.decision import Allocation, Plan
 from cosim.control.decisions import Decisions
-from cosim.control.knobs import PARTICIPATION, Cut, Setting
+from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO, Cut, Setting
 from cosim.control.learned import (
+    RATIO_STEPS,
     Bools,
     Choice,
     Form,
@@ -22,11 +23,11 @@ from cosim.control.learned import (
     owners_of,
     powers_of,
 )
-from cosim.control.stages import is_closed
+from cosim.control.stages import Transfer, barriers_of, is_closed
 from cosim.control.state import CellState
 from cosim.control.terms import Terms
 from cosim.envs.air import Airs
-from cosim.envs.program import Program
+from cosim.envs.program import UPLOAD, Played, Program
 from cosim.errors import ScenarioError
 from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.blocks import shortest_block_ns
@@ -89,6 +90,7 @@ class Cells:
         self.block_ns = shortest_block_ns(scenario.radio)
         self._airs = Airs(self._links, num_copies, state.num_clients)
         self._programs: dict[tuple[Cut, int, tuple[float, ...]], Program] = {}
+        self._bits_at: dict[tuple[Cut, int], Ints] = {}  # of an upload, by steps of its share
         self._computes_s: dict[tuple[Cut, int], Floats] = {}
         self.seeds = np.zeros(num_copies, dtype=np.int64)
         self.time_ns, self.round = np.zeros(num_copies, dtype=np.int64), np.ones(num_copies, dtype=np.int64)
@@ -180,10 +182,11 @@ class Cells:
         lasts_ns, energy_j = np.zeros(self.num_copies, dtype=np.int64), np.zeros(self.num_copies)
         for program, copies in self._by_program(choice, on):
             begin_ns = self.time_ns[copies]
-            played = program.play(begin_ns, self.block_ns, rates.of(copies))
+            upload_bits = None if choice.sent_steps is None else self._upload_bits(choice.sent_steps, copies)
+            played = program.play(begin_ns, self.block_ns, rates.of(copies), upload_bits)
             lasts_ns[copies] = played.end_ns - begin_ns
             sent_w = np.stack([one[copies] for one in powers_w], axis=1) if powers_w else 0.0
-            energy_j[copies] = program.compute_j + self._sending_j(program, played.airtime_ns, sent_w)
+            energy_j[copies] = program.compute_j + self._sending_j(played, sent_w)
         self.time_ns += lasts_ns
         self._last_ns[on] = lasts_ns[on]
         self.round[on] += 1
@@ -219,15 +222,28 @@ class Cells:
             self._programs[cut, rank, who] = Program.of(round_, self._state, self._prepared.clients, servers)
         return self._programs[cut, rank, who]
 
-    def _sending_j(self, program: Program, airtime_ns: Ints, sent_w: Floats | float) -> Floats | float:
+    def _upload_bits(self, sent_steps: Ints, copies: Ints) -> Ints:
+        """Return what clients of some copies of one cut and rank upload at these shares of their adapters."""
+        (cut, rank), steps = self._settings[int(copies[0])], sent_steps[copies]
+        known = self._bits_at.setdefault((cut, rank), np.full(RATIO_STEPS + 1, -1))
+        for step in set(steps[known[steps] < 0].tolist()):
+            ratios = (step / RATIO_STEPS,) * self.num_clients
+            round_ = self._state.phases(Setting(cut, rank, {SPARSIFICATION_RATIO.name: ratios}))
+            chains = (barrier.chains[0] for barrier, _, _ in barriers_of(round_))
+            known[step] = sum(
+                one.bits
+                for chain in chains
+                for one in chain
+                if isinstance(one, Transfer) and one.name == UPLOAD
+            )
+        return np.asarray(known[steps])
+
+    def _sending_j(self, played: Played, sent_w: Floats | float) -> Floats | float:
         """Return what all transfers of a round cost in each copy, J, shape (num_copies,)."""
         if not self._links:
             return 0.0
-        radiated_j, cost, bits = (
-            sent_w * airtime_ns / NS_PER_S,
-            self._radio.uplink_energy,
-            program.bits_over,
-        )
+        airtime_ns, bits, cost = played.airtime_ns, played.bits, self._radio.uplink_energy
+        radiated_j = sent_w * airtime_ns / NS_PER_S
         is_up = np.array([one.name.endswith("uplink") for one in self._links])[:, np.newaxis]
         own_j = cost.baseline_w * airtime_ns / NS_PER_S + cost.j_per_bit * bits
         up_j = own_j + radiated_j * float(cost.counts_radiated)
@@ -262,15 +278,7 @@ class Cells:
         from cosim.control.bounding import with_bound  # loads the solvers
 
         state = self.state(copy)
-        one = slice(copy, copy + 1)
-        own = Choice(
-            {name: each[one] for name, each in choice.scores.items()},
-            {name: each[one] for name, each in choice.powers.items()},
-            choice.takes_part[one],
-            None if choice.cut is None else choice.cut[one],
-            None if choice.rank is None else choice.rank[one],
-        )
-        allocation = decoded(state, self.form, own)
+        allocation = decoded(state, self.form, choice.of_copy(copy))
         round_s = predict(state, allocation).round_s
         plan = with_bound(state, allocation, Plan(round_s, 1.0, round_s), Equal())
         assert plan.lower_bound_s is not None

@@ -13,7 +13,7 @@ from cosim.control.stages import CLIENT, Chain, Compute, Round, barriers_of
 from cosim.control.state import CellState
 from cosim.errors import AllocationError
 from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
-from cosim.units import Floats, Ints
+from cosim.units import Bools, Floats, Ints
 
 
 class Rates(Protocol):
@@ -26,26 +26,34 @@ class Rates(Protocol):
         """Return those of some of the copies."""
 
 
+UPLOAD = "adapter_upload"
+"""Name of the transfers of which a share may be left out."""
+
 _MOST_BLOCKS = 1 << 22  # of one transfer
 _LONGEST = 1 << 55  # ns of a transfer, a year: several of them add up without overflow
 
 
 class Slot(NamedTuple):
-    """What a client does at a place of its chain: it computes, then sends over a link, if any."""
+    """What a client does at a place of its chain: it computes, then sends over a link, if any.
+
+    ``varies``: how much is its upload of an adapter, of which a share may be left out.
+    """
 
     compute_ns: int
     link: int
     bits: int
+    varies: bool = False
 
 
 class Played(NamedTuple):
-    """What came of a round: when it ended, shape (num_copies,), and how long each client was on each link.
+    """What came of a round: when it ended, shape (num_copies,), and what each client sent over each link.
 
-    Airtimes in ns, shape (num_copies, num_links, num_clients).
+    Airtimes in ns, shape (num_copies, num_links, num_clients), and bits.
     """
 
     end_ns: Ints
     airtime_ns: Ints
+    bits: Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +62,7 @@ class Program:
 
     Attributes
     ----------
-    compute_ns, link, bits
+    compute_ns, link, bits, varies
         Of each place and client, shape (num_places, num_clients); link -1 where nothing is sent.
     first
         Where the places of each barrier begin, shape (num_barriers,).
@@ -71,6 +79,7 @@ class Program:
     compute_ns: Ints
     link: Ints
     bits: Ints
+    varies: Bools
     first: Ints
     joint_ns: Ints
     parts: tuple[tuple[int, int, int], ...]
@@ -111,17 +120,13 @@ class Program:
             places[:, :, 0],
             places[:, :, 1],
             places[:, :, 2],
+            places[:, :, 3] > 0,
             np.array(first),
             np.array(joint, dtype=np.int64),
             tuple(parts),
             energy_j,
             len(numbers),
         )
-
-    @cached_property
-    def bits_over(self) -> Ints:
-        """Return the bits of each client over each link in a round, shape (num_links, num_clients)."""
-        return np.asarray(self._over_links(self.bits[np.newaxis] * self._times[:, np.newaxis])[0])
 
     @cached_property
     def _times(self) -> Ints:
@@ -135,7 +140,9 @@ class Program:
             [(amounts * (self.link == number)).sum(axis=1) for number in range(self.num_links)], axis=1
         )
 
-    def play(self, begin_ns: Ints, block_ns: int | None, rates: Rates) -> Played:
+    def play(
+        self, begin_ns: Ints, block_ns: int | None, rates: Rates, upload_bits: Ints | None = None
+    ) -> Played:
         """Return what comes of a round in each copy, as the event kernel plays it.
 
         Parameters
@@ -144,6 +151,8 @@ class Program:
             When it begins, shape (num_copies,).
         block_ns
             How long rates hold; None for ever.
+        upload_bits
+            What each uploads of its adapter, shape (num_copies, num_clients); as the stages say without.
 
         Raises
         ------
@@ -152,7 +161,10 @@ class Program:
         """
         copies = np.arange(len(begin_ns))
         blocks = np.zeros_like(begin_ns) if block_ns is None else begin_ns // block_ns
-        each_ns, barrier_ns = self._constant(rates(copies, blocks))
+        bits = np.broadcast_to(self.bits, (len(copies), *self.bits.shape))
+        if upload_bits is not None:
+            bits = np.where(self.varies, upload_bits[:, np.newaxis], bits)
+        each_ns, barrier_ns = self._constant(rates(copies, blocks), bits)
         if each_ns.max() > _LONGEST:
             raise AllocationError("a transfer takes more than a year; give more power, or shorten the path.")
         lasts_ns = sum(times * barrier_ns[:, one:after].sum(axis=1) for one, after, times in self.parts)
@@ -162,16 +174,15 @@ class Program:
             beyond = np.flatnonzero(end_ns > (blocks + 1) * block_ns)
             if len(beyond):
                 known = each_ns[beyond], barrier_ns[beyond]
-                walk = _Walk(self, begin_ns[beyond], block_ns, rates.only(beyond), known)
+                walk = _Walk(self, begin_ns[beyond], block_ns, rates.only(beyond), bits[beyond], known)
                 end_ns[beyond], airtime_ns[beyond] = walk.walked()
-        return Played(end_ns, airtime_ns)
+        return Played(end_ns, airtime_ns, self._over_links(bits * self._times[:, np.newaxis]))
 
-    def _constant(self, rates: Floats) -> tuple[Ints, Ints]:
+    def _constant(self, rates: Floats, bits: Ints) -> tuple[Ints, Ints]:
         """Return the airtime of each place, and how long each barrier takes, at constant rates."""
         shape = len(rates), *self.bits.shape
         own = rates[:, self.link, np.arange(self.bits.shape[1])] if self.num_links else np.ones(shape)
-        bits = np.broadcast_to(self.bits, shape).ravel()
-        ends_ns = finish_constant(bits, own.ravel(), np.zeros_like(bits))
+        ends_ns = finish_constant(bits.ravel(), own.ravel(), np.zeros(bits.size, dtype=np.int64))
         airtime_ns = np.minimum(ends_ns, _LONGEST + 1).reshape(shape)
         chains_ns = np.add.reduceat(airtime_ns + self.compute_ns, self.first, axis=1)
         return airtime_ns, np.asarray(chains_ns.max(axis=2) + self.joint_ns)
@@ -184,19 +195,25 @@ class _Walk:
     """
 
     def __init__(
-        self, program: Program, begin_ns: Ints, block_ns: int, rates: Rates, known: tuple[Ints, Ints]
+        self,
+        program: Program,
+        begin_ns: Ints,
+        block_ns: int,
+        rates: Rates,
+        bits: Ints,
+        known: tuple[Ints, Ints],
     ) -> None:
-        self._program, self._block_ns, self._rates = program, block_ns, rates
+        self._program, self._block_ns, self._rates, self._bits = program, block_ns, rates, bits
         self._now, self._block = begin_ns.copy(), begin_ns // block_ns
         self._each, self._lasts = known  # in that block
         self._airtime = np.zeros_like(self._each)
         self._ends = np.append(program.first, len(program.bits))
 
-    def walked(self) -> Played:
+    def walked(self) -> tuple[Ints, Ints]:
         """Return the ends, and airtimes by link."""
         for begin, after, times in self._program.parts:
             self._part(begin, after, times)
-        return Played(self._now, self._program._over_links(self._airtime))
+        return self._now, self._program._over_links(self._airtime)
 
     def _part(self, begin: int, after: int, times: int) -> None:
         places = slice(self._ends[begin], self._ends[after])
@@ -223,7 +240,8 @@ class _Walk:
         if new.any():
             which = on[new]
             self._block[which] = block[new]
-            self._each[which], self._lasts[which] = self._program._constant(self._rates(which, block[new]))
+            rates = self._rates(which, block[new])
+            self._each[which], self._lasts[which] = self._program._constant(rates, self._bits[which])
 
     def _barrier(self, number: int, on: Ints) -> None:
         if not len(on):
@@ -242,7 +260,7 @@ class _Walk:
                 own = self._rates(copies[which], blocks)
                 return np.asarray(own[np.arange(len(which)), links[which], clients[which]])
 
-            bits, begin_ns = np.tile(program.bits[place], len(on)), cursor.ravel()
+            bits, begin_ns = self._bits[on, place].ravel(), cursor.ravel()
             ends = finish_blocks(bits, begin_ns, self._block_ns, rates_of, _MOST_BLOCKS)
             if ends.max() >= NEVER:
                 raise AllocationError("a transfer never ends; give more power, or shorten the path.")
@@ -260,7 +278,7 @@ def _slots(
         if isinstance(stage, Compute):
             computes_ns += int(lasts_ns(stage, client))
         elif stage.link in numbers and stage.bits:
-            found.append(Slot(computes_ns, numbers[stage.link], stage.bits))
+            found.append(Slot(computes_ns, numbers[stage.link], stage.bits, stage.name == UPLOAD))
             computes_ns = 0
     return [*found, Slot(computes_ns, -1, 0)] if computes_ns or not found else found
 

@@ -6,13 +6,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from gymnasium import spaces
 
-from cosim.control.learned import Choice, Form, Singles, somebody
+from cosim.control.learned import Choice, Form, Singles, somebody, steps_of
 from cosim.errors import AllocationError
 
 Actions: TypeAlias = Literal["box", "discrete", "dict"]
 
 LEVELS = 10
-"""Steps of a discrete power."""
+"""Steps of a discrete power, and of a discrete share of an adapter."""
 
 _UNBOUNDED = float(np.finfo(np.float32).max)
 
@@ -30,13 +30,15 @@ def observation_space(seen: Mapping[str, Singles], *, is_flat: bool) -> "spaces.
 
 def action_space(form: Form, actions: Actions) -> "spaces.Space[Any]":
     """Return the space of actions: numbers from -1 to 1, owners and levels, or both by name."""
-    clients, chooses = form.num_clients, "participation" in form.sets
+    clients = form.num_clients
+    chooses, sparsifies = "participation" in form.sets, "sparsification" in form.sets
     several = [len(one) for one in (form.cut_layers, form.ranks) if one]
     if actions == "box":
         return spaces.Box(-1.0, 1.0, (form.num_decided,), np.float32)
     if actions == "discrete":
         each = [one for _, count in form.links for one in [clients] * count + [LEVELS + 1] * clients]
-        return spaces.MultiDiscrete([*each, *several, *([2] * clients if chooses else [])])
+        per_client = [2] * clients * chooses + [LEVELS] * clients * sparsifies
+        return spaces.MultiDiscrete([*each, *several, *per_client])
     if actions != "dict":
         raise AllocationError(
             f"actions: {actions!r} is no form of actions; take 'box', 'discrete' or 'dict'."
@@ -50,6 +52,8 @@ def action_space(form: Form, actions: Actions) -> "spaces.Space[Any]":
             named[label] = spaces.Discrete(len(choices))
     if chooses:
         named["participation"] = spaces.MultiBinary(clients)
+    if sparsifies:
+        named["sparsification"] = spaces.Box(0.0, 1.0, (clients,), np.float32)
     return spaces.Dict(named)
 
 
@@ -71,8 +75,11 @@ def _of_whole(form: Form, batch: Any) -> Choice:
     for label, choices in (("cut", form.cut_layers), ("rank", form.ranks)):
         if choices:
             picked[label], at = batch[:, at], at + 1
-    wish = batch[:, at:] if "participation" in form.sets else np.ones((len(batch), clients))
-    return Choice(scores, powers, somebody(wish - 0.5), picked.get("cut"), picked.get("rank"))
+    wish = np.ones((len(batch), clients))
+    if "participation" in form.sets:
+        wish, at = batch[:, at : at + clients], at + clients
+    sent_steps = steps_of((batch[:, at:] + 1) / LEVELS) if "sparsification" in form.sets else None
+    return Choice(scores, powers, somebody(wish - 0.5), picked.get("cut"), picked.get("rank"), sent_steps)
 
 
 def _of_names(form: Form, batch: Mapping[str, Any]) -> Choice:
@@ -81,4 +88,6 @@ def _of_names(form: Form, batch: Mapping[str, Any]) -> Choice:
     powers = {name: each[f"{name}_power"].astype(np.float64) for name, _ in form.links}
     num = len(next(iter(each.values()))) if each else 1
     wish = each.get("participation", np.ones((num, form.num_clients))) - 0.5
-    return Choice(scores, powers, somebody(wish), each.get("cut"), each.get("rank"))
+    shares = each.get("sparsification")
+    sent_steps = None if shares is None else steps_of(shares.astype(np.float64))
+    return Choice(scores, powers, somebody(wish), each.get("cut"), each.get("rank"), sent_steps)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cosim.control.knobs import Knob, Setting
 from cosim.control.reports import Report
-from cosim.control.stages import Round
+from cosim.control.stages import Cutoff, Round
 from cosim.control.state import Sparsity
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
@@ -90,6 +90,16 @@ class Scheme(Part):
         channel, so an order that was seen once holds for all.
         """
         return f"scheme.kind: in {self.kind!r} it depends on times who does what next"
+
+    @property
+    def cutoff(self) -> Cutoff | None:
+        """The deadline of its rounds, where it has one."""
+        return None
+
+    @property
+    def patient(self) -> "Scheme":
+        """The same without a deadline."""
+        return self
 
     def knobs(self, task: Task) -> tuple[Knob, ...]:
         """Return what a decision may set beside grants, cut layer and rank."""

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from cosim.control.knobs import PARTICIPATION, Knob, Setting
 from cosim.control.reports import Report
-from cosim.control.stages import Round
+from cosim.control.stages import Cutoff, Round
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import SplitAmounts, aggregate_flop, split_amounts
 from cosim.learning.codecs import Codecs
@@ -109,10 +109,23 @@ class SplitFederated(Averages, Splits):
 
     @property
     def why_times_decide(self) -> str | None:
-        """Barriers alone do, unless there is a deadline."""
+        """With a deadline they do where clients or rounds differ in what they send."""
+        if self.deadline_s is None or self.aggregator.is_steady:
+            return None
+        return "scheme.deadline_s: the channel decides who is late, and clients or rounds send other amounts"
+
+    @property
+    def cutoff(self) -> Cutoff | None:
+        """As set; everybody downloads the average."""
         if self.deadline_s is None:
             return None
-        return "scheme.deadline_s: the channel decides who is late, and out for the rest of a round"
+        names = "server_forward_backward", "adapter_download", "num_clients_in_time"
+        return Cutoff(self.deadline_s, "main_uplink", *names)
+
+    @property
+    def patient(self) -> "SplitFederated":
+        """The same without a deadline."""
+        return self.model_copy(update={"deadline_s": None})
 
     @property
     def codecs(self) -> Codecs:
@@ -184,8 +197,8 @@ class SplitFederated(Averages, Splits):
             if play.averages:
                 average = yield from play.collect(Moment(round_))
                 yield from play.broadcast(Moment(round_), average)
-            if self.deadline_s is not None:
-                world.note(Moment(round_), "num_clients_in_time", len(play.taking_part))
+            if self.cutoff is not None:
+                world.note(Moment(round_), self.cutoff.counted, len(play.taking_part))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             world.end_round(round_)

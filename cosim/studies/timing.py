@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import TypeAlias
 
 from cosim.control.allocators.equal import Equal
 from cosim.errors import CosimError, ScenarioError
@@ -15,7 +16,7 @@ from cosim.studies.execute import RunOutcome
 from cosim.studies.measures import losses
 from cosim.studies.plan import Plan, run_folder
 from cosim.studies.run_queue import Run
-from cosim.tensor.clock import TensorClock
+from cosim.tensor.clock import TensorClock, Times
 from cosim.tensor.draws import Air
 from cosim.tensor.refusals import reasons, refuse_values
 from cosim.tensor.timed import TimedRuns
@@ -23,6 +24,9 @@ from cosim.timed_runs import leave_timed
 
 LEAST = 3
 """Runs of one order for which it pays to play that order once more."""
+
+Trained: TypeAlias = tuple[Record, Times]
+"""A run that was played with values, and its times by the clock."""
 
 _RADIO, _ALLOCATOR = Radio(), Equal()
 
@@ -145,42 +149,43 @@ class Timing:
         unless values are computed: theirs is another training.
         """
         try:
-            clock, learned, airs, others = self._begin(group)
-            yield from self._evaluated(clock, learned, airs)
+            clock, trained, airs, others = self._begin(group)
+            yield from self._evaluated(clock, trained, airs)
         except _UntimedError as fault:
             yield from ((run, str(fault)) for run in fault.runs)
             return
         except CosimError as fault:
             yield from ((run, str(fault)) for run in group.runs)
             return
-        if learned is None and airs and len(others) >= LEAST:
+        if trained is None and airs and len(others) >= LEAST:
             yield from self.time(Group(group.stripped, list(others)))
         else:
             yield from others.items()
 
-    def _begin(self, group: Group) -> tuple[TensorClock, Record | None, dict[Run, Air], dict[Run, str]]:
-        """Return the clock of a group, what was learned, the channels, and why other runs have none."""
+    def _begin(self, group: Group) -> tuple[TensorClock, Trained | None, dict[Run, Air], dict[Run, str]]:
+        """Return the clock of a group, what was trained, the channels, and why other runs have none."""
         leader = group.leader or group.runs[0]
-        first, learned = self.scenario(leader), None
+        first, learned, trained = self.scenario(leader), None, None
         prepared = prepare(first)
-        refuse_values(first, prepared.task, prepared.num_blocks)
-        if group.leader is not None:
+        if group.leader is None:
+            refuse_values(first, prepared.task, prepared.num_blocks)
+        else:
             learned = Record.open(run_folder(self._place, self._plan.cases[leader.case], leader.replication))
             if learned.status != "complete":
                 raise ScenarioError(f"{learned.path}: the run is {learned.status}.")
-        clock, airs, others = TensorClock(first, prepared), dict[Run, Air](), dict[Run, str]()
+        clock, airs, others = TensorClock(first, prepared, learned), dict[Run, Air](), dict[Run, str]()
         if learned is not None:
-            self._compare(clock, learned, clock.air(first.radio))
+            trained = self._trained(clock, learned, clock.air(first.radio))
         for run in group.runs:
             scenario = self.scenario(run)
             try:
                 airs[run] = clock.air(scenario.radio, scenario)
             except CosimError as fault:
                 others[run] = str(fault)
-        return clock, learned, airs, others
+        return clock, trained, airs, others
 
-    def _compare(self, clock: TensorClock, learned: Record, air: Air) -> None:
-        """Hold the times of the clock against those of the run that was played with values.
+    def _trained(self, clock: TensorClock, learned: Record, air: Air) -> Trained:
+        """Hold the times of the clock against those of the run that was played with values; returns both.
 
         Raises
         ------
@@ -192,18 +197,21 @@ class Timing:
         is_same = again.manifest["simulated_s"] == learned.manifest["simulated_s"]
         if not is_same or losses(again) != losses(learned):
             raise ScenarioError(f"{learned.path}: has other times than without values.")
+        return learned, times
 
     def _evaluated(
-        self, clock: TensorClock, learned: Record | None, airs: dict[Run, Air]
+        self, clock: TensorClock, trained: Trained | None, airs: dict[Run, Air]
     ) -> Iterator[RunOutcome | tuple[Run, str]]:
-        reader, runs, done = TimedRuns(clock, learned), list(airs), 0
+        reader, runs, done = TimedRuns(clock, trained and trained[0]), list(airs), 0
         began = perf_counter()
         try:
             for times in clock.evaluate(list(airs.values())):
-                for record, ends in zip(reader.runs(times), times.ends.tolist(), strict=True):
+                if trained is not None:
+                    times = times.refuse_others_late(trained[1])
+                for channel, record in enumerate(reader.runs(times)):
                     run, done, begins = runs[done], done + 1, began
-                    if not ends:
-                        yield run, "a transfer never ends"
+                    if channel in times.faults:
+                        yield run, times.faults[channel]
                         continue
                     outcome = self._outcome(run, record)
                     began = perf_counter()

@@ -1,6 +1,6 @@
 """The tensor clock: a scenario's rounds evaluated for many channels, in integer nanoseconds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -10,10 +10,12 @@ from cosim.control.decision import Allocation
 from cosim.errors import ScenarioError
 from cosim.graph.code_identity import without_code
 from cosim.graph.executor import TimingOnly
+from cosim.learning.payload import bits_are_known
 from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.channel import Channel
 from cosim.radio.link import Link
 from cosim.radio.settings import Radio
+from cosim.record.folder import Record
 from cosim.scenario.build import prepare
 from cosim.scenario.prepared import Prepared, recipes, worlds
 from cosim.scenario.settings import Scenario
@@ -21,9 +23,12 @@ from cosim.site import Site
 from cosim.tensor.air import MOST_BYTES, Rates, TooLongError
 from cosim.tensor.drain import NEVER
 from cosim.tensor.draws import Air, Draws
+from cosim.tensor.in_turn import NEVER_ENDS
+from cosim.tensor.known_bits import take_bits
+from cosim.tensor.lateness import OTHERS_LATE, Deadlines, Heard, Lateness, flop_of
 from cosim.tensor.program import Level, Program, program_of
 from cosim.tensor.queues import served, taken_in_turn
-from cosim.tensor.refusals import overlapping, refuse
+from cosim.tensor.refusals import overlapping, refuse, refuse_others_sent
 from cosim.units import NS_PER_S, Floats, Ints
 
 MOST_CHANNELS = 1000
@@ -45,20 +50,39 @@ class Times:
         Shape (num_spans, num_channels).
     energy_j
         Of each span, J, of the same shape.
-    ends
-        Whether a channel lets all transfers end, shape (num_channels,); where not, its times mean nothing.
+    faults
+        By the number of a channel, why its times mean nothing, where they do not.
+    heard
+        Where there is a deadline, who is late on each channel and which spans it has; others have zeros.
     """
 
     start_ns: Ints
     end_ns: Ints
     energy_j: Floats
-    ends: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    faults: Mapping[int, str]
+    heard: Heard | None = None
+
+    @property
+    def waited_ns(self) -> Ints:
+        """Ends of the spans that are waited for, 0 of the others, ns, shape (num_spans, num_channels)."""
+        return self.end_ns if self.heard is None else np.where(self.heard.is_heard, self.end_ns, 0)
 
     @property
     def total_s(self) -> Floats:
-        """From the beginning to the end of the last span, s, shape (num_channels,)."""
-        latest: Ints = self.end_ns.max(axis=0, initial=0)
+        """From the beginning to the end of the last span that is waited for, s, shape (num_channels,)."""
+        latest: Ints = self.waited_ns.max(axis=0, initial=0)
         return latest / NS_PER_S
+
+    def refuse_others_late(self, trained: "Times") -> "Times":
+        """Return them with a fault where other clients are late than on the first channel of a training."""
+        if self.heard is None or trained.heard is None:
+            return self
+        others = {
+            channel: OTHERS_LATE
+            for channel in range(self.end_ns.shape[1])
+            if not self.heard.is_as(trained.heard, channel)
+        }
+        return replace(self, faults={**others, **self.faults})
 
 
 class TensorClock:
@@ -72,6 +96,8 @@ class TensorClock:
         What is run.
     prepared
         The same, ready to run, where it is at hand.
+    learned
+        A run of it that was trained, which knows the bits that values decide.
 
     Raises
     ------
@@ -83,7 +109,9 @@ class TensorClock:
     program
         The order of the spans.
     played
-        The site of the run that was played, with its log.
+        The site of the run that was played, with its log; nobody was late in it.
+    deadlines
+        Where there are any.
 
     Examples
     --------
@@ -95,20 +123,29 @@ class TensorClock:
             print(times.total_s)
     """
 
-    def __init__(self, scenario: Scenario, prepared: Prepared | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, prepared: Prepared | None = None, learned: Record | None = None
+    ) -> None:
         refuse(scenario)
         self.scenario = scenario
         self._prepared = prepare(scenario) if prepared is None else prepared
         with without_code():
             (world,) = worlds([self._prepared], lambda _: lambda _rank: TimingOnly())
-            world.site.play(recipes([self._prepared], [world]))
+            world.site.play(recipes([self._prepared], [world], [scenario.scheme.patient]))
         self.played: Site = world.site
+        if learned is not None and not bits_are_known(self._prepared.task, self._prepared.num_blocks):
+            take_bits(self.played.log.spans, learned.spans, is_whole=scenario.scheme.cutoff is None)
         allocation = world.decisions.current
         assert allocation is not None
         self._decided: Allocation = allocation
         self._links = {link.name: link for link in scenario.scheme.links}
         self._shared = overlapping(allocation.grants)
         self.program = self._program()
+        self.deadlines: Deadlines | None = None
+        if scenario.scheme.cutoff is not None:
+            refuse_others_sent(self._prepared.task, self._prepared.num_blocks)
+            made = flop_of(scenario.scheme, self._prepared.task, allocation.setting)
+            self.deadlines = Deadlines(self.played, scenario.scheme.cutoff, made, self._shared)
         self._draws = Draws(scenario.num_clients)
         self._known: list[tuple[object, Allocation]] = []
 
@@ -245,6 +282,7 @@ class _Evaluation:
         seldom = clock.seldom(shortest_block_ns(airs[0].radio)) if len(airs) >= _MANY else []
         self._rates = Rates(airs, flows, clock.links, draws, horizon_ns, seldom) if flows else None
         self._played_ns = np.array(clock.played.log.spans.end_ns)
+        self._late = None if clock.deadlines is None else Lateness(clock.deadlines, len(airs))
         shape = self._program.num_spans, len(airs)
         self._start, self._end = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
 
@@ -252,8 +290,14 @@ class _Evaluation:
         """Return the times, level by level."""
         for level in self._program.levels:
             self._play(level)
-        ends = np.asarray((self._end < NEVER).all(axis=0))
-        return Times(self._start, self._end, self._energy_j(), ends)
+        times = Times(self._start, self._end, self._energy_j(), {})
+        if self._late is not None:
+            heard = self._late.heard(self._end)
+            times = replace(times, heard=heard, faults=heard.faults)
+            for table in (times.start_ns, times.end_ns, times.energy_j):
+                table[~heard.is_there] = 0
+        never = np.flatnonzero((times.waited_ns >= NEVER).any(axis=0)).tolist()
+        return replace(times, faults={**dict.fromkeys(never, NEVER_ENDS), **times.faults})
 
     def _play(self, level: Level) -> None:
         program, spans, num_channels = self._program, level.spans, len(self._airs)
@@ -263,11 +307,17 @@ class _Evaluation:
             if len(level.first_cause) < len(level.causes):
                 latest = np.maximum.reduceat(latest, level.first_cause, axis=0)  # (sets, channels)
             asked = np.where(level.cause_of[:, np.newaxis] >= 0, latest[level.cause_of], 0)
+        lasts = program.lasts_ns[spans, np.newaxis]
+        if self._late is not None:
+            asked, served_ns = self._late.begin(spans, asked, self._end)
+            lasts = np.where(
+                self._late.takes_part(spans[:, np.newaxis]), np.where(served_ns, served_ns, lasts), 0
+            )
         start, end = asked, asked.copy()
         if self._rates is not None:
             self._rates.reached = self._played_ns[spans].max() / max(self._played_ns[-1], 1)
         if len(level.computes):
-            end[level.computes] += program.lasts_ns[spans[level.computes], np.newaxis]
+            end[level.computes] += lasts[level.computes]
         if len(level.transfers):
             end[level.transfers] = self._finish(spans[level.transfers], asked[level.transfers])
         for queue in level.queues:
@@ -284,7 +334,11 @@ class _Evaluation:
     def _finish(self, spans: Ints, start_ns: Ints) -> Ints:
         """Return the ends of transfers, shape (num_spans, num_channels)."""
         assert self._rates is not None
-        return self._rates.finish(self._program.flow[spans], self._program.bits[spans], start_ns)
+        bits = self._program.bits[spans]
+        if self._late is not None:
+            wide = spans.reshape(len(spans), -1)
+            bits = np.where(self._late.takes_part(wide), bits.reshape(wide.shape), 0)
+        return self._rates.finish(self._program.flow[spans], bits, start_ns)
 
     def _finish_each(self, spans: Ints, rows: Ints, start_ns: Ints) -> Ints:
         """Return the end of one of some transfers in each channel, shape (num_channels,)."""
@@ -294,6 +348,8 @@ class _Evaluation:
         """Return what spans cost, J, by the operations of the medium in their order."""
         program = self._program
         energy_j = np.repeat(program.energy_j[:, np.newaxis], len(self._airs), axis=1)
+        for span, each_j in self._late.energy_j.items() if self._late is not None else ():
+            energy_j[span] = each_j
         sent = np.flatnonzero(program.flow >= 0)
         if not len(sent):
             return energy_j

@@ -8,6 +8,7 @@ import numpy as np
 from cosim.control.allocators import GainChange
 from cosim.control.knobs import SURFACE_PHASES
 from cosim.errors import ScenarioError
+from cosim.learning.amounts import download_bits
 from cosim.learning.payload import bits_are_known
 from cosim.learning.task import Task
 from cosim.radio.csi.perfect import Perfect
@@ -84,6 +85,23 @@ def refuse_values(scenario: Scenario, task: Task, num_blocks: int) -> None:
         raise ScenarioError(
             "scheme.adapter_codec: values decide how many bits are sent, and the tensor clock knows none; "
             'take another codec, or engine = "events".'
+        )
+
+
+def refuse_others_sent(task: Task, num_blocks: int) -> None:
+    """Refuse clients that may be left out where what the others are sent depends on it.
+
+    Raises
+    ------
+    ScenarioError
+        With the setting.
+    """
+    ranks = num_blocks, task.trainable.lora_rank, task.trainable.lora_rank, 1
+    if download_bits(task, *ranks, senders=[0]) != download_bits(task, *ranks):
+        setting = "update" if task.codecs.adapter.is_relayed else "aggregator"
+        raise ScenarioError(
+            f"scheme.{setting}: how many clients send decides how many bits all are sent back, which the "
+            'tensor clock does not work out; take another, or engine = "events".'
         )
 
 

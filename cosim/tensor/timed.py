@@ -10,6 +10,7 @@ import numpy as np
 from cosim.record.folder import Record
 from cosim.record.log import SpanLog
 from cosim.tensor.clock import TensorClock, Times
+from cosim.tensor.lateness import Heard
 from cosim.units import Ints
 
 _CONSTANT = ("kind", "name", "actor", "peer", "round", "local_step", "bits", "flop", "task")
@@ -66,11 +67,11 @@ class TimedRuns:
 
     def _round_ends(self, times: Times) -> Mapping[int, Ints]:
         """Return when each round ends, ns: when all that was begun in it or before has."""
-        rounds = self._clock.program.round
+        rounds, waited_ns = self._clock.program.round, times.waited_ns
         ends: dict[int, Ints] = {0: np.zeros(times.end_ns.shape[1], dtype=np.int64)}
         latest = ends[0]
         for round_ in np.unique(rounds).tolist() if self._learned is not None else ():
-            latest = np.maximum(latest, times.end_ns[rounds == round_].max(axis=0))
+            latest = np.maximum(latest, waited_ns[rounds == round_].max(axis=0))
             ends[round_] = latest
         return ends
 
@@ -88,9 +89,10 @@ class TimedRuns:
                 "energy_j": times.energy_j,
             }
             wanted = (*_CONSTANT, *own) if columns is None else columns
-            return pyarrow.table(
+            table = pyarrow.table(
                 {one: own[one][:, channel] if one in own else self._constant(one) for one in wanted}
             )
+            return table if times.heard is None else _as_heard(table, times.heard, channel)
 
         return read
 
@@ -129,3 +131,16 @@ class TimedRuns:
             place = self._metrics.column_names.index("time_ns")
             table = self._metrics.set_column(place, "time_ns", pyarrow.array(at_ns, pyarrow.int64()))
         return table if columns is None else table.select(list(columns))
+
+
+def _as_heard(table: Any, heard: Heard, channel: int) -> Any:
+    """Return the spans that a channel has, with what servers compute of what was in time."""
+    import pyarrow
+
+    if "flop" in table.column_names:
+        flop = table["flop"].to_numpy().copy()
+        for span, each in heard.flop.items():
+            flop[span] = each[channel]
+        place = table.column_names.index("flop")
+        table = table.set_column(place, "flop", pyarrow.array(flop))
+    return table.filter(pyarrow.array(heard.is_there[:, channel]))

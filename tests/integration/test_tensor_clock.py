@@ -32,7 +32,9 @@ def played_rows(world):
     """Return the spans of the event kernel as rows, in an order of their own."""
     spans = world.log.spans
     spans.settle()
-    return sorted(zip(*constant(spans), spans.start_ns, spans.end_ns, spans.energy_j, strict=True))
+    return sorted(
+        zip(*constant(spans), spans.flop, spans.start_ns, spans.end_ns, spans.energy_j, strict=True)
+    )
 
 
 def constant(spans):
@@ -45,17 +47,32 @@ def assert_equal(play, clock, scenarios):
     airs = [clock.air(one.radio, one) for one in scenarios]
     timed = [(times, channel) for times in clock.evaluate(airs) for channel in range(len(times.total_s))]
     for scenario, (times, channel) in zip(scenarios, timed, strict=True):
+        if times.heard and channel in times.faults:
+            assert scenario.allocator.kind == "time_shared"
+            assert "hold a band that the others wait for" in times.faults[channel]
+            continue
         world = play(scenario)
-        columns = (times.start_ns, times.end_ns, times.energy_j)
-        own = (column[:, channel].tolist() for column in columns)
-        assert sorted(zip(*constant(clock.played.log.spans), *own, strict=True)) == played_rows(world)
+        assert timed_rows(clock, times, channel) == played_rows(world)
         assert times.total_s[channel] == world.clock.now / NS_PER_S
 
 
-def schemes(draw):
-    kind = draw(
-        st.sampled_from(["split_federated"] * 3 + ["federated"] * 2 + ["parallel_split", "sequential_split"])
+def timed_rows(clock, times, channel):
+    """Return the spans that a channel has by the tensor clock."""
+    spans, own = clock.played.log.spans, (times.start_ns, times.end_ns, times.energy_j)
+    flop = np.array(spans.flop)
+    for span, each in times.heard.flop.items() if times.heard else ():
+        flop[span] = each[channel]
+    rows = zip(*constant(spans), flop, *(column[:, channel].tolist() for column in own), strict=True)
+    return sorted(
+        row for one, row in enumerate(rows) if times.heard is None or times.heard.is_there[one, channel]
     )
+
+
+KINDS = ["split_federated"] * 3 + ["federated"] * 2 + ["parallel_split", "sequential_split"]
+
+
+def schemes(draw, kinds=KINDS):
+    kind = draw(st.sampled_from(kinds))
     scheme = {"kind": kind, "num_rounds": draw(st.integers(1, 3)), "local_steps": draw(st.integers(1, 3))}
     if kind in ("split_federated", "parallel_split"):
         scheme["server_batch"] = draw(st.sampled_from(["joint", "per_client"]))
@@ -84,11 +101,11 @@ ALIKE = {
 
 
 @st.composite
-def settings_of(draw):
+def settings_of(draw, kinds=KINDS):
     """Return changes of the tiny scenario, and of its radio for each of some channels."""
     count = draw(st.integers(1, 5))
     base = {
-        "scheme": schemes(draw),
+        "scheme": schemes(draw, kinds),
         "clients.count": count,
         "main_server.queue_capacity": draw(st.integers(1, 2)),
         "main_server.clock_hz": draw(st.sampled_from([1e6, 1e9])),
@@ -135,6 +152,50 @@ def test_all_spans_of_random_scenarios_are_those_of_the_event_kernel(tiny_scenar
     assert_equal(play, TensorClock(scenarios[0]), scenarios)
 
 
+def before_deadline_s(play, scenario, share):
+    """Return how long after a step has begun this share of all activations has arrived, s."""
+    spans, begun = play(scenario).log.spans, {}
+    spans.settle()
+    at = list(zip(spans.round, spans.local_step, strict=True))
+    for step, name, asked_ns in zip(at, spans.name, spans.asked_ns, strict=True):
+        if name == "client_forward":
+            begun[step] = min(begun.get(step, asked_ns), asked_ns)
+    sent = zip(at, spans.name, spans.end_ns, strict=True)
+    lasted = sorted(end_ns - begun[step] for step, name, end_ns in sent if name == "activation_upload")
+    return lasted[int(share * (len(lasted) - 1))] / NS_PER_S
+
+
+def assert_same_are_late(tiny_scenario, play, drawn, share):
+    """Hold deadlines, at the very instant at which somebody arrives, against the event kernel."""
+    base, radios = drawn
+    scheme = {**base["scheme"], "server_batch": "joint"}
+    first = tiny_scenario({**base, "scheme": scheme, **radios[0]})
+    scheme["deadline_s"] = before_deadline_s(play, first, share)
+    scenarios = [tiny_scenario({**base, "scheme": scheme, **radio}) for radio in radios]
+    assert_equal(play, TensorClock(scenarios[0]), scenarios)
+    in_short(scenarios[0])
+
+
+late = {"drawn": settings_of(["split_federated"]), "share": st.sampled_from([0.0, 0.4, 0.7, 0.9])}
+
+
+@settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(**late)
+def test_deadlines_of_random_scenarios_leave_out_whom_the_event_kernel_does(
+    tiny_scenario, play, drawn, share
+):
+    assert_same_are_late(tiny_scenario, play, drawn, share)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(**late)
+def test_deadlines_of_many_random_scenarios_leave_out_whom_the_event_kernel_does(
+    tiny_scenario, play, drawn, share
+):
+    assert_same_are_late(tiny_scenario, play, drawn, share)
+
+
 def assert_same_in_short(scenario):
     """Hold whole rounds of the tensor clock against the spans of the event kernel, table by table."""
     prepared = prepare(scenario)
@@ -149,7 +210,10 @@ def assert_same_in_short(scenario):
 
 def in_short(scenario):
     """Hold a scenario's rounds against the event kernel, or see that they are refused with a setting."""
-    if getattr(scenario.scheme, "downlink", "unicast") == "multicast":
+    if scenario.scheme.cutoff and scenario.allocator.kind == "time_shared":
+        with pytest.raises(ScenarioError, match="deadline_s: clients that are late hold the band"):
+            refuse_rounds([prepare(scenario)])
+    elif getattr(scenario.scheme, "downlink", "unicast") == "multicast":
         with pytest.raises(ScenarioError, match="downlink: 'multicast'"):
             refuse_rounds([prepare(scenario)])
     else:
@@ -245,7 +309,10 @@ REFUSED = {
     "events": {"events": [{"at_s": 0.001, "set": {"radio.noise_figure_db": 3.0}}]},
     "main_server.restarts": {"main_server.restarts": [{"at_s": 0.001, "downtime_s": 0.001}]},
     "radio.access": {"radio.access.kind": "reassign"},
-    "scheme.deadline_s": {"scheme.deadline_s": 1.0},
+    "scheme.deadline_s": {
+        "scheme.deadline_s": 1.0,
+        "scheme.aggregator": {"kind": "hetlora", "client_ranks": [2, 4, 4]},
+    },
     "scheme.kind": {"scheme": {"kind": "asynchronous", "num_rounds": 4, "local_steps": 1}},
     "radio.medium": {
         "scheme": {"kind": "federated", "num_rounds": 1, "local_steps": 1},
@@ -262,6 +329,14 @@ def test_what_cannot_be_promised_is_refused_with_its_setting(tiny_scenario, sett
         TensorClock(tiny_scenario(REFUSED[setting]))
 
 
+def test_rounds_in_short_that_send_back_by_how_many_send_are_refused(tiny_scenario):
+    scheme = {"kind": "federated", "num_rounds": 1, "participation": 0.5, "aggregator": {"kind": "flora"}}
+    with pytest.raises(ScenarioError, match=r"^scheme\.aggregator: how many clients send"):
+        refuse_rounds([prepare(tiny_scenario({"scheme": scheme}))])
+    with pytest.raises(ScenarioError, match=r"^scheme\.aggregator: how many clients send"):
+        TensorClock(tiny_scenario({"scheme.aggregator.kind": "fedex", "scheme.deadline_s": 1.0}))
+
+
 def test_a_channel_on_which_other_spans_follow_is_refused(tiny_scenario):
     clock = TensorClock(tiny_scenario())
     other = tiny_scenario({"radio.main_downlink.modelled": True})
@@ -273,7 +348,7 @@ def test_a_channel_over_which_nothing_arrives_is_no_fault_of_the_others(tiny_sce
     still, strong = tiny_scenario(), tiny_scenario({"radio.noise_figure_db": 400.0})
     clock = TensorClock(still)
     (times,) = clock.evaluate([clock.air(one.radio) for one in (still, strong)])
-    assert times.ends.tolist() == [True, False]
+    assert list(times.faults) == [1]
 
 
 @settings(deadline=None)

@@ -75,6 +75,37 @@ def test_one_training_gives_the_losses_of_all_channels_over_their_times(file, tm
     assert tables(tmp_path / "events") == tables(tmp_path / "tensor")
 
 
+DEADLINE = {"scheme.local_steps": 1, "scheme.deadline_s": 0.002, "radio.noise_figure_db": 5.0}
+UNEVEN = {"lora.target_modules": ["c_attn", "c_fc"], "scheme.adapter_codec": {"kind": "soft"}}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_deadline_has_the_same_results_under_both_engines(file, tmp_path):
+    study = {"set": DEADLINE, "vary": {"grid": {"radio.seed": [1, 2, 5]}}}
+    for engine in ("events", "tensor"):
+        run_study(study_of(file, engine=engine, **study), tmp_path / engine, workers=1)
+    assert tables(tmp_path / "events") == tables(tmp_path / "tensor")
+
+
+@pytest.mark.usefixtures("here")
+def test_bits_that_values_decide_are_the_trainings_and_others_late_make_another_training(file, tmp_path):
+    study = {
+        "timing_only": False,
+        "set": {**DEADLINE, **UNEVEN, "scheme.num_rounds": 1},
+        "measures": [*MEASURES, *LEARNED, {"kind": "bits", "span": "adapter_upload"}],
+        "vary": {"grid": {"radio.seed": [2, 3, 4, 6]}},
+    }
+    for engine in ("events", "auto"):
+        made = run_study(study_of(file, engine=engine, **study), tmp_path / engine, store=tmp_path / "store")
+        assert made.manifest["timed"] == (2 if engine == "auto" else 0)
+    assert tables(tmp_path / "events") == tables(tmp_path / "auto")
+    first, _, third, _ = sorted((tmp_path / "events").glob("runs/*/0"))
+    timed = Record.open(whatif(first, {"radio.seed": 4}, out=tmp_path / "timed", engine="tensor"))
+    assert timed.manifest["simulated_s"] == Record.open(third).manifest["simulated_s"]
+    with pytest.raises(ScenarioError, match="other clients are late"):
+        whatif(first, {"radio.seed": 6}, out=tmp_path / "late", engine="tensor")
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [

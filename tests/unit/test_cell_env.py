@@ -46,6 +46,12 @@ bandwidth_hz = 1e6
 """
 
 
+SPARSE = {
+    "scheme": {"kind": "federated", "num_rounds": 3, "local_steps": 2, "adapter_codec": {"kind": "soft"}}
+}
+"""Changes to a scheme in which a decision may leave a share of each adapter out."""
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("envs") / "small.toml"
@@ -88,14 +94,23 @@ def played(scenario):
 
 
 @pytest.mark.parametrize("coherence_time_s", [None, 0.9, 0.05])
-@pytest.mark.parametrize("sets", [(), ("cut", "rank", "participation")])
+@pytest.mark.parametrize(
+    ("sets", "changes"),
+    [
+        ((), {}),
+        (("cut", "rank", "participation"), {}),
+        (("rank", "participation", "sparsification"), SPARSE),
+        (("sparsification",), {**SPARSE, "scheme.adapter_codec": {"kind": "top_k", "ratio_of": "bits"}}),
+    ],
+    ids=["air", "split", "pairs", "top_k"],
+)
 def test_a_policy_meets_in_the_event_kernel_what_it_met_in_the_environment(
-    small, tmp_path, coherence_time_s, sets
+    small, tmp_path, coherence_time_s, sets, changes
 ):
     from cosim.control.policy_file import load as load_policy
 
-    own = change(small, {"radio.fading.coherence_time_s": coherence_time_s})
-    env = made(own, sets=sets, ranks=(2, 4) if sets else (), flat_observation=True)
+    own = change(small, {"radio.fading.coherence_time_s": coherence_time_s, **changes})
+    env = made(own, sets=sets, ranks=(2, 4) if "rank" in sets else (), flat_observation=True)
     path = tmp_path / "policy.safetensors"
     save(path, env.form, random_policy(env.form, 1))
     policy = load_policy(path)
@@ -113,17 +128,18 @@ def test_a_policy_meets_in_the_event_kernel_what_it_met_in_the_environment(
     np.testing.assert_allclose(energy_j, kernel_j, rtol=1e-12)
 
 
-def test_copies_are_played_as_one_by_itself(small):
+@pytest.mark.parametrize(("changes", "sets"), [({}, ()), (SPARSE, ("participation", "sparsification"))])
+def test_copies_are_played_as_one_by_itself(small, changes, sets):
     import cosim.envs
 
+    settings = {"scenario": change(small, changes), "actions": "discrete", "sets": sets}
     many = gymnasium.make_vec(
         cosim.envs.CELL,
         num_envs=3,
         vectorization_mode="vector_entry_point",
-        scenario=small,
-        actions="discrete",
+        **settings,
     )
-    alone = made(small, actions="discrete")
+    alone = made(**settings)
     seen, _ = many.reset(seed=4)
     actions = [many.action_space.sample() for _ in range(4)]
     rows = [many.step(one) for one in actions]
@@ -147,6 +163,17 @@ def test_gymnasium_finds_no_fault(small, actions):
     from gymnasium.utils.env_checker import check_env
 
     check_env(made(small, actions=actions, sets=("cut", "rank", "participation"), ranks=(2, 4)))
+    sparse = made(change(small, SPARSE), actions=actions, sets=("participation", "sparsification"))
+    check_env(sparse)
+    sparse.reset(seed=1)
+    too_much = sparse.action_space.sample()
+    if actions == "dict":
+        too_much["sparsification"] = np.full(3, 1.5, dtype=np.float32)
+    else:
+        too_much[-1] = 10
+    with pytest.raises(AllocationError, match=r"^action: .* is not in .*; clip it") as refused:
+        sparse.step(too_much)
+    assert "\n" not in str(refused.value)
 
 
 def test_held_out_airs_are_of_other_seeds_and_settings(small):
@@ -207,6 +234,8 @@ def test_what_cannot_be_is_refused_in_a_line(small, tmp_path):
         env.step(np.full(env.action_space.shape, 1.5, dtype=np.float32))
     with pytest.raises(ScenarioError, match="'split': 'valid'"):
         env.reset(options={"split": "valid"})
+    with pytest.raises(AllocationError, match="sets: nobody may say here how much of an adapter is sent"):
+        made(small, sets=("sparsification",))
     with pytest.raises(ScenarioError, match="reward: 'speed' is none"):
         made(small, reward="speed")
     with pytest.raises(ScenarioError, match=r"radio\.csi"):

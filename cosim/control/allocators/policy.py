@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from cosim.control.allocators import Allocator, GainChange
 from cosim.control.decision import Allocation
-from cosim.control.knobs import PARTICIPATION
+from cosim.control.knobs import PARTICIPATION, SPARSIFICATION_RATIO
 from cosim.control.learned import Choice, decoded, flat, seen_by_controller
 from cosim.control.policy_file import load
 from cosim.control.state import CellState
@@ -28,7 +28,7 @@ class Policy(Allocator):
     kind: Literal["policy"] = "policy"
     file: Path
     reallocate: Literal["once", "every_round"] | GainChange = "every_round"
-    sets_knobs: ClassVar[frozenset[str]] = frozenset({PARTICIPATION.name})
+    sets_knobs: ClassVar[frozenset[str]] = frozenset({PARTICIPATION.name, SPARSIFICATION_RATIO.name})
     is_for_one_cell: ClassVar[bool] = True
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({"file": "policy.safetensors"},)
 
