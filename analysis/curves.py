@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import FormatStrFormatter
 
 from analysis.domains import client_losses
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import LINE_COLOURS
@@ -45,16 +45,19 @@ class Asked(NamedTuple):
 def asked(name: str, about: str | None, scenario: Path, quick_rounds: int, seeds: int = 5) -> Asked:
     """Read the command line of an analysis; ``--quick`` takes two seeds and so many rounds."""
     quick = f"two seeds, {quick_rounds} rounds, to try it"
-    told = parser(name, about, scenario, quick, seeds=seeds).parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(parser(name, about, scenario, quick, seeds=seeds))
     read = load(told.scenario)
-    count = told.seeds or (2 if told.quick else seeds)
     if told.quick:
         read = change(read, {"scheme.num_rounds": quick_rounds})
-    rounds = read.scheme.num_rounds
-    word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} rounds; mean and 95 % interval"
-    paired = range(read.seed, read.seed + count)
+    paired = range(read.seed, read.seed + told.seeds)
+    word = what_it_rests_on(read, paired, told.quick)
     return Asked(read, paired, told.quick, told.out, Store(told.store or default_store()), word)
+
+
+def what_it_rests_on(scenario: Scenario, seeds: Sequence[int], is_quick: bool = False) -> str:
+    """Return how many seeds and rounds a figure has, and what its intervals are."""
+    told = f"{len(seeds)} seeds, {scenario.scheme.num_rounds} rounds; mean and 95 % interval"
+    return f"quick: {told}" if is_quick else told
 
 
 def trainings(what: Asked, methods: Sequence[Method], round_s: float) -> dict[str, list[Training]]:

@@ -1,13 +1,16 @@
-"""What the analyses share: tables, figures in two formats, and how long it will still take."""
+"""What the analyses share: options, tables, figures in two formats, and how long it will still take."""
 
 import argparse
 import csv
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
+
+from cosim.errors import CosimError
 
 
 def parser(
@@ -39,7 +42,25 @@ def parser(
     found.add_argument("--seeds", type=int, default=None, help=f"paired seeds; {seeds}, or 2 with --quick")
     found.add_argument("--quick", action="store_true", help=quick)
     found.add_argument("--store", type=Path, default=None, metavar="DIR", help=store)
+    found.set_defaults(whole_seeds=seeds)
     return found
+
+
+def parsed(options: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line of an analysis: its folder is made, and ``seeds`` is how many there are."""
+    told = options.parse_args()
+    told.out.mkdir(parents=True, exist_ok=True)
+    told.seeds = told.seeds or (2 if told.quick else told.whole_seeds)
+    return told
+
+
+def as_command(main: Callable[[], None]) -> None:
+    """Run an analysis; a fault, such as a training that diverged, is one line and an exit status."""
+    try:
+        main()
+    except CosimError as fault:
+        print(fault, file=sys.stderr)
+        sys.exit(fault.exit_status)
 
 
 def write(path: Path, heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -12,7 +12,7 @@ from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Payload
+from cosim.radio.medium.delivery import Delivery, Payload
 from cosim.radio.settings import Radio
 from cosim.record.log import Log
 from cosim.units import NS_PER_S

@@ -257,7 +257,7 @@ def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | Non
     """
     folder = record.path
     if not record.has_ended:
-        raise RecordError(f"{folder}: the run is {record.status}; end it first: cosim resume {folder}")
+        raise RecordError(f"{folder}: the run is {record.state}; end it first: cosim resume {folder}")
     scenario = scenario_of(record)
     if at_s is None:
         return change(scenario, changes)

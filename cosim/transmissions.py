@@ -13,7 +13,7 @@ from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.measuring import Moment
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Payload, Signalling
+from cosim.radio.medium.delivery import Delivery, Payload, Signalling
 from cosim.radio.transport import Journey
 from cosim.rng import stream
 from cosim.site import Site

@@ -1,6 +1,5 @@
 """Draw mean and worst task loss against seconds and joules: PNG, PDF and CSV, in words on stdout."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, recorded
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.report.span_style import LINE_COLOURS
@@ -59,17 +57,15 @@ class Run:
 def main() -> None:
     """Make every figure and table."""
     options = parser("async_multi_model", __doc__, SCENARIO, "two seeds, a third of the time, to try it")
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = load(told.scenario)
     assert scenario.task_policy is not None
     until_s = (scenario.task_policy.until_s or 50.0) / (3.0 if told.quick else 1.0)
     scenario = change(scenario, {"task_policy.until_s": until_s})
-    count = told.seeds or (2 if told.quick else 5)
-    seeds = range(scenario.seed, scenario.seed + count)
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
     store = Store(told.store or default_store())
     each_s = until_s * (_SYNC_S * 2 + _ASYNC_S * (len(METHODS) - 2)) / len(METHODS)
-    progress = Progress(trainings=(len(METHODS) * count, each_s))
+    progress = Progress(trainings=(len(METHODS) * told.seeds, each_s))
     grid_s = np.linspace(0.0, until_s, 41)
     runs: dict[str, list[Run]] = {method.name: [] for method in METHODS}
     for seed in seeds:
@@ -79,7 +75,7 @@ def main() -> None:
             runs[method.name].append(one)
             ends = ", ".join(f"{loss:.3f}" for loss in one.losses[:, -1])
             progress.done("trainings", f"{method.name}, seed {seed}: held-out losses {ends}")
-    word = f"{'quick: ' if told.quick else ''}{count} seeds, {until_s:.0f} s of simulated time"
+    word = f"{'quick: ' if told.quick else ''}{told.seeds} seeds, {until_s:.0f} s of simulated time"
     _draw(runs, grid_s, word, told.out)
     _tell(runs, list(seeds), tuple(scenario.tasks), told.out)
 
@@ -166,8 +162,4 @@ def _tell(runs: Mapping[str, Sequence[Run]], seeds: Sequence[int], tasks: Sequen
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

@@ -1,6 +1,5 @@
 """Draw fronts of biased weights and what is learned on them: PNG, PDF and CSV, in words on stdout."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, train
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.build import prepare
@@ -54,14 +52,12 @@ AIRTIMES_S = (0.005, 0.05)
 def main() -> None:
     """Make every figure and table."""
     options = parser("biased_federated", __doc__, SCENARIO, "two seeds, few places, 8 rounds, to try it")
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = load(told.scenario)
-    count = told.seeds or (2 if told.quick else 5)
-    seeds = range(scenario.seed, scenario.seed + count)
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
     thetas = (0.0, 0.5, 1.0) if told.quick else (0.0, 0.25, 0.5, 0.75, 1.0)
     rounds = 8 if told.quick else scenario.scheme.num_rounds
-    word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} rounds"
+    word = f"{'quick: ' if told.quick else ''}{told.seeds} seeds, {rounds} rounds"
     scenario = change(scenario, {"scheme.num_rounds": rounds})
     airtimes_s = AIRTIMES_S[-1:] if told.quick else AIRTIMES_S
     airs = {"over the air": scenario}
@@ -78,7 +74,7 @@ def main() -> None:
     beside = {"plenty of power": [], "over the air": [least, *others]}
     front = [Method(f"theta {theta:g}", {"allocator.theta": theta}) for theta in thetas]
     planned = {air: [*front, *beside.get(air, [least])] for air in airs}
-    progress = Progress(trainings=(sum(map(len, planned.values())) * count, 0.3 * rounds))
+    progress = Progress(trainings=(sum(map(len, planned.values())) * told.seeds, 0.3 * rounds))
     losses: dict[str, dict[str, Floats]] = {}
     for air, methods in planned.items():
         losses[air] = {}
@@ -156,8 +152,4 @@ def _learned(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

@@ -1,6 +1,5 @@
 """Draw held-out loss by which prefixes are shared, and by what the server does: PNG, PDF and CSV."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,9 +11,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from analysis.domains import client_losses
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import LINE_COLOURS
 from cosim.rng import stream
@@ -59,21 +57,22 @@ def main() -> None:
     options.add_argument(
         "--only", nargs="+", metavar="METHOD", help="these beside 'all blocks'; else every one"
     )
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = load(told.scenario)
-    count = told.seeds or (2 if told.quick else 5)
     rounds = 8 if told.quick else scenario.scheme.num_rounds
-    seeds = range(scenario.seed, scenario.seed + count)
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
     scenario = change(scenario, {"scheme.num_rounds": rounds})
-    word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} rounds, three of eight clients in each"
+    word = "quick: " if told.quick else ""
+    word += f"{told.seeds} seeds, {rounds} rounds, three of eight clients in each"
     store = Store(told.store or default_store())
     every = {*SHARED, *SERVERS} - {"average"}
     names = {"all blocks", *told.only} if told.only else every
     if names - every:
         options.error(f"--only: no method {sorted(names - every)[0]!r}; known: {', '.join(sorted(every))}")
     scorings = {name: changes for name, changes in SCORINGS.items() if name in names}
-    progress = Progress(scorings=(count * len(scorings), 6.0), trainings=(count * len(names), 1.2 * rounds))
+    progress = Progress(
+        scorings=(told.seeds * len(scorings), 6.0), trainings=(told.seeds * len(names), 1.2 * rounds)
+    )
     num_blocks = prepare(scenario).task.shape.num_layers
     found: dict[str, list[Training]] = {}
     rows = []
@@ -180,8 +179,4 @@ def _tell(found: Mapping[str, Sequence[Training]], seeds: Sequence[int], out: Pa
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

@@ -1,7 +1,6 @@
 """Draw FedsLLM's comparisons: PNG, PDF and CSV into one folder, figures in words on stdout."""
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, save, write
+from analysis.drawing import Progress, as_command, save, write
 from analysis.fedsllm.cells import METHODS, mean_and_interval, state_of, totals_of
 from analysis.fedsllm.gaps import SMALL, constant_errors, descents, gaps
 from analysis.fedsllm.learning import centralized_losses, losses_per_rank
 from cosim.calibrate import smoothed
 from cosim.control.solvers.rounds import RoundsTable
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import load
@@ -312,8 +310,4 @@ def _learning(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

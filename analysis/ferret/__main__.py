@@ -1,6 +1,5 @@
 """Draw held-out loss against bits and against simulated time on a narrow and a wide uplink: PNG, PDF, CSV."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import NullFormatter
 
 from analysis.domains import client_losses
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.learning.embedded import FOLDER
 from cosim.record.folder import Record
@@ -60,17 +58,17 @@ _BASE = {
 def main() -> None:
     """Make the base, every training, figure and table."""
     options = parser("ferret", __doc__, SCENARIO, "two seeds, 8 rounds, to try it")
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = load(told.scenario)
-    count = told.seeds or (2 if told.quick else 5)
     rounds = 8 if told.quick else scenario.scheme.num_rounds
-    seeds = range(scenario.seed, scenario.seed + count)
-    progress = Progress(bases=(1, 20.0), trainings=(len(METHODS) * count, 2.5 * rounds))
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
+    progress = Progress(bases=(1, 20.0), trainings=(len(METHODS) * told.seeds, 2.5 * rounds))
     base = small_base(scenario, told.out / "base", steps=100 if told.quick else 300)
     progress.done("bases", "small base trained")
     scenario = change(scenario, {"model.base": base, "scheme.num_rounds": rounds})
-    word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} rounds, a base of 0.14 M parameters"
+    word = (
+        f"{'quick: ' if told.quick else ''}{told.seeds} seeds, {rounds} rounds, a base of 0.14 M parameters"
+    )
     store = Store(told.store or default_store())
     found: dict[str, dict[str, list[Training]]] = {uplink: {} for uplink in UPLINKS}
     for method in METHODS:
@@ -192,8 +190,4 @@ def _client_flop(runs: Path, method: Method) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

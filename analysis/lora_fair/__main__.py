@@ -1,6 +1,5 @@
 """Draw bias and held-out loss of LoRA-FAIR beside other aggregators, and over its penalty: PNG, PDF, CSV."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -14,9 +13,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from analysis.curves import MARKS, Asked, asked, draw_losses, tell_ends, told, trainings
-from analysis.drawing import save, write
+from analysis.drawing import as_command, save, write
 from analysis.soft_tsfa.trainings import Method, Training
-from cosim.errors import CosimError
 from cosim.report.span_style import LINE_COLOURS
 from cosim.statistics.interval import student_t
 from cosim.units import Floats
@@ -131,8 +129,4 @@ def _draw_penalty(found: Mapping[str, Sequence[Training]], penalties: Sequence[f
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

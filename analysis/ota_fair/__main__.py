@@ -1,6 +1,5 @@
 """Draw fairness against mean and fairness against noise: PNG, PDF and CSV, in words on stdout."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, train
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import change, load
@@ -32,18 +30,17 @@ _NOISE = "noise power"
 def main() -> None:
     """Make every figure and table."""
     options = parser("ota_fair", __doc__, SCENARIO, "two seeds, few weights, 8 rounds, to try it")
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = load(told.scenario)
-    count = told.seeds or (2 if told.quick else 5)
-    seeds = range(scenario.seed, scenario.seed + count)
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
     epsilons = (0.0, 0.1) if told.quick else (0.0, 0.05, 0.1)
     rounds = 8 if told.quick else scenario.scheme.num_rounds
-    word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} rounds"
+    word = f"{'quick: ' if told.quick else ''}{told.seeds} seeds, {rounds} rounds"
     scenario = change(scenario, {"scheme.num_rounds": rounds, "scheme.evaluate_every": rounds})
     store = Store(told.store or default_store())
     progress = Progress(
-        local=(count, 12.0 + 0.5 * rounds), trainings=(len(AIRS) * len(epsilons) * count, 2.0 + 0.6 * rounds)
+        local=(told.seeds, 12.0 + 0.5 * rounds),
+        trainings=(len(AIRS) * len(epsilons) * told.seeds, 2.0 + 0.6 * rounds),
     )
     alone = np.array([_local_only(scenario, seed, told.out / "runs", store, progress) for seed in seeds])
     found: dict[str, dict[float, Floats]] = {}
@@ -135,8 +132,4 @@ def _draw(found: dict[str, dict[float, Floats]], word: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

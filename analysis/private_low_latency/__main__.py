@@ -1,6 +1,5 @@
 """Draw delays, regret and private learning of matched clients: PNG, PDF and CSV, in words on stdout."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.report.span_style import LINE_COLOURS
@@ -49,17 +47,16 @@ def main() -> None:
     """Make every figure and table."""
     options = parser("private_low_latency", __doc__, SCENARIO, "two seeds, fewer rounds, to try it")
     options.add_argument("--rounds", type=int, default=None, help="of the bandits; 400, or 100 with --quick")
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = load(told.scenario)
-    count = told.seeds or (2 if told.quick else 5)
-    seeds = range(scenario.seed, scenario.seed + count)
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
     rounds = told.rounds or (100 if told.quick else 400)
     learning = 8 if told.quick else scenario.scheme.num_rounds
     store, word = Store(told.store or default_store()), "quick: " if told.quick else ""
     trainings = [(budget, choice) for budget in BUDGETS for choice in ("UCB", "random")]
     progress = Progress(
-        bandits=(len(CHOICES) * count, 0.012 * rounds), trainings=(len(trainings) * count, 0.6 * learning)
+        bandits=(len(CHOICES) * told.seeds, 0.012 * rounds),
+        trainings=(len(trainings) * told.seeds, 0.6 * learning),
     )
     delays_s: dict[str, Floats] = {}
     for method in CHOICES:
@@ -68,7 +65,7 @@ def main() -> None:
             found.append(_delays_s(scenario, method, seed, rounds, told.out / "runs"))
             progress.done("bandits", f"{method.name}, seed {seed}: {found[-1].mean():.3f} s a round")
         delays_s[method.name] = np.array(found)
-    _regret(delays_s, list(seeds), f"{word}{count} seeds, {rounds} rounds", told.out)
+    _regret(delays_s, list(seeds), f"{word}{told.seeds} seeds, {rounds} rounds", told.out)
     choices = {one.name: one.changes for one in CHOICES}
     learnt: dict[tuple[str, str], list[Training]] = {}
     scenario = change(scenario, {"scheme.num_rounds": learning})
@@ -78,7 +75,7 @@ def main() -> None:
             one = train(scenario, method, seed, told.out / "runs", store)
             learnt.setdefault((budget, choice), []).append(one)
             progress.done("trainings", f"{method.name}, seed {seed}: held-out loss {one.losses[-1]:.4f}")
-    _learned(learnt, list(seeds), f"{word}{count} seeds, {learning} rounds", told.out)
+    _learned(learnt, list(seeds), f"{word}{told.seeds} seeds, {learning} rounds", told.out)
 
 
 def _delays_s(scenario: Scenario, method: Method, seed: int, rounds: int, folder: Path) -> Floats:
@@ -191,8 +188,4 @@ def _learned(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

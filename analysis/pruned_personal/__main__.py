@@ -1,6 +1,5 @@
 """Draw what pruning saves of a round, and what is learned by when: PNG, PDF and CSV, in words on stdout."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
@@ -13,9 +12,8 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
-from cosim.errors import CosimError
 from cosim.graph.store import Store
 from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.build import prepare
@@ -57,11 +55,10 @@ def main() -> None:
         store="keep values; 100 MB a round",
     )
     options.add_argument("--drops", type=int, default=None, help="drops of a round; 20, or 5 with --quick")
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = load(told.scenario)
     drops = range(scenario.seed, scenario.seed + (told.drops or (5 if told.quick else 20)))
-    seeds = range(scenario.seed, scenario.seed + (told.seeds or (2 if told.quick else 5)))
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
     budget_s = 15.0 if told.quick else 30.0
     word = f"{'quick: ' if told.quick else ''}{len(seeds)} seeds, {budget_s:g} simulated s"
     work = sum(_num_rounds(scenario, one, seeds[0], budget_s) for one in TRAININGS)
@@ -199,8 +196,4 @@ def _devices(scenario: Scenario, found: Mapping[str, list[Training]], out: Path)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 # before torch is loaded: threads that spin between operations take a busy machine ten times as long
@@ -12,9 +11,8 @@ import matplotlib
 
 matplotlib.use("agg")
 
-from analysis.drawing import Progress
+from analysis.drawing import Progress, as_command
 from analysis.real_model.jobs import Asked, jobs, places
-from cosim.errors import CosimError
 from cosim.graph.store import Store
 
 STORE_BYTES = 8_000_000_000
@@ -48,8 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

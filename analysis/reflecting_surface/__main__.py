@@ -1,6 +1,5 @@
 """Draw what a reflecting surface is worth: PNG, PDF and CSV into one folder, figures in words on stdout."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.trainings import Method, Training, train
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.report.span_style import LINE_COLOURS
@@ -49,9 +47,8 @@ class Plan:
     word: str
 
     @classmethod
-    def of(cls, first_seed: int, num_seeds: int | None, is_quick: bool) -> "Plan":
+    def of(cls, first_seed: int, count: int, is_quick: bool) -> "Plan":
         """Return the whole, or what takes minutes."""
-        count = num_seeds or (2 if is_quick else 10)
         seeds = tuple(range(first_seed, first_seed + count))
         if is_quick:
             return cls(seeds, (16, 64, 256), (20, 160, 640), 4, f"quick: {count} seeds, 4 rounds")
@@ -63,8 +60,7 @@ class Plan:
 def main() -> None:
     """Make every figure and table."""
     options = parser("reflecting_surface", __doc__, SCENARIO, "two seeds and few points, to try it", seeds=10)
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = load(told.scenario)
     plan = Plan.of(scenario.seed, told.seeds, told.quick)
     progress = Progress(
@@ -248,8 +244,4 @@ def _title(plan: Plan) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

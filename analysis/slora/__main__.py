@@ -1,6 +1,5 @@
 """Draw what SLoRA learns against bits and simulated time beside its baselines: PNG, PDF and CSV."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ matplotlib.use("agg")
 import numpy as np
 
 from analysis.curves import asked, draw_losses, tell_ends, told, trainings
-from analysis.drawing import write
+from analysis.drawing import as_command, write
 from analysis.soft_tsfa.trainings import Method, Training
-from cosim.errors import CosimError
 from cosim.scenario.settings import Scenario
 from cosim.statistics.interval import student_t
 
@@ -68,8 +66,4 @@ def _switch(name: str, each: Sequence[Training]) -> list[tuple[Any, ...]]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

@@ -1,6 +1,5 @@
 """Play one scenario on every rung of the rate model, timing only: delays, and the order of allocators."""
 
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -14,8 +13,7 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, parser, save, write
-from cosim.errors import CosimError
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from cosim.record.folder import Record
 from cosim.report.span_style import OWNER_COLOURS
 from cosim.runs import run
@@ -57,15 +55,13 @@ _TICKS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 def main() -> None:
     """Make every figure and table."""
     options = parser("slotted", __doc__, SCENARIO, "two seeds, one round, to try it", seeds=10)
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
-    count = told.seeds or (2 if told.quick else 10)
+    told = parsed(options)
     rounds = 1 if told.quick else 2
     scenario = change(load(told.scenario), {"scheme.num_rounds": rounds})
-    seeds = range(scenario.seed, scenario.seed + count)
-    word = f"{'quick: ' if told.quick else ''}{count} seeds, {rounds} round(s); mean and 95 % interval"
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
+    word = f"{'quick: ' if told.quick else ''}{told.seeds} seeds, {rounds} round(s); mean and 95 % interval"
     airs = {**FLUID, **SLOTTED}
-    progress = Progress(runs=(count * (len(airs) + len(ALLOCATORS) * len(RUNGS)), 0.6 * rounds))
+    progress = Progress(runs=(told.seeds * (len(airs) + len(ALLOCATORS) * len(RUNGS)), 0.6 * rounds))
     delays = {
         name: np.array([_delay_s(scenario, {**changes, "seed": seed}, progress) for seed in seeds])
         for name, changes in airs.items()
@@ -194,8 +190,4 @@ def _told(found: Interval) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

@@ -1,16 +1,15 @@
 """Play the grid of SOFT on stories260k: tables and figures, PNG, PDF and CSV, into one folder."""
 
-import sys
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("agg")
 
-from analysis.curves import asked, trainings
+from analysis.curves import asked, trainings, what_it_rests_on
+from analysis.drawing import as_command
 from analysis.soft_real.figures import draw
 from analysis.soft_real.methods import COMMON, grid, turned
-from cosim.errors import CosimError
 from cosim.scenario.load import change
 
 SCENARIO = Path(__file__).parents[2] / "scenarios" / "soft_tsfa_e2e.toml"
@@ -22,15 +21,12 @@ def main() -> None:
     """Play what is missing, and draw."""
     what = asked("soft_real", __doc__, SCENARIO, quick_rounds=2, seeds=3)
     rounds = {} if not what.is_quick else {"scheme.num_rounds": 2, "scheme.evaluate_every": 1}
-    what = what._replace(scenario=change(what.scenario, {**COMMON, **rounds}))
+    scenario = change(what.scenario, {**COMMON, **rounds})
+    what = what._replace(scenario=scenario, word=what_it_rests_on(scenario, what.seeds, what.is_quick))
     cells = [*grid((0.1, 0.5), ("domains",)), *turned()] if what.is_quick else [*grid(), *turned()]
     found = trainings(what, [cell.method for cell in cells], _ROUND_S)
     draw({cell: found[cell.method.name] for cell in cells}, what)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

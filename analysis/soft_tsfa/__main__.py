@@ -1,6 +1,5 @@
 """Draw the comparisons of SOFT and TSFA: PNG, PDF and CSV into one folder, figures in words on stdout."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ matplotlib.use("agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.drawing import Progress, parser, save, write
+from analysis.drawing import Progress, as_command, parsed, parser, save, write
 from analysis.soft_tsfa.methods import EQUAL_BITS, SELECTIONS, SPARSIFICATION_RATIO, online, ranks
 from analysis.soft_tsfa.trainings import Method, Training, train
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.report.span_style import LINE_COLOURS
 from cosim.scenario.load import change, load
@@ -40,17 +38,16 @@ def main() -> None:
     options = parser("soft_tsfa", __doc__, SCENARIO, "two seeds, two rounds and two ranks, to try it")
     options.add_argument("--rounds", type=int, default=None, help="rounds; the scenario's, or 2 with --quick")
     options.add_argument("--ranks", default=None, help="ranks of the sweep; 2,4,8,16, or 2,4 with --quick")
-    told = options.parse_args()
+    told = parsed(options)
     num_rounds = told.rounds or (2 if told.quick else None)
     sweep = [int(rank) for rank in (told.ranks or ("2,4" if told.quick else "2,4,8,16")).split(",")]
-    told.out.mkdir(parents=True, exist_ok=True)
     scenario = load(told.scenario)
     if num_rounds is not None:
         scenario = change(scenario, {"scheme.num_rounds": num_rounds})
     limit_s = scenario.allocator.model_dump().get("latency_limit_s")
     if limit_s is None:
         options.error(f"{told.scenario}: its allocator has no latency_limit_s to compare under")
-    seeds = range(scenario.seed, scenario.seed + (told.seeds or (2 if told.quick else 5)))
+    seeds = range(scenario.seed, scenario.seed + told.seeds)
     store = Store(told.store or default_store())
 
     methods = (*SELECTIONS, *online(limit_s), *ranks(sweep))
@@ -249,8 +246,4 @@ def _colour(number: int) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

@@ -6,18 +6,18 @@ for the channel of the whole run. The energies are those of the run: another pol
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from analysis.drawing import as_command
 from cosim.control.allocators.sparsifying import LINK, KeepRatios, Upload
 from cosim.control.knobs import SPARSIFICATION_RATIO
 from cosim.control.proving.long_run import LeastUnsent, Timeline, least_unsent
 from cosim.control.solvers.sparsity.curves import Stepped
-from cosim.errors import CosimError, RecordError
+from cosim.errors import RecordError
 from cosim.graph.store import Store, default_store
 from cosim.learning.execution import make_executor
 from cosim.record.folder import Record
@@ -143,8 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

@@ -7,7 +7,6 @@ two limits, are trained to one loss; the arm of either side is chosen by the oth
 is tested on. Fixed ratios learn the same on every channel: they are trained on one, and timed on the others.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from math import log
@@ -17,14 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.drawing import Progress, parser, write
+from analysis.drawing import Progress, as_command, parsed, parser, write
 from analysis.soft_tsfa.gap import long_run
 from analysis.soft_tsfa.trainings import Method, Training, recorded, train
 from analysis.tsfa_region.cells import LIMITS, RATIOS, Cell, Place, cells, chosen_on_others
 from analysis.tsfa_region.energy import Air, Saving
 from analysis.tsfa_region.figure import draw
 from cosim.control.solvers.sparsity.curves import Stepped
-from cosim.errors import CosimError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.runs import run
@@ -124,24 +122,22 @@ def main() -> None:
     """Train the plane, and make figure and tables."""
     options = parser("tsfa_region", __doc__, SCENARIO, "two seeds and the corners of the plane, to try it")
     options.add_argument("--energy", action="store_true", help="without training to a loss: minutes")
-    told = options.parse_args()
-    told.out.mkdir(parents=True, exist_ok=True)
+    told = parsed(options)
     scenario = change(load(told.scenario), TRAINING)
-    count = told.seeds or (2 if told.quick else 5)
-    plane, seeds = cells(told.quick), range(scenario.seed, scenario.seed + count)
+    plane, seeds = cells(told.quick), range(scenario.seed, scenario.seed + told.seeds)
     heavier = () if told.quick else _HEAVIER_AT
     cases = [(limit, factor) for limit in LIMITS for factor in FACTORS]
     in_bounds = seeds[:3]
     costs: dict[str, tuple[int, float]] = {
         "pilots": (1, _ROUND_S * LIMITS[_LIMIT]),
-        "savings": (len(plane) * count, _SAVING_S * len(cases)),
+        "savings": (len(plane) * told.seeds, _SAVING_S * len(cases)),
         "bounds": (len(plane) * len(in_bounds), _BOUND_S),
     }
     if not told.energy:
         rounds = [float(np.mean(list(each.values()))) for each in (LIMITS, RATIOS)]
-        costs["trainings"] = (count * (len(plane) * len(LIMITS) + len(heavier)), _ROUND_S * rounds[0])
-        costs["fixed_ratios"] = (count * len(RATIOS), _ROUND_S * rounds[1])
-        costs["timed"] = (count * len(RATIOS) * (len(plane) - 1), _TIMED_S)
+        costs["trainings"] = (told.seeds * (len(plane) * len(LIMITS) + len(heavier)), _ROUND_S * rounds[0])
+        costs["fixed_ratios"] = (told.seeds * len(RATIOS), _ROUND_S * rounds[1])
+        costs["timed"] = (told.seeds * len(RATIOS) * (len(plane) - 1), _TIMED_S)
     progress = Progress(**costs)
     study = Study(scenario, told.out, Store(told.store or default_store()), progress)
     curves = study.pilot(Place.of(scenario, plane[0], seeds[0]))
@@ -160,7 +156,7 @@ def main() -> None:
                     )
             progress.done("savings", f"{cell}, seed {seed}: {savings[cell, _LIMIT, 1.0][-1].time:+.1%}")
     _report_savings(savings, seeds, told.out)
-    word = f"{'quick: ' if told.quick else ''}{count} seeds; mean and 95 % interval"
+    word = f"{'quick: ' if told.quick else ''}{told.seeds} seeds; mean and 95 % interval"
     times: dict[Cell, Times] = {cell: Times([], []) for cell in plane}
     for seed in () if told.energy else seeds:
         for cell in plane:
@@ -241,8 +237,4 @@ def _report(advantages: Mapping[Cell, Floats], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CosimError as fault:  # a training that diverged, say
-        print(fault, file=sys.stderr)
-        sys.exit(fault.exit_status)
+    as_command(main)

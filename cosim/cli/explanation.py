@@ -4,7 +4,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cosim.explain import ComputeExplanation, Explanation, Span, Stretch, TransferExplanation
+from cosim.explain.explanations import ComputeExplanation, Explanation, Span, Stretch, TransferExplanation
 from cosim.radio.slots.spent import Spent
 from cosim.report.quantities import amount, count, duration
 from cosim.units import NS_PER_S, linear_to_db

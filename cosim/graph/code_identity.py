@@ -80,6 +80,16 @@ def code_of(part: BaseModel) -> str:
     return code_key(*sorted(modules))
 
 
+def version_of(distribution: str) -> str:
+    """Return the version of a distribution as keys have it."""
+    return _stand_in.get() or _installed_version(distribution)
+
+
+@cache
+def _installed_version(distribution: str) -> str:
+    return metadata.version(distribution)  # parses a long file
+
+
 @cache
 def distributions_of(top: str) -> tuple[tuple[str, str], ...]:
     """Return name and version of each distribution that provides a top-level module, as far as known."""

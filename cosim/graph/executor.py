@@ -195,8 +195,8 @@ class Computing(ABC):
             reason = f"{group[0].operation.name}: {' '.join(str(fault).split())}"
             found = tuple(self.not_finite or bad)
             raise NotFiniteError(found, self._known(read, computed), reason) from fault
-        for node, fields in zip(group, results, strict=True):
-            self.not_finite += not_finite(node, fields)
+        for node, given, fields in zip(group, inputs, results, strict=True):
+            self.not_finite += not_finite(node, given, fields)
             self._take(node, fields, computed, reads_left)
 
     def _take(

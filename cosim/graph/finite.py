@@ -1,6 +1,6 @@
 """Whether what a training computes is still made of numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,12 @@ class NotFiniteError(Exception):
         self.refs, self.known, self.fault = refs, known, fault
 
 
-def not_finite(node: "Node", fields: Mapping[str, Any]) -> "list[Ref]":
+def not_finite(node: "Node", inputs: Sequence[Any], fields: Mapping[str, Any]) -> "list[Ref]":
     """Return those fields of a node's value whose numbers a training cannot build on.
 
     Looked at are all numbers but those that may overflow, and the tensors that
     the operation names as its state: what lives within one pass shows in its loss.
+    Where one is not finite, the gradients among the ``inputs`` that led to it come first.
     """
     operation = node.operation
     looked_at = {
@@ -45,7 +46,12 @@ def not_finite(node: "Node", fields: Mapping[str, Any]) -> "list[Ref]":
     }
     if is_finite(*looked_at.values()):  # one look at all of them, which is nearly always the only one
         return []
-    return [node.ref(name) for name, value in looked_at.items() if not is_finite(value)]
+    passing = [
+        one
+        for one, value in zip(node.inputs, inputs, strict=True)
+        if one.field in one.node.operation.passing and not is_finite(value)
+    ]
+    return passing + [node.ref(name) for name, value in looked_at.items() if not is_finite(value)]
 
 
 def is_finite(*values: Any) -> bool:
@@ -64,10 +70,10 @@ def is_finite(*values: Any) -> bool:
         return True
     import torch
 
-    if sum(one.numel() for one in numbers) > _MANY:  # a finite sum has nothing else in it, and takes no copy
-        sums = torch.stack([one.sum() for one in numbers])
-        if isfinite(sums.sum().item()):
-            return True
+    # a finite norm has nothing else in it, and takes no copy
+    is_large = sum(one.numel() for one in numbers) > _MANY
+    if is_large and isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item()):
+        return True
     together = torch.cat([one.reshape(-1) for one in numbers])
     return bool((together - together).sum() == 0)  # inf - inf and nan - nan are nan; faster than isfinite
 

@@ -45,6 +45,8 @@ class Operation:
         clients, and slots of this operation are not filled up.
     state
         Fields of tensors that later nodes build on; a training ends where one is not finite.
+    passing
+        Fields of tensors that a state takes in; looked at only where that state is not finite.
     may_overflow
         Numbers that can be infinite although the training is sound.
     """
@@ -57,12 +59,14 @@ class Operation:
         goes_back_through: str | None,
         state: Collection[str],
         may_overflow: Collection[str],
+        passing: Collection[str] = (),
     ) -> None:
         self.name = name
         self.body = body
         self.group = group
         self.goes_back_through = goes_back_through
         self.state = frozenset(state)
+        self.passing = frozenset(passing)
         self.may_overflow = frozenset(may_overflow)
         self.batch_body: BatchBody | None = None
         self.module = body.__module__
@@ -82,6 +86,7 @@ def operation(
     group: Callable[["Node"], Hashable | None] | None = None,
     goes_back_through: str | None = None,
     state: Collection[str] = (),
+    passing: Collection[str] = (),
     may_overflow: Collection[str] = (),
 ) -> Callable[[Body], Operation]:
     """Register the decorated function as the body of an operation.
@@ -110,7 +115,7 @@ def operation(
                 f"two operations have the name {name!r}: {known.module}.{known.body.__qualname__} and "
                 f"{body.__module__}.{body.__qualname__}; give one of them another name"
             )
-        _REGISTERED[name] = Operation(name, body, group, goes_back_through, state, may_overflow)
+        _REGISTERED[name] = Operation(name, body, group, goes_back_through, state, may_overflow, passing)
         return _REGISTERED[name]
 
     return register

@@ -9,8 +9,11 @@ from cosim.learning.architectures.architecture import is_norm
 Factor = Literal["A", "B"]
 """One of the two factors of an adapter: A takes the layer's inputs, B gives its outputs."""
 
-Role = Literal["embedding", "norm", "attention", "mlp", "head", "classifier", "prefix", "A", "B"]
-"""What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter. A pooler is of the head."""
+Role = Literal["embedding", "norm", "attention", "mlp", "head", "classifier", "prefix", "magnitude", "A", "B"]
+"""What a parameter is for; ``A`` and ``B`` are the factors of a LoRA adapter, a ``magnitude`` is of DoRA.
+
+A pooler is of the head.
+"""
 
 
 @dataclass(frozen=True)

@@ -159,30 +159,31 @@ class Slab:
 
     def __init__(self) -> None:
         self._slab = torch.empty(0, dtype=torch.uint8)
+        self._typed: dict[torch.dtype, Tensor] = {}  # the slab as numbers of a format
         self._used = 0
 
     def put(self, tensors: Mapping[str, Tensor]) -> Adapter:
         """Return the same numbers, side by side in a slab, which lives as long as any of them."""
-        given = [one.detach() for one in tensors.values()]
-        copies = [self._room(one) for one in given]
-        if copies:
-            torch._foreach_copy_(copies, given)
+        with torch.no_grad():
+            given = list(tensors.values())
+            copies = [self._room(one) for one in given]
+            if copies:
+                torch._foreach_copy_(copies, given)
         return dict(zip(tensors, copies, strict=True))
 
     def _room(self, tensor: Tensor) -> Tensor:
         """Return memory for the numbers of a tensor."""
-        size = tensor.element_size()
+        size, dtype = tensor.element_size(), tensor.dtype
         num_bytes = -(-tensor.numel() * size // 64) * 64
         if self._used + num_bytes > self._slab.numel() or self._slab.device != tensor.device:
             self._slab = torch.empty(max(num_bytes, self.NUM_BYTES), dtype=torch.uint8, device=tensor.device)
-            self._used = 0
-        # not a view: views count their versions together, and autograd would see each copy as a change
-        room = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-        room.set_(
-            self._slab.untyped_storage(), self._used // size, tensor.shape, tensor.contiguous().stride()
-        )
+            self._typed, self._used = {}, 0
+        if dtype not in self._typed:
+            self._typed[dtype] = self._slab.view(dtype)
+        strides = tensor.contiguous().stride()
+        room = self._typed[dtype].as_strided(tensor.shape, strides, self._used // size)
         self._used += num_bytes
-        return room
+        return room.data  # views count their versions together, and autograd would see each copy as a change
 
 
 @contextmanager

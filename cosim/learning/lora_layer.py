@@ -21,10 +21,19 @@ class LoraLinear(nn.Module):
         As the settings have them.
     fan_in_fan_out
         Whether the frozen weights are stored as (inputs, outputs).
+    has_magnitudes
+        Whether the norm of each output's weights is trained apart from their direction, as in DoRA.
     """
 
     def __init__(
-        self, base_layer: Any, rank: int, scaling: float, dropout: float, *, fan_in_fan_out: bool
+        self,
+        base_layer: Any,
+        rank: int,
+        scaling: float,
+        dropout: float,
+        *,
+        fan_in_fan_out: bool,
+        has_magnitudes: bool = False,
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
@@ -40,11 +49,14 @@ class LoraLinear(nn.Module):
         self.lora_B = _Factor(torch.zeros(d_out, rank, **place))
         self.lora_dropout = nn.Dropout(dropout)
         self._scaling = scaling
+        self.lora_magnitude_vector = nn.Parameter(self._norms()) if has_magnitudes else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the output of both layers."""
-        out: Tensor = self.base_layer(inputs)
         factor = self.lora_A.weight
+        if (magnitudes := self.lora_magnitude_vector) is not None:
+            return self._rescaled(inputs, magnitudes)
+        out: Tensor = self.base_layer(inputs)
         seen = self.lora_dropout(inputs.to(factor.dtype)).flatten(0, -2)
         low = seen @ factor.T
         flat = out.flatten(0, -2)
@@ -52,6 +64,29 @@ class LoraLinear(nn.Module):
             added = torch.addmm(flat.to(factor.dtype), low, self.lora_B.weight.T, alpha=self._scaling)
             return added.to(out.dtype).view(out.shape)
         return torch.addmm(flat, low, self.lora_B.weight.T, alpha=self._scaling).view(out.shape)
+
+    def _rescaled(self, inputs: Tensor, magnitudes: Tensor) -> Tensor:
+        """Return the output of both layers, each number of it scaled to its magnitude."""
+        bias, factor = self.base_layer.bias, self.lora_A.weight
+        low = self.lora_dropout(inputs.to(factor.dtype)).flatten(0, -2) @ factor.T
+        frozen = inputs.flatten(0, -2) @ self._frozen.T
+        both = torch.addmm(frozen.to(factor.dtype), low, self.lora_B.weight.T, alpha=self._scaling)
+        out = both * (magnitudes / self._norms())
+        out = out if bias is None else out + bias
+        return out.to(frozen.dtype).view(*inputs.shape[:-1], -1)
+
+    @property
+    def _frozen(self) -> Tensor:
+        """The frozen weights, shape (outputs, inputs)."""
+        weights: Tensor = self.base_layer.weight
+        return weights.T if self.fan_in_fan_out else weights
+
+    def _norms(self) -> Tensor:
+        """Return the norm of each output's weights, shape (outputs,); no gradient flows through it."""
+        product = self.lora_B.weight.detach() @ self.lora_A.weight.detach()
+        both = torch.add(self._frozen, product, alpha=self._scaling)
+        norms: Tensor = torch.linalg.vector_norm(both, dim=1)
+        return norms
 
 
 class _Factor(nn.Module):

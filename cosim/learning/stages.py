@@ -49,6 +49,11 @@ def check_stages(stages: Sequence[Stage], last: Trainable, shape: ModelShape, dt
         Naming the stage and the way out.
     """
     trained = [*(one.trainable for one in stages), last]
+    if stages and any(one.has_factors and not one.adds_products for one in trained):
+        raise ScenarioError(
+            "scheme.stages: the magnitudes of DoRA are handed over to no stage, and taken over from none; "
+            "leave out use_dora, or train one thing for the whole run."
+        )
     for number, (now, then) in enumerate(pairwise(trained)):
         place = f"scheme.stages.{number}.trainable"
         try:

@@ -7,10 +7,9 @@ and export in ``results``.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache, cached_property
-from importlib import metadata
 from typing import Any
 
-from cosim.graph.code_identity import code_of
+from cosim.graph.code_identity import code_of, version_of
 from cosim.graph.node import Graph, Node, Params, Ref
 from cosim.learning.amounts import Amounts
 from cosim.learning.codec import Encoding
@@ -123,8 +122,8 @@ class Training:
             "base": task.model_hash,
             "dtype": task.model.dtype,
             "device": task.model.torch_device,
-            "torch": _version("torch"),
-            "transformers": _version("transformers"),
+            "torch": version_of("torch"),
+            "transformers": version_of("transformers"),
         }
         return Params(settings | task.executor_settings, code_of(task.model.base))
 
@@ -151,9 +150,9 @@ class Training:
             cut_layer=None if part == "whole" else cut_layer or self.cut_layer,
             optimizer=self.optimizer,
             seed=stream(task.seed, "adapter").torch_seed(),
-            torch=_version("torch"),
-            transformers=_version("transformers"),
-            peft=_version("peft"),
+            torch=version_of("torch"),
+            transformers=version_of("transformers"),
+            peft=version_of("peft"),
             **task.executor_settings,
         )
         return TrainState(node.ref("adapter"), node.ref("optimizer"))
@@ -327,8 +326,3 @@ class Training:
         if not self.task.trainable.drops:
             return None
         return stream(self.task.seed, "dropout", client, step).torch_seed()
-
-
-@cache
-def _version(package: str) -> str:
-    return metadata.version(package)  # parses a long file

@@ -9,7 +9,8 @@ import numpy as np
 
 from cosim.errors import RecordError
 from cosim.record.digests import read_schema
-from cosim.record.log import GrantLog, Log, MetricLog, RoundLog, SpanLog
+from cosim.record.grants import GrantLog
+from cosim.record.log import Log, MetricLog, RoundLog, SpanLog
 from cosim.record.summaries import Summaries, works_of
 
 if TYPE_CHECKING:

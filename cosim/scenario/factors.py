@@ -22,6 +22,13 @@ def parts_of_factors(scenario: Scenario) -> Iterator[ScenarioError]:
             yield from _without_factors(scenario, (Codec, Regularizer), has_none)
     trained = scenario.trained
     if trained.has_factors:
+        average = scenario.scheme.averaging
+        if average.averages_products and not trained.adds_products:
+            able = kinds_that(Aggregator, lambda part: not part.averages_products)
+            yield ScenarioError(
+                f"scheme.aggregator: {average.kind!r} averages products of factors, and with magnitudes the "
+                f"mean model has another; take one of {able}, or leave out lora.use_dora."
+            )
         return
     has_none = f"trainable.kind = {trained.kind!r} has none"
     yield from _without_factors(scenario, (Aggregator, Codec, Regularizer), has_none)

@@ -1,6 +1,7 @@
 """The tables of a scenario file."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
@@ -31,7 +32,7 @@ from cosim.radio.settings import Radio
 from cosim.scenario.events import TimedChange
 from cosim.scenario.kinds import default_of
 from cosim.scenario.limits import FolderName
-from cosim.scenario.tasks import TABLES, Tasks, short_form, spread
+from cosim.scenario.tasks import Tasks, short_form, spread
 from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 from cosim.schemes.task_policy import TaskPolicy
@@ -234,7 +235,7 @@ class Scenario(Table):
     def _spread_over_tasks(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        return spread(short_form(given), {name: default_of(cls, name) for name in TABLES})
+        return spread(short_form(given), partial(default_of, cls))
 
     @model_serializer(mode="wrap")
     def _each_table_once(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Several tasks in one scenario: which tables a task has of its own, and which all of them share."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator
@@ -65,7 +65,7 @@ Tasks = Annotated[dict[str, TaskTables], AfterValidator(_fit_names)]
 """The tasks of a scenario by their names."""
 
 
-def spread(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def spread(given: Mapping[str, Any], default: Callable[[str], Any]) -> dict[str, Any]:
     """Return a scenario as a file has it, with each table either at the top or in every task.
 
     A task without a table that another task has gets the default, and a default at the top makes
@@ -73,8 +73,8 @@ def spread(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
 
     Parameters
     ----------
-    defaults
-        Of each table, as a file would have it.
+    default
+        Returns that of a table, as a file would have it.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def spread(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
     for table in TABLES:
         which = _WHAT_IS_TRAINED if table == "lora" else (table,)
         having = [name for name, task in filled.items() if not task.keys().isdisjoint(which)]
-        at_top = next((one for one in which if one in given and given[one] != defaults.get(one)), None)
+        at_top = next((one for one in which if one in given and given[one] != default(one)), None)
         if having and at_top is not None:
             raise ValueError(
                 f"[{at_top}] was given for all tasks, and tasks.{having[0]} has one of its own; give it once "
@@ -98,7 +98,7 @@ def spread(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
         if having:
             top = {name: one for name, one in top.items() if name not in which}
             for name, task in filled.items():
-                filled[name] = task if name in having else {**task, table: defaults[table]}
+                filled[name] = task if name in having else {**task, table: default(table)}
     return {**top, "tasks": filled}
 
 

@@ -16,7 +16,7 @@ from cosim.learning.federated_state import FederatedState
 from cosim.learning.train_state import LocalRound, TrainState
 from cosim.learning.training import Training
 from cosim.learning.whole_nodes import local_round
-from cosim.radio.medium import SCALAR_BITS
+from cosim.radio.medium.delivery import SCALAR_BITS
 from cosim.schemes import measure_evaluation
 from cosim.schemes.block_scoring import score_blocks
 from cosim.schemes.turns import Cost, Turns

@@ -175,6 +175,11 @@ class PrunedFederated(Averages):
                 f"model: blocks of a {task.shape.family} model are called as transformers has them and "
                 f"cannot be narrowed; take one of {OURS}."
             )
+        if task.trainable.has_factors and not task.trainable.adds_products:
+            raise ScenarioError(
+                "lora.use_dora: the norms of a pruned layer are of fewer weights than those its magnitudes "
+                "were trained with; leave it out."
+            )
         if not can_narrow(task.shape, task.trainable.parameters, self.kept(task, most)):
             raise ScenarioError(
                 f"trainable.kind: {task.trainable.kind!r} trains tensors whose heads and columns no name "

@@ -17,7 +17,7 @@ from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
 from cosim.learning.task import Task
 from cosim.learning.units import Kept
-from cosim.radio.medium import Delivery, Distortion, Payload
+from cosim.radio.medium.delivery import Delivery, Distortion, Payload
 from cosim.transmissions import Outgoing, Sent
 from cosim.world import Moment, World
 

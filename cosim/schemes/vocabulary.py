@@ -7,7 +7,7 @@ from cosim.attendance import Missed
 from cosim.graph.node import Node
 from cosim.kernel.clock import Steps
 from cosim.learning.train_state import LocalRound
-from cosim.radio.medium import Payload
+from cosim.radio.medium.delivery import Payload
 from cosim.transmissions import Outgoing, Sent
 from cosim.world import FEDERATED_SERVER, Moment, World
 

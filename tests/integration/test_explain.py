@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cosim.errors import RecordError
-from cosim.explain import ComputeExplanation, TransferExplanation, explain
+from cosim.explain import explain
+from cosim.explain.explanations import ComputeExplanation, TransferExplanation
 from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.units import NS_PER_S

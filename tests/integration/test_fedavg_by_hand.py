@@ -45,15 +45,22 @@ def mean_by_flower(ends, sizes):
     return dict(zip(ends[0], arrays, strict=True))
 
 
+def name_in_file(name):
+    """Return the name PEFT saves a parameter under."""
+    name = name.replace(".default.", ".")
+    return name.removesuffix(".weight") if "magnitude" in name else name
+
+
 def by_hand(task, make_optimizer, num_rounds=NUM_ROUNDS, mean=mean_by_data):
     """Return the global adapter by the names PEFT saves it under, and the losses of all steps."""
     from peft import LoraConfig, get_peft_model
 
     base = task.model.base.load("causal_lm", 0, "float64")
     layers = ["c_attn", "c_proj", "c_fc"]  # all of GPT-2's blocks, stored as inputs by outputs
-    config = LoraConfig(r=RANK, lora_alpha=8 * RANK, target_modules=layers, fan_in_fan_out=True)
+    settings = {"lora_alpha": 8 * RANK, "use_dora": task.trainable.use_dora, "fan_in_fan_out": True}
+    config = LoraConfig(r=RANK, target_modules=layers, **settings)
     model = get_peft_model(base, config).double().eval()
-    mine = {name.replace(".default.", "."): one for name, one in model.named_parameters() if ".lora_" in name}
+    mine = {name_in_file(name): one for name, one in model.named_parameters() if ".lora_" in name}
     start = Training(task, task.shape.num_layers, task.trainable.lora_rank).start("whole")
     (average,) = make_executor(task, task.trainable.lora_rank).materialise((), [start.adapter])
     assert average.keys() == mine.keys()
@@ -85,11 +92,12 @@ def by_hand(task, make_optimizer, num_rounds=NUM_ROUNDS, mean=mean_by_data):
 
 @pytest.fixture
 def scenario_of(tiny_scenario):
-    def scenario(optimizer, num_rounds=NUM_ROUNDS):
+    def scenario(optimizer, num_rounds=NUM_ROUNDS, use_dora=False):
         changes = {
             "model.dtype": "float64",
             "lora.rank": RANK,
             "lora.target_modules": ["all-linear"],
+            "lora.use_dora": use_dora,
             "clients.count": NUM_CLIENTS,
             "data.partition": {"kind": "size", "fractions": FRACTIONS},
             "training.optimizer": optimizer,
@@ -101,10 +109,10 @@ def scenario_of(tiny_scenario):
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_eight_clients_are_averaged_as_by_hand(kind, scenario_of, tmp_path):
+@pytest.mark.parametrize(("kind", "use_dora"), [("sgd", False), ("adamw", False), ("adamw", True)])
+def test_eight_clients_are_averaged_as_by_hand(kind, use_dora, scenario_of, tmp_path):
     settings, make_optimizer = OPTIMIZERS[kind]
-    scenario = scenario_of(settings)
+    scenario = scenario_of(settings, use_dora=use_dora)
     found = load_file(run(scenario, tmp_path / "run") / "adapter" / "adapter_model.safetensors")
     expected, losses = by_hand(prepare(scenario).task, make_optimizer)
     assert found.keys() == expected.keys()

@@ -4,7 +4,7 @@ import pytest
 
 from cosim.cli import answer
 from cosim.graph.node import Node
-from cosim.radio.medium import Delivery, Payload
+from cosim.radio.medium.delivery import Delivery, Payload
 from cosim.record.folder import Record
 from cosim.report.summary import summarise
 from cosim.runs import run

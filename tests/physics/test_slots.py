@@ -13,7 +13,7 @@ from cosim.radio.access.orthogonal import Orthogonal
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Payload
+from cosim.radio.medium.delivery import Payload
 from cosim.radio.medium.slotted import Slotted
 from cosim.radio.scheduler import Scheduler
 from cosim.radio.settings import Radio

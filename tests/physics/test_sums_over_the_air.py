@@ -10,7 +10,7 @@ from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LinkSettings
 from cosim.radio.csi import Csi
 from cosim.radio.knowledge import known_amplitudes
-from cosim.radio.medium import Payload
+from cosim.radio.medium.delivery import Payload
 from cosim.radio.medium.over_the_air import OverTheAir
 from cosim.radio.settings import Radio
 

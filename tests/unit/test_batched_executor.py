@@ -72,6 +72,7 @@ def task(tokenizer_path, labelled):
         dropout=0.0,
         device="cpu",
         blocks=None,
+        use_dora=False,
         num_clients=NUM_CLIENTS,
         **training,
     ):
@@ -88,7 +89,7 @@ def task(tokenizer_path, labelled):
                 device=device,
                 task="classification" if classifies else "causal_lm",
             ),
-            Lora(rank=RANK, dropout=dropout, blocks=blocks),
+            Lora(rank=RANK, dropout=dropout, blocks=blocks, use_dora=use_dora),
             Data(
                 source=source if classifies else Embedded(num_train=60, num_test=8),
                 sequence_length=20 if classifies else 64,
@@ -359,11 +360,12 @@ def test_the_same_bytes_come_twice_and_no_global_state_is_touched(task):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_bfloat16_goes_together_too(task):
-    told = task(dtype="bfloat16")
+@pytest.mark.parametrize(("dtype", "use_dora", "most"), [("bfloat16", False, 0.1), ("float64", True, 1e-12)])
+def test_bfloat16_and_magnitudes_go_together_too(task, dtype, use_dora, most):
+    told = task(dtype=dtype, use_dora=use_dora)
     sequential, batched = executors(told)
     played = Played(told)
-    assert furthest(played.on(sequential), played.on(batched)) <= 0.1
+    assert furthest(played.on(sequential), played.on(batched)) <= most
     assert batched.fallback_reason is None
 
 

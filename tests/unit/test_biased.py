@@ -13,7 +13,8 @@ from cosim.errors import ScenarioError
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Payload, capacity
+from cosim.radio.medium import capacity
+from cosim.radio.medium.delivery import Payload
 from cosim.radio.medium.fluid import Fluid
 from cosim.radio.settings import Radio
 from cosim.scenario.build import check, prepare

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosim.graph.executor import Sequential, TimingOnly
-from cosim.graph.finite import is_finite
+from cosim.graph.finite import NotFiniteError, is_finite
 from cosim.graph.node import Graph
 from cosim.graph.operation import operation
 
@@ -28,6 +28,13 @@ def add_up(sums, params, *inputs):
 
 
 START, UPDATE, SUM = (operation(f"test_{name}")(add_up) for name in ("start", "update", "sum"))
+
+GRADIENT = operation("test_gradient", passing=["gradient"])(
+    lambda _, params: {"gradient": torch.tensor([params["value"]])}
+)
+CLIPPED = operation("test_clipped", state=["state"])(
+    lambda _, params, gradient: {"state": gradient.clamp(max=params["most"])}
+)
 
 
 class Sums:
@@ -262,3 +269,13 @@ def test_many_numbers_are_finite_though_their_sum_is_not():
     assert is_finite({"large": many})
     for bad in (torch.inf, -torch.inf, torch.nan):
         assert not is_finite({"large": many.index_fill(0, torch.tensor([7]), bad), "small": torch.zeros(1)})
+
+
+def test_a_gradient_is_looked_at_where_a_state_that_took_it_in_is_not_finite(executor, works):
+    gradient = works.add(GRADIENT, value=torch.inf).ref("gradient")
+    [clipped] = executor.materialise((), [works.add(CLIPPED, [gradient], most=1.0).ref("state")])
+    assert clipped == 1.0
+    state = works.add(CLIPPED, [gradient], most=torch.inf).ref("state")
+    with pytest.raises(NotFiniteError) as found:
+        executor.materialise((), [state])
+    assert found.value.refs == (gradient, state)

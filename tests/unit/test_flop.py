@@ -326,12 +326,16 @@ def test_adapter_numbers_are_those_of_the_tensors(family: str, task: ModelTask) 
             assert server == later + model.shape.trained_head_weights
 
 
-@pytest.mark.parametrize(("family", "task"), USES)
-def test_memory_estimates_lie_within_a_factor_of_two_of_what_is_held(family: str, task: ModelTask) -> None:
+@pytest.mark.parametrize(
+    ("family", "task", "use_dora"), [*((*one, False) for one in USES), ("bert", "classification", True)]
+)
+def test_memory_estimates_lie_within_a_factor_of_two_of_what_is_held(
+    family: str, task: ModelTask, use_dora: bool
+) -> None:
     wide = {"hidden_size": 64, "intermediate_size": 160, "max_position_embeddings": 80, "vocab_size": 200}
     if family == "gpt2":
         wide = {"n_embd": 64, "n_positions": 80, "vocab_size": 200}
-    lora = Lora(rank=4)
+    lora = Lora(rank=4, use_dora=use_dora)
     model = as_charged(tiny_model(family, task, lora, dtype="float32", **wide))
     shape, names, cut_layer = model.shape, lora.targets(model.shape), 2
     batch, adapter = tiny_batch(model.shape, 4, 64), moved_adapter(model)

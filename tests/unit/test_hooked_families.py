@@ -8,7 +8,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
-from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
@@ -308,9 +307,24 @@ def test_all_parameters_can_be_trained_where_nothing_is_cut(family: str, changes
     assert all(np.isfinite(one.grad.numpy()).all() for one in adapter.values() if one.grad is not None)
 
 
-@pytest.mark.parametrize("family", ["qwen2", "deberta-v2"])
-def test_beside_a_base_in_bfloat16_float32_is_trained(family: str) -> None:
-    model = tiny_model(family, "classification", dtype="bfloat16")
+def test_distances_that_a_found_model_learns_are_trained_and_kept_on_one_side() -> None:
+    model = tiny_model("mpnet", "classification", Full())
+    batch, table = tiny_batch(model.shape, 2, 6), "mpnet.encoder.relative_attention_bias.weight"
+    adapter = leaves(model.initial_adapter())
+    before = mean_loss(model.whole_outputs(adapter, batch))
+    before.backward()
+    assert float(adapter[table].grad.abs().max()) > 0.0  # type: ignore[union-attr]
+    rng = torch.Generator().manual_seed(0)
+    moved = torch.rand(adapter[table].shape, generator=rng, dtype=torch.float64)
+    after = mean_loss(model.whole_outputs({**adapter, table: moved}, batch))
+    assert abs(float(after.detach() - before.detach())) > 1e-6
+    with pytest.raises(ScenarioError, match="the one table of distances"):
+        Full().check(model.shape, "float32", is_cut=True)
+
+
+@pytest.mark.parametrize(("family", "use_dora"), [("qwen2", False), ("deberta-v2", False), ("qwen2", True)])
+def test_beside_a_base_in_bfloat16_float32_is_trained(family: str, use_dora: bool) -> None:
+    model = tiny_model(family, "classification", Lora(rank=2, use_dora=use_dora), dtype="bfloat16")
     batch, adapter = tiny_batch(model.shape, 2, 6), moved_adapter(model)
     assert {values.dtype for values in adapter.values()} == {torch.float32}
     mean_loss(model.whole_outputs(adapter, batch)).backward()
@@ -319,7 +333,7 @@ def test_beside_a_base_in_bfloat16_float32_is_trained(family: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:The PEFT config:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
-def test_rslora_is_that_of_peft_and_dora_is_refused_with_the_reason() -> None:
+def test_rslora_is_that_of_peft() -> None:
     shape = tiny_base("qwen2").shape()
     lora = Lora(rank=4, alpha=6.0, use_rslora=True)
     peft = LoraConfig(
@@ -329,8 +343,6 @@ def test_rslora_is_that_of_peft_and_dora_is_refused_with_the_reason() -> None:
     scaling = next(one.scaling["default"] for one in layer.modules() if isinstance(one, LoraLayer))
     assert scaling == lora.scaling == 3.0
     assert "use_rslora" not in Lora(rank=4).deciding(4)
-    with pytest.raises(ValidationError, match="use_dora: DoRA divides by the norm"):
-        Lora.model_validate({"rank": 4, "use_dora": True})
 
 
 def test_what_blocks_of_others_cannot_do_is_refused() -> None:
@@ -356,6 +368,8 @@ def test_what_blocks_of_others_cannot_do_is_refused() -> None:
             "classification",
             "a linear layer in front of the blocks",
         ),
+        ({"model_type": "cohere", **FOUND["cohere"][1], "num_hidden_layers": 0}, "causal_lm", "0 blocks"),
+        ({"model_type": "cohere", "hidden_size": "wide"}, "causal_lm", "'hidden_size': .*expected int"),
     ],
 )
 def test_a_model_whose_modules_do_not_say_how_it_computes_is_refused(

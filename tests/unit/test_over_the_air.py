@@ -13,7 +13,7 @@ from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import LinkSettings
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Payload
+from cosim.radio.medium.delivery import Payload
 from cosim.radio.medium.over_the_air import OverTheAir
 from cosim.radio.settings import Radio
 from cosim.record.log import Log

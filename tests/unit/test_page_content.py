@@ -147,7 +147,8 @@ def test_one_subchannel_is_held_by_one_client_at_a_time(record):
 
 
 def test_budgets_of_a_channel_replay_are_those_of_the_explanation(record):
-    from cosim.explain import TransferExplanation, explain
+    from cosim.explain import explain
+    from cosim.explain.explanations import TransferExplanation
 
     air = replay_channel(record)
     for index in range(0, len(air.budgets.spans), max(len(air.budgets.spans) // 5, 1)):

@@ -15,7 +15,7 @@ from cosim.radio.channel_settings import LinkSettings
 from cosim.radio.fading.rayleigh_block import RayleighBlock
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Payload
+from cosim.radio.medium.delivery import Payload
 from cosim.radio.medium.draining import Draining
 from cosim.radio.medium.fluid import Fluid
 from cosim.radio.settings import Radio

@@ -77,6 +77,20 @@ def test_what_does_not_go_with_full_is_one_clear_line(changes, told, tiny_scenar
     assert line.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("scheme", "told"),
+    [
+        ({"aggregator.kind": "product_svd"}, "scheme.aggregator: 'product_svd' averages products of factors"),
+        ({"kind": "pruned_federated"}, "lora.use_dora: the norms of a pruned layer"),
+        ({"stages": [{"num_rounds": 1, "trainable": {"kind": "sparse"}}]}, "scheme.stages: the magnitudes"),
+    ],
+)
+def test_what_does_not_go_with_magnitudes_is_one_clear_line(scheme, told, tiny_scenario):
+    changes = {"scheme.kind": "federated", "scheme.num_rounds": 2, "lora.use_dora": True}
+    (line,) = check(tiny_scenario(changes | {f"scheme.{name}": one for name, one in scheme.items()}))
+    assert line.startswith(told)
+
+
 @pytest.mark.parametrize("allocator", ["equal", "time_shared", "fedsllm", "nested", "random"])
 def test_an_allocator_that_leaves_the_rank_alone_serves_full(allocator, tiny_scenario):
     scheme = {"kind": "split_federated", "num_rounds": 1}

@@ -67,7 +67,7 @@ class _Mean:
         return self._part.finished(self._total, self._num_examples, stream(self._seed))
 
 
-@operation("whole_gradient_by_example", state=("adapter_gradient",))
+@operation("whole_gradient_by_example", passing=("adapter_gradient",))
 def whole_gradient_by_example(
     learner: "Learner", params: Mapping[str, Any], adapter: "Adapter", residual: "Adapter | None" = None
 ) -> Fields:

@@ -46,7 +46,7 @@ def narrow(
     return dict(zip(("adapter", "optimizer"), map(learner.keep, parts), strict=True))
 
 
-@operation("narrow_gradient", state=("adapter_gradient",))
+@operation("narrow_gradient", passing=("adapter_gradient",))
 def narrow_gradient(
     learner: "Learner", params: Mapping[str, Any], adapter: "Adapter", units: "Adapter"
 ) -> Fields:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cosim.learning.stacks import StackedLearner
 
 
-@operation("whole_gradient", group=by_shape, state=("adapter_gradient",))
+@operation("whole_gradient", group=by_shape, passing=("adapter_gradient",))
 def whole_gradient(
     learner: "Learner", params: Mapping[str, Any], adapter: "Adapter", residual: "Adapter | None" = None
 ) -> Fields:

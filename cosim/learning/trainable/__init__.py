@@ -65,6 +65,11 @@ class Trainable(Part, ABC):
         """Whether a pass in training draws what to drop."""
         return False
 
+    @property
+    def adds_products(self) -> bool:
+        """Whether it adds scaled products of factors to layers: they can be averaged, cut out, taken over."""
+        return False
+
     def of_rank(self, lora_rank: int) -> Self:
         """Return the same with factors of another rank."""
         return self

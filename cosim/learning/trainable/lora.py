@@ -6,7 +6,7 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cosim.errors import ScenarioError
 from cosim.learning.parameters import PEFT, Parameter, classifier_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_MAGNITUDE = ".lora_magnitude_vector"
 _ALPHA_PER_RANK = 8.0  # a constant alpha / rank keeps the learning rate comparable across ranks
 
 
@@ -32,6 +33,12 @@ class Lora(Trainable):
         The update is scaled by ``alpha / rank``; without it, alpha is 8 times the rank.
     use_rslora
         Scale by ``alpha`` over the square root of the rank, so that updates of a high rank do not fade.
+    use_dora
+        Train the direction of a layer's weights by the adapter, and the norms of their rows, one number for
+        each output, beside it: ``m (W + s B A) / ||W + s B A||``. No gradient flows through the norm, as
+        in PEFT. Every pass forms ``B A`` of each layer, which is charged; what is kept more for the
+        way back is each layer's output before it is scaled. Dropout reaches the adapter alone; in PEFT also
+        ``(m / norm - 1) W``, a second product with the frozen weights of the same mean.
     dropout
         Share of a layer's input that its adapter does not see while training.
     target_modules
@@ -46,12 +53,14 @@ class Lora(Trainable):
     Source
     ------
     E. J. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022;
-    D. Kalajdzievski, "A rank stabilization scaling factor for fine-tuning with LoRA", 2023.
+    D. Kalajdzievski, "A rank stabilization scaling factor for fine-tuning with LoRA", 2023;
+    S.-Y. Liu et al., "DoRA: weight-decomposed low-rank adaptation", ICML 2024, arXiv 2402.09353, section 4.3.
     """
 
     has_factors: ClassVar[bool] = True
     is_added: ClassVar[bool] = True
     folder: ClassVar[Literal["adapter", "model"]] = "adapter"
+    examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"use_dora": True})
     takes_transformers: ClassVar[bool] = False
 
     # not written out: ``[lora]`` is this table
@@ -59,19 +68,10 @@ class Lora(Trainable):
     rank: int = Field(default=4, gt=0)
     alpha: float | None = Field(default=None, gt=0.0)
     use_rslora: bool = False
+    use_dora: bool = False
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: tuple[str, ...] | None = Field(default=None, min_length=1)
     blocks: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_no_dora(cls, settings: Any) -> Any:
-        if isinstance(settings, dict) and settings.get("use_dora"):
-            raise ValueError(
-                "use_dora: DoRA divides by the norm of the whole adapted matrix, a product that FLOP and "
-                "memory here do not count and that no average of factors keeps; take use_rslora, or neither"
-            )
-        return settings
 
     @property
     def lora_rank(self) -> int:
@@ -92,6 +92,11 @@ class Lora(Trainable):
     def drops(self) -> bool:
         """With any dropout."""
         return self.dropout > 0.0
+
+    @property
+    def adds_products(self) -> bool:
+        """With no magnitudes, which scale products and weights."""
+        return not self.use_dora
 
     def of_rank(self, lora_rank: int) -> Self:
         """Return the same adapters at another rank."""
@@ -131,11 +136,13 @@ class Lora(Trainable):
         return chosen
 
     def parameters(self, shape: ModelShape) -> tuple[Parameter, ...]:
-        """Return two factors a layer, and the head of a classifier, by the names PEFT saves them by."""
+        """Return what each layer has, and the head of a classifier, by the names PEFT saves them by."""
         found, names = [], self.targets(shape)
         for block in sorted(self.adapted_blocks(shape)):
             for linear in shape.at(block).targets(names):
                 name = f"{PEFT}.{shape.block_name(block)}.{linear.name}"
+                if self.use_dora:
+                    found.append(Parameter(f"{name}{_MAGNITUDE}", (linear.d_out,), block, "magnitude"))
                 found.append(
                     Parameter(f"{name}.lora_A.weight", (self.rank, linear.d_in), block, "A"),
                 )
@@ -167,15 +174,27 @@ class Lora(Trainable):
         x: bool,
         factors: Collection[Factor],
     ) -> bool:
-        """Charge the frozen layer, and two narrow ones beside it where it is adapted."""
+        """Charge the frozen layer, and two narrow ones beside it where it is adapted.
+
+        With magnitudes the product of the factors too, which is formed for the norms alone.
+        """
         out = tape.dense(rows, linear.d_in, linear.d_out, x)
         if block not in self.adapted_blocks(shape) or linear not in shape.targets(self.targets(shape)):
             return out
         low = tape.dense(rows, linear.d_in, self.rank, x, is_trained="A" in factors)
-        return tape.dense(rows, self.rank, linear.d_out, low, is_trained="B" in factors) or out
+        out = tape.dense(rows, self.rank, linear.d_out, low, is_trained="B" in factors) or out
+        if self.use_dora:
+            tape.product(2 * linear.d_out * self.rank * linear.d_in, left=False, right=False)
+        return out or self.use_dora
+
+    def kept_numbers(self, shape: ModelShape) -> int:
+        """Return the outputs of adapted layers before their magnitudes scale them, where there are any."""
+        return self.use_dora * sum(one.d_out for one in shape.targets(self.targets(shape)))
 
     def layers(self, shape: ModelShape) -> dict[str, str]:
-        """Return the adapted layers with the names of A."""
+        """Return the adapted layers with the names of A; none where magnitudes scale them."""
+        if self.use_dora:
+            return {}
         found = (one.name for one in self.parameters(shape) if one.factor == "A")
         return {name.removeprefix(f"{PEFT}.").removesuffix(".lora_A.weight"): name for name in found}
 
@@ -192,7 +211,7 @@ class Lora(Trainable):
     def deciding(self, lora_rank: int) -> dict[str, Any]:
         """Return the settings at a rank."""
         settings = self.model_dump(mode="json") | {"rank": lora_rank}
-        for name in ("blocks", "use_rslora"):  # younger than keys that are in stores already
+        for name in ("blocks", "use_rslora", "use_dora"):  # younger than keys that are in stores already
             if not settings[name]:
                 del settings[name]
         return settings
@@ -214,8 +233,7 @@ class Lora(Trainable):
             "fan_in_fan_out": shape.names.stores_inputs_first,
             "bias": "none",
         }
-        if self.use_rslora:
-            settings["use_rslora"] = True
+        settings |= {name: True for name in ("use_rslora", "use_dora") if getattr(self, name)}
         if self.blocks is not None:
             settings["layers_to_transform"] = [block - 1 for block in sorted(self.adapted_blocks(shape))]
         if shape.task == "classification":
@@ -242,15 +260,18 @@ class Lora(Trainable):
             rank=self.rank,
             scaling=self.scaling,
             dropout=self.dropout,
+            has_magnitudes=self.use_dora,
             fan_in_fan_out=settings["fan_in_fan_out"],
         )
         wrapped.peft_settings = settings
         return wrapped, model
 
     def initial(self, name: str, weights: "Tensor", generator: "torch.Generator") -> "Tensor":
-        """Return A uniform as PEFT draws it, and B zero, float32 on the CPU."""
+        """Return A uniform as PEFT draws it, and B zero, float32 on the CPU; magnitudes as they are."""
         import torch
 
+        if name.endswith(_MAGNITUDE):
+            return weights.clone()
         values = torch.zeros(weights.shape, dtype=torch.float32)
         if ".lora_A." not in name:
             return values

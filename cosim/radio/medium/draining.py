@@ -13,12 +13,13 @@ from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant, overlap
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Medium, Network, Payload, rate_of
+from cosim.radio.medium import Medium, Network, rate_of
+from cosim.radio.medium.delivery import Delivery, Payload
 from cosim.radio.medium.last_sent import LastSent
 from cosim.radio.medium.open_link import OpenLink, Transfer, Waiting
 from cosim.radio.medium.outage import fails, is_silent
 from cosim.radio.medium.recording import Recording
-from cosim.record.log import GrantLog
+from cosim.record.grants import GrantLog
 from cosim.units import NS_PER_S
 
 

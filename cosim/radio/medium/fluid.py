@@ -15,7 +15,7 @@ from cosim.radio.link import Link
 from cosim.radio.medium import Medium
 from cosim.radio.medium.draining import Draining
 from cosim.radio.rate import RateModel
-from cosim.record.log import GrantLog
+from cosim.record.grants import GrantLog
 from cosim.units import Floats, db_to_linear
 
 

@@ -16,13 +16,14 @@ from cosim.radio.csi.perfect import Perfect
 from cosim.radio.fading import Fading
 from cosim.radio.knowledge import known_amplitudes
 from cosim.radio.link import Link
-from cosim.radio.medium import SCALAR_BITS, Medium, Payload, Signalling
+from cosim.radio.medium import Medium
+from cosim.radio.medium.delivery import SCALAR_BITS, Payload, Signalling
 from cosim.radio.medium.sums import Grid, Superposition
 from cosim.radio.medium.superposing import Superposing
 from cosim.radio.precoding import Precoding, Senders, Unit, share_above
 from cosim.radio.precoding.zero_forcing import ZeroForcing
 from cosim.radio.rate import RateModel
-from cosim.record.log import GrantLog
+from cosim.record.grants import GrantLog
 from cosim.rng import stream
 from cosim.units import NS_PER_S, Floats, Ints, db_to_linear, seconds_to_ns
 

@@ -7,7 +7,7 @@ import numpy as np
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.medium.open_link import OpenLink
-from cosim.record.log import GrantLog
+from cosim.record.grants import GrantLog
 from cosim.units import Ints
 
 

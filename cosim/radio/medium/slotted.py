@@ -22,7 +22,7 @@ from cosim.radio.slots.constellation import SNR_DB, betas
 from cosim.radio.slots.error_rates import Curves, ErrorRates, all_schemes, sionna_folder
 from cosim.radio.slots.modulation_and_coding import TableName
 from cosim.radio.slots.sending import Combining, Rules
-from cosim.record.log import GrantLog
+from cosim.record.grants import GrantLog
 from cosim.units import NS_PER_S, Floats
 
 SYMBOLS_OF_SLOT = 14

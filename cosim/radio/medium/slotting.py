@@ -1,12 +1,11 @@
 """Links whose transfers go slot by slot, in simulated time; many slots are worked out in one step."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from simpy.events import Event
 
 from cosim.errors import ScenarioError
 from cosim.kernel.clock import Clock, Steps
@@ -16,64 +15,20 @@ from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant, overlap
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Network, Payload
+from cosim.radio.medium import Network
+from cosim.radio.medium.delivery import Delivery, Payload
 from cosim.radio.medium.last_sent import LastSent
+from cosim.radio.medium.slotted_link import FEWEST_SLOTS, SlottedLink, SlottedTransfer
 from cosim.radio.slots.ahead import Ahead, Waiting, look_ahead
 from cosim.radio.slots.sending import GIVEN_UP, Sender
-from cosim.radio.slots.spent import Spent
-from cosim.record.log import GrantLog
+from cosim.record.grants import GrantLog
 from cosim.units import NS_PER_S, linear_to_db
 
 if TYPE_CHECKING:
     from cosim.radio.medium.slotted import Slotted
 
-_FEWEST_SLOTS, _MOST_SLOTS = 32, 1024
+_MOST_SLOTS = 1024
 _MOST_CELLS = 1 << 20  # senders x slots x subchannels at one time, or gains would fill the memory
-
-
-@dataclass(eq=False)
-class _Transfer:
-    """A payload on the air, who sends or receives it, and since when it could."""
-
-    members: tuple[int, ...]
-    bits: int
-    asked_ns: int
-    from_slot: int
-    done: Event
-    sender: Sender
-    mean_rate: float = 0.0
-    after_span: int | None = None
-    cut_bits: float | None = None
-    num_cuts: int = 0
-    away_ns: int = 0
-    num_away_slots: int = 0
-
-    @property
-    def spent(self) -> Spent:
-        """What its slots went to."""
-        one = self.sender
-        blocks = one.num_sent, one.num_failed, one.num_repeated, one.num_given_up
-        return Spent(*blocks, one.num_unscheduled, one.num_idle, self.num_away_slots)
-
-
-@dataclass(eq=False)
-class _Link:
-    """One link alive; all that happens in slots before ``slot`` has happened.
-
-    Several receivers of one transmission have a number below zero, as a client has its own.
-    """
-
-    link: Link
-    granted: dict[int, Grant] = field(default_factory=dict)
-    overlaps: bool = False
-    active: dict[int, _Transfer] = field(default_factory=dict)
-    paused: dict[int, _Transfer] = field(default_factory=dict)
-    slot: int = 0
-    ahead: Ahead | None = None
-    num_slots: int = _FEWEST_SLOTS
-    version: int = 0
-    offsets_db: dict[tuple[int, ...], float] = field(default_factory=dict)
-    holders: dict[int, tuple[int, float]] = field(default_factory=dict)
 
 
 class Slotting(Network):
@@ -110,7 +65,7 @@ class Slotting(Network):
         self._scheduler, self._medium = medium.scheduler, medium
         self._grid = medium.grid()
         self._rules = medium.rules(channel.radio.surface.data_share)
-        self._links = {link.name: _Link(link) for link in links}
+        self._links = {link.name: SlottedLink(link) for link in links}
         self._round = 0
         self._last_sent = LastSent()
         self._presence: Presence | None = None
@@ -163,7 +118,7 @@ class Slotting(Network):
         number = members[0] if len(members) == 1 else min((0, *state.active, *state.paused)) - 1
         offset_db = state.offsets_db.get(members, 0.0)
         done = clock.event(f"{bits} bits of {' and '.join(f'client-{one}' for one in members)} on {link}")
-        transfer = _Transfer(members, bits, asked_ns, state.slot, done, Sender(bits, bits, offset_db))
+        transfer = SlottedTransfer(members, bits, asked_ns, state.slot, done, Sender(bits, bits, offset_db))
         self._begin(state, number, transfer)
         yield done
         sender = transfer.sender
@@ -181,17 +136,17 @@ class Slotting(Network):
             measures=transfer.spent.measures(),
         )
 
-    def _begin(self, state: _Link, number: int, transfer: _Transfer) -> None:
+    def _begin(self, state: SlottedLink, number: int, transfer: SlottedTransfer) -> None:
         """Let a transfer have slots from the next one on, until somebody it needs leaves."""
         state.active[number] = transfer
         self._plan_soon(state)
         if self._presence is not None:
-            leaving = self._presence.first_leaving(_actors(state, transfer), self._clock.now)
+            leaving = self._presence.first_leaving(state.actors_of(transfer), self._clock.now)
             if leaving is not None:
                 leave = partial(self._leaves, state, number, transfer, leaving[1])
                 self._clock.after(leaving[0] - self._clock.now, leave)
 
-    def _leaves(self, state: _Link, number: int, transfer: _Transfer, who: Comings) -> None:
+    def _leaves(self, state: SlottedLink, number: int, transfer: SlottedTransfer, who: Comings) -> None:
         """Cut a transfer after the slot under way, as somebody it needs leaves."""
         self._catch_up(state)
         self._plan_soon(state)
@@ -205,7 +160,7 @@ class Slotting(Network):
         if who.on_leave == "drop":
             transfer.cut_bits = float(transfer.bits - sender.unsent)
             state.offsets_db[transfer.members] = sender.offset_db
-            self._clock.after(state.slot * self._grid.slot_ns - now_ns, partial(_end, transfer))
+            self._clock.after(state.slot * self._grid.slot_ns - now_ns, transfer.end)
             return
         if who.on_leave == "restart":
             transfer.sender = replace(
@@ -213,13 +168,15 @@ class Slotting(Network):
             )
         state.paused[number] = transfer
         assert self._presence is not None
-        back_ns = self._presence.back_ns(_actors(state, transfer), now_ns)
+        back_ns = self._presence.back_ns(state.actors_of(transfer), now_ns)
         if back_ns < NEVER_NS:
             transfer.away_ns += back_ns - now_ns
             back = partial(self._comes_back, state, number, transfer, state.slot)
             self._clock.after(back_ns - now_ns, back)
 
-    def _comes_back(self, state: _Link, number: int, transfer: _Transfer, since_slot: int) -> None:
+    def _comes_back(
+        self, state: SlottedLink, number: int, transfer: SlottedTransfer, since_slot: int
+    ) -> None:
         """Let a transfer go on, as all it needs are there."""
         self._catch_up(state)
         if transfer.sender.first_slot is not None:
@@ -241,7 +198,7 @@ class Slotting(Network):
                     return self._weak(state, number, transfer)
         return None
 
-    def _weak(self, state: _Link, number: int, transfer: _Transfer) -> str:
+    def _weak(self, state: SlottedLink, number: int, transfer: SlottedTransfer) -> str:
         name = f"client-{transfer.members[0]}: {state.link.name} is too weak for {transfer.bits} bits"
         ahead = self._look_ahead(state, 1)
         air = ahead.airs[list(state.active).index(number)]
@@ -257,7 +214,7 @@ class Slotting(Network):
             "or a place nearer by."
         )
 
-    def _energy_j(self, state: _Link, transfer: _Transfer, start_ns: int) -> float:
+    def _energy_j(self, state: SlottedLink, transfer: SlottedTransfer, start_ns: int) -> float:
         """Return what a transfer that ends now has cost, J."""
         if not state.link.is_uplink:
             return transfer.sender.energy_j
@@ -266,7 +223,7 @@ class Slotting(Network):
         times = start_ns, self._clock.now, transfer.num_away_slots * self._grid.slot_ns
         return self._last_sent.total_j(costs, client, transfer.sender.energy_j, bits, *times)
 
-    def _catch_up(self, state: _Link) -> None:
+    def _catch_up(self, state: SlottedLink) -> None:
         """Let all happen that happens in slots which have begun."""
         after = -(-self._clock.now // self._grid.slot_ns)
         if after > state.slot:
@@ -276,14 +233,14 @@ class Slotting(Network):
             state.slot = after
         self._finish(state)
 
-    def _plan_soon(self, state: _Link) -> None:
+    def _plan_soon(self, state: SlottedLink) -> None:
         """Work out slots once all that happens at this instant has happened."""
         state.version += 1
-        state.ahead, state.num_slots = None, _FEWEST_SLOTS
+        state.ahead, state.num_slots = None, FEWEST_SLOTS
         version = state.version
         self._clock.after(0, lambda: self._plan(state, version))
 
-    def _plan(self, state: _Link, version: int) -> None:
+    def _plan(self, state: SlottedLink, version: int) -> None:
         """Work out slots to come, to wake up when a payload has arrived or they are over."""
         if version != state.version:
             return
@@ -311,7 +268,7 @@ class Slotting(Network):
 
         self._clock.after(wake_ns - self._clock.now, wake)
 
-    def _look_ahead(self, state: _Link, count: int) -> Ahead:
+    def _look_ahead(self, state: SlottedLink, count: int) -> Ahead:
         granted = {
             number: Grant.union([state.granted[one] for one in transfer.members])
             if len(transfer.members) > 1
@@ -335,7 +292,7 @@ class Slotting(Network):
         of_all = state.granted, state.overlaps
         return look_ahead(self._grid, self._scheduler, *air, waiting, *of_all, state.slot, count)
 
-    def _sent(self, state: _Link, ahead: Ahead, count: int) -> tuple[dict[int, Sender], int]:
+    def _sent(self, state: SlottedLink, ahead: Ahead, count: int) -> tuple[dict[int, Sender], int]:
         """Return senders after some slots, no more than until the first payload has arrived, and how many."""
         airs = dict(zip(state.active, ahead.airs, strict=True))
         found: dict[int, tuple[Sender, int]] = {}
@@ -352,7 +309,7 @@ class Slotting(Network):
             senders[number] = sender
         return senders, count
 
-    def _move(self, state: _Link, ahead: Ahead, senders: Mapping[int, Sender], count: int) -> None:
+    def _move(self, state: SlottedLink, ahead: Ahead, senders: Mapping[int, Sender], count: int) -> None:
         """Let some slots be over."""
         for number, sender in senders.items():
             state.active[number].sender = sender
@@ -361,19 +318,19 @@ class Slotting(Network):
             for transfer, mean_rate in zip(state.active.values(), means[count - 1].tolist(), strict=True):
                 transfer.mean_rate = mean_rate
 
-    def _finish(self, state: _Link) -> None:
+    def _finish(self, state: SlottedLink) -> None:
         """End the transfers all of which has arrived, at the end of their last slot."""
         ended = [number for number, one in state.active.items() if not one.sender.missing]
         for number in ended:
             transfer = state.active.pop(number)
             state.offsets_db[transfer.members] = transfer.sender.offset_db
             end_ns = state.slot * self._grid.slot_ns
-            self._clock.after(end_ns - self._clock.now, partial(_end, transfer))
+            self._clock.after(end_ns - self._clock.now, transfer.end)
         if ended:
             state.version += 1
-            state.ahead, state.num_slots = None, _FEWEST_SLOTS
+            state.ahead, state.num_slots = None, FEWEST_SLOTS
 
-    def _record_first(self, state: _Link, ahead: Ahead) -> None:
+    def _record_first(self, state: SlottedLink, ahead: Ahead) -> None:
         """Write down who has which subchannel in the first of some slots."""
         widths_hz, names = self._channel.bandwidths_hz(state.link.name), list(state.active.values())
         powers = (ahead.psd_w_per_hz[0] * widths_hz).tolist()
@@ -381,7 +338,7 @@ class Slotting(Network):
             if which >= 0:
                 self._record(state, names[which].members[0], [(number, powers[number])])
 
-    def _record(self, state: _Link, client: int, held: Collection[tuple[int, float]]) -> None:
+    def _record(self, state: SlottedLink, client: int, held: Collection[tuple[int, float]]) -> None:
         """Write down the subchannels that change hands or power now."""
         changed = {number: one for number, one in held if state.holders.get(number) != (client, one)}
         if changed:
@@ -391,12 +348,3 @@ class Slotting(Network):
             gains = self._channel.gains(state.link.name, client, block, 1)[0, numbers]
             at = self._clock.now, self._round, state.link.name, f"client-{client}"
             self._log.add(*at, numbers, powers, gains)
-
-
-def _actors(state: _Link, transfer: _Transfer) -> tuple[str, ...]:
-    """Return whom a transfer needs: its clients, and the server."""
-    return (*(f"client-{one}" for one in transfer.members), state.link.server)
-
-
-def _end(transfer: _Transfer) -> None:
-    transfer.done.succeed()

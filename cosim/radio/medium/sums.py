@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from cosim.radio.channel import Channel
-from cosim.radio.medium import Distortion, Uneven
+from cosim.radio.medium.delivery import Distortion, Uneven
 from cosim.radio.precoding import Precoded
 from cosim.units import Floats, Ints
 

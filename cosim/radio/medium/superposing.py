@@ -11,9 +11,10 @@ from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
-from cosim.radio.medium import Delivery, Network, Payload
+from cosim.radio.medium import Network
+from cosim.radio.medium.delivery import Delivery, Payload
 from cosim.radio.medium.draining import Draining
-from cosim.record.log import GrantLog
+from cosim.record.grants import GrantLog
 from cosim.units import NS_PER_S
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium
 from cosim.radio.medium.draining import Draining
-from cosim.record.log import GrantLog
+from cosim.record.grants import GrantLog
 from cosim.units import Floats
 
 

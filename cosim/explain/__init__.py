@@ -5,22 +5,21 @@ are pure functions of it, so what is said here is what the run met.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from cosim.compute.device import Device
-from cosim.control.knobs import SPECTRAL_EFFICIENCY, SURFACE_PHASES, unpacked_phases
+from cosim.control.knobs import SURFACE_PHASES
 from cosim.errors import RecordError
-from cosim.kernel.job import NEVER_NS
+from cosim.explain.explanations import ComputeExplanation, Explanation, Span, Stretch, TransferExplanation
+from cosim.explain.recorded import airs_under, efficiency_at, in_force_during, phases_until, slots_of
 from cosim.kernel.presence import Comings
-from cosim.radio.budget import LinkBudget
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import Medium, rate_of, weakest_rates
-from cosim.radio.slots.spent import Spent
 from cosim.radio.sounding import CSI_REPORT, PILOTS
 from cosim.record.folder import Record
 from cosim.scenario.after_events import becomes
@@ -29,150 +28,7 @@ from cosim.scenario.load import load
 from cosim.scenario.prepared import presence_of
 from cosim.scenario.settings import Scenario
 from cosim.transmissions import LATENCY
-from cosim.units import NS_PER_S, Floats, seconds_to_ns
-
-
-@dataclass(frozen=True)
-class Span:
-    """One row of ``spans.parquet``."""
-
-    id: int
-    parents: tuple[int, ...]
-    kind: str
-    name: str
-    actor: str
-    peer: str
-    round: int
-    local_step: int
-    asked_ns: int
-    start_ns: int
-    end_ns: int
-    bits: float
-    flop: float
-    energy_j: float
-    node: str
-    task: str = ""
-    delivered: bool = True
-    resent_bits: float = 0.0
-    participants: tuple[str, ...] = ()
-
-    @property
-    def sender(self) -> str:
-        """Who acted; how many clients, where several sent at once."""
-        return self.actor or _together(self.participants)
-
-    @property
-    def receiver(self) -> str:
-        """Who received; how many clients, where several did; nobody of what is computed."""
-        return self.peer or (_together(self.participants) if self.participants else "")
-
-    @property
-    def waited_ns(self) -> int:
-        """From being asked for to the start, ns."""
-        return self.start_ns - self.asked_ns
-
-    @property
-    def duration_ns(self) -> int:
-        """From start to end, ns."""
-        return self.end_ns - self.start_ns
-
-
-def _together(clients: tuple[str, ...]) -> str:
-    return clients[0] if len(clients) == 1 else f"{len(clients)} clients"
-
-
-@dataclass(frozen=True, eq=False)
-class Stretch:
-    """A part of a transfer over which grant and air stayed the same; without a subchannel it paused.
-
-    Attributes
-    ----------
-    start_ns, end_ns
-        From when to when, ns.
-    grant
-        Subchannels and power.
-    block_ns
-        How long a gain holds, ns; None where it never changes.
-    budgets
-        How what each subchannel can carry to or from this client at the start comes about; at an
-        adapted rate, of one client alone, that adds up to the grant's.
-    client
-        Whose budgets these are: where several receive, of the one with the lowest rate at the start.
-    rates_bit_per_s
-        The rate in each coherence block crossed, shape (num_blocks,).
-    """
-
-    start_ns: int
-    end_ns: int
-    grant: Grant
-    block_ns: int | None
-    budgets: tuple[LinkBudget, ...]
-    client: str
-    rates_bit_per_s: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class TransferExplanation:
-    """A transfer over a link, or at once over a link that is free.
-
-    Attributes
-    ----------
-    span, parents
-        The transfer, and what it waited for.
-    link
-        Which link it went over.
-    is_modelled
-        Whether the link takes time; if not there is no stretch.
-    stretches
-        One for as long as grant and air stayed the same; none of a transfer with several
-        senders, and of one with several receivers only if the scheme says so: at the rate of the weakest.
-    expected_end_ns
-        When the bits, those sent again too, have drained at these rates, ns: the end of
-        the span, if record and air agree.
-    is_summed
-        Whether what several sent was summed in the air: there is no rate then, and no stretch.
-    has_unrecorded_air
-        Whether clients of other cells were heard, or decisions could set the phases of a surface and
-        the record has none: there is no stretch.
-    is_sounding
-        Whether it is pilots, or a report of the channel, which have no grant: there is no stretch.
-    overhead_bits
-        Bits that were sent along with the payload.
-    is_latency
-        Whether it is the time between the last bit of another transfer and its arrival: there is no stretch.
-    is_silent
-        Whether the client sent nothing, as the channel allowed less than its rate: there is no stretch.
-    slots
-        Of one that went as transport blocks, slot by slot, what its slots went to: there is no rate to
-        explain, and no stretch.
-    """
-
-    span: Span
-    parents: tuple[Span, ...]
-    link: str
-    is_modelled: bool
-    stretches: tuple[Stretch, ...]
-    expected_end_ns: int
-    is_summed: bool = False
-    has_unrecorded_air: bool = False
-    is_silent: bool = False
-    is_sounding: bool = False
-    overhead_bits: int = 0
-    is_latency: bool = False
-    slots: Spent | None = None
-
-
-@dataclass(frozen=True)
-class ComputeExplanation:
-    """A computation on a device."""
-
-    span: Span
-    parents: tuple[Span, ...]
-    device: Device
-    expected_end_ns: int
-
-
-Explanation = TransferExplanation | ComputeExplanation
+from cosim.units import NS_PER_S, seconds_to_ns
 
 
 def explain(record: Record, span: int) -> Explanation:
@@ -254,7 +110,7 @@ def _transfer(
     if medium.sums(declared) and span.participants:
         return _summed(scenario, met[0][1], span, parents, declared)
     if medium.slot_ns is not None:
-        spent = _spent(record, span, medium.slot_ns)
+        spent = slots_of(record, span, medium.slot_ns)
         end_ns = span.start_ns + spent.num_slots * medium.slot_ns
         return TransferExplanation(span, parents, link, True, (), end_ns, slots=spent)
     if span.participants and not scenario.scheme.multicasts(link):
@@ -264,15 +120,15 @@ def _transfer(
     sets_phases = any(
         stage.radio.surface.elements and SURFACE_PHASES in stage.allocator.sets_knobs for _, stage in met
     )
-    decided = _phases(record, span.end_ns) if sets_phases else {}
+    decided = phases_until(record, span.end_ns) if sets_phases else {}
     if sets_phases and not decided:
         return TransferExplanation(span, parents, link, True, (), span.end_ns, has_unrecorded_air=True)
     if medium.is_silent_in_outage and span.start_ns == span.end_ns:
         return TransferExplanation(span, parents, link, True, (), span.end_ns, is_silent=True)
     airs = [(from_ns, Channel.build(stage.radio, stage.num_clients, stage.seed)) for from_ns, stage in met]
-    in_force = _in_force(record, link, together, span, _under(airs, decided))
+    in_force = in_force_during(record, link, together, span, airs_under(airs, decided))
     if medium.fixes_rates or medium.backoff is not None:
-        efficiency = _efficiency(record, clients[0], span.start_ns)
+        efficiency = efficiency_at(record, clients[0], span.start_ns)
         in_force = [
             (from_ns, channel, replace(grant, spectral_efficiency_bit_per_s_per_hz=efficiency))
             for from_ns, channel, grant in in_force
@@ -304,43 +160,6 @@ def _transfer(
     )
 
 
-def _spent(record: Record, span: Span, slot_ns: int) -> Spent:
-    """Return what the slots of a transfer went to; of several that ended then, that which lasted as long."""
-    who = next((one for one in (span.actor, span.peer) if one.startswith("client-")), span.name)
-    at = {"time_ns": span.end_ns, "round": span.round, "local_step": span.local_step, "actor": who}
-    found: list[dict[str, float]] = []
-    for row in record.metrics.to_pylist():
-        if row["task"] != span.task or any(row[name] != value for name, value in at.items()):
-            continue
-        if row["name"] == Spent._fields[0] or not found:
-            found.append({})
-        found[-1][row["name"]] = row["value"]
-    every = map(Spent.of, found or [{}])
-    return min(every, key=lambda one: abs(one.num_slots * slot_ns - span.duration_ns))
-
-
-def _phases(record: Record, until_ns: int) -> dict[int, list[float]]:
-    """Return the phases of a surface that were decided, packed, by their instant."""
-    decided: dict[int, dict[int, float]] = {}
-    for row in record.metrics.to_pylist():
-        if row["name"].startswith(f"{SURFACE_PHASES}_") and row["time_ns"] <= until_ns:
-            decided.setdefault(row["time_ns"], {})[int(row["name"].rpartition("_")[2])] = row["value"]
-    return {at_ns: [each[number] for number in sorted(each)] for at_ns, each in decided.items()}
-
-
-def _under(airs: list[tuple[int, Channel]], decided: dict[int, list[float]]) -> list[tuple[int, Channel]]:
-    """Return the air from each instant on, as decisions set a surface; an event sets it back."""
-    found = []
-    for (from_ns, channel), (until_ns, _) in zip(airs, [*airs[1:], (NEVER_NS, None)], strict=True):
-        surface, inside = channel.radio.surface, [at for at in decided if from_ns <= at < until_ns]
-        if from_ns not in inside:
-            found.append((from_ns, channel))
-        for at_ns in sorted(inside):
-            levels = unpacked_phases(decided[at_ns], surface.elements, surface.levels)
-            found.append((at_ns, channel.under(levels)))
-    return found
-
-
 def _summed(
     scenario: Scenario, met: Scenario, span: Span, parents: tuple[Span, ...], link: Link
 ) -> TransferExplanation:
@@ -355,43 +174,6 @@ def _summed(
         edge_ns, actors = met.radio.medium.symbol_ns, (*span.participants, link.server)
         *_, (_, end_ns) = presence.attempts(actors, span.start_ns, lasts_ns, edge_ns)
     return TransferExplanation(span, parents, link.name, True, (), end_ns, is_summed=True)
-
-
-def _in_force(
-    record: Record, link: str, clients: Sequence[int], span: Span, airs: list[tuple[int, Channel]]
-) -> list[tuple[int, Channel, Grant]]:
-    """Return air and grant while a transfer went on, each pair from its first instant."""
-    start_ns, end_ns = span.start_ns, span.end_ns
-    rows = [row for row in record.grants.to_pylist() if row["link"] == link and row["time_ns"] <= end_ns]
-    changes = {row["time_ns"] for row in rows} | {from_ns for from_ns, _ in airs}
-    names = {f"client-{client}" for client in clients}
-    held: dict[int, tuple[str, float, float | None]] = {}
-    found: list[tuple[int, Channel, Grant]] = []
-    position = 0
-    for instant in sorted({start_ns, *(one for one in changes if start_ns < one < end_ns)}):
-        while position < len(rows) and rows[position]["time_ns"] <= instant:
-            row = rows[position]
-            held[row["subchannel"]] = (row["client"], row["tx_power_w"], row["bandwidth_hz"])
-            position += 1
-        mine = sorted(
-            (number, power, width) for number, (owner, power, width) in held.items() if owner in names
-        )
-        numbers = np.array([number for number, *_ in mine], dtype=np.int64)
-        widths = [width for *_, width in mine if width is not None]
-        powers = np.array([power for _, power, _ in mine])
-        grant = Grant(numbers, powers, np.array(widths) if widths else None)
-        channel = next(channel for from_ns, channel in reversed(airs) if from_ns <= instant)
-        same = bool(found) and found[-1][1] is channel and found[-1][2].equals(grant)
-        if (mine or found) and not same:
-            found.append((instant, channel, grant))
-    return found
-
-
-def _efficiency(record: Record, client: str, start_ns: int) -> float | None:
-    """Return the spectral efficiency that was decided for a client and held at an instant, bit/s/Hz."""
-    rows = (row for row in record.metrics.to_pylist() if row["name"] == SPECTRAL_EFFICIENCY.name)
-    decided = [row["value"] for row in rows if row["actor"] == client and row["time_ns"] <= start_ns]
-    return decided[-1] if decided else None
 
 
 def _stretch(
