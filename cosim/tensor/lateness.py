@@ -125,7 +125,8 @@ class Heard:
     Attributes
     ----------
     late
-        The step of each round in which each client is late, shape (rounds, num_clients, num_channels).
+        The step of each round in which each client is late, or a number above all steps; shape (rounds,
+        num_clients, num_channels).
     is_there, is_heard
         Which spans a channel has, and which of them the scheme waits for, shape (num_spans, num_channels).
     flop
