@@ -1,4 +1,4 @@
-"""A what-if with a warm store against a fresh run, in one process: played, timed, at two sizes of the model."""
+"""A what-if with a warm store against a fresh run, in one process: played, timed, and of a larger model."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
