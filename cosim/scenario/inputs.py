@@ -90,7 +90,9 @@ def _fetching(value: Any) -> list[tuple[str, Base | DataSource]]:
 def _telling(value: Any) -> list[tuple[str, Any, Any]]:
     """Return the settings that may name something elsewhere, each with its place and what it is in."""
     return [
-        one for one in _settings(value, "") if isinstance(one[1], Path) or getattr(one[1], "is_fetched", 0)
+        one
+        for one in _settings(value, "")
+        if isinstance(one[1], Path) or getattr(one[1], "is_fetched", False)
     ]
 
 
