@@ -49,10 +49,15 @@ def asked(name: str, about: str | None, scenario: Path, quick_rounds: int, seeds
     read = load(told.scenario)
     if told.quick:
         read = change(read, {"scheme.num_rounds": quick_rounds})
-    rounds = read.scheme.num_rounds
-    word = f"{'quick: ' if told.quick else ''}{told.seeds} seeds, {rounds} rounds; mean and 95 % interval"
     paired = range(read.seed, read.seed + told.seeds)
+    word = what_it_rests_on(read, paired, told.quick)
     return Asked(read, paired, told.quick, told.out, Store(told.store or default_store()), word)
+
+
+def what_it_rests_on(scenario: Scenario, seeds: Sequence[int], is_quick: bool = False) -> str:
+    """Return how many seeds and rounds a figure has, and what its intervals are."""
+    told = f"{len(seeds)} seeds, {scenario.scheme.num_rounds} rounds; mean and 95 % interval"
+    return f"quick: {told}" if is_quick else told
 
 
 def trainings(what: Asked, methods: Sequence[Method], round_s: float) -> dict[str, list[Training]]:

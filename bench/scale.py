@@ -10,6 +10,7 @@ from bench.ratio import Ratio
 
 SCENARIO = Path(__file__).with_suffix(".toml")
 FEW, MANY, NUM_ROUNDS = 500, 2_000, 10
+TEXTS = 8  # of each of these: a batch drawn from fewer goes through them more often, which takes longer
 CROWD, CROWD_ROUNDS, CROWD_GB = 10_000, 100, 2.0
 CITY, CITY_ROUNDS, CITY_GB = 100_000, 10, 4.0
 LONGEST_S = 120.0
@@ -21,8 +22,8 @@ from cosim.runs import run
 from cosim.scenario.load import change, load
 
 count, num_rounds, record = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-domains = sys.argv[5].split()
-each = -(-max(count, 4_000) // len(domains))
+domains, num_texts = sys.argv[5].split(), int(sys.argv[6])
+each = -(-num_texts // len(domains))
 changes = {"clients.count": count, "scheme.num_rounds": num_rounds, "record": record}
 texts = {"data.source.domains": domains, "data.source.num_train": each}
 scenario = change(load(Path(sys.argv[1])), changes | texts)
@@ -35,7 +36,7 @@ print(at_s[-1] - at_s[0], time.process_time(), resource.getrusage(resource.RUSAG
 
 def measure() -> Iterator[Ratio]:
     """Yield time by clients and rounds, and the most memory; the tensor clock's against its own limits."""
-    few, many = (_played(count, NUM_ROUNDS, "spans") for count in (FEW, MANY))
+    few, many = (_played(count, NUM_ROUNDS, "spans", TEXTS * count) for count in (FEW, MANY))
     yield Ratio(
         f"time per client and round, {MANY} clients / {FEW}",
         many.rounds_s / MANY / (few.rounds_s / FEW),
@@ -45,9 +46,9 @@ def measure() -> Iterator[Ratio]:
         ),
     )
     yield Ratio(f"peak of {MANY} clients x {NUM_ROUNDS} rounds / 1 GB", many.peak_kb / 1e6, 1.0)
-    crowd = _played(CROWD, CROWD_ROUNDS, "summary")
+    crowd = _played(CROWD, CROWD_ROUNDS, "summary", CROWD)
     yield from _of_summaries(crowd, CROWD, CROWD_ROUNDS, CROWD_GB)
-    city = _played(CITY, CITY_ROUNDS, "summary")
+    city = _played(CITY, CITY_ROUNDS, "summary", CITY)
     yield from _of_summaries(city, CITY, CITY_ROUNDS, CITY_GB)
     each_s = (
         one.rounds_s / count for one, count in ((city, CITY * CITY_ROUNDS), (crowd, CROWD * CROWD_ROUNDS))
@@ -77,8 +78,9 @@ class _Took(NamedTuple):
     peak_kb: float
 
 
-def _played(num_clients: int, num_rounds: int, record: str) -> _Took:
-    """Return what a process takes that times so many rounds of so many clients."""
+def _played(num_clients: int, num_rounds: int, record: str, num_texts: int) -> _Took:
+    """Return what a process takes that times so many rounds of so many clients with so many texts."""
     command = [sys.executable, "-c", _PLAY, str(SCENARIO), str(num_clients), str(num_rounds), record]
-    told = subprocess.run([*command, " ".join(_DOMAINS)], capture_output=True, text=True, check=True).stdout
+    given = [*command, " ".join(_DOMAINS), str(num_texts)]
+    told = subprocess.run(given, capture_output=True, text=True, check=True).stdout
     return _Took(*map(float, told.split()))

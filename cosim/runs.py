@@ -215,8 +215,8 @@ def whatif(
         If the training diverges under the changes.
     """
     record = Record.open(folder)
-    scenario = other_scenario(record, changes, at_s)
-    timing_only = record.manifest["timing_only"]
+    was = _played(record)
+    scenario, timing_only = _under(was, record, changes, at_s), record.manifest["timing_only"]
     there = whatif_folder(record, scenario, out)
     if out is None and (there / "manifest.json").is_file():
         known = Record.open(there)
@@ -226,9 +226,9 @@ def whatif(
             return there
         if known.status == "timed":
             return opened(there).path
-    program = replay_of(record, scenario_of(record), scenario)
+    program = replay_of(record, was, scenario)
     if engine == "tensor" and program is None and not record.is_short:
-        return time_whatif(scenario_of(record), record, scenario, there)
+        return time_whatif(was, record, scenario, there)
     return run(
         scenario,
         there,
@@ -255,19 +255,29 @@ def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | Non
     CosimError
         As :func:`whatif` does.
     """
-    folder = record.path
+    return _under(_played(record), record, changes, at_s)
+
+
+def _played(record: Record) -> Scenario:
+    """Return what a run that has ended played."""
     if not record.has_ended:
-        raise RecordError(f"{folder}: the run is {record.status}; end it first: cosim resume {folder}")
-    scenario = scenario_of(record)
+        raise RecordError(
+            f"{record.path}: the run is {record.state}; end it first: cosim resume {record.path}"
+        )
+    return scenario_of(record)
+
+
+def _under(was: Scenario, record: Record, changes: Mapping[str, Any], at_s: float | None) -> Scenario:
+    """Return the scenario of a run with changes, from the beginning or from an instant on."""
     if at_s is None:
-        return change(scenario, changes)
+        return change(was, changes)
     if not 0.0 < at_s < record.manifest["simulated_s"]:
         raise RecordError(
-            f"{folder}: cannot be forked at {at_s:g} s; it lasts from 0 to "
+            f"{record.path}: cannot be forked at {at_s:g} s; it lasts from 0 to "
             f"{record.manifest['simulated_s']:g} s."
         )
-    events = [event.model_dump() for event in scenario.events]
-    return change(scenario, {"events": [*events, {"at_s": at_s, "set": dict(changes)}]})
+    events = [event.model_dump() for event in was.events]
+    return change(was, {"events": [*events, {"at_s": at_s, "set": dict(changes)}]})
 
 
 def scenario_of(record: Record) -> Scenario:

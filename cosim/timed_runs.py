@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cosim.errors import ScenarioError
 from cosim.kernel.clock import Steps
 from cosim.record.folder import Record, RunFolder
-from cosim.record.summaries import Summaries
+from cosim.record.summaries import Summaries, Work
 from cosim.scenario.inputs import digests, fetched
 from cosim.scenario.load import run_hash, to_toml
 from cosim.scenario.prepared import Prepared
@@ -14,7 +15,7 @@ from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
 from cosim.tensor.clock import TensorClock
 from cosim.tensor.rounds import RoundClock, refuse_rounds
-from cosim.world import World
+from cosim.world import Moment, World
 
 
 def takes_tensor(prepared: Sequence[Prepared], engine: EngineName, *, timing_only: bool) -> bool:
@@ -51,17 +52,27 @@ def rounds(prepared: Prepared, world: World) -> Steps:
     clock = RoundClock(prepared, world)
     world.log.summaries = summaries = Summaries(world.client_names)
     scheme, task = prepared.scenario.scheme, prepared.task
+    open_ = list[Work]()  # rounds in which somebody late is not done yet
     for round_ in range(1, scheme.num_rounds + 1):
         drawn = scheme.taking_part(task.seed, task.num_clients, round_)
         yield from world.start_round(round_, drawn)
         work = clock.play(round_)
         yield world.clock.timeout(clock.now_ns - world.clock.now)
-        summaries.add(work)
+        if scheme.cutoff is not None:
+            world.note(Moment(round_), scheme.cutoff.counted, clock.num_in_time)
+        open_.append(work)
+        while open_ and open_[0].end_ns.max(initial=0) <= clock.now_ns:
+            summaries.add(open_.pop(0))
         world.end_round(round_)
+    for work in open_:
+        summaries.add(work.ended_by(clock.now_ns))
 
 
 def time_whatif(was: Scenario, record: Record, scenario: Scenario, folder: Path) -> Path:
     """Leave the folder of a what-if on a run, which the tensor clock times.
+
+    The clock of that run is kept for the next what-if on it in this process: to set it takes longer
+    than all else.
 
     Raises
     ------
@@ -69,13 +80,27 @@ def time_whatif(was: Scenario, record: Record, scenario: Scenario, folder: Path)
         If it cannot.
     """
     timing_only = record.manifest["timing_only"]
-    clock = TensorClock(was, learned=None if timing_only else record)
+    clock = _clock_of(was, record)
     (times,) = clock.evaluate([clock.air(scenario.radio, scenario)])
     if not timing_only and times.heard is not None:
         times = times.refuse_others_late(next(clock.evaluate([clock.air(was.radio)])))
     for why in times.faults.values():
         raise ScenarioError(why)
     return leave_timed(scenario, folder, timing_only=timing_only, simulated_s=float(times.total_s[0]))
+
+
+_latest: dict[tuple[Any, ...], TensorClock] = {}
+
+
+def _clock_of(was: Scenario, record: Record) -> TensorClock:
+    """Return the clock of a run; the latest is kept."""
+    manifest = record.manifest
+    run = record.path, manifest["scenario"], manifest.get("digest"), manifest["timing_only"]
+    if run not in _latest:
+        clock = TensorClock(was, learned=None if manifest["timing_only"] else record)
+        _latest.clear()
+        _latest[run] = clock
+    return _latest[run]
 
 
 def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
-from analysis.curves import MARKS, trainings
+from analysis.curves import MARKS, trainings, what_it_rests_on
 from analysis.curves import Asked as Curves
 from analysis.drawing import save, write
 from analysis.real_model.jobs import SCENARIOS, Asked, Job
@@ -69,7 +69,7 @@ def banking77(asked: Asked) -> None:
         )
     seeds = range(scenario.seed, scenario.seed + (2 if asked.is_quick else 3))
     rounds = scenario.scheme.num_rounds
-    word = f"{len(seeds)} seeds, {rounds} rounds; mean and 95 % interval"
+    word = what_it_rests_on(scenario, seeds)
     what = Curves(scenario, seeds, asked.is_quick, asked.out, asked.store, word, asked.store_bytes)
     methods = {
         (alpha, name): Method(

@@ -1,7 +1,7 @@
 """SOFT on SmolLM2: what the grid on stories260k left open, ratios 0.1 and 0.5 with domain clients."""
 
 from analysis.curves import Asked as Curves
-from analysis.curves import trainings
+from analysis.curves import trainings, what_it_rests_on
 from analysis.real_model.jobs import SCENARIOS, Asked, Job
 from analysis.soft_real.figures import draw_ratios, tell_cells
 from analysis.soft_real.methods import COMMON, SELECTIONS, Cell
@@ -41,7 +41,7 @@ def soft(asked: Asked) -> None:
     scenario = change(base, {**_CHANGES, **default, **models, **quick})
     seeds = range(scenario.seed, scenario.seed + (2 if asked.is_quick else 3))
     rounds = scenario.scheme.num_rounds
-    word = f"SmolLM2-135M, domains; {len(seeds)} seeds, {rounds} rounds; mean and 95 % interval"
+    word = f"SmolLM2-135M, domains; {what_it_rests_on(scenario, seeds)}"
     what = Curves(scenario, seeds, asked.is_quick, asked.out, asked.store, word, asked.store_bytes)
     chosen = cells(asked.is_quick)
     found = trainings(what, [cell.method for cell in chosen], _RUN_S / rounds)

@@ -6,7 +6,7 @@ import matplotlib
 
 matplotlib.use("agg")
 
-from analysis.curves import asked, trainings
+from analysis.curves import asked, trainings, what_it_rests_on
 from analysis.drawing import as_command
 from analysis.soft_real.figures import draw
 from analysis.soft_real.methods import COMMON, grid, turned
@@ -21,7 +21,8 @@ def main() -> None:
     """Play what is missing, and draw."""
     what = asked("soft_real", __doc__, SCENARIO, quick_rounds=2, seeds=3)
     rounds = {} if not what.is_quick else {"scheme.num_rounds": 2, "scheme.evaluate_every": 1}
-    what = what._replace(scenario=change(what.scenario, {**COMMON, **rounds}))
+    scenario = change(what.scenario, {**COMMON, **rounds})
+    what = what._replace(scenario=scenario, word=what_it_rests_on(scenario, what.seeds, what.is_quick))
     cells = [*grid((0.1, 0.5), ("domains",)), *turned()] if what.is_quick else [*grid(), *turned()]
     found = trainings(what, [cell.method for cell in cells], _ROUND_S)
     draw({cell: found[cell.method.name] for cell in cells}, what)

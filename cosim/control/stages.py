@@ -101,12 +101,15 @@ class Cutoff:
         Name of the joint stage that begins when all are there, or at the deadline.
     rejoins
         Name of what those who are out take part in again.
+    counted
+        Name of the metric of how many were never late in a round.
     """
 
     after_s: float
     link: str
     joint: str
     rejoins: str
+    counted: str
 
 
 Round: TypeAlias = tuple[Barrier | Repeat, ...]

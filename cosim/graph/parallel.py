@@ -11,7 +11,7 @@ from cosim.graph.executor import Computing, Key
 from cosim.graph.finite import NotFiniteError
 from cosim.graph.lanes import LanePlan, Segment
 from cosim.graph.node import Node, Ref
-from cosim.graph.processes import Worker, WorkerDiedError, can_fork, one_thread
+from cosim.graph.processes import Worker, WorkerDiedError, can_fork, threads
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Parallel(Computing):
         before, num_deaths = self.num_computed, 0
         while True:
             try:
-                with one_thread():
+                with threads(1):
                     return super().materialise(keep, read)
             except WorkerDiedError as death:
                 self._end_workers()

@@ -135,12 +135,12 @@ def can_fork() -> bool:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread for a while: with several, some sums have other last bits."""
+def threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads for a while: with others some sums have other last bits."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

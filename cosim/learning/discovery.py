@@ -5,7 +5,7 @@ of FLOP and against the list of parameters; a model that does not add up is refu
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -16,7 +16,7 @@ from cosim.learning.architectures import Architecture
 from cosim.learning.config_values import LARGEST, refuse_values, shown
 from cosim.learning.layers import Linear, Parameter, Role, Weight
 from cosim.learning.shape import ModelShape, ModelTask
-from cosim.learning.transformers_models import model_class, one_line, quiet, transformers_config
+from cosim.learning.transformers_models import meta_model, one_line, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _PROBE = (1, 8)
 """One example, as some models need a padding token for two, and its tokens."""
 
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 
 
@@ -47,7 +46,7 @@ def discover(text: str, task: ModelTask, num_labels: int) -> ModelShape:
     config = json.loads(text)
     _refuse_unknown(config)
     refuse_values(config)
-    model = _meta_model(config, task, num_labels)
+    model = meta_model(config, task, num_labels)
     try:
         with quiet():
             return _Discovery(model, config["model_type"], task, num_labels).shape()
@@ -70,29 +69,6 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
             f"model config: a model_type {shown(config['model_type'])} is known neither here "
             f"(`cosim parts model_type`) nor to transformers {__version__}"
         )
-
-
-def _meta_model(config: dict[str, Any], task: ModelTask, num_labels: int) -> "nn.Module":
-    import torch
-
-    labels = {"num_labels": num_labels} if task == "classification" else {}
-    with quiet(), torch.device("meta"):
-        settings = transformers_config(config, **labels)
-        if any(getattr(settings, name, None) for name in _EXPERTS):
-            raise ScenarioError(
-                f"model config: a {config['model_type']} model is a mixture of experts, and which of them a "
-                "token meets depends on its values; take a dense model"
-            )
-        if getattr(settings, "is_encoder_decoder", False):
-            raise ScenarioError(
-                f"model config: a {config['model_type']} model has an encoder and a decoder; take one of them"
-            )
-        kind = model_class(settings, task)
-        try:
-            model: nn.Module = kind._from_config(settings, attn_implementation="eager")
-        except Exception as fault:  # building a model raises errors of many unrelated classes
-            raise ScenarioError(f"model config: no model can be built from it: {one_line(fault)}") from None
-    return model.eval()
 
 
 class _Discovery:
@@ -135,6 +111,7 @@ class _Discovery:
             head_weights=sum(one.numbers for one in behind),
             trained_head_weights=sum(one.numbers for one in behind if one.role == "classifier"),
             has_tied_head=self._has_tied_head(),
+            blocks_see_front=self._blocks_see(front),
             listed=listed,
             **first,
         )
@@ -159,7 +136,7 @@ class _Discovery:
             for name, module in self._model.named_modules()
             if isinstance(module, torch.nn.ModuleList) and len(module) == self._num_layers
         }
-        if not found:
+        if not (found and self._num_layers):
             raise _Unclear(f"it has no list of {self._num_layers} blocks")
         return max(found, key=lambda name: found[name])
 
@@ -322,21 +299,44 @@ class _Discovery:
 
     def _is_parallel(self, block: Mapping[str, Any]) -> bool:
         """Whether the MLP sees nothing of what attention makes."""
-        first = self._model.get_submodule(f"{self._blocks}.0")
-        seen: list[bool] = []
-        inputs = first.get_submodule(block["mlp_inputs"][0].name)
-        handle = inputs.register_forward_hook(lambda module, given, out: seen.append(given[0].requires_grad))
-        wanted = {name: one.requires_grad for name, one in self._model.named_parameters()}
+        inputs = self._first().get_submodule(block["mlp_inputs"][0].name)
         output = f"{self._blocks}.0.{block['attention_output'].name}.weight"
+        return not self._seen(output.__eq__, inputs, lambda given, named: given[0].requires_grad)
+
+    def _blocks_see(self, front: Sequence[Weight]) -> bool:
+        """Whether a block is called with what parameters in front make, beside what it computes on."""
+        from torch.utils._pytree import tree_leaves
+
+        names = {f"{self._inner}.{one.name}" for one in front}
+        return self._seen(
+            names.__contains__,
+            self._first(),
+            lambda given, named: any(
+                getattr(one, "requires_grad", False) for one in tree_leaves((given[1:], named))
+            ),
+        )
+
+    def _first(self) -> "nn.Module":
+        return self._model.get_submodule(f"{self._blocks}.0")  # type: ignore[no-any-return]
+
+    def _seen(
+        self, is_followed: Callable[[str], bool], module: "nn.Module", sees: Callable[[Any, Any], bool]
+    ) -> bool:
+        """Return whether a module is called with what depends on the parameters that are followed."""
+        found: list[bool] = []
+        handle = module.register_forward_pre_hook(
+            lambda module, given, named: found.append(sees(given, named)), with_kwargs=True
+        )
+        wanted = {name: one.requires_grad for name, one in self._model.named_parameters()}
         for name, weights in self._model.named_parameters():
-            weights.requires_grad_(name == output)
+            weights.requires_grad_(is_followed(name))
         try:
             self._forward()
         finally:
             handle.remove()
             for name, weights in self._model.named_parameters():
                 weights.requires_grad_(wanted[name])
-        return not seen[0]
+        return found[0]
 
     def _has_tied_head(self) -> bool:
         if self._task != "causal_lm":

@@ -218,6 +218,30 @@ def trained_of(leaves: Adapter) -> Adapter:
     return {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
 
 
+def gradients_along(
+    outputs: Tensor, gradient: Tensor, leaves: Sequence[Tensor], *, retain_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """Return the gradients of leaves from that of the outputs.
+
+    Given ``grad_outputs``, torch loads its symbolic shapes and sympy to compare two shapes.
+    """
+    along = _Along.apply(outputs, gradient)  # type: ignore[no-untyped-call]
+    return torch.autograd.grad(along, leaves, retain_graph=retain_graph)
+
+
+class _Along(torch.autograd.Function):
+    """A number whose gradient by a tensor is the one given."""
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return outputs.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[Tensor, None]:
+        return ctx.gradient, None
+
+
 def mean_loss(outputs: Outputs) -> Tensor:
     """Return the mean loss over all targets of a batch; a batch without any has loss 0."""
     return outputs.loss_sum.sum() / outputs.num_targets.sum().clamp(min=1)

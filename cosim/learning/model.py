@@ -81,7 +81,7 @@ class SplitModel:
         self._slots = BlockSlots(model, places, shape.num_layers)
         self.trains_embedding = trainable.trains("embedding")
         if isinstance(self._body, HookedBody):
-            self._body.keeps_calls = not self.trains_embedding or shape.relative is None
+            self._body.keeps_calls = not (self.trains_embedding and shape.blocks_see_front)
         self.trains_head = bool(self._slots.names(shape.num_layers + 1, shape.num_layers + 1))
         self.num_frozen = max(trainable.first_block(shape) - 1, 0)
         self._dropouts = LoraDropouts(self._body.blocks, self._device)

@@ -69,6 +69,9 @@ class ModelShape:
         How attention sees distances, where it does by learned vectors.
     patches
         How it takes images, where it does.
+    blocks_see_front
+        Whether blocks see parameters in front of them otherwise than through what they compute on, as
+        a table of distances.
     listed
         Its parameters in the order of the model, where they were found in the model itself.
     """
@@ -97,6 +100,7 @@ class ModelShape:
     blocks: tuple["ModelShape", ...] = ()
     relative: RelativeAttention | None = None
     patches: Patches | None = None
+    blocks_see_front: bool = False
     listed: tuple[Parameter, ...] = ()
 
     @classmethod
@@ -181,6 +185,7 @@ class ModelShape:
             has_tied_head=tied,
             relative=relative,
             patches=patches,
+            blocks_see_front=relative is not None,
         )
         norms = kinds * sum(made.norm_width(name) for name, _ in names.norms)
         return replace(made, block_weights=made.block_weights + norms)

@@ -17,7 +17,7 @@ from torch.func import vmap
 from cosim.graph.node import Node
 from cosim.learning.data.batch import Batch
 from cosim.learning.families.kernels import attend_stepwise
-from cosim.learning.learner import Learner, deterministic, leaves_of, trained_of
+from cosim.learning.learner import Learner, deterministic, gradients_along, leaves_of, trained_of
 from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import losses_of
 
@@ -228,7 +228,7 @@ def _walk_back(
         given = torch.zeros_like(activations)
         given[rows] = gradients
     trained = trained_of(leaves)
-    found = torch.autograd.grad(activations, list(trained.values()), given, retain_graph=not is_whole)
+    found = gradients_along(activations, given, list(trained.values()), retain_graph=not is_whole)
     return {name: one if is_whole else one[rows] for name, one in zip(trained, found, strict=True)}
 
 
@@ -237,7 +237,7 @@ def _walk_back_alone(activations: Any, leaves: Any, gradient: Any) -> dict[str, 
         found = _walk_back(activations.stack, leaves.stack, [activations.index], _detached(gradient)[None])
         return {name: one[0] for name, one in found.items()}
     trained = trained_of(leaves)
-    found_alone = torch.autograd.grad(activations, list(trained.values()), _detached(gradient))
+    found_alone = gradients_along(activations, _detached(gradient), list(trained.values()))
     return dict(zip(trained, found_alone, strict=True))
 
 

@@ -9,7 +9,10 @@ from cosim.learning.architectures import FAMILIES, ModelTask
 from cosim.learning.config_values import deciding
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PretrainedConfig
+
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 def model_class(config: "PretrainedConfig", task: ModelTask) -> Any:
@@ -53,6 +56,36 @@ def transformers_config(config: dict[str, Any], **overrides: Any) -> "Pretrained
         raise ScenarioError(f"model config: transformers refuses it: {one_line(fault)}") from None
 
 
+def meta_model(config: dict[str, Any], task: ModelTask, num_labels: int) -> "nn.Module":
+    """Return a model without its numbers, on torch's meta device, in evaluation mode.
+
+    Raises
+    ------
+    ScenarioError
+        If none can be built, or it is no list of dense blocks.
+    """
+    import torch
+
+    labels = {"num_labels": num_labels} if task == "classification" else {}
+    with quiet(), torch.device("meta"):
+        settings = transformers_config(config, **labels)
+        if any(getattr(settings, name, None) for name in _EXPERTS):
+            raise ScenarioError(
+                f"model config: a {config['model_type']} model is a mixture of experts, and which of them a "
+                "token meets depends on its values; take a dense model"
+            )
+        if getattr(settings, "is_encoder_decoder", False):
+            raise ScenarioError(
+                f"model config: a {config['model_type']} model has an encoder and a decoder; take one of them"
+            )
+        kind = model_class(settings, task)
+        try:
+            model: nn.Module = kind._from_config(settings, attn_implementation="eager")
+        except Exception as fault:  # building a model raises errors of many unrelated classes
+            raise ScenarioError(f"model config: no model can be built from it: {one_line(fault)}") from None
+    return model.eval()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from drawing progress bars and reporting keys, and put its settings back."""
@@ -70,6 +103,7 @@ def quiet() -> Iterator[None]:
 
 
 def one_line(fault: BaseException) -> str:
-    """Return the first line of a foreign error, without its closing full stop."""
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return (lines[0] if lines else type(fault).__name__).rstrip(".")
+    """Return the first line of a foreign error, with the next behind a colon, without its full stop."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()] or [type(fault).__name__]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said.rstrip(".")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Grant:
     bandwidths_hz: Floats | None = None
     spectral_efficiency_bit_per_s_per_hz: float | None = None
 
-    @property
+    @cached_property
     def total_tx_power_w(self) -> float:
         """Power over all subchannels, W."""
         return float(self.tx_power_w.sum())

@@ -8,10 +8,11 @@ from typing import Any, Literal
 from cosim.errors import RecordError
 from cosim.locks import is_held
 from cosim.record.digests import damaged_file, read_table
+from cosim.record.log import Log
 from cosim.record.manifest import Manifest, RunFields, read_manifest
 from cosim.record.notebook import as_html
 from cosim.record.pieces import pieces_of
-from cosim.record.tables import refuse_other_columns, with_parents, with_subchannels
+from cosim.record.tables import refuse_other_columns, tables_of, with_parents, with_subchannels
 
 FORMAT = 4
 SCENARIO = "scenario.toml"
@@ -193,12 +194,28 @@ class Record:
             if now != self.manifest:  # its tables have taken the place of pieces meanwhile
                 return Record(self.path, now)._table(name, columns)
             if self.is_short and name in ("spans", "causes", "grants"):
+                timing = " --timing-only" if self.manifest["timing_only"] else ""
                 raise RecordError(
                     f"{self.path}: keeps summaries in place of {name}; for {name}, run it again: cosim run "
-                    f"{self.scenario_path} --set record=spans --out ANOTHER"
+                    f"{self.scenario_path} --set record=spans{timing} --out ANOTHER"
                 ) from None
-            raise RecordError(f"{self.path}: has no {name}.parquet; the run is {self.status}.") from None
+            if self._has_pieces:  # but none of this table, which had no rows yet
+                empty = tables_of(Log())[name]
+                return empty if columns is None else empty.select(columns)
+            raise RecordError(self._without(name)) from None
         return table.rename_columns([_FORMER_COLUMNS.get(one, one) for one in table.column_names])
+
+    @property
+    def _has_pieces(self) -> bool:
+        return any(pieces_of(name, self.manifest.get("files", {})) for name in TABLES)
+
+    def _without(self, name: str) -> str:
+        """Return why there is no such table."""
+        if self.was_killed:
+            return (
+                f"{self.path}: was killed before {name} were recorded; begin again: cosim resume {self.path}"
+            )
+        return f"{self.path}: has no {name}.parquet; the run is {self.state}."
 
 
 def _manifest(folder: Path) -> Manifest:

@@ -5,7 +5,7 @@ on every byte here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import fsum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,6 +71,12 @@ class Work:
     resent_bits: Floats
     rows: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     members: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def ended_by(self, time_ns: int) -> "Work":
+        """Return those spans alone, none of which several clients share, that end at an instant or before."""
+        is_over, every = self.end_ns <= time_ns, fields(self)
+        arrays = (one.name for one in every if one.name not in ("task", "round", "phases", "rows", "members"))
+        return replace(self, **{name: getattr(self, name)[is_over] for name in arrays})
 
 
 class Summaries:

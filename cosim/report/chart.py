@@ -106,7 +106,7 @@ def chart(record: Record, first_round: int | None = None, last_round: int | None
     """
     spans = Spans.of(record)
     if not len(spans):
-        raise RecordError(f"{record.path}: has no spans; the run is {record.status}.")
+        raise RecordError(f"{record.path}: has no spans; the run is {record.state}.")
     total_ns = length_ns(record, spans)
     rounds = Rounds.of(record, total_ns)
     what, rows, window_ns = "whole run, which has no rounds", np.empty(0, np.int64), (0, total_ns)

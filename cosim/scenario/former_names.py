@@ -1,7 +1,7 @@
 """Settings and kinds under the names they had before: taken, with one line that names the new one."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -58,7 +58,7 @@ def current_path(path: str) -> str:
         if step.isdecimal():
             steps.append(step)
             continue
-        name = _current(place, step)
+        name = _current(place.tables, step)
         if name != step:
             tell_name(path, step, name)
         steps.append(name)
@@ -110,9 +110,10 @@ def _translated(value: Any, place: _Place, path: str) -> Any:
         return value
     place = place.of_kind(path, value.get("kind"))
     made: dict[str, Any] = {}
+    tables = place.tables
     for given_name, inner in value.items():
         here = f"{path}.{given_name}".lstrip(".")
-        name = _current(place, given_name)
+        name = _current(tables, given_name)
         if name != given_name:
             if name in value:
                 raise ScenarioError(
@@ -126,8 +127,8 @@ def _translated(value: Any, place: _Place, path: str) -> Any:
     return made
 
 
-def _current(place: _Place, name: str) -> str:
-    return next((one.former_names[name] for one in place.tables if name in one.former_names), name)
+def _current(tables: Iterable[type[Table]], name: str) -> str:
+    return next((one.former_names[name] for one in tables if name in one.former_names), name)
 
 
 def _renamed_kind(place: _Place, path: str, kind: str) -> str:

@@ -1,6 +1,6 @@
 """What a scenario reads beside itself: hashes of the files, and of the folders' files, that it names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from cosim.learning.base import Base
 from cosim.learning.base.checkpoint import hash_file
 from cosim.learning.data import DataSource
 from cosim.parts import Part, Table
+from cosim.scenario.remembered import remembered
 
 
 def inputs(value: Any) -> dict[str, Path]:
@@ -15,9 +16,7 @@ def inputs(value: Any) -> dict[str, Path]:
 
     What counts in a folder is for the part to say that names it.
     """
-    return {
-        name: path for place, named, part in _named(value, "") for name, path in _files(place, named, part)
-    }
+    return {name: path for place, named, part in _named(value) for name, path in _files(place, named, part)}
 
 
 def digests(value: Any) -> dict[str, str]:
@@ -42,7 +41,7 @@ def fetched(value: Any) -> dict[str, str]:
     ScenarioError
         If it cannot be fetched.
     """
-    return {place: part.content_key() for place, part in _fetching(value, "")}
+    return {place: part.content_key() for place, part in _fetching(value)}
 
 
 def first_other(value: Any, began_with: Mapping[str, str]) -> str | None:
@@ -59,9 +58,9 @@ def first_other(value: Any, began_with: Mapping[str, str]) -> str | None:
         If something cannot be fetched.
     """
     now = digests(value)
-    if not began_with.keys().isdisjoint(place for place, _ in _fetching(value, "")):  # it takes long
+    if not began_with.keys().isdisjoint(place for place, _ in _fetching(value)):  # it takes long
         now |= fetched(value)
-    paths = {place: path for place, path, _ in _named(value, "")}
+    paths = {place: path for place, path, _ in _named(value)}
     for name in sorted(now.keys() | began_with.keys()):
         if now.get(name) != began_with.get(name):
             place, _, within = name.partition("/")
@@ -69,30 +68,43 @@ def first_other(value: Any, began_with: Mapping[str, str]) -> str | None:
     return None
 
 
-def _named(value: Any, place: str) -> Iterator[tuple[str, Path, Part | None]]:
+def paths_in(value: Any) -> list[Path]:
+    """Return the paths in a tree of tables, in the order of the settings."""
+    return [path for _, path, _ in _named(value)]
+
+
+def _named(value: Any) -> list[tuple[str, Path, Part | None]]:
     """Return each path in a tree of tables: its setting, itself, and the part that has it."""
-    for within, inner, owner in _settings(value, place):
-        if isinstance(inner, Path):
-            yield within, inner, owner if isinstance(owner, Part) else None
-        else:
-            yield from _named(inner, within)
+    return [
+        (place, inner, owner if isinstance(owner, Part) else None)
+        for place, inner, owner in _telling(value)
+        if isinstance(inner, Path)
+    ]
 
 
-def _fetching(value: Any, place: str) -> Iterator[tuple[str, Base | DataSource]]:
-    if isinstance(value, Base | DataSource) and value.is_fetched:
-        yield place, value
-    for within, inner, _ in _settings(value, place):
-        yield from _fetching(inner, within)
+def _fetching(value: Any) -> list[tuple[str, Base | DataSource]]:
+    return [(place, inner) for place, inner, _ in _telling(value) if isinstance(inner, Base | DataSource)]
+
+
+@remembered
+def _telling(value: Any) -> list[tuple[str, Any, Any]]:
+    """Return the settings that may name something elsewhere, each with its place and what it is in."""
+    return [
+        one for one in _settings(value, "") if isinstance(one[1], Path) or getattr(one[1], "is_fetched", 0)
+    ]
 
 
 def _settings(value: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """Return what is in a table, a list or tables by name, each with its place and with what it is in."""
+    """Return all in a tree of tables, lists and tables by name, each with its place and what it is in."""
+    within: Iterable[tuple[Any, Any]] = ()
     if isinstance(value, Table):
-        for name in type(value).model_fields:
-            yield f"{place}.{name}" if place else name, getattr(value, name), value
+        within = ((f".{name}" if place else name, getattr(value, name)) for name in type(value).model_fields)
     elif isinstance(value, tuple | dict):
-        for inner, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield f"{place}.{inner}", item, value
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        within = ((f".{name}", item) for name, item in items)
+    for name, inner in within:
+        yield place + name, inner, value
+        yield from _settings(inner, place + name)
 
 
 def _files(place: str, named: Path, part: Part | None) -> Iterator[tuple[str, Path]]:

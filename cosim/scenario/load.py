@@ -1,7 +1,7 @@
 """From a file to a scenario, from a scenario to another one, and back to a file."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from hashlib import blake2b, file_digest
 from itertools import islice
@@ -14,8 +14,9 @@ from cosim.errors import ScenarioError
 from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
 from cosim.scenario.former_names import current_change, with_current_names
-from cosim.scenario.inputs import digests, first_other
+from cosim.scenario.inputs import digests, first_other, paths_in
 from cosim.scenario.limits import DEEPEST, too_long_number, unsayable, unusable_path
+from cosim.scenario.remembered import remembered
 from cosim.scenario.settings import Scenario
 from cosim.words import clipped
 
@@ -167,9 +168,7 @@ def written_long(written: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_toml(scenario: Scenario) -> str:
     """Return the file that gives this scenario again, every default written out."""
-    import tomli_w
-
-    return tomli_w.dumps(to_dict(scenario))
+    return _texts(scenario)[0]
 
 
 def run_hash(scenario: Scenario) -> str:
@@ -184,9 +183,7 @@ def run_hash_by_names(scenario: Scenario) -> str:
 
 def _run_hash(scenario: Scenario, digests: Mapping[str, str]) -> str:
     """Return the hash with these digests of files in folders."""
-    import tomli_w
-
-    told = blake2b(tomli_w.dumps(_deciding(scenario)).encode(), digest_size=16)
+    told = blake2b(_texts(scenario)[1].encode(), digest_size=16)
     for path in paths_in(scenario):
         try:
             state = path.stat()
@@ -201,25 +198,16 @@ def _run_hash(scenario: Scenario, digests: Mapping[str, str]) -> str:
     return told.hexdigest()
 
 
-def _deciding(scenario: Scenario) -> dict[str, Any]:
-    """Return a scenario without what no result depends on: trackers and the number of workers."""
+@remembered
+def _texts(scenario: Scenario) -> tuple[str, str]:
+    """Return a scenario as a file, and that without what no result depends on: trackers, and workers."""
+    import tomli_w
+
     told = to_dict(scenario)
-    told.pop("track", None)
-    for tables in (told, *told.get("tasks", {}).values()):
-        tables.get("training", {}).pop("workers", None)
-    return told
-
-
-def paths_in(value: Any) -> Iterator[Path]:
-    """Return the paths in a tree of tables, in the order of the settings."""
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from paths_in(getattr(value, name))
-    elif isinstance(value, tuple | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from paths_in(item)
+    whole = tomli_w.dumps(told)
+    tables = (told, *told.get("tasks", {}).values())
+    left_out = [told.pop("track", None), *(one.get("training", {}).pop("workers", None) for one in tables)]
+    return whole, tomli_w.dumps(told) if any(left_out) else whole
 
 
 @lru_cache(maxsize=64)

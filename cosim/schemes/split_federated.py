@@ -119,7 +119,8 @@ class SplitFederated(Averages, Splits):
         """As set; everybody downloads the average."""
         if self.deadline_s is None:
             return None
-        return Cutoff(self.deadline_s, "main_uplink", "server_forward_backward", "adapter_download")
+        names = "server_forward_backward", "adapter_download", "num_clients_in_time"
+        return Cutoff(self.deadline_s, "main_uplink", *names)
 
     @property
     def patient(self) -> "SplitFederated":
@@ -196,8 +197,8 @@ class SplitFederated(Averages, Splits):
             if play.averages:
                 average = yield from play.collect(Moment(round_))
                 yield from play.broadcast(Moment(round_), average)
-            if self.deadline_s is not None:
-                world.note(Moment(round_), "num_clients_in_time", len(play.taking_part))
+            if self.cutoff is not None:
+                world.note(Moment(round_), self.cutoff.counted, len(play.taking_part))
             if self.is_evaluated(round_):
                 play.evaluate(round_)
             world.end_round(round_)

@@ -70,6 +70,8 @@ class Case:
     def replication(self, number: int) -> Scenario:
         """Return what a replication plays: the same under another seed, of all or of the air alone."""
         scenario, radio = self.scenario, self.scenario.radio
+        if self.replicate == "seed" and number == 0:
+            return scenario
         if self.replicate == "seed":
             return scenario.model_copy(update={"seed": scenario.seed + number})
         other = radio.model_copy(update={"seed": radio.air_seed(scenario.seed) + number})

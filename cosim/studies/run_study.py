@@ -366,6 +366,7 @@ class _Requests:
     """The queue of runs as requests, each made when it is taken."""
 
     def __init__(self, runs: list[Run], make: Callable[[Run], RunRequest]) -> None:
+        self.is_single = len(runs) == 1
         self._runs = RunQueue(runs)
         self._make = make
         self._taken: dict[tuple[int, int], Run] = {}

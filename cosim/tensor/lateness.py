@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from cosim.control.knobs import PARTICIPATION, Setting
-from cosim.control.stages import Barrier, Compute, Cutoff
+from cosim.control.stages import Compute, Cutoff, barriers_of
 from cosim.learning.task import Task
 from cosim.schemes import Scheme
 from cosim.site import Site
@@ -125,7 +125,8 @@ class Heard:
     Attributes
     ----------
     late
-        The step of each round in which each client is late, shape (rounds, num_clients, num_channels).
+        The step of each round in which each client is late, or a number above all steps; shape (rounds,
+        num_clients, num_channels).
     is_there, is_heard
         Which spans a channel has, and which of them the scheme waits for, shape (num_spans, num_channels).
     flop
@@ -243,12 +244,20 @@ def flop_of(scheme: Scheme, task: Task, setting: Setting) -> FlopOf:
 
     @cache
     def stages(round_: int, clients: frozenset[int]) -> dict[str, int]:
-        takes_part = tuple(float(client in clients) for client in range(task.num_clients))
-        only = replace(setting, knobs={**setting.knobs, PARTICIPATION.name: takes_part})
-        found = dict[str, int]()
-        for part in scheme.phases(task, round_, only):
-            for barrier in (part,) if isinstance(part, Barrier) else part.barriers:
-                found |= {one.name: one.flop for one in barrier.joint if isinstance(one, Compute)}
-        return found
+        return joint_flop(scheme, task, setting, round_, clients)
 
     return lambda name, round_, clients: stages(round_, frozenset(clients))[name]
+
+
+def joint_flop(
+    scheme: Scheme, task: Task, setting: Setting, round_: int, clients: Collection[int]
+) -> dict[str, int]:
+    """Return the FLOP of the joint stages of a round, by name, on what some of its clients sent."""
+    takes_part = tuple(float(client in clients) for client in range(task.num_clients))
+    only = replace(setting, knobs={**setting.knobs, PARTICIPATION.name: takes_part})
+    return {
+        one.name: one.flop
+        for barrier, _, _ in barriers_of(scheme.phases(task, round_, only))
+        for one in barrier.joint
+        if isinstance(one, Compute)
+    }

@@ -6,6 +6,7 @@ say a round, and what is left of it is its summary.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,10 +18,11 @@ from cosim.record.summaries import Phase, Work
 from cosim.scenario.prepared import Prepared
 from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
 from cosim.tensor.in_turn import NEVER_ENDS, InTurn
+from cosim.tensor.lateness import joint_flop
 from cosim.tensor.link_rates import LinkRates
 from cosim.tensor.queues import served
 from cosim.tensor.refusals import overlapping, refuse, refuse_others_sent, refuse_values
-from cosim.units import NS_PER_S, Floats, Ints
+from cosim.units import NS_PER_S, Floats, Ints, seconds_to_ns
 from cosim.world import World
 
 T = TypeVar("T")
@@ -47,6 +49,8 @@ class RoundClock:
     ----------
     now_ns
         When the latest round has ended.
+    num_in_time
+        How many clients were never late in it, where there is a deadline.
     """
 
     def __init__(self, prepared: Prepared, world: World) -> None:
@@ -70,6 +74,11 @@ class RoundClock:
             if name in shared:
                 self._queues[name] = InTurn(self._rates[name], prepared.channel.block_ns)
         self.now_ns = 0
+        self._cutoff, everybody = scenario.scheme.cutoff, len(self._clients)
+        self._is_out = np.zeros(everybody, dtype=np.bool_)  # of this round, as it was late
+        self._until = np.zeros(everybody, dtype=np.int64)  # when each has ended what it was late with
+        self._flop: dict[str, int] = {}  # of joint stages, where anybody is out
+        self.num_in_time = 0
 
     def play(self, round_: int) -> Work:
         """Return the spans of the next round.
@@ -81,6 +90,8 @@ class RoundClock:
         """
         stages: Round = self._scheme.phases(self._task, round_, self._setting, self._allocator.reports)
         found = _Spans()
+        self._is_out[:] = False
+        self._flop, self._round = {}, round_
         for part in stages:
             barriers, times = (part.barriers, part.times) if isinstance(part, Repeat) else ((part,), 1)
             for barrier in barriers * times:
@@ -88,9 +99,13 @@ class RoundClock:
         return found.work(self._task.name, round_)
 
     def _fall(self, barrier: Barrier, found: "_Spans") -> None:
-        """Let all chains of a barrier end, then its joint stages."""
-        cursor = np.full(len(self._clients), self.now_ns)
-        left = [(chain, clients) for chain, clients in _same(barrier.chains) if chain]
+        """Let all chains of a barrier end, or a deadline pass, then its joint stages."""
+        cut = self._cutoff
+        races = cut is not None and any(stage.name == cut.joint for stage in barrier.joint)
+        cursor = np.maximum(self.now_ns, self._until if races else 0)
+        cursor = np.broadcast_to(cursor, len(self._clients)).copy()
+        left = [(chain, self._in(chain, clients)) for chain, clients in _same(barrier.chains) if chain]
+        racing = np.concatenate([some for _, some in left]) if races else None
         while left:
             for number, (chain, clients) in enumerate(left):
                 while chain and self._place(chain[0]) is None:
@@ -100,10 +115,33 @@ class RoundClock:
             left = [one for one in left if one[0]]
             if left:
                 left = self._meet(left, cursor, found)
-        self.now_ns = int(cursor.max())
+        if racing is not None:
+            self._race(racing, cursor[racing])
+        else:
+            self.now_ns = int(cursor.max())
         for stage in barrier.joint:
             assert isinstance(stage, Compute)
-            self._joint(stage, found)
+            self._joint(replace(stage, flop=self._flop.get(stage.name, stage.flop)), found)
+
+    def _in(self, chain: Chain, clients: Ints) -> Ints:
+        """Return those of some clients that are in the round, or take part in this again."""
+        if self._cutoff is None or any(stage.name == self._cutoff.rejoins for stage in chain):
+            return clients
+        return clients[~self._is_out[clients]]
+
+    def _race(self, clients: Ints, ends_ns: Ints) -> None:
+        """Let those be out who are late, and go on at the deadline."""
+        assert self._cutoff is not None
+        deadline_ns, first_ns = self.now_ns + seconds_to_ns(self._cutoff.after_s), int(ends_ns.min())
+        is_late = ends_ns >= max(deadline_ns, first_ns + 1)
+        self.num_in_time = int((~is_late).sum())
+        if not is_late.any():
+            self.now_ns = int(ends_ns.max())
+            return
+        self.now_ns = max(deadline_ns, first_ns)
+        self._is_out[clients[is_late]], self._until[clients[is_late]] = True, ends_ns[is_late]
+        heard = frozenset(clients[~is_late].tolist())
+        self._flop = joint_flop(self._scheme, self._task, self._setting, self._round, heard)
 
     def _place(self, stage: Stage) -> str | None:
         """Return where a stage may have to wait for other clients."""
@@ -262,16 +300,17 @@ def refuse_rounds(prepared: Sequence[Prepared]) -> None:
     why, scheme = None, scenario.scheme
     if others:
         why = "tasks: several wait for each other's turns"
-    elif scheme.cutoff is not None:
-        why = "scheme.deadline_s: who is late is found from spans"
-    elif not scheme.is_staged:
+    elif scheme.cutoff is not None and scenario.allocator.shares_in_time:
+        why = "scheme.deadline_s: clients that are late hold the band that the others wait for"
+    elif not scheme.patient.is_staged:
         why = f"scheme.kind: rounds of {scheme.kind!r} under these settings are not what its stages say"
     elif any(scheme.multicasts(link.name) for link in scheme.links):
         why = "scheme.downlink: 'multicast' is sent at the rate of the weakest of all clients"
     elif scenario.allocator.reallocate != "once" and scenario.allocator.sets_knobs:
         why = f"allocator.reallocate: {scenario.allocator.kind!r} may decide otherwise in every round"
     refuse_values(scenario, one.task, one.num_blocks)
-    if len(scheme.taking_part(one.task.seed, one.task.num_clients, 1)) < one.task.num_clients:
+    num_drawn = len(scheme.taking_part(one.task.seed, one.task.num_clients, 1))
+    if num_drawn < one.task.num_clients or scheme.cutoff is not None:
         refuse_others_sent(one.task, one.num_blocks)
     overlapping({} if one.allocation is None else one.allocation.grants)
     if why is not None:

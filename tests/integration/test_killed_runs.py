@@ -25,23 +25,32 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def killed(tiny_scenario, tmp_path, often, monkeypatch):
-    """A run of four rounds that was killed after its third, with a lock that nobody holds."""
+def kill(tmp_path, monkeypatch):
+    """Let a run be killed behind a round; its lock is then one that nobody holds."""
+
+    def kill(scenario, round_):
+        def watch(progress):
+            if progress.round == round_:
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "finish", lambda *_a, **_b: None)
+            patch.setattr(RunFolder, "fail", lambda *_a, **_b: None)
+            patch.setattr(RunFolder, "_ended", RunFolder.writing)
+            with pytest.raises(Killed):
+                run(scenario, tmp_path / "killed", timing_only=True, watch=watch)
+        (tmp_path / "killed" / ".lock").touch()
+        return tmp_path / "killed"
+
+    return kill
+
+
+@pytest.fixture
+def killed(tiny_scenario, tmp_path, often, kill):
+    """A run of four rounds that was killed after its third, and beside it one that was not."""
     scenario = tiny_scenario({"scheme.num_rounds": 4})
-
-    def watch(progress):
-        if progress.round == 3:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "finish", lambda *_a, **_b: None)
-        patch.setattr(RunFolder, "fail", lambda *_a, **_b: None)
-        patch.setattr(RunFolder, "_ended", RunFolder.writing)
-        with pytest.raises(Killed):
-            run(scenario, tmp_path / "killed", timing_only=True, watch=watch)
-    (tmp_path / "killed" / ".lock").touch()
     run(scenario, tmp_path / "whole", timing_only=True)
-    return tmp_path / "killed"
+    return kill(scenario, 3)
 
 
 def test_a_killed_run_shows_what_was_recorded_in_pieces(killed, capsys):
@@ -68,3 +77,18 @@ def test_a_killed_run_goes_on_to_the_bytes_of_one_that_was_not(killed):
         assert (killed / file).read_bytes() == (whole / file).read_bytes()
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert Record.open(killed).state == "complete"
+
+
+def test_a_run_that_was_killed_before_its_first_round_ended_has_all_tables(
+    tiny_scenario, often, kill, capsys
+):
+    killed = kill(tiny_scenario(), 0)
+    assert [Record.open(killed).table(name).num_rows for name in ("spans", "causes", "rounds")] == [0, 0, 0]
+    assert answer(["timeline", str(killed)]) == 0
+    assert "killed at 0 s" in capsys.readouterr().out
+
+
+def test_a_run_that_was_killed_before_anything_was_written_says_how_to_go_on(tiny_scenario, kill, capsys):
+    killed = kill(tiny_scenario(), 1)
+    assert answer(["timeline", str(killed)]) == 2
+    assert f"begin again: cosim resume {killed}" in capsys.readouterr().err

@@ -173,6 +173,7 @@ def assert_same_are_late(tiny_scenario, play, drawn, share):
     scheme["deadline_s"] = before_deadline_s(play, first, share)
     scenarios = [tiny_scenario({**base, "scheme": scheme, **radio}) for radio in radios]
     assert_equal(play, TensorClock(scenarios[0]), scenarios)
+    in_short(scenarios[0])
 
 
 late = {"drawn": settings_of(["split_federated"]), "share": st.sampled_from([0.0, 0.4, 0.7, 0.9])}
@@ -209,7 +210,10 @@ def assert_same_in_short(scenario):
 
 def in_short(scenario):
     """Hold a scenario's rounds against the event kernel, or see that they are refused with a setting."""
-    if getattr(scenario.scheme, "downlink", "unicast") == "multicast":
+    if scenario.scheme.cutoff and scenario.allocator.kind == "time_shared":
+        with pytest.raises(ScenarioError, match="deadline_s: clients that are late hold the band"):
+            refuse_rounds([prepare(scenario)])
+    elif getattr(scenario.scheme, "downlink", "unicast") == "multicast":
         with pytest.raises(ScenarioError, match="downlink: 'multicast'"):
             refuse_rounds([prepare(scenario)])
     else:

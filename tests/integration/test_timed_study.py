@@ -1,12 +1,9 @@
 """A study has the same results whichever engine finds its times."""
 
-from contextlib import nullcontext
-
 import pytest
 
 from cosim.cli import answer
 from cosim.errors import ScenarioError
-from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.runs import opened, run, whatif
 from cosim.scenario.load import change, to_toml
@@ -84,7 +81,7 @@ UNEVEN = {"lora.target_modules": ["c_attn", "c_fc"], "scheme.adapter_codec": {"k
 
 @pytest.mark.usefixtures("here")
 def test_a_deadline_has_the_same_results_under_both_engines(file, tmp_path):
-    study = {"set": DEADLINE, "vary": {"grid": {"radio.seed": [1, 2, 3, 5, 6]}}}
+    study = {"set": DEADLINE, "vary": {"grid": {"radio.seed": [1, 2, 5]}}}
     for engine in ("events", "tensor"):
         run_study(study_of(file, engine=engine, **study), tmp_path / engine, workers=1)
     assert tables(tmp_path / "events") == tables(tmp_path / "tensor")
@@ -94,7 +91,7 @@ def test_a_deadline_has_the_same_results_under_both_engines(file, tmp_path):
 def test_bits_that_values_decide_are_the_trainings_and_others_late_make_another_training(file, tmp_path):
     study = {
         "timing_only": False,
-        "set": {**DEADLINE, **UNEVEN},
+        "set": {**DEADLINE, **UNEVEN, "scheme.num_rounds": 1},
         "measures": [*MEASURES, *LEARNED, {"kind": "bits", "span": "adapter_upload"}],
         "vary": {"grid": {"radio.seed": [2, 3, 4, 6]}},
     }
@@ -102,17 +99,11 @@ def test_bits_that_values_decide_are_the_trainings_and_others_late_make_another_
         made = run_study(study_of(file, engine=engine, **study), tmp_path / engine, store=tmp_path / "store")
         assert made.manifest["timed"] == (2 if engine == "auto" else 0)
     assert tables(tmp_path / "events") == tables(tmp_path / "auto")
-    (known, *_) = sorted((tmp_path / "events").glob("runs/*/0"))
-    for seed, late in ((4, False), (6, True)):
-        told = pytest.raises(ScenarioError, match="other clients are late") if late else nullcontext()
-        with told:
-            timed = Record.open(
-                whatif(known, {"radio.seed": seed}, out=tmp_path / str(seed), engine="tensor")
-            )
-            played = whatif(
-                known, {"radio.seed": seed}, out=tmp_path / "played", store=Store(tmp_path / "store")
-            )
-            assert timed.manifest["simulated_s"] == Record.open(played).manifest["simulated_s"]
+    first, _, third, _ = sorted((tmp_path / "events").glob("runs/*/0"))
+    timed = Record.open(whatif(first, {"radio.seed": 4}, out=tmp_path / "timed", engine="tensor"))
+    assert timed.manifest["simulated_s"] == Record.open(third).manifest["simulated_s"]
+    with pytest.raises(ScenarioError, match="other clients are late"):
+        whatif(first, {"radio.seed": 6}, out=tmp_path / "late", engine="tensor")
 
 
 @pytest.mark.parametrize(

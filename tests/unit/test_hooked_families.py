@@ -307,6 +307,21 @@ def test_all_parameters_can_be_trained_where_nothing_is_cut(family: str, changes
     assert all(np.isfinite(one.grad.numpy()).all() for one in adapter.values() if one.grad is not None)
 
 
+def test_distances_that_a_found_model_learns_are_trained_and_kept_on_one_side() -> None:
+    model = tiny_model("mpnet", "classification", Full())
+    batch, table = tiny_batch(model.shape, 2, 6), "mpnet.encoder.relative_attention_bias.weight"
+    adapter = leaves(model.initial_adapter())
+    before = mean_loss(model.whole_outputs(adapter, batch))
+    before.backward()
+    assert float(adapter[table].grad.abs().max()) > 0.0  # type: ignore[union-attr]
+    rng = torch.Generator().manual_seed(0)
+    moved = torch.rand(adapter[table].shape, generator=rng, dtype=torch.float64)
+    after = mean_loss(model.whole_outputs({**adapter, table: moved}, batch))
+    assert abs(float(after.detach() - before.detach())) > 1e-6
+    with pytest.raises(ScenarioError, match="the one table of distances"):
+        Full().check(model.shape, "float32", is_cut=True)
+
+
 @pytest.mark.parametrize(("family", "use_dora"), [("qwen2", False), ("deberta-v2", False), ("qwen2", True)])
 def test_beside_a_base_in_bfloat16_float32_is_trained(family: str, use_dora: bool) -> None:
     model = tiny_model(family, "classification", Lora(rank=2, use_dora=use_dora), dtype="bfloat16")
@@ -353,6 +368,8 @@ def test_what_blocks_of_others_cannot_do_is_refused() -> None:
             "classification",
             "a linear layer in front of the blocks",
         ),
+        ({"model_type": "cohere", **FOUND["cohere"][1], "num_hidden_layers": 0}, "causal_lm", "0 blocks"),
+        ({"model_type": "cohere", "hidden_size": "wide"}, "causal_lm", "'hidden_size': .*expected int"),
     ],
 )
 def test_a_model_whose_modules_do_not_say_how_it_computes_is_refused(

@@ -184,7 +184,7 @@ def test_a_step_of_a_base_of_files_loads_no_model_class_and_no_compiler() -> Non
     program = """
 import sys
 from cosim.learning.base.embedded import EmbeddedBase
-from cosim.learning.learner import mean_loss
+from cosim.learning.learner import gradients_along, leaves_of, mean_loss
 from cosim.learning.model import SplitModel
 from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.trainable.lora import Lora
@@ -193,6 +193,9 @@ model = SplitModel.load(EmbeddedBase(), Lora(rank=2))
 adapter, rule = moved_adapter(model), AdamW()
 mean_loss(model.whole_outputs(adapter, tiny_batch(model.shape, 2, 8))).backward()
 rule.step(adapter, gradients(adapter), rule.start(adapter), 0, 1)
+leaves = leaves_of({name: adapter[name] for name in model.client_names(1)})
+cut = model.client_forward(leaves, tiny_batch(model.shape, 2, 8), 1)
+gradients_along(cut, cut.detach(), list(leaves.values()))
 assert model.adapter_files(adapter).keys() == {"adapter_config.json", "adapter_model.safetensors"}
 print({"transformers", "peft", "torch._dynamo", "sympy", "torch.distributed.tensor"} & set(sys.modules))
 """

@@ -12,7 +12,8 @@ from cosim.errors import ScenarioError
 from cosim.scenario.after_events import becomes
 from cosim.scenario.build import check, prepare
 from cosim.scenario.catalogue import families
-from cosim.scenario.load import change, load, parse_change, paths_in, run_hash, to_dict, to_toml
+from cosim.scenario.inputs import paths_in
+from cosim.scenario.load import change, load, parse_change, run_hash, to_dict, to_toml
 from cosim.scenario.settings import Scenario
 
 PLAIN = Scenario(name="plain")

@@ -6,8 +6,8 @@ from cosim.cli.listing import listing
 from cosim.errors import ScenarioError
 from cosim.leaves import named
 from cosim.scenario.differences import switches
-from cosim.scenario.inputs import inputs
-from cosim.scenario.load import change, load, paths_in, read_dict, to_dict, to_toml
+from cosim.scenario.inputs import inputs, paths_in
+from cosim.scenario.load import change, load, read_dict, to_dict, to_toml
 from cosim.scenario.settings import Scenario
 from cosim.studies.measures.metric import Metric
 from cosim.studies.measures.time_to_loss import TimeToLoss

@@ -175,7 +175,7 @@ def client_backward_by_example(
     """Return the client's adapter and optimiser after its step along the mean of what is taken."""
     import torch
 
-    from cosim.learning.learner import trained_of
+    from cosim.learning.learner import gradients_along, trained_of
 
     mean, trained = _Mean(learner, params), trained_of(leaves)
     shares = _shares(learner.batch(params))
@@ -183,12 +183,12 @@ def client_backward_by_example(
         [row / share if share else 0.0 * row for row, share in zip(gradient, shares, strict=True)]
     )
     if any(leaf.dim() > adapter[name].dim() for name, leaf in trained.items()):  # a copy for each example
-        stacks = torch.autograd.grad(activations, list(trained.values()), own)
+        stacks = gradients_along(activations, own, list(trained.values()))
         mean.add_stack(dict(zip(trained, stacks, strict=True)), shares)
         return learner.step(params, adapter, optimizer, mean.taken)
     for number, share in enumerate(shares):
         alone = torch.zeros_like(own)
         alone[number] = own[number]
-        found = torch.autograd.grad(activations, list(trained.values()), alone, retain_graph=True)
+        found = gradients_along(activations, alone, list(trained.values()), retain_graph=True)
         mean.add(dict(zip(trained, found, strict=True)), share)
     return learner.step(params, adapter, optimizer, mean.taken)

@@ -118,12 +118,10 @@ def client_backward(
     gradient: "Tensor",
 ) -> Fields:
     """Return the client's adapter and optimiser after its step."""
-    import torch
-
-    from cosim.learning.learner import trained_of
+    from cosim.learning.learner import gradients_along, trained_of
 
     trained = trained_of(leaves)
-    gradients = torch.autograd.grad(activations, list(trained.values()), gradient)
+    gradients = gradients_along(activations, gradient, list(trained.values()))
     return learner.step(params, adapter, optimizer, dict(zip(trained, gradients, strict=True)))
 
 

@@ -78,7 +78,7 @@ class Full(Trainable):
                 f"trainable.only: a {shape.family} model has no norm in front of its layers, and "
                 "'norm' is for models that do; take 'attention' or 'mlp', or train everything."
             )
-        if is_cut and shape.relative is not None and self.only is None:
+        if is_cut and shape.blocks_see_front and self.only is None:
             raise ScenarioError(
                 f"trainable.kind: 'full' cannot train a {shape.family} model that is cut: both sides "
                 "would train the one table of distances; train [lora], or set trainable.only."

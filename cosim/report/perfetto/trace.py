@@ -39,7 +39,7 @@ def write_trace(record: Record, path: Path, air: Air | None = None, *, force: bo
     check_output(path, force=force)
     spans = Spans.of(record)
     if not len(spans):
-        raise RecordError(f"{record.path}: has no spans; the run is {record.status}.")
+        raise RecordError(f"{record.path}: has no spans; the run is {record.state}.")
     run = len(spans.actors)
     tracks = Tracks([*spans.actors, _title(record)])
     rounds = Rounds.of(record, length_ns(record, spans))
@@ -64,4 +64,4 @@ def write_trace(record: Record, path: Path, air: Air | None = None, *, force: bo
 
 def _title(record: Record) -> str:
     title = f"{record.manifest.get('name', record.path.name)}, seed {record.manifest.get('seed', 0)}"
-    return title if record.status == "complete" else f"{title} ({record.status})"
+    return title if record.status == "complete" else f"{title} ({record.state})"

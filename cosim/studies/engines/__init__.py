@@ -9,6 +9,10 @@ from cosim.studies.execute import RunOutcome, RunRequest
 class RequestQueue(Protocol):
     """Hands out requests; each is asked for when somebody is free to begin it."""
 
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one request in all."""
+
     def take(self) -> RunRequest | None:
         """Return the next request; None while none may begin, and for good once all have ended."""
 

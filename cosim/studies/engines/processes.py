@@ -6,15 +6,16 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from cosim.cores import SHARE, cores
 from cosim.errors import CosimError
+from cosim.graph.processes import threads
 from cosim.studies.engines import MOST_DEATHS, RequestQueue
-from cosim.studies.execute import RunOutcome, RunRequest
+from cosim.studies.execute import RunOutcome, RunRequest, perform
 
 _ROOT = Path(__file__).parents[3]
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from cosim.studies.worker import main; main()"
@@ -58,7 +59,16 @@ class Processes:
         self._num_stillborn = 0
 
     def perform(self, requests: RequestQueue) -> Iterator[RunOutcome]:
-        """Return the outcome of every request, in the order in which they end."""
+        """Return the outcome of every request, in the order in which they end.
+
+        One that is alone is done in this process, with a worker's threads: another process takes seconds
+        to start.
+        """
+        if requests.is_single and (alone := requests.take()) is not None:
+            with nullcontext() if alone.timing_only else threads(threads_each(self.num_workers)):
+                outcome = perform(alone)
+            yield outcome
+            return
         again: list[RunRequest] = []
 
         def next_request() -> RunRequest | None:
