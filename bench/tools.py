@@ -29,15 +29,19 @@ from cosim.scenario.settings import Scenario
 
 PAIRS, NUM_ROUNDS, RATE = 6, 5, 0.05
 PATIENCE_S = 1800.0  # a simulation whose engine died waits for it
-LIMITS = {"flower": ("flwr", 0.6), "pfl": ("pfl", 1.0)}
-"""Of each tool: the package that must be there, and the most that a process of ours may take of its time."""
+LIMITS = {"flower": (("flwr", "ray"), 0.6), "pfl": (("pfl",), 1.0)}
+"""Of each tool: the packages that must be there, and the most that a process of ours may take of its time."""
 
 
 def measure() -> Iterator[Ratio]:
     """Return our time over each tool's, processes in turns."""
-    tools = [name for name, (package, _) in LIMITS.items() if find_spec(package) is not None]
-    for name in LIMITS.keys() - tools:
-        print(f"  {LIMITS[name][0]} is not installed: no process of {name} to compare with", flush=True)
+    tools = []
+    for name, (packages, _) in LIMITS.items():
+        missing = [one for one in packages if find_spec(one) is None]
+        if missing:
+            print(f"  skipped {name}: {', '.join(missing)} not installed", flush=True)
+        else:
+            tools.append(name)
     if not tools:
         return
     optimizer = {"training.optimizer": {"kind": "sgd", "learning_rate": RATE}}
