@@ -68,7 +68,7 @@ def _channels(place: Path) -> Ratio:
     results = run_study(
         _study("channels", NUM_CHANNELS, timing_only=False),
         place / "channels",
-        workers=2,
+        workers=1,  # as many as trainings: it has the threads of the full run
         store=place / "store",
     )
     study_s = perf_counter() - begin

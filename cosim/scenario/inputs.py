@@ -89,11 +89,8 @@ def _fetching(value: Any) -> list[tuple[str, Base | DataSource]]:
 @remembered
 def _telling(value: Any) -> list[tuple[str, Any, Any]]:
     """Return the settings that may name something elsewhere, each with its place and what it is in."""
-    return [
-        one
-        for one in _settings(value, "")
-        if isinstance(one[1], Path) or getattr(one[1], "is_fetched", False)
-    ]
+    every = _settings(value, "")
+    return [one for one in every if isinstance(one[1], Path) or getattr(one[1], "is_fetched", False)]
 
 
 def _settings(value: Any, place: str) -> Iterator[tuple[str, Any, Any]]:

@@ -125,6 +125,7 @@ def test_a_whatif_is_timed_when_asked_and_played_for_its_spans(file, tmp_path, t
     scenario = tiny_scenario({"radio.fading": {"kind": "rayleigh_block", "coherence_time_s": 0.01}})
     before = run(scenario, tmp_path / "before", timing_only=True)
     changes = {"radio.seed": 5, "radio.noise_figure_db": 8.0}
+    whatif(before, {"radio.seed": 6}, out=tmp_path / "first", engine="tensor")  # its clock is kept
     timed = Record.open(whatif(before, changes, out=tmp_path / "timed", engine="tensor"))
     played = Record.open(whatif(before, changes, out=tmp_path / "played"))
     assert timed.manifest["simulated_s"] == played.manifest["simulated_s"]

@@ -6,6 +6,8 @@ import textwrap
 
 import pytest
 
+from cosim import parts
+
 FINE = """
     import sys
     from typing import Literal
@@ -131,3 +133,12 @@ def test_the_kind_of_a_broken_part_is_not_known(told):
     assert status == 2
     assert "radio.fading: no kind 'loud'; known: " in err
     assert "steady" in err
+
+
+def test_parts_are_looked_for_wherever_distributions_may_be(tmp_path):
+    for name, text in (("old.egg-info", "[cosim.parts]\nmine = mine:Mine\n"), ("other.dist-info", "[x]\n")):
+        (tmp_path / name / name).mkdir(parents=True)
+        (tmp_path / name / name / "entry_points.txt").write_text(text)
+    (tmp_path / "archive.zip").write_bytes(b"")
+    places = ("old.egg-info", "other.dist-info", "archive.zip", "nowhere")
+    assert [parts._may_name_parts(str(tmp_path / one)) for one in places] == [True, False, True, False]
