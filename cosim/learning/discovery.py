@@ -52,7 +52,7 @@ def discover(text: str, task: ModelTask, num_labels: int) -> ModelShape:
             return _Discovery(model, config["model_type"], task, num_labels).shape()
     except _Unclear as reason:
         raise ScenarioError(
-            f"model config: a {config['model_type']} model is no family of `cosim parts model_type`, "
+            f"model config: a model of {config['model_type']!r} is no family of `cosim parts model_type`, "
             f"and its modules do not say how it computes: {reason}; take another model"
         ) from None
 

@@ -121,7 +121,7 @@ class Task:
         check_stages(stages, trainable, shape, model.dtype)
         if training.executor == "batched" and not shape.names.has_blocks_of_ours:
             raise ScenarioError(
-                f"training.executor: 'batched' is for blocks of {OURS}, and a {shape.family} model is "
+                f"training.executor: 'batched' is for blocks of {OURS}, and a model of {shape.family!r} is "
                 "computed by code of transformers; take 'sequential'."
             )
         if training.executor == "auto":
@@ -131,8 +131,8 @@ class Task:
         aggregator.private_of(trainable.parameters(shape), shape.num_layers)
         if shape.patches is None and any(one.image is not None for one in corpus.train[:1]):
             raise ScenarioError(
-                f"data.source: {data.source.kind!r} gives images, and a {shape.family} model reads text; "
-                "take a base of model_type 'vit', or a source of texts."
+                f"data.source: {data.source.kind!r} gives images, and a model of {shape.family!r} reads "
+                "text; take a base of model_type 'vit', or a source of texts."
             )
         if shape.patches is not None:  # an image has as many positions as the model
             data = data.model_copy(update={"sequence_length": shape.max_positions})

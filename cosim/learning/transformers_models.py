@@ -71,12 +71,13 @@ def meta_model(config: dict[str, Any], task: ModelTask, num_labels: int) -> "nn.
         settings = transformers_config(config, **labels)
         if any(getattr(settings, name, None) for name in _EXPERTS):
             raise ScenarioError(
-                f"model config: a {config['model_type']} model is a mixture of experts, and which of them a "
-                "token meets depends on its values; take a dense model"
+                f"model config: a model of {config['model_type']!r} is a mixture of experts, and which of "
+                "them a token meets depends on its values; take a dense model"
             )
         if getattr(settings, "is_encoder_decoder", False):
             raise ScenarioError(
-                f"model config: a {config['model_type']} model has an encoder and a decoder; take one of them"
+                f"model config: a model of {config['model_type']!r} has an encoder and a decoder; take one "
+                "of them"
             )
         kind = model_class(settings, task)
         try:

@@ -349,7 +349,7 @@ def test_what_blocks_of_others_cannot_do_is_refused() -> None:
     shape = tiny_base("qwen2").shape()
     with pytest.raises(ScenarioError, match="'prefix' changes attention, and that of a qwen2 model"):
         Prefix().check(shape, "float32", is_cut=False)
-    with pytest.raises(ScenarioError, match="a olmo2 model has no norm"):
+    with pytest.raises(ScenarioError, match="a model of 'olmo2' has no norm"):
         Full(only=("norm",)).check(tiny_base("olmo2").shape(), "float32", is_cut=False)
     with pytest.raises(ScenarioError, match="the one table of distances"):
         Full().check(tiny_base("deberta-v2").shape("classification", 2), "float32", is_cut=True)

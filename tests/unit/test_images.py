@@ -103,5 +103,5 @@ def test_a_vision_transformer_is_trained_behind_a_cut(
     every = {**changes, "trainable.kind": "full", "scheme": {"kind": "federated", "num_rounds": 1}}
     saved = run(tiny_scenario(every), tmp_path / "full") / "model"
     assert {path.name for path in saved.iterdir()} >= {"config.json", "model.safetensors"}
-    with pytest.raises(ScenarioError, match="gives images, and a gpt2 model reads text"):
+    with pytest.raises(ScenarioError, match="gives images, and a model of 'gpt2' reads text"):
         prepare_tasks(tiny_scenario({"data.source": changes["data.source"], "model.task": "classification"}))

@@ -46,6 +46,8 @@ def read_json(path: Path) -> dict[str, Any]:
             if path.parent.is_dir()
             else f"model: there is no folder {path.parent}"
         ) from None
+    except NotADirectoryError:
+        raise ScenarioError(f"model: {path.parent} is a file; the folder of a model is needed") from None
     except (OSError, ValueError) as fault:
         raise ScenarioError(f"model: {path} cannot be read as JSON: {one_line(fault)}") from None
     if not isinstance(config, dict):

@@ -75,12 +75,12 @@ class Full(Trainable):
             and (shape.names.norms_outputs or not shape.names.norms)
         ):
             raise ScenarioError(
-                f"trainable.only: a {shape.family} model has no norm in front of its layers, and "
+                f"trainable.only: a model of {shape.family!r} has no norm in front of its layers, and "
                 "'norm' is for models that do; take 'attention' or 'mlp', or train everything."
             )
         if is_cut and shape.blocks_see_front and self.only is None:
             raise ScenarioError(
-                f"trainable.kind: 'full' cannot train a {shape.family} model that is cut: both sides "
+                f"trainable.kind: 'full' cannot train a model of {shape.family!r} that is cut: both sides "
                 "would train the one table of distances; train [lora], or set trainable.only."
             )
         if is_cut and shape.has_tied_head and self.only is None:

@@ -62,7 +62,7 @@ class Prefix(Trainable):
         self.chosen_blocks(shape)
         if not shape.names.has_blocks_of_ours:
             raise ScenarioError(
-                f"trainable.kind: 'prefix' changes attention, and that of a {shape.family} model "
+                f"trainable.kind: 'prefix' changes attention, and that of a model of {shape.family!r} "
                 f"is computed by code of transformers, which takes none; train [lora], or take one of {OURS}."
             )
 
