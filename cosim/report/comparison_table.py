@@ -8,6 +8,7 @@ from cosim.record.folder import Record
 from cosim.report.comparison import Comparison, compare_all
 from cosim.report.latex import Table, measured, plain
 from cosim.report.learning import of_task
+from cosim.report.outcome import client_shares
 from cosim.report.page.comparison_page import run_titles
 from cosim.report.rounds import Rounds
 from cosim.statistics.interval import student_t
@@ -37,8 +38,8 @@ def comparison_table(records: Sequence[Record]) -> Table:
         covered = [{phase.name: phase.covered_ns for phase in one.phases}.get(name) for one in runs]
         cells = [_cell(None if one is None else one / NS_PER_S) for one in covered]
         rows.append([f"{name.replace('_', ' ')}, s", *cells])
-    for at, what in enumerate(("computing", "on air", "waiting")):
-        rows.append([f"clients {what}, %", *(_cell(100.0 * one.all_clients.shares[at], 3) for one in runs)])
+    for what, shares in zip(("computing", "on air", "waiting"), client_shares(runs), strict=False):
+        rows.append([f"clients {what}, %", *(_cell(100.0 * one, 3) for one in shares)])
     rows.append(["energy, J", *(_cell(sum(one.energy_j.values())) for one in runs)])
     for task in dict.fromkeys(one.task for run in runs for one in run.learning):
         last = [{one.task: one.last_loss for one in run.learning}.get(task) for run in runs]

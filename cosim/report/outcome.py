@@ -1,5 +1,6 @@
 """What a run came to in short, as data: times, losses, shares of time, energy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cosim.record.folder import Record
@@ -188,3 +189,13 @@ class Summary:
             sum(one.air_ns for one in mine),
             sum(one.waiting_ns for one in mine),
         )
+
+
+def client_shares(runs: Sequence[Summary]) -> Sequence[tuple[float, ...]]:
+    """Return how much of each run its clients compute, send and wait, three tuples of a share for each run.
+
+    None at all where one of the runs does not say.
+    """
+    if not all(run.clients for run in runs):
+        return ()
+    return tuple(zip(*(run.all_clients.shares for run in runs), strict=True))

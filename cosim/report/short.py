@@ -19,8 +19,8 @@ from cosim.units import NS_PER_S, Ints
 def summarise_short(record: Record) -> Summary:
     """Return a run in short, from the summaries of its rounds.
 
-    Times of clients add up what each did, as summaries do not know what of it went on at once; servers are
-    left out.
+    Times of clients add up what each did, as summaries do not know what of it went on at once. So they are
+    left out where clients do several tasks at a time, and those of servers always.
 
     Raises
     ------
@@ -32,6 +32,8 @@ def summarise_short(record: Record) -> Summary:
     length_ns = max(last_ns, round(float(record.manifest.get("simulated_s", 0.0)) * NS_PER_S))
     rounds = Rounds.of(record, length_ns)
     channel, free_links = air_of(record, _links(rows))
+    overlaps = len({one["task"] for one in rows}) > 1
+    notes = tuple(record.manifest.get("notes", ()))
     return Summary(
         name=str(record.manifest.get("name", record.path.name)),
         status=record.state,
@@ -40,7 +42,7 @@ def summarise_short(record: Record) -> Summary:
         num_rounds=len(rounds),
         num_spans=sum(one["num_spans"] for one in rows),
         learning=tuple(learned(record)),
-        actors=of_clients(record.columns("totals"), length_ns),
+        actors=() if overlaps else of_clients(record.columns("totals"), length_ns),
         phases=tuple(_phases(rows)),
         energy_j=_energy(rows),
         slowest=_slowest(record.columns("totals")),
@@ -48,11 +50,16 @@ def summarise_short(record: Record) -> Summary:
         reason=reason_told(record, length_ns),
         channel=channel,
         free_links=free_links,
-        notes=tuple(record.manifest.get("notes", ())),
+        notes=(*notes, *([_OVERLAPS] if overlaps else [])),
         most_at_once=rounds.most_at_once,
         deliveries=tuple(_deliveries(rows)),
     )
 
+
+_OVERLAPS = (
+    "clients do several tasks at once, and summaries do not say what overlaps; for shares of their time "
+    'take record = "spans".'
+)
 
 MOST_LANES = 5_000
 """Clients of a run with spans beyond which its page has quantiles in place of lanes, and stays small."""

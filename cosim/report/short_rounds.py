@@ -6,6 +6,7 @@ from rich.console import Console
 
 from cosim.record.folder import Record
 from cosim.record.summaries import ALL, LEVELS
+from cosim.report.learning import of_task
 from cosim.report.quantities import count, duration
 from cosim.report.rounds import Rounds
 from cosim.report.short import phases_of, rows_in_short
@@ -44,7 +45,7 @@ def show_rounds(record: Record, first: int | None, last: int | None, console: Co
                 one[name][LEVELS.index(level)] for name in ("durations_ns", "waits_ns") for level in _SHOWN
             ]
             name = "each client, busy" if one["kind"] == ALL else one["name"]
-            place = str(one["round"]), name, count(one["num_spans"])
+            place = str(one["round"]), of_task(name, one["task"]), count(one["num_spans"])
             ended = one["last"] or one["sender"]
             table.add_row(*place, *map(duration, times), count(one["num_outliers"]), ended)
     console.print(table)
@@ -57,7 +58,7 @@ def show_rounds(record: Record, first: int | None, last: int | None, console: Co
         for one in busiest[:_MOST_NAMED]
     )
     if told:
-        say(console, f"busiest in round {shown[0][1]}: {told}")
+        say(console, f"{of_task(f'busiest in round {shown[0][1]}', shown[0][0])}: {told}")
 
 
 def _named(level: int) -> str:

@@ -9,7 +9,7 @@ from cosim.leaves import is_asked, named
 from cosim.report.alignment import RoundPair
 from cosim.report.comparison import Comparison, differences
 from cosim.report.learning import of_task
-from cosim.report.outcome import Summary
+from cosim.report.outcome import Summary, client_shares
 from cosim.report.quantities import amount, count, duration, percent
 from cosim.report.terminal import say, table_of
 
@@ -35,8 +35,9 @@ def show(comparison: Comparison, console: Console, asked: Mapping[str, Any] | No
     covered = [{phase.name: phase.covered_ns for phase in run.phases} for run in (before, after)]
     for name in dict.fromkeys(names):
         times(name, covered[0].get(name, 0), covered[1].get(name, 0))
-    shares = before.all_clients.shares, after.all_clients.shares
-    for what, was, now in zip(("compute", "on air", "waiting"), *shares, strict=True):
+    for what, (was, now) in zip(
+        ("compute", "on air", "waiting"), client_shares((before, after)), strict=False
+    ):
         table.add_row(f"clients {what}", percent(was), percent(now), f"{100 * (now - was):+.1f} points")
     spent = [sum(run.energy_j.values()) for run in (before, after)]
     table.add_row("energy", amount(spent[0], "J"), amount(spent[1], "J"), _change(*spent))
@@ -87,8 +88,8 @@ def show_all(comparisons: Sequence[Comparison], labels: Sequence[str], console: 
     covered = [{phase.name: phase.covered_ns for phase in run.phases} for run in runs]
     for name in dict.fromkeys(name for one in covered for name in one):
         table.add_row(name, *_against([one.get(name, 0) for one in covered]))
-    for number, what in enumerate(("compute", "on air", "waiting")):
-        table.add_row(f"clients {what}", *(percent(run.all_clients.shares[number]) for run in runs))
+    for what, shares in zip(("compute", "on air", "waiting"), client_shares(runs), strict=False):
+        table.add_row(f"clients {what}", *map(percent, shares))
     table.add_row("energy", *(amount(sum(run.energy_j.values()), "J") for run in runs))
     for task in _tasks(runs) or [""]:
         table.add_row(of_task("last held-out loss", task), *(_last_loss(run, task) for run in runs))

@@ -59,6 +59,7 @@ def show(summary: Summary, console: Console) -> None:
             say(console, f"diverged: the training went on, and {told} are not finite")
     if summary.actors:
         _show_actors(summary, console)
+    if summary.phases:
         _show_phases(summary, console)
         spent = ", ".join(f"{who} {amount(spent, 'J')}" for who, spent in summary.energy_j.items() if spent)
         say(

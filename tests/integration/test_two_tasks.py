@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cosim.cli import answer
 from cosim.errors import DivergedError, ScenarioError
 from cosim.graph.executor import TimingOnly
 from cosim.graph.store import Store
@@ -244,3 +245,18 @@ def test_the_events_of_a_run_reach_all_tasks(pair, tmp_path):
     for task in ("speech", "names"):
         assert len(timeline(record, task)) == len(timeline(plain, task))
     assert record.manifest["simulated_s"] > plain.manifest["simulated_s"]
+
+
+def test_summaries_leave_out_shares_of_time_that_overlap(pair, done, tmp_path, capsys):
+    short = Record.open(
+        run(pair.model_copy(update={"record": "summary"}), tmp_path / "short", timing_only=True)
+    )
+    ours, theirs = summarise(short), summarise(done)
+    assert (ours.actors, ours.energy_j) == ((), pytest.approx(theirs.energy_j, rel=1e-12))
+    assert "what overlaps" in ours.notes[-1]
+    assert answer(["compare", str(short.path), str(done.path)]) == 0
+    assert "clients waiting" not in capsys.readouterr().out
+    assert answer(["timeline", str(short.path)]) == 0
+    told = capsys.readouterr().out
+    assert "adapter_upload of speech" in told
+    assert "share of time" not in told

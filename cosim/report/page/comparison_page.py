@@ -11,7 +11,7 @@ from cosim.record.folder import Record
 from cosim.report.attribution import Attribution
 from cosim.report.comparison import Comparison, compare_all, differences
 from cosim.report.learning import of_task
-from cosim.report.outcome import Summary
+from cosim.report.outcome import Summary, client_shares
 from cosim.report.page.columns import Columns
 from cosim.report.page.content import add_rounds, curves_content, names_content
 from cosim.report.page.document import document
@@ -172,9 +172,8 @@ def _totals(summaries: Sequence[Summary], compared: Sequence[Comparison]) -> lis
     for name in dict.fromkeys(phase.name for one in summaries for phase in one.phases):
         covered = [{phase.name: phase.covered_ns for phase in one.phases}.get(name) for one in summaries]
         rows.append(_total(name.replace("_", " "), "time", covered))
-    for at, what in enumerate(("computing", "on air", "waiting")):
-        shares = [one.all_clients.shares[at] for one in summaries]
-        rows.append(_total(f"clients {what}", "share", shares))
+    for what, shares in zip(("computing", "on air", "waiting"), client_shares(summaries), strict=False):
+        rows.append(_total(f"clients {what}", "share", list(shares)))
     rows.append(_total("energy", "J", [sum(one.energy_j.values()) for one in summaries]))
     return rows
 
