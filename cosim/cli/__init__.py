@@ -24,15 +24,12 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Looking for pydantic's plugins reads what every installed package says of itself.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
-    gc.set_threshold(
-        10_000
-    )  # nearly all that is loaded stays: looking for garbage in it is a tenth of a check
+    # Nearly all that is loaded stays: looking for garbage in it is a tenth of a check.
+    gc.set_threshold(10_000)
     steady()
     status = answer(sys.argv[1:])
-    if (
-        status == 0 and not gc.isenabled()
-    ):  # a quick command: all is said, and nothing that it made is taken apart
-        os._exit(status)
+    if status == 0 and not gc.isenabled():
+        os._exit(status)  # a quick command: all is said, and nothing that it made is taken apart
     sys.exit(status)
 
 
