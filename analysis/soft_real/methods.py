@@ -85,6 +85,7 @@ VARIANTS: Mapping[str, Variant] = {
     "a tenth of the rate": Variant({"training.optimizer.learning_rate": RATE / 10}),
     "rank-wise rates": Variant({"training.optimizer.rank_decay": 1.0}),
     "regularised": Variant(regularizer=COS),
+    "a tenth of the weight": Variant(regularizer={"weight": COS["weight"] / 10}),
     "balanced": Variant(regularizer={"weight": 1e-9, "balance": 0.1}),
     "product": Variant(codec={"importance": "product"}),
 }
