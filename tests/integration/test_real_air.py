@@ -1,4 +1,4 @@
-"""Biased and fair learning on a language model of 135 million weights, made as its README says."""
+"""Systems of the air on a language model of 135 million weights, made as its README says."""
 
 from pathlib import Path
 
@@ -27,8 +27,8 @@ pytestmark = MARKS
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("biased_federated", {}), ("biased_federated", DIGITAL), ("ota_fair", {})],
-    ids=["over the air", "digital", "fair"],
+    [("biased_federated", {}), ("biased_federated", DIGITAL), ("ota_fair", {}), ("reflecting_surface", {})],
+    ids=["over the air", "digital", "fair", "surface"],
 )
 def test_a_real_language_model_learns(name, changes, tmp_path):
     few = {
