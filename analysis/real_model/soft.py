@@ -20,7 +20,7 @@ _CHANGES = {
 _LEFT_OUT = ("literal", "SVD", "top_k, no feedback")
 _REGULARISED = (("energy, no feedback", "regularised"), ("SOFT", "a tenth of the weight"))
 """What the regulariser does alone, and what less of it does."""
-_RUN_S = 70.0
+_RUN_S = 45.0
 
 
 def cells(is_quick: bool) -> list[Cell]:

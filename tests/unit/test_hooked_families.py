@@ -347,7 +347,7 @@ def test_rslora_is_that_of_peft() -> None:
 
 def test_what_blocks_of_others_cannot_do_is_refused() -> None:
     shape = tiny_base("qwen2").shape()
-    with pytest.raises(ScenarioError, match="'prefix' changes attention, and that of a qwen2 model"):
+    with pytest.raises(ScenarioError, match="'prefix' changes attention, and that of a model of 'qwen2'"):
         Prefix().check(shape, "float32", is_cut=False)
     with pytest.raises(ScenarioError, match="a model of 'olmo2' has no norm"):
         Full(only=("norm",)).check(tiny_base("olmo2").shape(), "float32", is_cut=False)
