@@ -317,7 +317,8 @@ class _Discovery:
         )
 
     def _first(self) -> "nn.Module":
-        return self._model.get_submodule(f"{self._blocks}.0")  # type: ignore[no-any-return]
+        first: nn.Module = self._model.get_submodule(f"{self._blocks}.0")
+        return first
 
     def _seen(
         self, is_followed: Callable[[str], bool], module: "nn.Module", sees: Callable[[Any, Any], bool]

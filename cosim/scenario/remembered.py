@@ -9,7 +9,7 @@ R = TypeVar("R")
 
 
 class _Same(Generic[T]):
-    """Stands for one object, not for what is equal to it."""
+    """Compares one object by identity, not by value."""
 
     def __init__(self, value: T) -> None:
         self.value = value
