@@ -15,6 +15,7 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.architectures import OURS
 from cosim.learning.codecs import NO_CODECS, Codecs
+from cosim.learning.data.counts import counts_of, notes_of
 from cosim.learning.data.draws import BatchDraws
 from cosim.learning.data.patches import PatchCorpus
 from cosim.learning.data.tokenizer import Tokenizer
@@ -372,14 +373,14 @@ class Task:
             If the weights do not fit the model, or the tokenizer cannot be read or
             does not belong to it.
         """
-        highest = max(one.highest_id for one in self.tokens.counts.values())
+        highest = max(one.highest_id for one in counts_of(self.tokens))
         if highest >= self.shape.vocab_size:
             raise ScenarioError(
                 f"model.base: the tokenizer gives id {highest} and the model has {self.shape.vocab_size} "
                 "tokens; use the tokenizer that belongs to the model."
             )
         of_base = self.model.base.shape(self.shape.task, self.shape.num_labels)
-        return (*self.model.base.weight_notes(of_base), *self.tokens.notes)
+        return (*self.model.base.weight_notes(of_base), *notes_of(self.tokens))
 
     @property
     def labels(self) -> tuple[str, ...]:
