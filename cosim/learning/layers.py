@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cosim.learning.architectures.architecture import is_norm
 
@@ -101,8 +101,7 @@ class Patches:
         return self.num_channels * self.patch_side**2
 
 
-@dataclass(frozen=True)
-class RelativeAttention:
+class RelativeAttention(NamedTuple):
     """How attention sees distances: by vectors that go through two linear layers, as DeBERTa has it.
 
     Attributes

@@ -90,7 +90,7 @@ class PrunedFederated(Averages):
 
     kind: Literal["pruned_federated"] = "pruned_federated"
     links: ClassVar[tuple[Link, ...]] = (
-        replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
+        FEDERATED_UPLINK._replace(takes_sums=True, takes_losses=True),
         FEDERATED_DOWNLINK,
     )
     ratio: float = Field(default=0.5, ge=0.0, lt=1.0)
@@ -216,7 +216,7 @@ class PrunedFederated(Averages):
             return one
         whole = whole_amounts(task, lora_rank)
         bits = one.adapter_bits + self.mask_bits(task.shape)
-        return replace(one, adapter_bits=bits, adapter_download_bits=whole.adapter_download_bits)
+        return one._replace(adapter_bits=bits, adapter_download_bits=whole.adapter_download_bits)
 
     def scoring_flop(self, task: Task) -> int:
         """Return the FLOP of the gradients by which a client chooses its units; 0 where it needs none."""

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 from cosim.learning.codec import Layout
 from cosim.parts import Part
@@ -35,8 +35,7 @@ class Applied:
     packed: Sequence[Ints] = ()
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """What a sender gives away of one update, for who keeps account of privacy.
 
     Attributes
