@@ -1,4 +1,4 @@
-"""What is small and takes long to find, handed from one process to the next in a file beside the store."""
+"""What is small and takes long to find, handed from one process to the next in files beside the store."""
 
 import json
 import os
@@ -7,12 +7,12 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from cosim.errors import StoreError
-from cosim.files import write_whole
 
-_MOST_LINES = 256
-_KNOWN: dict[str, Any] = {}  # to this process
+_MOST_FILES = 64
+_MOST_BYTES = 1 << 20
 
 
 def default_store() -> Path:
@@ -35,44 +35,44 @@ def default_store() -> Path:
         ) from None
 
 
-def recalled(key: str, find: Callable[[], Any]) -> Any:
-    """Return what ``find`` returns, or what it returned to an earlier process under the same key.
+def recalled(words: object, find: Callable[[], Any]) -> Any:
+    """Return what ``find`` returns, or what it returned to an earlier process under the same words.
 
-    A line of the file is a hash of the rest of it, the key and the value. A line that is damaged is
-    as one that is not there, and a file that cannot be read or written is one without lines.
+    A file that cannot be read or written, or that is damaged, is as one that is not there: it begins
+    with a hash of the rest of it, the key and the value. The last ones found are kept.
 
     Parameters
     ----------
-    key
-        A hash, hex, of everything that decides the value, code included.
+    words
+        Everything that decides the value, code included, by its ``repr``.
     find
-        Returns a JSON value.
+        Returns a JSON value; tuples come back as lists.
     """
-    if key not in _KNOWN:
-        _KNOWN[key] = _found(key, find)
-    return _KNOWN[key]
-
-
-def _found(key: str, find: Callable[[], Any]) -> Any:
-    lines: list[bytes] = []
+    key = blake2b(repr(words).encode(), digest_size=16).hexdigest()
     with suppress(OSError, StoreError):
-        lines = _file().read_bytes().splitlines()
-    for line in lines:
-        check, _, rest = line.partition(b" ")
-        if rest.startswith(f"{key} ".encode()) and check == _check(rest):
-            return json.loads(rest.partition(b" ")[2])
+        check, _, rest = (_folder() / key).read_bytes().partition(b" ")
+        if check == _check(key, rest):
+            return json.loads(rest)
     found = find()
-    line = f"{key} {json.dumps(found)}".encode()
-    with suppress(OSError, StoreError):
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        kept = [*lines[1 - _MOST_LINES :], _check(line) + b" " + line]
-        write_whole(_file(), b"\n".join(kept), durable=False)
+    content = json.dumps(found).encode()
+    if len(content) <= _MOST_BYTES:
+        with suppress(OSError, StoreError):
+            _keep(_folder(), key, _check(key, content) + b" " + content)
     return found
 
 
-def _file() -> Path:
+def _keep(folder: Path, key: str, content: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / uuid4().hex
+    unfinished.write_bytes(content)
+    unfinished.replace(folder / key)
+    for path in sorted(folder.iterdir(), key=os.path.getmtime)[:-_MOST_FILES]:
+        path.unlink(missing_ok=True)
+
+
+def _folder() -> Path:
     return Path(f"{default_store()}.recalled")
 
 
-def _check(line: bytes) -> bytes:
-    return blake2b(line, digest_size=16).hexdigest().encode()
+def _check(key: str, content: bytes) -> bytes:
+    return blake2b(content, key=key.encode(), digest_size=16).hexdigest().encode()

@@ -1,5 +1,7 @@
 """What one process found is told to the next, and never anything else."""
 
+import os
+
 import pytest
 
 from cosim.graph import recall
@@ -12,7 +14,6 @@ def ask(tmp_path, monkeypatch):
     monkeypatch.setenv("COSIM_STORE", str(tmp_path / "cache" / "store"))
 
     def asked(key, value):
-        monkeypatch.setattr(recall, "_KNOWN", {})
         found = []
         return recalled(key, lambda: found.append(key) or value), bool(found)
 
@@ -20,7 +21,7 @@ def ask(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def file(tmp_path):
+def folder(tmp_path):
     return tmp_path / "cache" / "store.recalled"
 
 
@@ -32,25 +33,34 @@ def test_a_value_is_found_once_by_all_processes_and_again_under_another_key(ask)
     assert ask("a", 5) == (5, True)
 
 
-def test_no_change_of_the_file_makes_another_value(ask, file):
+def test_no_change_of_a_file_makes_another_value(ask, folder):
     ask("ab", [1, 2])
-    ask("cd", [3, 4])
+    (file,) = folder.iterdir()
     whole = file.read_bytes()
     for place in range(len(whole)):
         for changed in (whole[:place], whole[:place] + b"7" + whole[place + 1 :]):
             file.write_bytes(changed)
-            assert [ask("ab", [1, 2])[0], ask("cd", [3, 4])[0]] == [[1, 2], [3, 4]]
+            assert ask("ab", [1, 2])[0] == [1, 2]
+    ask("cd", [3])
+    (other,) = set(folder.iterdir()) - {file}
+    file.replace(other)
+    assert ask("cd", [3]) == ([3], True)
 
 
-def test_where_nothing_can_be_kept_all_is_found_every_time(ask, file):
-    file.parent.write_text("no folder")
+def test_where_nothing_can_be_kept_all_is_found_every_time(ask, folder):
+    folder.parent.write_text("no folder")
     assert [ask("ab", 1), ask("ab", 2)] == [(1, True), (2, True)]
 
 
-def test_the_file_keeps_what_came_last(ask, file, monkeypatch):
-    monkeypatch.setattr(recall, "_MOST_LINES", 3)
-    for key in "abcde":
+def test_what_came_last_is_kept_and_nothing_large(ask, folder, monkeypatch):
+    monkeypatch.setattr(recall, "_MOST_FILES", 3)
+    for number, key in enumerate("abcde"):
+        before = set(folder.glob("*"))
         ask(key, key)
-    assert [ask(key, None)[1] for key in "cde"] == [False] * 3
-    assert len(file.read_bytes().splitlines()) == 3
-    assert ask("a", 1) == (1, True)
+        (new,) = set(folder.iterdir()) - before
+        os.utime(new, (number, number))
+    assert [ask(key, key)[1] for key in "cde"] == [False] * 3
+    assert ask("a", "a") == ("a", True)
+    assert len(list(folder.iterdir())) == 3
+    monkeypatch.setattr(recall, "_MOST_BYTES", 3)
+    assert [ask("g", "long"), ask("g", "long")] == [("long", True)] * 2

@@ -1,7 +1,6 @@
 """What tokenising the texts of a source comes to, and what a user must know of it."""
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from importlib.metadata import version
 from pkgutil import get_data
 from typing import NamedTuple
@@ -11,6 +10,9 @@ from cosim.learning.data.tokens import TokenCorpus, TokenSet
 
 _CODE = [get_data(__package__, f"{name}.py") for name in ("counts", "patches", "tokenizer", "tokens")]
 """What finds the counts, as it was when this process loaded it."""
+
+_COUNTED: dict[str, tuple["Counts", "Counts"]] = {}
+"""Counts by the key of a corpus, so that many runs of one process look once."""
 
 
 class Counts(NamedTuple):
@@ -34,10 +36,12 @@ def counts_of(tokens: TokenCorpus) -> tuple[Counts, Counts]:
 
     Texts that were counted before, by this process or an earlier one, are not tokenised for it.
     """
-    words = tokens.content_key, tokens.corpus.digest(), version("tokenizers"), _CODE
-    key = blake2b(repr(words).encode(), digest_size=16).hexdigest()
-    train, test = recalled(key, lambda: [Counts.of(tokens.train), Counts.of(tokens.test)])
-    return Counts(*train), Counts(*test)
+    found = _COUNTED.get(tokens.content_key)
+    if found is None:
+        words = tokens.content_key, tokens.corpus.digest(), version("tokenizers"), _CODE
+        train, test = recalled(words, lambda: [Counts.of(tokens.train), Counts.of(tokens.test)])
+        found = _COUNTED[tokens.content_key] = Counts(*train), Counts(*test)
+    return found
 
 
 def notes_of(tokens: TokenCorpus) -> tuple[str, ...]:
