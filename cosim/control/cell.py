@@ -1,6 +1,7 @@
 """The cell as allocators see it: devices, air and terms, made into a snapshot."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -193,13 +194,13 @@ class Cell:
             return None
         if not self._conditions.allocator.reports:
             # room for a report that nobody sends: results of old stay as they were
-            return found._replace(overhead_bits=found.overhead_bits + REPORT_BITS)
+            return replace(found, overhead_bits=found.overhead_bits + REPORT_BITS)
         energies = heard.reported.get("energies", (None,))
         known = next((one for one in energies if one is not None), None)
         if not heard.has_reported or known is None:
             return found
         nothing = np.zeros_like(known)
-        return found._replace(energies=tuple(nothing if one is None else one for one in energies))
+        return replace(found, energies=tuple(nothing if one is None else one for one in energies))
 
     def _weights(self, absent: Collection[int]) -> Floats:
         """Return the shares in the data of those who take part in this round, adding up to one."""

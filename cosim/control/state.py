@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from cosim.rng import Stream
 from cosim.units import Floats, Ints
 
 
-class Sparsity(NamedTuple):
+@dataclass(frozen=True)
+class Sparsity:
     """What may be left out of the adapters that are sent, where the scheme's codec can.
 
     Attributes

@@ -1,7 +1,6 @@
 """Federated learning in which each client trains a part of the model: heads and MLP columns are left out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -207,7 +206,7 @@ class PrunedFederated(Averages):
         for client, (one, sent) in enumerate(zip(each, up.chains, strict=True)):
             steps = int(setting.of("local_steps", client, self.local_steps))
             chains.append(() if one is None else (*_trains(one, steps, flop), *sent))
-        return (replace(up, chains=tuple(chains)),)
+        return (up._replace(chains=tuple(chains)),)
 
     def amounts(self, task: Task, lora_rank: int, ratio: float) -> WholeAmounts:
         """Return what a client computes and sends that leaves out a share of the units; 1 leaves none."""

@@ -25,8 +25,7 @@ SEED_BITS = 32
 """Bits of a seed that one end draws and tells the other."""
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """What is to be sent, before it is computed; sender and receiver both know it.
 
     Attributes

@@ -9,7 +9,6 @@ value is there. Names hold no torch until something is sent.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
@@ -27,8 +26,7 @@ NORMAL_FLOP = 10
 """FLOP charged for drawing one normal number, our choice; a uniform one is charged 1."""
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(NamedTuple):
     """What a step makes of numbers: those that go on, and rows of whole numbers packed beside them."""
 
     numbers: Tensors

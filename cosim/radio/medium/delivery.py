@@ -47,8 +47,7 @@ class Signalling(NamedTuple):
     is_standardised: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Uneven:
+class Uneven(NamedTuple):
     """What differs from number to number of a sum, as each meets its own block and subchannel.
 
     Numbers are laid on the resource elements in a random order, symbol by symbol.
