@@ -1,11 +1,15 @@
 """Studies: two workers against one, what a case costs beyond its run, and many channels for one training."""
 
+import gc
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from bench.ratio import Ratio
+from bench.ratio import Ratio, paired
 from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.scenario.load import change, load
@@ -14,8 +18,7 @@ from cosim.studies.settings import Study
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "quickstart.toml"
 NOISE = "radio.noise_figure_db"
-NUM_TIMED, NUM_CHANNELS = 32, 200
-REPEATS = 3
+NUM_TIMED, NUM_CHANNELS, PAIRS = 24, 200, 6
 
 
 def measure() -> Iterator[Ratio]:
@@ -29,30 +32,28 @@ def measure() -> Iterator[Ratio]:
 def _timed(place: Path) -> list[Ratio]:
     """Return what two workers bring, and what a case costs beyond the run it is.
 
-    Each side is taken several times in turn, and the middle ratio is told: a busy
-    machine then slows both alike.
+    Each side is taken several times in turn, each time in new processes: none has proven a bound before.
     """
-    found = []
-    for repeat in range(REPEATS):
-        one_s, two_s = (_case_s(place / f"{workers}-{repeat}", workers) for workers in (1, 2))
-        found.append((one_s, two_s, _run_s(place / f"runs-{repeat}", repeat)))
-    speeds = sorted((one_s / two_s, one_s, two_s) for one_s, two_s, _ in found)
-    shares = sorted(((one_s - run_s) / run_s, one_s, run_s) for one_s, _, run_s in found)
-    speed, one_s, two_s = speeds[REPEATS // 2]
-    share, case_s, run_s = shares[REPEATS // 2]
+    one_s, two_s, run_s = list[float](), list[float](), list[float]()
+    for number in range(PAIRS):
+        one_s.append(_case_s(place / f"one-{number}", 1))
+        run_s.append(_run_s(place / f"runs-{number}"))
+        two_s.append(_case_s(place / f"two-{number}", 2))
+    speed, whole = paired(one_s, two_s), paired(one_s, run_s)
     return [
         Ratio(
             "timing-only cases a second, quickstart, 2 workers / 1",
-            speed,
+            speed.median,
             1.7,
             "at least",
-            f"{1 / two_s:.1f} against {1 / one_s:.1f} a second",
+            f"{1 / median(two_s):.1f} against {1 / median(one_s):.1f} a second; {speed}",
         ),
         Ratio(
             "a case beyond its run / the run, timing-only quickstart",
-            share,
+            whole.median - 1.0,
             0.05,
-            note=f"{case_s * 1e3:.1f} ms a case, {run_s * 1e3:.1f} ms the same run made by itself",
+            note=f"{median(one_s) * 1e3:.1f} ms a case, {median(run_s) * 1e3:.1f} ms the same run made by "
+            f"itself; {whole}",
         ),
     ]
 
@@ -103,13 +104,12 @@ def _study(name: str, num_cases: int, *, timing_only: bool = True) -> Study:
     )
 
 
-def _noise_db(num_cases: int, repeat: int = 0) -> list[float]:
-    """Return noise figures, other ones at each repeat: what proves a bound is kept in a process."""
-    return [3.0 + 9.0 * (number + repeat / REPEATS) / num_cases for number in range(num_cases)]
+def _noise_db(num_cases: int) -> list[float]:
+    return [3.0 + 9.0 * number / num_cases for number in range(num_cases)]
 
 
 def _case_s(folder: Path, workers: int) -> float:
-    """Return how long a case takes once the workers are warm, s: from their first answers to the last."""
+    """Return how long a case takes, s: from the first answers of warm workers to the last."""
     at: list[float] = []
 
     def watch(tally: Tally) -> None:
@@ -117,15 +117,25 @@ def _case_s(folder: Path, workers: int) -> float:
             at.append(perf_counter())
 
     run_study(_study("timed", NUM_TIMED), folder, workers=workers, watch=watch)
-    return (at[-1] - at[workers]) / (len(at) - 1 - workers)
+    return _each_s(at, workers)
 
 
-def _run_s(place: Path, repeat: int) -> float:
-    """Return how long the same runs take when they are made by themselves, each."""
-    scenario = load(SCENARIO)
-    changed = [change(scenario, {NOISE: noise_db}) for noise_db in _noise_db(NUM_TIMED, repeat)]
-    run(changed[0], place / "warm", timing_only=True)
-    begin = perf_counter()
+def _run_s(place: Path) -> float:
+    """Return how long the same runs take that are made by themselves, in a process as a worker is one, s."""
+    process = ProcessPoolExecutor(1, get_context("spawn"), gc.set_threshold, (10_000,))
+    with process:  # its threshold is that of the command line
+        return process.submit(_runs_s, place).result()
+
+
+def _runs_s(place: Path) -> float:
+    scenario, at = load(SCENARIO), list[float]()
+    changed = [change(scenario, {NOISE: noise_db}) for noise_db in _noise_db(NUM_TIMED)]
     for number, one in enumerate(changed):
         run(one, place / str(number), timing_only=True)
-    return (perf_counter() - begin) / NUM_TIMED
+        at.append(perf_counter())
+    return _each_s(at, 1)
+
+
+def _each_s(at: list[float], workers: int) -> float:
+    """Return how long one takes, s, by when each ended; what workers do first, and one more, warms up."""
+    return (at[-1] - at[workers]) / (len(at) - 1 - workers)
