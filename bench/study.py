@@ -58,7 +58,7 @@ def _beyond_its_run(place: Path) -> Ratio:
 
     Both processes are new, so that none has proven a bound before, and look for garbage as seldom.
     """
-    alone = ProcessPoolExecutor(1, get_context("spawn"), gc.set_threshold, (10_000,))
+    alone = ProcessPoolExecutor(1, get_context("spawn"), gc.set_threshold, (50_000,))
     turns = _InTurn(place / "alone", alone)
     played = Processes.perform
     with alone, patch.object(Processes, "perform", lambda self, requests: played(self, turns.of(requests))):
