@@ -9,11 +9,11 @@ from re import sub
 from typing import Any
 
 from cosim.errors import CosimError, ScenarioError
-from cosim.leaves import is_asked, named
+from cosim.leaves import is_asked, named, written_long
 from cosim.scenario.differences import Switch, has_setting, written_switches
 from cosim.scenario.faults import did_you_mean
 from cosim.scenario.inputs import digests
-from cosim.scenario.load import change, load, run_hash, to_dict, written_long
+from cosim.scenario.load import change, load, run_hash, to_dict
 from cosim.scenario.settings import Scenario
 from cosim.studies.design import Point, factors, num_points, points
 from cosim.studies.paths import Settings, at
