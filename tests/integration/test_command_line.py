@@ -100,6 +100,20 @@ def test_times_need_no_torch(file, tmp_path):
     assert json.loads((run / "manifest.json").read_text())["versions"]["torch"] == "not installed"
 
 
+def test_what_is_no_scenario_or_no_run_is_named_for_what_it_is(file, tmp_path, capsys):
+    study, folder = tmp_path / "study.toml", tmp_path / "studied"
+    study.write_text(f'base = "{file}"\n')
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"kind": "study"}')
+    for words, told in (
+        (["run", study], f"{study}: is a study, no scenario; give cosim study {study}"),
+        (["timeline", study], f"{study}: is a file, and no run folder."),
+        (["timeline", folder], f"{folder}: is no run folder, but a study; name one of its runs, in"),
+    ):
+        assert answer(list(map(str, words))) == 2
+        assert capsys.readouterr().err.startswith(told)
+
+
 def test_check_says_what_would_run_and_warns_of_random_weights(file, capsys):
     assert answer(["check", str(file)]) == 0
     out = capsys.readouterr().out
