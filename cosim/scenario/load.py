@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 
 from cosim.errors import ScenarioError
 from cosim.leaves import written_long
-from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
 from cosim.scenario.former_names import current_change, with_current_names
 from cosim.scenario.inputs import digests, first_other, paths_in
@@ -115,6 +114,8 @@ def change(
         given["seed"] = seed
     if any(path.partition(".")[0] == "trainable" for path in changes):
         given = written_long(given)
+    from cosim.scenario.changes import apply  # most scenarios are taken as they are
+
     apply(given, changes, source, common)
     return _validate(given, source, folder or Path.cwd())
 
