@@ -10,7 +10,7 @@ import numpy as np
 from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
 
-_WINDOW_BLOCKS = 16  # looked at together: a transfer usually ends in the window it began in
+_WINDOW_BLOCKS = 16
 _ROUNDING = 2.0**-52  # of an amount, times blocks: more than a sum of floats over them loses
 _TINY = float(np.finfo(float).tiny)
 _SPARE = 16  # blocks' worth of rounding in what is worked out besides
@@ -65,11 +65,16 @@ class BlockRate:
     rates
         ``rates(first, count)`` returns the rates per second of blocks ``first``
         to ``first + count - 1``, shape (count,).
+    window_blocks
+        How many are looked at together; a transfer should usually end in the window it began in.
     """
 
-    def __init__(self, block_ns: int, rates: Callable[[int, int], Floats]) -> None:
+    def __init__(
+        self, block_ns: int, rates: Callable[[int, int], Floats], window_blocks: int = _WINDOW_BLOCKS
+    ) -> None:
         self._block_ns = block_ns
         self._rates = rates
+        self._window_blocks = window_blocks
         self._window_number, self._window_rates = -1, list[float]()
 
     def finish_ns(self, amount: Fraction | int, start_ns: int, until_ns: int = NEVER_NS) -> int | None:
@@ -81,7 +86,7 @@ class BlockRate:
             return start_ns
         begin_ns, first = start_ns, start_ns // self._block_ns
         left = float(amount)
-        rounding = left * _ROUNDING * (_WINDOW_BLOCKS + _SPARE)
+        rounding = left * _ROUNDING * (self._window_blocks + _SPARE)
         for rate in self._window(first):
             first += 1
             next_ns = first * self._block_ns
@@ -140,10 +145,10 @@ class BlockRate:
 
     def _window(self, first: int) -> list[float]:
         """Return the rates from a block on to the end of its window, computed once for all in it."""
-        number, offset = divmod(first, _WINDOW_BLOCKS)
+        number, offset = divmod(first, self._window_blocks)
         if number != self._window_number:
             self._window_number = number
-            self._window_rates = self._rates(number * _WINDOW_BLOCKS, _WINDOW_BLOCKS).tolist()
+            self._window_rates = self._rates(number * self._window_blocks, self._window_blocks).tolist()
         return self._window_rates[offset:] if offset else self._window_rates
 
     def drained(self, start_ns: int, end_ns: int) -> Fraction:

@@ -37,7 +37,9 @@ def load(path: Path | str) -> Scenario:
     """
     path = Path(path)
     given = read_toml(path)
-    given.setdefault("name", path.stem)
+    if "name" not in given:
+        given["name"] = path.stem
+        _refuse_unsayable({"name": path.stem}, f"{path}: ")
     return _validate(given, str(path), path.parent)
 
 
@@ -219,11 +221,12 @@ def read_dict(given: dict[str, Any], source: str) -> Scenario:
     ScenarioError
         With every fault, one a line.
     """
+    _refuse_unsayable(given, f"{source}: ")
     return _validate(given, source, Path.cwd())
 
 
 def _validate(given: dict[str, Any], source: str, folder: Path) -> Scenario:
-    _refuse_unsayable(given, f"{source}: ")
+    """Return the scenario in a tree of sayable values."""
     try:
         given = with_current_names(given)
     except ScenarioError as fault:

@@ -23,6 +23,7 @@ MOST_BYTES = 128 << 20
 
 _MARGIN = 1.04  # of blocks beyond those that a channel needs if it goes on as it has
 _MOST_BLOCKS = 1 << 22  # of one transfer
+_WINDOW = 64  # blocks of one transfer that are looked at together, as rates are there already
 
 
 class TooLongError(Exception):
@@ -147,7 +148,7 @@ class Rates:
             return start_ns
         if flow not in self._of_flow:
             assert self.block_ns is not None
-            self._of_flow[flow] = BlockRate(self.block_ns, partial(self._only_rates, flow))
+            self._of_flow[flow] = BlockRate(self.block_ns, partial(self._only_rates, flow), _WINDOW)
         end_ns = self._of_flow[flow].finish_ns(bits, start_ns)
         return NEVER if end_ns is None else min(end_ns, NEVER)
 
