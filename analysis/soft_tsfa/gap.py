@@ -15,7 +15,7 @@ import numpy as np
 from analysis.drawing import as_command
 from cosim.control.allocators.sparsifying import LINK, KeepRatios, Upload
 from cosim.control.knobs import SPARSIFICATION_RATIO
-from cosim.control.proving.long_run import LeastUnsent, Timeline, least_unsent
+from analysis.soft_tsfa.long_run import LeastUnsent, Timeline, least_unsent
 from cosim.control.solvers.sparsity.curves import Stepped
 from cosim.errors import RecordError
 from cosim.graph.store import Store, default_store
