@@ -1,8 +1,7 @@
 """What a run learns: values that are computed when they are asked for, recorded at their instants."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cosim.errors import DivergedError
 from cosim.graph.executor import Executor
@@ -24,8 +23,7 @@ _WHAT = {
 """What a value that is not finite is called, by its metric or field."""
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """Where in the training a piece of work belongs; ``local_step`` is 0 where it has none."""
 
     round: int
@@ -36,8 +34,7 @@ Place = tuple[Moment, str]
 """When in the training, and by whom."""
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a run is when a round has ended.
 
     Attributes

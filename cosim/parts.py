@@ -24,6 +24,7 @@ from typing import (
     Any,
     ClassVar,
     Literal,
+    NamedTuple,
     Self,
     TypeVar,
     Union,
@@ -142,8 +143,7 @@ def _below(folder: Path) -> Iterable[Path]:
                 yield from _below(path)
 
 
-@dataclass(frozen=True)
-class LeftOut:
+class LeftOut(NamedTuple):
     """A part of another package that cannot be used.
 
     Attributes

@@ -253,7 +253,7 @@ class Transmissions:
             more = journey.overhead_bits + journey.resent_bits
             payloads = {client: one.payload for client, one in outgoing.items()}
             if more:
-                payloads = {client: replace(one, bits=bits + more) for client, one in payloads.items()}
+                payloads = {client: one._replace(bits=bits + more) for client, one in payloads.items()}
             delivery: Delivery = yield from self.network.send(link, payloads)
         else:
             delivery = Delivery.at_once(self.clock.now, outgoing)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 NS_PER_S = 1_000_000_000
 """Nanoseconds in a second."""
 
+SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

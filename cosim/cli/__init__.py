@@ -24,8 +24,8 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Looking for pydantic's plugins reads what every installed package says of itself.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
-    # Nearly all that is loaded stays: looking for garbage in it is a tenth of a check.
-    gc.set_threshold(10_000)
+    # Nearly all that is loaded stays: looking for garbage in it takes a tenth of a check.
+    gc.set_threshold(50_000)
     steady()
     status = answer(sys.argv[1:])
     if status == 0 and not gc.isenabled():
@@ -45,7 +45,9 @@ def answer(arguments: Sequence[str]) -> int:
     try:
         _refuse_nul(arguments)
         with _warnings_shown():
-            status = command()(args=list(arguments) or ["--help"], prog_name="cosim", standalone_mode=False)
+            status = command(*arguments[:1])(
+                args=list(arguments) or ["--help"], prog_name="cosim", standalone_mode=False
+            )
         sys.stdout.flush()
         return int(status or 0)
     except CosimError as fault:

@@ -1,6 +1,7 @@
 """The commands. Each imports what it needs when it is called, so that help and checks answer at once."""
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,9 +43,13 @@ app = typer.Typer(
 )
 
 
-def command() -> Callable[..., Any]:
-    """Return the commands as something to call with arguments."""
-    return typer.main.get_command(app)
+def command(name: str = "") -> Callable[..., Any]:
+    """Return the commands as something to call with arguments; the one of a name alone where there is one."""
+    asked = copy(app)
+    asked.registered_commands = [
+        one for one in app.registered_commands if one.callback is not None and one.callback.__name__ == name
+    ] or app.registered_commands
+    return typer.main.get_command(asked)
 
 
 def _show_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ leaves them out.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -87,8 +88,7 @@ class Phase:
         return self.compute_s + airtime_s(self.bits, rates_bit_per_s)
 
 
-@dataclass(frozen=True)
-class Forecast:
+class Forecast(NamedTuple):
     """How long a round lasts while the air holds still.
 
     Attributes

@@ -1,15 +1,14 @@
 """What may change during a run: the air, how it is shared, and who shares it out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cosim.control.allocators import Allocator
 from cosim.radio.access import Access
 from cosim.radio.channel import Channel
 
 
-@dataclass(frozen=True)
-class Conditions:
+class Conditions(NamedTuple):
     """The conditions of a run, from an instant on.
 
     Attributes

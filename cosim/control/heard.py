@@ -1,7 +1,6 @@
 """What a controller knows of its decisions: what clients reported, and what came of them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
 
 from cosim.control.reports import Outcome, Reported
@@ -74,4 +73,4 @@ class Heard:
     def outcomes(self) -> tuple[Outcome, ...]:
         """What came of the decision that holds, client by client."""
         pairs = zip(self._outcomes, self._under_way, strict=True)
-        return tuple(replace(one, delivered=one.delivered and under_way == 0) for one, under_way in pairs)
+        return tuple(one._replace(delivered=one.delivered and under_way == 0) for one, under_way in pairs)

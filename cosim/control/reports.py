@@ -1,8 +1,7 @@
 """What clients report to a controller, what it sends them, and what came of its decisions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 REPORT = "report"
 """Name of the spans that carry reports."""
@@ -18,8 +17,7 @@ LOSS_REPORT_BITS = 32
 """What the loss is charged that a server weighs a client by."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """A scalar each client that takes part sends once it has trained.
 
     Attributes
@@ -44,8 +42,7 @@ Reported: TypeAlias = Mapping[str, tuple[Any, ...]]
 """What has arrived, by the name of the report, client by client; None of a client that sent nothing."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of the last decision for one client, of what it sent itself.
 
     Attributes

@@ -7,7 +7,7 @@ without barriers says nothing, and is served by every allocator that looks at li
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 CLIENT = "client"
 """The client in whose chain a stage is."""
@@ -35,8 +35,7 @@ class Compute:
     count: int = 1
 
 
-@dataclass(frozen=True)
-class Transfer:
+class Transfer(NamedTuple):
     """Bits over a link.
 
     Attributes
@@ -62,8 +61,7 @@ Chain: TypeAlias = tuple[Stage, ...]
 """Stages one after the other."""
 
 
-@dataclass(frozen=True)
-class Barrier:
+class Barrier(NamedTuple):
     """All wait for all.
 
     Attributes
@@ -78,16 +76,14 @@ class Barrier:
     joint: Chain = ()
 
 
-@dataclass(frozen=True)
-class Repeat:
+class Repeat(NamedTuple):
     """The same barriers several times."""
 
     barriers: tuple[Barrier, ...]
     times: int
 
 
-@dataclass(frozen=True)
-class Cutoff:
+class Cutoff(NamedTuple):
     """A deadline at a barrier: who is late is out for the rest of the round, and ends by itself what it does.
 
     Attributes

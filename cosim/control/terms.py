@@ -1,7 +1,7 @@
 """What decisions are about, as scheme and task say it: plain numbers, and functions of them."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cosim.control.knobs import Knob, Setting
 from cosim.control.reports import Report
@@ -12,8 +12,7 @@ Phases = Callable[[int, Setting, tuple[Report, ...]], Round]
 """The stages of a round under a setting, with the reports that somebody wants."""
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(NamedTuple):
     """What a task and its scheme say.
 
     Attributes

@@ -12,14 +12,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -106,8 +105,7 @@ def distributions_of(top: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(owners))
 
 
-@dataclass(frozen=True)
-class _Source:
+class _Source(NamedTuple):
     """Hash and imports of a module, read from its file."""
 
     digest: str
@@ -117,8 +115,7 @@ class _Source:
 _Seen = tuple[_Stamp, _Source]
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """What some modules import, found once and valid until one of the files changes.
 
     Attributes

@@ -20,6 +20,7 @@ from cosim.errors import StoreError
 from cosim.files import write_whole
 from cosim.graph.bundle import Key, bundled, contents_of, digest, head_of, tensors_of
 from cosim.graph.locks import locked
+from cosim.graph.recall import default_store as default_store
 
 FORMAT = 1
 _STALE_S = 3600.0
@@ -29,26 +30,6 @@ _UNFINISHED = ".tmp"
 
 class LostValueError(Exception):
     """A value that was in the store when it was looked for is gone; the run must be played again."""
-
-
-def default_store() -> Path:
-    """Return the store of this user: ``COSIM_STORE``, or ``cosim/store`` in the cache folder.
-
-    Raises
-    ------
-    StoreError
-        If no variable names one, and the user has no home.
-    """
-    if named := os.environ.get("COSIM_STORE"):
-        return Path(named)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(cache) if cache else Path.home() / ".cache") / "cosim" / "store"
-    except RuntimeError:
-        raise StoreError(
-            "the store: this user has no home folder to keep it in; name one with --store or in COSIM_STORE, "
-            "or do without by --no-store."
-        ) from None
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,15 @@
 """What clients compute and send, from shapes alone: FLOP per mini-batch, bits per round."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import cache, cached_property, lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from cosim.learning.flop import split_flop, whole_flop
 from cosim.learning.payload import activation_layout, upload_layout
 from cosim.learning.task import Task
 
 
-@dataclass(frozen=True)
-class SplitAmounts:
+class SplitAmounts(NamedTuple):
     """What split training at one cut layer and rank computes and sends, per client.
 
     FLOP and activations are of one mini-batch, adapters of one round. What a
@@ -41,10 +39,10 @@ def split_amounts(task: Task, cut_layer: int, lora_rank: int) -> SplitAmounts:
     the averaging of adapters and the optimiser's own arithmetic are neglected, as in FedsLLM.
     """
     each = [
-        asdict(split_amounts_of(task, cut_layer, lora_rank, rank, round_))
+        split_amounts_of(task, cut_layer, lora_rank, rank, round_)
         for rank, round_ in _ranks_and_rounds(task, lora_rank)
     ]
-    return SplitAmounts(**{name: max(one[name] for one in each) for name in each[0]})
+    return SplitAmounts(*map(max, zip(*each, strict=True)))
 
 
 def split_amounts_of(
@@ -73,8 +71,7 @@ def split_amounts_of(
     )
 
 
-@dataclass(frozen=True)
-class WholeAmounts:
+class WholeAmounts(NamedTuple):
     """What training of the uncut model computes per mini-batch and sends per round."""
 
     forward_flop: int
@@ -98,10 +95,9 @@ def whole_amounts(task: Task, lora_rank: int) -> WholeAmounts:
     The adapter is that of all blocks, and a classifier's head with it.
     """
     each = [
-        asdict(whole_amounts_of(task, lora_rank, rank, round_))
-        for rank, round_ in _ranks_and_rounds(task, lora_rank)
+        whole_amounts_of(task, lora_rank, rank, round_) for rank, round_ in _ranks_and_rounds(task, lora_rank)
     ]
-    return WholeAmounts(**{name: max(one[name] for one in each) for name in each[0]})
+    return WholeAmounts(*map(max, zip(*each, strict=True)))
 
 
 def whole_amounts_of(task: Task, lora_rank: int, client_rank: int, round_: int) -> WholeAmounts:

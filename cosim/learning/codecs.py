@@ -1,6 +1,6 @@
 """Which codec each kind of payload goes through."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cosim.learning.codec import Codec, Encoding
 from cosim.learning.codec.none import Plain
@@ -8,8 +8,7 @@ from cosim.learning.codec.none import Plain
 _PLAIN = Plain.default()
 
 
-@dataclass(frozen=True)
-class Codecs:
+class Codecs(NamedTuple):
     """What each kind of payload goes through; the adapter's is for its way up."""
 
     activation: Codec = _PLAIN

@@ -6,9 +6,8 @@ check already, in one line that names the entry.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from cosim.errors import ScenarioError, quoted
 
@@ -58,8 +57,7 @@ _ROPE_NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Values:
+class _Values(NamedTuple):
     """The values an entry may have, in words and as a test; null only where it means something."""
 
     words: str

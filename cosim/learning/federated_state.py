@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from cosim.graph.node import Node, Params, Ref
 from cosim.learning.averaging_weights import AveragingWeights
@@ -16,10 +17,12 @@ from cosim.learning.server_optimizer.none import AVERAGE
 from cosim.learning.shape import BOTH_FACTORS
 from cosim.learning.train_state import Guidance, TrainState
 from cosim.learning.training import Training
-from cosim.learning.units import Kept
 from cosim.learning.weighting import Weighting
 from cosim.learning.weighting.data import BY_DATA
 from cosim.rng import stream
+
+if TYPE_CHECKING:
+    from cosim.learning.units import Kept
 
 
 class FederatedState:
@@ -93,7 +96,7 @@ class FederatedState:
         self.starts = [one.adapter for one in self.states]
         self.narrowed: dict[int, TrainState] = {}
 
-    def narrow(self, client: int, kept: Kept, *, by_own: bool, batch: Params | None = None) -> TrainState:
+    def narrow(self, client: int, kept: "Kept", *, by_own: bool, batch: Params | None = None) -> TrainState:
         """Let a client's round begin with so many units of the model; returns what it trains.
 
         Parameters

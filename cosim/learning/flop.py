@@ -17,7 +17,7 @@ is not charged for it. For one GPT-2 block on one sample of ``n`` tokens, width
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cosim.learning.shape import BOTH_FACTORS, Factor, Linear, ModelShape, check_cut
 from cosim.learning.spectrum_size import MOST_PRODUCTS
@@ -25,8 +25,7 @@ from cosim.learning.tape import Tape
 from cosim.learning.trainable import Trainable
 
 
-@dataclass(frozen=True)
-class SplitFlop:
+class SplitFlop(NamedTuple):
     """FLOP of one mini-batch on either side of the cut."""
 
     client_forward: int
@@ -35,8 +34,7 @@ class SplitFlop:
     server_backward: int
 
 
-@dataclass(frozen=True)
-class WholeFlop:
+class WholeFlop(NamedTuple):
     """FLOP of one mini-batch through the uncut model; an evaluation is ``forward``."""
 
     forward: int

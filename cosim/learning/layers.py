@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cosim.learning.architectures.architecture import is_norm
 
@@ -16,8 +16,7 @@ A pooler is of the head.
 """
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One tensor.
 
     Attributes
@@ -46,8 +45,7 @@ class Parameter:
         return self.role if self.role == "A" or self.role == "B" else None
 
 
-@dataclass(frozen=True)
-class Linear:
+class Linear(NamedTuple):
     """A linear layer of a block; ``name`` is its dotted path inside the block."""
 
     name: str
@@ -61,8 +59,7 @@ class Linear:
         return self.d_out * (self.d_in + self.has_bias)
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """A parameter in front of the blocks; ``name`` is its dotted path in the inner model."""
 
     name: str
@@ -101,8 +98,7 @@ class Patches:
         return self.num_channels * self.patch_side**2
 
 
-@dataclass(frozen=True)
-class RelativeAttention:
+class RelativeAttention(NamedTuple):
     """How attention sees distances: by vectors that go through two linear layers, as DeBERTa has it.
 
     Attributes

@@ -1,7 +1,6 @@
 """Sizes that a Hugging Face config says, or leaves to the defaults of transformers, without torch."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, get_args
 
 from cosim.errors import ScenarioError
@@ -104,7 +103,7 @@ def relative_of(
         return None
     if not config.get("share_att_key"):
         own = _positions_of(key.name, query.name)
-        key, query = replace(key, name=own[0]), replace(query, name=own[1])
+        key, query = key._replace(name=own[0]), query._replace(name=own[1])
     return RelativeAttention(_num_distances(config, names), key, query)
 
 

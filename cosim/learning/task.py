@@ -6,7 +6,7 @@ from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cosim.cores import processes
 from cosim.errors import ScenarioError
@@ -15,8 +15,8 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.aggregator.fedavg import FEDAVG
 from cosim.learning.architectures import OURS
 from cosim.learning.codecs import NO_CODECS, Codecs
+from cosim.learning.data.counts import counts_of, notes_of
 from cosim.learning.data.draws import BatchDraws
-from cosim.learning.data.patches import PatchCorpus
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
@@ -28,8 +28,10 @@ from cosim.learning.shape import ModelShape
 from cosim.learning.shapes import shape_of
 from cosim.learning.stages import Stage, check_stages
 from cosim.learning.trainable import Trainable
-from cosim.learning.units import Kept, narrowed
 from cosim.rng import stream
+
+if TYPE_CHECKING:
+    from cosim.learning.units import Kept
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,11 @@ class Task:
             "loss_on": data.loss_on,
             "prompt_end": data.prompt_end,
         }
-        tokens = TokenCorpus(**seen) if shape.patches is None else PatchCorpus(**seen, patches=shape.patches)
+        tokens = TokenCorpus(**seen)
+        if shape.patches is not None:
+            from cosim.learning.data.patches import PatchCorpus
+
+            tokens = PatchCorpus(**seen, patches=shape.patches)
         if data.source.needs_tokenizer:
             corpus = tokens.corpus
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))
@@ -221,14 +227,16 @@ class Task:
         """Names of what no client sends of what is trained."""
         return self.aggregator.private_of(self.trainable.parameters(self.shape), self.shape.num_layers)
 
-    def narrowed(self, kept: Kept) -> "Task":
+    def narrowed(self, kept: "Kept") -> "Task":
         """Return the task of a client that keeps only so many units of each block, for what it takes."""
         if kept not in self._narrowed:
+            from cosim.learning.units import narrowed
+
             self._narrowed[kept] = replace(self, shape=narrowed(self.shape, kept))
         return self._narrowed[kept]
 
     @cached_property
-    def _narrowed(self) -> dict[Kept, "Task"]:
+    def _narrowed(self) -> dict["Kept", "Task"]:
         return {}
 
     @property
@@ -372,14 +380,14 @@ class Task:
             If the weights do not fit the model, or the tokenizer cannot be read or
             does not belong to it.
         """
-        highest = max(one.highest_id for one in self.tokens.counts.values())
+        highest = max(one.highest_id for one in counts_of(self.tokens))
         if highest >= self.shape.vocab_size:
             raise ScenarioError(
                 f"model.base: the tokenizer gives id {highest} and the model has {self.shape.vocab_size} "
                 "tokens; use the tokenizer that belongs to the model."
             )
         of_base = self.model.base.shape(self.shape.task, self.shape.num_labels)
-        return (*self.model.base.weight_notes(of_base), *self.tokens.notes)
+        return (*self.model.base.weight_notes(of_base), *notes_of(self.tokens))
 
     @property
     def labels(self) -> tuple[str, ...]:

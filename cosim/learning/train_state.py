@@ -1,7 +1,6 @@
 """What the nodes of a training hand on: a side at one moment, a split step, a client's round by itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -94,16 +93,14 @@ class SplitStep(NamedTuple):
         return self.mine if self.backward is None else self.mine.stepped(self.backward)
 
 
-@dataclass(frozen=True)
-class LocalStep:
+class LocalStep(NamedTuple):
     """One mini-batch of one client through the whole model, and the step it leads to."""
 
     node: Node
     loss: Ref
 
 
-@dataclass(frozen=True)
-class LocalRound:
+class LocalRound(NamedTuple):
     """What one client learns in a round without hearing of anybody.
 
     Attributes

@@ -104,16 +104,16 @@ def _block(shape: ModelShape, heads: int, columns: int) -> ModelShape:
     """Return the shape inside a block."""
     every, mixed = shape.num_key_value_heads, shape.attention_output
     queries, keys, values = (
-        replace(one, d_out=one.d_out // every * heads) for one in shape.queries_keys_values
+        one._replace(d_out=one.d_out // every * heads) for one in shape.queries_keys_values
     )
     block = replace(
         shape,
         num_heads=shape.num_heads // every * heads,
         num_key_value_heads=heads,
         queries_keys_values=(queries, keys, values),
-        attention_output=replace(mixed, d_in=mixed.d_in // every * heads),
-        mlp_inputs=tuple(replace(one, d_out=columns) for one in shape.mlp_inputs),
-        mlp_output=replace(shape.mlp_output, d_in=columns),
+        attention_output=mixed._replace(d_in=mixed.d_in // every * heads),
+        mlp_inputs=tuple(one._replace(d_out=columns) for one in shape.mlp_inputs),
+        mlp_output=shape.mlp_output._replace(d_in=columns),
     )
     gone = sum(one.num_weights for one in shape.linears) - sum(one.num_weights for one in block.linears)
     return replace(block, block_weights=shape.block_weights - gone)

@@ -2,23 +2,24 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cosim.errors import ScenarioError
 from cosim.radio.blocks import shortest_block_ns
-from cosim.radio.budget import LinkBudget
 from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.gains import Gains
 from cosim.radio.large_scale import LargeScale
 from cosim.radio.large_scales import LargeScales
 from cosim.radio.misfits import misfits
 from cosim.radio.rate import RateModel
-from cosim.radio.rate.constant_bandwidth import ConstantBandwidth
 from cosim.radio.surface import Complexes
 from cosim.units import Floats, Ints
+
+if TYPE_CHECKING:
+    from cosim.radio.budget import LinkBudget
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +243,8 @@ class Channel:
         if self.radio.trace is None or self.radio.trace.gives != "rates":
             return self.radio.rate
         (rate,) = self._traced_rates(link, client, self.block_at(time_ns), 1)
+        from cosim.radio.rate.constant_bandwidth import ConstantBandwidth
+
         return ConstantBandwidth.model_construct(rate_bit_per_s=float(rate))
 
     def _traced_rates(self, link: str, client: int, first_block: int, count: int) -> Floats:
@@ -290,7 +293,7 @@ class Channel:
         tx_power_w: float,
         time_ns: int,
         split_hz: float | None = None,
-    ) -> LinkBudget:
+    ) -> "LinkBudget":
         """Return how one subchannel's rate at an instant comes about, term by term.
 
         The rate is what a grant of this subchannel alone would carry; ``split_hz``
@@ -307,6 +310,8 @@ class Channel:
             noise_psd = float(_of_channels(noises, numbers, is_split)[0, 0])
         where, levels = (link, client, subchannel, time_ns), (gain, direct, noise_psd)
         rate = self.rate_model(link, client, time_ns)
+        from cosim.radio.budget import LinkBudget
+
         return LinkBudget.of(
             self.radio, self.large_scale_at(time_ns), rate, *where, tx_power_w, bandwidth_hz, *levels
         )

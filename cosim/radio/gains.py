@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cosim.radio.channel_settings import LINKS, ChannelSettings
 from cosim.radio.kept import Kept
 from cosim.radio.large_scales import LargeScales
-from cosim.radio.path import Network, Path
-from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
 from cosim.rng import stream
-from cosim.units import Floats, Ints
+from cosim.units import SPEED_OF_LIGHT_M_PER_S, Floats, Ints
+
+if TYPE_CHECKING:
+    from cosim.radio.path import Path
 
 _CHUNK_BLOCKS = 64  # a snapshot of smooth fading costs one chunk per client, a long transfer many
 _CHUNK_GAINS = 2048  # of a chunk whose blocks are drawn one by one, unless they are very wide
@@ -99,8 +100,10 @@ class Gains:
         whole = _CHUNK_GAINS // num_subchannels
         return min(_CHUNK_BLOCKS, max(_FEWEST_BLOCKS, 1 << max(whole.bit_length() - 1, 0)))
 
-    def path(self, link: str, client: int, time_ns: Ints) -> Path:
+    def path(self, link: str, client: int, time_ns: Ints) -> "Path":
         """Return a client's path over some blocks, with the chance of the surface."""
+        from cosim.radio.path import Network, Path
+
         scale, of_block = self._large_scales.over(time_ns)
         return Path(
             link=link,

@@ -1,7 +1,6 @@
 """What a controller knows of the gains of a link, and the sounding by which it gets to know them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -71,8 +70,7 @@ def _measured(channel: Channel, link: str, time_ns: int, max_tx_power_w: Floats)
     return _Seen(gains, scale, sight)
 
 
-@dataclass(frozen=True)
-class Sounding:
+class Sounding(NamedTuple):
     """What goes over the air so that a link is known.
 
     Attributes

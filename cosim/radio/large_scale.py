@@ -1,7 +1,6 @@
 """What of a client's power arrives on average: place, serving base station, path loss and shadowing."""
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -12,8 +11,7 @@ from cosim.rng import Stream
 from cosim.units import Floats, Ints, db_to_linear
 
 
-@dataclass(frozen=True, eq=False)
-class LargeScale:
+class LargeScale(NamedTuple):
     """Some instants; arrays are of shape (num_instants, num_clients), read-only.
 
     Attributes

@@ -1,5 +1,7 @@
 """What holds before fading, over time: where clients are, and which base station serves them."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cosim.errors import ScenarioError
@@ -7,9 +9,11 @@ from cosim.radio.channel_settings import ChannelSettings
 from cosim.radio.kept import Kept
 from cosim.radio.large_scale import LargeScale
 from cosim.radio.mobility.static import Static
-from cosim.radio.path import Users
 from cosim.rng import stream
 from cosim.units import Floats, Ints
+
+if TYPE_CHECKING:
+    from cosim.radio.path import Users
 
 _MOST_KEPT = 16
 _HANDOVER_BLOCKS = 64  # from one instant whose serving stations are kept to the next
@@ -57,9 +61,11 @@ class LargeScales:
             found = self._gone.keep(key, self._radio.mobility.travelled_m(self._begin_m, chance, time_ns))
         return found
 
-    def other_users(self, count: int) -> Users:
+    def other_users(self, count: int) -> "Users":
         """Return so many users of other cells, placed as clients are; they do not move."""
         if count not in self._users:
+            from cosim.radio.path import Users
+
             chance = self._root.child("other users")
             resting = self._radio.model_copy(update={"mobility": Static()})
             begin_m = self._radio.placement.place(chance.child("placement"), count)

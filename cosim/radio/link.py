@@ -1,11 +1,9 @@
 """A link: what a scheme sends over, in which direction, and what it can cope with there."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """One link between all clients and one server.
 
     Attributes

@@ -1,6 +1,6 @@
 """What a path loss says of the way from a site to a client."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from cosim.units import Floats
 
 
-@dataclass(frozen=True, eq=False)
-class ShadowState:
+class ShadowState(NamedTuple):
     """One state in which shadowing has a process of its own, such as line of sight.
 
     Attributes
@@ -31,8 +30,7 @@ class ShadowState:
     correlation_m: float | None
 
 
-@dataclass(frozen=True, eq=False)
-class Propagation:
+class Propagation(NamedTuple):
     """Path loss and states of shadowing; arrays are of shape (num_instants, num_clients, num_sites).
 
     Attributes

@@ -1,8 +1,7 @@
 """What changes make of a scenario beside what they name: what other kinds keep, lose and have by default."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
@@ -16,8 +15,7 @@ from cosim.scenario.settings import Scenario
 from cosim.words import shown
 
 
-@dataclass(frozen=True)
-class Switch:
+class Switch(NamedTuple):
     """A table that got another kind, and what became of the settings that nobody named.
 
     Attributes

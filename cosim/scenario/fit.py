@@ -7,7 +7,6 @@ from cosim.control.knobs import PARTICIPATION
 from cosim.errors import ScenarioError
 from cosim.learning.shape import ModelShape
 from cosim.parts import kinds_that
-from cosim.radio.access.reassign import Reassign
 from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.channel_settings import LINKS
 from cosim.radio.knowledge import soundings
@@ -149,9 +148,9 @@ def lacking_traces(scenario: Scenario) -> Iterator[ScenarioError]:
 
 def split_and_reused(scenario: Scenario) -> Iterator[ScenarioError]:
     """Refuse lending subchannels that are not there any more."""
-    if scenario.allocator.splits_bands and isinstance(scenario.radio.access, Reassign):
+    if scenario.allocator.splits_bands and scenario.radio.access.changes_in_flight:
         yield ScenarioError(
-            "radio.access: 'reassign' lends subchannels, and the allocator "
+            f"radio.access: {scenario.radio.access.kind!r} lends subchannels, and the allocator "
             f"{scenario.allocator.kind!r} splits the band into channels of any width; take the access "
             """'orthogonal', or let the allocator keep to subchannels by bandwidth = "subchannels"."""
         )

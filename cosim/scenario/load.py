@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cosim.errors import ScenarioError
-from cosim.scenario.changes import apply
 from cosim.scenario.faults import faults
 from cosim.scenario.former_names import current_change, with_current_names
 from cosim.scenario.inputs import digests, first_other, paths_in
@@ -114,6 +113,8 @@ def change(
         given["seed"] = seed
     if any(path.partition(".")[0] == "trainable" for path in changes):
         given = written_long(given)
+    from cosim.scenario.changes import apply  # most scenarios are taken as they are
+
     apply(given, changes, source, common)
     return _validate(given, source, folder or Path.cwd())
 

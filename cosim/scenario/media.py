@@ -13,7 +13,6 @@ from cosim.learning.update import UpdateStep
 from cosim.parts import Part, kinds_that
 from cosim.radio.channel_settings import LINKS
 from cosim.radio.knowledge import soundings
-from cosim.radio.scheduler import Scheduler
 from cosim.radio.uplink_energy import UplinkEnergy
 from cosim.scenario.settings import Scenario
 from cosim.schemes import Scheme
@@ -53,6 +52,8 @@ def unfit_medium(scenario: Scenario) -> Iterator[ScenarioError]:
             "to subchannels by bandwidth = \"subchannels\", or take the medium 'fluid'."
         )
     if scenario.radio.access.changes_in_flight and not medium.uses_access:
+        from cosim.radio.scheduler import Scheduler
+
         yield ScenarioError(
             f"radio.access: {scenario.radio.access.kind!r} lends what is granted, and the scheduler of "
             f"radio.medium shares out the band; take the access 'orthogonal', or a scheduler that keeps "

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -19,7 +19,6 @@ from pydantic import (
 from cosim.compute.availability import Availability
 from cosim.compute.battery import Battery
 from cosim.compute.settings import Hardware
-from cosim.compute.table import read_devices
 from cosim.control.allocators import Allocator
 from cosim.control.allocators.equal import Equal
 from cosim.distributions import Uniform, Value, constant
@@ -37,6 +36,9 @@ from cosim.schemes import Scheme
 from cosim.schemes.split_federated import SplitFederated
 from cosim.schemes.task_policy import TaskPolicy
 from cosim.tracking import Tracker
+
+if TYPE_CHECKING:
+    from cosim.compute.table import Row
 
 _VALUES = {"clock_hz", "flop_per_cycle", "memory_bytes"}
 """Settings of a device that may be distributions."""
@@ -91,7 +93,7 @@ class ClientGroup(Hardware):
         """
         if self.table is None:
             return (Client(self, {}),) * self.count
-        rows = read_devices(self.table, f"{place}.table")
+        rows = self._rows(place)
         if len(rows) != self.count:
             raise ScenarioError(
                 f"{place}.count: it is {self.count}, and {self.table} has rows of {len(rows)} client(s); "
@@ -108,6 +110,12 @@ class ClientGroup(Hardware):
             for row in rows
         )
 
+    def _rows(self, place: str) -> "Sequence[Row]":
+        from cosim.compute.table import read_devices
+
+        assert self.table is not None
+        return read_devices(self.table, f"{place}.table")
+
     @staticmethod
     def _as_set(name: str, value: float) -> Any:
         """Return a number of a table as the setting has it."""
@@ -117,7 +125,7 @@ class ClientGroup(Hardware):
         """Return the group with as many clients as its table has rows, where nothing else is given."""
         if self.table is None or "count" in self.model_fields_set:
             return self
-        return self.model_copy(update={"count": len(read_devices(self.table, f"{place}.table"))})
+        return self.model_copy(update={"count": len(self._rows(place))})
 
 
 class Restart(Table):

@@ -1,8 +1,8 @@
 """How large a scenario may be: what could not even be looked at in seconds is refused by its numbers."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,8 +104,7 @@ def too_many_cuts(scenario: Scenario, shape: ModelShape) -> ScenarioError | None
     )
 
 
-@dataclass(frozen=True)
-class FadingBlocks:
+class FadingBlocks(NamedTuple):
     """How many blocks of fading a run meets, about.
 
     Attributes

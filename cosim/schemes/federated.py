@@ -1,7 +1,6 @@
 """Federated LoRA: every client holds the whole model, and only adapters travel."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -119,7 +118,7 @@ class Federated(Averages, TrainsWhole):
     kind: Literal["federated"] = "federated"
     skips_absent: ClassVar[bool] = True
     links: ClassVar[tuple[Link, ...]] = (
-        replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
+        FEDERATED_UPLINK._replace(takes_sums=True, takes_losses=True),
         FEDERATED_DOWNLINK,
     )
     relays: ClassVar[bool] = True
@@ -257,7 +256,7 @@ class Federated(Averages, TrainsWhole):
                 sent_as = codec
                 if "bits" in decided:
                     sent_as = codec.with_bits(int(setting.of(QUANTISATION_BITS.name, client, 0.0)))
-                each[client] = replace(one, adapter_bits=sent_as.max_bits(layout, ratio))
+                each[client] = one._replace(adapter_bits=sent_as.max_bits(layout, ratio))
         steps = [int(setting.of("local_steps", client, self.local_steps)) for client in clients]
         num_senders = sum(one is not None for one in each)
         if self.weights.needs_losses:

@@ -1,7 +1,6 @@
 """Parallel split learning: one shared server model, and client blocks that nobody averages."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -64,7 +63,7 @@ class ParallelSplit(Splits):
     def phases(self, task: Task, round_: int, setting: Setting, reports: Sequence[Report] = ()) -> Round:
         """Return the barriers of a round, without the averaging."""
         (cut,) = set(setting.cuts(task.num_clients))
-        one = replace(split_amounts(task, cut, setting.lora_rank), adapter_bits=0)
+        one = split_amounts(task, cut, setting.lora_rank)._replace(adapter_bits=0)
         is_joint, is_bound = self.server_batch == "joint", not bits_are_known(task, cut)
         return split_round([one] * task.num_clients, self.local_steps, is_joint=is_joint, is_bound=is_bound)
 

@@ -1,7 +1,6 @@
 """Federated learning in which each client trains a part of the model: heads and MLP columns are left out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -89,7 +88,7 @@ class PrunedFederated(Averages, HoldsWhole):
 
     kind: Literal["pruned_federated"] = "pruned_federated"
     links: ClassVar[tuple[Link, ...]] = (
-        replace(FEDERATED_UPLINK, takes_sums=True, takes_losses=True),
+        FEDERATED_UPLINK._replace(takes_sums=True, takes_losses=True),
         FEDERATED_DOWNLINK,
     )
     ratio: float = Field(default=0.5, ge=0.0, lt=1.0)
@@ -197,7 +196,7 @@ class PrunedFederated(Averages, HoldsWhole):
         for client, (one, sent) in enumerate(zip(each, up.chains, strict=True)):
             steps = int(setting.of("local_steps", client, self.local_steps))
             chains.append(() if one is None else (*_trains(one, steps, flop), *sent))
-        return (replace(up, chains=tuple(chains)),)
+        return (up._replace(chains=tuple(chains)),)
 
     def amounts(self, task: Task, lora_rank: int, ratio: float) -> WholeAmounts:
         """Return what a client computes and sends that leaves out a share of the units; 1 leaves none."""
@@ -206,7 +205,7 @@ class PrunedFederated(Averages, HoldsWhole):
             return one
         whole = whole_amounts(task, lora_rank)
         bits = one.adapter_bits + self.mask_bits(task.shape)
-        return replace(one, adapter_bits=bits, adapter_download_bits=whole.adapter_download_bits)
+        return one._replace(adapter_bits=bits, adapter_download_bits=whole.adapter_download_bits)
 
     def scoring_flop(self, task: Task) -> int:
         """Return the FLOP of the gradients by which a client chooses its units; 0 where it needs none."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +17,12 @@ from cosim.learning.operations import rank_pairs
 from cosim.learning.payload import Transmission, upload_layout
 from cosim.learning.shape import Factor
 from cosim.learning.task import Task
-from cosim.learning.units import Kept
 from cosim.radio.medium.delivery import Delivery, Distortion, Payload
 from cosim.transmissions import Outgoing, Sent
 from cosim.world import Moment, World
+
+if TYPE_CHECKING:
+    from cosim.learning.units import Kept
 
 
 class AdapterUploads:
@@ -194,7 +197,7 @@ class AdapterUploads:
         return self._flop(self._num_blocks[client], self._rank(client), kind, self.kept.get(client))
 
     def _flop_of_layout(
-        self, num_blocks: int, client_rank: int, round_: int, kept: Kept | None
+        self, num_blocks: int, client_rank: int, round_: int, kept: "Kept | None"
     ) -> tuple[int, int]:
         layout = upload_layout(self._task(kept), num_blocks, client_rank, round_)
         return self.codec.encode_flop(layout), self.codec.decode_flop(layout)
@@ -296,7 +299,7 @@ class AdapterUploads:
         task = self._task(self.kept.get(client))
         return upload_layout(task, self._num_blocks[client], self._rank(client), round_)
 
-    def _task(self, kept: Kept | None) -> Task:
+    def _task(self, kept: "Kept | None") -> Task:
         """Return the task of who keeps so many units."""
         return self.world.task if kept is None else self.world.task.narrowed(kept)
 
@@ -328,7 +331,7 @@ class AdapterUploads:
         round_: int,
         sparsification_ratio: float | None,
         width: int,
-        kept: Kept | None,
+        kept: "Kept | None",
     ) -> int | None:
         layout = upload_layout(self._task(kept), num_blocks, client_rank, round_)
         return self._encoding(width).bits(layout, sparsification_ratio)

@@ -6,7 +6,7 @@ another machine as they are.
 
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import nan
 from pathlib import Path
@@ -112,22 +112,14 @@ def perform(request: RunRequest) -> RunOutcome:
                     f"the worker has cosim {own_version()}, the study {request.version}; install one version."
                 )
             execute(request)
-            values, learned, num_computed = measure(
-                Path(request.folder), _measures(tuple(map(_frozen, request.measures)))
+            record = Record.open(Path(request.folder))
+            found = outcome_of(
+                record, request.case, request.replication, _measures(tuple(map(_frozen, request.measures)))
             )
         except Exception as fault:
             reason = _reason(fault)
             return RunOutcome(request.case, request.replication, wall_s=perf_counter() - began, reason=reason)
-        return RunOutcome(
-            request.case,
-            request.replication,
-            values,
-            learned,
-            wall_s=perf_counter() - began,
-            num_computed=num_computed,
-            warning=Record.open(Path(request.folder)).manifest.get("store_warning") or "",
-            diverged=why_diverged(Path(request.folder)),
-        )
+        return replace(found, wall_s=perf_counter() - began)
 
 
 def execute(request: RunRequest) -> None:
@@ -166,25 +158,17 @@ def execute(request: RunRequest) -> None:
                 resume(folder, store=store)
 
 
-def is_complete(folder: Path, scenario: Scenario, timing_only: bool) -> bool:
-    """Return whether a folder holds this run, all there will be of it."""
+def kept(folder: Path, scenario: Scenario, timing_only: bool) -> Record | None:
+    """Return the record in a folder that holds this run, all there will be of it; None where it does not."""
     try:
         record = Record.open(folder)
     except RecordError:
-        return False
-    return record.has_ended and _is_of(record, scenario, timing_only)
+        return None
+    return record if record.has_ended and _is_of(record, scenario, timing_only) else None
 
 
-def why_diverged(folder: Path) -> str:
-    """Return where the training of an ended run diverged; nothing where it did not."""
-    manifest = Record.open(folder).manifest
-    return str(manifest.get("reason") or "diverged") if manifest["status"] == "diverged" else ""
-
-
-def measure(
-    folder: Path, measures: tuple[Measure, ...]
-) -> tuple[tuple[float, ...], tuple[tuple[float, int, float, str], ...], int]:
-    """Return the measures of an ended run, its held-out losses, and how many works it computed.
+def outcome_of(record: Record, case: int, replication: int, measures: tuple[Measure, ...]) -> RunOutcome:
+    """Return what came of an ended run.
 
     A run that diverged has no number: what it took until then is no total.
 
@@ -193,10 +177,16 @@ def measure(
     RecordError
         If the run cannot be read, or can have no such measure.
     """
-    record = Record.open(folder)
-    values = tuple(nan if record.status == "diverged" else one.of(record) for one in measures)
-    learned = () if record.manifest["timing_only"] else tuple(losses(record))
-    return values, learned, record.manifest["works"]["computed"]
+    manifest, diverged = record.manifest, record.status == "diverged"
+    return RunOutcome(
+        case,
+        replication,
+        values=tuple(nan if diverged else one.of(record) for one in measures),
+        losses=() if manifest["timing_only"] else tuple(losses(record)),
+        num_computed=manifest["works"]["computed"],
+        warning=manifest.get("store_warning") or "",
+        diverged=str(manifest.get("reason") or "diverged") if diverged else "",
+    )
 
 
 def _is_of(record: Record, scenario: Scenario, timing_only: bool) -> bool:

@@ -15,10 +15,11 @@ from cosim.errors import RecordError, ScenarioError
 from cosim.graph.store import Store, default_store
 from cosim.origin import commit
 from cosim.record.digests import table_bytes
+from cosim.record.folder import Record
 from cosim.scenario.load import to_dict
 from cosim.studies.engines import Engine
 from cosim.studies.engines.processes import Processes
-from cosim.studies.execute import RunOutcome, RunRequest, is_complete, measure, why_diverged
+from cosim.studies.execute import RunOutcome, RunRequest, kept, outcome_of
 from cosim.studies.folder import StudyFolder
 from cosim.studies.plan import Plan, make_plan, run_folder, training_key
 from cosim.studies.results import Measured, Results, Status, curves_table, results_table
@@ -198,12 +199,11 @@ class _StudyRun:
                 if (index, number) in self.measured or (index, number) in self.failed:
                     continue
                 folder, scenario = run_folder(self.place.path, case, number), case.replication(number)
-                if is_complete(folder, scenario, plan.study.timing_only):
-                    kept = self._kept(index, number, folder)
-                    self._take(kept)
-                    self.num_kept += not kept.reason
-                else:
+                record = kept(folder, scenario, plan.study.timing_only)
+                if record is None:
                     missing.append(Run(index, number, training_key(scenario, plan.study.timing_only)))
+                else:
+                    self._keep(index, number, record)
         self.watch(self._tally(replications, wide, None))
         groups = self.timing.groups(missing, list(self.measured))
         timed = {run for group in groups for run in group.runs}
@@ -244,13 +244,13 @@ class _StudyRun:
             left_s = pace.left_s(max(1, self.engine.num_workers))
             self.watch(self._tally(replications, wide, outcome, left_s))
 
-    def _kept(self, index: int, number: int, folder: Path) -> RunOutcome:
+    def _keep(self, index: int, number: int, record: Record) -> None:
         try:
-            values, losses, _ = measure(folder, self.plan.study.measures)
-            diverged = why_diverged(folder)
+            outcome = outcome_of(record, index, number, self.plan.study.measures)
         except RecordError as fault:
-            return RunOutcome(index, number, reason=str(fault))
-        return RunOutcome(index, number, values, losses, diverged=diverged)
+            outcome = RunOutcome(index, number, reason=str(fault))
+        self._take(outcome)
+        self.num_kept += not outcome.reason
 
     def _take(self, outcome: RunOutcome) -> None:
         run = outcome.case, outcome.replication

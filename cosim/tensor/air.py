@@ -2,16 +2,18 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from cosim.errors import ScenarioError
+from cosim.kernel.job import BlockRate
 from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
 from cosim.radio.link import Link
 from cosim.radio.medium import weakest_rates
-from cosim.tensor.drain import finish_blocks, finish_constant
+from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
 from cosim.tensor.draws import Air, Draws, Flow, bandwidths_of
 from cosim.tensor.seldom import Seldom
 from cosim.units import Floats, Ints
@@ -87,6 +89,7 @@ class Rates:
         self._begins = np.zeros(len(airs), dtype=np.int64)
         self._widths = np.zeros(len(airs), dtype=np.int64)
         self._used, self.reached = 0, 1.0
+        self._of_flow: dict[int, BlockRate] = {}
         self._known_bands: dict[tuple[int, ...], list[_Band]] = {}
         for number in range(len(airs)):
             self._extend(number, first)
@@ -102,6 +105,9 @@ class Rates:
             Shape (num, num_channels).
         """
         shape, num_channels = start_ns.shape, len(self._airs)
+        if num_channels == 1 and self.block_ns is not None:
+            asked = zip(flows.ravel().tolist(), bits.ravel().tolist(), start_ns.ravel().tolist(), strict=True)
+            return np.array([self._finish_one(*one) for one in asked]).reshape(shape)
         wide = (np.broadcast_to(one.reshape(len(one), -1), shape).ravel() for one in (flows, bits))
         flow, size = (np.ascontiguousarray(one) for one in wide)
         channel = np.tile(np.arange(num_channels), shape[0])
@@ -129,12 +135,32 @@ class Rates:
                 of = channel[which]
                 for number in np.unique(of[is_short]).tolist():
                     last = int(blocks[of == number].max())
-                    needed = max(int(_MARGIN * last / self.reached), last + last // 8) + 1
-                    self._extend(number, needed)
+                    self._extend(number, self._needed(last))
                 begins, widths = self._places(flow, channel)
             return np.asarray(self._rates[begins[which] + blocks])
 
         return finish_blocks(size, begin_ns, self.block_ns, rates_at, _MOST_BLOCKS).reshape(shape)
+
+    def _finish_one(self, flow: int, bits: int, start_ns: int) -> int:
+        """Return when a transfer ends in the only channel, ns: numbers are quicker than arrays of one."""
+        if bits <= 0 or start_ns >= NEVER:
+            return start_ns
+        if flow not in self._of_flow:
+            assert self.block_ns is not None
+            self._of_flow[flow] = BlockRate(self.block_ns, partial(self._only_rates, flow))
+        end_ns = self._of_flow[flow].finish_ns(bits, start_ns)
+        return NEVER if end_ns is None else min(end_ns, NEVER)
+
+    def _only_rates(self, flow: int, first: int, count: int) -> Floats:
+        """Return the rates of a flow in some blocks of the only channel, shape (count,)."""
+        if first + count > self._widths[0]:
+            self._extend(0, self._needed(first + count - 1))
+        begin = int(self._begins[0] + flow * self._widths[0]) + first
+        return self._rates[begin : begin + count]
+
+    def _needed(self, last: int) -> int:
+        """Return how many blocks are worked out for a channel that has come to this one."""
+        return max(int(_MARGIN * last / self.reached), last + last // 8) + 1
 
     def _places(self, flow: Ints, channel: Ints) -> tuple[Ints, Ints]:
         """Return where the rates of each flow in each channel begin, and how many there are."""

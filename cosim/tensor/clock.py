@@ -281,7 +281,6 @@ class _Evaluation:
         flows = self._program.flows
         seldom = clock.seldom(shortest_block_ns(airs[0].radio)) if len(airs) >= _MANY else []
         self._rates = Rates(airs, flows, clock.links, draws, horizon_ns, seldom) if flows else None
-        self._played_ns = np.array(clock.played.log.spans.end_ns)
         self._late = None if clock.deadlines is None else Lateness(clock.deadlines, len(airs))
         shape = self._program.num_spans, len(airs)
         self._start, self._end = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -300,30 +299,30 @@ class _Evaluation:
         return replace(times, faults={**dict.fromkeys(never, NEVER_ENDS), **times.faults})
 
     def _play(self, level: Level) -> None:
-        program, spans, num_channels = self._program, level.spans, len(self._airs)
-        asked = np.zeros((len(spans), num_channels), dtype=np.int64)
-        if len(level.first_cause):
+        spans = level.spans
+        if len(level.causes):
             latest = self._end[level.causes]  # (causes, channels)
             if len(level.first_cause) < len(level.causes):
                 latest = np.maximum.reduceat(latest, level.first_cause, axis=0)  # (sets, channels)
-            asked = np.where(level.cause_of[:, np.newaxis] >= 0, latest[level.cause_of], 0)
-        lasts = program.lasts_ns[spans, np.newaxis]
+            asked = latest[level.cause_of]
+            asked[level.at_once] = 0
+        else:
+            asked = np.zeros((len(spans), len(self._airs)), dtype=np.int64)
+        lasts = level.lasts_ns[:, np.newaxis]
         if self._late is not None:
             asked, served_ns = self._late.begin(spans, asked, self._end)
             lasts = np.where(
                 self._late.takes_part(spans[:, np.newaxis]), np.where(served_ns, served_ns, lasts), 0
             )
-        start, end = asked, asked.copy()
+        start, end = asked, asked + lasts
         if self._rates is not None:
-            self._rates.reached = self._played_ns[spans].max() / max(self._played_ns[-1], 1)
-        if len(level.computes):
-            end[level.computes] += lasts[level.computes]
+            self._rates.reached = level.reached
         if len(level.transfers):
             end[level.transfers] = self._finish(spans[level.transfers], asked[level.transfers])
         for queue in level.queues:
             members, waiting = spans[queue.spans], asked[queue.spans]
             if queue.capacity:
-                lasts = program.lasts_ns[members]
+                lasts = level.lasts_ns[queue.spans]
                 start[queue.spans] = served(waiting, lasts, queue.capacity)
                 end[queue.spans] = start[queue.spans] + lasts[:, np.newaxis]
             else:

@@ -38,21 +38,28 @@ class Level:
         Spans that are waited for, set after set, and where each set begins; sets that several
         spans wait for are there once.
     cause_of
-        The set of each span, -1 where it waits for nothing.
-    computes, transfers
-        Places in ``spans`` of what is computed, and of what is sent, on something that is free when it is
-        asked for.
+        The set of each span.
+    at_once
+        Places in ``spans`` of those that wait for nothing, whose set means nothing.
+    lasts_ns
+        Of what is computed, and 0 of what is sent, shape (num_spans,).
+    transfers
+        Places in ``spans`` of what is sent on something that is free when it is asked for.
     queues
         Places in ``spans`` of those that may have to wait.
+    reached
+        The share of its time after which the run that was played had ended all of them.
     """
 
     spans: Ints
     causes: Ints
     first_cause: Ints
     cause_of: Ints
-    computes: Ints
+    at_once: Ints
+    lasts_ns: Ints
     transfers: Ints
     queues: tuple[Queue, ...]
+    reached: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +70,8 @@ class Program:
     ----------
     levels
         In the order in which they are evaluated.
-    lasts_ns, energy_j
-        Of what is computed, and 0 of what is sent, shape (num_spans,).
+    energy_j
+        Of what is computed, J, and 0 of what is sent, shape (num_spans,).
     flow, bits
         What each transfer is sent on, -1 where nothing takes time, and its size.
     flows
@@ -74,7 +81,6 @@ class Program:
     """
 
     levels: tuple[Level, ...]
-    lasts_ns: Ints
     energy_j: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
     flow: Ints
     bits: Ints
@@ -153,10 +159,8 @@ class _Reading:
             if found is not None:
                 flow[span] = flows.setdefault(found, len(flows))
         is_compute = np.array([kind == "compute" for kind in spans.kind])
-        lasts = np.array(spans.end_ns) - np.array(spans.start_ns)
         return Program(
             tuple(self._levels(flow, is_compute)),
-            np.where(is_compute, lasts, 0),
             np.where(is_compute, np.array(spans.energy_j), 0.0),
             flow,
             np.array(spans.bits).astype(np.int64),
@@ -325,17 +329,18 @@ class _Reading:
     ) -> Level:
         place = {span: at for at, span in enumerate(spans)}
         sets: dict[tuple[int, ...], int] = {}
-        cause_of = [sets.setdefault(self.causes[one], len(sets)) if self.causes[one] else -1 for one in spans]
+        cause_of = [sets.setdefault(self.causes[one], len(sets)) if self.causes[one] else 0 for one in spans]
         queued = {span for queue in queues for span in queue}
-        alone = [span for span in spans if span not in queued]
         sizes = [len(one) for one in sets]
+        start_ns, end_ns = self.spans.start_ns, self.spans.end_ns
         return Level(
             np.array(spans),
             np.array([cause for one in sets for cause in one], dtype=np.int64),
             np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, dtype=np.int64),
             np.array(cause_of),
-            np.array([place[span] for span in alone if is_compute[span]], dtype=np.int64),
-            np.array([place[span] for span in alone if flow[span] >= 0], dtype=np.int64),
+            _ints(place[span] for span in spans if not self.causes[span]),
+            _ints(end_ns[span] - start_ns[span] if is_compute[span] else 0 for span in spans),
+            _ints(place[span] for span in spans if flow[span] >= 0 and span not in queued),
             tuple(
                 Queue(
                     np.array([place[span] for span in queue]),
@@ -343,4 +348,9 @@ class _Reading:
                 )
                 for queue in queues
             ),
+            max(end_ns[span] for span in spans) / max(end_ns[-1], 1),
         )
+
+
+def _ints(numbers: Iterable[int]) -> Ints:
+    return np.fromiter(numbers, dtype=np.int64)

@@ -1,7 +1,5 @@
 """What a controller decides by has been computed, sent and received before, in simulated time."""
 
-from dataclasses import replace
-
 import pytest
 
 from cosim.control.allocators import Allocator
@@ -66,4 +64,4 @@ def test_an_allocator_that_wants_what_nobody_reports_is_refused(tiny_scenario):
     with pytest.raises(
         AllocationError, match="wants 'energies' reported, and clients of the scheme report nothing"
     ):
-        decisions.change(replace(prepared.conditions, allocator=allocator))
+        decisions.change(prepared.conditions._replace(allocator=allocator))

@@ -216,7 +216,7 @@ def test_the_bandit_is_refused_where_clients_report_nothing(tiny_scenario):
 
 def test_a_scheme_that_says_no_stages_is_served_by_who_looks_at_links_alone(tiny_scenario):
     prepared = prepare(tiny_scenario({}))
-    prepared.__dict__["terms"] = replace(prepared.terms, phases=lambda *_: ())
+    prepared.__dict__["terms"] = prepared.terms._replace(phases=lambda *_: ())
     decisions = replace(prepared, allocation=None).decisions()
     state = replace(decisions.state(0, 1), phases=lambda setting: ())
     Equal().allocate(state).check(state, shares_in_time=False)

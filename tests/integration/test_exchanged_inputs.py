@@ -12,7 +12,7 @@ from cosim.record.folder import Record
 from cosim.runs import resume, run, whatif
 from cosim.scenario.inputs import digests, first_other
 from cosim.scenario.load import run_hash, run_hash_by_names, to_dict, to_toml
-from cosim.studies.execute import RunRequest, is_complete, perform
+from cosim.studies.execute import RunRequest, kept, perform
 from cosim.studies.load import load_study
 from cosim.studies.plan import make_plan, run_folder
 
@@ -130,11 +130,11 @@ def test_a_study_recognises_that_its_case_is_not_the_one_that_was_run(scenario, 
 
     folder, request = planned()
     assert perform(request).reason == ""
-    assert is_complete(folder, scenario, True)
+    assert kept(folder, scenario, True)
     exchange(model, models)
-    assert not is_complete(folder, scenario, True)
+    assert not kept(folder, scenario, True)
     assert f"{model / 'model.safetensors'} has changed since the study began" in perform(request).reason
     again, request = planned()
     assert again != folder
     assert perform(request).reason == ""
-    assert is_complete(again, scenario, True)
+    assert kept(again, scenario, True)

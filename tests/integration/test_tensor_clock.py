@@ -216,6 +216,9 @@ def in_short(scenario):
     elif getattr(scenario.scheme, "downlink", "unicast") == "multicast":
         with pytest.raises(ScenarioError, match="downlink: 'multicast'"):
             refuse_rounds([prepare(scenario)])
+    elif not scenario.scheme.patient.is_staged:
+        with pytest.raises(ScenarioError, match="kind: rounds of 'sequential_split'"):
+            refuse_rounds([prepare(scenario)])
     else:
         assert_same_in_short(scenario)
 

@@ -300,7 +300,7 @@ def test_amounts_are_those_of_the_method_card_s_table(
     # LoRA's own FLOP are taken off by looking at two ranks: they grow in proportion.
     def bare(n: int, cut_layer: int) -> SplitFlop:
         one, two = (split_flop(shape, ("c_attn",), rank, cut_layer, 1, n) for rank in (1, 2))
-        return SplitFlop(*(2 * a - b for a, b in zip(vars(one).values(), vars(two).values(), strict=True)))
+        return SplitFlop(*(2 * a - b for a, b in zip(one, two, strict=True)))
 
     last = shape.num_layers - 1
     two_blocks, one_block = bare(512, 2), bare(512, 1)

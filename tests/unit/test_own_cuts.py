@@ -171,6 +171,6 @@ def test_cuts_apart_are_refused_where_the_scheme_cuts_alike():
 def test_a_rate_of_zero_for_nothing_to_send_takes_no_time():
     state = uneven_cell(4)
     cuts = (1, 2, 2, 2)
-    each = [replace(state.phases.amounts(cut, 4), adapter_bits=0 if cut == 1 else 8) for cut in cuts]
+    each = [state.phases.amounts(cut, 4)._replace(adapter_bits=0 if cut == 1 else 8) for cut in cuts]
     rates = {"federated_uplink": np.where(np.arange(4) == 0, 0.0, 1e6)}
     assert np.isfinite(lasts_s(split_round(each, state.local_steps), state, rates))

@@ -13,8 +13,7 @@ client's factors of one matrix and p_k its weight; p_k add up to one.
 
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -32,8 +31,7 @@ Tensors = dict[str, "Tensor"]
 Rank = Annotated[int, Field(gt=0)]
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """What the federated server knows beside the uploads of a round.
 
     Attributes
@@ -66,8 +64,7 @@ class Server:
     losses: Sequence[float] | None = None
 
 
-@dataclass(frozen=True)
-class Average:
+class Average(NamedTuple):
     """What a round ends with: the new global adapter, and all that is merged into the base so far."""
 
     adapter: Tensors

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cosim.learning.rank_pairs import Factors, RankPairs
 from cosim.learning.shape import Factor
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from cosim.learning.rank_pairs import Factors
 
 Tensors = dict[str, "Tensor"]
 
@@ -59,8 +60,10 @@ def masked_mean(
     return mean
 
 
-def matrices_of(adapter: Tensors) -> tuple[Factors, ...]:
+def matrices_of(adapter: Tensors) -> "tuple[Factors, ...]":
     """Return the adapted matrices, with the names and shapes of their factors."""
+    from cosim.learning.rank_pairs import RankPairs
+
     return RankPairs.of({name: tuple(tensor.shape) for name, tensor in adapter.items()}).modules
 
 
@@ -109,7 +112,9 @@ def added(residual: Tensors, more: Tensors) -> Tensors:
     return {name: residual[name] + one if name in residual else one for name, one in more.items()}
 
 
-def stack(uploads: Sequence[Tensors], weights: Sequence[float], matrix: Factors) -> tuple["Tensor", "Tensor"]:
+def stack(
+    uploads: Sequence[Tensors], weights: Sequence[float], matrix: "Factors"
+) -> tuple["Tensor", "Tensor"]:
     """Return factors whose product is the weighted mean of one matrix's products: B beside B, A below A."""
     import torch
 

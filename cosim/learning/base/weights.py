@@ -7,10 +7,9 @@ that a check can say beforehand what loading would find wrong.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +31,7 @@ _HEAD = "lm_head.weight"
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A tensor as a file's header describes it; ``begin`` and ``end`` count bytes from the file's start."""
 
     file: Path
@@ -43,8 +41,7 @@ class Stored:
     end: int
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(NamedTuple):
     """How a checkpoint fits a model: its tensors by the model's names, what is wrong, and what is left over.
 
     Attributes

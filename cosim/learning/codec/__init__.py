@@ -9,9 +9,9 @@ sending. Names hold no torch until something is sent.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from cosim.parts import Part
 
@@ -25,8 +25,7 @@ SEED_BITS = 32
 """Bits of a seed that one end draws and tells the other."""
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """What is to be sent, before it is computed; sender and receiver both know it.
 
     Attributes
@@ -80,8 +79,7 @@ class Layout:
         return cls(shapes, 8 * formats.popitem()[1].itemsize)
 
 
-@dataclass(frozen=True)
-class Sending:
+class Sending(NamedTuple):
     """What a sender gives its codec.
 
     Attributes
@@ -374,7 +372,7 @@ class Codec(Part, Encoding):
         layout = Layout.of(wanted)
         if self.keeps_memory and sending.memory is not None:
             wanted = {name: tensor + sending.memory[name] for name, tensor in wanted.items()}
-        encoded = self.encode(replace(sending, tensors=wanted, memory=None))
+        encoded = self.encode(sending._replace(tensors=wanted, memory=None))
         decoded = self.decode(encoded.payload, layout, sending.reference, sending.sparsification_ratio)
         received = {name: tensor.to(wanted[name].device) for name, tensor in decoded.items()}
         memory = None

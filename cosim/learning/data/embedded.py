@@ -2,13 +2,24 @@
 
 from dataclasses import replace
 from functools import lru_cache
+from pkgutil import get_data
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from cosim.graph.recall import recalled
 from cosim.learning.data import Corpus, DataSource, Example, label_order
 from cosim.learning.data.names import unknown
 from cosim.learning.embedded import grammar
+
+_CODE = [
+    get_data("cosim", f"{name}.py")
+    for name in (
+        "rng",
+        *(f"learning/embedded/{one}" for one in ("domain", "draws", "goods", "grammar", "notices", "places")),
+    )
+]
+"""What makes the texts, as it was when this process loaded it."""
 
 MOST_EXAMPLES = 50_000
 """Of one kind; a domain has about as many meanings, and making more takes long."""
@@ -79,11 +90,12 @@ class Embedded(DataSource):
 def _load(source: Embedded) -> Corpus:
     if source.domains:
         return _several(source)
-    train, test = grammar.split(source.domain, source.num_train, source.num_test, source.seed)
+    asked = source.domain, source.num_train, source.num_test, source.seed
+    train, test = recalled((asked, _CODE), lambda: grammar.split(*asked))
     slot = grammar.lexicon(source.domain).label
     return Corpus(
-        train=tuple(_example(one, source.direction) for one in train),
-        test=tuple(_example(one, source.direction) for one in test),
+        train=tuple(_example(grammar.Example(*one), source.direction) for one in train),
+        test=tuple(_example(grammar.Example(*one), source.direction) for one in test),
         labels=label_order(grammar.lexicon(source.domain).slots[slot].values),
     )
 

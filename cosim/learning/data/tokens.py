@@ -1,10 +1,10 @@
 """Token ids of a source's texts for one model, as numpy arrays and without torch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,7 @@ ModelTask = Literal["causal_lm", "classification"]
 LossOn = Literal["target", "all"]
 
 
-@dataclass(frozen=True)
-class SpecialIds:
+class SpecialIds(NamedTuple):
     """Ids a model gives a meaning: begin and end of a text, None where it has none, and padding."""
 
     bos: int | None
@@ -93,32 +92,6 @@ class TokenSet:
             attention_mask=self.attention_mask[index],
             labels=self.labels[index].astype(np.int64),
         )
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What tokenising a part of a source came to; the fields are those of a :class:`TokenSet`."""
-
-    num_examples: int
-    num_truncated: int
-    num_prompts_cut: int
-    num_doubled: int
-    highest_id: int
-
-    @classmethod
-    def of(cls, tokens: TokenSet) -> "Counts":
-        """Return the counts of a part that is not empty."""
-        return cls(
-            len(tokens),
-            tokens.num_truncated,
-            tokens.num_prompts_cut,
-            tokens.num_doubled,
-            int(tokens.input_ids.max()),
-        )
-
-
-_COUNTED: dict[str, dict[str, Counts]] = {}
-"""Counts by the key of a corpus, so that many runs of one process count once; they are small."""
 
 
 @dataclass(frozen=True)
@@ -197,48 +170,6 @@ class TokenCorpus:
     def test(self) -> TokenSet:
         """Token ids of the test examples, in their order."""
         return self._tokenise("test", self.corpus.test)
-
-    @property
-    def counts(self) -> dict[str, Counts]:
-        """What tokenising came to, of the ``training`` and of the ``held-out`` examples."""
-        found = _COUNTED.get(self.content_key)
-        if found is None:
-            found = {"training": Counts.of(self.train), "held-out": Counts.of(self.test)}
-            _COUNTED[self.content_key] = found
-        return found
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a user must know of the texts as the model sees them, in sentences."""
-        return (*self._missing_ends(), *self._losses())
-
-    def _missing_ends(self) -> Iterator[str]:
-        """Say where the model's config leaves a special token out that other files of it know."""
-        if self.task == "classification":  # the tokenizer itself says what goes around a text
-            return
-        for name, value, what in (("bos", self.special.bos, "begins"), ("eos", self.special.eos, "ends")):
-            known = None if value is not None else self.tokenizer.known_special(name)
-            if known is not None:
-                yield (
-                    f"No text {what} with a special token: the model's config names no {name}_token_id, "
-                    f"though {known}; write it into the config if texts should have it."
-                )
-
-    def _losses(self) -> Iterator[str]:
-        """Say how many texts lose something, or have a special token twice."""
-        what = "texts" if self.task == "classification" else "targets"
-        limit = f"data.sequence_length = {self.sequence_length}"
-        for name, one in self.counts.items():
-            of = f"of {one.num_examples} {name}"
-            if one.num_truncated:
-                yield f"{one.num_truncated} {of} {what} are cut: they are longer than {limit}."
-            if one.num_prompts_cut:
-                yield f"{one.num_prompts_cut} {of} prompts lose their beginning to fit into {limit}."
-            if one.num_doubled:
-                yield (
-                    f"{one.num_doubled} {of} texts write out a special token that is added to every text, "
-                    "and have it twice; remove it from the texts."
-                )
 
     def _tokenise(self, name: str, examples: Sequence[Example]) -> TokenSet:
         self._check_special()

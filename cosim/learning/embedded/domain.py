@@ -8,14 +8,13 @@ A template is plain English with three marks:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 Wordings = Mapping[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One thing that can be said about a subject.
 
     Attributes
@@ -37,8 +36,7 @@ class Slot:
     front: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
+class Domain(NamedTuple):
     """A kind of thing to write about.
 
     Attributes

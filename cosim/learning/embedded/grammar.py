@@ -14,11 +14,10 @@ words, the frames and the generator are the project's own.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cosim.learning.embedded.domain import Domain
 from cosim.learning.embedded.draws import Draws
@@ -45,8 +44,7 @@ _ARTICLE = re.compile(r"a\(n\) (?=(\S+))")
 _JOINABLE = ("is", "are", "was", "be", "has", "have", "with")  # said once for two phrases in a row
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """One meaning and one way to say it.
 
     Attributes

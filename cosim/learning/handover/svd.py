@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from cosim.learning.aggregator.product_svd import filled_factors
 from cosim.learning.aggregator.sums import matrices_of
 from cosim.learning.handover import Handover, Start, Tensors
 from cosim.learning.shape import Linear
@@ -46,6 +45,8 @@ class Svd(Handover):
     def begin(self, changes: Mapping[str, "Tensor"], fresh: Tensors, scaling: float) -> Start:
         """Return the factors, worked out in float64, and the rest where it is kept."""
         import torch
+
+        from cosim.learning.aggregator.product_svd import filled_factors
 
         adapter, residual, kept, all_ = dict(fresh), {}, 0.0, 0.0
         for matrix in (one for one in matrices_of(fresh) if one.a_name in changes):

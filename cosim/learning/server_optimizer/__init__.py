@@ -6,8 +6,7 @@ the server follows it with an optimiser of its own, whose state it keeps. Nothin
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from cosim.parts import Part
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 Tensors = dict[str, "Tensor"]
 
 
-@dataclass(frozen=True)
-class Sender:
+class Sender(NamedTuple):
     """What the server knows of one sender of a round.
 
     Attributes

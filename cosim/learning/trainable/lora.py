@@ -1,7 +1,6 @@
 """Low-rank adapters, in PEFT's names and files."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -147,7 +146,7 @@ class Lora(Trainable):
                     Parameter(f"{name}.lora_A.weight", (self.rank, linear.d_in), block, "A"),
                 )
                 found.append(Parameter(f"{name}.lora_B.weight", (linear.d_out, self.rank), block, "B"))
-        heads = (replace(one, name=f"{PEFT}.{one.name}") for one in classifier_of(shape))
+        heads = (one._replace(name=f"{PEFT}.{one.name}") for one in classifier_of(shape))
         return (*found, *heads)
 
     def matrices(self, shape: ModelShape, num_blocks: int) -> tuple[Linear, ...]:

@@ -9,9 +9,8 @@ value is there. Names hold no torch until something is sent.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self
 
 from cosim.learning.codec import Layout
 from cosim.parts import Part
@@ -27,16 +26,14 @@ NORMAL_FLOP = 10
 """FLOP charged for drawing one normal number, our choice; a uniform one is charged 1."""
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(NamedTuple):
     """What a step makes of numbers: those that go on, and rows of whole numbers packed beside them."""
 
     numbers: Tensors
     packed: Sequence[Ints] = ()
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """What a sender gives away of one update, for who keeps account of privacy.
 
     Attributes

@@ -1,8 +1,7 @@
 """Channel state information: what a controller knows of a channel, and what it takes to know it."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,7 @@ LinkName = Literal["main_uplink", "federated_uplink", "main_downlink", "federate
 """The links of ``[radio]``."""
 
 
-@dataclass(frozen=True, eq=False)
-class Sight:
+class Sight(NamedTuple):
     """One link at the instant of a measurement; arrays of shape (num_clients, num_subchannels).
 
     Attributes

@@ -8,9 +8,8 @@ from pydantic import Field, model_validator
 
 from cosim.parts import LONGEST_S
 from cosim.radio.fading import Fading
-from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
 from cosim.rng import Stream
-from cosim.units import NS_PER_S, Floats, seconds_to_ns
+from cosim.units import NS_PER_S, SPEED_OF_LIGHT_M_PER_S, Floats, seconds_to_ns
 
 
 class MovingFading(Fading):

@@ -2,12 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from cosim.parts import Part, Plane
 from cosim.radio.grant import Grant
-from cosim.radio.path import Path
 from cosim.units import Floats, Ints
+
+if TYPE_CHECKING:
+    from cosim.radio.path import Path
 
 
 class Interference(Part):
@@ -61,7 +63,7 @@ class Interference(Part):
         return None
 
     @abstractmethod
-    def psd_w_per_hz(self, path: Path, bandwidths_hz: Floats) -> Floats:
+    def psd_w_per_hz(self, path: "Path", bandwidths_hz: Floats) -> Floats:
         """Return what arrives on each subchannel, W/Hz, in a shape that fits (count, num_subchannels).
 
         Parameters

@@ -2,13 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cosim.units import Floats
 
 
-@dataclass(frozen=True)
-class Payload:
+class Payload(NamedTuple):
     """What one client sends or is sent.
 
     Attributes
@@ -31,8 +30,7 @@ SCALAR_BITS = 32
 """Of a number that is exchanged before a sum."""
 
 
-@dataclass(frozen=True)
-class Signalling:
+class Signalling(NamedTuple):
     """What senders of a sum and the base station let each other know before it, each sender.
 
     Attributes
@@ -49,8 +47,7 @@ class Signalling:
     is_standardised: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Uneven:
+class Uneven(NamedTuple):
     """What differs from number to number of a sum, as each meets its own block and subchannel.
 
     Numbers are laid on the resource elements in a random order, symbol by symbol.
@@ -93,8 +90,7 @@ class Uneven:
         }
 
 
-@dataclass(frozen=True)
-class Distortion:
+class Distortion(NamedTuple):
     """What the air made of the numbers that were sent at once: plain numbers, applied elsewhere.
 
     What arrives is the weighted sum of the senders' values, each scaled down to

@@ -8,9 +8,7 @@ from pydantic import Field
 from cosim.radio.geometry import DEFAULT_CARRIER_HZ, Geometry
 from cosim.radio.path_loss import PathLoss
 from cosim.radio.propagation import Propagation
-from cosim.units import Floats
-
-SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+from cosim.units import SPEED_OF_LIGHT_M_PER_S, Floats
 
 
 class FreeSpace(PathLoss):

@@ -6,10 +6,9 @@ import numpy as np
 from pydantic import Field
 
 from cosim.radio.geometry import Geometry
-from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
 from cosim.radio.path_loss.tr_38901 import Way
 from cosim.radio.path_loss.tr_38901_outdoors import Tr38901Outdoors
-from cosim.units import Floats
+from cosim.units import SPEED_OF_LIGHT_M_PER_S, Floats
 
 _LOWEST_REFLECTOR_M, _REFLECTORS_APART_M = 12.0, 3.0
 

@@ -5,10 +5,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cosim.radio.path_loss.free_space import SPEED_OF_LIGHT_M_PER_S
 from cosim.radio.path_loss.tr_38901 import Way
 from cosim.radio.path_loss.tr_38901_outdoors import Tr38901Outdoors
-from cosim.units import Floats
+from cosim.units import SPEED_OF_LIGHT_M_PER_S, Floats
 
 
 class UrbanMicro(Tr38901Outdoors):

@@ -1,14 +1,16 @@
 """Surfaces that reflect: a second way from sender to receiver."""
 
 from abc import abstractmethod
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cosim.parts import Part, Plane
-from cosim.radio.path import Path
 from cosim.units import Floats
+
+if TYPE_CHECKING:
+    from cosim.radio.path import Path
 
 Complexes = NDArray[np.complex128]
 
@@ -47,7 +49,7 @@ class Surface(Part):
         return self
 
     @abstractmethod
-    def gains(self, path: Path, direct: Floats) -> Floats:
+    def gains(self, path: "Path", direct: Floats) -> Floats:
         """Return the linear power gains with the surface, shape (count, num_subchannels).
 
         The amplitude of the direct path is the root of its gain; its phase is the
@@ -61,7 +63,7 @@ class Surface(Part):
             Gains without the surface, large scale times fading, of the same shape.
         """
 
-    def amplitudes(self, path: Path, direct: Floats) -> tuple[Complexes, Complexes]:
+    def amplitudes(self, path: "Path", direct: Floats) -> tuple[Complexes, Complexes]:
         """Return the complex amplitudes of the direct path and of each element's at phase zero.
 
         Of shapes (count, num_subchannels) and (count, num_elements).

@@ -1,10 +1,12 @@
 """Air without a surface."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from cosim.radio.path import Path
 from cosim.radio.surface import Surface
 from cosim.units import Floats
+
+if TYPE_CHECKING:
+    from cosim.radio.path import Path
 
 
 class NoSurface(Surface):
@@ -12,6 +14,6 @@ class NoSurface(Surface):
 
     kind: Literal["none"] = "none"
 
-    def gains(self, path: Path, direct: Floats) -> Floats:
+    def gains(self, path: "Path", direct: Floats) -> Floats:
         """Return the gains of the direct path."""
         return direct

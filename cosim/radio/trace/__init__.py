@@ -3,15 +3,17 @@
 from abc import abstractmethod
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from cosim.errors import ScenarioError
 from cosim.parts import LONGEST_S, Part, Plane
-from cosim.radio.trace.series import EVERY_LINK, TraceFile, read_trace
 from cosim.units import NS_PER_S, Floats, Ints, seconds_to_ns
+
+if TYPE_CHECKING:
+    from cosim.radio.trace.series import TraceFile
 
 _SHORTEST_NS = 1_000
 
@@ -175,6 +177,8 @@ class Trace(Part):
         ScenarioError
             With the first that is.
         """
+        from cosim.radio.trace.series import EVERY_LINK
+
         read = self._read()
         for (client, link), one in read.series.items():
             if client >= num_clients:
@@ -195,7 +199,9 @@ class Trace(Part):
     def _lacks(self, client: int, link: str) -> str:
         return f"{self.file} has no rows of client {client} on {link}; add some, or rows of the link 'all'."
 
-    def _read(self) -> TraceFile:
+    def _read(self) -> "TraceFile":
+        from cosim.radio.trace.series import read_trace
+
         return read_trace(self.file, self.column, (self.least, self.most), self.max_gap_s)
 
 

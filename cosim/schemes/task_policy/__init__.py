@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
@@ -39,8 +38,7 @@ class Offer(NamedTuple):
     cost: Cost
 
 
-@dataclass(frozen=True)
-class Arrival:
+class Arrival(NamedTuple):
     """A client that is free.
 
     Attributes

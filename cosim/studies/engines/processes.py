@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -133,7 +133,7 @@ class Processes:
             return
         stdin = _pipe(worker.process.stdin)
         with suppress(BrokenPipeError):  # it has died, and its stdout is about to tell
-            stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+            stdin.write(json.dumps(vars(request)).encode() + b"\n")
             stdin.flush()
 
     def _read(self, worker: _Worker) -> list[RunOutcome]:
