@@ -17,8 +17,14 @@ def own_version() -> str:
 
 
 def version_of(name: str) -> str:
-    """Return the version of a library by its name, of cosim by ``cosim``."""
-    return own_version() if name == "cosim" else metadata.version(name)
+    """Return the version of a library by its name, of cosim by ``cosim``; "not installed" for none.
+
+    What only times a run does without torch.
+    """
+    try:
+        return own_version() if name == "cosim" else metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def release_of(version: str) -> str:

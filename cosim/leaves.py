@@ -55,3 +55,11 @@ def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, 
     was, now = dict(leaves(before)), dict(leaves(after))
     found = {path: (was.get(path), now.get(path)) for path in dict.fromkeys((*was, *now))}
     return {path: (old, new) for path, (old, new) in found.items() if old != new}
+
+
+def written_long(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scenario written out with ``[trainable]`` in the place of its short form ``[lora]``."""
+    if "lora" not in written:
+        return dict(written)
+    rest = {name: value for name, value in written.items() if name != "lora"}
+    return {**rest, "trainable": {"kind": "lora", **written["lora"]}}

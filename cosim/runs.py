@@ -10,7 +10,7 @@ from typing import Any
 from cosim.errors import DivergedError, RecordError
 from cosim.graph.executor import Executor, TimingOnly
 from cosim.graph.store import LostValueError, Store, default_store
-from cosim.learning.execution import make_executor
+from cosim.learning.execution import make_executor, refuse_without_torch
 from cosim.learning.payload import bits_are_known
 from cosim.leaves import leaves
 from cosim.messaging import Program, refuse_resume, replay_of, replay_suffix
@@ -81,6 +81,8 @@ def run(
         ``diverged``, and has no adapter.
     """
     timing_only = timing_only or program is not None
+    if not timing_only:
+        refuse_without_torch()
     prepared = prepare_tasks(scenario) if program is None else (program.prepare(scenario),)
     is_tensor = program is None and takes_tensor(prepared, engine, timing_only=timing_only)
     for one in prepared:
@@ -131,6 +133,8 @@ def resume(
     prepared, timing_only = prepare_tasks(scenario), record.manifest["timing_only"]
     is_played = scenario.record == "spans" or record.manifest.get("engine") == "events"
     is_tensor = not is_played and takes_tensor(prepared, "auto", timing_only=timing_only)
+    if not timing_only:
+        refuse_without_torch()
     resumed = RunFolder.reopen(record, _made_of(scenario, prepared, is_tensor=is_tensor))
     with resumed.held():
         again = Record.open(folder, is_for_replay=True)  # another process may have ended it meanwhile

@@ -49,13 +49,15 @@ _REPR = _Short()
 
 
 def shown(value: Any) -> str:
-    """Return a setting's value as a person reads it, on one line.
+    """Return a setting's value as a person reads it, on one line; None is a setting left out.
 
     Examples
     --------
     >>> shown(1e7), shown(0.1), shown(True), shown({"kind": "rician", "k_factor": 3.0}), shown([1, 2])
     ('1e7', '0.1', 'true', 'rician(k_factor=3)', '[1, 2]')
     """
+    if value is None:
+        return "left out"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -75,6 +75,10 @@ HOOKED: dict[str, dict[str, Any]] = {
 FOUND: dict[str, tuple[ModelTask, dict[str, Any]]] = {
     "arcee": ("classification", _LLAMA),
     "cohere": ("causal_lm", _LLAMA),
+    "ctrl": (
+        "causal_lm",
+        {"n_layer": 3, "n_embd": 16, "n_head": 4, "n_positions": 32, "dff": 24, "vocab_size": 40},
+    ),
     "electra": ("classification", {**_SIZES, "embedding_size": 16, "intermediate_size": 24}),
     "ernie": ("classification", {**_SIZES, "intermediate_size": 24}),
     "glm": ("causal_lm", {**_LLAMA, "head_dim": 4}),

@@ -66,6 +66,10 @@ def answer(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _tell("cosim: interrupted.")
         return 1
+    except ModuleNotFoundError as fault:
+        _raise_if_asked()
+        _tell(f"cosim: this needs {fault.name}, which is not installed; pip install {fault.name}.")
+        return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own, whichever click it brings along
             _tell(f"cosim: {_one_line(error.format_message()).rstrip('?')}; see `cosim --help`.")

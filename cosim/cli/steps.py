@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cosim.errors import ScenarioError
 from cosim.visible import show_line as print  # names may come from anybody
 
 
@@ -22,12 +23,28 @@ def read_scenario(file: Path, changes: list[str] | None, seed: int | None) -> tu
     from cosim.cli.switching import switched
     from cosim.scenario.load import change, load, parse_change
 
-    scenario = load(file)
+    try:
+        scenario = load(file)
+    except ScenarioError:
+        _refuse_study(file)
+        raise
     if not changes and seed is None:
         return scenario, switched(scenario)
     told = dict(map(parse_change, changes or ()))
     changed = change(scenario, told, seed)
     return changed, switched(changed, scenario, told)
+
+
+def _refuse_study(file: Path) -> None:
+    """Name the command of a file that is a study or an audit."""
+    from cosim.audits import is_audit
+    from cosim.scenario.load import read_toml
+    from cosim.studies import is_study
+
+    given = read_toml(file)
+    if is_audit(given) or is_study(given):
+        what, command = ("an audit", "audit") if is_audit(given) else ("a study", "study")
+        raise ScenarioError(f"{file}: is {what}, no scenario; give cosim {command} {file}")
 
 
 def tell_changed(switched: list[str]) -> None:

@@ -86,7 +86,10 @@ def version_of(distribution: str) -> str:
 
 @cache
 def _installed_version(distribution: str) -> str:
-    return metadata.version(distribution)  # parses a long file
+    try:
+        return metadata.version(distribution)  # parses a long file
+    except metadata.PackageNotFoundError:  # then nothing is computed with it
+        return ""
 
 
 @cache

@@ -287,15 +287,11 @@ class _Discovery:
         return [self._calls[name][0] for name in order if self._place(name) == 1]
 
     def _is_causal(self) -> bool:
-        """Whether positions see those before them alone, as models do that classify by a ``score``."""
-        from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSIFIERS
+        """Whether positions see those before them alone, as models do that classify by a ``score``.
 
-        if self._task == "classification":
-            return hasattr(self._model, "score")
-        kind = type(self._config)
-        if kind in CLASSIFIERS and not _has_score(CLASSIFIERS[kind], self._config):
-            raise _Unclear("it is an encoder, in which a position sees those behind it; use it for classes")
-        return True
+        Whether those that predict the next token do is held against their scores, once there are weights.
+        """
+        return self._task == "causal_lm" or hasattr(self._model, "score")
 
     def _is_parallel(self, block: Mapping[str, Any]) -> bool:
         """Whether the MLP sees nothing of what attention makes."""
@@ -381,13 +377,6 @@ def _forward_flop(shape: ModelShape) -> int:
         )
     squares = len(shape.names.classifier) - 1 + bool(shape.names.pooler)
     return made + 2 * examples * width * (squares * width + shape.num_labels)
-
-
-def _has_score(kind: Any, config: Any) -> bool:
-    import torch
-
-    with torch.device("meta"):
-        return hasattr(kind._from_config(config), "score")
 
 
 def _is_attention(name: str) -> bool:

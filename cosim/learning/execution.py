@@ -1,6 +1,7 @@
 """Who computes the nodes of a training; the model is loaded when the first one must be computed."""
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from cosim.errors import ScenarioError
@@ -15,6 +16,22 @@ from cosim.rng import stream
 if TYPE_CHECKING:
     from cosim.learning.learner import Learner
     from cosim.learning.model import SplitModel
+
+
+def refuse_without_torch() -> None:
+    """Refuse to train where what computes values is not installed; times need none of it.
+
+    Raises
+    ------
+    ScenarioError
+        With the names of what is missing.
+    """
+    missing = [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]
+    if missing:
+        raise ScenarioError(
+            f"a training needs {' and '.join(missing)}: pip install {' '.join(missing)}, or compute no "
+            "tensor, by --timing-only."
+        )
 
 
 def make_executor(

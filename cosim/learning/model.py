@@ -128,7 +128,7 @@ class SplitModel:
         model: Any = load(task, num_labels, dtype).to(device)
         model.name_or_path = base.name_or_path
         if shape.listed:  # found in the modules of the model, by no family
-            prove(take_apart(model, shape), model, shape)
+            prove(model, shape)
         attached, inner = trainable.attach(model, shape, base.name_or_path)
         refuse_unannounced(attached, [one.name for one in trainable.parameters(shape)])
         made = cls(attached.eval(), inner, shape, trainable, seed, base.tokenizer_folder())

@@ -73,11 +73,13 @@ class Model(Table):
 
     @property
     def torch_device(self) -> str:
-        """What ``device`` means on this machine; only ``auto`` needs torch to find out."""
+        """What ``device`` means on this machine; only ``auto`` asks torch, where it is installed."""
         if self.device != "auto":
             return self.device
-        import torch
-
+        try:
+            import torch
+        except ModuleNotFoundError:
+            return "cpu"
         return "cuda" if torch.cuda.is_available() else "cpu"
 
 

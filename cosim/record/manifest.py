@@ -149,14 +149,18 @@ def read_manifest(folder: Path, fields: type[_Fields], *, what: str, format_: in
         entries = json.loads(content)
     except FileNotFoundError:
         raise RecordError(f"{folder}: is no {what}: it has no manifest.json.") from None
+    except NotADirectoryError:
+        raise RecordError(f"{folder}: is a file, and no {what}.") from None
     except OSError as fault:
         raise RecordError(f"{path}: cannot be read: {fault.strerror or fault}.") from None
     except (ValueError, RecursionError) as fault:
         raise RecordError(f"{path}: cannot be read: {fault}; {way_out}.") from None
     if not isinstance(entries, dict):
         raise RecordError(f"{path}: cannot be read: it is not a table.")
-    if "kind" in fields.model_fields and entries.get("kind") != "study":
-        raise RecordError(f"{folder}: is no {what}; name another.")
+    is_study = entries.get("kind") == "study"
+    if is_study != ("kind" in fields.model_fields):
+        inside = f"one of its runs, in {folder / 'runs'}" if is_study else "another"
+        raise RecordError(f"{folder}: is no {what}{', but a study' if is_study else ''}; name {inside}.")
     if entries.get("format") != format_:
         raise RecordError(
             f"{folder}: is a {what} of format {entries.get('format')}, this version of cosim reads "

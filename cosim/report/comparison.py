@@ -8,7 +8,7 @@ from math import isnan
 from typing import Any
 
 from cosim.errors import RecordError
-from cosim.leaves import differing
+from cosim.leaves import differing, written_long
 from cosim.record.folder import Record
 from cosim.report.alignment import RoundPair, pair_rounds, paired_rounds, part, phase_times
 from cosim.report.attribution import Attribution, attribute
@@ -112,7 +112,7 @@ def compare(before: Record, after: Record) -> Comparison:
         attributions=(attribute(before, spans[0]), attribute(after, spans[1])),
         computed=works.get("computed", 0),
         recalled=works.get("recalled", 0),
-        settings=differing(_settings(before), _settings(after)),
+        settings=_differing(before, after),
     )
 
 
@@ -136,7 +136,7 @@ def _in_short(before: Record, after: Record) -> Comparison:
         ),
         computed=works.get("computed", 0),
         recalled=works.get("recalled", 0),
-        settings=differing(_settings(before), _settings(after)),
+        settings=_differing(before, after),
     )
 
 
@@ -187,6 +187,14 @@ def _value(value: Any) -> str:
     return "(not there)" if value is None else clipped(shown(value))
 
 
+def _differing(before: Record, after: Record) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which two runs differ, both in the long form where one of them is."""
+    was, now = _settings(before), _settings(after)
+    if ("trainable" in was) != ("trainable" in now):
+        was, now = written_long(was), written_long(now)
+    return differing(was, now)
+
+
 def _settings(record: Record) -> dict[str, Any]:
     """Return the scenario of a run but for its names, which change nothing."""
     try:
@@ -195,6 +203,7 @@ def _settings(record: Record) -> dict[str, Any]:
         raise RecordError(f"{record.scenario_path}: cannot be read: {fault}.") from None
     if not written.get("events"):
         written.pop("events", None)  # or the first of the other run's would be told of twice
+    written.setdefault("record", "summary" if record.is_short else "spans")  # a default is not written out
     return {name: value for name, value in written.items() if name not in ("name", "description")}
 
 

@@ -45,7 +45,7 @@ def summarise_short(record: Record) -> Summary:
         actors=() if overlaps else of_clients(record.columns("totals"), length_ns),
         phases=tuple(_phases(rows)),
         energy_j=_energy(rows),
-        slowest=_slowest(record.columns("totals")),
+        slowest=None if overlaps else _slowest(record.columns("totals")),
         spent=spent(record),
         reason=reason_told(record, length_ns),
         channel=channel,
@@ -58,7 +58,7 @@ def summarise_short(record: Record) -> Summary:
 
 _OVERLAPS = (
     "clients do several tasks at once, and summaries do not say what overlaps; for shares of their time "
-    'take record = "spans".'
+    'and the slowest take record = "spans".'
 )
 
 MOST_LANES = 5_000

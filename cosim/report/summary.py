@@ -1,6 +1,6 @@
 """What a run came to: times, losses, shares of time, energy, and who held the others up."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -30,6 +30,7 @@ def summarise(record: Record) -> Summary:
     total_ns = length_ns(record, spans)
     rounds = Rounds.of(record, total_ns)
     channel, free_links = air_of(record, spans.links)
+    actors = tuple(_actor_times(spans, total_ns))
     return Summary(
         name=str(record.manifest.get("name", record.path.name)),
         status=record.state,
@@ -38,10 +39,10 @@ def summarise(record: Record) -> Summary:
         num_rounds=len(rounds),
         num_spans=len(spans),
         learning=tuple(learned(record)),
-        actors=tuple(_actor_times(spans, total_ns)),
+        actors=actors,
         phases=tuple(_phase_total(spans, name) for name in range(len(spans.names))),
         energy_j=_energy(spans),
-        slowest=_slowest(spans),
+        slowest=_slowest(spans, actors),
         prediction=predicted(record, spans),
         latency_limit=latency_limit(record, spans),
         spent=spent(record),
@@ -109,15 +110,18 @@ def _energy(spans: Spans) -> dict[str, float]:
     }
 
 
-def _slowest(spans: Spans) -> Slowest | None:
-    """Return the client busy the longest, and in which phase it loses the most to the median client."""
+def _slowest(spans: Spans, actors: Sequence[ActorTime]) -> Slowest | None:
+    """Return the client busy the longest, and in which phase it loses the most to the median client.
+
+    What overlaps, as a client's tasks do, counts once.
+    """
     clients = spans.clients
     if len(clients) < 2:
         return None
     spent_ns = np.zeros((len(clients), len(spans.names)), dtype=np.int64)
     rows, whose = spans.of_clients
     np.add.at(spent_ns, (whose, spans.name[rows]), spans.duration_ns[rows])
-    busy_ns = spent_ns.sum(axis=1)
+    busy_ns = np.array([one.busy_ns for one in actors[: len(clients)]])
     who = int(busy_ns.argmax())
     medians_ns = np.median(spent_ns, axis=0)
     phase = int((spent_ns[who] - medians_ns).argmax())

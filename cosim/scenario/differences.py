@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from cosim.leaves import is_asked, named
+from cosim.leaves import is_asked, named, written_long
 from cosim.parts import Table
 from cosim.scenario.after_events import becomes
 from cosim.scenario.former_names import current_path
 from cosim.scenario.kinds import default_of, field_of, is_default, table_of
-from cosim.scenario.load import to_dict, written_long
+from cosim.scenario.load import to_dict
 from cosim.scenario.settings import Scenario
 from cosim.words import shown
 

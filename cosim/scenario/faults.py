@@ -16,7 +16,7 @@ _LONGEST_PLACE, _LONGEST_WHAT = 200, 600
 
 
 def faults(error: ValidationError, given: Any, root: type[Table]) -> list[str]:
-    """Return one line per fault.
+    """Return one line per fault; what a setting may be instead is in the same line.
 
     Parameters
     ----------
@@ -28,10 +28,13 @@ def faults(error: ValidationError, given: Any, root: type[Table]) -> list[str]:
         The model it was validated against.
     """
     told = error.errors(include_url=False)
+    found: dict[str, list[str]] = {}
+    for one in told:
+        found.setdefault(_place(one, given), []).append(_what(one, given, root))
     return [
-        f"{clipped(_place(one, given), _LONGEST_PLACE)}: {clipped(_what(one, given, root), _LONGEST_WHAT)}"
-        for one in told
-        if not _follows(one, told)
+        f"{clipped(place, _LONGEST_PLACE)}: {clipped(_either(what), _LONGEST_WHAT)}"
+        for place, what in found.items()
+        if not any(other.startswith(f"{place}.") for other in found)  # the fault is inside
     ]
 
 
@@ -41,12 +44,19 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _follows(one: ErrorDetails, told: Sequence[ErrorDetails]) -> bool:
-    """Return whether a list is too short only because an entry at fault does not count."""
-    loc = one["loc"]
-    return one["type"] == "too_short" and any(
-        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in told
-    )
+def _either(what: Sequence[str]) -> str:
+    """Return in one what each of several types says of a value that is none of them.
+
+    Examples
+    --------
+    >>> _either(["should be greater than 0, got 0", "should be 'auto', got 0"])
+    "should be greater than 0 or 'auto', got 0"
+    """
+    first, *others = dict.fromkeys(what)
+    said, got, value = first.partition(", got ")
+    rest = (one.partition(", got ")[0] for one in others)
+    each = [said, *(one.removeprefix("should be ").removeprefix("must be ") for one in rest)]
+    return " or ".join(each) + got + value
 
 
 def _place(one: ErrorDetails, given: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from cosim.errors import ScenarioError
+from cosim.leaves import written_long
 from cosim.scenario.faults import faults
 from cosim.scenario.former_names import current_change, with_current_names
 from cosim.scenario.inputs import digests, first_other, paths_in
@@ -157,14 +158,6 @@ def to_dict(scenario: Scenario) -> dict[str, Any]:
     dumped: dict[str, Any] = scenario.model_dump(mode="json", exclude_none=True)
     cleaned: dict[str, Any] = _without_none(dumped)
     return cleaned
-
-
-def written_long(written: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a scenario written out with ``[trainable]`` in the place of its short form ``[lora]``."""
-    if "lora" not in written:
-        return dict(written)
-    rest = {name: value for name, value in written.items() if name != "lora"}
-    return {**rest, "trainable": {"kind": "lora", **written["lora"]}}
 
 
 def to_toml(scenario: Scenario) -> str:

@@ -147,7 +147,11 @@ def execute(request: RunRequest) -> None:
             with suppress(DivergedError):
                 run(scenario, folder, timing_only=request.timing_only, store=store)
             return
-        record = Record.open(folder, is_for_replay=True)
+        try:
+            record = Record.open(folder, is_for_replay=True)
+        except RecordError as fault:
+            told = str(fault).partition(";")[0]
+            raise RecordError(f"{told}; remove {folder}, and the study's command makes it again.") from None
         if not _is_of(record, scenario, request.timing_only):
             raise RecordError(
                 f"{folder}: holds another run than the study's; "

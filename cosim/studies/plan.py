@@ -9,17 +9,17 @@ from re import sub
 from typing import Any
 
 from cosim.errors import CosimError, ScenarioError
-from cosim.leaves import is_asked, named
+from cosim.leaves import is_asked, named, written_long
 from cosim.scenario.differences import Switch, has_setting, written_switches
 from cosim.scenario.faults import did_you_mean
 from cosim.scenario.inputs import digests
-from cosim.scenario.load import change, load, run_hash, to_dict, written_long
+from cosim.scenario.load import change, load, run_hash, to_dict
 from cosim.scenario.settings import Scenario
 from cosim.studies.design import Point, factors, num_points, points
 from cosim.studies.paths import Settings, at
 from cosim.studies.settings import Replicate, Study
 from cosim.studies.unvaried import Unvaried, unvaried
-from cosim.words import short
+from cosim.words import short, shown
 
 MOST_RUNS = 10_000
 """More runs than these are only made if the user says so."""
@@ -111,10 +111,13 @@ class Plan:
         return blake2b(repr(words).encode(), digest_size=16).hexdigest()
 
     def factor(self, case: Case, path: str) -> Any:
-        """Return a factor's value in a case: what it sets, or what the base has."""
-        if path in case.settings:
-            return case.settings[path]
-        return at(self._written[case.name], path)
+        """Return a factor's value in a case: what it sets, or what the base has; None for no such setting.
+
+        A setting that the case leaves out has its default, or where that is none says so.
+        """
+        given = case.settings.get(path)
+        value = at(self._written[case.name], path) if given is None else given
+        return shown(None) if value is None and path in case.settings else value
 
     @cached_property
     def switches(self) -> tuple[Switch, ...]:
@@ -337,7 +340,10 @@ def _with_baselines(study: Study, paths: tuple[str, ...], cases: list[Case]) -> 
     for case in cases:
         other = by_factors.get(_key(case.settings | baseline, paths))
         if other is None:
-            told = ", ".join(f"{path} = {short(value)}" for path, value in baseline.items())
+            told = ", ".join(
+                f"{path} = {shown(None) if value is None else short(value)}"
+                for path, value in baseline.items()
+            )
             raise ScenarioError(
                 f"{study.name}: baseline: no case has {told} and is otherwise like {short(case.name)}; "
                 "name values that are among those varied, or one case by its name."

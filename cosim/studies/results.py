@@ -6,7 +6,8 @@ Their columns are a contract with other programs; ``FORMAT`` counts their versio
     One row per case, replication and measure: ``case``, ``replication`` and
     ``seed`` int64, ``measure``, ``value`` float64 (not a number where a run has
     none), then a column for each factor under its path: float64 where it is a
-    number in every case, else text. Runs that failed have no rows.
+    number in every case, else text; ``left out`` where a case leaves it out and it has no
+    default. Runs that failed have no rows.
 ``curves.parquet``
     One row per held-out loss: ``case``, ``replication``, ``simulated_s``, ``round``,
     ``eval_loss``, ``task``.

@@ -13,6 +13,7 @@ from cosim.cores import cores
 from cosim.distribution import own_version, version_of
 from cosim.errors import RecordError, ScenarioError
 from cosim.graph.store import Store, default_store
+from cosim.learning.execution import refuse_without_torch
 from cosim.origin import commit
 from cosim.record.digests import table_bytes
 from cosim.record.folder import Record
@@ -125,6 +126,8 @@ def run_study(
         plan = replace(plan, study=plan.study.model_copy(update={"engine": engine}))
     place = StudyFolder.of(Path(folder or default_folder(plan.study)).absolute(), plan)
     values = Path(store or default_store()).absolute() if keep_values and not plan.study.timing_only else None
+    if scheduler is None and not plan.study.timing_only:
+        refuse_without_torch()
     Timing(plan, place.path).refuse()
     players = _engine(place, workers, scheduler)  # first, as a scheduler may not answer
     with closing(players):

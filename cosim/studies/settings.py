@@ -18,7 +18,8 @@
     "radio.main_uplink.bandwidth_hz" = [5e6, 10e6, 20e6]
     "allocator.kind" = ["equal", "time_shared"]
 
-Beside ``grid``: ``zip`` takes the first of each list together, then the
+A value ``{ left_out = true }`` leaves the setting out, so a grid can have an
+optional setting and not have it. Beside ``grid``: ``zip`` takes the first of each list together, then the
 second; ``cases`` are named ones, ``[[vary.cases]]`` with ``name`` and ``set``;
 ``latin_hypercube`` and ``sobol`` draw ``samples`` from ``ranges``. Several of
 them are crossed.
@@ -33,6 +34,7 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
     field_validator,
     model_validator,
@@ -43,24 +45,28 @@ from cosim.scenario.former_names import current_kind, current_path
 from cosim.scenario.limits import FolderName
 from cosim.studies.measures import Measure, from_text
 from cosim.studies.measures.total_s import TotalS
-from cosim.studies.paths import Settings, spelt
+from cosim.studies.paths import spelt
 from cosim.studies.ranges import Range, Steps
 from cosim.tensor import EngineName
-from cosim.words import short
+from cosim.words import short, shown
 
 _UNTIL = re.compile(r"half-width\s*<=\s*(?P<limit>\d+\.?\d*(?:[eE][+-]?\d+)?)\s*(?P<percent>%?)")
 
 
-def _has_kind(table: dict[str, Any]) -> bool:
-    return "kind" in table
+LEFT_OUT = {"left_out": True}
+"""How a file leaves a setting out; TOML has no null."""
+
+
+def _is_value(table: dict[str, Any]) -> bool:
+    return "kind" in table or "left_out" in table
 
 
 def _is_axis(table: dict[str, Any]) -> bool:
-    return "low" in table or "high" in table
+    return "low" in table or "high" in table or "left_out" in table
 
 
 def _settings(given: Any) -> Any:
-    return _current(spelt(given, _has_kind))
+    return _current(spelt(given, _is_value))
 
 
 def _axes(given: Any) -> Any:
@@ -73,26 +79,36 @@ def _current(given: Any) -> Any:
         return given
     named = {current_path(path): value for path, value in given.items()}
     return {
-        path: [current_kind(path, one) for one in value]
-        if isinstance(value, list)
-        else current_kind(path, value)
+        path: [_value(path, one) for one in value] if isinstance(value, list) else _value(path, value)
         for path, value in named.items()
     }
 
 
-Changes = Annotated[Settings, BeforeValidator(_settings)]
+def _value(path: str, given: Any) -> Any:
+    """Return a value by the name it has now; None for one that leaves the setting out."""
+    if not isinstance(given, dict) or "left_out" not in given:
+        return current_kind(path, given)
+    if given != LEFT_OUT:
+        raise ValueError(f"{path}: a value without the setting is {{ left_out = true }}, got {short(given)}")
+    return None
+
+
+Value = Annotated[Any, PlainSerializer(lambda one: LEFT_OUT if one is None else one, when_used="json")]
+"""A value of a setting; None leaves the setting out."""
+
+Changes = Annotated[dict[str, Value], BeforeValidator(_settings)]
 """New values by path; a table without a ``kind`` means the paths in it."""
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    told = [repr(one) for one in values]
+    told = [shown(one) if one is None else repr(one) for one in values]
     for number, one in enumerate(told):
         if one in told[:number]:
             raise ValueError(f"has {one} twice; two cases would be the same")
     return values
 
 
-Listed = Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(_distinct)]
+Listed = Annotated[tuple[Value, ...], Field(min_length=1), AfterValidator(_distinct)]
 Axis = Annotated[
     Annotated[Listed, Tag("list")] | Annotated[Steps, Tag("steps")],
     Discriminator(lambda given: "steps" if isinstance(given, dict | Steps) else "list"),
@@ -156,7 +172,7 @@ class Vary(Table):
     """
 
     grid: Annotated[dict[str, Axis], BeforeValidator(_axes)] = Field(default={})
-    zip: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(_settings)] = Field(default={})
+    zip: Annotated[dict[str, tuple[Value, ...]], BeforeValidator(_settings)] = Field(default={})
     cases: tuple[NamedCase, ...] = ()
     latin_hypercube: Sampled | None = None
     sobol: SobolSampled | None = None

@@ -56,6 +56,64 @@ def test_help_and_check_answer_without_the_heavy_libraries(file):
     assert done.stdout.splitlines()[-1] == "[0, 0, 0] []"
 
 
+WITHOUT_TORCH = """
+import importlib.metadata as metadata, importlib.machinery as machinery, sys
+
+missing = {"torch", "transformers", "peft"}
+find, distributions = machinery.PathFinder.find_spec, metadata.MetadataPathFinder.find_distributions
+machinery.PathFinder.find_spec = lambda name, *more: None if name in missing else find(name, *more)
+metadata.MetadataPathFinder.find_distributions = staticmethod(
+    lambda *asked: (one for one in distributions(*asked) if one.name not in missing)
+)
+
+from cosim.cli import answer
+
+file, run, study, studied = sys.argv[1:]
+statuses = [
+    answer(["run", file, "--timing-only", "--out", run, "--set", "model.device=auto"]),
+    answer(["timeline", run]),
+    answer(["explain", run, "1"]),
+    answer(["study", study, "--out", studied, "--workers", "1"]),
+    answer(["run", file, "--out", run + "-trained"]),
+]
+print(statuses)
+"""
+
+
+def test_a_training_without_torch_is_refused_before_there_is_a_folder(monkeypatch, file, tmp_path, capsys):
+    monkeypatch.setattr("cosim.learning.execution.find_spec", lambda name: None)
+    assert answer(["run", str(file), "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.endswith(
+        "a training needs torch and transformers and peft: pip install torch transformers peft, "
+        "or compute no tensor, by --timing-only.\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_times_need_no_torch(file, tmp_path):
+    study, run = tmp_path / "study.toml", tmp_path / "run"
+    study.write_text(f'base = "{file}"\ntiming_only = true\nreplicate = "radio.seed"\nengine = "tensor"\n')
+    command = [sys.executable, "-c", WITHOUT_TORCH, file, run, study, tmp_path / "studied"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[0, 0, 0, 0, 2]"
+    assert json.loads((run / "manifest.json").read_text())["versions"]["torch"] == "not installed"
+
+
+def test_what_is_no_scenario_or_no_run_is_named_for_what_it_is(file, tmp_path, capsys):
+    study, folder = tmp_path / "study.toml", tmp_path / "studied"
+    study.write_text(f'base = "{file}"\n')
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"kind": "study"}')
+    for words, told in (
+        (["run", study], f"{study}: is a study, no scenario; give cosim study {study}"),
+        (["timeline", study], f"{study}: is a file, and no run folder."),
+        (["timeline", folder], f"{folder}: is no run folder, but a study; name one of its runs, in"),
+    ):
+        assert answer(list(map(str, words))) == 2
+        assert capsys.readouterr().err.startswith(told)
+
+
 def test_check_says_what_would_run_and_warns_of_random_weights(file, capsys):
     assert answer(["check", str(file)]) == 0
     out = capsys.readouterr().out

@@ -138,3 +138,5 @@ def test_a_study_recognises_that_its_case_is_not_the_one_that_was_run(scenario, 
     assert again != folder
     assert perform(request).reason == ""
     assert kept(again, scenario, True)
+    (again / "manifest.json").write_text('{"format')
+    assert f"remove {again}, and the study's command makes it again" in perform(request).reason

@@ -12,7 +12,7 @@ from cosim.calibrate import calibrate, first_crossing, fit, not_worse
 from cosim.cli import answer
 from cosim.control.closed_form import durations_ns, link_rates, predict
 from cosim.control.solvers.rounds import RoundsTable
-from cosim.control.stages import barriers_of, num_spans
+from cosim.control.stages import Compute, barriers_of, num_spans
 from cosim.errors import AllocationError, ScenarioError
 from cosim.graph.executor import TimingOnly
 from cosim.graph.store import Store
@@ -46,7 +46,7 @@ def test_the_clock_measures_what_was_predicted_while_the_channel_holds_still(
     rates = {name: link_rates(link, prepared.allocation.grants[name]) for name, link in state.links.items()}
     duration, round_ = durations_ns(state, rates), state.phases(prepared.allocation.setting)
     foreseen = {
-        (stage.name, client): duration(stage, client) // getattr(stage, "count", 1)
+        (stage.name, client): duration(stage, client) // (stage.count if isinstance(stage, Compute) else 1)
         for barrier, _, _ in barriers_of(round_)
         for client, chain in [*enumerate(barrier.chains), (None, barrier.joint)]
         for stage in chain

@@ -43,6 +43,15 @@ def shown(print_, *arguments):
     return sink.getvalue()
 
 
+def test_settings_that_one_run_has_by_default_are_compared_by_what_is_in_force(recorded, plain):
+    short = recorded({"record": "summary"})
+    assert compare(plain, short).settings == {"record": ("spans", "summary")}
+    other = {"scheme.kind": "federated", "trainable.kind": "full"}
+    found = compare(plain, recorded(other)).settings
+    assert found["trainable.kind"] == ("lora", "full")
+    assert not any(path.startswith("lora") for path in found)
+
+
 @st.composite
 def logs(draw):
     """Spans of a few names, rounds and actors, several of which are the same piece of work."""

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 from cosim.compute.device import Device
 from cosim.errors import ScenarioError
 from cosim.learning.architectures import FAMILIES
+from cosim.learning.base import Dtype
 from cosim.learning.base.folder import FolderBase
 from cosim.learning.base.random import RandomBase
 from cosim.learning.data.batch import IGNORED
@@ -313,7 +314,9 @@ def test_distances_that_a_found_model_learns_are_trained_and_kept_on_one_side() 
         Full().check(model.shape, "float32", is_cut=True)
 
 
-@pytest.mark.parametrize(("family", "use_dora"), [("qwen2", False), ("deberta-v2", False), ("qwen2", True)])
+@pytest.mark.parametrize(
+    ("family", "use_dora"), [("qwen2", False), ("deberta-v2", False), ("qwen2", True), ("electra", False)]
+)
 def test_beside_a_base_in_bfloat16_float32_is_trained(family: str, use_dora: bool) -> None:
     model = tiny_model(family, "classification", Lora(rank=2, use_dora=use_dora), dtype="bfloat16")
     batch, adapter = tiny_batch(model.shape, 2, 6), moved_adapter(model)
@@ -368,6 +371,16 @@ def test_a_model_whose_modules_do_not_say_how_it_computes_is_refused(
 ) -> None:
     with pytest.raises(ScenarioError, match=reason):
         RandomBase(config=config).shape(task, NUM_LABELS if task == "classification" else 0)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_a_number_format_that_transformers_cannot_compute_a_model_in_is_refused(dtype: Dtype) -> None:
+    sizes = {"num_layers": 2, "d_model": 16, "attention_heads": 2, "ffn_dim": 24, "vocab_size": 40}
+    base = RandomBase(config={"model_type": "xglm", **sizes})
+    with pytest.raises(
+        ScenarioError, match=rf"^model.dtype: .* xglm model in {dtype} \(.*; take another format"
+    ):
+        SplitModel.load(base, Lora(rank=2), dtype=dtype)
 
 
 def test_blocks_that_do_not_compute_what_the_whole_does_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

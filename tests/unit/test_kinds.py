@@ -8,12 +8,12 @@ import pytest
 
 from cosim.cli.listing import every_family
 from cosim.errors import ScenarioError
-from cosim.leaves import leaves, named
+from cosim.leaves import leaves, named, written_long
 from cosim.parts import part_of
 from cosim.scenario.catalogue import families
 from cosim.scenario.differences import event_switches, switches
 from cosim.scenario.kinds import is_default
-from cosim.scenario.load import change, load, to_dict, to_toml, written_long
+from cosim.scenario.load import change, load, to_dict, to_toml
 from cosim.scenario.settings import Scenario
 from cosim.studies.paths import at
 from cosim.studies.plan import make_plan

@@ -105,6 +105,15 @@ def test_every_fault_of_a_file_is_told_at_once_with_place_value_and_way_out(writ
     ("line", "told"),
     [
         ("seed = true", "seed: should be a valid integer, got True"),
+        ("training.workers = 0", "training.workers: should be greater than 0 or 'auto', got 0"),
+        (
+            'allocator = { kind = "equal", reallocate = 2 }',
+            "allocator.reallocate: should be 'once', 'every_round' or 'every_block' or a table, got 2",
+        ),
+        (
+            'allocator = { kind = "equal", reallocate = { gain_change_db = 0 } }',
+            "allocator.reallocate.gain_change_db: should be greater than 0, got 0",
+        ),
         ('seed = "5"', "seed: should be a valid integer, got '5'"),
         ("seed = 5.0", "seed: should be a valid integer, got 5.0"),
         ("radio.noise_figure_db = true", "radio.noise_figure_db: should be a valid number, got True"),

@@ -194,6 +194,22 @@ def test_a_factor_that_a_case_does_not_set_has_the_value_of_the_base(study):
     assert [plan.factor(case, NOISE) for case in plan.cases] == [5.0, 20.0]
 
 
+def test_a_grid_has_an_optional_setting_and_does_not_have_it(study, tmp_path):
+    deadline, left_out = "scheme.deadline_s", {"left_out": True}
+    made = study(
+        vary={"grid": {deadline: [3.0, left_out], NOISE: [1.0, left_out]}}, baseline={deadline: left_out}
+    )
+    plan = make_plan(made)
+    assert [case.scenario.scheme.deadline_s for case in plan.cases] == [3.0, 3.0, None, None]
+    assert [plan.factor(case, deadline) for case in plan.cases] == [3.0, 3.0, "left out", "left out"]
+    assert [plan.factor(case, NOISE) for case in plan.cases] == [1.0, 9.0, 1.0, 9.0]  # the default
+    assert plan.cases[0].baseline == "deadline_s=left out, noise_figure_db=1"
+    (tmp_path / "again.toml").write_text(study_toml(made), encoding="utf-8")
+    assert load_study(tmp_path / "again.toml").vary == made.vary
+    with pytest.raises(ValidationError, match=r"scheme.deadline_s: a value without the setting is"):
+        study(set={deadline: {"left_out": False}})
+
+
 def test_a_study_written_out_is_the_same_study(study, tmp_path):
     one = study(
         vary={

@@ -73,6 +73,12 @@ def test_the_slowest_client_is_the_busiest_and_the_phase_is_where_it_loses_time(
     assert (slowest.phase, slowest.phase_ns, slowest.phase_median_ns) == ("upload", 5 * SECOND, 3.5 * SECOND)
 
 
+def test_a_client_that_does_two_things_at_once_is_busy_once(log, record_of):
+    add(log, "transfer", "download", "main-server", 1, 4, peer="client-1")  # within what it does anyway
+    slowest = summarise(record_of(log, 10.0)).slowest
+    assert (slowest.client, slowest.busy_ns) == ("client-1", 7 * SECOND)
+
+
 def test_a_loss_level_is_reached_at_the_first_evaluation_at_or_below_it(log, record_of):
     (learning,) = summarise(record_of(log, 10.0)).learning
     assert (learning.first_loss, learning.last_loss, learning.best.loss) == (4.0, 2.0, 1.0)

@@ -33,6 +33,7 @@ from cosim.control.proving.lagrangian import Lagrangian, earliest_s
 from cosim.control.solvers.choices import Choices
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.control.state import CellState
+from cosim.cores import one_blas_thread
 from cosim.units import Floats
 
 _NORMS = (16.0, 128.0, 1024.0, 8192.0)
@@ -108,15 +109,16 @@ def _find_prices(barrier: _ByNumbers) -> Prices:
 
     best, best_bound = logs, -np.inf
     for norm in _NORMS:
-        found = minimize(
-            loss,
-            logs,
-            args=(norm,),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(start - 40.0, start + 40.0) for start in logs],
-            options={"maxiter": 60, "ftol": 1e-10, "gtol": 1e-9},
-        )
+        with one_blas_thread():
+            found = minimize(
+                loss,
+                logs,
+                args=(norm,),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=[(start - 40.0, start + 40.0) for start in logs],
+                options={"maxiter": 60, "ftol": 1e-10, "gtol": 1e-9},
+            )
         logs = found.x
         bound = lagrangian.deadline(logs, np.inf)[0]
         if bound > best_bound:

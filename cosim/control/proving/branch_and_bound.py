@@ -21,6 +21,7 @@ from cosim.control.proving.lagrangian import Lagrangian, earliest_s
 from cosim.control.proving.proof import Proof
 from cosim.control.solvers.exchange import improve
 from cosim.control.solvers.power_control import control_power
+from cosim.cores import one_blas_thread
 from cosim.units import Floats, Ints
 
 _NORM = 256.0  # sharp enough to bound well, smooth enough for a quasi-Newton method
@@ -164,16 +165,17 @@ class _Search:
             if self.lagrangian.excess(intermediate_result.x, np.inf, needed, allowed)[0] < -1e-9:
                 raise StopIteration
 
-        found = minimize(
-            self.lagrangian.excess,
-            logs,
-            args=(_NORM, needed, allowed),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(at - 40.0, at + 40.0) for at in logs],
-            callback=stop_if_proven,
-            options={"maxiter": steps, "ftol": 1e-9, "gtol": 1e-8},
-        )
+        with one_blas_thread():
+            found = minimize(
+                self.lagrangian.excess,
+                logs,
+                args=(_NORM, needed, allowed),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=[(at - 40.0, at + 40.0) for at in logs],
+                callback=stop_if_proven,
+                options={"maxiter": steps, "ftol": 1e-9, "gtol": 1e-8},
+            )
         self.effort.spend(allowed.size, found.nfev)
         return np.asarray(found.x)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cosim.cores import one_blas_thread
 from cosim.units import Floats
 
 _MOST_SEARCHED = 50
@@ -129,12 +130,13 @@ class Bound:
             values = self(np.exp(np.clip(logs, least, most) + steps)) / scale
             return float(values[0]), (values[0] - values[1:]) / _STEP
 
-        found = minimize(
-            value_and_slopes,
-            np.clip(np.log(begin), least, most),
-            jac=True,
-            method="SLSQP",
-            bounds=list(zip(least.tolist(), most.tolist(), strict=True)),
-            options={"maxiter": 200, "ftol": 1e-10},
-        )
+        with one_blas_thread():
+            found = minimize(
+                value_and_slopes,
+                np.clip(np.log(begin), least, most),
+                jac=True,
+                method="SLSQP",
+                bounds=list(zip(least.tolist(), most.tolist(), strict=True)),
+                options={"maxiter": 200, "ftol": 1e-10},
+            )
         return np.asarray(np.exp(np.clip(found.x, least, most)))

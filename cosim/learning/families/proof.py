@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from cosim.errors import ScenarioError
-from cosim.learning.families.body import Body
+from cosim.learning.families import take_apart
+from cosim.learning.families.body import Body, as_trained
 from cosim.learning.shape import ModelShape
 from cosim.learning.transformers_models import one_line
 
@@ -15,18 +16,30 @@ _SPREAD = 1e3
 """Rounding steps, of the largest score, that two orders of the same sums may lie apart."""
 
 
-def prove(body: Body, model: Any, shape: ModelShape) -> None:
+def prove(model: Any, shape: ModelShape) -> None:
     """Hold the scores of a model in pieces against the model's own, on a few tokens.
 
     Raises
     ------
     ScenarioError
-        If they differ, or a position sees what it should not.
+        If the model cannot be computed in its number format, the scores differ, or a position sees
+        what it should not.
     """
     like = next(model.parameters())
+    for name in shape.names.classifier if shape.task == "classification" else ():
+        head = model.get_submodule(name)
+        head.to(as_trained(like).dtype)  # as it will be
     ids = torch.arange(2, 2 + _LENGTH, device=like.device).remainder(shape.vocab_size).unsqueeze(0)
     with torch.no_grad():
-        theirs = _own_scores(model, ids, shape)
+        try:
+            body = take_apart(model, shape)
+            theirs = _own_scores(model, ids, shape)
+        except Exception as fault:  # of any model of transformers
+            raise ScenarioError(
+                f"model.dtype: transformers cannot compute a {shape.family} model in "
+                f"{str(like.dtype).removeprefix('torch.')} ({one_line(fault)}); take another format, such as "
+                "float32, or another model"
+            ) from None
         try:
             ours = _scores(body, ids, shape)
         except Exception as fault:  # of any model of transformers
