@@ -15,7 +15,8 @@ from cosim.control.allocators.refined import Refined
 from cosim.control.closed_form import Phase
 from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
-from cosim.testing.strategies import random_cell, random_phase
+from cosim.testing.strategies import random_cell
+from tests.cells import random_phase
 from tests.convex import ConvexPower
 
 NUM_CLIENTS, NUM_SUBCHANNELS, MANY_CLIENTS, MANY_SUBCHANNELS = 5, 20, 100, 1000

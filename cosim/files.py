@@ -138,8 +138,8 @@ def write_output(path: Path, content: bytes, *, force: bool) -> None:
 
 
 @contextmanager
-def output_faults(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file that cannot be written into one line.
+def output_faults(path: Path, way_out: str = "name another file.") -> Iterator[None]:
+    """Turn what the system says of a file that cannot be written into one line, with a way out.
 
     Raises
     ------
@@ -149,6 +149,4 @@ def output_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        raise RecordError(
-            f"{path}: cannot be written: {fault.strerror or fault}; name another file."
-        ) from None
+        raise RecordError(f"{path}: cannot be written: {fault.strerror or fault}; {way_out}") from None

@@ -1,7 +1,7 @@
 """How far runs that report energies are from what any policy could have left unsent in the same time.
 
 ``python -m analysis.soft_tsfa.gap RUN ...`` executes each run again, values recalled from the store, for what
-its clients reported, and compares what was left unsent with the bound of ``cosim.control.proving.long_run``
+its clients reported, and compares what was left unsent with the bound of ``analysis.soft_tsfa.long_run``
 for the channel of the whole run. The energies are those of the run: another policy would have met others.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis.drawing import as_command
+from analysis.soft_tsfa.long_run import LeastUnsent, Timeline, least_unsent
 from cosim.control.allocators.sparsifying import LINK, KeepRatios, Upload
 from cosim.control.knobs import SPARSIFICATION_RATIO
-from cosim.control.proving.long_run import LeastUnsent, Timeline, least_unsent
 from cosim.control.solvers.sparsity.curves import Stepped
 from cosim.errors import RecordError
 from cosim.graph.store import Store, default_store

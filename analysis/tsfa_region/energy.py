@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from analysis.soft_tsfa.gap import timeline_of
+from analysis.soft_tsfa.long_run import Timeline, least_unsent
 from analysis.tsfa_region.cells import Place
 from cosim.control.allocators.sparsifying import Upload
-from cosim.control.proving.long_run import Timeline, least_unsent
 from cosim.control.solvers.sparsity.curves import Stepped
 from cosim.control.solvers.sparsity.deadline import best_round, next_queue_s
 from cosim.control.solvers.sparsity.flat_rate import flat_rate

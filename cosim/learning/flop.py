@@ -134,11 +134,6 @@ def hessian_flop(shape: ModelShape, trainable: Trainable, batch_size: int, seque
     return (1 + 2 * products) * (gradient.forward + gradient.backward)
 
 
-def activation_numbers(shape: ModelShape, batch_size: int, sequence_length: int) -> int:
-    """Return how many numbers cross the cut in one direction; the same at every cut."""
-    return batch_size * sequence_length * shape.hidden_size
-
-
 def client_memory_bytes(
     shape: ModelShape,
     trainable: Trainable,

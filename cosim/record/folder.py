@@ -6,13 +6,13 @@ their versions.
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from cosim.errors import DivergedError, RecordError
-from cosim.files import remove_leftovers, temporary_beside, write_whole
+from cosim.files import output_faults, remove_leftovers, temporary_beside, write_whole
 from cosim.locks import lock_file
 from cosim.record.digests import (
     digest_of,
@@ -145,8 +145,7 @@ class RunFolder:
                     self.mark("failed", reason=reason_of(fault))
             raise
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Tell a disk that is full, or a folder that cannot be written, in a line.
 
         Raises
@@ -154,13 +153,7 @@ class RunFolder:
         RecordError
             In place of an OSError; what was written before stays.
         """
-        try:
-            yield
-        except OSError as fault:
-            raise RecordError(
-                f"{self.path}: cannot be written: {fault.strerror or fault}; mend that, "
-                f"then go on with it by cosim resume {self.path}"
-            ) from None
+        return output_faults(self.path, f"mend that, then go on with it by cosim resume {self.path}")
 
     def learned_files(self, task: str = "") -> list[Path]:
         """Return the files of what was trained, adapters or whole models; of one task if it is named."""

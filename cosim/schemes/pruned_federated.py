@@ -24,7 +24,6 @@ from cosim.learning.aggregator import Aggregator
 from cosim.learning.amounts import WholeAmounts, whole_amounts
 from cosim.learning.architectures import OURS
 from cosim.learning.chain import codec_of
-from cosim.learning.codecs import Codecs
 from cosim.learning.federated_state import FederatedState
 from cosim.learning.flop import whole_flop
 from cosim.learning.payload import adapter_layout, bits_are_known, held_bytes
@@ -39,7 +38,7 @@ from cosim.parts import OfPlane, family
 from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK, measure_evaluation
 from cosim.schemes.stages import averaged, download
-from cosim.schemes.updates import Averages
+from cosim.schemes.updates import Averages, HoldsWhole
 from cosim.schemes.uploads import AdapterUploads
 from cosim.schemes.vocabulary import collect, local_update
 from cosim.transmissions import Sent
@@ -50,7 +49,7 @@ _MATRICES = Full(only=("attention", "mlp"))
 """What importance is of: the linear layers of the blocks."""
 
 
-class PrunedFederated(Averages):
+class PrunedFederated(Averages, HoldsWhole):
     """Each client downloads what it keeps of the shared part, trains it, and uploads it.
 
     In a round each client leaves out a share of the attention heads and of the MLP columns of every
@@ -110,11 +109,6 @@ class PrunedFederated(Averages):
         return self.participation == 1.0
 
     @property
-    def codecs(self) -> Codecs:
-        """The adapter's; nothing else travels."""
-        return Codecs(adapter=self.adapter_encoding)
-
-    @property
     def why_no_sums(self) -> str | None:
         """Only numbers of the same places can be added."""
         if self.mask == "common":
@@ -123,10 +117,6 @@ class PrunedFederated(Averages):
             f"scheme.mask = {self.mask!r} lets clients send numbers of different places, and a sum of those "
             "means nothing; take mask = 'common'"
         )
-
-    def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
-        """Return the number of blocks: all of them stay on the client."""
-        return (shape.num_layers,)
 
     def check(self, task: Task) -> None:
         """Refuse what cannot be pruned, and a ratio that leaves a block without a head or a column."""

@@ -62,16 +62,8 @@ class SendsUpdates(Scheme):
         return encoding(self.update, self.adapter_codec)
 
 
-class TrainsWhole(SendsUpdates):
-    """A scheme whose clients hold and train the whole model, by a local rule."""
-
-    if TYPE_CHECKING:
-        local_rule: LocalRule
-
-    @property
-    def rule(self) -> LocalRule:
-        """The local rule."""
-        return self.local_rule
+class HoldsWhole(SendsUpdates):
+    """A scheme whose clients hold the whole model, and send nothing but what they trained of it."""
 
     @property
     def codecs(self) -> Codecs:
@@ -81,6 +73,18 @@ class TrainsWhole(SendsUpdates):
     def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
         """Return the number of blocks: all of them stay on the client."""
         return (shape.num_layers,)
+
+
+class TrainsWhole(HoldsWhole):
+    """A scheme whose clients hold and train the whole model, by a local rule."""
+
+    if TYPE_CHECKING:
+        local_rule: LocalRule
+
+    @property
+    def rule(self) -> LocalRule:
+        """The local rule."""
+        return self.local_rule
 
     def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
         """Return the whole model's need on every client."""

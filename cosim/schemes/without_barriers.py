@@ -9,21 +9,18 @@ from pydantic import Field, field_validator
 from cosim.graph.node import Ref
 from cosim.kernel.clock import Steps
 from cosim.learning.amounts import whole_amounts
-from cosim.learning.codecs import Codecs
 from cosim.learning.local_rule import LocalRule
 from cosim.learning.local_rule.none import NO_RULE
-from cosim.learning.payload import held_bytes
-from cosim.learning.shape import ModelShape
 from cosim.learning.task import Task
 from cosim.parts import OneOf
 from cosim.radio.link import Link
 from cosim.schemes import FEDERATED_DOWNLINK, FEDERATED_UPLINK
 from cosim.schemes.asynchronous_updates import AsynchronousUpdates, Upload
-from cosim.schemes.updates import SendsUpdates
+from cosim.schemes.updates import TrainsWhole
 from cosim.world import World
 
 
-class WithoutBarriers(SendsUpdates):
+class WithoutBarriers(TrainsWhole):
     """A scheme whose clients wait for nobody, and whose server merges what has arrived.
 
     A client takes ``local_steps`` steps on its own mini-batches from the global adapter it
@@ -91,28 +88,9 @@ class WithoutBarriers(SendsUpdates):
     def terms(self, adapter: Ref, uploads: Sequence[Upload]) -> Mapping[Ref, float]:
         """Return the adapters whose weighted sum is the next global one, with their weights."""
 
-    @property
-    def rule(self) -> LocalRule:
-        """The local rule."""
-        return self.local_rule
-
-    @property
-    def codecs(self) -> Codecs:
-        """The adapter's; nothing else travels."""
-        return Codecs(adapter=self.adapter_encoding)
-
     def num_client_steps(self, num_clients: int) -> int:
         """Return the local steps of a client if all take as many local updates."""
         return -(-self.num_rounds // num_clients) * self.local_steps
-
-    def cut_layers(self, shape: ModelShape) -> tuple[int, ...]:
-        """Return the number of blocks: all of them stay on the client."""
-        return (shape.num_layers,)
-
-    def memory_bytes(self, task: Task, cut_layer: int, lora_rank: int) -> dict[str, int]:
-        """Return the whole model's need on every client."""
-        held = held_bytes(task, task.shape.num_layers, lora_rank)
-        return {"client": task.whole_memory_bytes(lora_rank) + held}
 
     def transfers(self, task: Task) -> dict[str, int]:
         """Return the bits of one local update."""

@@ -1,13 +1,13 @@
 """The folder of a study while it goes on."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from cosim.distribution import own_version, release_of
 from cosim.errors import RecordError
-from cosim.files import remove_leftovers, write_whole
+from cosim.files import output_faults, remove_leftovers, write_whole
 from cosim.locks import lock_file
 from cosim.record.digests import FileDigest, digest_of, files_there, replacing_files, sealed
 from cosim.record.folder import FORMAT as RUN_FORMAT
@@ -76,8 +76,7 @@ class StudyFolder:
                 remove_leftovers(self.path)
             yield
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Tell a disk that is full, or a folder that cannot be written, in a line.
 
         Raises
@@ -85,13 +84,8 @@ class StudyFolder:
         RecordError
             In place of an OSError; what was written before stays.
         """
-        try:
-            yield
-        except OSError as fault:
-            raise RecordError(
-                f"{self.path}: cannot be written: {fault.strerror or fault}; mend that and give the same "
-                "command again: it goes on where this one stopped."
-            ) from None
+        way_out = "mend that and give the same command again: it goes on where this one stopped."
+        return output_faults(self.path, way_out)
 
     @property
     def log(self) -> Path:

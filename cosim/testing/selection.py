@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from cosim.parts import Part, family
+import pytest
+
+from cosim.parts import Part, family, make
 
 _alone: list[type[Part]] = []
 
@@ -21,3 +24,17 @@ def alone(part: type[Part]) -> Iterator[None]:
         yield
     finally:
         _alone.pop()
+
+
+def examples_of(base: type[Part]) -> list[Any]:
+    """Return the settings of every example of the parts under test, each a case to parametrise with."""
+    return [
+        pytest.param({"kind": kind, **example}, id=f"{kind}-{number}")
+        for kind, part in under_test(base).items()
+        for number, example in enumerate(part.examples)
+    ]
+
+
+def parts_of(base: type[Part]) -> list[Any]:
+    """Return the part of every example under test, each a case to parametrise with."""
+    return [pytest.param(make(base, *one.values), id=one.id) for one in examples_of(base)]

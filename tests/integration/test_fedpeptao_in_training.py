@@ -18,8 +18,9 @@ from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.runs import run
 from cosim.scenario.build import check, prepare
-from cosim.testing.tiny_bases import tiny_base, tiny_batch
+from cosim.testing.tiny_bases import tiny_batch
 from tests.integration.test_updates_in_training import AIR, metric
+from tests.tiny_bases import tiny_base
 
 TOKENS, WIDTH, BLOCKS = 5, 16, 3
 PREFIX = {

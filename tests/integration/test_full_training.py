@@ -14,8 +14,8 @@ from cosim.record.folder import Record
 from cosim.rng import stream
 from cosim.runs import resume, run
 from cosim.scenario.build import prepare
-from cosim.testing.tiny_bases import scored_logits
 from cosim.testing.ulps import ulps_apart
+from tests.tiny_bases import scored_logits
 
 NUM_STEPS = 4
 OPTIMIZERS = {

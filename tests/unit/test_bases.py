@@ -21,7 +21,8 @@ from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelTask
 from cosim.learning.trainable.lora import Lora
 from cosim.parts import family, make
-from cosim.testing.tiny_bases import NUM_LABELS, TINY, USES, tiny_base
+from cosim.testing.tiny_bases import NUM_LABELS, TINY, USES
+from tests.tiny_bases import tiny_base
 
 
 @pytest.fixture

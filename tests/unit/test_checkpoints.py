@@ -27,7 +27,8 @@ from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.slots import refuse_unannounced
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.transformers_models import transformers_config
-from cosim.testing.tiny_bases import NUM_LABELS, USES, tiny_base
+from cosim.testing.tiny_bases import NUM_LABELS, USES
+from tests.tiny_bases import tiny_base
 
 HEADS = ("classifier", "score")
 

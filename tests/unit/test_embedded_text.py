@@ -1,4 +1,6 @@
 import re
+from itertools import combinations
+from math import prod
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,6 @@ from cosim.learning.embedded.grammar import (
     article,
     examples,
     lexicon,
-    num_meanings,
     split,
     wordings,
 )
@@ -149,6 +150,22 @@ def test_a_dish_in_the_plural_takes_plural_verbs(seed):
             assert not re.search(
                 rf"{name}(, which)? (are|have|take|serve|feed|taste|contain|suit)\b|\bThey\b", example.text
             )
+
+
+def num_meanings(domain):
+    """Return how many different meaning representations a domain has."""
+    known = lexicon(domain)
+    sizes = {name: len(slot.values) for name, slot in known.slots.items()}
+    always = prod(sizes[name] for name in {*known.subject, known.label})
+    return always * sum(
+        prod(sizes[name] for name in told)
+        for count in sorted(set(known.num_optional))
+        for told in combinations(known.optional, count)
+    )
+
+
+def test_the_smallest_domain_has_as_many_meanings_as_its_slots_allow():
+    assert min(map(num_meanings, DOMAINS)) == 66_240
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

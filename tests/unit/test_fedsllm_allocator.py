@@ -30,7 +30,8 @@ from cosim.errors import AllocationError, ScenarioError
 from cosim.parts import family, make
 from cosim.radio.rate import RateModel
 from cosim.radio.rate.truncated_shannon import TruncatedShannon
-from cosim.testing.strategies import cells, random_cell
+from cosim.testing.strategies import random_cell
+from tests.cells import cells
 
 ROUNDS = {1: 60.0, 2: 50.0, 4: 44.0, 8: 41.5, 16: 40.2}
 SEARCHING = (Fedsllm, Nested, Refined, Exact)

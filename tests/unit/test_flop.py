@@ -14,7 +14,8 @@ from cosim.learning.model import SplitModel
 from cosim.learning.shape import BOTH_FACTORS, Factor, ModelShape, ModelTask
 from cosim.learning.torch_flop import TorchFlop
 from cosim.learning.trainable.lora import Lora
-from cosim.testing.tiny_bases import NUM_LABELS, USES, as_charged, moved_adapter, tiny_batch, tiny_model
+from cosim.testing.tiny_bases import NUM_LABELS, USES, as_charged, moved_adapter, tiny_batch
+from tests.tiny_bases import tiny_model
 
 
 def lora_of(targets: tuple[str, ...], rank: int, blocks: tuple[int, ...] | None = None) -> Lora:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from cosim.control.closed_form import Phase
 from cosim.control.solvers.greedy import greedy_assignment
 from cosim.errors import AllocationError
-from cosim.testing.strategies import phases, random_phase
 from cosim.units import Ints
+from tests.cells import phases, random_phase
 
 
 def _reference_finish_s(phase: Phase, assignment: Ints) -> float:

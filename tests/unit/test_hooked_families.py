@@ -28,19 +28,8 @@ from cosim.learning.torch_flop import TorchFlop
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.trainable.prefix import Prefix
-from cosim.testing.tiny_bases import (
-    FOUND,
-    HOOKED,
-    NUM_LABELS,
-    VARIANTS,
-    as_charged,
-    furthest,
-    gradients,
-    moved_adapter,
-    tiny_base,
-    tiny_batch,
-    tiny_model,
-)
+from cosim.testing.tiny_bases import NUM_LABELS, as_charged, furthest, gradients, moved_adapter, tiny_batch
+from tests.tiny_bases import FOUND, HOOKED, VARIANTS, tiny_base, tiny_model
 
 EVERY: tuple[tuple[str, dict[str, Any]], ...] = (*((family, {}) for family in (*HOOKED, *FOUND)), *VARIANTS)
 QUICK = (

@@ -22,7 +22,7 @@ from cosim.learning.layers import Patches
 from cosim.runs import run
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.settings import Scenario
-from cosim.testing.tiny_bases import tiny_base
+from tests.tiny_bases import tiny_base
 
 VIT = {"kind": "random", "config": dict(tiny_base("vit").config or {})}
 

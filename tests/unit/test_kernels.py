@@ -20,17 +20,9 @@ from cosim.learning.families.kernels import activation, attend_fused, attend_ste
 from cosim.learning.families.modules import can_build
 from cosim.learning.learner import mean_loss
 from cosim.learning.shape import ModelTask
-from cosim.testing.tiny_bases import (
-    NUM_LABELS,
-    USES,
-    gradients,
-    keep_float64,
-    moved_adapter,
-    tiny_base,
-    tiny_batch,
-    tiny_model,
-)
+from cosim.testing.tiny_bases import NUM_LABELS, USES, gradients, moved_adapter, tiny_batch
 from cosim.testing.ulps import ulps_apart
+from tests.tiny_bases import keep_float64, tiny_base, tiny_model
 
 FEW = 128  # ulps, as in test_split_model
 VARIANTS: tuple[tuple[str, ModelTask, dict[str, Any]], ...] = (

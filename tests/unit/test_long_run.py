@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from cosim.control.proving.long_run import Timeline, band_value, least_unsent
+from analysis.soft_tsfa.long_run import Timeline, band_value, least_unsent
 from cosim.control.solvers.sparsity.curves import Stepped
 from cosim.control.solvers.sparsity.flat_rate import flat_rate
 from cosim.control.solvers.sparsity.sharing import share_band

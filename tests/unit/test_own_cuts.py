@@ -22,7 +22,8 @@ from cosim.control.solvers.choices import Choices
 from cosim.control.solvers.rounds import RoundsTable
 from cosim.errors import AllocationError
 from cosim.schemes.stages import split_round
-from cosim.testing.strategies import cells, random_cell
+from cosim.testing.strategies import random_cell
+from tests.cells import cells
 
 ROUNDS = {1: 60.0, 4: 44.0}
 SEARCHING = (Nested, Fedsllm)

@@ -14,7 +14,8 @@ from cosim.learning.payload import adapter_layout
 from cosim.learning.settings import Model
 from cosim.learning.shape import ModelShape
 from cosim.learning.trainable.lora import Lora
-from cosim.testing.tiny_bases import HOOKED, NUM_LABELS, TINY, USES, tiny_model
+from cosim.testing.tiny_bases import NUM_LABELS, TINY, USES
+from tests.tiny_bases import HOOKED, tiny_model
 
 RANK = 2
 LORAS = (Lora(rank=RANK), Lora(rank=RANK, target_modules=("all-linear",)), Lora(rank=RANK, blocks=(1, 3)))

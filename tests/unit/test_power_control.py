@@ -13,8 +13,8 @@ from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from cosim.control.solvers.water_filling import WaterFilling, max_rate, min_power
 from cosim.errors import AllocationError
-from cosim.testing.strategies import phases, random_phase
 from cosim.units import Floats, Ints
+from tests.cells import phases, random_phase
 
 
 def _assignment(phase: Phase, seed: int) -> Ints:

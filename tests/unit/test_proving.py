@@ -19,7 +19,7 @@ from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from cosim.control.solvers.water_filling import min_power
 from cosim.errors import AllocationError
-from cosim.testing.strategies import random_phase
+from tests.cells import random_phase
 
 GAP = 1e-4
 

@@ -13,7 +13,8 @@ from cosim.learning.optimizer.adamw import AdamW
 from cosim.learning.regularizer.orthogonality import Orthogonality
 from cosim.learning.trainable.lora import Lora
 from cosim.rng import stream
-from cosim.testing.tiny_bases import tiny_batch, tiny_model
+from cosim.testing.tiny_bases import tiny_batch
+from tests.tiny_bases import tiny_model
 
 NUM_CLIENTS, NUM_ROUNDS, LOCAL_STEPS = 3, 4, 3
 

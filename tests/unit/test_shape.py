@@ -9,7 +9,8 @@ from cosim.errors import ScenarioError
 from cosim.learning.architectures import FAMILIES
 from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable.lora import Lora
-from cosim.testing.tiny_bases import NUM_LABELS, TINY, USES, tiny_base
+from cosim.testing.tiny_bases import NUM_LABELS, TINY, USES
+from tests.tiny_bases import tiny_base
 
 GPT2 = ModelShape.read(TINY["gpt2"])
 

@@ -14,19 +14,9 @@ from cosim.learning.model import Adapter, SplitModel
 from cosim.learning.outputs import Outputs
 from cosim.learning.shape import ModelTask
 from cosim.learning.trainable.lora import Lora
-from cosim.testing.tiny_bases import (
-    NUM_LABELS,
-    USES,
-    furthest,
-    gradients,
-    keep_float64,
-    moved_adapter,
-    scored_logits,
-    tiny_base,
-    tiny_batch,
-    tiny_model,
-)
+from cosim.testing.tiny_bases import NUM_LABELS, USES, furthest, gradients, moved_adapter, tiny_batch
 from cosim.testing.ulps import ulps_apart
+from tests.tiny_bases import keep_float64, scored_logits, tiny_base, tiny_model
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

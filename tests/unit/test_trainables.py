@@ -16,18 +16,9 @@ from cosim.learning.parameters import parameters_of
 from cosim.learning.shape import ModelShape, ModelTask
 from cosim.learning.trainable import Trainable
 from cosim.learning.trainable.full import Full
-from cosim.testing.tiny_bases import (
-    NUM_LABELS,
-    USES,
-    as_charged,
-    gradients,
-    keep_float64,
-    moved_adapter,
-    scored_logits,
-    tiny_base,
-    tiny_batch,
-)
+from cosim.testing.tiny_bases import NUM_LABELS, USES, as_charged, gradients, moved_adapter, tiny_batch
 from cosim.testing.ulps import ulps_apart
+from tests.tiny_bases import keep_float64, scored_logits, tiny_base
 
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -14,15 +14,8 @@ from cosim.learning.torch_flop import TorchFlop
 from cosim.learning.trainable.full import Full
 from cosim.learning.trainable.lora import Lora
 from cosim.learning.units import axes_of, can_narrow, kept_units, narrowed, prunable
-from cosim.testing.tiny_bases import (
-    NUM_LABELS,
-    USES,
-    as_charged,
-    furthest,
-    moved_adapter,
-    tiny_base,
-    tiny_batch,
-)
+from cosim.testing.tiny_bases import NUM_LABELS, USES, as_charged, furthest, moved_adapter, tiny_batch
+from tests.tiny_bases import tiny_base
 
 SOME = (True, True), (False, True), (True, False)
 TRAINABLES = {"lora": Lora(rank=2, target_modules=["all-linear"]), "full": Full(untie_head=True)}

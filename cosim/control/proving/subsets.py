@@ -32,7 +32,6 @@ from cosim.errors import AllocationError
 from cosim.units import Floats, Ints
 
 MAX_SUBCHANNELS = 20
-_LN2 = float(np.log(2.0))
 _MAX_COLUMNS = 200
 _MAX_JOINED = 4_000_000  # packings of some clients held at once
 _MAX_PAIRS = 4_000_000_000  # of which each is compared with every set of the next client

@@ -1,13 +1,8 @@
 """Who gets which channel so that the worst pair is as good as can be: matchings of clients and channels."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from cosim.units import Floats, Ints
-
-Matching = Callable[[Floats, int], Ints]
-"""From scores, shape (num_clients, num_channels), and a count, the channel of each client or -1."""
 
 
 def exact_matching(scores: Floats, count: int) -> Ints:

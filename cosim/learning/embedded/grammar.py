@@ -16,8 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import combinations, islice
-from math import prod
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from cosim.learning.embedded.domain import Domain
@@ -126,24 +125,6 @@ def lexicon(domain: str) -> Domain:
     if domain not in _ALL:
         raise ValueError(f"no domain {domain!r}; known: {', '.join(DOMAINS)}")
     return _ALL[domain]
-
-
-def num_meanings(domain: str) -> int:
-    """Return how many different meaning representations a domain has.
-
-    Examples
-    --------
-    >>> min(num_meanings(domain) for domain in DOMAINS)
-    66240
-    """
-    known = lexicon(domain)
-    sizes = {name: len(slot.values) for name, slot in known.slots.items()}
-    always = prod(sizes[name] for name in {*known.subject, known.label})
-    return always * sum(
-        prod(sizes[name] for name in told)
-        for count in sorted(set(known.num_optional))
-        for told in combinations(known.optional, count)
-    )
 
 
 def wordings(domain: str, slot: str, value: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cosim.report.study.labels import axis_label, label_and_unit, value_labels
+from cosim.report.study.labels import label_and_unit, value_labels
 from cosim.statistics.factorial import crossing
 from cosim.units import Floats, Ints
 
@@ -45,11 +45,6 @@ class Factor:
     def level_labels(self) -> tuple[str, ...]:
         """Each level in a word or two."""
         return value_labels(self.values, self.unit)
-
-    @property
-    def axis_label(self) -> str:
-        """Name and unit."""
-        return axis_label(self.label, self.unit)
 
     @property
     def numbers(self) -> Floats:

@@ -8,13 +8,9 @@ from hypothesis import strategies as st
 from cosim.parts import make
 from cosim.radio.access import Access
 from cosim.radio.grant import Grant
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-EXAMPLES = [
-    pytest.param(example | {"kind": kind}, id=f"{kind}-{number}")
-    for kind, part in under_test(Access).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = examples_of(Access)
 
 
 @st.composite

@@ -6,17 +6,12 @@ import torch
 from cosim.learning.aggregator import Aggregator, Server, factor_numbers
 from cosim.learning.aggregator.sums import matrices_of, only, padded, truncated
 from cosim.learning.shape import BOTH_FACTORS, Linear
-from cosim.parts import make
 from cosim.rng import stream
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
 MATRICES = {"q": Linear("q", d_in=7, d_out=5, has_bias=False), "v": Linear("v", 6, 9, has_bias=True)}
 RANK, SCALING = 4, 8.0
-CASES = [
-    pytest.param(make(Aggregator, {"kind": kind, **example}), id=f"{kind}-{number}")
-    for kind, part in under_test(Aggregator).items()
-    for number, example in enumerate(part.examples)
-]
+CASES = parts_of(Aggregator)
 
 
 def drawn(seed, rank=RANK, *, head=True):

@@ -5,9 +5,8 @@ from itertools import islice, pairwise
 import pytest
 
 from cosim.compute.availability import Availability
-from cosim.parts import make
 from cosim.rng import stream
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
 
 @pytest.fixture(autouse=True)
@@ -17,14 +16,7 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        pytest.param(make(Availability, example | {"kind": kind}), id=f"{kind}-{number}")
-        for kind, part in under_test(Availability).items()
-        for number, example in enumerate(part.examples)
-    ],
-)
+@pytest.mark.parametrize("part", parts_of(Availability))
 def test_times_away_follow_each_other_and_depend_on_client_and_chance_alone(part):
     part.check(3)
     for client in range(3):

@@ -3,16 +3,11 @@
 import numpy as np
 import pytest
 
-from cosim.parts import make
 from cosim.radio.base_stations import BaseStations
 from cosim.rng import stream
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
-EXAMPLES = [
-    pytest.param(make(BaseStations, example | {"kind": kind}), id=f"{kind}-{number}")
-    for kind, part in under_test(BaseStations).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = parts_of(BaseStations)
 
 
 @pytest.mark.parametrize("part", EXAMPLES)

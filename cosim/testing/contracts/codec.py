@@ -7,13 +7,9 @@ from torch import Tensor
 from cosim.learning.codec import Codec, Encoded, Layout, Received, Sending
 from cosim.parts import make
 from cosim.testing.folded import each
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(Codec).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(Codec)
 FORMATS = (torch.float32, torch.float64, torch.bfloat16)
 BLOCK = "base_model.model.transformer.h"
 SHAPES = {

@@ -3,19 +3,14 @@
 import numpy as np
 import pytest
 
-from cosim.parts import make
 from cosim.radio.channel import Channel
 from cosim.radio.channel_settings import ChannelSettings
 from cosim.radio.csi import Csi
 from cosim.radio.fading.rayleigh_block import RayleighBlock
 from cosim.radio.knowledge import known_gains
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
-EXAMPLES = [
-    pytest.param(make(Csi, example | {"kind": kind}), id=f"{kind}-{number}")
-    for kind, part in under_test(Csi).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = parts_of(Csi)
 
 
 @pytest.mark.parametrize("part", EXAMPLES)

@@ -14,13 +14,9 @@ from PIL import Image
 from cosim.errors import ScenarioError
 from cosim.learning.data import Corpus, DataSource, Example
 from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(DataSource).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(DataSource)
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from cosim.parts import make
 from cosim.radio.duplex import Duplex
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
-EXAMPLES = [
-    pytest.param(make(Duplex, example | {"kind": kind}), id=f"{kind}-{number}")
-    for kind, part in under_test(Duplex).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = parts_of(Duplex)
 
 
 @pytest.mark.parametrize("part", EXAMPLES)

@@ -8,13 +8,9 @@ from hypothesis import strategies as st
 from cosim.parts import make
 from cosim.radio.fading import Fading
 from cosim.rng import stream
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-EXAMPLES = [
-    pytest.param(example | {"kind": kind}, id=f"{kind}-{number}")
-    for kind, part in under_test(Fading).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = examples_of(Fading)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -6,13 +6,9 @@ from torch import Tensor
 
 from cosim.learning.gradients import Gradients
 from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(Gradients).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(Gradients)
 
 
 def drawn(seed: int, dtype: torch.dtype) -> dict[str, Tensor]:

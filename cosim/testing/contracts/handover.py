@@ -5,16 +5,11 @@ import torch
 
 from cosim.learning.handover import Handover
 from cosim.learning.shape import Linear
-from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
 A, B, HEAD = "q.lora_A.weight", "q.lora_B.weight", "score.weight"
 SCALING = 8.0
-HANDOVERS = [
-    pytest.param(make(Handover, {"kind": kind, **example}), id=f"{kind}-{number}")
-    for kind, part in under_test(Handover).items()
-    for number, example in enumerate(part.examples)
-]
+HANDOVERS = parts_of(Handover)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -3,16 +3,11 @@
 import numpy as np
 import pytest
 
-from cosim.parts import make
 from cosim.radio.interference import Interference
 from cosim.testing.paths import NUM_BLOCKS, NUM_SUBCHANNELS, path
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
-EXAMPLES = [
-    pytest.param(make(Interference, example | {"kind": kind}), id=f"{kind}-{number}")
-    for kind, part in under_test(Interference).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = parts_of(Interference)
 
 
 @pytest.mark.parametrize("is_uplink", [True, False])

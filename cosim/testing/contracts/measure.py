@@ -9,13 +9,9 @@ from cosim.parts import make
 from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.studies.measures import Better, Measure, from_text
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-EXAMPLES = [
-    pytest.param({"kind": kind, **example}, id=f"{kind}-{number}")
-    for kind, part in under_test(Measure).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = examples_of(Measure)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,10 @@ from hypothesis import strategies as st
 
 from cosim.parts import make
 from cosim.radio.medium import Medium
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of, under_test
 from cosim.units import NS_PER_S, dbm_to_w
 
-EXAMPLES = [
-    pytest.param(example | {"kind": kind}, id=f"{kind}-{number}")
-    for kind, part in under_test(Medium).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = examples_of(Medium)
 SUMMING = {kind for kind, part in under_test(Medium).items() if part.sums_any}
 LINKS = ("federated_uplink", "federated_downlink")
 

@@ -3,18 +3,13 @@
 import numpy as np
 import pytest
 
-from cosim.parts import make
 from cosim.radio.mobility import Mobility
 from cosim.rng import stream
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
 NUM_BLOCKS = 6
 BEGIN_M = np.array([[100.0, 0.0], [0.0, 250.0], [-40.0, 30.0]])
-EXAMPLES = [
-    pytest.param(make(Mobility, example | {"kind": kind}), id=f"{kind}-{number}")
-    for kind, part in under_test(Mobility).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = parts_of(Mobility)
 
 
 @pytest.fixture(autouse=True)

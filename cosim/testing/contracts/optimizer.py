@@ -6,13 +6,9 @@ from torch import Tensor
 
 from cosim.learning.optimizer import Optimizer
 from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(Optimizer).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(Optimizer)
 NUM_STEPS = 6
 
 

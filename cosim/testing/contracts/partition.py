@@ -7,18 +7,14 @@ from cosim.learning.data import Example
 from cosim.learning.partition import Partition
 from cosim.parts import make
 from cosim.rng import stream
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
 NUM_CLIENTS = 4
 EXAMPLES = [
     Example("", f"text {row}", label=f"label-{row % 5}", fields={"speaker": f"speaker-{row % 11}"})
     for row in range(200)
 ]
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(Partition).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(Partition)
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,9 @@ from hypothesis import strategies as st
 
 from cosim.parts import make
 from cosim.radio.path_loss import PathLoss
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-EXAMPLES = [
-    pytest.param(example | {"kind": kind}, id=f"{kind}-{number}")
-    for kind, part in under_test(PathLoss).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = examples_of(PathLoss)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -5,17 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosim.parts import make
 from cosim.radio.fading.rayleigh_block import RayleighBlock
 from cosim.radio.precoding import Precoding, Senders
 from cosim.rng import stream
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
-EXAMPLES = [
-    pytest.param(make(Precoding, example | {"kind": kind}), id=f"{kind}-{number}")
-    for kind, part in under_test(Precoding).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = parts_of(Precoding)
 UNITS = {"transmission": (1, 2), "symbol": (2,), "subchannel": ()}
 
 

@@ -7,14 +7,10 @@ from hypothesis import strategies as st
 
 from cosim.parts import make
 from cosim.radio.rate import RateModel
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 from cosim.testing.ulps import ulps_apart
 
-EXAMPLES = [
-    pytest.param(example | {"kind": kind}, id=f"{kind}-{number}")
-    for kind, part in under_test(RateModel).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = examples_of(RateModel)
 BANDWIDTH_HZ = np.array([180e3, 180e3, 360e3])
 
 snrs = st.lists(st.floats(0.0, 1e6), min_size=3, max_size=3).map(np.array)

@@ -6,13 +6,9 @@ from torch import Tensor
 
 from cosim.learning.regularizer import Regularizer
 from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(Regularizer).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(Regularizer)
 SHAPES = {
     "h.0.q.lora_A.weight": (3, 5),
     "h.0.q.lora_B.weight": (7, 3),

@@ -5,15 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosim.parts import make
 from cosim.radio.scheduler import Demand, Scheduler
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
-EXAMPLES = [
-    pytest.param(make(Scheduler, example | {"kind": kind}), id=f"{kind}-{number}")
-    for kind, part in under_test(Scheduler).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = parts_of(Scheduler)
 
 
 def demands():

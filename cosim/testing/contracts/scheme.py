@@ -8,18 +8,12 @@ from cosim.record.folder import Record
 from cosim.runs import run
 from cosim.scenario.build import prepare
 from cosim.schemes import Scheme
-from cosim.testing.selection import under_test
-
-EXAMPLES = [
-    pytest.param({"num_rounds": 3, "local_steps": 2, **example, "kind": kind}, id=f"{kind}-{number}")
-    for kind, part in under_test(Scheme).items()
-    for number, example in enumerate(part.examples)
-]
+from cosim.testing.selection import examples_of
 
 
-@pytest.fixture(scope="module", params=EXAMPLES)
+@pytest.fixture(scope="module", params=examples_of(Scheme))
 def scheme(request):
-    return request.param
+    return {"num_rounds": 3, "local_steps": 2, **request.param}
 
 
 @pytest.fixture(scope="module")

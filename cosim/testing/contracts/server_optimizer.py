@@ -5,14 +5,10 @@ import torch
 
 from cosim.learning.server_optimizer import ServerOptimizer
 from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 from cosim.testing.tensors import drawn, same
 
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(ServerOptimizer).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(ServerOptimizer)
 
 
 @pytest.mark.parametrize("settings", CASES)

@@ -6,13 +6,9 @@ import pytest
 from cosim.parts import make
 from cosim.radio.shadowing import Shadowing
 from cosim.rng import stream
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-EXAMPLES = [
-    pytest.param(example | {"kind": kind}, id=f"{kind}-{number}")
-    for kind, part in under_test(Shadowing).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = examples_of(Shadowing)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

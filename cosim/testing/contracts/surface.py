@@ -3,17 +3,12 @@
 import numpy as np
 import pytest
 
-from cosim.parts import make
 from cosim.radio.surface import Surface
 from cosim.rng import stream
 from cosim.testing.paths import NUM_BLOCKS, NUM_SUBCHANNELS, path
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
-EXAMPLES = [
-    pytest.param(make(Surface, example | {"kind": kind}), id=f"{kind}-{number}")
-    for kind, part in under_test(Surface).items()
-    for number, example in enumerate(part.examples)
-]
+EXAMPLES = parts_of(Surface)
 
 
 @pytest.mark.parametrize("part", EXAMPLES)

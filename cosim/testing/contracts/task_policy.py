@@ -8,13 +8,9 @@ from cosim.parts import make
 from cosim.rng import stream
 from cosim.schemes.task_policy import Arrival, Offer, TaskPolicy
 from cosim.schemes.turns import Cost
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-CASES = [
-    pytest.param({"kind": kind, **example}, id=f"{kind}-{number}")
-    for kind, part in under_test(TaskPolicy).items()
-    for number, example in enumerate(part.examples)
-]
+CASES = examples_of(TaskPolicy)
 AMOUNTS = st.floats(min_value=1e-3, max_value=1e3)
 OFFERS = st.tuples(
     st.booleans(), AMOUNTS, st.integers(0, 50), st.floats(0.0, 1.0), st.builds(Cost, AMOUNTS, AMOUNTS)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cosim.parts import family, make
+from cosim.parts import family
 from cosim.radio.trace import Trace
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 
 NOISE_W = 1e-13
 MEAN = np.array([1e-9, 2e-9, 1e-9, 1e-9])
@@ -21,14 +21,7 @@ def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        pytest.param(make(Trace, example | {"kind": kind}), id=f"{kind}-{number}")
-        for kind, part in under_test(Trace).items()
-        for number, example in enumerate(part.examples)
-    ],
-)
+@pytest.mark.parametrize("part", parts_of(Trace))
 def test_values_are_those_of_the_file_and_gains_follow_them_alone(part):
     time_ns = np.arange(4) * part.block_ns
     values = part.values(0, "main_uplink", time_ns)

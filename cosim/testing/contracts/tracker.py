@@ -3,14 +3,10 @@
 import pytest
 
 from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 from cosim.tracking import Tracker
 
-CASES = [
-    pytest.param({"kind": kind, **example}, id=f"{kind}-{number}")
-    for kind, part in under_test(Tracker).items()
-    for number, example in enumerate(part.examples)
-]
+CASES = examples_of(Tracker)
 
 
 @pytest.mark.parametrize("case", CASES)

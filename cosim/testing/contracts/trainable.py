@@ -13,8 +13,7 @@ from cosim.learning.model import SplitModel
 from cosim.learning.shape import ModelTask
 from cosim.learning.torch_flop import TorchFlop
 from cosim.learning.trainable import Trainable
-from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import parts_of
 from cosim.testing.tiny_bases import (
     NUM_LABELS,
     USES,
@@ -29,11 +28,7 @@ from cosim.testing.tiny_bases import (
 # peft asks transformers a question under a name that newer releases have renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 
-TRAINABLES = [
-    pytest.param(make(Trainable, {"kind": kind, **settings}), id=f"{kind}-{number}")
-    for kind, part in under_test(Trainable).items()
-    for number, settings in enumerate(part.examples)
-]
+TRAINABLES = parts_of(Trainable)
 CUTS = (1, 2)
 every = pytest.mark.parametrize("trainable", TRAINABLES)
 on_every_model = pytest.mark.parametrize(("model_type", "task"), USES)

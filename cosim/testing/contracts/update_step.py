@@ -11,13 +11,9 @@ from cosim.learning.update import UpdateStep
 from cosim.parts import make
 from cosim.rng import stream
 from cosim.testing.folded import each
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(UpdateStep).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(UpdateStep)
 SHAPES = {"h.0.q.lora_A.weight": (3, 12), "h.0.q.lora_B.weight": (20, 3), "score.weight": (2, 5)}
 SIZE = 106
 CODECS = ("none", "float16", "qsgd")

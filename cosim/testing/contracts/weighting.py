@@ -4,13 +4,9 @@ import pytest
 
 from cosim.learning.weighting import Sender, Weighting
 from cosim.parts import make
-from cosim.testing.selection import under_test
+from cosim.testing.selection import examples_of
 
-CASES = [
-    pytest.param({"kind": kind, **settings}, id=f"{kind}-{number}")
-    for kind, part in under_test(Weighting).items()
-    for number, settings in enumerate(part.examples)
-]
+CASES = examples_of(Weighting)
 
 
 @pytest.mark.parametrize("settings", CASES)

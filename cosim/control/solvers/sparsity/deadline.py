@@ -26,7 +26,6 @@ from cosim.units import Floats
 
 _NUM_POINTS = 24
 _SHORTEST = 1e-4  # first point of the grid as a share of the longest useful airtime
-_COARSE = 1e-6  # of the band: all looks have to see is where the best lies
 _TOLERANCE = 1e-9
 _MOST_TRIES = 200
 _NARROW = 1e-6
