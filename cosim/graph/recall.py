@@ -7,9 +7,9 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from cosim.errors import StoreError
+from cosim.files import write_whole
 
 _MOST_FILES = 64
 _MOST_BYTES = 1 << 20
@@ -63,9 +63,7 @@ def recalled(words: object, find: Callable[[], Any]) -> Any:
 
 def _keep(folder: Path, key: str, content: bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / uuid4().hex
-    unfinished.write_bytes(content)
-    unfinished.replace(folder / key)
+    write_whole(folder / key, content, durable=False)
     for path in sorted(folder.iterdir(), key=os.path.getmtime)[:-_MOST_FILES]:
         path.unlink(missing_ok=True)
 
