@@ -18,7 +18,7 @@ from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.inputs import digests, fetched
-from cosim.scenario.load import change, load, other_than_begun_with, run_hash, to_dict, to_toml
+from cosim.scenario.load import change, load_again, other_than_begun_with, run_hash, to_dict, to_toml
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
@@ -292,7 +292,7 @@ def scenario_of(record: Record) -> Scenario:
     RecordError
         If the file in its folder, or one it names, is not the one the run began with.
     """
-    scenario = load(record.scenario_path)
+    scenario = load_again(record.scenario_path)
     which = other_than_begun_with(scenario, record.manifest)
     if which is not None:
         raise RecordError(

@@ -84,7 +84,7 @@ class Rates:
         self._number = np.full(len(flows), -1)  # of a flow among those
         if self._seldom is not None:
             self._number[list(seldom)] = np.arange(len(seldom))
-        first = 1 if self.block_ns is None else horizon_ns // self.block_ns + 1
+        self._horizon = first = 1 if self.block_ns is None else horizon_ns // self.block_ns + 1
         # of each channel a table (flows, blocks), one behind the other, with where it begins and its width
         self._rates = np.empty(len(airs) * len(flows) * first)
         self._begins = np.zeros(len(airs), dtype=np.int64)
@@ -154,8 +154,8 @@ class Rates:
 
     def _only_rates(self, flow: int, first: int, count: int) -> Floats:
         """Return the rates of a flow in some blocks of the only channel, shape (count,)."""
-        if first + count > self._widths[0]:
-            self._extend(0, self._needed(first + count - 1))
+        if first + count > self._widths[0]:  # whole horizons, so that what is drawn serves other settings
+            self._extend(0, -(-self._needed(first + count - 1) // self._horizon) * self._horizon)
         begin = int(self._begins[0] + flow * self._widths[0]) + first
         return self._rates[begin : begin + count]
 
