@@ -1,6 +1,8 @@
 """The clock: SimPy in integer nanoseconds, with names for those who wait."""
 
-from collections.abc import Callable, Generator, Iterable
+import gc
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import simpy
@@ -9,6 +11,7 @@ from simpy.events import Condition, Event, Process
 
 from cosim.errors import StalledError
 
+_ALLOCATIONS = 50_000  # between two looks for garbage while time passes
 _AFTER_ALL_ELSE = 9  # of the events of one instant; SimPy's own have 0 and 1
 
 Steps = Generator[Event, Any, Any]
@@ -93,8 +96,9 @@ class Clock:
         """
         step = self._environment.step
         try:
-            while not until.processed:
-                step()
+            with _seldom_collecting():
+                while not until.processed:
+                    step()
         except EmptySchedule:
             raise StalledError(self._who_waits()) from None
 
@@ -119,3 +123,14 @@ class Clock:
         if isinstance(event, Process):
             return self._alive.get(event, "a process")
         return event.what if isinstance(event, Awaited) else "a timer"
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Look for garbage less often: nearly all that a run makes stays until it ends."""
+    before = gc.get_threshold()
+    gc.set_threshold(max(before[0], _ALLOCATIONS) if before[0] else 0, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

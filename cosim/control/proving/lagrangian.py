@@ -9,6 +9,7 @@ prices here: of a client's rate, and of its power.
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Self
 
 import numpy as np
@@ -17,6 +18,8 @@ from cosim.control.closed_form import Phase
 from cosim.units import Floats
 
 _LN2 = float(np.log(2.0))
+_FEW = 32  # clients
+_MOST_STEPS = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +88,10 @@ class Lagrangian:
         """Return the bound these prices prove, s, and its slope in the logarithms; smooth if finite."""
         rate, power, total = self.split(logs)
         ceiling, rates, powers, _ = self.ceiling(logs, norm)
-        deadline = float(earliest_s(rate * self.bits, self.compute_s, ceiling))
+        priced = rate * self.bits
+        deadline = float(earliest_s(priced, self.compute_s, ceiling))
         left = np.maximum(deadline - self.compute_s, 1e-12 * deadline)
-        steepness = float((rate * self.bits / left**2).sum())
+        steepness = float(np.add.reduce(priced / (left * left)))
         slope = [rate * (self.bits / left - rates), -power * (self.limits_w - powers)]
         if self.has_sum_limit:
             slope.append(np.array([-total * (self.total_w - powers.sum())]))
@@ -162,25 +166,41 @@ def earliest_s(priced_bits: Floats, compute_s: Floats, ceiling: float) -> Floats
     Newton steps on the reciprocal of the sum, which is concave in t: begun left
     of the root they never pass it, so even an unfinished search gives a bound.
     """
+    if priced_bits.ndim == compute_s.ndim == 1 and len(priced_bits) <= _FEW:
+        return np.asarray(_earliest_s(priced_bits.tolist(), compute_s.tolist(), float(ceiling)))
     at = np.maximum.reduce(compute_s + priced_bits / ceiling, axis=-1)
     pays = priced_bits > 0.0
-    all_pay = bool(pays.all())
     with np.errstate(all="ignore"):  # absurd prices prove nothing, and do no harm
-        for _ in range(60):
+        for _ in range(_MOST_STEPS):
             left = at[..., None] - compute_s
-            terms = priced_bits / left if all_pay else np.where(pays, priced_bits / left, 0.0)
-            slope = np.add.reduce(terms / left if all_pay else np.where(pays, terms / left, 0.0), axis=-1)
+            terms = np.where(pays, priced_bits / left, 0.0)
+            slope = np.add.reduce(np.where(pays, terms / left, 0.0), axis=-1)
             together = np.add.reduce(terms, axis=-1)
             step = (together - ceiling) * together / (ceiling * slope)
-            if step.ndim == 0:  # one barrier: a search asks for thousands, one by one
-                if not 0.0 < step < np.inf:
-                    break
-                at = at + step
-                if step <= 1e-15 * at:
-                    break
-                continue
             step = np.where(np.isfinite(step) & (step > 0.0), step, 0.0)
             at = at + step
             if (step <= 1e-15 * at).all():
                 break
     return np.asarray(at)
+
+
+def _earliest_s(priced_bits: list[float], compute_s: list[float], ceiling: float) -> float:
+    """Return the root for one barrier; a search asks for thousands, and numbers are quicker than arrays."""
+    if not 0.0 < ceiling < inf:
+        return inf if ceiling == 0.0 and any(priced_bits) else max(compute_s)
+    at = max(begin + bits / ceiling for begin, bits in zip(compute_s, priced_bits, strict=True))
+    paying = [one for one in zip(compute_s, priced_bits, strict=True) if one[1] > 0.0]
+    for _ in range(_MOST_STEPS):
+        terms = [(bits / (at - begin), at - begin) for begin, bits in paying if at > begin]
+        if len(terms) < len(paying):
+            break
+        together, slope = sum(term for term, _ in terms), sum(term / left for term, left in terms)
+        if not (together > ceiling and ceiling * slope > 0.0):
+            break
+        step = (together - ceiling) * together / (ceiling * slope)
+        if not step < inf:
+            break
+        at += step
+        if step <= 1e-15 * at:
+            break
+    return at
