@@ -55,8 +55,9 @@ class Dask:
 
     @property
     def num_workers(self) -> int:
-        """Processes the scheduler has at this moment."""
-        if monotonic() - self._seen[0] > _COUNT_EVERY_S and not self._is_gone():
+        """Processes the scheduler has at this moment; that there are none is asked again each time."""
+        is_old = not self._seen[1] or monotonic() - self._seen[0] > _COUNT_EVERY_S
+        if is_old and not self._is_gone():
             with suppress(Exception):  # whatever it is, the connection shows it a moment later
                 workers = self._client.scheduler_info(n_workers=-1)["workers"]
                 self._seen = monotonic(), len(workers)
