@@ -66,15 +66,15 @@ def answer(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _tell("cosim: interrupted.")
         return 1
-    except ModuleNotFoundError as fault:
-        _raise_if_asked()
-        _tell(f"cosim: this needs {fault.name}, which is not installed; pip install {fault.name}.")
-        return 2
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own, whichever click it brings along
             _tell(f"cosim: {_one_line(error.format_message()).rstrip('?')}; see `cosim --help`.")
             return 2
         _raise_if_asked()
+        package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if package not in ("", "cosim"):
+            _tell(f"cosim: this needs {package}, which is not installed; pip install {package}.")
+            return 2
         blamed = _of_a_part(error)
         if blamed is not None:
             _tell(f"cosim: {_one_line(blamed)}; {TRACEBACK}=1 shows where.")

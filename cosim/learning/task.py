@@ -17,6 +17,7 @@ from cosim.learning.architectures import OURS
 from cosim.learning.codecs import NO_CODECS, Codecs
 from cosim.learning.data.counts import counts_of, notes_of
 from cosim.learning.data.draws import BatchDraws
+from cosim.learning.data.patches import PatchCorpus
 from cosim.learning.data.tokenizer import Tokenizer
 from cosim.learning.data.tokens import SpecialIds, TokenCorpus
 from cosim.learning.flop import client_memory_bytes, server_memory_bytes
@@ -159,11 +160,7 @@ class Task:
             "loss_on": data.loss_on,
             "prompt_end": data.prompt_end,
         }
-        tokens = TokenCorpus(**seen)
-        if shape.patches is not None:
-            from cosim.learning.data.patches import PatchCorpus
-
-            tokens = PatchCorpus(**seen, patches=shape.patches)
+        tokens = TokenCorpus(**seen) if shape.patches is None else PatchCorpus(**seen, patches=shape.patches)
         if data.source.needs_tokenizer:
             corpus = tokens.corpus
         shares = data.partition.split(corpus.train, num_clients, stream(seed, "partition"))

@@ -1,5 +1,6 @@
 """The clock: whole nanoseconds, ties in order, an end with the scheme, and a clear word when it stalls."""
 
+import gc
 import json
 
 import pytest
@@ -174,6 +175,20 @@ def test_a_process_that_has_ended_is_run_at_once(clock):
     clock.run(process)
     clock.run(process)
     assert clock.now == 2
+
+
+def test_garbage_is_looked_for_less_often_while_time_passes(clock):
+    before, within = gc.get_threshold(), []
+
+    def look():
+        within.append(gc.get_threshold())
+        yield clock.timeout(1)
+        raise ValueError("over")
+
+    with pytest.raises(ValueError, match="over"):
+        clock.run(clock.process(look(), "look"))
+    assert within[0][0] > before[0] or before[0] >= 50_000
+    assert gc.get_threshold() == before
 
 
 def together(clock, processes):

@@ -7,17 +7,20 @@ from itertools import product
 import numpy as np
 import pytest
 import scipy.optimize
+from threadpoolctl import threadpool_info
 
 from cosim.control.closed_form import Phase
 from cosim.control.proving.bound import find_prices
 from cosim.control.proving.branch_and_bound import prove_by_prices
 from cosim.control.proving.effort import Effort
 from cosim.control.proving.equal_subchannels import are_equal, prove_by_counting
+from cosim.control.proving.lagrangian import earliest_s
 from cosim.control.proving.prove import prove
 from cosim.control.proving.subsets import prove_by_subsets, set_powers
 from cosim.control.solvers.greedy import greedy_assignment
 from cosim.control.solvers.power_control import control_power
 from cosim.control.solvers.water_filling import min_power
+from cosim.cores import one_blas_thread
 from cosim.errors import AllocationError
 from tests.cells import random_phase
 
@@ -120,3 +123,23 @@ def test_a_search_that_is_stopped_says_by_what_and_keeps_its_bound(num_subchanne
     assert proof.stopped_by == ("node_limit" if limits else "work_limit")
     assert not proof.is_closed
     assert proof.bound_s <= proof.powers.deadline_s <= control_power(phase, assignment).deadline_s
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_deadline_in_numbers_is_that_in_arrays(seed):
+    phase = random_phase(seed, 1 + seed)
+    priced, ceiling = phase.bits * (np.arange(1 + seed) != 1), 10.0 ** (seed % 7)
+    alone, *_ = earliest_s(priced[None], phase.compute_s[None], ceiling)
+    at = float(earliest_s(priced, phase.compute_s, ceiling))
+    assert at == pytest.approx(alone, rel=1e-13)
+    assert (priced / (at - phase.compute_s)).sum() == pytest.approx(ceiling, rel=1e-9)
+
+
+def test_a_search_has_one_thread_of_the_matrix_library_and_gives_the_others_back():
+    def threads():
+        return [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+
+    before = threads()
+    with one_blas_thread():
+        assert set(threads()) <= {1}
+    assert threads() == before

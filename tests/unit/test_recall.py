@@ -1,4 +1,4 @@
-"""What one process found is told to the next, and never anything else."""
+"""A process reads what an earlier one found, and never anything else."""
 
 import os
 

@@ -30,9 +30,9 @@ def prove(model: Any, shape: ModelShape) -> None:
         head = model.get_submodule(name)
         head.to(as_trained(like).dtype)  # as it will be
     ids = torch.arange(2, 2 + _LENGTH, device=like.device).remainder(shape.vocab_size).unsqueeze(0)
+    body = take_apart(model, shape)
     with torch.no_grad():
         try:
-            body = take_apart(model, shape)
             theirs = _own_scores(model, ids, shape)
         except Exception as fault:  # of any model of transformers
             raise ScenarioError(
