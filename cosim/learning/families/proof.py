@@ -30,10 +30,12 @@ def prove(model: Any, shape: ModelShape) -> None:
         head = model.get_submodule(name)
         head.to(as_trained(like).dtype)  # as it will be
     ids = torch.arange(2, 2 + _LENGTH, device=like.device).remainder(shape.vocab_size).unsqueeze(0)
-    body = take_apart(model, shape)
     with torch.no_grad():
-        try:
+        try:  # to take it apart computes a little, too
+            body = take_apart(model, shape)
             theirs = _own_scores(model, ids, shape)
+        except ScenarioError:
+            raise
         except Exception as fault:  # of any model of transformers
             raise ScenarioError(
                 f"model.dtype: transformers cannot compute a {shape.family} model in "
