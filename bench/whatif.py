@@ -1,8 +1,9 @@
-"""A what-if with a warm store against a fresh run, in one process: played, timed, and of a larger model."""
+"""A what-if with a warm store against a fresh run, in one process: timed, played, and of a larger model."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 from bench.ratio import Ratio, paired
 from cosim.graph.store import Store
 from cosim.record.folder import Record
-from cosim.runs import run, whatif
+from cosim.runs import run
 from cosim.scenario.load import change, load
 from cosim.scenario.settings import Scenario
+from cosim.whatifs import whatif
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "quickstart.toml"
 NUM_WHATIFS = 9
@@ -27,7 +29,7 @@ LARGER = {
 
 
 def measure() -> list[Ratio]:
-    """Return fresh over what-if, played and timed, and what-if at one size of the model over another."""
+    """Return fresh over what-if, timed and played, and what-if at one size of the model over another."""
     small = load(SCENARIO)
     tokenizer = small.model.base.tokenizer_folder()
     larger = change(
@@ -44,23 +46,23 @@ def measure() -> list[Ratio]:
         _warm_up(small, place / "warm")
         fresh_s, (replays,) = _taking_turns((small,), place / "small", 3.0)
         replayed_s = sorted(replays)[NUM_WHATIFS // 2]
-        timed_s = _timed_s(place / "small" / "0")
+        first_s, later_s = _timed_s(place / "small" / "0")
         fresh_short_s, (of_larger, of_short) = _taking_turns((larger, short), place / "sizes", 3.5)
         sizes = paired(of_larger, of_short)
     return [
-        Ratio(
-            "fresh run / what-if, quickstart",
-            fresh_s / replayed_s,
-            50.0,
-            "at least",
-            f"{fresh_s:.2f} s against {replayed_s * 1e3:.0f} ms",
-        ),
-        Ratio(
-            "fresh run / what-if that the tensor clock times, after the first, quickstart",
-            fresh_s / timed_s,
-            500.0,
-            "at least",
-            f"{fresh_s:.2f} s against {timed_s * 1e3:.0f} ms",
+        *(
+            Ratio(
+                f"fresh run / {what}, quickstart",
+                fresh_s / spent_s,
+                limit,
+                "at least",
+                f"{fresh_s:.2f} s against {spent_s * 1e3:.0f} ms",
+            )
+            for what, spent_s, limit in (
+                ("the first what-if on a run", first_s, 500.0),
+                ("each later one in a process", later_s, 500.0),
+                ("a what-if that is played at once", replayed_s, 50.0),
+            )
         ),
         Ratio(
             "what-if of a model of 8x256 / of 4x128, 2 rounds",
@@ -108,14 +110,19 @@ def _taking_turns(
     return fresh_s, replayed_s
 
 
-def _timed_s(place: Path) -> float:
-    """Return the wall time of a what-if that is timed, once the clock of its run is set, s."""
+def _timed_s(place: Path) -> tuple[float, float]:
+    """Return the wall time of a what-if that is the first on its run, and of one on it after that, s."""
     times_s = []
-    for number in range(NUM_WHATIFS + 1):
-        changes = {"radio.noise_figure_db": 20.0 + number}
-        step = partial(whatif, place / "base", changes, out=place / f"timed-{number}", engine="tensor")
-        times_s.append(_seconds(step))
-    return sorted(times_s[1:])[NUM_WHATIFS // 2]
+    for number in range(NUM_WHATIFS):
+        base = place / f"base-{number}"  # a run that nobody has read yet
+        copytree(place / "base", base)
+        for turn in range(2):
+            changes = {"radio.noise_figure_db": 20.0 + 2 * number + turn}
+            out = place / f"timed-{number}-{turn}"
+            times_s.append(_seconds(partial(whatif, base, changes, out=out, engine="auto")))
+            assert Record.open(out).status == "timed"
+    first_s, later_s = (sorted(times_s[turn::2])[NUM_WHATIFS // 2] for turn in range(2))
+    return first_s, later_s
 
 
 def _seconds(step: Callable[[], object]) -> float:

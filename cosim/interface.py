@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 from cosim.errors import RecordError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
-from cosim.runs import default_folder, opened, other_scenario, whatif_folder
+from cosim.runs import default_folder
 from cosim.runs import resume as bring_to_end
 from cosim.runs import run as play
-from cosim.runs import whatif as play_again
 from cosim.scenario.load import change
 from cosim.scenario.load import load as read
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
+from cosim.whatifs import TimedRecord, opened, other_scenario, whatif_folder
+from cosim.whatifs import whatif as play_again
 from cosim.world import Progress
 
 if TYPE_CHECKING:
@@ -134,10 +135,10 @@ def whatif(
     at_s: float | None = None,
     out: AnyPath | None = None,
     store: Values = True,
-    engine: EngineName | None = None,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    engine: EngineName = "auto",
+    watch: Callable[[Progress], None] | None = None,
 ) -> Record:
-    """Play a run again under other conditions, recalling what was learned; returns the new record.
+    """Take a run under other conditions, recalling what was learned; returns the new record.
 
     Parameters
     ----------
@@ -149,25 +150,31 @@ def whatif(
         Change them at this instant of simulated time, not from the beginning.
     out
         The new run's folder; without it ``runs/NAME/HASH``, and a run that is there is returned.
-    store, watch
+    store
         As for :func:`run`.
     engine
-        ``tensor`` only times it, by the tensor clock; :func:`open_run` then plays it for its spans.
+        ``tensor`` times it by the tensor clock, and the event kernel plays it when one of its tables is asked
+        for; ``auto`` does so where the tensor clock can promise its times, ``events`` plays it at once.
+    watch
+        As for :func:`run`; such a run is played at once, unless ``tensor`` is asked for.
 
     Raises
     ------
     CosimError
         If the run has not ended, the changes make a fault, or the folder is there already.
     """
-    before = run if isinstance(run, Record) else open_run(run)
+    before = record_of(run)
     scenario = other_scenario(before, changes, at_s)
     folder = whatif_folder(before, scenario, None if out is None else Path(out))
     if out is not None and (folder / "manifest.json").is_file():
         raise RecordError(f"out: {folder} is a run already; open_run() reads it.")
     kept = _store(False if before.manifest["timing_only"] else store)
     there = None if out is None else folder
-    options: dict[str, Any] = {"store": kept, "engine": engine, "watch": watch}
-    return Record.open(play_again(before.path, changes, at_s=at_s, out=there, **options))
+    who = "events" if engine == "auto" and watch is not None else engine
+    told = watch or (lambda progress: None)
+    after = play_again(before.path, changes, at_s=at_s, out=there, store=kept, engine=who, watch=told)
+    found = Record.open(after)
+    return found if found.status != "timed" else TimedRecord.of(found, kept)
 
 
 def study(
@@ -265,7 +272,7 @@ def compare(*runs: Record | AnyPath) -> "pandas.DataFrame":
         import pandas
     except ImportError:
         raise RecordError("a data frame needs pandas: install it by pip install pandas.") from None
-    records = [one if isinstance(one, Record) else open_run(one) for one in runs]
+    records = [record_of(one) for one in runs]
     found = compare_all(records)
     rows = []
     for summary in (found[0].before, *(one.after for one in found)):
@@ -283,6 +290,13 @@ def _scenario(given: Scenario | AnyPath, changes: Mapping[str, Any] | None, seed
     if not changes and seed is None:
         return scenario
     return change(scenario, changes or {}, seed, source="changes")
+
+
+def record_of(run: Record | AnyPath) -> Record:
+    """Return a run; one that was only timed is played first."""
+    if isinstance(run, TimedRecord):
+        return run.played
+    return run if isinstance(run, Record) else open_run(run)
 
 
 def _folder(run: Record | AnyPath) -> Path:

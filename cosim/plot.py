@@ -140,7 +140,9 @@ def study(results: "Results | str | Path", panel: str | None = None, *, ax: "Axe
 
 
 def _record(run: Record | str | Path) -> Record:
-    return run if isinstance(run, Record) else Record.open(run)
+    from cosim.interface import record_of
+
+    return record_of(run)
 
 
 def _axes(width_in: float, height_in: float) -> "Axes":

@@ -2,27 +2,26 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import DivergedError, RecordError
+from cosim.errors import RecordError
 from cosim.graph.executor import Executor, TimingOnly
-from cosim.graph.store import LostValueError, Store, default_store
+from cosim.graph.store import LostValueError, Store
 from cosim.learning.execution import make_executor, refuse_without_torch
 from cosim.learning.payload import bits_are_known
 from cosim.leaves import leaves
-from cosim.messaging import Program, refuse_resume, replay_of, replay_suffix
+from cosim.messaging import Program, refuse_resume
 from cosim.origin import origin
 from cosim.record.folder import Record, RunFolder
 from cosim.scenario.build import prepare_tasks
 from cosim.scenario.inputs import digests, fetched
-from cosim.scenario.load import change, load_again, other_than_begun_with, run_hash, to_dict, to_toml
+from cosim.scenario.load import load_again, other_than_begun_with, run_hash, to_dict, to_toml
 from cosim.scenario.prepared import Prepared, notes_of, recipes, worlds
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
-from cosim.timed_runs import rounds, takes_tensor, time_whatif
+from cosim.timed_runs import keep_order, rounds, takes_tensor
 from cosim.tracking.follower import Follower
 from cosim.units import NS_PER_S
 from cosim.world import Progress, World
@@ -142,28 +141,6 @@ def resume(
         return _play(prepared, resumed, timing_only, store, watch, within, is_tensor=is_tensor)
 
 
-def opened(folder: Path | str, *, store: Path | None = None) -> Record:
-    """Return the run in a folder; one that was only timed is played first, so that it has spans.
-
-    Parameters
-    ----------
-    store
-        Where its values are looked for; the user's own without it.
-
-    Raises
-    ------
-    RecordError
-        As :meth:`cosim.record.folder.Record.open` does.
-    """
-    record = Record.open(folder)
-    if record.status != "timed":
-        return record
-    values = None if record.manifest["timing_only"] else Store(store or default_store())
-    with suppress(DivergedError):
-        resume(record.path, store=values)
-    return Record.open(folder)
-
-
 def _made_of(scenario: Scenario, prepared: Sequence[Prepared], *, is_tensor: bool) -> dict[str, Any]:
     """Return what a record says of code and inputs, and what its reader must know of them."""
     told: dict[str, Any] = {"notes": list(notes_of(prepared))}
@@ -179,109 +156,6 @@ def _made_of(scenario: Scenario, prepared: Sequence[Prepared], *, is_tensor: boo
 def _refuse_complete(record: Record) -> None:
     if record.status == "complete" and record.damaged_file() is None:
         raise RecordError(f"{record.path}: the run is complete; there is nothing to resume.")
-
-
-def whatif(
-    folder: Path,
-    changes: Mapping[str, Any],
-    *,
-    at_s: float | None = None,
-    out: Path | None = None,
-    store: Store | None = None,
-    engine: EngineName | None = None,
-    watch: Callable[[Progress], None] = lambda progress: None,
-    within: Within | None = None,
-) -> Path:
-    """Play a run again under other conditions; what was learned is recalled wherever it is the same.
-
-    Parameters
-    ----------
-    folder
-        A complete run, or one whose training diverged.
-    changes
-        Settings by path.
-    at_s
-        Change them at this instant of simulated time rather than from the
-        beginning: the same past, another future.
-    out, store, watch, within
-        As for :func:`run`. A run that is there already in its default folder
-        is not played again.
-    engine
-        ``tensor`` times it by the tensor clock and leaves a folder without spans, which are played when
-        they are asked for. A single run is quicker played, so it is with ``auto``, too.
-
-    Raises
-    ------
-    CosimError
-        If the run has not ended or was over by ``at_s``, its scenario was
-        changed by hand, or the changes make a fault.
-    DivergedError
-        If the training diverges under the changes.
-    """
-    record = Record.open(folder)
-    was = _played(record)
-    scenario, timing_only = _under(was, record, changes, at_s), record.manifest["timing_only"]
-    there = whatif_folder(record, scenario, out)
-    if out is None and (there / "manifest.json").is_file():
-        known = Record.open(there)
-        if known.status == "diverged":
-            raise DivergedError(str(known.manifest.get("reason", f"{there}: the training diverged.")))
-        if known.status == "complete" or (known.status == "timed" and engine == "tensor"):
-            return there
-        if known.status == "timed":
-            return opened(there).path
-    program = replay_of(record, was, scenario)
-    if engine == "tensor" and program is None and not record.is_short:
-        return time_whatif(was, record, scenario, there)
-    return run(
-        scenario,
-        there,
-        timing_only=timing_only,
-        store=store,
-        watch=watch,
-        within=within,
-        program=program,
-        engine=engine or "auto",
-    )
-
-
-def whatif_folder(record: Record, scenario: Scenario, out: Path | None) -> Path:
-    """Return the folder of a what-if on a run: the one named, or that of its scenario."""
-    folder = default_folder(scenario, timing_only=record.manifest["timing_only"])
-    return out or folder.with_name(folder.name + replay_suffix(record))
-
-
-def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | None) -> Scenario:
-    """Return what a what-if on a run plays.
-
-    Raises
-    ------
-    CosimError
-        As :func:`whatif` does.
-    """
-    return _under(_played(record), record, changes, at_s)
-
-
-def _played(record: Record) -> Scenario:
-    """Return what a run that has ended played."""
-    if not record.has_ended:
-        raise RecordError(
-            f"{record.path}: the run is {record.state}; end it first: cosim resume {record.path}"
-        )
-    return scenario_of(record)
-
-
-def _under(was: Scenario, record: Record, changes: Mapping[str, Any], at_s: float | None) -> Scenario:
-    """Return the scenario of a run with changes, from the beginning or from an instant on."""
-    if at_s is None:
-        return change(was, changes)
-    if not 0.0 < at_s < record.manifest["simulated_s"]:
-        raise RecordError(
-            f"{record.path}: cannot be forked at {at_s:g} s; it lasts from 0 to "
-            f"{record.manifest['simulated_s']:g} s."
-        )
-    events = [event.model_dump() for event in was.events]
-    return change(was, {"events": [*events, {"at_s": at_s, "set": dict(changes)}]})
 
 
 def scenario_of(record: Record) -> Scenario:
@@ -368,6 +242,8 @@ def _play(
         if follower is not None:
             follower.follow(site.log.metrics)
             follower.close("complete")
+        if not timing_only and scenario.record == "spans" and len(learning) == 1:
+            keep_order(scenario, Record.open(record.path, is_for_replay=True), learning[0])
         return record.path
 
 

@@ -1,6 +1,7 @@
 """Runs whose times the tensor clock finds: whole rounds with their summaries, or no more than a length."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,15 @@ from cosim.errors import ScenarioError
 from cosim.kernel.clock import Steps
 from cosim.record.folder import Record, RunFolder
 from cosim.record.summaries import Summaries, Work
+from cosim.scenario.build import prepare
 from cosim.scenario.inputs import digests, fetched
 from cosim.scenario.load import run_hash, to_toml
 from cosim.scenario.prepared import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
 from cosim.tensor.clock import TensorClock
+from cosim.tensor.order import MOST_SPANS, kept_order, order_of
+from cosim.tensor.refusals import refuse, refuse_other_settings
 from cosim.tensor.rounds import RoundClock, refuse_rounds
 from cosim.world import Moment, World
 
@@ -79,9 +83,11 @@ def time_whatif(was: Scenario, record: Record, scenario: Scenario, folder: Path)
     ScenarioError
         If it cannot.
     """
-    timing_only = record.manifest["timing_only"]
-    clock = _clock_of(was, record)
-    (times,) = clock.evaluate([clock.air(scenario.radio, scenario)])
+    refuse(scenario)
+    refuse_other_settings(was, scenario)
+    timing_only, prepared = record.manifest["timing_only"], prepare(scenario)
+    clock = _clock_of(was, record, prepared)
+    (times,) = clock.evaluate([clock.air(scenario.radio, scenario, prepared.allocation)])
     if not timing_only and times.heard is not None:
         times = times.refuse_others_late(next(clock.evaluate([clock.air(was.radio)])))
     for why in times.faults.values():
@@ -92,15 +98,31 @@ def time_whatif(was: Scenario, record: Record, scenario: Scenario, folder: Path)
 _latest: dict[tuple[Any, ...], TensorClock] = {}
 
 
-def _clock_of(was: Scenario, record: Record) -> TensorClock:
-    """Return the clock of a run; the latest is kept."""
+def _clock_of(was: Scenario, record: Record, prepared: Prepared) -> TensorClock:
+    """Return the clock of a run; the latest is kept. ``prepared`` is it, but for radio and allocator."""
     manifest = record.manifest
     run = record.path, manifest["scenario"], manifest.get("digest"), manifest["timing_only"]
     if run not in _latest:
-        clock = TensorClock(was, learned=None if manifest["timing_only"] else record)
+        learned = None if manifest["timing_only"] else record
+        if was.scheme.cutoff is None:
+            order = kept_order(record, lambda: TensorClock(was, learned=learned).order)
+            clock = TensorClock(was, prepared, order=order)
+        else:
+            clock = TensorClock(was, learned=learned)
         _latest.clear()
         _latest[run] = clock
     return _latest[run]
+
+
+def keep_order(scenario: Scenario, record: Record, world: World) -> None:
+    """Keep the order of the spans of a run that has just ended, for the first what-if on it.
+
+    Of a run that the tensor clock cannot time, or that is long, none is kept.
+    """
+    if scenario.scheme.cutoff is None and len(world.log.spans) <= MOST_SPANS:
+        with suppress(ScenarioError):
+            refuse(scenario)
+            kept_order(record, lambda: order_of(scenario, world))
 
 
 def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:

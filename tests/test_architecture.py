@@ -31,6 +31,7 @@ LINES = (
     ("tensor",),
     ("timed_runs",),
     ("runs",),
+    ("whatifs",),
     ("calibrate", "explain", "rank_choice", "channel_replay", "studies"),
     ("audits",),
     ("interface", "tuning", "flower", "envs"),

@@ -203,9 +203,10 @@ def whatif(
     from cosim.report.comparison import compare
     from cosim.report.side_by_side import show
     from cosim.report.terminal import on_stdout
-    from cosim.runs import other_scenario, scenario_of, whatif_folder
-    from cosim.runs import whatif as play
+    from cosim.runs import scenario_of
     from cosim.scenario.load import parse_change
+    from cosim.whatifs import other_scenario, whatif_folder
+    from cosim.whatifs import whatif as play
 
     told = dict(map(parse_change, changes or ()))
     before = open_run(folder)

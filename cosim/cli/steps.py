@@ -60,7 +60,7 @@ def open_run(folder: Path) -> Any:
     record = Record.open(folder)
     if record.status != "timed":
         return record
-    from cosim.runs import opened
+    from cosim.whatifs import opened
 
     print("the run was timed by the tensor clock; it is played for its spans", file=sys.stderr)
     return opened(folder)

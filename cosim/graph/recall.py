@@ -12,7 +12,7 @@ from cosim.errors import StoreError
 from cosim.files import write_whole
 
 _MOST_FILES = 64
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 1 << 21
 
 
 def default_store() -> Path:
@@ -35,7 +35,7 @@ def default_store() -> Path:
         ) from None
 
 
-def recalled(words: object, find: Callable[[], Any]) -> Any:
+def recalled(words: object, find: Callable[[], Any], place: str = "recalled") -> Any:
     """Return what ``find`` returns, or what it returned to an earlier process under the same words.
 
     A file that cannot be read or written, or that is damaged, is as one that is not there: it begins
@@ -47,17 +47,19 @@ def recalled(words: object, find: Callable[[], Any]) -> Any:
         Everything that decides the value, code included, by its ``repr``.
     find
         Returns a JSON value; tuples come back as lists.
+    place
+        The folder is called so behind the store's name: what is found often does not displace what is not.
     """
     key = blake2b(repr(words).encode(), digest_size=16).hexdigest()
     with suppress(OSError, StoreError):
-        check, _, rest = (_folder() / key).read_bytes().partition(b" ")
+        check, _, rest = (_folder(place) / key).read_bytes().partition(b" ")
         if check == _check(key, rest):
             return json.loads(rest)
     found = find()
     content = json.dumps(found).encode()
     if len(content) <= _MOST_BYTES:
         with suppress(OSError, StoreError):
-            _keep(_folder(), key, _check(key, content) + b" " + content)
+            _keep(_folder(place), key, _check(key, content) + b" " + content)
     return found
 
 
@@ -68,8 +70,8 @@ def _keep(folder: Path, key: str, content: bytes) -> None:
         path.unlink(missing_ok=True)
 
 
-def _folder() -> Path:
-    return Path(f"{default_store()}.recalled")
+def _folder(place: str) -> Path:
+    return Path(f"{default_store()}.{place}")
 
 
 def _check(key: str, content: bytes) -> bytes:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from cosim.errors import ScenarioError
-from cosim.kernel.job import BlockRate
+from cosim.kernel.job import BlockRate, ConstantRate, Rate
 from cosim.radio.blocks import shortest_block_ns
 from cosim.radio.channel import Channel
 from cosim.radio.grant import Grant
@@ -90,7 +90,7 @@ class Rates:
         self._begins = np.zeros(len(airs), dtype=np.int64)
         self._widths = np.zeros(len(airs), dtype=np.int64)
         self._used, self.reached = 0, 1.0
-        self._of_flow: dict[int, BlockRate] = {}
+        self._of_flow: dict[int, Rate] = {}
         self._known_bands: dict[tuple[int, ...], list[_Band]] = {}
         for number in range(len(airs)):
             self._extend(number, first)
@@ -106,9 +106,9 @@ class Rates:
             Shape (num, num_channels).
         """
         shape, num_channels = start_ns.shape, len(self._airs)
-        if num_channels == 1 and self.block_ns is not None:
+        if num_channels == 1:
             asked = zip(flows.ravel().tolist(), bits.ravel().tolist(), start_ns.ravel().tolist(), strict=True)
-            return np.array([self._finish_one(*one) for one in asked]).reshape(shape)
+            return np.array([self.finish_one(*one) for one in asked]).reshape(shape)
         wide = (np.broadcast_to(one.reshape(len(one), -1), shape).ravel() for one in (flows, bits))
         flow, size = (np.ascontiguousarray(one) for one in wide)
         channel = np.tile(np.arange(num_channels), shape[0])
@@ -142,15 +142,19 @@ class Rates:
 
         return finish_blocks(size, begin_ns, self.block_ns, rates_at, _MOST_BLOCKS).reshape(shape)
 
-    def _finish_one(self, flow: int, bits: int, start_ns: int) -> int:
+    def finish_one(self, flow: int, bits: int, start_ns: int) -> int:
         """Return when a transfer ends in the only channel, ns: numbers are quicker than arrays of one."""
         if bits <= 0 or start_ns >= NEVER:
             return start_ns
         if flow not in self._of_flow:
-            assert self.block_ns is not None
-            self._of_flow[flow] = BlockRate(self.block_ns, partial(self._only_rates, flow), _WINDOW)
+            self._of_flow[flow] = self._only_rate(flow)
         end_ns = self._of_flow[flow].finish_ns(bits, start_ns)
         return NEVER if end_ns is None else min(end_ns, NEVER)
+
+    def _only_rate(self, flow: int) -> Rate:
+        if self.block_ns is None:
+            return ConstantRate(float(self._rates[int(self._begins[0]) + flow]))
+        return BlockRate(self.block_ns, partial(self._only_rates, flow), _WINDOW)
 
     def _only_rates(self, flow: int, first: int, count: int) -> Floats:
         """Return the rates of a flow in some blocks of the only channel, shape (count,)."""

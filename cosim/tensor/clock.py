@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -26,10 +26,13 @@ from cosim.tensor.draws import Air, Draws
 from cosim.tensor.in_turn import NEVER_ENDS
 from cosim.tensor.known_bits import take_bits
 from cosim.tensor.lateness import OTHERS_LATE, Deadlines, Heard, Lateness, flop_of
-from cosim.tensor.program import Level, Program, program_of
+from cosim.tensor.one_channel import OneChannel
+from cosim.tensor.order import Order, order_of, told_of
+from cosim.tensor.program import Level
 from cosim.tensor.queues import served, taken_in_turn
-from cosim.tensor.refusals import overlapping, refuse, refuse_others_sent
+from cosim.tensor.refusals import overlapping, refuse, refuse_other_settings, refuse_others_sent
 from cosim.units import NS_PER_S, Floats, Ints
+from cosim.world import World
 
 MOST_CHANNELS = 1000
 """Evaluated side by side."""
@@ -88,7 +91,7 @@ class Times:
 class TensorClock:
     """What a scenario does, in an order that no channel changes, ready to be evaluated.
 
-    The event kernel is played once for it, without values.
+    The event kernel is played once for it, without values, unless the order of its spans is known.
 
     Parameters
     ----------
@@ -98,6 +101,8 @@ class TensorClock:
         The same, ready to run, where it is at hand.
     learned
         A run of it that was trained, which knows the bits that values decide.
+    order
+        That of a run of it, without deadlines.
 
     Raises
     ------
@@ -106,10 +111,10 @@ class TensorClock:
 
     Attributes
     ----------
-    program
+    order
         The order of the spans.
-    played
-        The site of the run that was played, with its log; nobody was late in it.
+    program
+        The spans of the order.
     deadlines
         Where there are any.
 
@@ -124,38 +129,45 @@ class TensorClock:
     """
 
     def __init__(
-        self, scenario: Scenario, prepared: Prepared | None = None, learned: Record | None = None
+        self,
+        scenario: Scenario,
+        prepared: Prepared | None = None,
+        learned: Record | None = None,
+        order: Order | None = None,
     ) -> None:
         refuse(scenario)
-        self.scenario = scenario
+        self.scenario, self._learned = scenario, learned
         self._prepared = prepare(scenario) if prepared is None else prepared
-        with without_code():
-            (world,) = worlds([self._prepared], lambda _: lambda _rank: TimingOnly())
-            world.site.play(recipes([self._prepared], [world], [scenario.scheme.patient]))
-        self.played: Site = world.site
-        if learned is not None and not bits_are_known(self._prepared.task, self._prepared.num_blocks):
-            take_bits(self.played.log.spans, learned.spans, is_whole=scenario.scheme.cutoff is None)
-        allocation = world.decisions.current
-        assert allocation is not None
-        self._decided: Allocation = allocation
+        self.order = order_of(scenario, self._world) if order is None else order
+        self.program, cutoff = self.order.program, scenario.scheme.cutoff
         self._links = {link.name: link for link in scenario.scheme.links}
-        self._shared = overlapping(allocation.grants)
-        self.program = self._program()
         self.deadlines: Deadlines | None = None
-        if scenario.scheme.cutoff is not None:
-            refuse_others_sent(self._prepared.task, self._prepared.num_blocks)
-            made = flop_of(scenario.scheme, self._prepared.task, allocation.setting)
-            self.deadlines = Deadlines(self.played, scenario.scheme.cutoff, made, self._shared)
+        if cutoff is not None:
+            task, allocation = self._prepared.task, self._world.decisions.current
+            assert allocation is not None
+            refuse_others_sent(task, self._prepared.num_blocks)
+            made = flop_of(scenario.scheme, task, allocation.setting)
+            self.deadlines = Deadlines(self.played, cutoff, made, self.order.shared)
         self._draws = Draws(scenario.num_clients)
         self._known: list[tuple[object, Allocation]] = []
 
-    def _program(self) -> Program:
-        timed = {link for link in self._links if self.scenario.radio.link(link).is_modelled}
-        capacities = {name: device.queue_capacity for name, device in self.played.devices.items()}
-        names = self.played.client_names
-        return program_of(self.played.log.spans, names, timed, capacities, self._shared)
+    @cached_property
+    def _world(self) -> World:
+        """A run of the event kernel in which nobody is late."""
+        scenario = self.scenario
+        with without_code():
+            (world,) = worlds([self._prepared], lambda _: lambda _rank: TimingOnly())
+            world.site.play(recipes([self._prepared], [world], [scenario.scheme.patient]))
+        if self._learned is not None and not bits_are_known(self._prepared.task, self._prepared.num_blocks):
+            take_bits(world.log.spans, self._learned.spans, is_whole=scenario.scheme.cutoff is None)
+        return world
 
-    def air(self, radio: Radio, scenario: Scenario | None = None) -> Air:
+    @property
+    def played(self) -> Site:
+        """The site of that run, with its log."""
+        return self._world.site
+
+    def air(self, radio: Radio, scenario: Scenario | None = None, decided: Allocation | None = None) -> Air:
         """Return a channel, with what the allocator decides on it.
 
         Parameters
@@ -164,6 +176,8 @@ class TensorClock:
             Its settings.
         scenario
             What has the allocator; the clock's own without it. All else but the radio must be the same.
+        decided
+            Its first decision there, where it is known.
 
         Raises
         ------
@@ -174,15 +188,11 @@ class TensorClock:
         own = self.scenario if scenario is None else scenario
         refuse(own.model_copy(update={"radio": radio}))
         if own is not self.scenario:
-            self._refuse_others(own)
-        allocation, others = self._decide(radio, own), None
-        was, now = (
-            (one.cut, one.lora_rank, repr(one.knobs), one.sparsification_ratios)
-            for one in (self._decided, allocation)
-        )
-        if was != now:
+            refuse_other_settings(self.scenario, own)
+        allocation, others = decided or self._decide(radio, own), None
+        if told_of(allocation) != self.order.decided:
             others = f"allocator.kind: {own.allocator.kind!r} decides on another cut, rank or knob"
-        elif overlapping(allocation.grants) != self._shared:
+        elif overlapping(allocation.grants) != self.order.shared:
             others = f"allocator.kind: {own.allocator.kind!r} lets other clients wait for each other"
         for link in self._links:
             if radio.link(link).is_modelled != self.scenario.radio.link(link).is_modelled:
@@ -190,18 +200,6 @@ class TensorClock:
         if others is not None:
             raise ScenarioError(f'{others} than in the run that was played; take engine = "events".')
         return Air(radio, own.seed, allocation.grants)
-
-    def _refuse_others(self, scenario: Scenario) -> None:
-        """Refuse a scenario that is not the clock's but for radio, allocator and what it is called."""
-        free = ("radio", "allocator", "name", "description")
-        own = self.scenario.model_copy(update={name: getattr(scenario, name) for name in free})
-        if own == scenario:
-            return
-        other = next(name for name, value in own if value != getattr(scenario, name))
-        raise ScenarioError(
-            f"{other}: is not as in the run that was played, and the tensor clock evaluates other radios and "
-            'allocators alone; take engine = "events".'
-        )
 
     def _decide(self, radio: Radio, scenario: Scenario) -> Allocation:
         """Return the first decision on a channel; one that sees no gains is taken once for alike limits."""
@@ -245,7 +243,7 @@ class TensorClock:
     def _most_channels(self, airs: Sequence[Air]) -> int:
         """Return how many channels are evaluated side by side, by what their rates take."""
         block_ns = min((shortest_block_ns(air.radio) or NEVER for air in airs), default=NEVER)
-        num_blocks = self.played.clock.now // block_ns + 1
+        num_blocks = self.program.length_ns // block_ns + 1
         each_bytes = 8 * (_ROOM * num_blocks * len(self.program.flows) + 3 * self.program.num_spans)
         return max(1, min(MOST_CHANNELS, MOST_BYTES // each_bytes))
 
@@ -261,10 +259,10 @@ class TensorClock:
         """Return the flows that use few of their blocks, by the run that was played."""
         if block_ns is None:
             return []
-        spans, flow = self.played.log.spans, self.program.flow
-        used = (np.array(spans.end_ns) - np.array(spans.start_ns)) // block_ns + 2
-        blocks = np.bincount(flow[flow >= 0], used[flow >= 0], len(self.program.flows))
-        return np.flatnonzero(blocks < _SELDOM * (self.played.clock.now // block_ns)).tolist()
+        program, flow = self.program, self.program.flow
+        used = (program.end_ns - program.start_ns) // block_ns + 2
+        blocks = np.bincount(flow[flow >= 0], used[flow >= 0], len(program.flows))
+        return np.flatnonzero(blocks < _SELDOM * (program.length_ns // block_ns)).tolist()
 
     @property
     def links(self) -> dict[str, Link]:
@@ -277,7 +275,7 @@ class _Evaluation:
 
     def __init__(self, clock: TensorClock, airs: Sequence[Air], draws: Draws) -> None:
         self._program, self._airs, self._links = clock.program, airs, clock.links
-        horizon_ns = int(_AHEAD * clock.played.clock.now)
+        horizon_ns = int(_AHEAD * clock.program.length_ns)
         flows = self._program.flows
         seldom = clock.seldom(shortest_block_ns(airs[0].radio)) if len(airs) >= _MANY else []
         self._rates = Rates(airs, flows, clock.links, draws, horizon_ns, seldom) if flows else None
@@ -287,8 +285,11 @@ class _Evaluation:
 
     def times(self) -> Times:
         """Return the times, level by level."""
-        for level in self._program.levels:
-            self._play(level)
+        if len(self._airs) == 1 and self._late is None:
+            self._play_one()
+        else:
+            for level in self._program.levels:
+                self._play(level)
         times = Times(self._start, self._end, self._energy_j(), {})
         if self._late is not None:
             heard = self._late.heard(self._end)
@@ -297,6 +298,21 @@ class _Evaluation:
                 table[~heard.is_there] = 0
         never = np.flatnonzero((times.waited_ns >= NEVER).any(axis=0)).tolist()
         return replace(times, faults={**dict.fromkeys(never, NEVER_ENDS), **times.faults})
+
+    def _play_one(self) -> None:
+        """Find the times of the only channel."""
+        program, rates = self._program, self._rates
+        flow, bits, ended_ns = (one.tolist() for one in (program.flow, program.bits, program.end_ns))
+        length_ns = max(program.length_ns, 1)
+
+        def finish(span: int, start_ns: int) -> int:
+            assert rates is not None
+            rates.reached = ended_ns[span] / length_ns
+            return rates.finish_one(flow[span], bits[span], start_ns)
+
+        channel = OneChannel(program, finish)
+        channel.play()
+        self._start[:, 0], self._end[:, 0] = channel.start_ns, channel.end_ns
 
     def _play(self, level: Level) -> None:
         spans = level.spans

@@ -1,18 +1,15 @@
 """The order of a run's spans as a program: which are evaluated together, one level after the other."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from cosim.errors import ScenarioError
-from cosim.record.log import SpanLog
 from cosim.tensor.draws import Flow
-from cosim.units import Ints
-
-UNTIMED = "the tensor clock cannot say when {name} of {actor} in round {round} is asked for: {why}"
+from cosim.units import Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +59,29 @@ class Level:
     reached: float
 
 
+class Meeting(NamedTuple):
+    """Spans that meet at one place, ties in this order, and the ``capacity`` of a :class:`Queue`."""
+
+    spans: Sequence[int]
+    capacity: int
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """The spans of a run.
 
     Attributes
     ----------
-    levels
-        In the order in which they are evaluated.
+    causes
+        Sets of spans that are waited for, each once.
+    cause_of
+        The set of each span.
+    level
+        Of each span: all that it waits for are in levels before.
+    meetings
+        Spans of one level that may have to wait for each other.
+    lasts_ns
+        Of what is computed, and 0 of what is sent.
     energy_j
         Of what is computed, J, and 0 of what is sent, shape (num_spans,).
     flow, bits
@@ -78,277 +90,76 @@ class Program:
         What is sent on.
     round
         Of each span.
+    start_ns, end_ns
+        When each began and ended in the run, shape (num_spans,).
     """
 
-    levels: tuple[Level, ...]
-    energy_j: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+    causes: Sequence[Sequence[int]]
+    cause_of: Sequence[int]
+    level: Sequence[int]
+    meetings: Sequence[Meeting]
+    lasts_ns: Sequence[int]
+    energy_j: Floats
     flow: Ints
     bits: Ints
-    flows: tuple[Flow, ...]
+    flows: Sequence[Flow]
     round: Ints
+    start_ns: Ints
+    end_ns: Ints
 
     @property
     def num_spans(self) -> int:
         """How many spans there are."""
         return len(self.round)
 
+    @property
+    def length_ns(self) -> int:
+        """How long the run took, ns."""
+        return int(self.end_ns.max(initial=0))
 
-def program_of(
-    spans: SpanLog,
-    clients: Sequence[str],
-    is_timed: Iterable[str],
-    capacities: dict[str, int],
-    shared: Iterable[str],
-) -> Program:
-    """Return the program of the spans of a run.
+    def told(self) -> dict[str, Any]:
+        """Return it as JSON can tell it."""
+        fields = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        return {name: one.tolist() if isinstance(one, np.ndarray) else one for name, one in fields}
 
-    Parameters
-    ----------
-    spans
-        Of a run of one task that has ended.
-    clients
-        Their names, in their order.
-    is_timed
-        The links on which something takes time.
-    capacities
-        Of the queue of each device.
-    shared
-        Links whose whole band one client has at a time.
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        """Return the program that was told."""
+        fields = dict(told)
+        for name in ("energy_j", "flow", "bits", "round", "start_ns", "end_ns"):
+            fields[name] = np.array(fields[name])
+        fields["meetings"] = [Meeting(*one) for one in fields["meetings"]]
+        fields["flows"] = [(link, tuple(members)) for link, members in fields["flows"]]
+        return cls(**fields)
 
-    Raises
-    ------
-    ScenarioError
-        If what the spans wait for does not say when they begin.
-    """
-    return _Reading(spans, clients, set(is_timed), capacities, set(shared)).program()
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels, in the order in which they are evaluated."""
+        spans_at: dict[int, list[int]] = defaultdict(list)
+        for span, number in enumerate(self.level):
+            spans_at[number].append(span)
+        meetings_at: dict[int, list[Meeting]] = defaultdict(list)
+        for meeting in self.meetings:
+            meetings_at[self.level[meeting.spans[0]]].append(meeting)
+        return tuple(self._level(spans_at[number], meetings_at[number]) for number in sorted(spans_at))
 
-
-class _Reading:
-    """The spans while their order is worked out."""
-
-    def __init__(
-        self,
-        spans: SpanLog,
-        clients: Sequence[str],
-        is_timed: set[str],
-        capacities: dict[str, int],
-        shared: set[str],
-    ) -> None:
-        spans.settle()
-        self.spans, self.number = spans, {name: number for number, name in enumerate(clients)}
-        self.is_timed, self.capacities, self.shared = is_timed, capacities, shared
-        ends = [0, *spans.causes_end]
-        sets = [tuple(spans.causes[begin:end]) for begin, end in pairwise(ends)]
-        known: dict[tuple[int, ...], tuple[int, ...]] = {}
-        self.causes: list[tuple[int, ...]] = []
-        for span, cause in enumerate(spans.cause):
-            own = sets[cause][:-1] if span in spans.made_room else sets[cause]
-            self.causes.append(known.setdefault(own, own))
-        self.covered: dict[int, int] = {}  # of a set of causes, by its id: all spans before that it waits for
-        for causes in known.values():
-            self.covered[id(causes)] = self._covered(causes)
-
-    def program(self) -> Program:
-        """Return the program."""
-        spans = self.spans
-        self._check_asked()
-        flows: dict[Flow, int] = {}
-        flow = np.full(len(spans), -1)
-        for span in range(len(spans)):
-            found = self._flow(span)
-            if found is not None:
-                flow[span] = flows.setdefault(found, len(flows))
-        is_compute = np.array([kind == "compute" for kind in spans.kind])
-        return Program(
-            tuple(self._levels(flow, is_compute)),
-            np.where(is_compute, np.array(spans.energy_j), 0.0),
-            flow,
-            np.array(spans.bits).astype(np.int64),
-            tuple(flows),
-            np.array(spans.round),
-        )
-
-    def _check_asked(self) -> None:
-        """Refuse spans that are not asked for when the last of those they wait for has ended."""
-        latest: dict[int, int] = {}
-        for span, causes in enumerate(self.causes):
-            last = latest.get(id(causes))
-            if last is None:
-                last = latest[id(causes)] = max((self.spans.end_ns[one] for one in causes), default=0)
-            if last != self.spans.asked_ns[span]:
-                raise ScenarioError(self._told(span, "something else than the spans it waits for decides"))
-
-    def _told(self, span: int, why: str) -> str:
-        spans = self.spans
-        name, actor = spans.name[span], spans.actor[span] or "several clients"
-        return (
-            UNTIMED.format(name=name, actor=actor, round=spans.round[span], why=why)
-            + '; take engine = "events".'
-        )
-
-    def _clients(self, span: int) -> tuple[int, ...]:
-        """Return the clients that send or receive, or the one that computes, or for whom a server does."""
-        spans = self.spans
-        if span in spans.extras and spans.extras[span].participants:
-            return tuple(self.number[name] for name in spans.extras[span].participants)
-        ends = (spans.actor[span], spans.peer[span])
-        return tuple(self.number[name] for name in ends if name in self.number)
-
-    def _link(self, span: int) -> str:
-        """Return the link of a transfer, from its ends."""
-        spans = self.spans
-        sends = spans.actor[span] in self.number or not spans.actor[span]
-        server = spans.peer[span] if sends else spans.actor[span]
-        return f"{server.removesuffix('-server')}_{'up' if sends else 'down'}link"
-
-    def _flow(self, span: int) -> Flow | None:
-        """Return what a transfer is sent on; None of what takes no time, or is computed."""
-        if self.spans.kind[span] == "compute" or (link := self._link(span)) not in self.is_timed:
-            return None
-        return link, self._clients(span)
-
-    def _place(self, span: int, flow: Ints) -> str | None:
-        """Return where a span may have to wait for others."""
-        if self.spans.kind[span] == "compute":
-            return self.spans.actor[span]
-        if flow[span] < 0:
-            return None
-        link = self._link(span)
-        return link if link in self.shared else f"{link} {self._clients(span)}"
-
-    def _queues(self, flow: Ints) -> list[list[int]]:
-        """Return the requests that meet, place by place: none waits for another of its own.
-
-        Raises
-        ------
-        ScenarioError
-            If requests of one place are neither in the order of the graph nor all independent.
-        """
-        open_: dict[str, tuple[list[int], list[int]]] = {}
-        found: list[list[int]] = []
-        for span in range(len(self.spans)):
-            place = self._place(span, flow)
-            if place is None:
-                continue
-            before, latest = open_.get(place, ([], []))
-            if self._waits_for_all(span, latest):
-                open_[place] = latest, [span]
-                found.append(open_[place][1])
-            elif self._waits_for_all(span, before) and not self._waits_for_any(span, latest):
-                latest.append(span)
-            else:
-                raise ScenarioError(self._told(span, f"it comes to {place} behind only some of those there"))
-        return found
-
-    def _covered(self, causes: tuple[int, ...]) -> int:
-        """Return the first span that these do not wait for, over any number of others, and are not."""
-        covered = max((self.covered[id(self.causes[one])] for one in causes), default=0)
-        found = self._behind(causes, covered)
-        while covered in found:
-            covered += 1
-        return covered
-
-    def _behind(self, causes: tuple[int, ...], first: int) -> set[int]:
-        """Return the spans from the first on that these are or wait for."""
-        found, seen, open_ = set[int](), {id(causes)}, [causes]
-        while open_:
-            for cause in open_.pop():
-                if cause >= first and cause not in found:
-                    found.add(cause)
-                    own = self.causes[cause]
-                    if id(own) not in seen:
-                        seen.add(id(own))
-                        open_.append(own)
-        return found
-
-    def _waits_for_all(self, span: int, earlier: Sequence[int]) -> bool:
-        left = self._not_covered(span, earlier)
-        return not left or self._behind(self.causes[span], min(left)) >= set(left)
-
-    def _waits_for_any(self, span: int, earlier: Sequence[int]) -> bool:
-        left = self._not_covered(span, earlier)
-        return len(left) < len(earlier) or not self._behind(self.causes[span], min(left)).isdisjoint(left)
-
-    def _not_covered(self, span: int, earlier: Sequence[int]) -> list[int]:
-        covered = self.covered[id(self.causes[span])]
-        return [one for one in earlier if one >= covered]
-
-    def _levels(
-        self, flow: Ints, is_compute: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-    ) -> Iterable[Level]:
-        """Yield the levels: a span's is behind those it waits for, all of a queue have one."""
-        queues = [queue for queue in self._queues(flow) if len(queue) > 1]
-        level = self._numbered(queues)
-        by_level: dict[int, list[int]] = defaultdict(list)
-        for span, number in enumerate(level):
-            by_level[number].append(span)
-        queues_at: dict[int, list[list[int]]] = defaultdict(list)
-        for queue in queues:
-            queues_at[level[queue[0]]].append(sorted(queue, key=self._rank))
-        for number in sorted(by_level):
-            yield self._level(by_level[number], queues_at[number], flow, is_compute)
-
-    def _rank(self, span: int) -> tuple[int, ...]:
-        """Return the clients of a span; where a server computes, those of what it waits for."""
-        return self._clients(span) or tuple(
-            one for cause in self.causes[span] for one in self._clients(cause)
-        )
-
-    def _numbered(self, queues: Sequence[Sequence[int]]) -> list[int]:
-        """Return the level of each span.
-
-        Raises
-        ------
-        ScenarioError
-            If two queues wait for each other.
-        """
-        level = [0] * len(self.causes)
-        changed, rounds = True, 0
-        while changed:
-            changed, rounds = False, rounds + 1
-            of_set: dict[int, int] = {}
-            for span, causes in enumerate(self.causes):
-                if id(causes) not in of_set:
-                    of_set[id(causes)] = max((level[one] + 1 for one in causes), default=0)
-                level[span] = max(level[span], of_set[id(causes)])
-            for queue in queues:
-                most = max(level[span] for span in queue)
-                for span in queue:
-                    changed |= level[span] != most
-                    level[span] = most
-            if rounds > len(queues) + 2:
-                raise ScenarioError(self._told(queues[0][0], "queues wait for each other"))
-        return level
-
-    def _level(
-        self,
-        spans: Sequence[int],
-        queues: Sequence[Sequence[int]],
-        flow: Ints,
-        is_compute: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
-    ) -> Level:
+    def _level(self, spans: Sequence[int], meetings: Sequence[Meeting]) -> Level:
         place = {span: at for at, span in enumerate(spans)}
-        sets: dict[tuple[int, ...], int] = {}
-        cause_of = [sets.setdefault(self.causes[one], len(sets)) if self.causes[one] else 0 for one in spans]
-        queued = {span for queue in queues for span in queue}
-        sizes = [len(one) for one in sets]
-        start_ns, end_ns = self.spans.start_ns, self.spans.end_ns
+        sets: dict[int, int] = {}
+        causes = [self.cause_of[span] for span in spans]
+        cause_of = [sets.setdefault(one, len(sets)) if self.causes[one] else 0 for one in causes]
+        waiting = {span for meeting in meetings for span in meeting.spans}
+        sizes = [len(self.causes[one]) for one in sets]
         return Level(
             np.array(spans),
-            np.array([cause for one in sets for cause in one], dtype=np.int64),
+            np.array([cause for one in sets for cause in self.causes[one]], dtype=np.int64),
             np.cumsum([0, *sizes[:-1]]) if sizes else np.zeros(0, dtype=np.int64),
             np.array(cause_of),
-            _ints(place[span] for span in spans if not self.causes[span]),
-            _ints(end_ns[span] - start_ns[span] if is_compute[span] else 0 for span in spans),
-            _ints(place[span] for span in spans if flow[span] >= 0 and span not in queued),
-            tuple(
-                Queue(
-                    np.array([place[span] for span in queue]),
-                    self.capacities[self.spans.actor[queue[0]]] if is_compute[queue[0]] else 0,
-                )
-                for queue in queues
-            ),
-            max(end_ns[span] for span in spans) / max(end_ns[-1], 1),
+            _ints(at for at, one in enumerate(causes) if not self.causes[one]),
+            _ints(self.lasts_ns[span] for span in spans),
+            _ints(place[span] for span in spans if self.flow[span] >= 0 and span not in waiting),
+            tuple(Queue(_ints(place[one] for one in met), capacity) for met, capacity in meetings),
+            float(self.end_ns[spans].max()) / max(self.length_ns, 1),
         )
 
 

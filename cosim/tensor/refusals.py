@@ -73,6 +73,25 @@ def reasons(scenario: Scenario) -> Iterator[str]:
         yield "data.drift: what a client learns depends on the time"
 
 
+def refuse_other_settings(was: Scenario, scenario: Scenario) -> None:
+    """Refuse a scenario that is not one that was played but for radio, allocator and what it is called.
+
+    Raises
+    ------
+    ScenarioError
+        With the setting.
+    """
+    free = ("radio", "allocator", "name", "description")
+    own = was.model_copy(update={name: getattr(scenario, name) for name in free})
+    if own == scenario:
+        return
+    other = next(name for name, value in own if value != getattr(scenario, name))
+    raise ScenarioError(
+        f"{other}: is not as in the run that was played, and the tensor clock evaluates other radios and "
+        'allocators alone; take engine = "events".'
+    )
+
+
 def refuse_values(scenario: Scenario, task: Task, num_blocks: int) -> None:
     """Refuse payloads whose size values decide.
 

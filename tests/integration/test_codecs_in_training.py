@@ -11,8 +11,9 @@ from cosim.errors import CosimError, ScenarioError
 from cosim.graph.store import Store
 from cosim.learning.codec import Layout
 from cosim.record.folder import Record
-from cosim.runs import resume, run, whatif
+from cosim.runs import resume, run
 from cosim.scenario.build import prepare
+from cosim.whatifs import whatif
 
 SPLIT = ("activation", "gradient", "adapter")
 FEDERATED = {"scheme.kind": "federated", "scheme.num_rounds": 3}

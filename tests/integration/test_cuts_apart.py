@@ -12,9 +12,10 @@ from cosim.learning.data.draws import BatchDraws
 from cosim.learning.model import SplitModel
 from cosim.record.folder import Record
 from cosim.rng import stream
-from cosim.runs import run, whatif
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
 from cosim.units import NS_PER_S
+from cosim.whatifs import whatif
 
 CUTS = (1, 3, 2)
 

@@ -8,8 +8,9 @@ from cosim.errors import ScenarioError
 from cosim.graph.store import Store
 from cosim.record.folder import Record
 from cosim.report.comparison import compare
-from cosim.runs import run, whatif
+from cosim.runs import run
 from cosim.scenario.load import change
+from cosim.whatifs import whatif
 
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 FILES = ("spans.parquet", "metrics.parquet", "grants.parquet", *ADAPTER)

@@ -9,12 +9,13 @@ import pytest
 from cosim.distribution import own_version
 from cosim.errors import RecordError
 from cosim.record.folder import Record
-from cosim.runs import resume, run, whatif
+from cosim.runs import resume, run
 from cosim.scenario.inputs import digests, first_other
 from cosim.scenario.load import run_hash, run_hash_by_names, to_dict, to_toml
 from cosim.studies.execute import RunRequest, kept, perform
 from cosim.studies.load import load_study
 from cosim.studies.plan import make_plan, run_folder
+from cosim.whatifs import whatif
 
 STUDY = 'name = "exchanged"\nbase = "base.toml"\ntiming_only = true\nmeasures = ["total_s"]\n'
 

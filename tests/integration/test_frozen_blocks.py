@@ -15,8 +15,9 @@ from cosim.learning.results import evaluate
 from cosim.learning.split_nodes import server_update, split_step
 from cosim.learning.training import Training
 from cosim.record.folder import Record
-from cosim.runs import run, whatif
+from cosim.runs import run
 from cosim.scenario.build import check, prepare
+from cosim.whatifs import whatif
 
 FROZEN = {"lora.blocks": [2, 3]}
 LATER = ("client_backward", "gradient_download", "adapter_upload", "aggregate", "adapter_download")

@@ -11,9 +11,10 @@ from cosim.record.summaries import LEVELS, covered_ns, outliers, quantiles
 from cosim.report.comparison import compare
 from cosim.report.short import phases_of
 from cosim.report.summary import summarise
-from cosim.runs import resume, run, whatif
+from cosim.runs import resume, run
 from cosim.studies.measures.bits import Bits
 from cosim.studies.measures.energy_j import EnergyJ
+from cosim.whatifs import whatif
 
 TABLES = ("phases", "outliers", "totals", "metrics", "rounds")
 CHANGES = {

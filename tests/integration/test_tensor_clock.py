@@ -1,5 +1,6 @@
 """The tensor clock has the times and energies of the event kernel to the last bit, or refuses."""
 
+import json
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -18,6 +19,7 @@ from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.tensor.clock import TensorClock
 from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
+from cosim.tensor.order import Order
 from cosim.tensor.philox import Columns, Keys, uniforms_of
 from cosim.tensor.refusals import reasons
 from cosim.tensor.rounds import refuse_rounds
@@ -46,6 +48,10 @@ def assert_equal(play, clock, scenarios):
     """Evaluate scenarios at once and hold each against the event kernel."""
     airs = [clock.air(one.radio, one) for one in scenarios]
     timed = [(times, channel) for times in clock.evaluate(airs) for channel in range(len(times.total_s))]
+    (alone,) = clock.evaluate(airs[-1:])  # without arrays
+    times, last = timed[-1]
+    for name in ("start_ns", "end_ns", "energy_j"):
+        assert np.array_equal(getattr(alone, name)[:, 0], getattr(times, name)[:, last])
     for scenario, (times, channel) in zip(scenarios, timed, strict=True):
         if times.heard and channel in times.faults:
             assert scenario.allocator.kind == "time_shared"
@@ -142,6 +148,19 @@ def settings_of(draw, kinds=KINDS):
         }
         for _ in range(draw(st.integers(1, 3)))
     ]
+
+
+def test_an_order_is_the_same_when_it_is_told_and_read_again(tiny_scenario):
+    scenario = tiny_scenario({"allocator": {"kind": "time_shared", "reallocate": "once"}})
+    clock = TensorClock(scenario)
+    order = Order.of(json.loads(json.dumps(clock.order.told())))
+    assert any(meeting.capacity == 0 for meeting in order.program.meetings)
+    again = TensorClock(scenario, order=order)
+    for seeds in ([1], [1, 2]):
+        airs = [clock.air(scenario.radio.model_copy(update={"seed": seed})) for seed in seeds]
+        (was,), (now,) = clock.evaluate(airs), again.evaluate(airs)
+        assert np.array_equal(was.end_ns, now.end_ns)
+        assert np.array_equal(was.energy_j, now.energy_j)
 
 
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -5,10 +5,11 @@ import pytest
 from cosim.cli import answer
 from cosim.errors import ScenarioError
 from cosim.record.folder import Record
-from cosim.runs import opened, run, whatif
+from cosim.runs import run
 from cosim.scenario.load import change, to_toml
 from cosim.studies.run_study import run_study
 from cosim.studies.settings import Study
+from cosim.whatifs import opened, whatif
 
 GRID = {
     "radio.seed": [1, 2],

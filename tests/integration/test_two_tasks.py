@@ -13,11 +13,12 @@ from cosim.report.chart import chart
 from cosim.report.comparison import compare
 from cosim.report.page.content import run_content
 from cosim.report.summary import summarise
-from cosim.runs import resume, run, whatif
+from cosim.runs import resume, run
 from cosim.scenario.build import check, prepare, prepare_tasks
 from cosim.scenario.load import change, load, to_dict
 from cosim.scenario.prepared import worlds
 from cosim.studies.measures.time_to_loss import TimeToLoss
+from cosim.whatifs import whatif
 from cosim.world import Moment
 
 INTEGERS = ("asked_ns", "start_ns", "end_ns", "bits", "actor", "peer", "name", "round", "local_step")

@@ -1,13 +1,17 @@
 """What would have happened on another channel: the same as a fresh run says, without training again."""
 
+from shutil import rmtree
+
 import pytest
 
-from cosim.errors import RecordError, ScenarioError
-from cosim.graph.store import Store
+import cosim
+from cosim.errors import CosimError, RecordError, ScenarioError
+from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.report.comparison import compare
-from cosim.runs import default_folder, other_scenario, run, whatif
+from cosim.runs import default_folder, run
 from cosim.scenario.load import change, load
+from cosim.whatifs import other_scenario, whatif
 
 TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet")
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
@@ -314,3 +318,65 @@ def test_a_fork_that_cannot_be_is_told_before_anything_is_made(base, tmp_path, c
     with pytest.raises(ScenarioError, match=message):
         whatif(base.record.path, changes, at_s=fork_at(base), out=tmp_path / "out", store=base.store)
     assert not (tmp_path / "out").exists()
+
+
+RADIO = {"radio.noise_figure_db": 9.0, "radio.seed": 4}
+
+
+@pytest.fixture
+def unplayed(monkeypatch):
+    """Let nobody play a run to learn the order of its spans, and forget what this process knows."""
+
+    def refuse(_clock):
+        raise AssertionError("a run was played for the order of its spans")
+
+    monkeypatch.setattr("cosim.timed_runs._latest", {})
+    monkeypatch.setattr("cosim.tensor.clock.TensorClock._world", property(refuse))
+
+
+@pytest.mark.usefixtures("unplayed")
+def test_the_first_whatif_on_a_training_is_timed_by_the_order_that_it_left(base):
+    timed, played = (base.whatif(RADIO, engine=engine) for engine in ("auto", "events"))
+    assert (timed.status, played.status) == ("timed", "complete")
+    assert timed.manifest["simulated_s"] == played.manifest["simulated_s"]
+
+
+def test_an_order_that_is_gone_is_found_again(base, monkeypatch):
+    was = base.whatif(RADIO, engine="tensor").manifest["simulated_s"]
+    monkeypatch.setattr("cosim.timed_runs._latest", {})
+    rmtree(f"{default_store()}.orders")
+    assert base.whatif(RADIO, engine="tensor").manifest["simulated_s"] == was
+
+
+def test_what_is_read_of_a_timed_whatif_is_what_the_event_kernel_plays(base):
+    played = base.whatif(RADIO, engine="events")
+    options = {"out": base.place / "timed", "store": base.store}
+    timed = cosim.whatif(base.record, RADIO, **options)
+    assert timed.status == "timed"
+    assert timed.spans == played.spans
+    assert (timed.manifest["works"]["computed"], timed.status) == (0, "complete")
+    assert_same_bytes(timed, played)
+
+
+@pytest.mark.parametrize("engine", ["auto", "tensor"])
+def test_faults_of_changes_are_told_the_same_whoever_finds_the_times(base, engine):
+    for changes in (
+        {"radio.main_uplink.num_subchannels": 1},
+        {"radio.placement": {"kind": "given", "positions_m": [[90.0, 0.0]]}},
+    ):
+        faults = []
+        for one in (None, engine):
+            with pytest.raises(CosimError) as refused:
+                base.whatif(changes, engine=one)
+            faults.append(str(refused.value))
+        assert faults[0] == faults[1]
+
+
+def test_a_whatif_that_is_watched_or_trains_anew_is_played_at_once(base):
+    rounds = []
+    options = {"store": base.store, "watch": lambda progress: rounds.append(progress.round)}
+    assert cosim.whatif(base.record, RADIO, out=base.place / "watched", **options).status == "complete"
+    assert rounds == [0, 1, 2]
+    assert base.whatif({"training.batch_size": 1}, engine="auto").status == "complete"
+    with pytest.raises(ScenarioError, match=r"^training: is not as in the run that was played"):
+        base.whatif({"training.batch_size": 1}, engine="tensor")

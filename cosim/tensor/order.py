@@ -1,0 +1,75 @@
+"""The order of a run's spans, and what it depends on; it is kept, as it takes long to find."""
+
+from collections.abc import Callable, Mapping
+from pkgutil import get_data
+from typing import Any, NamedTuple, Self
+
+from cosim.control.decision import Allocation
+from cosim.graph.recall import recalled
+from cosim.record.folder import Record
+from cosim.scenario.settings import Scenario
+from cosim.tensor.program import Program
+from cosim.tensor.reading import program_of
+from cosim.tensor.refusals import overlapping
+from cosim.world import World
+
+MOST_SPANS = 20_000
+"""Of an order that is kept."""
+
+_CODE = [get_data(__package__, f"{name}.py") for name in ("order", "program", "reading")]
+"""What finds an order, as it was when this process loaded it."""
+
+
+class Order(NamedTuple):
+    """The order of the spans of a run.
+
+    Attributes
+    ----------
+    program
+        The spans.
+    decided
+        What the allocator decided, but for its grants; with other decisions there are other spans.
+    shared
+        Links whose whole band one client has at a time.
+    """
+
+    program: Program
+    decided: str
+    shared: frozenset[str]
+
+    def told(self) -> dict[str, Any]:
+        """Return it as JSON can tell it."""
+        return {"program": self.program.told(), "decided": self.decided, "shared": sorted(self.shared)}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        """Return the order that was told."""
+        return cls(Program.of(told["program"]), told["decided"], frozenset(told["shared"]))
+
+
+def order_of(scenario: Scenario, world: World) -> Order:
+    """Return the order of the spans of a run that has ended, and in which nobody was late.
+
+    Raises
+    ------
+    ScenarioError
+        If what the spans wait for does not say when they begin, or clients share part of their band.
+    """
+    site, allocation = world.site, world.decisions.current
+    assert allocation is not None
+    shared, radio = overlapping(allocation.grants), scenario.radio
+    timed = {link.name for link in scenario.scheme.links if radio.link(link.name).is_modelled}
+    capacities = {name: device.queue_capacity for name, device in site.devices.items()}
+    program = program_of(site.log.spans, site.client_names, timed, capacities, shared)
+    return Order(program, told_of(allocation), shared)
+
+
+def told_of(allocation: Allocation) -> str:
+    """Return a decision in words, but for its grants."""
+    return repr((allocation.cut, allocation.lora_rank, allocation.knobs, allocation.sparsification_ratios))
+
+
+def kept_order(record: Record, find: Callable[[], Order]) -> Order:
+    """Return the order of the spans of a run as it is kept; else find it, and keep it unless it is long."""
+    words = record.manifest["digest"], _CODE
+    return Order.of(recalled(words, lambda: find().told(), place="orders"))
