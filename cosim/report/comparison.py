@@ -176,7 +176,7 @@ def differences(settings: Mapping[str, tuple[Any, Any]]) -> str:
     Examples
     --------
     >>> differences({"radio.fading.k_factor": (3.0, None), "seed": (1, 2)})
-    'radio.fading.k_factor 3 -> (not there); seed 1 -> 2'
+    'radio.fading.k_factor 3 -> (left out); seed 1 -> 2'
     """
     told = [f"{clipped(path)} {_value(was)} -> {_value(now)}" for path, (was, now) in settings.items()]
     more = f"; and {count(len(told) - _MOST_SETTINGS)} more" if len(told) > _MOST_SETTINGS else ""
@@ -184,7 +184,7 @@ def differences(settings: Mapping[str, tuple[Any, Any]]) -> str:
 
 
 def _value(value: Any) -> str:
-    return "(not there)" if value is None else clipped(shown(value))
+    return "(left out)" if value is None else clipped(shown(value))
 
 
 def _differing(before: Record, after: Record) -> dict[str, tuple[Any, Any]]:

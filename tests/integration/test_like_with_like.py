@@ -62,7 +62,7 @@ def test_check_and_run_list_what_another_kind_kept_and_lost(place, capsys):
     assert f"changed: {line}" in made.err
     compared = told(capsys, "compare", place / "run", place / "other").out
     assert "settings that differ: scheme.kind split_federated -> federated" in compared
-    assert "scheme.deadline_s 500 -> (not there)" in compared
+    assert "scheme.deadline_s 500 -> (left out)" in compared
 
 
 def test_a_whatif_lists_what_nobody_asked_for(place, capsys):
@@ -70,7 +70,7 @@ def test_a_whatif_lists_what_nobody_asked_for(place, capsys):
     said = told(capsys, "whatif", place / "run", "--set", "radio.fading.kind=none", *out)
     assert "changed: radio.fading: rayleigh_block -> none; lost coherence_time_s = 0.05" in said.err
     assert (
-        "settings that differ, though not asked for: radio.fading.coherence_time_s 0.05 -> (not there)"
+        "settings that differ, though not asked for: radio.fading.coherence_time_s 0.05 -> (left out)"
         in said.out
     )
     louder = told(
