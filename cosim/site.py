@@ -129,16 +129,20 @@ class Site:
         if 0.0 < min(off_s) < LONGEST_S:
             yield self.clock.timeout(ceil(min(off_s) * NS_PER_S) + 1)
 
+    @property
+    def has_several_tasks(self) -> bool:
+        """Whether a client may have to wait until it has sent for another task."""
+        return len(self._followers) > 1
+
     def take_turns(self, link: str, clients: Collection[int]) -> Steps:
         """Wait until no other task of these clients sends over a link; returns the spans that made room."""
         made_room = []
-        if len(self._followers) > 1:
-            for client in sorted(clients):  # one order for all, or two that want several wait for ever
-                if (link, client) not in self._turns:
-                    self._turns[link, client] = Queue(self.clock, 1, f"{link} of client-{client}")
-                turn = self._turns[link, client].enter()
-                if turn is not None:
-                    made_room.append((yield turn))
+        for client in sorted(clients):  # one order for all, or two that want several wait for ever
+            if (link, client) not in self._turns:
+                self._turns[link, client] = Queue(self.clock, 1, f"{link} of client-{client}")
+            turn = self._turns[link, client].enter()
+            if turn is not None:
+                made_room.append((yield turn))
         return made_room
 
     def give_turns_up(self, link: str, clients: Collection[int], span: int) -> None:
