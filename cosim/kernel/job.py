@@ -6,6 +6,7 @@ from math import ceil
 from typing import Protocol
 
 import numpy as np
+from simpy.events import Event
 
 from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
@@ -219,8 +220,7 @@ class Job:
         self._version += 1
         end_ns = rate.finish_ns(self._left, now_ns, until_ns)
         if end_ns is not None:
-            version = self._version
-            self._clock.after(end_ns - now_ns, lambda: self._finish(version))
+            self._clock.timeout(end_ns - now_ns, self._version).callbacks.append(self._finish)
 
     @property
     def is_through(self) -> bool:
@@ -248,7 +248,7 @@ class Job:
             self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))
         self._since_ns = now_ns
 
-    def _finish(self, version: int) -> None:
-        """End the job, unless its rate has changed since this timer was set."""
-        if version == self._version:
+    def _finish(self, timer: Event) -> None:
+        """End the job, unless its rate has changed since this timer was set, whose value is the version."""
+        if timer.value == self._version:
             self.done.succeed()

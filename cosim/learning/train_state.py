@@ -40,7 +40,8 @@ class TrainState(NamedTuple):
 
     def stepped(self, node: Node) -> "TrainState":
         """Return the side after a node that took a step."""
-        return self._replace(adapter=node.ref("adapter"), optimizer=node.ref("optimizer"))
+        _, _, *others = self
+        return TrainState(node.ref("adapter"), node.ref("optimizer"), *others)
 
 
 class Guidance(NamedTuple):

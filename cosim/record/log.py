@@ -133,25 +133,30 @@ class SpanLog:
         if not self._rows:
             return
         parents, *columns = zip(*self._rows, strict=True)
-        self.cause.extend(map(self._number, parents))
+        self.cause.extend(self._numbers(parents))
         for name, column in zip(_SPAN_COLUMNS, columns, strict=True):
             getattr(self, name).extend(column)
         self._num_columned += len(self._rows)
         self._rows.clear()
 
-    def _number(self, parents: Sequence[int]) -> int:
-        """Return the number of a set of causes, a new one unless it is a barrier's that is held."""
-        known = self._barriers.get(id(parents))
-        if known is not None:
-            return known[1]
-        self.causes.extend(parents)
-        self.causes_end.append(len(self.causes))
-        number = len(self.causes_end) - 1
-        if len(parents) >= _BARRIER and isinstance(parents, tuple):
-            if len(self._barriers) == _MOST_BARRIERS:
-                self._barriers.clear()
-            self._barriers[id(parents)] = parents, number  # while it is held no other has its id
-        return number
+    def _numbers(self, sets: Sequence[Sequence[int]]) -> list[int]:
+        """Return the number of each set of causes, a new one unless it is a barrier's that is held."""
+        barriers, causes, ends = self._barriers, self.causes, self.causes_end
+        numbers = []
+        for parents in sets:
+            known = barriers.get(id(parents))
+            if known is not None:
+                numbers.append(known[1])
+                continue
+            number = len(ends)
+            numbers.append(number)
+            causes.extend(parents)
+            ends.append(len(causes))
+            if len(parents) >= _BARRIER and isinstance(parents, tuple):
+                if len(barriers) == _MOST_BARRIERS:
+                    barriers.clear()
+                barriers[id(parents)] = parents, number  # while it is held no other has its id
+        return numbers
 
     @property
     def parents(self) -> Ints:
