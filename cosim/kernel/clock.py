@@ -3,10 +3,10 @@
 import gc
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from heapq import heappop
 from typing import Any, cast
 
 import simpy
-from simpy.core import EmptySchedule
 from simpy.events import Condition, Event, Process
 
 from cosim.errors import StalledError
@@ -94,13 +94,18 @@ class Clock:
         StalledError
             If nothing is left to happen before ``until`` ends; names who waits for what.
         """
-        step = self._environment.step
-        try:
-            with _seldom_collecting():
-                while until.callbacks is not None:  # as `processed` says, which costs as much again
-                    step()
-        except EmptySchedule:
-            raise StalledError(self._who_waits()) from None
+        environment = self._environment
+        queue = environment._queue
+        with _seldom_collecting():
+            while until.callbacks is not None:
+                if not queue:
+                    raise StalledError(self._who_waits())
+                environment._now, _, _, event = heappop(queue)
+                callbacks, event.callbacks = event.callbacks, None
+                for callback in callbacks:
+                    callback(event)
+                if not event._ok and not hasattr(event, "_defused"):
+                    raise cast(BaseException, event._value)
 
     def _ended(self, process: Event) -> None:
         """Forget a process; one that failed ends the run with the very exception it raised.

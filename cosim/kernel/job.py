@@ -55,9 +55,9 @@ class BlockRate:
     """A rate that is constant within each block of the clock, as under block fading.
 
     A job ends at the first whole nanosecond by which the exact sum of rate times
-    time reaches its amount. That is found in floats, block by block in a window whose
-    rates are kept for the next job and in vectorised steps beyond it, and in
-    fractions where rounding leaves a doubt.
+    time reaches its amount. That is found in floats, block by block in the window it begins in and
+    the next one, whose rates are kept for the next job, and in vectorised steps beyond them; and
+    in fractions where rounding leaves a doubt.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class BlockRate:
         ``rates(first, count)`` returns the rates per second of blocks ``first``
         to ``first + count - 1``, shape (count,).
     window_blocks
-        How many are looked at together; a transfer should usually end in the window it began in.
+        How many are looked at together; a job should usually end in the window it began in, or the next.
     """
 
     def __init__(
@@ -87,17 +87,18 @@ class BlockRate:
             return start_ns
         begin_ns, first = start_ns, start_ns // self._block_ns
         left = float(amount)
-        rounding = left * _ROUNDING * (self._window_blocks + _SPARE)
-        for rate in self._window(first):
-            first += 1
-            next_ns = first * self._block_ns
-            drains = rate * (next_ns - start_ns) / NS_PER_S
-            if drains >= left - rounding and rate:
-                end_ns = self._end_ns(amount, begin_ns, start_ns, rate, left, rounding)
-                if end_ns <= next_ns:
-                    return end_ns
-            left -= drains
-            start_ns = next_ns
+        rounding = left * _ROUNDING * (2 * self._window_blocks + _SPARE)
+        for _window in range(2):
+            for rate in self._window(first):
+                first += 1
+                next_ns = first * self._block_ns
+                drains = rate * (next_ns - start_ns) / NS_PER_S
+                if drains >= left - rounding and rate:
+                    end_ns = self._end_ns(amount, begin_ns, start_ns, rate, left, rounding)
+                    if end_ns <= next_ns:
+                        return end_ns
+                left -= drains
+                start_ns = next_ns
         return self._finish_beyond(amount, begin_ns, first, left, until_ns)
 
     def _finish_beyond(

@@ -141,21 +141,23 @@ class SpanLog:
 
     def _numbers(self, sets: Sequence[Sequence[int]]) -> list[int]:
         """Return the number of each set of causes, a new one unless it is a barrier's that is held."""
-        barriers, causes, ends = self._barriers, self.causes, self.causes_end
-        numbers = []
+        barriers, first, before = self._barriers, len(self.causes_end), len(self.causes)
+        numbers, causes, ends = list[int](), list[int](), list[int]()
         for parents in sets:
             known = barriers.get(id(parents))
             if known is not None:
                 numbers.append(known[1])
                 continue
-            number = len(ends)
+            number = first + len(ends)
             numbers.append(number)
-            causes.extend(parents)
-            ends.append(len(causes))
+            causes += parents
+            ends.append(before + len(causes))
             if len(parents) >= _BARRIER and isinstance(parents, tuple):
                 if len(barriers) == _MOST_BARRIERS:
                     barriers.clear()
                 barriers[id(parents)] = parents, number  # while it is held no other has its id
+        self.causes.extend(causes)
+        self.causes_end.extend(ends)
         return numbers
 
     @property
