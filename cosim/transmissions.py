@@ -1,7 +1,7 @@
 """What is sent in a run: transmissions over the medium, each with its span and what became of it."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b
 from math import fsum
 from typing import NamedTuple
@@ -127,7 +127,8 @@ class Transmissions:
             yield from self.attendance.until_there((actor, self._links[link].server))
         has_battery = is_uplink and actor in self.site.charges
         is_off = has_battery and not self.site.is_on(client)
-        self._begin_sending(link, [client])
+        if is_uplink:
+            self.decisions.heard.sends(client)
         journey = self._journey(link, [client], name, moment, bits)
         if is_off:  # it stopped in the middle of the round
             is_modelled, journey = False, _AT_ONCE
@@ -145,7 +146,8 @@ class Transmissions:
             spent_j = self.site.spend(actor, delivery.start_ns, cost_j)
             if spent_j < cost_j:  # its battery ran empty on the way
                 delivery = delivery._replace(energy_j={client: spent_j}, delivered={client: False})
-        self._take_in(link, client, bits, delivery)
+        if is_uplink:
+            self._take_in(client, bits, delivery)
         sent_bits = float(bits)
         if delivery.cut_bits is not None:
             sent_bits, journey = delivery.cut_bits, _AT_ONCE
@@ -203,17 +205,11 @@ class Transmissions:
             participants=participants,
         )
 
-    def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
-        if self._links[link].is_uplink:
-            for client in clients:
-                self.decisions.heard.sends(client)
-
-    def _take_in(self, link: str, client: int, bits: int, delivery: Delivery) -> None:
+    def _take_in(self, client: int, bits: int, delivery: Delivery) -> None:
         """Let the allocator know what came of what a client sent."""
-        if self._links[link].is_uplink:
-            energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
-            airtime_ns = delivery.end_ns - delivery.start_ns
-            self.decisions.heard.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
+        energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
+        airtime_ns = delivery.end_ns - delivery.start_ns
+        self.decisions.heard.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
 
     def send_at_once(
         self,
@@ -247,8 +243,9 @@ class Transmissions:
         sizes = {one.payload.bits for one in outgoing.values()}
         if len(sizes) != 1:
             raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
-        (bits,), is_modelled = sizes, self.is_modelled(link)
-        self._begin_sending(link, outgoing)
+        (bits,), is_modelled, is_uplink = sizes, self.is_modelled(link), self._links[link].is_uplink
+        for client in outgoing if is_uplink else ():
+            self.decisions.heard.sends(client)
         journey = self._journey(link, outgoing, name, moment, bits)
         made_room: Sequence[int] = ()
         if is_modelled:
@@ -262,9 +259,8 @@ class Transmissions:
         else:
             delivery = Delivery.at_once(self.clock.now, outgoing)
         arrived, delivery = arriving(delivery)
-        is_uplink = self._links[link].is_uplink
         for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
-            self._take_in(link, client, bits, delivery)
+            self._take_in(client, bits, delivery)
             at, radiated_j = (delivery.end_ns, moment.round, moment.local_step), delivery.energy_j[client]
             self.log.metrics.add(*at, sender, "tx_energy_j", radiated_j, task=self._task)
         fates = delivery.delivered.values()

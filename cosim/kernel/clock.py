@@ -43,7 +43,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._environment = simpy.Environment(initial_time=0)
-        self._alive: dict[Process, str] = {}
+        self._alive: dict[Event, str] = {}
 
     @property
     def now(self) -> int:
@@ -101,7 +101,7 @@ class Clock:
                 if not queue:
                     raise StalledError(self._who_waits())
                 environment._now, _, _, event = heappop(queue)
-                callbacks, event.callbacks = event.callbacks, None
+                callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]  # as SimPy has it
                 for callback in callbacks:
                     callback(event)
                 if not event._ok and not hasattr(event, "_defused"):
@@ -113,12 +113,13 @@ class Clock:
         Left alone, SimPy would hand those who wait a copy made from the
         exception's ``args``, which not every class can be made from.
         """
-        self._alive.pop(cast(Process, process))
-        if not process.ok:
+        del self._alive[process]
+        if not process._ok:
             raise cast(BaseException, process.value)
 
     def _who_waits(self) -> str:
-        waits = [f"{name} waits for {self._what(process.target)}" for process, name in self._alive.items()]
+        alive = ((cast(Process, process), name) for process, name in self._alive.items())
+        waits = [f"{name} waits for {self._what(process.target)}" for process, name in alive]
         return f"nothing can happen any more at {self.now / 1e9:.9g} s: " + "; ".join(waits) + "."
 
     def _what(self, event: Event | None) -> str:

@@ -106,7 +106,7 @@ class BlockRate:
     ) -> int | None:
         """Return the instant by which what is left at the beginning of a block has drained."""
         begin = begin_ns // self._block_ns
-        count = _WINDOW_BLOCKS
+        count = 2 * _WINDOW_BLOCKS  # it has been through as many
         while first * self._block_ns < until_ns:
             count = min(count, -(-until_ns // self._block_ns) - first)
             rates = self._rates(first, count)

@@ -40,8 +40,7 @@ class TrainState(NamedTuple):
 
     def stepped(self, node: Node) -> "TrainState":
         """Return the side after a node that took a step."""
-        _, _, *others = self
-        return TrainState(node.ref("adapter"), node.ref("optimizer"), *others)
+        return TrainState(node.ref("adapter"), node.ref("optimizer"), self.residual, self.params, self.units)
 
 
 class Guidance(NamedTuple):

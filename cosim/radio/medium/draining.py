@@ -143,9 +143,8 @@ class Draining(Network):
             if was_free:
                 self._let_in_at_end(state)
             after_span = yield turn
-        granted = state.granted[client]
         silent = self._medium.is_silent_in_outage and is_silent(
-            self._medium, self._channel, state.link, client, granted, clock.now
+            self._medium, self._channel, state.link, client, state.granted[client], clock.now
         )
         transfer = Transfer(
             Job(clock, 0 if silent else bits, f"{bits} bits of {_names(state.members(client))} on {link}"),
