@@ -25,6 +25,26 @@ class Awaited(Event):
         self.what = what
 
 
+class All(Event):
+    """Happens when all of some events have; SimPy's own gathers their values besides, which nobody asks for."""
+
+    def __init__(self, environment: simpy.Environment, events: Iterable[Event]) -> None:
+        super().__init__(environment)
+        self._events = tuple(events)
+        self._num_open = 0
+        for event in self._events:
+            if not event.processed:
+                event.callbacks.append(self._count)
+                self._num_open += 1
+        if not self._num_open:
+            self.succeed()
+
+    def _count(self, _event: Event) -> None:
+        self._num_open -= 1
+        if not self._num_open:
+            self.succeed()
+
+
 class Clock:
     """Simulated time of one run, in integer nanoseconds from zero.
 
@@ -72,9 +92,9 @@ class Clock:
         self._environment.schedule(event, priority=_AFTER_ALL_ELSE)  # type: ignore[arg-type]  # any whole number
         return event
 
-    def all_of(self, events: Iterable[Event]) -> Condition:
+    def all_of(self, events: Iterable[Event]) -> Event:
         """Return an event that happens when all of ``events`` have."""
-        return self._environment.all_of(events)
+        return All(self._environment, events)
 
     def any_of(self, events: Iterable[Event]) -> Condition:
         """Return an event that happens when the first of ``events`` does."""
@@ -124,7 +144,7 @@ class Clock:
 
     def _what(self, event: Event | None) -> str:
         """Name what a process waits for, through conditions down to what is still open."""
-        if isinstance(event, Condition):
+        if isinstance(event, All | Condition):
             return " and ".join(self._what(part) for part in event._events if not part.processed)
         if isinstance(event, Process):
             return self._alive.get(event, "a process")
