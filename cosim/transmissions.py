@@ -152,7 +152,15 @@ class Transmissions:
         if delivery.cut_bits is not None:
             sent_bits, journey = delivery.cut_bits, _AT_ONCE
         span = self._add_transfer(
-            *(link, actor, name, moment, sent_bits, node.key, after, asked_ns, delivery),
+            link,
+            actor,
+            name,
+            moment,
+            sent_bits,
+            node.key,
+            after,
+            asked_ns,
+            delivery,
             delivery.energy_j[client],
             journey,
             is_delivered=delivery.delivered[client],

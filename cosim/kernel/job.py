@@ -216,8 +216,7 @@ class Job:
         """Drain at ``rate`` from now on, at most until an instant; a job that has ended stays ended."""
         if self.done.triggered:  # those who wait for it may not have heard of it yet at this instant
             return
-        self._count()
-        now_ns, self._rate = self._clock.now, rate
+        now_ns, self._rate = self._count(), rate
         self._version += 1
         end_ns = rate.finish_ns(self._left, now_ns, until_ns)
         if end_ns is not None:
@@ -242,12 +241,13 @@ class Job:
         self.done.succeed()
         return Fraction(self.amount) - self._left
 
-    def _count(self) -> None:
-        """Count what has drained since it was counted last."""
+    def _count(self) -> int:
+        """Count what has drained since it was counted last, and return the instant, ns."""
         now_ns = self._clock.now
         if self._rate is not None and now_ns > self._since_ns:
             self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))
         self._since_ns = now_ns
+        return now_ns
 
     def _finish(self, timer: Event) -> None:
         """End the job, unless its rate has changed since this timer was set, whose value is the version."""

@@ -120,9 +120,24 @@ class SpanLog:
         if made_room is not None:
             self.made_room.add(len(self))
             parents = (*parents, made_room)
-        times = asked_ns, start_ns, end_ns
         rows.append(
-            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, node, task)
+            (
+                parents,
+                kind,
+                name,
+                actor,
+                peer,
+                round_,
+                local_step,
+                asked_ns,
+                start_ns,
+                end_ns,
+                bits,
+                flop,
+                energy_j,
+                node,
+                task,
+            )
         )
         if len(rows) == _ROWS_AT_ONCE:
             self.settle()
