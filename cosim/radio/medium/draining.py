@@ -353,9 +353,8 @@ class Draining(Network):
         if not state.link.is_uplink or not transfer.job.amount:
             return transfer.energy_j
         sent_bits = (bits if transfer.cut_bits is None else transfer.cut_bits) + transfer.resent_bits
-        times = start_ns, self._clock.now, transfer.away_ns
-        costs = self._channel.radio.uplink_energy
-        return self._last_sent.total_j(costs, client, transfer.energy_j, sent_bits, *times)
+        costs, end_ns, away_ns = self._channel.radio.uplink_energy, self._clock.now, transfer.away_ns
+        return self._last_sent.total_j(costs, client, transfer.energy_j, sent_bits, start_ns, end_ns, away_ns)
 
     def _rate(self, state: OpenLink, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
