@@ -26,7 +26,7 @@ class Awaited(Event):
 
 
 class All(Event):
-    """Happens when all of some events have; SimPy's own gathers their values besides, which nobody asks for."""
+    """Happens when all of some events have; SimPy's own gathers their values, which nobody asks for."""
 
     def __init__(self, environment: simpy.Environment, events: Iterable[Event]) -> None:
         super().__init__(environment)
@@ -51,6 +51,11 @@ class Clock:
     Floats would drift (2000 times 0.1 s is not 200 s). Events at one instant
     are served in the order in which they were scheduled.
 
+    Attributes
+    ----------
+    now
+        Simulated time, ns.
+
     Examples
     --------
     >>> clock = Clock()
@@ -63,12 +68,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._environment = simpy.Environment(initial_time=0)
+        self.now = 0
         self._alive: dict[Event, str] = {}
-
-    @property
-    def now(self) -> int:
-        """Simulated time, ns."""
-        return self._environment._now  # type: ignore[return-value]  # its property would cost as much again
 
     def timeout(self, delay_ns: int, value: Any = None) -> Event:
         """Return an event that happens ``delay_ns`` from now."""
@@ -115,12 +116,13 @@ class Clock:
             If nothing is left to happen before ``until`` ends; names who waits for what.
         """
         environment = self._environment
-        queue = environment._queue
+        queue = cast(list[tuple[int, int, int, Event]], environment._queue)
         with _seldom_collecting():
             while until.callbacks is not None:
                 if not queue:
                     raise StalledError(self._who_waits())
-                environment._now, _, _, event = heappop(queue)
+                now_ns, _, _, event = heappop(queue)
+                environment._now = self.now = now_ns
                 callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]  # as SimPy has it
                 for callback in callbacks:
                     callback(event)
