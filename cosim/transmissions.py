@@ -307,8 +307,8 @@ class Transmissions:
         participants: Sequence[str] = (),
     ) -> int:
         """Record a transmission and return the number of its span; ``client`` is empty where several are."""
-        ends = (client, self._links[link].server)
-        actor, peer = ends if self._links[link].is_uplink else ends[::-1]
+        one = self._links[link]
+        actor, peer = (client, one.server) if one.is_uplink else (one.server, client)
         if delivery.measures or delivery.away_ns or journey.overhead_bits:
             self._add_measures(client or name, moment, delivery, journey)
         return self.log.spans.add(

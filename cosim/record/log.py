@@ -159,7 +159,8 @@ class SpanLog:
         barriers, first, before = self._barriers, len(self.causes_end), len(self.causes)
         numbers, causes, ends = list[int](), list[int](), list[int]()
         for parents in sets:
-            known = barriers.get(id(parents))
+            may_be_barrier = len(parents) >= _BARRIER and isinstance(parents, tuple)
+            known = barriers.get(id(parents)) if may_be_barrier else None
             if known is not None:
                 numbers.append(known[1])
                 continue
@@ -167,7 +168,7 @@ class SpanLog:
             numbers.append(number)
             causes += parents
             ends.append(before + len(causes))
-            if len(parents) >= _BARRIER and isinstance(parents, tuple):
+            if may_be_barrier:
                 if len(barriers) == _MOST_BARRIERS:
                     barriers.clear()
                 barriers[id(parents)] = parents, number  # while it is held no other has its id
