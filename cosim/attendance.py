@@ -35,10 +35,13 @@ class Attendance:
         Clients that left in the middle of this round and are out of it, each with the span that was cut.
     missed
         Downloads that clients have missed while they were away, by name.
+    anybody_leaves
+        Whether clients and servers come and go at all.
     """
 
     def __init__(self, site: Site, task: str) -> None:
         self._presence, self._clock, self._metrics = site.presence, site.clock, site.log.metrics
+        self.anybody_leaves = site.presence is not None
         self._names, self._task = site.client_names, task
         self.out: dict[str, int] = {}
         self.missed: dict[int, dict[str, Missed]] = {}

@@ -1,7 +1,7 @@
 """One cell, alive: what the tasks of a run share. The clock, the log, devices with their queues, the air."""
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from math import ceil
 
 from cosim.compute.battery import Battery, Charge
@@ -17,6 +17,8 @@ from cosim.radio.medium import Medium
 from cosim.radio.sounding import Soundings
 from cosim.record.log import Log
 from cosim.units import NS_PER_S
+
+_COSTS = 4096  # of computations that are kept
 
 
 class Site:
@@ -48,6 +50,8 @@ class Site:
         The batteries under way, by the client's name.
     soundings
         What goes over the air so that the channel is known.
+    cost
+        Returns how long a device takes to compute something, ns, and what it costs, J: see :meth:`_cost`.
     """
 
     def __init__(
@@ -78,11 +82,17 @@ class Site:
         self.soundings = Soundings(
             self.clock, self.log.spans, self.network, self.client_names, links, self.spend
         )
+        self.cost = lru_cache(_COSTS)(self._cost)  # nearly all that a device computes it does again and again
         self.presence = presence
         if presence is not None:
             self.network.follow(presence)
         self._turns: dict[tuple[str, int], Queue] = {}
         self._followers: list[Callable[[Conditions], None]] = []
+
+    def _cost(self, actor: str, flop: int, name: str) -> tuple[int, float]:
+        """Return how long an actor takes to compute so many FLOP under a name, ns, and what it costs, J."""
+        device = self.devices[actor]
+        return device.duration_ns(flop, name), device.energy_j(flop, name)
 
     def join(self, follow: Callable[[Conditions], None]) -> None:
         """Let a task take part, which is called whenever other conditions hold."""
@@ -129,16 +139,20 @@ class Site:
         if 0.0 < min(off_s) < LONGEST_S:
             yield self.clock.timeout(ceil(min(off_s) * NS_PER_S) + 1)
 
+    @property
+    def has_several_tasks(self) -> bool:
+        """Whether a client may have to wait until it has sent for another task."""
+        return len(self._followers) > 1
+
     def take_turns(self, link: str, clients: Collection[int]) -> Steps:
         """Wait until no other task of these clients sends over a link; returns the spans that made room."""
         made_room = []
-        if len(self._followers) > 1:
-            for client in sorted(clients):  # one order for all, or two that want several wait for ever
-                if (link, client) not in self._turns:
-                    self._turns[link, client] = Queue(self.clock, 1, f"{link} of client-{client}")
-                turn = self._turns[link, client].enter()
-                if turn is not None:
-                    made_room.append((yield turn))
+        for client in sorted(clients):  # one order for all, or two that want several wait for ever
+            if (link, client) not in self._turns:
+                self._turns[link, client] = Queue(self.clock, 1, f"{link} of client-{client}")
+            turn = self._turns[link, client].enter()
+            if turn is not None:
+                made_room.append((yield turn))
         return made_room
 
     def give_turns_up(self, link: str, clients: Collection[int], span: int) -> None:

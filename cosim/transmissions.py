@@ -1,8 +1,7 @@
 """What is sent in a run: transmissions over the medium, each with its span and what became of it."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import blake2b
 from math import fsum
 from typing import NamedTuple
@@ -119,36 +118,49 @@ class Transmissions:
         self, link: str, client: int, name: str, moment: Moment, bits: int, node: Node, after: Sequence[int]
     ) -> Steps:
         """Send over the air, or at once over a link that is free; returns what was :class:`Sent`."""
-        is_modelled, now_ns = self.is_modelled(link), self.clock.now
+        is_modelled, asked_ns = self.is_modelled(link), self.clock.now
         actor, is_uplink = self.client_names[client], self._links[link].is_uplink
-        if self.attendance.is_out(actor, moment, after):
-            lost = Delivery(now_ns, now_ns, now_ns, {client: 0.0}, {client: False})
-            return Sent(self.attendance.out[actor], lost)
-        yield from self.attendance.until_there((actor, self._links[link].server))
-        is_off = is_uplink and not self.site.is_on(client)
-        self._begin_sending(link, [client])
+        if self.attendance.anybody_leaves:
+            if self.attendance.is_out(actor, moment, after):
+                lost = Delivery(asked_ns, asked_ns, asked_ns, {client: 0.0}, {client: False})
+                return Sent(self.attendance.out[actor], lost)
+            yield from self.attendance.until_there((actor, self._links[link].server))
+        has_battery = is_uplink and actor in self.site.charges
+        is_off = has_battery and not self.site.is_on(client)
+        if is_uplink:
+            self.decisions.heard.sends(client)
         journey = self._journey(link, [client], name, moment, bits)
         if is_off:  # it stopped in the middle of the round
             is_modelled, journey = False, _AT_ONCE
-            delivery = replace(Delivery.at_once(self.clock.now, [client]), delivered={client: False})
+            delivery = Delivery.at_once(self.clock.now, [client])._replace(delivered={client: False})
         elif is_modelled:
-            made_room = yield from self.site.take_turns(link, [client])
+            if self.site.has_several_tasks:
+                made_room = yield from self.site.take_turns(link, [client])
+                after = (*after, *made_room) if made_room else after
             payload = Payload(bits + journey.overhead_bits + journey.resent_bits)
             delivery = yield from self.network.send(link, {client: payload})
-            after = (*after, *made_room) if made_room else after
         else:
             delivery = Delivery.at_once(self.clock.now, [client])
-        if is_uplink and not is_off:
+        if has_battery and not is_off:
             cost_j = delivery.energy_j[client]
             spent_j = self.site.spend(actor, delivery.start_ns, cost_j)
             if spent_j < cost_j:  # its battery ran empty on the way
-                delivery = replace(delivery, energy_j={client: spent_j}, delivered={client: False})
-        self._take_in(link, client, bits, delivery)
+                delivery = delivery._replace(energy_j={client: spent_j}, delivered={client: False})
+        if is_uplink:
+            self._take_in(client, bits, delivery)
         sent_bits = float(bits)
         if delivery.cut_bits is not None:
             sent_bits, journey = delivery.cut_bits, _AT_ONCE
         span = self._add_transfer(
-            *(link, self.client_names[client], name, moment, sent_bits, node.key, after, now_ns, delivery),
+            link,
+            actor,
+            name,
+            moment,
+            sent_bits,
+            node.key,
+            after,
+            asked_ns,
+            delivery,
             delivery.energy_j[client],
             journey,
             is_delivered=delivery.delivered[client],
@@ -165,7 +177,7 @@ class Transmissions:
     def _journey(self, link: str, clients: Collection[int], name: str, moment: Moment, bits: int) -> Journey:
         """Return what a message needs beyond the airtime of its payload; chance is by what it is."""
         channel = self.decisions.channel
-        transport = channel.radio.transport_of(link)
+        transport = channel.transports.get(link)
         if transport is None:
             return _AT_ONCE
         named: tuple[str | int, ...] = (
@@ -201,16 +213,11 @@ class Transmissions:
             participants=participants,
         )
 
-    def _begin_sending(self, link: str, clients: Iterable[int]) -> None:
-        for client in clients if self._links[link].is_uplink else ():
-            self.decisions.heard.sends(client)
-
-    def _take_in(self, link: str, client: int, bits: int, delivery: Delivery) -> None:
+    def _take_in(self, client: int, bits: int, delivery: Delivery) -> None:
         """Let the allocator know what came of what a client sent."""
-        if self._links[link].is_uplink:
-            energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
-            airtime_ns = delivery.end_ns - delivery.start_ns
-            self.decisions.heard.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
+        energy_j, is_delivered = delivery.energy_j[client], delivery.delivered[client]
+        airtime_ns = delivery.end_ns - delivery.start_ns
+        self.decisions.heard.sent(client, bits, airtime_ns, energy_j, is_delivered=is_delivered)
 
     def send_at_once(
         self,
@@ -244,12 +251,14 @@ class Transmissions:
         sizes = {one.payload.bits for one in outgoing.values()}
         if len(sizes) != 1:
             raise ValueError(f"{name}: one transmission has one size, and payloads have {sorted(sizes)} bits")
-        (bits,), is_modelled = sizes, self.is_modelled(link)
-        self._begin_sending(link, outgoing)
+        (bits,), is_modelled, is_uplink = sizes, self.is_modelled(link), self._links[link].is_uplink
+        for client in outgoing if is_uplink else ():
+            self.decisions.heard.sends(client)
         journey = self._journey(link, outgoing, name, moment, bits)
         made_room: Sequence[int] = ()
         if is_modelled:
-            made_room = yield from self.site.take_turns(link, outgoing)
+            if self.site.has_several_tasks:
+                made_room = yield from self.site.take_turns(link, outgoing)
             more = journey.overhead_bits + journey.resent_bits
             payloads = {client: one.payload for client, one in outgoing.items()}
             if more:
@@ -258,9 +267,8 @@ class Transmissions:
         else:
             delivery = Delivery.at_once(self.clock.now, outgoing)
         arrived, delivery = arriving(delivery)
-        is_uplink = self._links[link].is_uplink
         for client, sender in zip(outgoing, names, strict=True) if is_uplink else ():
-            self._take_in(link, client, bits, delivery)
+            self._take_in(client, bits, delivery)
             at, radiated_j = (delivery.end_ns, moment.round, moment.local_step), delivery.energy_j[client]
             self.log.metrics.add(*at, sender, "tx_energy_j", radiated_j, task=self._task)
         fates = delivery.delivered.values()
@@ -299,16 +307,10 @@ class Transmissions:
         participants: Sequence[str] = (),
     ) -> int:
         """Record a transmission and return the number of its span; ``client`` is empty where several are."""
-        ends = (client, self._links[link].server)
-        actor, peer = ends if self._links[link].is_uplink else ends[::-1]
-        measures = dict(delivery.measures)
-        if delivery.away_ns:
-            measures["away_s"] = delivery.away_ns / NS_PER_S
-        if journey.overhead_bits:
-            measures["overhead_bits"] = float(journey.overhead_bits)
-        for measure, value in measures.items():
-            at = delivery.end_ns, moment.round, moment.local_step
-            self.log.metrics.add(*at, client or name, measure, value, task=self._task)
+        one = self._links[link]
+        actor, peer = (client, one.server) if one.is_uplink else (one.server, client)
+        if delivery.measures or delivery.away_ns or journey.overhead_bits:
+            self._add_measures(client or name, moment, delivery, journey)
         return self.log.spans.add(
             after,
             "transfer",
@@ -330,3 +332,14 @@ class Transmissions:
             participants=participants,
             made_room=delivery.after_span,
         )
+
+    def _add_measures(self, who: str, moment: Moment, delivery: Delivery, journey: Journey) -> None:
+        """Record what else few transmissions have."""
+        measures = dict(delivery.measures)
+        if delivery.away_ns:
+            measures["away_s"] = delivery.away_ns / NS_PER_S
+        if journey.overhead_bits:
+            measures["overhead_bits"] = float(journey.overhead_bits)
+        for measure, value in measures.items():
+            at = delivery.end_ns, moment.round, moment.local_step
+            self.log.metrics.add(*at, who, measure, value, task=self._task)

@@ -210,24 +210,25 @@ class World:
 
         ``client`` is for whom: those who ask a server at one instant are served in the order of clients.
         """
-        device, queue, clock = self.site.devices[actor], self.site.queues[actor], self.clock
-        if self.attendance.is_out(actor, moment, after):
-            return self.attendance.out[actor]
+        queue, clock, comings = self.site.queues[actor], self.clock, None
+        if self.attendance.anybody_leaves:
+            if self.attendance.is_out(actor, moment, after):
+                return self.attendance.out[actor]
+            comings = self.attendance.of(actor)
         asked_ns = clock.now
         turn = queue.enter(client)
         made_room = None if turn is None else (yield turn)
-        comings = self.attendance.of(actor)
         if comings is not None:
             yield from self.attendance.until_there((actor,))
         start_ns = clock.now
-        duration_ns = device.duration_ns(flop, name)
+        duration_ns, energy_j = self.site.cost(actor, flop, name)
         if start_ns + duration_ns >= NEVER_NS:
             raise ScenarioError(
                 f"{actor}: {name} of {flop:.3g} FLOP takes {duration_ns / NS_PER_S:.3g} s at "
-                f"{device.flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
+                f"{self.site.devices[actor].flop_per_s:.3g} FLOP/s, and simulated time ends after 292 years; "
                 "give it a faster clock_hz."
             )
-        energy_j, work = device.energy_j(flop, name), None
+        work = None
         if comings is not None and duration_ns:
             work = comings.work(start_ns, duration_ns)
             if work.end_ns >= NEVER_NS:
@@ -243,7 +244,8 @@ class World:
             share = charge.share_of(start_ns, duration_ns, energy_j)
             duration_ns, flop, energy_j = ceil(share * duration_ns), int(share * flop), share * energy_j
         yield clock.timeout(duration_ns)
-        energy_j = self.site.spend(actor, start_ns, energy_j)
+        if charge is not None:
+            energy_j = self.site.spend(actor, start_ns, energy_j)
         span = self.log.spans.add(
             after,
             "compute",

@@ -141,24 +141,30 @@ class Graph:
         self._order = count()
         self._context_modules = context_modules
         self._codes: dict[str, str] = {}
+        self._heads: dict[Operation, str] = {}
         self._context = 0
 
     def beside(self, context: int) -> "Graph":
         """Return a graph whose nodes are computed in another context, numbered along with those of this."""
         graph = Graph(*self._context_modules)
-        graph._order, graph._codes, graph._context = self._order, self._codes, context
+        graph._order, graph._context = self._order, context
+        graph._codes, graph._heads = self._codes, self._heads
         return graph
 
     def add(self, operation: Operation, inputs: Sequence[Ref] = (), **params: Any) -> Node:
         """Return the node of a computation; nothing is computed."""
-        read = [(one.node.key, one.field) for one in inputs]
-        # repr of plain numbers and texts is exact, and several times faster than json
-        content = repr((operation.name, self._code(operation.module), read, params))
+        head = self._heads.get(operation) or self._head(operation)
+        read = ", ".join([f"({node.key!r}, {field!r})" for node, field in inputs])
+        # repr of plain numbers and texts is exact, and several times faster than json; this is the repr of a
+        # tuple of name, code, inputs and parameters, most of it not formatted anew
+        content = f"({head}, [{read}], {params!r})"
         key = blake2b(content.encode(), digest_size=16).hexdigest()
         return Node(operation, tuple(inputs), params, key, next(self._order), self._context)
 
-    def _code(self, module: str) -> str:
-        """Return the hash of the code that computes an operation written in this module."""
+    def _head(self, operation: Operation) -> str:
+        """Return what all keys of an operation have in common: its name, and the hash of the code it runs."""
+        module = operation.module
         if module not in self._codes:
             self._codes[module] = code_key(module, *self._context_modules)
-        return self._codes[module]
+        self._heads[operation] = head = f"{operation.name!r}, {self._codes[module]!r}"
+        return head

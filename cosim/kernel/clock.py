@@ -3,10 +3,10 @@
 import gc
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from heapq import heappop
 from typing import Any, cast
 
 import simpy
-from simpy.core import EmptySchedule
 from simpy.events import Condition, Event, Process
 
 from cosim.errors import StalledError
@@ -25,11 +25,36 @@ class Awaited(Event):
         self.what = what
 
 
+class All(Event):
+    """Happens when all of some events have; SimPy's own gathers their values, which nobody asks for."""
+
+    def __init__(self, environment: simpy.Environment, events: Iterable[Event]) -> None:
+        super().__init__(environment)
+        self._events = tuple(events)
+        self._num_open = 0
+        for event in self._events:
+            if not event.processed:
+                event.callbacks.append(self._count)
+                self._num_open += 1
+        if not self._num_open:
+            self.succeed()
+
+    def _count(self, _event: Event) -> None:
+        self._num_open -= 1
+        if not self._num_open:
+            self.succeed()
+
+
 class Clock:
     """Simulated time of one run, in integer nanoseconds from zero.
 
     Floats would drift (2000 times 0.1 s is not 200 s). Events at one instant
     are served in the order in which they were scheduled.
+
+    Attributes
+    ----------
+    now
+        Simulated time, ns.
 
     Examples
     --------
@@ -43,12 +68,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._environment = simpy.Environment(initial_time=0)
-        self._alive: dict[Process, str] = {}
-
-    @property
-    def now(self) -> int:
-        """Simulated time, ns."""
-        return self._environment._now  # type: ignore[return-value]  # its property would cost as much again
+        self.now = 0
+        self._alive: dict[Event, str] = {}
 
     def timeout(self, delay_ns: int, value: Any = None) -> Event:
         """Return an event that happens ``delay_ns`` from now."""
@@ -72,9 +93,9 @@ class Clock:
         self._environment.schedule(event, priority=_AFTER_ALL_ELSE)  # type: ignore[arg-type]  # any whole number
         return event
 
-    def all_of(self, events: Iterable[Event]) -> Condition:
+    def all_of(self, events: Iterable[Event]) -> Event:
         """Return an event that happens when all of ``events`` have."""
-        return self._environment.all_of(events)
+        return All(self._environment, events)
 
     def any_of(self, events: Iterable[Event]) -> Condition:
         """Return an event that happens when the first of ``events`` does."""
@@ -94,13 +115,19 @@ class Clock:
         StalledError
             If nothing is left to happen before ``until`` ends; names who waits for what.
         """
-        step = self._environment.step
-        try:
-            with _seldom_collecting():
-                while not until.processed:
-                    step()
-        except EmptySchedule:
-            raise StalledError(self._who_waits()) from None
+        environment = self._environment
+        queue = cast(list[tuple[int, int, int, Event]], environment._queue)
+        with _seldom_collecting():
+            while until.callbacks is not None:
+                if not queue:
+                    raise StalledError(self._who_waits())
+                now_ns, _, _, event = heappop(queue)
+                environment._now = self.now = now_ns
+                callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]  # as SimPy has it
+                for callback in callbacks:
+                    callback(event)
+                if not event._ok and not hasattr(event, "_defused"):
+                    raise cast(BaseException, event._value)
 
     def _ended(self, process: Event) -> None:
         """Forget a process; one that failed ends the run with the very exception it raised.
@@ -108,17 +135,18 @@ class Clock:
         Left alone, SimPy would hand those who wait a copy made from the
         exception's ``args``, which not every class can be made from.
         """
-        self._alive.pop(cast(Process, process))
-        if not process.ok:
+        del self._alive[process]
+        if not process._ok:
             raise cast(BaseException, process.value)
 
     def _who_waits(self) -> str:
-        waits = [f"{name} waits for {self._what(process.target)}" for process, name in self._alive.items()]
+        alive = ((cast(Process, process), name) for process, name in self._alive.items())
+        waits = [f"{name} waits for {self._what(process.target)}" for process, name in alive]
         return f"nothing can happen any more at {self.now / 1e9:.9g} s: " + "; ".join(waits) + "."
 
     def _what(self, event: Event | None) -> str:
         """Name what a process waits for, through conditions down to what is still open."""
-        if isinstance(event, Condition):
+        if isinstance(event, All | Condition):
             return " and ".join(self._what(part) for part in event._events if not part.processed)
         if isinstance(event, Process):
             return self._alive.get(event, "a process")

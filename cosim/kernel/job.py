@@ -6,6 +6,7 @@ from math import ceil
 from typing import Protocol
 
 import numpy as np
+from simpy.events import Event
 
 from cosim.kernel.clock import Clock
 from cosim.units import NS_PER_S, Floats, drain_ns
@@ -54,9 +55,9 @@ class BlockRate:
     """A rate that is constant within each block of the clock, as under block fading.
 
     A job ends at the first whole nanosecond by which the exact sum of rate times
-    time reaches its amount. That is found in floats, block by block in a window whose
-    rates are kept for the next job and in vectorised steps beyond it, and in
-    fractions where rounding leaves a doubt.
+    time reaches its amount. That is found in floats, block by block in the window it begins in and
+    the next one, whose rates are kept for the next job, and in vectorised steps beyond them; and
+    in fractions where rounding leaves a doubt.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ class BlockRate:
         ``rates(first, count)`` returns the rates per second of blocks ``first``
         to ``first + count - 1``, shape (count,).
     window_blocks
-        How many are looked at together; a transfer should usually end in the window it began in.
+        How many are looked at together; a job should usually end in the window it began in, or the next.
     """
 
     def __init__(
@@ -86,17 +87,18 @@ class BlockRate:
             return start_ns
         begin_ns, first = start_ns, start_ns // self._block_ns
         left = float(amount)
-        rounding = left * _ROUNDING * (self._window_blocks + _SPARE)
-        for rate in self._window(first):
-            first += 1
-            next_ns = first * self._block_ns
-            drains = rate * (next_ns - start_ns) / NS_PER_S
-            if drains >= left - rounding and rate:
-                end_ns = self._end_ns(amount, begin_ns, start_ns, rate, left, rounding)
-                if end_ns <= next_ns:
-                    return end_ns
-            left -= drains
-            start_ns = next_ns
+        rounding = left * _ROUNDING * (2 * self._window_blocks + _SPARE)
+        for _window in range(2):
+            for rate in self._window(first):
+                first += 1
+                next_ns = first * self._block_ns
+                drains = rate * (next_ns - start_ns) / NS_PER_S
+                if drains >= left - rounding and rate:
+                    end_ns = self._end_ns(amount, begin_ns, start_ns, rate, left, rounding)
+                    if end_ns <= next_ns:
+                        return end_ns
+                left -= drains
+                start_ns = next_ns
         return self._finish_beyond(amount, begin_ns, first, left, until_ns)
 
     def _finish_beyond(
@@ -104,7 +106,7 @@ class BlockRate:
     ) -> int | None:
         """Return the instant by which what is left at the beginning of a block has drained."""
         begin = begin_ns // self._block_ns
-        count = _WINDOW_BLOCKS
+        count = 2 * _WINDOW_BLOCKS  # it has been through as many
         while first * self._block_ns < until_ns:
             count = min(count, -(-until_ns // self._block_ns) - first)
             rates = self._rates(first, count)
@@ -214,13 +216,11 @@ class Job:
         """Drain at ``rate`` from now on, at most until an instant; a job that has ended stays ended."""
         if self.done.triggered:  # those who wait for it may not have heard of it yet at this instant
             return
-        self._count()
-        now_ns, self._rate = self._clock.now, rate
+        now_ns, self._rate = self._count(), rate
         self._version += 1
         end_ns = rate.finish_ns(self._left, now_ns, until_ns)
         if end_ns is not None:
-            version = self._version
-            self._clock.after(end_ns - now_ns, lambda: self._finish(version))
+            self._clock.timeout(end_ns - now_ns, self._version).callbacks.append(self._finish)
 
     @property
     def is_through(self) -> bool:
@@ -241,14 +241,15 @@ class Job:
         self.done.succeed()
         return Fraction(self.amount) - self._left
 
-    def _count(self) -> None:
-        """Count what has drained since it was counted last."""
+    def _count(self) -> int:
+        """Count what has drained since it was counted last, and return the instant, ns."""
         now_ns = self._clock.now
         if self._rate is not None and now_ns > self._since_ns:
             self._left = max(self._left - self._rate.drained(self._since_ns, now_ns), Fraction(0))
         self._since_ns = now_ns
+        return now_ns
 
-    def _finish(self, version: int) -> None:
-        """End the job, unless its rate has changed since this timer was set."""
-        if version == self._version:
+    def _finish(self, timer: Event) -> None:
+        """End the job, unless its rate has changed since this timer was set, whose value is the version."""
+        if timer.value == self._version:
             self.done.succeed()

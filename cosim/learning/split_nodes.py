@@ -49,8 +49,9 @@ def split_step(
         forward = training.graph.add(
             client_forward, (), batch=batch, cut_layer=cut_layer, dropout=None, base=training.base
         )
+    activations = forward.ref("activations")
     upload = training.transmit(
-        codecs.activation, forward.ref("activations"), "main_uplink", client, step, memory=memories[0]
+        codecs.activation, activations, "main_uplink", client, step, memory=memories[0]
     )
     at_server = training.graph.add(
         server_step if training.is_mean else server_step_by_example,
@@ -72,7 +73,7 @@ def split_step(
         (
             mine.adapter,
             mine.optimizer,
-            forward.ref("activations"),
+            activations,
             forward.ref("leaves"),
             download.tensors,
         ),

@@ -40,7 +40,7 @@ class TrainState(NamedTuple):
 
     def stepped(self, node: Node) -> "TrainState":
         """Return the side after a node that took a step."""
-        return self._replace(adapter=node.ref("adapter"), optimizer=node.ref("optimizer"))
+        return TrainState(node.ref("adapter"), node.ref("optimizer"), self.residual, self.params, self.units)
 
 
 class Guidance(NamedTuple):

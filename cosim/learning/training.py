@@ -284,8 +284,10 @@ class Training:
 
     def batch(self, client: int, step: int) -> Params:
         """Name a mini-batch by its content: the data and the rows drawn."""
-        share, first = self.task.shares[client], self._first[client] or 0
-        rows = [share[first + row] for row in self._draws[client].rows(step).tolist()]
+        share, drawn = self.task.shares[client], self._draws[client].rows(step)
+        if first := self._first[client]:
+            drawn += first
+        rows = list(map(share.__getitem__, drawn.tolist()))
         return Params({"data": self.task.tokens.key, "rows": rows})
 
     def move(self, clients: Iterable[int], time_s: float) -> None:

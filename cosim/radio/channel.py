@@ -16,6 +16,7 @@ from cosim.radio.large_scales import LargeScales
 from cosim.radio.misfits import misfits
 from cosim.radio.rate import RateModel
 from cosim.radio.surface import Complexes
+from cosim.radio.transport import Transport
 from cosim.units import Floats, Ints
 
 if TYPE_CHECKING:
@@ -121,6 +122,12 @@ class Channel:
     def modelled(self) -> frozenset[str]:
         """The links on which something takes time."""
         return frozenset(link for link in LINKS if self.radio.link(link).is_modelled)
+
+    @cached_property
+    def transports(self) -> dict[str, Transport]:
+        """The transport of each link where a message is not there with its last bit."""
+        each = {link: self.radio.transport_of(link) for link in LINKS}
+        return {link: one for link, one in each.items() if one is not None}
 
     def bandwidths_hz(self, link: str) -> Floats:
         """Return the width of each subchannel of a link, Hz, shape (num_subchannels,)."""

@@ -39,6 +39,11 @@ class Grant:
         """Power over all subchannels, W."""
         return float(self.tx_power_w.sum())
 
+    @cached_property
+    def numbers(self) -> frozenset[int]:
+        """Which subchannels, as a set."""
+        return frozenset(self.subchannels.tolist())
+
     def width_hz(self, bandwidths_hz: Floats) -> float:
         """Return how wide it is where subchannels have these widths, Hz."""
         own = bandwidths_hz[self.subchannels] if self.bandwidths_hz is None else self.bandwidths_hz

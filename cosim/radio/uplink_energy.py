@@ -41,6 +41,6 @@ class UplinkEnergy(Table):
         idle_ns
             For how long the client had sent nothing before; None if it never had.
         """
-        tail_s = 0.0 if idle_ns is None else min(max(idle_ns, 0) / NS_PER_S, self.tail_s)
+        tail_s = 0.0 if idle_ns is None or not self.tail_s else min(max(idle_ns, 0) / NS_PER_S, self.tail_s)
         own_j = self.baseline_w * (airtime_ns / NS_PER_S + tail_s) + self.j_per_bit * bits
         return own_j + (radiated_j if self.counts_radiated else 0.0)

@@ -120,9 +120,24 @@ class SpanLog:
         if made_room is not None:
             self.made_room.add(len(self))
             parents = (*parents, made_room)
-        times = asked_ns, start_ns, end_ns
         rows.append(
-            (parents, kind, name, actor, peer, round_, local_step, *times, bits, flop, energy_j, node, task)
+            (
+                parents,
+                kind,
+                name,
+                actor,
+                peer,
+                round_,
+                local_step,
+                asked_ns,
+                start_ns,
+                end_ns,
+                bits,
+                flop,
+                energy_j,
+                node,
+                task,
+            )
         )
         if len(rows) == _ROWS_AT_ONCE:
             self.settle()
@@ -133,25 +148,33 @@ class SpanLog:
         if not self._rows:
             return
         parents, *columns = zip(*self._rows, strict=True)
-        self.cause.extend(map(self._number, parents))
+        self.cause.extend(self._numbers(parents))
         for name, column in zip(_SPAN_COLUMNS, columns, strict=True):
             getattr(self, name).extend(column)
         self._num_columned += len(self._rows)
         self._rows.clear()
 
-    def _number(self, parents: Sequence[int]) -> int:
-        """Return the number of a set of causes, a new one unless it is a barrier's that is held."""
-        known = self._barriers.get(id(parents))
-        if known is not None:
-            return known[1]
-        self.causes.extend(parents)
-        self.causes_end.append(len(self.causes))
-        number = len(self.causes_end) - 1
-        if len(parents) >= _BARRIER and isinstance(parents, tuple):
-            if len(self._barriers) == _MOST_BARRIERS:
-                self._barriers.clear()
-            self._barriers[id(parents)] = parents, number  # while it is held no other has its id
-        return number
+    def _numbers(self, sets: Sequence[Sequence[int]]) -> list[int]:
+        """Return the number of each set of causes, a new one unless it is a barrier's that is held."""
+        barriers, first, before = self._barriers, len(self.causes_end), len(self.causes)
+        numbers, causes, ends = list[int](), list[int](), list[int]()
+        for parents in sets:
+            may_be_barrier = len(parents) >= _BARRIER and isinstance(parents, tuple)
+            known = barriers.get(id(parents)) if may_be_barrier else None
+            if known is not None:
+                numbers.append(known[1])
+                continue
+            number = first + len(ends)
+            numbers.append(number)
+            causes += parents
+            ends.append(before + len(causes))
+            if may_be_barrier:
+                if len(barriers) == _MOST_BARRIERS:
+                    barriers.clear()
+                barriers[id(parents)] = parents, number  # while it is held no other has its id
+        self.causes.extend(causes)
+        self.causes_end.extend(ends)
+        return numbers
 
     @property
     def parents(self) -> Ints:

@@ -147,7 +147,9 @@ class SplitSteps:
         """Forward pass of one client, then the upload of its activations."""
         client = one_step.client
         amounts = self.training.amounts.split(client, moment.round)
-        ready: Sequence[int] = yield from catch_up(self.world, client, moment, self.ready)
+        ready = self.ready
+        if client in self.world.attendance.missed:
+            ready = yield from catch_up(self.world, client, moment, ready)
         if client in self._late:  # it was out, and ends first what nobody waits for any more
             ready = (*ready, (yield self._late.pop(client)))
         flop, bits = amounts.client_forward_flop, amounts.activation_bits

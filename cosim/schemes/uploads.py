@@ -1,7 +1,6 @@
 """Uploads of adapters through the task's codec, with what each client holds back."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -269,7 +268,7 @@ class AdapterUploads:
         for client, energy_j in delivery.energy_j.items():
             pilots_j = delivery.pilot_energy_j.get(client, 0.0)
             radiated[client] = pilots_j + (energy_j - pilots_j) * shares.get(client, 1.0)
-        return self._summed.node, replace(delivery, energy_j=radiated)
+        return self._summed.node, delivery._replace(energy_j=radiated)
 
     def _sent_powers(
         self, reference: Ref, clients: Sequence[int], distortion: Distortion

@@ -59,6 +59,49 @@ def test_all_of_waits_for_the_last_and_any_of_for_the_first(clock):
     assert seen == [3, 8]
 
 
+@settings(deadline=None)
+@given(delays=st.lists(st.integers(0, 4), max_size=6), begins=st.integers(0, 4))
+def test_all_of_happens_when_that_of_simpy_does_and_next_to_it(delays, begins):
+    """Of timers some of which are over, and where there are none at all."""
+    clock, happened = Clock(), []
+    timers = [clock.timeout(delay) for delay in delays]
+
+    def waits(event, name):
+        yield event
+        happened.append((clock.now, name))
+
+    def begin():
+        yield clock.timeout(begins)
+        several = timers[0].env.all_of(timers) if timers else None
+        ours = clock.process(waits(clock.all_of(timers), "ours"), "ours")
+        yield ours if several is None else clock.all_of([ours, clock.process(waits(several, "its"), "its")])
+
+    clock.run(clock.process(begin(), "begin"))
+    assert {at for at, _ in happened} == {max([begins, *delays])}
+    assert [name for _, name in happened] == (["its", "ours"] if timers else ["ours"])
+
+
+def test_who_waits_for_several_is_named_by_what_is_open(clock):
+    def waits():
+        over = clock.timeout(1)
+        yield clock.all_of([over, clock.event("a reply"), clock.event("an answer")])
+
+    with pytest.raises(StalledError, match=r"waits waits for a reply and an answer\.$"):
+        clock.run(clock.process(waits(), "waits"))
+
+
+def test_a_failed_event_that_nobody_waits_for_ends_the_run_as_it_was_raised(clock):
+    fault = json.JSONDecodeError("expected a value", "{", 1)  # cannot be rebuilt from its args
+
+    def fails():
+        clock.event("a reply").fail(fault)
+        yield clock.timeout(1)
+
+    with pytest.raises(json.JSONDecodeError) as raised:
+        clock.run(clock.process(fails(), "fails"))
+    assert raised.value is fault
+
+
 def test_a_run_ends_with_its_scheme_and_leaves_later_timers_alone(clock):
     late = []
     clock.after(1000, lambda: late.append("rung"))

@@ -272,6 +272,20 @@ def test_a_long_transfer_asks_for_its_blocks_in_few_goes(per_s, is_tie):
     assert (firsts[1:] == firsts[:-1] + counts[:-1]).all()
 
 
+def test_jobs_that_follow_one_another_ask_once_for_each_window():
+    asked = []
+
+    def rates(first, count):
+        asked.append((first, count))
+        return np.full(count, 7e3 / 3.0)
+
+    blocks, now_ns = BlockRate(1_000_000, rates), 0
+    for _ in range(30):  # a little more than two blocks each, some across the edge of two windows
+        now_ns = blocks.finish_ns(5, now_ns)
+    assert 64_000_000 < now_ns < 65_000_000
+    assert asked == [(0, 16), (16, 16), (32, 16), (48, 16), (64, 16)]
+
+
 @pytest.mark.parametrize("per_s", [0.0, 1e-12, 5e-324])
 def test_blocks_in_which_next_to_nothing_drains_never_end(per_s):
     assert BlockRate(1_000_000, lambda first, count: np.full(count, per_s)).finish_ns(10**6, 0) is None

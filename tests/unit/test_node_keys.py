@@ -1,9 +1,14 @@
 """The key of a work moves with everything that decides its value, and with nothing else."""
 
+from hashlib import blake2b
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cosim.graph import node
-from cosim.graph.node import Graph
+from cosim.graph.code_identity import code_key
+from cosim.graph.node import Graph, Params
 from cosim.graph.operation import operation, registered
 from cosim.learning import training
 from cosim.learning.aggregator.product_svd import ProductSvd
@@ -225,6 +230,30 @@ def test_a_key_says_operation_inputs_and_parameters():
         key_of(inputs=(left.ref("optimizer"), ins[1]), step=1),
     ]
     assert len({*others, key_of(inputs=ins, step=1)}) == len(others) + 1
+
+
+PARAMS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(fields=st.lists(st.text(max_size=5), max_size=4), value=PARAMS)
+def test_a_key_is_the_hash_of_the_repr_of_all_that_decides_it(fields, value):
+    graph, update = Graph(), OPERATIONS["update"]
+    ins = [graph.add(update, number=number).ref(field) for number, field in enumerate(fields)]
+    shared = Params({"rows": value})
+    whole = (
+        update.name,
+        code_key(update.module),
+        [one.key for one in ins],
+        {"value": value, "batch": shared},
+    )
+    expected = blake2b(repr(whole).encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    assert graph.add(update, ins, value=value, batch=shared).key == expected
+    assert graph.beside(1).add(update, ins, value=value, batch=shared).key == expected
 
 
 def test_two_floats_that_differ_in_the_last_bit_have_two_keys():

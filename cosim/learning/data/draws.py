@@ -64,16 +64,12 @@ class BatchDraws:
         if self.how == "independent":
             drawn = self.stream.child("step", step).generator()
             return drawn.choice(self.num_rows, self.batch_size, replace=False)
-        first = step * self.batch_size
-        epoch, start = divmod(first, self.num_rows)
-        pieces: list[Ints] = []
-        missing = self.batch_size
-        while missing:
-            piece = self._epoch(epoch)[start : start + missing]
-            pieces.append(piece)
-            missing -= len(piece)
-            epoch, start = epoch + 1, 0
-        return np.concatenate(pieces)
+        epoch, start = divmod(step * self.batch_size, self.num_rows)
+        rows = self._epoch(epoch)[start : start + self.batch_size].copy()
+        while missing := self.batch_size - len(rows):
+            epoch += 1
+            rows = np.concatenate([rows, self._epoch(epoch)[:missing]])
+        return rows
 
     def _epoch(self, epoch: int) -> Ints:
         """Return an epoch's order; steps mostly follow each other, so the last one is kept."""

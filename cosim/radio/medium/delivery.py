@@ -1,10 +1,12 @@
 """What is sent over a medium, and what becomes of it."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from cosim.units import Floats
+
+_NOTHING: Mapping[Any, float] = MappingProxyType({})
 
 
 class Payload(NamedTuple):
@@ -122,8 +124,7 @@ class Distortion(NamedTuple):
     uneven: Uneven | None = None
 
 
-@dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """What became of one transmission.
 
     Attributes
@@ -160,8 +161,8 @@ class Delivery:
     distortion: Distortion | None = None
     cut_bits: float | None = None
     away_ns: int = 0
-    measures: Mapping[str, float] = field(default_factory=dict)
-    pilot_energy_j: Mapping[int, float] = field(default_factory=dict)
+    measures: Mapping[str, float] = _NOTHING
+    pilot_energy_j: Mapping[int, float] = _NOTHING
 
     @classmethod
     def at_once(cls, now_ns: int, clients: Collection[int]) -> "Delivery":

@@ -133,7 +133,7 @@ class Draining(Network):
         clock, state = self._clock, self._links[link]
         if state.link.is_uplink and len(payloads) > 1:
             raise ValueError(f"{link}: {len(payloads)} clients send at once, and this medium adds nothing")
-        client, bits = state.join(tuple(payloads)), max(one.bits for one in payloads.values())
+        client, bits = state.join(tuple(payloads)), max([one.bits for one in payloads.values()])
         asked_ns = clock.now
         after_span = None
         if state.overlaps or state.has_waiting(client) or not state.admit(client):
@@ -143,8 +143,9 @@ class Draining(Network):
             if was_free:
                 self._let_in_at_end(state)
             after_span = yield turn
-        granted = state.granted[client]
-        silent = is_silent(self._medium, self._channel, state.link, client, granted, clock.now)
+        silent = self._medium.is_silent_in_outage and is_silent(
+            self._medium, self._channel, state.link, client, state.granted[client], clock.now
+        )
         transfer = Transfer(
             Job(clock, 0 if silent else bits, f"{bits} bits of {_names(state.members(client))} on {link}"),
             since_ns=clock.now,
@@ -183,8 +184,9 @@ class Draining(Network):
     def leave(self, link: str, clients: Collection[int], span: int) -> None:
         """Free the air after a transfer, recorded as ``span``, for those who wait."""
         state, members = self._links[link], tuple(clients)
-        going = (one for one in (*state.active, *state.paused) if state.members(one) == members)
-        client = members[0] if len(members) == 1 else next(going)
+        client = members[0]
+        if len(members) > 1:
+            client = next(one for one in (*state.active, *state.paused) if state.members(one) == members)
         if client in state.admitted:
             del state.active[client]
             state.dismiss(client)
@@ -351,15 +353,15 @@ class Draining(Network):
         if not state.link.is_uplink or not transfer.job.amount:
             return transfer.energy_j
         sent_bits = (bits if transfer.cut_bits is None else transfer.cut_bits) + transfer.resent_bits
-        times = start_ns, self._clock.now, transfer.away_ns
-        costs = self._channel.radio.uplink_energy
-        return self._last_sent.total_j(costs, client, transfer.energy_j, sent_bits, *times)
+        costs, end_ns, away_ns = self._channel.radio.uplink_energy, self._clock.now, transfer.away_ns
+        return self._last_sent.total_j(costs, client, transfer.energy_j, sent_bits, start_ns, end_ns, away_ns)
 
     def _rate(self, state: OpenLink, clients: tuple[int, ...]) -> None:
         """Give these transfers the rate of the grants in use now."""
         if not clients:
             return
-        in_use = self._access.in_use(state.granted, tuple(state.active))
+        concerned = tuple(state.active) if self._changes_in_flight(state) else clients
+        in_use = self._access.in_use(state.granted, concerned)
         changed = {client: in_use[client] for client in clients}
         self._recording.take(state, changed, self._channel, self._clock.now)
         heard = self._heard(state, in_use)
@@ -393,4 +395,4 @@ class Draining(Network):
 
 
 def _names(clients: Collection[int]) -> str:
-    return " and ".join(f"client-{client}" for client in clients)
+    return " and ".join([f"client-{client}" for client in clients])

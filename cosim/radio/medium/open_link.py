@@ -1,6 +1,7 @@
 """A link whose transfers drain: who may send on what, who sends, who waits."""
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from simpy.events import Event
@@ -13,7 +14,7 @@ from cosim.radio.medium.holders import Holders
 from cosim.units import Ints
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Transfer:
     """A transfer on the air: what drains, under which grant, since when; a paused one has none."""
 
@@ -100,6 +101,8 @@ class OpenLink:
 
     def has_waiting(self, client: int) -> bool:
         """Return whether anybody waits in a client's queue."""
+        if not self.waiting:
+            return False
         cell = self.cell(client)
         return any(self.cell(one.client) == cell for one in self.waiting)
 
@@ -109,14 +112,18 @@ class OpenLink:
             return grant.subchannels
         return grant.subchannels + self.num_subchannels * self.cell(client)
 
+    def _wanted(self, client: int) -> Collection[int]:
+        """Return the numbers of the client's subchannels, as plain ones."""
+        grant = self.granted[client]
+        return grant.numbers if self.cells is None else self.numbers(client, grant).tolist()
+
     def has_free(self, client: int) -> bool:
         """Return whether all of the client's subchannels are free."""
-        wanted = self.numbers(client, self.granted[client]).tolist()
-        return not self.is_reserved and self.busy.isdisjoint(wanted)
+        return not self.is_reserved and self.busy.isdisjoint(self._wanted(client))
 
     def admit(self, client: int) -> bool:
         """Take the client's subchannels if all of them are free."""
-        wanted = self.numbers(client, self.granted[client]).tolist()
+        wanted = self._wanted(client)
         if self.is_reserved or not self.busy.isdisjoint(wanted):
             return False
         self.admitted[client] = None
@@ -135,4 +142,4 @@ class OpenLink:
     def dismiss(self, client: int) -> None:
         """Free the client's subchannels."""
         del self.admitted[client]
-        self.busy.difference_update(self.numbers(client, self.granted[client]).tolist())
+        self.busy.difference_update(self._wanted(client))
