@@ -104,7 +104,8 @@ def _report(alone: Floats, found: dict[str, dict[float, Floats]], seeds: Sequenc
             ratio = student_t(ends[:, -1] / found[air][0.0][:, -1])
             words.append(f"{_NOISE} {float(ratio.mean):.2f} times that of all alike")
         print(f"{air}{f', epsilon {epsilon}' if epsilon else ''}: " + "; ".join(words))
-        rows += [(air, epsilon, seed, *end) for seed, end in zip(seeds, ends.tolist(), strict=True)]
+        none = () if air in found else ("",)  # who trains alone has no sums, and so no noise
+        rows += [(air, epsilon, seed, *end, *none) for seed, end in zip(seeds, ends.tolist(), strict=True)]
     write(out / "fairness.csv", ("air", "epsilon", "seed", *MEASURES, _NOISE), rows)
 
 
