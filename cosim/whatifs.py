@@ -210,7 +210,7 @@ def whatif(
         try:
             return time_whatif(was, record, scenario, there)
         except CosimError:
-            if out is None and _is_timed(there):  # by another process, meanwhile
+            if out is None and _is_there(there):  # by another process, meanwhile
                 return there
             if engine == "tensor":
                 raise
@@ -243,8 +243,8 @@ def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | Non
     return _under(_played(record), record, changes, at_s)
 
 
-def _is_timed(folder: Path) -> bool:
-    return (folder / "manifest.json").is_file() and Record.open(folder).status == "timed"
+def _is_there(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file() and Record.open(folder).status in ("timed", "complete")
 
 
 def _played(record: Record) -> Scenario:

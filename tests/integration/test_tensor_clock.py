@@ -18,7 +18,7 @@ from cosim.rng import stream
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.tensor.air import Rates
-from cosim.tensor.clock import TensorClock
+from cosim.tensor.clock import TensorClock, Times
 from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
 from cosim.tensor.order import Order
 from cosim.tensor.philox import Columns, Keys, uniforms_of
@@ -309,6 +309,12 @@ def test_what_is_seldom_sent_is_drawn_the_same(tiny_scenario, play, fading, monk
     alone = [next(clock.evaluate([clock.air(one.radio)])) for one in others]
     assert np.array_equal(together.end_ns, np.concatenate([one.end_ns for one in alone], axis=1))
     assert_equal(play, clock, others[3:4])
+
+
+def test_how_long_a_run_of_years_takes_is_rounded_once():
+    ends = np.arange(2**56 - 60, 2**56, 3).reshape(1, -1)
+    times = Times(np.zeros_like(ends), ends, np.zeros(ends.shape), {})
+    assert times.total_s.tolist() == [one / NS_PER_S for one in ends[0].tolist()]
 
 
 def test_blocks_that_a_channel_never_gets_to_are_not_drawn(tiny_scenario, play, monkeypatch):
