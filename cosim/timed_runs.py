@@ -7,6 +7,7 @@ from typing import Any
 
 from cosim.errors import ScenarioError
 from cosim.kernel.clock import Steps
+from cosim.origin import foreign_parts
 from cosim.record.folder import Record, RunFolder
 from cosim.record.summaries import Summaries, Work
 from cosim.scenario.build import prepare
@@ -105,7 +106,7 @@ def _clock_of(was: Scenario, record: Record, prepared: Prepared) -> TensorClock:
     if run not in _latest:
         learned = None if manifest["timing_only"] else record
         if was.scheme.cutoff is None:
-            order = kept_order(record, lambda: TensorClock(was, learned=learned).order)
+            order = kept_order(record, foreign_parts([was]), lambda: TensorClock(was, learned=learned).order)
             clock = TensorClock(was, prepared, order=order)
         else:
             clock = TensorClock(was, learned=learned)
@@ -122,27 +123,25 @@ def keep_order(scenario: Scenario, record: Record, world: World) -> None:
     if scenario.scheme.cutoff is None and len(world.log.spans) <= MOST_SPANS:
         with suppress(ScenarioError):
             refuse(scenario)
-            kept_order(record, lambda: order_of(scenario, world))
+            kept_order(record, foreign_parts([scenario]), lambda: order_of(scenario, world))
 
 
 def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:
     """Leave the folder of a run that the tensor clock timed: its scenario and its length.
 
-    One that is there already stays as it is.
-
     Raises
     ------
     RecordError
-        If the folder cannot be made.
+        If the folder cannot be made, or is there already.
     """
-    if not (folder / "manifest.json").exists():
-        made = {
-            "name": scenario.name,
-            "seed": scenario.seed,
-            "timing_only": timing_only,
-            "scenario": run_hash(scenario),
-            "engine": "tensor",
-            "inputs": digests(scenario) | fetched(scenario),
-        }
-        RunFolder.create(folder, to_toml(scenario), made).mark("timed", simulated_s=simulated_s)
+    made = {
+        "name": scenario.name,
+        "seed": scenario.seed,
+        "timing_only": timing_only,
+        "scenario": run_hash(scenario),
+        "engine": "tensor",
+        "inputs": digests(scenario) | fetched(scenario),
+        "simulated_s": simulated_s,
+    }
+    RunFolder.create(folder, to_toml(scenario), made, "timed")
     return folder

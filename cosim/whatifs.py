@@ -1,7 +1,6 @@
 """A run under other conditions: played again, or timed by the tensor clock and played when it is read."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,46 +20,108 @@ from cosim.world import Progress
 
 
 class _Entries(Manifest):
-    """The manifest of a run that was timed; asked for an entry that it lacks, the run is played."""
+    """The manifest of a run that was timed: it is played when an entry is asked for that is not known yet."""
 
-    def __init__(self, record: Record, play: Callable[[], Record]) -> None:
-        super().__init__(record.path / "manifest.json", record.manifest)
+    def __init__(self, path: Path, entries: Mapping[str, Any], play: Callable[[], Record] | None) -> None:
+        super().__init__(path, entries)
         self._play = play
 
+    def become(self, entries: Mapping[str, Any]) -> None:
+        """Take the entries of the run that was played."""
+        self._play = None
+        self.clear()
+        self.update(entries)
+
+    def _know(self, name: object = None) -> None:
+        """Play the run unless an entry is known; without a name, as all are asked for."""
+        if self._play is not None and not super().__contains__(name):
+            self._play()
+
     def __missing__(self, name: str) -> Any:
-        self.update(self._play().manifest)
-        return self[name] if name in self else super().__missing__(name)
+        self._know(name)
+        return self[name] if super().__contains__(name) else super().__missing__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._know(name)
+        return super().__contains__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an entry, or else the default."""
+        self._know(name)
+        return super().get(name, default)
+
+    def __iter__(self) -> Iterator[str]:
+        self._know()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self._know()
+        return super().__len__()
+
+    def keys(self) -> Any:
+        """Return the names of all entries."""
+        self._know()
+        return super().keys()
+
+    def values(self) -> Any:
+        """Return all entries."""
+        self._know()
+        return super().values()
+
+    def items(self) -> Any:
+        """Return all entries with their names."""
+        self._know()
+        return super().items()
+
+    def __reduce__(self) -> Any:
+        return Manifest, (self._path, dict(self))
 
 
 @dataclass(frozen=True)
 class TimedRecord(Record):
     """A run that the tensor clock timed: it is played when more is asked for than how long it took."""
 
+    _timed: Record
     _values: Store | None
 
     @classmethod
     def of(cls, record: Record, store: Store | None) -> Self:
-        """Return it from its folder; values are looked for in ``store``."""
-        entries = _Entries(record, lambda: timed.played)
-        timed = cls(record.path, entries, store)
+        """Return it from its folder; values are looked for in ``store``, nowhere without it."""
+        entries = _Entries(record.path / "manifest.json", record.manifest, lambda: timed.played)
+        timed = cls(record.path, entries, record, store)
         return timed
 
     @cached_property
     def played(self) -> Record:
         """The run, played."""
-        return opened(self.path, store=self._values)
+        record = played(self._timed, self._values)
+        assert isinstance(self.manifest, _Entries)
+        self.manifest.become(record.manifest)
+        return record
 
     def _table(self, name: str, columns: list[str] | None = None) -> Any:
         return self.played._table(name, columns)
 
+    @property
+    def _known(self) -> Record:
+        """The run as far as it is known; to show or to send it does not play it."""
+        known: Record = self.__dict__.get("played", self._timed)
+        return known
 
-def opened(folder: Path | str, *, store: Store | None = None) -> Record:
+    def _repr_html_(self) -> str:
+        return self._known._repr_html_()
+
+    def __repr__(self) -> str:
+        return repr(self._known)
+
+    def __reduce__(self) -> Any:
+        return TimedRecord.of, (self._known, self._values)
+
+
+def opened(folder: Path | str) -> Record:
     """Return the run in a folder; one that was only timed is played first, so that it has spans.
 
-    Parameters
-    ----------
-    store
-        Where its values are looked for; the user's own without it.
+    Its values are looked for in the user's own store.
 
     Raises
     ------
@@ -70,10 +131,28 @@ def opened(folder: Path | str, *, store: Store | None = None) -> Record:
     record = Record.open(folder)
     if record.status != "timed":
         return record
-    values = None if record.manifest["timing_only"] else store or Store(default_store())
-    with suppress(DivergedError):
-        resume(record.path, store=values)
-    return Record.open(folder)
+    return played(record, None if record.manifest["timing_only"] else Store(default_store()))
+
+
+def played(record: Record, store: Store | None) -> Record:
+    """Return a run that was timed when it has been played, by whomever; one that was stopped goes on.
+
+    Raises
+    ------
+    CosimError
+        If it cannot be played.
+    """
+    now = Record.open(record.path)
+    if now.has_ended:
+        return now
+    try:
+        resume(record.path, store=store)
+    except DivergedError:
+        pass
+    except RecordError:
+        if not Record.open(record.path, is_for_replay=True).has_ended:  # by another process, meanwhile
+            raise
+    return Record.open(record.path)
 
 
 def whatif(
@@ -125,12 +204,14 @@ def whatif(
         if known.status == "complete" or (known.status == "timed" and is_timed):
             return there
         if known.status == "timed":
-            return opened(there, store=store).path
+            return played(known, store).path
     program = replay_of(record, was, scenario)
     if is_timed and program is None and not record.is_short and record.status == "complete":
         try:
             return time_whatif(was, record, scenario, there)
         except CosimError:
+            if out is None and _is_there(there):  # by another process, meanwhile
+                return there
             if engine == "tensor":
                 raise
     return run(
@@ -160,6 +241,10 @@ def other_scenario(record: Record, changes: Mapping[str, Any], at_s: float | Non
         As :func:`whatif` does.
     """
     return _under(_played(record), record, changes, at_s)
+
+
+def _is_there(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file() and Record.open(folder).status in ("timed", "complete")
 
 
 def _played(record: Record) -> Scenario:

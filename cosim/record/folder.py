@@ -62,8 +62,10 @@ class RunFolder:
         self._next_write_s, self._pieces = self._began_s + _WRITE_EVERY_S, Pieces(path)
 
     @classmethod
-    def create(cls, path: Path, scenario_toml: str, manifest: Mapping[str, Any]) -> "RunFolder":
-        """Make the folder, with the scenario and a manifest that says ``running``.
+    def create(
+        cls, path: Path, scenario_toml: str, manifest: Mapping[str, Any], status: Status = "running"
+    ) -> "RunFolder":
+        """Make the folder, with the scenario and a manifest that says ``running``, or else its status.
 
         A new folder is there with all it needs, or not at all. An empty one that is
         there is used as it is: it may be a mount, or where the user is.
@@ -86,7 +88,7 @@ class RunFolder:
                 undo.callback(folder._take_back)
                 folder._manifest["files"][SCENARIO] = digest_of(scenario_toml.encode())
                 write_whole(place / SCENARIO, scenario_toml.encode(), durable=False)
-                folder.mark("running")
+                folder.mark(status)
                 if not is_there:
                     place.replace(path)
                 undo.pop_all()

@@ -225,6 +225,7 @@ class Timing:
         learned = () if study.timing_only else tuple(losses(record))
         folder = run_folder(self._place, case, run.replication)
         total_s = record.manifest["simulated_s"]
-        leave_timed(self.scenario(run), folder, timing_only=study.timing_only, simulated_s=total_s)
+        if not (folder / "manifest.json").exists():
+            leave_timed(self.scenario(run), folder, timing_only=study.timing_only, simulated_s=total_s)
         self.timed.add((run.case, run.replication))
         return RunOutcome(run.case, run.replication, values, learned)

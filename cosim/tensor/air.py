@@ -158,8 +158,10 @@ class Rates:
 
     def _only_rates(self, flow: int, first: int, count: int) -> Floats:
         """Return the rates of a flow in some blocks of the only channel, shape (count,)."""
-        if first + count > self._widths[0]:  # whole horizons, so that what is drawn serves other settings
-            self._extend(0, -(-self._needed(first + count - 1) // self._horizon) * self._horizon)
+        end = first + count
+        if end > self._widths[0]:  # whole horizons, so that what is drawn serves other settings
+            needed = max(end, min(self._needed(first), 2 * end))  # what is reached early on says little
+            self._extend(0, -(-needed // self._horizon) * self._horizon)
         begin = int(self._begins[0] + flow * self._widths[0]) + first
         return self._rates[begin : begin + count]
 

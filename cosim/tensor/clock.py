@@ -74,7 +74,7 @@ class Times:
     def total_s(self) -> Floats:
         """From the beginning to the end of the last span that is waited for, s, shape (num_channels,)."""
         latest: Ints = self.waited_ns.max(axis=0, initial=0)
-        return latest / NS_PER_S
+        return np.array([one / NS_PER_S for one in latest.tolist()])  # floats lose some ns of 105 days
 
     def refuse_others_late(self, trained: "Times") -> "Times":
         """Return them with a fault where other clients are late than on the first channel of a training."""

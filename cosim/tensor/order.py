@@ -1,8 +1,13 @@
 """The order of a run's spans, and what it depends on; it is kept, as it takes long to find."""
 
+import os
+import time
 from collections.abc import Callable, Mapping
-from pkgutil import get_data
+from pathlib import Path
 from typing import Any, NamedTuple, Self
+
+import numpy
+import simpy
 
 from cosim.control.decision import Allocation
 from cosim.graph.recall import recalled
@@ -16,8 +21,8 @@ from cosim.world import World
 MOST_SPANS = 20_000
 """Of an order that is kept."""
 
-_CODE = [get_data(__package__, f"{name}.py") for name in ("order", "program", "reading")]
-"""What finds an order, as it was when this process loaded it."""
+_PACKAGE, _LOADED_NS = Path(__file__).parents[1], time.time_ns()
+"""The code that plays a run, and about when this process loaded it."""
 
 
 class Order(NamedTuple):
@@ -69,7 +74,42 @@ def told_of(allocation: Allocation) -> str:
     return repr((allocation.cut, allocation.lora_rank, allocation.knobs, allocation.sparsification_ratios))
 
 
-def kept_order(record: Record, find: Callable[[], Order]) -> Order:
-    """Return the order of the spans of a run as it is kept; else find it, and keep it unless it is long."""
-    words = record.manifest["digest"], _CODE
+def kept_order(record: Record, parts: object, find: Callable[[], Order]) -> Order:
+    """Return the order of the spans of a run as it is kept; else find it, and keep it unless it is long.
+
+    It is kept for the code that found it: another may play the same scenario otherwise.
+
+    Parameters
+    ----------
+    record
+        The run.
+    parts
+        What is played that is not of cosim, with its code.
+    find
+        Finds the order.
+    """
+    digest = record.manifest.get("digest")
+    try:
+        code = _code()
+    except OSError:
+        code = None
+    if digest is None or code is None:
+        return find()
+    words = digest, code, numpy.__version__, simpy.__version__, parts
     return Order.of(recalled(words, lambda: find().told(), place="orders"))
+
+
+def _code() -> list[tuple[str, int, int]] | None:
+    """Return path, size and date of each file of cosim; None if one has changed since it was loaded."""
+    found, open_ = [], [os.fspath(_PACKAGE)]
+    while open_:
+        with os.scandir(open_.pop()) as files:
+            for one in files:
+                if one.name.endswith(".py"):
+                    state = one.stat()
+                    if max(state.st_mtime_ns, state.st_ctime_ns) >= _LOADED_NS:
+                        return None
+                    found.append((one.path, state.st_size, state.st_mtime_ns))
+                elif one.name != "__pycache__" and one.is_dir():
+                    open_.append(one.path)
+    return sorted(found)

@@ -17,7 +17,8 @@ from cosim.record.tables import summaries_of
 from cosim.rng import stream
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
-from cosim.tensor.clock import TensorClock
+from cosim.tensor.air import Rates
+from cosim.tensor.clock import TensorClock, Times
 from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
 from cosim.tensor.order import Order
 from cosim.tensor.philox import Columns, Keys, uniforms_of
@@ -308,6 +309,28 @@ def test_what_is_seldom_sent_is_drawn_the_same(tiny_scenario, play, fading, monk
     alone = [next(clock.evaluate([clock.air(one.radio)])) for one in others]
     assert np.array_equal(together.end_ns, np.concatenate([one.end_ns for one in alone], axis=1))
     assert_equal(play, clock, others[3:4])
+
+
+def test_how_long_a_run_of_years_takes_is_rounded_once():
+    ends = np.arange(2**56 - 60, 2**56, 3).reshape(1, -1)
+    times = Times(np.zeros_like(ends), ends, np.zeros(ends.shape), {})
+    assert times.total_s.tolist() == [one / NS_PER_S for one in ends[0].tolist()]
+
+
+def test_blocks_that_a_channel_never_gets_to_are_not_drawn(tiny_scenario, play, monkeypatch):
+    """The first transfer ends early in the run, and the window it looks into lies far behind its end."""
+    drawn = []
+    extend = Rates._extend
+    monkeypatch.setattr(Rates, "_extend", lambda *told: drawn.append(told[-1]) or extend(*told))
+    scenario = tiny_scenario({"radio.fading": FADINGS[3], "main_server.clock_hz": 1e6})
+    clock = TensorClock(scenario)
+    block_ns = scenario.radio.fading.block_ns
+    for other in (scenario, change(scenario, {"radio.noise_figure_db": 30.0})):
+        drawn.clear()
+        (times,) = clock.evaluate([clock.air(other.radio)])
+        num_blocks = times.end_ns.max() // block_ns + 1
+        assert max(drawn) <= 4 * num_blocks + 64
+        assert_equal(play, clock, [other])
 
 
 @settings(deadline=None, max_examples=30)

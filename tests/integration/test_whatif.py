@@ -1,5 +1,7 @@
 """What would have happened on another channel: the same as a fresh run says, without training again."""
 
+import json
+import pickle
 from shutil import rmtree
 
 import pytest
@@ -11,6 +13,7 @@ from cosim.record.folder import Record
 from cosim.report.comparison import compare
 from cosim.runs import default_folder, run
 from cosim.scenario.load import change, load
+from cosim.timed_runs import time_whatif
 from cosim.whatifs import other_scenario, whatif
 
 TABLES = ("spans.parquet", "metrics.parquet", "grants.parquet")
@@ -380,3 +383,80 @@ def test_a_whatif_that_is_watched_or_trains_anew_is_played_at_once(base):
     assert base.whatif({"training.batch_size": 1}, engine="auto").status == "complete"
     with pytest.raises(ScenarioError, match=r"^training: is not as in the run that was played"):
         base.whatif({"training.batch_size": 1}, engine="tensor")
+
+
+def timed_whatif(base, name, **options):
+    return cosim.whatif(base.record, RADIO, out=base.place / name, **{"store": base.store, **options})
+
+
+ENTRIES = {
+    "get": lambda manifest: manifest.get("works"),
+    "in": lambda manifest: "works" in manifest,
+    "copy": lambda manifest: dict(manifest)["works"],
+    "json": lambda manifest: json.loads(json.dumps(manifest))["works"],
+    "len": lambda manifest: len(manifest) > 20,
+}
+
+
+@pytest.mark.parametrize("read", ENTRIES.values(), ids=ENTRIES)
+def test_an_entry_of_a_timed_whatif_is_there_however_it_is_asked_for(base, tmp_path, read):
+    timed = timed_whatif(base, tmp_path / "timed")
+    assert timed.manifest.get("status") == "timed"
+    assert read(timed.manifest)
+    assert timed.manifest == Record.open(timed.path).manifest
+
+
+def test_a_timed_whatif_has_ended_once_a_table_was_read(base, tmp_path):
+    timed = timed_whatif(base, tmp_path / "timed")
+    assert timed.rounds.num_rows == 2
+    assert (timed.status, timed.has_ended, timed.manifest["engine"]) == ("complete", True, "events")
+
+
+def test_to_show_a_timed_whatif_or_to_send_it_elsewhere_does_not_play_it(base, tmp_path):
+    timed = timed_whatif(base, tmp_path / "timed")
+    assert "<td>timed</td>" in timed._repr_html_()
+    assert "'timed'" in repr(timed)
+    sent = pickle.loads(pickle.dumps(timed))
+    assert Record.open(timed.path).status == "timed"
+    assert sent.spans == timed.spans
+    assert pickle.loads(pickle.dumps(timed)).status == "complete"
+    assert "<td>complete</td>" in timed._repr_html_()
+
+
+def test_a_timed_whatif_without_a_store_is_played_without_one(base, tmp_path):
+    works = timed_whatif(base, tmp_path / "timed", store=False).manifest["works"]
+    assert works == timed_whatif(base, tmp_path / "played", store=False, engine="events").manifest["works"]
+    assert works["recalled"] == 0
+
+
+def test_a_timed_whatif_whose_playing_was_stopped_goes_on(base, tmp_path, monkeypatch):
+    timed = timed_whatif(base, tmp_path / "timed")
+    with monkeypatch.context() as stopped:
+        stopped.setattr("cosim.runs.recipes", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            timed.spans  # noqa: B018 -- it is played
+    assert Record.open(timed.path).status == "failed"
+    assert timed.spans.num_rows > 0
+
+
+@pytest.mark.parametrize("engine", ["auto", "tensor", "events"])
+def test_a_stopped_run_in_the_folder_of_a_whatif_is_never_taken_for_it(base, tmp_path, monkeypatch, engine):
+    def stop(_progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        cosim.whatif(base.record, RADIO, store=base.store, watch=stop)
+    with pytest.raises(RecordError, match="is a run that is failed: go on with it by cosim resume"):
+        cosim.whatif(base.record, RADIO, store=base.store, engine=engine)
+
+
+def test_two_that_time_one_whatif_at_once_have_the_same(base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def timed_meanwhile(*told):
+        time_whatif(*told)
+        return time_whatif(*told)
+
+    monkeypatch.setattr("cosim.whatifs.time_whatif", timed_meanwhile)
+    assert cosim.whatif(base.record, RADIO, store=base.store).status == "timed"
