@@ -42,7 +42,7 @@ def soft(asked: Asked) -> None:
     base = load(SCENARIOS / "soft_tsfa_e2e.toml")
     models = {path: value for path, value in asked.changes.items() if path.split(".")[0] == "model"}
     default = {"model.base.path": str(SCENARIOS.parent / "models" / "smollm2-135m")}
-    scenario = change(base, {**_CHANGES, **default, **models, **quick})
+    scenario = change(change(base, {**_CHANGES, **default, **quick}), models)
     seeds = range(scenario.seed, scenario.seed + (2 if asked.is_quick else 3))
     rounds = scenario.scheme.num_rounds
     word = f"SmolLM2-135M, domains; {what_it_rests_on(scenario, seeds)}"

@@ -210,18 +210,21 @@ def _kept_numbers(
     recomputes: bool,
 ) -> int:
     """Numbers kept for the backward pass of some blocks: all of each, or inputs alone and all of one."""
-    each = [_kept_of_block(shape.at(one), trainable, batch_size, sequence_length) for one in blocks]
+    prefix = max(trainable.num_prefix_tokens(shape, block) for block in range(1, shape.num_layers + 1))
+    seen = sequence_length + prefix
+    each = [_kept_of_block(shape.at(one), trainable, batch_size, sequence_length, seen) for one in blocks]
     if not recomputes:
         return sum(each)
     return len(each) * batch_size * sequence_length * shape.hidden_size + max(each, default=0)
 
 
-def _kept_of_block(shape: ModelShape, trainable: Trainable, batch_size: int, sequence_length: int) -> int:
-    """Numbers kept for the backward pass of one block."""
+def _kept_of_block(
+    shape: ModelShape, trainable: Trainable, batch_size: int, sequence_length: int, seen: int
+) -> int:
+    """Numbers kept for the backward pass of one block, whose attention sees so many tokens."""
     per_token = 4 * shape.hidden_size + sum(linear.d_out for linear in shape.linears)
     per_token += trainable.kept_numbers(shape)
-    prefix = max(trainable.num_prefix_tokens(shape, block) for block in range(1, shape.num_layers + 1))
-    attention = shape.num_heads * sequence_length * (sequence_length + prefix)
+    attention = shape.num_heads * sequence_length * seen
     return batch_size * (sequence_length * per_token + attention)
 
 

@@ -194,11 +194,13 @@ def test_workers_and_schedulers_killed_at_random_instants_leave_the_bytes_of_an_
 ):
     """Whoever dies is replaced, as a cluster would; done again from the beginning until enough have died."""
     chance, num_killed = stream(0, "cluster deaths").generator(), 0
-    for attempt in range(3):
+    for attempt in range(20):
+        if num_killed >= 6:
+            break
         out = tmp_path / str(attempt)
         process = start(file, out, cluster.address)
         while process.poll() is None and num_killed < 4 * (attempt + 1):
-            time.sleep(float(chance.uniform(0.2, 4.0)))
+            time.sleep(float(chance.uniform(0.2, 4.0 / (1 + attempt))))
             if process.poll() is not None:
                 break
             num_killed += 1

@@ -1,6 +1,7 @@
 """Low-rank adapters, in PEFT's names and files."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -125,14 +126,7 @@ class Lora(Trainable):
         ScenarioError
             If the model has no such block.
         """
-        every = frozenset(range(1, shape.num_layers + 1))
-        chosen = every if self.blocks is None else frozenset(self.blocks)
-        if not chosen <= every:
-            raise ScenarioError(
-                f"lora.blocks: the model has no block {min(chosen - every)}; "
-                f"its blocks are 1 to {shape.num_layers}."
-            )
-        return chosen
+        return _chosen(self.blocks, shape.num_layers)
 
     def parameters(self, shape: ModelShape) -> tuple[Parameter, ...]:
         """Return what each layer has, and the head of a classifier, by the names PEFT saves them by."""
@@ -289,3 +283,15 @@ class Lora(Trainable):
         from cosim.learning.adapter_files import adapter_files
 
         return adapter_files(model.peft_settings, tensors, merged, labels)
+
+
+@cache
+def _chosen(blocks: tuple[int, ...] | None, num_layers: int) -> frozenset[int]:
+    """Return the blocks that get adapters; each layer asks for them."""
+    every = frozenset(range(1, num_layers + 1))
+    chosen = every if blocks is None else frozenset(blocks)
+    if not chosen <= every:
+        raise ScenarioError(
+            f"lora.blocks: the model has no block {min(chosen - every)}; its blocks are 1 to {num_layers}."
+        )
+    return chosen
