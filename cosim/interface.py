@@ -7,9 +7,9 @@ mappings from a setting's path to its value, and what is returned reads itself b
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from cosim.errors import RecordError
+from cosim.errors import RecordError, ScenarioError
 from cosim.graph.store import Store, default_store
 from cosim.record.folder import Record
 from cosim.runs import default_folder
@@ -163,6 +163,8 @@ def whatif(
     CosimError
         If the run has not ended, the changes make a fault, or the folder is there already.
     """
+    if engine not in get_args(EngineName):
+        raise ScenarioError(f"engine: {engine!r} is none of {', '.join(map(repr, get_args(EngineName)))}.")
     before = record_of(run)
     scenario = other_scenario(before, changes, at_s)
     folder = whatif_folder(before, scenario, None if out is None else Path(out))

@@ -215,10 +215,20 @@ def whatif(
     after = whatif_folder(before, scenario, out)
     unwanted = no_store or before.manifest["timing_only"]
     if engine == "tensor":
-        timed = Record.open(play(folder, told, at_s=at_s, out=out, engine=engine))
-        was_s, is_s = (one.manifest["simulated_s"] for one in (before, timed))
-        print(f"simulated time: {was_s:.9g} s before, {is_s:.9g} s by the tensor clock")
-        print(f"run folder: {after}")
+
+        def lengths_s(after: Path) -> dict[str, float]:
+            runs = {"before": before, "after": Record.open(after)}
+            return {name: run.manifest["simulated_s"] for name, run in runs.items()}
+
+        def show_lengths(after: Path) -> None:
+            was_s, is_s = lengths_s(after).values()
+            print(f"simulated time: {was_s:.9g} s before, {is_s:.9g} s by the tensor clock")
+
+        def lengths_told(after: Path) -> Any:
+            return {"simulated_s": lengths_s(after)}
+
+        with showing(after, show_lengths, lengths_told, quiet=quiet, as_json=as_json):
+            play(folder, told, at_s=at_s, out=out, engine=engine)
         return
 
     def show_comparison(after: Path) -> None:

@@ -10,6 +10,7 @@ import numpy
 import simpy
 
 from cosim.control.decision import Allocation
+from cosim.errors import ScenarioError
 from cosim.graph.recall import recalled
 from cosim.record.folder import Record
 from cosim.scenario.settings import Scenario
@@ -77,7 +78,8 @@ def told_of(allocation: Allocation) -> str:
 def kept_order(record: Record, parts: object, find: Callable[[], Order]) -> Order:
     """Return the order of the spans of a run as it is kept; else find it, and keep it unless it is long.
 
-    It is kept for the code that found it: another may play the same scenario otherwise.
+    It is kept for the code that found it: another may play the same scenario otherwise. That there is
+    none is kept, too.
 
     Parameters
     ----------
@@ -87,6 +89,11 @@ def kept_order(record: Record, parts: object, find: Callable[[], Order]) -> Orde
         What is played that is not of cosim, with its code.
     find
         Finds the order.
+
+    Raises
+    ------
+    ScenarioError
+        If the tensor clock cannot say when a span begins.
     """
     digest = record.manifest.get("digest")
     try:
@@ -96,7 +103,18 @@ def kept_order(record: Record, parts: object, find: Callable[[], Order]) -> Orde
     if digest is None or code is None:
         return find()
     words = digest, code, numpy.__version__, simpy.__version__, parts
-    return Order.of(recalled(words, lambda: find().told(), place="orders"))
+    told = recalled(words, lambda: _told(find), place="orders")
+    if isinstance(told, str):
+        raise ScenarioError(told)
+    return Order.of(told)
+
+
+def _told(find: Callable[[], Order]) -> dict[str, Any] | str:
+    """Return an order as JSON can tell it, or why there is none, which takes as long to find."""
+    try:
+        return find().told()
+    except ScenarioError as fault:
+        return str(fault)
 
 
 def _code() -> list[tuple[str, int, int]] | None:

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import pytest
 
 import cosim
+from cosim.errors import ScenarioError
 from cosim.scenario.load import to_toml
 
 mpl.use("agg")
@@ -38,6 +39,11 @@ def test_a_run_is_read_back_and_played_again(place, monkeypatch):
     timed = cosim.run(cosim.load("tiny.toml"), timing_only=True, changes={"scheme.num_rounds": 1})
     assert cosim.run("tiny.toml", timing_only=True, changes={"scheme.num_rounds": 1}).path == timed.path
     assert set(timed.frame("spans")["round"]) == {1}
+
+
+def test_an_engine_that_is_none_is_refused(place):
+    with pytest.raises(ScenarioError, match="engine: 'fast' is none of 'auto', 'events', 'tensor'"):
+        cosim.whatif(place / "first", {"radio.seed": 2}, engine="fast")
 
 
 def test_figures_are_axes_of_ones_own_or_new_ones(place):

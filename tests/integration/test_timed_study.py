@@ -1,5 +1,7 @@
 """A study has the same results whichever engine finds its times."""
 
+import json
+
 import pytest
 
 from cosim.cli import answer
@@ -134,6 +136,10 @@ def test_a_whatif_is_timed_when_asked_and_played_for_its_spans(file, tmp_path, t
     assert answer(["timeline", str(timed.path)]) == 0
     assert "played for its spans" in capsys.readouterr().err
     assert Record.open(timed.path).spans == played.spans
+    command = ["whatif", str(before), "--set", "radio.seed=5", "--engine", "tensor", "--json", "--out"]
+    assert answer([*command, str(tmp_path / "told")]) == 0
+    lengths_s = json.loads(capsys.readouterr().out)["simulated_s"]
+    assert lengths_s["before"] == Record.open(before).manifest["simulated_s"] != lengths_s["after"]
     assert answer(["whatif", str(before), "--set", "scheme.num_rounds=3", "--engine", "tensor"]) == 2
     assert "scheme: is not as in the run that was played" in capsys.readouterr().err
 
