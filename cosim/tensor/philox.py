@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import local
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ Words = NDArray[np.uint64]
 
 _WORDS_PER_COUNTER = 4  # Philox4x64 gives four 64-bit words for one value of its counter
 _ROWS_AT_ONCE = 128  # of a table, so that words that nobody wants do not go through the memory
+_LONG_RUN = 4  # rows of one key, for which a generator is worth its making
 _ROUNDS = 10
 _MASK = (1 << 64) - 1
 _FACTORS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
@@ -42,14 +43,7 @@ class Columns(Stream):
         """Return the columns of a table of uniforms, shape (count, num_columns), or (count, 1)."""
         if width == 1:
             return Stream(self.key).uniforms(first, count, 1)
-        counters_per_row = -(-width // _WORDS_PER_COUNTER)
-        bits = _at(self.key, first * counters_per_row)
-        words = np.empty((count, len(self.columns)), dtype=np.uint64)
-        for begin in range(0, count, _ROWS_AT_ONCE):
-            rows = min(_ROWS_AT_ONCE, count - begin)
-            every = bits.random_raw(rows * counters_per_row * _WORDS_PER_COUNTER).reshape(rows, -1)
-            words[begin : begin + rows] = every[:, self.columns]
-        return _uniform(words)
+        return _uniform(_words(self.key, self.columns, first, count, width))
 
 
 @dataclass(eq=False)
@@ -101,35 +95,96 @@ class Rows(Stream):
 
     def uniforms(self, first: int, count: int, width: int) -> Floats:
         """Return a row of each, shape (num, width)."""
-        rows = self.rows if first else np.zeros_like(self.rows)
-        return uniforms_of(self.keys.words[self.which], rows, width)
+        if not first:
+            return uniforms_of(self.keys.words[self.which], np.zeros_like(self.rows), width)
+        goes_on = (np.diff(self.rows) == 1) & (np.diff(self.which) == 0)
+        begins = np.flatnonzero(np.concatenate([[True], ~goes_on]))
+        if len(self.rows) < _LONG_RUN * len(begins):
+            return uniforms_of(self.keys.words[self.which], self.rows, width)
+        return self._runs(begins, width)
+
+    def _runs(self, begins: Ints, width: int) -> Floats:
+        """Return the rows by numpy's own Philox, as many in a row of one key are quicker so."""
+        per_row = -(-width // _WORDS_PER_COUNTER)
+        ends = [*begins[1:].tolist(), len(self.rows)]
+        words = np.empty((len(self.rows), per_row * _WORDS_PER_COUNTER), dtype=np.uint64)
+        for begin, end in zip(begins.tolist(), ends, strict=True):
+            bits = _at(self.keys.streams[self.which[begin]].key, int(self.rows[begin]) * per_row)
+            words[begin:end] = bits.random_raw(words[begin:end].size).reshape(end - begin, -1)
+        return _uniform(words[:, :width])
 
 
-_own = local()
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared(Stream):
+    """Streams that share the columns of a table: each column is that of the stream that owns it.
+
+    Attributes
+    ----------
+    streams
+        By number.
+    owners
+        Number of the stream of each column.
+    """
+
+    streams: Sequence[Stream]
+    owners: Ints
+
+    @classmethod
+    def of(cls, streams: Sequence[Stream], owners: Ints) -> Self:
+        """Return the table."""
+        return cls(streams[0].key, streams, owners)
+
+    def child(self, *names: str | int) -> "Shared":
+        """Return the streams of this name below each."""
+        return Shared.of([one.child(*names) for one in self.streams], self.owners)
+
+    def uniforms(self, first: int, count: int, width: int) -> Floats:
+        """Return the columns, shape (count, num_columns); of tables of one column, that of each owner."""
+        words = np.empty((count, len(self.owners)), dtype=np.uint64)
+        for number in set(self.owners.tolist()):
+            (columns,) = np.nonzero(self.owners == number)
+            own = columns if width > 1 else np.zeros_like(columns)
+            words[:, columns] = _words(self.streams[number].key, own, first, count, width)
+        return _uniform(words)
+
+
+class _Own(local):
+    """A generator of each thread, and a state to set it to."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(key=0)
+        self.state: Any = self.bits.state
+        self.state["buffer_pos"] = _WORDS_PER_COUNTER  # empty
+        self.counter, self.key = self.state["state"]["counter"], self.state["state"]["key"]
+
+
+_own = _Own()
 
 
 def _at(key: int, counter: int) -> np.random.Philox:
-    """Return this thread's generator, set to a key and counter: a quarter of the time of another one."""
-    if not hasattr(_own, "bits"):
-        _own.bits = np.random.Philox(key=0)
-    bits: np.random.Philox = _own.bits
-    bits.state = {
-        "bit_generator": "Philox",
-        "state": {
-            "counter": np.array([counter, 0, 0, 0], dtype=np.uint64),
-            "key": np.array([key & _MASK, key >> 64], dtype=np.uint64),
-        },
-        "buffer": np.zeros(_WORDS_PER_COUNTER, dtype=np.uint64),
-        "buffer_pos": _WORDS_PER_COUNTER,  # empty
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
-    return bits
+    """Return this thread's generator, set to a key and counter: a tenth of the time of another one."""
+    _own.counter[0], _own.key[0], _own.key[1] = counter, key & _MASK, key >> 64
+    _own.bits.state = _own.state
+    return _own.bits
+
+
+def _words(key: int, columns: Ints, first: int, count: int, width: int) -> Words:
+    """Return the words of some columns of a table, shape (count, num_columns)."""
+    counters_per_row = -(-width // _WORDS_PER_COUNTER)
+    bits = _at(key, first * counters_per_row)
+    words = np.empty((count, len(columns)), dtype=np.uint64)
+    for begin in range(0, count, _ROWS_AT_ONCE):
+        rows = min(_ROWS_AT_ONCE, count - begin)
+        every = bits.random_raw(rows * counters_per_row * _WORDS_PER_COUNTER).reshape(rows, -1)
+        every.take(columns, axis=1, out=words[begin : begin + rows], mode="clip")
+    return words
 
 
 def _uniform(words: Words) -> Floats:
     """Return words as uniforms on the open interval (0, 1): of 53 bits, so 1.0 is never reached."""
-    return np.asarray(((words >> np.uint64(12)) + 0.5) * 2.0**-52)
+    uniforms = (words >> np.uint64(12)) + 0.5
+    uniforms *= 2.0**-52
+    return np.asarray(uniforms)
 
 
 def uniforms_of(keys: Words, rows: Ints, width: int) -> Floats:

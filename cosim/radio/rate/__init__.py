@@ -11,6 +11,8 @@ class RateModel(Part):
     """The rate from the SNR and width of the subchannels a client owns, never decreasing in the SNR."""
 
     plane: ClassVar[Plane] = "time"
+    adds_subchannels: ClassVar[bool] = False
+    """Whether the rate of a grant is the sum of what each subchannel carries, whatever else is granted."""
 
     @property
     def rung(self) -> str:

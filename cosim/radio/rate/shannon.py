@@ -31,6 +31,7 @@ class Shannon(RateModel):
     """
 
     kind: Literal["shannon"] = "shannon"
+    adds_subchannels: ClassVar[bool] = True
     snr_gap_db: float = Field(default=0.0, ge=0.0, le=400.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"snr_gap_db": 3.0})
 

@@ -35,6 +35,17 @@ def test_a_grant_carries_what_its_subchannels_carry(example):
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
+def test_a_model_that_adds_subchannels_looks_at_each_by_itself(example):
+    model = make(RateModel, example)
+    snr = np.geomspace(1e-3, 1e5, 30).reshape(10, 3)
+    each = [model.per_subchannel(snr[:, [one]], BANDWIDTH_HZ[[one]]) for one in range(3)]
+    if model.adds_subchannels:
+        np.testing.assert_array_equal(
+            model.rates(snr, BANDWIDTH_HZ), np.concatenate(each, axis=1).sum(axis=1)
+        )
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
 def test_a_client_without_a_subchannel_has_no_rate(example):
     rates = make(RateModel, example).rates(np.empty((5, 0)), np.empty(0))
     np.testing.assert_array_equal(rates, np.zeros(5))
