@@ -13,7 +13,7 @@ from cosim.control.state import LinkState
 from cosim.radio.large_scales import LargeScales
 from cosim.radio.settings import Radio
 from cosim.rng import Stream, stream
-from cosim.tensor.philox import Keys, Rows, Shared
+from cosim.tensor.philox import Shared, Tables
 from cosim.units import Floats, Ints
 
 _WINDOW = 8  # blocks that are drawn together and kept, as rounds and what is seen before them meet
@@ -92,14 +92,13 @@ class Airs:
 
     def _drawn(self, number: int, copies: Ints, windows: Ints) -> Floats:
         """Return the gains of copies in a window each, shape (num, _WINDOW, num_clients, num_subchannels)."""
-        fading = self.radio.fading
+        fading, width = self.radio.fading, self._links[number].num_subchannels
+        count = 1 if fading.block_ns is None else _WINDOW
         streams = [one for copy in copies.tolist() for one in self._streams[copy][number]]
-        num_rows = 1 if fading.block_ns is None else _WINDOW
-        blocks = windows[:, np.newaxis] * num_rows + np.arange(num_rows)
-        rows = np.broadcast_to(blocks[:, np.newaxis], (len(copies), self.num_clients, num_rows)).ravel()
-        which = np.arange(len(streams)).repeat(num_rows)
-        drawn = fading.draw(Rows.of(Keys(streams), which, rows), Rows.OWN, len(rows), self._width(number))
-        drawn = drawn.reshape(len(copies), self.num_clients, num_rows, -1).swapaxes(1, 2)
+        first = (windows * count).repeat(self.num_clients).tolist()
+        rows = Tables.of(streams, [np.arange(width)] * len(streams), first, count)
+        drawn = fading.draw(rows, Tables.OWN, rows.num_rows, self._width(number))
+        drawn = drawn.reshape(len(copies), self.num_clients, count, -1).swapaxes(1, 2)
         return np.asarray(self.means[copies][:, np.newaxis, :, np.newaxis] * drawn)
 
     def _drawn_for(self, copy: int, first: int, count: int, owners: Ints) -> Floats:

@@ -18,8 +18,7 @@ from cosim.units import Floats, Ints
 Words = NDArray[np.uint64]
 
 _WORDS_PER_COUNTER = 4  # Philox4x64 gives four 64-bit words for one value of its counter
-_ROWS_AT_ONCE = 128  # of a table, so that words that nobody wants do not go through the memory
-_LONG_RUN = 4  # rows of one key, for which a generator is worth its making
+_WORDS_AT_ONCE = 1 << 14  # so that words that nobody wants do not go through the memory
 _ROUNDS = 10
 _MASK = (1 << 64) - 1
 _FACTORS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
@@ -27,23 +26,52 @@ _WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Columns(Stream):
-    """A stream whose tables have only some of their columns: what is drawn is not worked out for the others.
+class Tables(Stream):
+    """Some rows of the tables of several streams, one under the other, and of each only its columns.
 
-    Tables of one column are as they are.
+    What is asked for from row ``OWN`` on are these rows; from row 0 on, row 0 of each in the place of its
+    rows. Tables of one column are as they are.
+
+    Attributes
+    ----------
+    streams, columns, first
+        By table; columns of shape (num_columns,), as many of each.
+    count
+        Rows of each.
     """
 
-    columns: Ints
+    OWN: ClassVar[int] = 1
 
-    def child(self, *names: str | int) -> "Columns":
-        """Return the same columns of the stream of this name below."""
-        return Columns(Stream(self.key).child(*names).key, self.columns)
+    streams: Sequence[Stream]
+    columns: Sequence[Ints]
+    first: Sequence[int]
+    count: int
+
+    @classmethod
+    def of(cls, streams: Sequence[Stream], columns: Sequence[Ints], first: Sequence[int], count: int) -> Self:
+        """Return the rows."""
+        return cls(streams[0].key, streams, columns, first, count)
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are of all tables."""
+        return len(self.streams) * self.count
+
+    def child(self, *names: str | int) -> "Tables":
+        """Return the same rows of the streams of this name below each."""
+        return Tables.of([one.child(*names) for one in self.streams], self.columns, self.first, self.count)
 
     def uniforms(self, first: int, count: int, width: int) -> Floats:
-        """Return the columns of a table of uniforms, shape (count, num_columns), or (count, 1)."""
-        if width == 1:
-            return Stream(self.key).uniforms(first, count, 1)
-        return _uniform(_words(self.key, self.columns, first, count, width))
+        """Return the rows, shape (num_rows, num_columns), or (num_rows, 1); columns are contiguous."""
+        columns = self.columns if width > 1 else [np.zeros(1, dtype=np.int64)] * len(self.streams)
+        words = np.empty((len(columns[0]), len(self.streams), self.count), dtype=np.uint64)
+        for number, stream in enumerate(self.streams):
+            if first:
+                _fill(words[:, number], stream.key, columns[number], self.first[number], width)
+            else:
+                _fill(words[:, number, :1], stream.key, columns[number], 0, width)
+                words[:, number] = words[:, number, :1]
+        return _uniform(words.reshape(len(words), -1)).T
 
 
 @dataclass(eq=False)
@@ -95,23 +123,8 @@ class Rows(Stream):
 
     def uniforms(self, first: int, count: int, width: int) -> Floats:
         """Return a row of each, shape (num, width)."""
-        if not first:
-            return uniforms_of(self.keys.words[self.which], np.zeros_like(self.rows), width)
-        goes_on = (np.diff(self.rows) == 1) & (np.diff(self.which) == 0)
-        begins = np.flatnonzero(np.concatenate([[True], ~goes_on]))
-        if len(self.rows) < _LONG_RUN * len(begins):
-            return uniforms_of(self.keys.words[self.which], self.rows, width)
-        return self._runs(begins, width)
-
-    def _runs(self, begins: Ints, width: int) -> Floats:
-        """Return the rows by numpy's own Philox, as many in a row of one key are quicker so."""
-        per_row = -(-width // _WORDS_PER_COUNTER)
-        ends = [*begins[1:].tolist(), len(self.rows)]
-        words = np.empty((len(self.rows), per_row * _WORDS_PER_COUNTER), dtype=np.uint64)
-        for begin, end in zip(begins.tolist(), ends, strict=True):
-            bits = _at(self.keys.streams[self.which[begin]].key, int(self.rows[begin]) * per_row)
-            words[begin:end] = bits.random_raw(words[begin:end].size).reshape(end - begin, -1)
-        return _uniform(words[:, :width])
+        rows = self.rows if first else np.zeros_like(self.rows)
+        return uniforms_of(self.keys.words[self.which], rows, width)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,12 +153,15 @@ class Shared(Stream):
 
     def uniforms(self, first: int, count: int, width: int) -> Floats:
         """Return the columns, shape (count, num_columns); of tables of one column, that of each owner."""
-        words = np.empty((count, len(self.owners)), dtype=np.uint64)
+        words = np.empty((len(self.owners), count), dtype=np.uint64)
         for number in set(self.owners.tolist()):
             (columns,) = np.nonzero(self.owners == number)
-            own = columns if width > 1 else np.zeros_like(columns)
-            words[:, columns] = _words(self.streams[number].key, own, first, count, width)
-        return _uniform(words)
+            own = np.empty((len(columns), count), dtype=np.uint64)
+            _fill(
+                own, self.streams[number].key, columns if width > 1 else np.zeros_like(columns), first, width
+            )
+            words[columns] = own
+        return _uniform(words).T
 
 
 class _Own(local):
@@ -168,16 +184,15 @@ def _at(key: int, counter: int) -> np.random.Philox:
     return _own.bits
 
 
-def _words(key: int, columns: Ints, first: int, count: int, width: int) -> Words:
-    """Return the words of some columns of a table, shape (count, num_columns)."""
+def _fill(words: Words, key: int, columns: Ints, first: int, width: int) -> None:
+    """Write the words of some columns of a table, from a row on, shape (num_columns, count)."""
     counters_per_row = -(-width // _WORDS_PER_COUNTER)
-    bits = _at(key, first * counters_per_row)
-    words = np.empty((count, len(columns)), dtype=np.uint64)
-    for begin in range(0, count, _ROWS_AT_ONCE):
-        rows = min(_ROWS_AT_ONCE, count - begin)
-        every = bits.random_raw(rows * counters_per_row * _WORDS_PER_COUNTER).reshape(rows, -1)
-        every.take(columns, axis=1, out=words[begin : begin + rows], mode="clip")
-    return words
+    words_per_row = counters_per_row * _WORDS_PER_COUNTER
+    bits, rows_at_once = _at(key, first * counters_per_row), max(_WORDS_AT_ONCE // words_per_row, 1)
+    for begin in range(0, words.shape[1], rows_at_once):
+        some = words[:, begin : begin + rows_at_once]
+        every = bits.random_raw(some.shape[1] * words_per_row).reshape(-1, words_per_row)
+        some[:] = every.T[columns]
 
 
 def _uniform(words: Words) -> Floats:

@@ -21,7 +21,7 @@ from cosim.tensor.air import Rates
 from cosim.tensor.clock import TensorClock, Times
 from cosim.tensor.drain import NEVER, finish_blocks, finish_constant, finish_one, lasts_ns
 from cosim.tensor.order import Order
-from cosim.tensor.philox import Columns, Keys, Rows, Shared, uniforms_of
+from cosim.tensor.philox import Keys, Shared, Tables, uniforms_of
 from cosim.tensor.refusals import reasons
 from cosim.tensor.rounds import refuse_rounds
 from cosim.timed_runs import rounds
@@ -346,16 +346,15 @@ def test_chance_of_many_keys_is_that_of_each(names, row, width, columns):
     each = [one.uniforms(int(at), 1, width)[0] for one, at in zip(streams, rows, strict=True)]
     assert np.array_equal(uniforms_of(Keys(streams).words, rows, width), each)
     some = np.array(sorted(one for one in columns if one < width) or [0])
-    whole = streams[0].uniforms(row, 300, width)
-    assert np.array_equal(Columns(streams[0].key, some).uniforms(row, 300, width), whole[:, some])
+    first = (row + np.arange(len(streams))).tolist()
+    tables = Tables.of(streams, [some] * len(streams), first, 300)
+    each = [one.uniforms(at, 300, width)[:, some] for one, at in zip(streams, first, strict=True)]
+    assert np.array_equal(tables.uniforms(Tables.OWN, tables.num_rows, width), np.concatenate(each))
+    each = [one.child("x").uniforms(0, 1, width)[:, some].repeat(300, axis=0) for one in streams]
+    assert np.array_equal(tables.child("x").uniforms(0, 1, width), np.concatenate(each))
     owners = np.arange(width) % len(streams)
     shared = [streams[owner].uniforms(row, 9, width)[:, column] for column, owner in enumerate(owners)]
     assert np.array_equal(Shared.of(streams, owners).uniforms(row, 9, width), np.transpose(shared))
-    runs = Rows.of(
-        Keys(streams), np.arange(len(streams)).repeat(7), np.tile(row + np.arange(7), len(streams))
-    )
-    each = np.concatenate([one.uniforms(row, 7, width) for one in streams])
-    assert np.array_equal(runs.uniforms(Rows.OWN, len(each), width), each)
 
 
 REFUSED = {
