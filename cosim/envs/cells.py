@@ -313,7 +313,8 @@ class _Rates:
 
     def at(self, copies: Ints, blocks: Ints) -> Floats:
         """Return bit/s of copies in blocks, shape (num, num_links, num_clients)."""
-        return np.asarray(self._known[copies, self._known_at(copies, blocks)])
+        ahead = self._known_at(copies, blocks)  # first, as it may make another table
+        return np.asarray(self._known[copies, ahead])
 
     def of(self, copies: Ints, blocks: Ints, links: Ints, clients: Ints) -> Floats:
         """Return bit/s of a link and a client each, shape (num,)."""
@@ -329,8 +330,11 @@ class _Rates:
         return self._band.rates(copies, own_gains)
 
     def _known_at(self, copies: Ints, blocks: Ints) -> Ints:
-        """Return how far blocks are from the first ones, after their rates have been worked out."""
-        ahead = blocks - self._first[copies]
+        """Return how far blocks are from the first ones, after their rates have been worked out.
+
+        The exact sum looks at windows that may begin before, and uses nothing of that.
+        """
+        ahead = np.maximum(blocks - self._first[copies], 0)
         if (short := ahead >= self._count[copies]).any():
             self._extend(np.unique(copies[short]), int(ahead[short].max()))
         return ahead

@@ -22,6 +22,7 @@ gymnasium = pytest.importorskip("gymnasium")
 
 from cosim.envs.air import Airs, Band  # noqa: E402  behind gymnasium
 from cosim.envs.alone import FEW  # noqa: E402
+from cosim.envs.cells import _Rates  # noqa: E402
 
 SMALL = """
 seed = 1
@@ -60,6 +61,9 @@ SPARSE = {
     "scheme": {"kind": "federated", "num_rounds": 3, "local_steps": 2, "adapter_codec": {"kind": "soft"}}
 }
 """Changes to a scheme in which a decision may leave a share of each adapter out."""
+
+ROUND = {"radio.rate": {"kind": "constant_bandwidth", "rate_bit_per_s": 1e6}}
+"""Changes to a rate at which transfers end where floats leave the nanosecond in doubt."""
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +142,10 @@ def test_a_policy_meets_in_the_event_kernel_what_it_met_in_the_environment(
     np.testing.assert_allclose(energy_j, kernel_j, rtol=1e-12)
 
 
-@pytest.mark.parametrize("coherence_time_s", [None, 0.9, 0.05])
-@pytest.mark.parametrize(("changes", "sets"), [({}, ()), (SPARSE, ("participation", "sparsification"))])
+@pytest.mark.parametrize("coherence_time_s", [None, 0.9, 0.45, 0.05])
+@pytest.mark.parametrize(
+    ("changes", "sets"), [({}, ()), (ROUND, ()), (SPARSE, ("participation", "sparsification"))]
+)
 @pytest.mark.parametrize("num_copies", [3, FEW + 4])
 def test_copies_are_played_as_one_by_itself(small, num_copies, changes, sets, coherence_time_s):
     import cosim.envs
@@ -169,6 +175,20 @@ def test_copies_are_played_as_one_by_itself(small, num_copies, changes, sets, co
     assert not rewards.any()
     assert not ended.any()
     assert (many.cells.seeds % 2 == 0).all()
+
+
+def test_rates_are_worked_out_as_far_as_they_are_asked_for(small):
+    env = made(small)
+    env.reset(seed=3)
+    cells, copies = env.cells, np.zeros(1, dtype=np.int64)
+    owners = [np.arange(one.num_subchannels)[np.newaxis] % 3 for one in cells._links]
+    band = Band(cells._airs, owners, [np.full((1, 3), 0.1) for _ in owners])
+    for block in (0, 1, 5, 40):
+        rates = _Rates(cells._airs, band, cells._gains, copies)
+        expected = rates.over(0, block, 1)
+        np.testing.assert_array_equal(rates.at(copies, copies + block), expected)
+        of_one = rates.of(copies, copies + block, copies + 2, copies + 1)
+        np.testing.assert_array_equal(of_one, expected[:, 2, 1])
 
 
 @pytest.mark.parametrize("example", examples_of(RateModel))
