@@ -334,7 +334,7 @@ class _Rates:
 
         The exact sum looks at windows that may begin before, and uses nothing of that.
         """
-        ahead = np.maximum(blocks - self._first[copies], 0)
+        ahead: Ints = np.maximum(blocks - self._first[copies], 0)
         if (short := ahead >= self._count[copies]).any():
             self._extend(np.unique(copies[short]), int(ahead[short].max()))
         return ahead
