@@ -207,12 +207,13 @@ def owners_of(scores: Floats, takes_part: Bools) -> Ints:
     The client of the highest score of those who take part. One that is left without any is given, in
     the order of the clients, the subchannel it scores highest among those whose owner has another.
     """
-    scores = np.where(takes_part[:, :, np.newaxis], scores, -np.inf)
-    owners, clients = scores.argmax(axis=1), np.arange(scores.shape[1])
-    counts = (owners[:, np.newaxis] == clients[:, np.newaxis]).sum(axis=2)
-    for copy in np.flatnonzero(((counts == 0) & takes_part).any(axis=1)).tolist():
-        own, count = owners[copy], counts[copy]
-        for client in np.flatnonzero((count == 0) & takes_part[copy]).tolist():
+    if not takes_part.all():
+        scores = np.where(takes_part[:, :, np.newaxis], scores, -np.inf)
+    owners, goes_without = scores.argmax(axis=1), takes_part.copy()
+    goes_without[np.arange(len(owners))[:, np.newaxis], owners] = False
+    for copy in np.flatnonzero(goes_without.any(axis=1)).tolist():
+        own, count = owners[copy], np.bincount(owners[copy], minlength=scores.shape[1])
+        for client in np.flatnonzero(goes_without[copy]).tolist():
             given = int(np.where(count[own] > 1, scores[copy, client], -np.inf).argmax())
             count[own[given]] -= 1
             own[given], count[client] = client, 1
@@ -250,9 +251,9 @@ def compute_s(state: CellState, round_: Round) -> Floats:
 
 
 def observed(
-    links: Mapping[str, LinkState],
-    gains: Mapping[str, Floats],
-    means: Floats,
+    links: Sequence[LinkState],
+    snrs_db: Mapping[str, Singles],
+    mean_snrs_db: Mapping[str, Singles],
     computes_s: Floats,
     weights: Floats,
     last_round_s: Floats,
@@ -264,18 +265,18 @@ def observed(
     ----------
     links, weights
         What all copies have in common.
-    gains, means
-        Gains of each link, and before fading, shapes (num_copies, num_clients, num_subchannels) and
-        (num_copies, num_clients).
+    snrs_db, mean_snrs_db
+        By link, :func:`snr_db` of its gains, and of those before fading, shapes (num_copies, num_clients,
+        num_subchannels) and (num_copies, num_clients).
     computes_s, last_round_s, round_
         Of each copy; no last round lasts 0 s.
     """
-    num_copies, num_clients = means.shape
+    num_copies, num_clients = computes_s.shape
     seen: dict[str, Singles] = {}
     limits_w = np.zeros(num_clients)
-    for name, link in links.items():
-        seen[f"{name}_snr_db"] = snr_db(link, gains[name])
-        seen[f"{name}_mean_snr_db"] = snr_db(link, means[:, :, np.newaxis])[:, :, 0]
+    for link in links:
+        seen[f"{link.name}_snr_db"] = snrs_db[link.name]
+        seen[f"{link.name}_mean_snr_db"] = mean_snrs_db[link.name]
         if link.name.endswith("uplink"):
             limits_w = link.max_tx_power_w
     dbm = 10.0 * np.log10(np.maximum(limits_w, 1e-23) * 1e3)
@@ -295,12 +296,12 @@ def flat(seen: Mapping[str, Singles]) -> Singles:
 def seen_by_controller(state: CellState) -> dict[str, Singles]:
     """Return what a policy sees of a cell, as one copy."""
     setting = Setting(state.client_cut_layers or state.cut_layer, state.lora_rank)
-    link = next(iter(state.links.values()), None)
-    means = np.zeros(state.num_clients) if link is None else link.mean_gains[:, 0]
+    links = list(state.links.values())
+    means = np.zeros(state.num_clients) if not links else links[0].mean_gains[:, 0]
     return observed(
-        state.links,
-        {name: one.gains[np.newaxis] for name, one in state.links.items()},
-        means[np.newaxis],
+        links,
+        {one.name: snr_db(one, one.gains[np.newaxis]) for one in links},
+        {one.name: snr_db(one, means[np.newaxis, :, np.newaxis])[..., 0] for one in links},
         compute_s(state, state.phases(setting))[np.newaxis],
         state.weights,
         np.array([state.last_round_s or 0.0]),

@@ -1,6 +1,11 @@
-"""The air of many copies of a cell: what is drawn of each, and the rates that decisions have on it."""
+"""The air of many copies of a cell: what is drawn of each, and the rates that decisions have on it.
+
+The subchannels of all links are side by side, in the order of the links.
+"""
 
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -8,7 +13,7 @@ from cosim.control.state import LinkState
 from cosim.radio.large_scales import LargeScales
 from cosim.radio.settings import Radio
 from cosim.rng import Stream, stream
-from cosim.tensor.philox import Columns, Keys, Rows
+from cosim.tensor.philox import Shared, Tables
 from cosim.units import Floats, Ints
 
 _WINDOW = 8  # blocks that are drawn together and kept, as rounds and what is seen before them meet
@@ -19,6 +24,8 @@ class Airs:
 
     Parameters
     ----------
+    radio
+        Settings of all copies; what they draw of a block depends on that block alone (``is_plain``).
     links
         Those that take time.
     num_copies, num_clients
@@ -30,141 +37,167 @@ class Airs:
         Gains before fading, shape (num_copies, num_clients).
     """
 
-    def __init__(self, links: Sequence[LinkState], num_copies: int, num_clients: int) -> None:
-        self._links, self._num_clients = links, num_clients
+    def __init__(self, radio: Radio, links: Sequence[LinkState], num_copies: int, num_clients: int) -> None:
+        self.radio, self._links, self.num_clients = radio, links, num_clients
         self.means = np.ones((num_copies, num_clients))
-        self._windows = [np.full((num_copies, 2), -1) for _ in links]
-        self._kept = [np.zeros((num_copies, 2 * _WINDOW, *one.gains.shape)) for one in links]
-        self._radios: list[Radio | None] = [None] * num_copies
+        self.widths_hz = np.concatenate([np.zeros(0), *(one.bandwidths_hz for one in links)])
+        ends = np.cumsum([0, *(one.num_subchannels for one in links)]).tolist()
+        self.columns = [slice(begin, end) for begin, end in pairwise(ends)]
+        self._windows = np.full((num_copies, 2), -1)
+        self._kept = np.zeros((num_copies, 2 * _WINDOW, num_clients, len(self.widths_hz)))
         self._streams: list[list[list[Stream]]] = [[] for _ in range(num_copies)]  # by copy and link
 
-    def begin(self, copy: int, radio: Radio, seed: int) -> None:
+    def begin(self, copy: int, seed: int) -> None:
         """Give a copy another air."""
-        self.means[copy] = LargeScales(radio, self._num_clients, seed).at(0).mean_gains[0]
+        self.means[copy] = LargeScales(self.radio, self.num_clients, seed).at(0).mean_gains[0]
         root = stream(seed, "radio", "fading")
         each = [root.child(link.name) for link in self._links]
-        for windows in self._windows:
-            windows[copy] = -1
-        self._streams[copy] = [[one.child(client) for client in range(self._num_clients)] for one in each]
-        self._radios[copy] = radio
+        self._windows[copy] = -1
+        self._streams[copy] = [[one.child(client) for client in range(self.num_clients)] for one in each]
 
-    def gains(self, number: int, copies: Ints, first: Ints, count: int) -> Floats:
-        """Return the gains of a link over some blocks, shape (num, count, num_clients, num_subchannels).
+    def gains(self, copies: Ints, blocks: Ints) -> Floats:
+        """Return the gains of copies in a block each, shape (num, num_clients, num_subchannels)."""
+        self._keep(copies, blocks)
+        return np.asarray(self._kept[copies, blocks % (2 * _WINDOW)])
+
+    def owned(self, copies: Ints, first: Ints, count: int, owners: Ints) -> Floats:
+        """Return the gains of owners over some blocks, shape (num, count, num_subchannels).
 
         Parameters
         ----------
-        number
-            Of the link.
         copies, first
             Copies and the first block of each, shape (num,).
+        owners
+            Who has each subchannel, shape (num, num_subchannels).
         """
         if count > _WINDOW:
-            several = zip(copies.tolist(), first.tolist(), strict=True)
-            return np.stack([self._drawn(number, copy, begin, count) for copy, begin in several])
-        blocks = first[:, np.newaxis] + np.arange(count)
-        for column in (0, count - 1):
-            window = blocks[:, column] // _WINDOW
-            missing = self._windows[number][copies, window % 2] != window
-            if missing.any():
-                self._keep(number, copies[missing], window[missing])
-        return np.asarray(self._kept[number][copies[:, np.newaxis], blocks % (2 * _WINDOW)])
+            each = zip(copies.tolist(), first.tolist(), owners, strict=True)
+            return np.stack([self._drawn_for(copy, begin, count, own) for copy, begin, own in each])
+        for block in (first, first + count - 1):
+            self._keep(copies, block)
+        blocks, every = first[:, np.newaxis] + np.arange(count), np.arange(owners.shape[1])
+        at = copies[:, np.newaxis, np.newaxis], (blocks % (2 * _WINDOW))[:, :, np.newaxis]
+        return np.asarray(self._kept[*at, owners[:, np.newaxis], every])
 
-    def _keep(self, number: int, copies: Ints, windows: Ints) -> None:
-        """Draw windows of copies; those of several in one go where a row depends on its own numbers alone."""
-        first = windows % 2 * _WINDOW
-        if len(copies) > 1 and self._is_by_row(copies):
-            drawn = self._drawn_together(number, copies, windows)
-        else:
-            several = zip(copies.tolist(), (windows * _WINDOW).tolist(), strict=True)
-            drawn = np.stack([self._drawn(number, copy, begin, _WINDOW) for copy, begin in several])
-        within = first[:, np.newaxis] + np.arange(_WINDOW)
-        self._kept[number][copies[:, np.newaxis], within] = drawn
-        self._windows[number][copies, windows % 2] = windows
+    def _keep(self, copies: Ints, blocks: Ints) -> None:
+        """Draw the windows of blocks, where they are not there."""
+        windows = blocks // _WINDOW
+        missing = self._windows[copies, windows % 2] != windows
+        if missing.any():
+            copies, windows = copies[missing], windows[missing]
+            within = (windows % 2 * _WINDOW)[:, np.newaxis] + np.arange(_WINDOW)
+            for number, columns in enumerate(self.columns):
+                self._kept[copies[:, np.newaxis], within, :, columns] = self._drawn(number, copies, windows)
+            self._windows[copies, windows % 2] = windows
 
-    def _is_by_row(self, copies: Ints) -> bool:
-        radios = [self._radios[copy] for copy in copies.tolist()]
-        one = radios[0]
-        assert one is not None
-        return one.fading.draws_rows_alone and all(other is one for other in radios)
-
-    def _drawn_together(self, number: int, copies: Ints, windows: Ints) -> Floats:
+    def _drawn(self, number: int, copies: Ints, windows: Ints) -> Floats:
         """Return the gains of copies in a window each, shape (num, _WINDOW, num_clients, num_subchannels)."""
-        radio = self._radios[int(copies[0])]
-        assert radio is not None
-        fading, num_subchannels = radio.fading, self._links[number].num_subchannels
+        fading, width = self.radio.fading, self._links[number].num_subchannels
+        count = 1 if fading.block_ns is None else _WINDOW
         streams = [one for copy in copies.tolist() for one in self._streams[copy][number]]
-        width = 1 if fading.selectivity == "flat" else num_subchannels
-        begins = np.zeros_like(windows) if fading.block_ns is None else windows * _WINDOW
-        blocks = begins[:, np.newaxis] + (0 if fading.block_ns is None else np.arange(_WINDOW))
-        rows = np.broadcast_to(blocks[:, np.newaxis], (len(copies), self._num_clients, _WINDOW)).ravel()
-        which = np.arange(len(streams)).repeat(_WINDOW)
-        drawn = fading.draw(Rows.of(Keys(streams), which, rows), Rows.OWN, len(rows), width)
-        drawn = drawn.reshape(len(copies), self._num_clients, _WINDOW, -1).swapaxes(1, 2)
+        first = (windows * count).repeat(self.num_clients).tolist()
+        rows = Tables.of(streams, [np.arange(width)] * len(streams), first, count)
+        drawn = fading.draw(rows, Tables.OWN, rows.num_rows, self._width(number))
+        drawn = drawn.reshape(len(copies), self.num_clients, count, -1).swapaxes(1, 2)
         return np.asarray(self.means[copies][:, np.newaxis, :, np.newaxis] * drawn)
 
-    def _drawn(self, number: int, copy: int, first: int, count: int) -> Floats:
-        """Return the gains of one copy, shape (count, num_clients, num_subchannels)."""
-        radio = self._radios[copy]
-        assert radio is not None
-        fading, num_subchannels = radio.fading, self._links[number].num_subchannels
-        width = 1 if fading.selectivity == "flat" else num_subchannels
-        if fading.block_ns is None:
-            first, asked = 0, 1
-        else:
-            asked = count
-        streams = [Columns(one.key, np.arange(width)) for one in self._streams[copy][number]]
-        drawn = np.stack([fading.draw(one, first, asked, width) for one in streams], axis=1)
-        wide = np.broadcast_to(drawn, (count, self._num_clients, num_subchannels))
-        return np.asarray(self.means[copy][:, np.newaxis] * wide)
+    def _drawn_for(self, copy: int, first: int, count: int, owners: Ints) -> Floats:
+        """Return the gains of the owners of subchannels of one copy, shape (count, num_subchannels)."""
+        found = np.empty((count, len(owners)))
+        for number, columns in enumerate(self.columns):
+            own = owners[columns]
+            chance = Shared.of(self._streams[copy][number], own)
+            drawn = self.radio.fading.draw(chance, first, count, self._width(number))
+            np.multiply(self.means[copy, own], drawn, out=found[:, columns])
+        return found
 
-    def rates(self, number: int, copies: Ints, gains: Floats, owners: Ints, powers_w: Floats) -> Floats:
-        """Return the rates of a link, bit/s, shape (num, count, num_clients), by the channel's operations.
+    def _width(self, number: int) -> int:
+        """Return how many gains a link draws for a client and block."""
+        return 1 if self.radio.fading.selectivity == "flat" else self._links[number].num_subchannels
+
+
+class Band:
+    """Who has the subchannels of all links in each copy, and what their powers get out of gains.
+
+    Parameters
+    ----------
+    airs
+        Of the copies.
+    owners
+        Of each link, the client that has each subchannel, shape (num_copies, num_subchannels).
+    powers_w
+        Of each link, every client's power over all that it has, shape (num_copies, num_clients).
+    """
+
+    def __init__(self, airs: Airs, owners: Sequence[Ints], powers_w: Sequence[Floats]) -> None:
+        self._airs, self.num_links = airs, len(owners)
+        none = np.zeros((len(airs.means), 0), dtype=np.int64)
+        self.owners = np.concatenate([none, *owners], axis=1)
+        beyond = np.repeat(np.arange(self.num_links) * airs.num_clients, [one.shape[1] for one in owners])
+        self._owners = self.owners + beyond  # of each link by themselves
+        num, num_owners = len(self.owners), self.num_links * airs.num_clients
+        copies = np.arange(num)[:, np.newaxis]
+        of_all = self._owners + copies * num_owners
+        self._sizes = np.bincount(of_all.ravel(), minlength=num * num_owners).reshape(num, num_owners)
+        shares_w = np.concatenate([none, *powers_w], axis=1) / np.maximum(self._sizes, 1)
+        self._psd = shares_w[copies, self._owners] / airs.widths_hz
+
+    def rates(self, copies: Ints, own_gains: Floats) -> Floats:
+        """Return the rates of copies, bit/s, shape (num, count, num_links, num_clients).
+
+        By the operations of :meth:`cosim.radio.channel.Channel.rates`, to its bits.
 
         Parameters
         ----------
-        number
-            Of the link.
-        copies
-            Whose gains these are, shape (num,).
-        gains
-            Shape (num, count, num_clients, num_subchannels).
-        owners, powers_w
-            Who has each subchannel, and each client's power over all of its own, of shapes
-            (num, num_subchannels) and (num, num_clients).
+        own_gains
+            Of the owner of each subchannel, shape (num, count, num_subchannels).
         """
-        radio, widths_hz = self._radios[int(copies[0])], self._links[number].bandwidths_hz
-        assert radio is not None
-        num, count, num_clients, _ = gains.shape
-        if num == 1:
-            return self._rates_of_one(radio, widths_hz, gains, owners[0], powers_w[0])
-        owned = owners[:, np.newaxis] == np.arange(num_clients)[:, np.newaxis]
-        order = np.argsort(~owned, axis=2, kind="stable")  # own subchannels first, ascending
-        counts = owned.sum(axis=2)
-        rates = np.zeros((num, count, num_clients))
-        noise = radio.noise_psd_w_per_hz
-        is_even = bool((widths_hz == widths_hz[0]).all())
-        for size in np.unique(counts[counts > 0]).tolist():  # sums of as many have the bits of the channel's
-            copy, client = np.nonzero(counts == size)
-            columns = order[copy, client, :size]
-            own = gains[copy[:, np.newaxis], :, client[:, np.newaxis], columns]  # (some, size, count)
-            width = np.broadcast_to(widths_hz[:1], size) if is_even else widths_hz[columns][:, np.newaxis]
-            psd = (powers_w[copy, client] / size)[:, np.newaxis, np.newaxis] / width
-            snr = psd * np.ascontiguousarray(own.swapaxes(1, 2))
-            snr /= noise
-            rates[copy, :, client] = radio.rate.rates(snr, width)
-        return rates
+        snr = self._psd[copies, np.newaxis] * own_gains
+        snr /= self._airs.radio.noise_psd_w_per_hz
+        num, count, _ = snr.shape
+        model = self._airs.radio.rate
+        rates = (
+            self._added(copies, model.per_subchannel(snr, self._airs.widths_hz))
+            if (model.adds_subchannels)
+            else self._one_by_one(copies, snr)
+        )
+        return rates.reshape(num, count, self.num_links, self._airs.num_clients)
 
-    def _rates_of_one(
-        self, radio: Radio, widths_hz: Floats, gains: Floats, owners: Ints, powers_w: Floats
-    ) -> Floats:
-        """Return the same of one copy: what is of each subchannel in one go, then client by client."""
-        _, count, num_clients, num_subchannels = gains.shape
-        sizes = np.bincount(owners, minlength=num_clients)
-        psd = powers_w[owners] / sizes[owners] / widths_hz
-        snr = psd * gains[0, :, owners, np.arange(num_subchannels)].T  # (count, num_subchannels)
-        snr /= radio.noise_psd_w_per_hz
-        rates, order, end = np.zeros((1, count, num_clients)), owners.argsort(kind="stable"), sizes.cumsum()
-        for client in np.flatnonzero(sizes).tolist():
-            own = order[end[client] - sizes[client] : end[client]]  # ascending
-            rates[0, :, client] = radio.rate.rates(snr.take(own, axis=1), widths_hz[own])
+    @cached_property
+    def _places(self) -> tuple[Ints, Ints]:
+        """Where each subchannel is among those of all owners, one behind the other, each behind a zero.
+
+        And where each owner begins.
+        """
+        order, copies = (
+            self._owners.argsort(axis=1, kind="stable"),
+            np.arange(len(self._owners))[:, np.newaxis],
+        )
+        places = np.empty_like(order)
+        places[copies, order] = self._owners[copies, order] + np.arange(1, order.shape[1] + 1)
+        begins = self._sizes.cumsum(axis=1) - self._sizes + np.arange(self._sizes.shape[1])
+        return places, begins
+
+    def _added(self, copies: Ints, each: Floats) -> Floats:
+        """Return what the subchannels of every owner add up to, shape (num, count, num_owners).
+
+        A sum over an axis begins with a zero, and ``reduceat`` with its first number: with a zero in front
+        both have the same bits.
+        """
+        places, begins = (one[copies] for one in self._places)
+        num, count, num_subchannels = each.shape
+        width = num_subchannels + begins.shape[1]
+        runs = np.zeros((num, count, width))
+        runs[np.arange(num)[:, np.newaxis], :, places] = each.swapaxes(1, 2)
+        at = begins[:, np.newaxis] + width * np.arange(num * count).reshape(num, count, 1)
+        return np.add.reduceat(runs.ravel(), at.ravel()).reshape(at.shape)
+
+    def _one_by_one(self, copies: Ints, snr: Floats) -> Floats:
+        """Return the same by the rate of each grant."""
+        rates = np.zeros((*snr.shape[:2], self._sizes.shape[1]))
+        for row, copy in enumerate(copies.tolist()):
+            for owner in np.flatnonzero(self._sizes[copy]).tolist():
+                own = np.flatnonzero(self._owners[copy] == owner)
+                asked = snr[row].take(own, axis=1), self._airs.widths_hz[own]
+                rates[row, :, owner] = self._airs.radio.rate.rates(*asked)
         return rates

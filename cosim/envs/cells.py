@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,11 +23,13 @@ from cosim.control.learned import (
     observed,
     owners_of,
     powers_of,
+    snr_db,
 )
 from cosim.control.stages import Transfer, barriers_of, is_closed
 from cosim.control.state import CellState
 from cosim.control.terms import Terms
-from cosim.envs.air import Airs
+from cosim.envs.air import Airs, Band
+from cosim.envs.alone import FEW, play_few
 from cosim.envs.program import UPLOAD, Played, Program
 from cosim.errors import ScenarioError
 from cosim.radio.access.orthogonal import Orthogonal
@@ -88,7 +91,7 @@ class Cells:
         self.form = Form.of(state, sets, ranks)
         self._links = list(state.links.values())
         self.block_ns = shortest_block_ns(scenario.radio)
-        self._airs = Airs(self._links, num_copies, state.num_clients)
+        self._airs = Airs(scenario.radio, self._links, num_copies, state.num_clients)
         self._programs: dict[tuple[Cut, int, tuple[float, ...]], Program] = {}
         self._bits_at: dict[tuple[Cut, int], Ints] = {}  # of an upload, by steps of its share
         self._computes_s: dict[tuple[Cut, int], Floats] = {}
@@ -98,7 +101,10 @@ class Cells:
         own_cut = state.client_cut_layers or state.cut_layer
         self._settings: list[tuple[Cut, int]] = [(own_cut, state.lora_rank)] * num_copies
         self._first = self._settings[0]
-        self._gains = [np.ones((num_copies, *link.gains.shape)) for link in self._links]
+        self._gains = np.ones((num_copies, state.num_clients, len(self._airs.widths_hz)))
+        shape = num_copies, state.num_clients  # what is seen of gains, worked out when they change
+        self._mean_snr_db = {one.name: np.zeros(shape, np.float32) for one in self._links}
+        self._snr_db = {one.name: np.zeros((*shape, one.num_subchannels), np.float32) for one in self._links}
         self._drawn_block = np.full(num_copies, -1)
 
     @property
@@ -130,29 +136,34 @@ class Cells:
         self.form.check(state)
         self._prepared, self._radio, self._state = prepared, radio, state
         self._links = list(state.links.values())
-        self._airs = Airs(self._links, self.num_copies, self.num_clients)
+        self._airs = Airs(radio, self._links, self.num_copies, self.num_clients)
         self.block_ns = shortest_block_ns(radio)
 
     def begin(self, copies: Ints, seeds: Sequence[int]) -> None:
         """Begin copies again at time zero, each on the air of a seed."""
         for copy, seed in zip(copies.tolist(), seeds, strict=True):
-            self._airs.begin(copy, self._radio, seed)
+            self._airs.begin(copy, seed)
             self.seeds[copy], self._settings[copy] = seed, self._first
             self._drawn_block[copy] = -1
+        for link in self._links:
+            self._mean_snr_db[link.name][copies] = snr_db(link, self._airs.means[copies, :, np.newaxis])[
+                ..., 0
+            ]
         self.time_ns[copies], self.round[copies], self._last_ns[copies] = 0, 1, 0
 
     def observe(self) -> dict[str, Singles]:
         """Return what a controller sees at the beginning of each copy's round."""
         blocks = self._blocks()
         new = np.flatnonzero(blocks != self._drawn_block)
-        for number, gains in enumerate(self._gains if len(new) else []):
-            gains[new] = self._airs.gains(number, new, blocks[new], 1)[:, 0]
-        self._drawn_block = blocks
-        names = [link.name for link in self._links]
+        if len(new):
+            gains = self._gains[new] = self._airs.gains(new, blocks[new])
+            for link, columns in zip(self._links, self._airs.columns, strict=True):
+                self._snr_db[link.name][new] = snr_db(link, gains[:, :, columns])
+            self._drawn_block = blocks
         return observed(
-            dict(zip(names, self._links, strict=True)),
-            dict(zip(names, self._gains, strict=True)),
-            self._airs.means,
+            self._links,
+            {name: one.copy() for name, one in self._snr_db.items()},
+            {name: one.copy() for name, one in self._mean_snr_db.items()},
             np.array([self._computing_s(*one) for one in self._settings]),
             self._state.weights,
             self._last_ns / NS_PER_S,
@@ -172,18 +183,14 @@ class Cells:
         """Play a round in some copies, after they were observed; the others stay as they are."""
         self._settle(choice, on)
         powers_w = [powers_of(one, choice.powers[one.name], choice.takes_part) for one in self._links]
-        rates = _Rates(
-            self._airs,
-            self._gains,
-            [owners_of(choice.scores[one.name], choice.takes_part) for one in self._links],
-            powers_w,
-            self._blocks(),
-        )
+        owners = [owners_of(choice.scores[one.name], choice.takes_part) for one in self._links]
+        rates = _Rates(self._airs, Band(self._airs, owners, powers_w), self._gains, self._blocks())
         lasts_ns, energy_j = np.zeros(self.num_copies, dtype=np.int64), np.zeros(self.num_copies)
         for program, copies in self._by_program(choice, on):
             begin_ns = self.time_ns[copies]
             upload_bits = None if choice.sent_steps is None else self._upload_bits(choice.sent_steps, copies)
-            played = program.play(begin_ns, self.block_ns, rates.of(copies), upload_bits)
+            play = partial(play_few, program) if len(copies) <= FEW else program.play
+            played = play(copies, begin_ns, self.block_ns, rates, upload_bits)
             lasts_ns[copies] = played.end_ns - begin_ns
             sent_w = np.stack([one[copies] for one in powers_w], axis=1) if powers_w else 0.0
             energy_j[copies] = program.compute_j + self._sending_j(played, sent_w)
@@ -286,63 +293,62 @@ class Cells:
 
 
 class _Rates:
-    """The rates that a decision has in each copy, block by block from the one it is taken in."""
+    """The rates that a decision has in each copy, as far as they have been asked for."""
 
-    def __init__(
-        self, airs: Airs, gains: list[Floats], owners: list[Ints], powers_w: list[Floats], first: Ints
-    ) -> None:
-        self._airs, self._owners, self._powers_w, self._first = airs, owners, powers_w, first
-        everyone = np.arange(len(first))
-        each = [self._of(number, everyone, one[:, np.newaxis]) for number, one in enumerate(gains)]
-        self._now = np.stack(each, axis=2) if each else np.zeros((len(first), 1, 0, 0))
-        self._later: dict[int, Floats] = {}
+    def __init__(self, airs: Airs, band: Band, gains: Floats, first: Ints) -> None:
+        self._airs, self._band, self._first = airs, band, first
+        copies, every = np.arange(len(first)), np.arange(band.owners.shape[1])
+        own = gains[copies[:, np.newaxis], band.owners, every]
+        self._known = band.rates(copies, own[:, np.newaxis])  # from the first block on
+        self._count = np.ones_like(first)  # of blocks known
+        self._foreseen = np.ones_like(first)
 
-    def _of(self, number: int, copies: Ints, gains: Floats) -> Floats:
-        return self._airs.rates(
-            number, copies, gains, self._owners[number][copies], self._powers_w[number][copies]
-        )
+    def first(self, copies: Ints) -> Floats:
+        """Return those of the blocks in which the decision is taken, (num, num_links, num_clients)."""
+        return np.asarray(self._known[copies, 0])
 
-    def of(self, copies: Ints) -> "_Table":
-        """Return the rates of some copies."""
-        return _Table(self, copies, self._now[copies], self._first[copies])
+    def foresee(self, copies: Ints, blocks: Ints) -> None:
+        """Take in which block is likely the last that is asked for."""
+        self._foreseen[copies] = blocks - self._first[copies] + 1
 
-    def more(self, copies: Ints, first: Ints, count: int) -> Floats:
-        """Return the rates of copies over more blocks, shape (num, count, num_links, num_clients)."""
-        each = [
-            self._of(number, copies, self._airs.gains(number, copies, first, count))
-            for number in range(len(self._owners))
-        ]
-        return np.stack(each, axis=2)
+    def at(self, copies: Ints, blocks: Ints) -> Floats:
+        """Return bit/s of copies in blocks, shape (num, num_links, num_clients)."""
+        ahead = self._known_at(copies, blocks)  # first, as it may make another table
+        return np.asarray(self._known[copies, ahead])
 
+    def of(self, copies: Ints, blocks: Ints, links: Ints, clients: Ints) -> Floats:
+        """Return bit/s of a link and a client each, shape (num,)."""
+        ahead = self._known_at(copies, blocks)
+        return np.asarray(self._known[copies, ahead, links, clients])
 
-class _Table:
-    """Rates of some copies that are played together, as far as they have been asked for."""
+    def over(self, copy: int, first: int, count: int) -> Floats:
+        """Return the rates of one copy in some blocks, bit/s, shape (count, num_links, num_clients)."""
+        return np.asarray(self._drawn(np.array([copy]), np.array([first]), count)[0])
 
-    def __init__(self, rates: _Rates, copies: Ints, known: Floats, first: Ints) -> None:
-        self._rates, self._copies, self._known, self._first = rates, copies, known, first
-        self._count = np.full(len(copies), known.shape[1])  # of blocks known
+    def _drawn(self, copies: Ints, first: Ints, count: int) -> Floats:
+        own_gains = self._airs.owned(copies, first, count, self._band.owners[copies])
+        return self._band.rates(copies, own_gains)
 
-    def only(self, which: Ints) -> "_Table":
-        """Return those of some of the copies."""
-        return _Table(self._rates, self._copies[which], self._known[which], self._first[which])
+    def _known_at(self, copies: Ints, blocks: Ints) -> Ints:
+        """Return how far blocks are from the first ones, after their rates have been worked out.
 
-    def __call__(self, which: Ints, blocks: Ints) -> Floats:
-        """Return bit/s of elements in blocks, shape (num, num_links, num_clients)."""
-        ahead = blocks - self._first[which]
-        if (short := ahead >= self._count[which]).any():
-            self._extend(np.unique(which[short]), int(ahead[short].max()))
-        return np.asarray(self._known[which, ahead])
+        The exact sum looks at windows that may begin before, and uses nothing of that.
+        """
+        ahead: Ints = np.maximum(blocks - self._first[copies], 0)
+        if (short := ahead >= self._count[copies]).any():
+            self._extend(np.unique(copies[short]), int(ahead[short].max()))
+        return ahead
 
-    def _extend(self, rows: Ints, last: int) -> None:
-        """Work out some copies up to a block, and as many more as are known already but for the first."""
-        have = int(self._count[rows].min())
-        until = max(last, 2 * have - 1) + 1
+    def _extend(self, copies: Ints, last: int) -> None:
+        """Work out some copies up to a block and as far as is foreseen, or a quarter more than is known."""
+        have = int(self._count[copies].min())
+        until = max(last + 1, int(self._foreseen[copies].mean()), have + have // 4)
         if until > self._known.shape[1]:
-            wider = np.empty((len(self._copies), 2 * until, *self._known.shape[2:]))
+            wider = np.empty((len(self._first), until + until // 2, *self._known.shape[2:]))
             wider[:, : self._known.shape[1]] = self._known
             self._known = wider
-        more = self._rates.more(self._copies[rows], self._first[rows] + have, until - have)
-        self._known[rows, have:until], self._count[rows] = more, until
+        more = self._drawn(copies, self._first[copies] + have, until - have)
+        self._known[copies, have:until], self._count[copies] = more, until
 
 
 def _refuse(scenario: Scenario) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -17,20 +18,35 @@ from cosim.units import Bools, Floats, Ints
 
 
 class Rates(Protocol):
-    """The rates of some copies, block by block."""
+    """The rates of copies, bit/s, from the block on in which a round of theirs begins."""
 
-    def __call__(self, which: Ints, blocks: Ints, /) -> Floats:
-        """Return bit/s of copies in blocks, shape (num, num_links, num_clients)."""
+    def first(self, copies: Ints, /) -> Floats:
+        """Return those in that block, shape (num, num_links, num_clients)."""
 
-    def only(self, which: Ints, /) -> "Rates":
-        """Return those of some of the copies."""
+    def foresee(self, copies: Ints, blocks: Ints, /) -> None:
+        """Take in which block of each copy is likely the last that is asked for."""
+
+    def at(self, copies: Ints, blocks: Ints, /) -> Floats:
+        """Return those of copies in blocks, shape (num, num_links, num_clients)."""
+
+    def of(self, copies: Ints, blocks: Ints, links: Ints, clients: Ints, /) -> Floats:
+        """Return those of a link and a client each, shape (num,)."""
+
+    def over(self, copy: int, first: int, count: int, /) -> Floats:
+        """Return those of one copy in some blocks, shape (count, num_links, num_clients)."""
 
 
 UPLOAD = "adapter_upload"
 """Name of the transfers of which a share may be left out."""
 
-_MOST_BLOCKS = 1 << 22  # of one transfer
-_LONGEST = 1 << 55  # ns of a transfer, a year: several of them add up without overflow
+MOST_BLOCKS = 1 << 22
+"""Of one transfer."""
+
+LONGEST_NS = 1 << 55
+"""Of a transfer, a year: several of them add up without overflow."""
+
+TAKES_LONG = "a transfer takes more than a year; give more power, or shorten the path."
+NEVER_ENDS = "a transfer never ends; give more power, or shorten the path."
 
 
 class Slot(NamedTuple):
@@ -134,56 +150,89 @@ class Program:
         times = np.concatenate([np.full(after - begin, times) for begin, after, times in self.parts])
         return np.repeat(times, np.diff(np.append(self.first, len(self.bits))))
 
-    def _over_links(self, amounts: Ints) -> Ints:
+    @cached_property
+    def chains(self) -> list[list[list[tuple[int, int, int]]]]:
+        """By barrier and client: how long is computed, ns, the flow that is sent on, or -1, and the place.
+
+        Flows are numbered link by link.
+        """
+        ends = np.append(self.first, len(self.bits)).tolist()
+        clients = range(self.bits.shape[1])
+        flow = np.where(self.link < 0, -1, self.link * len(clients) + np.array(clients))
+        slots = [
+            [(int(self.compute_ns[place, client]), int(flow[place, client]), place) for client in clients]
+            for place in range(len(self.bits))
+        ]
+        return [
+            [[slots[place][client] for place in range(begin, end)] for client in clients]
+            for begin, end in pairwise(ends)
+        ]
+
+    def bits_of(self, num_copies: int, upload_bits: Ints | None) -> Ints:
+        """Return what is sent at each place, shape (num_copies, num_places, num_clients)."""
+        bits = np.broadcast_to(self.bits, (num_copies, *self.bits.shape))
+        return bits if upload_bits is None else np.where(self.varies, upload_bits[:, np.newaxis], bits)
+
+    def sent(self, bits: Ints) -> Ints:
+        """Return what is sent over each link in a round, shape (num_copies, num_links, num_clients)."""
+        return self.over_links(bits * self._times[:, np.newaxis])
+
+    def over_links(self, amounts: Ints) -> Ints:
         """Return amounts of places, shape (num_copies, num_places, num_clients), added up by link."""
         return np.stack(
             [(amounts * (self.link == number)).sum(axis=1) for number in range(self.num_links)], axis=1
         )
 
     def play(
-        self, begin_ns: Ints, block_ns: int | None, rates: Rates, upload_bits: Ints | None = None
+        self,
+        copies: Ints,
+        begin_ns: Ints,
+        block_ns: int | None,
+        rates: Rates,
+        upload_bits: Ints | None = None,
     ) -> Played:
-        """Return what comes of a round in each copy, as the event kernel plays it.
+        """Return what comes of a round in some copies, as the event kernel plays it.
 
         Parameters
         ----------
+        copies
+            Which, shape (num,).
         begin_ns
-            When it begins, shape (num_copies,).
+            When it begins in each, shape (num,).
         block_ns
             How long rates hold; None for ever.
+        rates
+            Of the copies.
         upload_bits
-            What each uploads of its adapter, shape (num_copies, num_clients); as the stages say without.
+            What each uploads of its adapter, shape (num, num_clients); as the stages say without.
 
         Raises
         ------
         AllocationError
             If a transfer takes more than a year.
         """
-        copies = np.arange(len(begin_ns))
-        blocks = np.zeros_like(begin_ns) if block_ns is None else begin_ns // block_ns
-        bits = np.broadcast_to(self.bits, (len(copies), *self.bits.shape))
-        if upload_bits is not None:
-            bits = np.where(self.varies, upload_bits[:, np.newaxis], bits)
-        each_ns, barrier_ns = self._constant(rates(copies, blocks), bits)
-        if each_ns.max() > _LONGEST:
-            raise AllocationError("a transfer takes more than a year; give more power, or shorten the path.")
+        bits = self.bits_of(len(copies), upload_bits)
+        each_ns, barrier_ns = self.constant(rates.first(copies), bits)
+        if each_ns.max() > LONGEST_NS:
+            raise AllocationError(TAKES_LONG)
         lasts_ns = sum(times * barrier_ns[:, one:after].sum(axis=1) for one, after, times in self.parts)
         end_ns = np.asarray(begin_ns + lasts_ns)
-        airtime_ns = self._over_links(each_ns * self._times[:, np.newaxis])
+        airtime_ns = self.over_links(each_ns * self._times[:, np.newaxis])
         if block_ns is not None:
-            beyond = np.flatnonzero(end_ns > (blocks + 1) * block_ns)
+            beyond = np.flatnonzero(end_ns > (begin_ns // block_ns + 1) * block_ns)
             if len(beyond):
+                rates.foresee(copies[beyond], end_ns[beyond] // block_ns)
                 known = each_ns[beyond], barrier_ns[beyond]
-                walk = _Walk(self, begin_ns[beyond], block_ns, rates.only(beyond), bits[beyond], known)
+                walk = _Walk(self, copies[beyond], begin_ns[beyond], block_ns, rates, bits[beyond], known)
                 end_ns[beyond], airtime_ns[beyond] = walk.walked()
-        return Played(end_ns, airtime_ns, self._over_links(bits * self._times[:, np.newaxis]))
+        return Played(end_ns, airtime_ns, self.sent(bits))
 
-    def _constant(self, rates: Floats, bits: Ints) -> tuple[Ints, Ints]:
+    def constant(self, rates: Floats, bits: Ints) -> tuple[Ints, Ints]:
         """Return the airtime of each place, and how long each barrier takes, at constant rates."""
         shape = len(rates), *self.bits.shape
         own = rates[:, self.link, np.arange(self.bits.shape[1])] if self.num_links else np.ones(shape)
         ends_ns = finish_constant(bits.ravel(), own.ravel(), np.zeros(bits.size, dtype=np.int64))
-        airtime_ns = np.minimum(ends_ns, _LONGEST + 1).reshape(shape)
+        airtime_ns = np.minimum(ends_ns, LONGEST_NS + 1).reshape(shape)
         chains_ns = np.add.reduceat(airtime_ns + self.compute_ns, self.first, axis=1)
         return airtime_ns, np.asarray(chains_ns.max(axis=2) + self.joint_ns)
 
@@ -197,13 +246,15 @@ class _Walk:
     def __init__(
         self,
         program: Program,
+        copies: Ints,
         begin_ns: Ints,
         block_ns: int,
         rates: Rates,
         bits: Ints,
         known: tuple[Ints, Ints],
     ) -> None:
-        self._program, self._block_ns, self._rates, self._bits = program, block_ns, rates, bits
+        self._program, self._copies, self._block_ns = program, copies, block_ns
+        self._rates, self._bits = rates, bits
         self._now, self._block = begin_ns.copy(), begin_ns // block_ns
         self._each, self._lasts = known  # in that block
         self._airtime = np.zeros_like(self._each)
@@ -213,7 +264,7 @@ class _Walk:
         """Return the ends, and airtimes by link."""
         for begin, after, times in self._program.parts:
             self._part(begin, after, times)
-        return self._now, self._program._over_links(self._airtime)
+        return self._now, self._program.over_links(self._airtime)
 
     def _part(self, begin: int, after: int, times: int) -> None:
         places = slice(self._ends[begin], self._ends[after])
@@ -240,8 +291,8 @@ class _Walk:
         if new.any():
             which = on[new]
             self._block[which] = block[new]
-            rates = self._rates(which, block[new])
-            self._each[which], self._lasts[which] = self._program._constant(rates, self._bits[which])
+            rates = self._rates.at(self._copies[which], block[new])
+            self._each[which], self._lasts[which] = self._program.constant(rates, self._bits[which])
 
     def _barrier(self, number: int, on: Ints) -> None:
         if not len(on):
@@ -249,7 +300,8 @@ class _Walk:
         program = self._program
         num_clients = program.bits.shape[1]
         cursor = np.repeat(self._now[on, np.newaxis], num_clients, axis=1)
-        copies, clients = np.repeat(on, num_clients), np.tile(np.arange(num_clients), len(on))
+        copies = np.repeat(self._copies[on], num_clients)
+        clients = np.tile(np.arange(num_clients), len(on))
         for place in range(self._ends[number], self._ends[number + 1]):
             cursor += program.compute_ns[place]
             links = np.tile(program.link[place], len(on))
@@ -257,13 +309,12 @@ class _Walk:
                 continue
 
             def rates_of(which: Ints, blocks: Ints, links: Ints = links) -> Floats:
-                own = self._rates(copies[which], blocks)
-                return np.asarray(own[np.arange(len(which)), links[which], clients[which]])
+                return self._rates.of(copies[which], blocks, links[which], clients[which])
 
             bits, begin_ns = self._bits[on, place].ravel(), cursor.ravel()
-            ends = finish_blocks(bits, begin_ns, self._block_ns, rates_of, _MOST_BLOCKS)
+            ends = finish_blocks(bits, begin_ns, self._block_ns, rates_of, MOST_BLOCKS)
             if ends.max() >= NEVER:
-                raise AllocationError("a transfer never ends; give more power, or shorten the path.")
+                raise AllocationError(NEVER_ENDS)
             self._airtime[on, place] += (ends - begin_ns).reshape(cursor.shape)
             cursor = ends.reshape(cursor.shape)
         self._now[on] = cursor.max(axis=1) + program.joint_ns[number]

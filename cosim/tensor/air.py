@@ -21,6 +21,7 @@ from cosim.units import Floats, Ints
 MOST_BYTES = 128 << 20
 """Of the rates of one chunk of channels; where they take more, the chunk is halved."""
 
+_ROOM = 1.4  # of each table, in blocks that are worked out at first
 _MARGIN = 1.04  # of blocks beyond those that a channel needs if it goes on as it has
 _MOST_BLOCKS = 1 << 22  # of one transfer
 _WINDOW = 64  # blocks of one transfer that are looked at together, as rates are there already
@@ -85,11 +86,16 @@ class Rates:
         if self._seldom is not None:
             self._number[list(seldom)] = np.arange(len(seldom))
         self._horizon = first = 1 if self.block_ns is None else horizon_ns // self.block_ns + 1
-        # of each channel a table (flows, blocks), one behind the other, with where it begins and its width
-        self._rates = np.empty(len(airs) * len(flows) * first)
-        self._begins = np.zeros(len(airs), dtype=np.int64)
-        self._widths = np.zeros(len(airs), dtype=np.int64)
-        self._used, self.reached = 0, 1.0
+        # of each channel a table of the other flows, one behind the other: where it begins, how wide it
+        # is, and how many of its blocks are known
+        self._row = np.cumsum(self._number < 0) - 1
+        self._num_rows, room = int(self._row[-1]) + 1, first if len(airs) == 1 else int(_ROOM * first)
+        self._widths = np.full(len(airs), room)
+        self._begins = np.arange(len(airs)) * self._num_rows * room
+        self._known = np.zeros(len(airs), dtype=np.int64)
+        self._used, self.reached = len(airs) * self._num_rows * room, 1.0
+        self._refuse_beyond(room)
+        self._rates = np.empty(self._used * 3 // 2)  # what is not used is no memory
         self._of_flow: dict[int, Rate] = {}
         self._known_bands: dict[tuple[int, ...], list[_Band]] = {}
         for number in range(len(airs)):
@@ -114,30 +120,32 @@ class Rates:
         channel = np.tile(np.arange(num_channels), shape[0])
         begin_ns = start_ns.ravel()
         if self.block_ns is None:
-            rates = self._rates[self._begins[channel] + flow]
+            rates = self._rates[self._begins[channel] + flow * self._widths[channel]]
             return finish_constant(size, rates, begin_ns).reshape(shape)
 
-        begins, widths = self._places(flow, channel)
+        begins, known = self._places(flow, channel)
         number = self._number[flow]
         is_seldom = number >= 0
+        any_seldom = bool(is_seldom.any())
 
         def rates_at(which: Ints, blocks: Ints) -> Floats:
-            if self._seldom is None or not (rare := is_seldom[which]).any():
+            if not any_seldom or not (rare := is_seldom[which]).any():
                 return table(which, blocks)
             rates, some = np.empty(len(which)), which[rare]
+            assert self._seldom is not None
             rates[rare] = self._seldom.rates(number[some], channel[some], blocks[rare])
             rates[~rare] = table(which[~rare], blocks[~rare])
             return rates
 
         def table(which: Ints, blocks: Ints) -> Floats:
-            nonlocal begins, widths
-            is_short = blocks >= widths[which]
+            nonlocal begins, known
+            is_short = blocks >= known[which]
             if is_short.any():
                 of = channel[which]
                 for number in np.unique(of[is_short]).tolist():
                     last = int(blocks[of == number].max())
                     self._extend(number, self._needed(last))
-                begins, widths = self._places(flow, channel)
+                begins, known = self._places(flow, channel)
             return np.asarray(self._rates[begins[which] + blocks])
 
         return finish_blocks(size, begin_ns, self.block_ns, rates_at, _MOST_BLOCKS).reshape(shape)
@@ -153,45 +161,58 @@ class Rates:
 
     def _only_rate(self, flow: int) -> Rate:
         if self.block_ns is None:
-            return ConstantRate(float(self._rates[int(self._begins[0]) + flow]))
+            return ConstantRate(float(self._table(0)[flow, 0]))
         return BlockRate(self.block_ns, partial(self._only_rates, flow), _WINDOW)
 
     def _only_rates(self, flow: int, first: int, count: int) -> Floats:
         """Return the rates of a flow in some blocks of the only channel, shape (count,)."""
         end = first + count
-        if end > self._widths[0]:  # whole horizons, so that what is drawn serves other settings
+        if end > self._known[0]:  # whole horizons, so that what is drawn serves other settings
             needed = max(end, min(self._needed(first), 2 * end))  # what is reached early on says little
             self._extend(0, -(-needed // self._horizon) * self._horizon)
-        begin = int(self._begins[0] + flow * self._widths[0]) + first
-        return self._rates[begin : begin + count]
+        return self._table(0)[flow, first:end]
 
     def _needed(self, last: int) -> int:
         """Return how many blocks are worked out for a channel that has come to this one."""
         return max(int(_MARGIN * last / self.reached), last + last // 8) + 1
 
     def _places(self, flow: Ints, channel: Ints) -> tuple[Ints, Ints]:
-        """Return where the rates of each flow in each channel begin, and how many there are."""
-        widths = self._widths[channel]
-        return self._begins[channel] + flow * widths, widths
+        """Return where the rates of each flow in each channel begin, and how many are known."""
+        return self._begins[channel] + self._row[flow] * self._widths[channel], self._known[channel]
 
     def _extend(self, number: int, num_blocks: int) -> None:
         """Work out the rates of all flows in one channel up to so many blocks."""
-        num_flows, first = len(self._flows), int(self._widths[number])
-        begin, size = self._used, num_flows * num_blocks
-        if (begin + size) * self._rates.itemsize > MOST_BYTES:
-            self._refuse(num_blocks)
-        if begin + size > len(self._rates):
-            grown = np.empty(max(begin + size, len(self._rates) * 3 // 2))
+        first = int(self._known[number])
+        if num_blocks > self._widths[number]:
+            self._move(number, num_blocks)
+        table = self._table(number)
+        for flows, rates in self._of_blocks(number, self._airs[number], first, num_blocks - first):
+            for row, own in zip(self._row[flows].tolist(), rates, strict=True):
+                table[row, first:num_blocks] = own
+        self._known[number] = num_blocks
+
+    def _table(self, number: int) -> Floats:
+        """Return the rates of one channel, shape (num_rows, num_blocks)."""
+        begin, width = int(self._begins[number]), int(self._widths[number])
+        return self._rates[begin : begin + self._num_rows * width].reshape(self._num_rows, width)
+
+    def _move(self, number: int, num_blocks: int) -> None:
+        """Give the table of a channel a place for more blocks, behind all others."""
+        begin, known = self._used, int(self._known[number])
+        self._used += self._num_rows * num_blocks
+        self._refuse_beyond(num_blocks)
+        if self._used > len(self._rates):
+            grown = np.empty(max(self._used, len(self._rates) * 3 // 2))
             grown[:begin] = self._rates[:begin]
             self._rates = grown
-        table = self._rates[begin : begin + size].reshape(num_flows, num_blocks)
-        was = int(self._begins[number])
-        table[:, :first] = self._rates[was : was + num_flows * first].reshape(num_flows, first)
-        for flows, rates in self._of_blocks(number, self._airs[number], first, num_blocks - first):
-            table[flows, first:] = rates
-        self._begins[number], self._widths[number], self._used = begin, num_blocks, begin + size
+        before = self._table(number)[:, :known]
+        self._begins[number], self._widths[number] = begin, num_blocks
+        self._table(number)[:, :known] = before
 
-    def _refuse(self, num_blocks: int) -> None:
+    def _refuse_beyond(self, num_blocks: int) -> None:
+        """Refuse tables that take too much memory, as one has so many blocks."""
+        if self._used * np.dtype(np.float64).itemsize <= MOST_BYTES:
+            return
         if len(self._airs) > 1:
             raise TooLongError
         raise ScenarioError(
@@ -200,19 +221,17 @@ class Rates:
             'engine = "events".'
         )
 
-    def _of_blocks(
-        self, number: int, air: Air, first: int, count: int
-    ) -> Iterable[tuple[list[int] | int, Floats]]:
+    def _of_blocks(self, number: int, air: Air, first: int, count: int) -> Iterable[tuple[list[int], Floats]]:
         """Return the rates of one channel in some blocks, for flows that can be worked out together."""
         channel = self._channels.get(number)
         if channel is not None:
             for index, (link, members) in enumerate(self._flows):
                 asked = self._links[link], members, air.grant((link, members)), first, count
-                yield index, weakest_rates(air.radio.medium, channel, *asked)
+                yield [index], weakest_rates(air.radio.medium, channel, *asked)[np.newaxis]
             return
         for band in self._bands(air):
             rates = self._of_band(air, band, first, count)
-            yield (band.flows[0], rates.min(axis=0)) if band.is_group else (band.flows, rates)
+            yield (band.flows[:1], rates.min(axis=0)[np.newaxis]) if band.is_group else (band.flows, rates)
 
     def _bands(self, air: Air) -> list["_Band"]:
         """Return what flows are sent on, those together whose subchannels are equally wide."""
@@ -239,22 +258,19 @@ class Rates:
     def _of_band(self, air: Air, band: "_Band", first: int, count: int) -> Floats:
         """Return the rates of clients whose subchannels are equally wide, shape (num_clients, count).
 
-        The very operations of :meth:`cosim.radio.channel.Channel.rates`, with the subchannels as
-        the last axis, so that sums have the same bits.
+        The very operations of :meth:`cosim.radio.channel.Channel.rates`; blocks are contiguous, as few
+        subchannels are many short loops.
         """
         radio, seed = air.radio, air.radio.air_seed(air.seed)
-        means = self._draws.mean_gains(radio, seed)
-        gains = np.empty((len(band.clients), count, len(band.bandwidths_hz)))
-        for row, (client, columns) in enumerate(zip(band.clients, band.columns, strict=True)):
-            drawn = self._draws.fading(radio, seed, band.link, client, columns, first, count)
-            if band.is_split:
-                wide = np.broadcast_to(means[client] * drawn, (count, len(columns)))
-                gains[row] = np.ascontiguousarray(wide).mean(axis=1, keepdims=True)
-            else:
-                np.multiply(means[client], drawn, out=gains[row])
-        gains *= band.psd[:, np.newaxis]  # from here on the SNR
-        gains /= radio.noise_psd_w_per_hz
-        return np.asarray(radio.rate.rates(gains, band.bandwidths_hz))
+        means = self._draws.mean_gains(radio, seed)[list(band.clients)]
+        drawn = self._draws.fading(radio, seed, band.link, band.clients, band.columns, first, count)
+        gains = means[:, np.newaxis] * drawn  # (num_columns, num_clients, count)
+        if band.is_split:
+            wide = np.broadcast_to(gains.transpose(1, 2, 0), (*gains.shape[1:], len(band.columns[0])))
+            gains = np.ascontiguousarray(wide).mean(axis=2)
+        snr = gains * band.psd.T[:, :, np.newaxis]
+        snr /= radio.noise_psd_w_per_hz
+        return np.asarray(radio.rate.rates(snr.transpose(1, 2, 0), band.bandwidths_hz))
 
 
 @dataclass(frozen=True, eq=False)

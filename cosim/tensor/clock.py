@@ -40,7 +40,7 @@ MOST_CHANNELS = 1000
 _AHEAD = 1.1  # how far rates are worked out at first, in lengths of the run that was played
 _SELDOM = 0.06  # of its blocks, and a flow is worked out block by block
 _MANY = 8  # channels, for which keys are drawn from in one go
-_ROOM = 4  # for rates, in the same, as channels differ and tables move when they grow
+_ROOM = 2  # for rates, in the same, as channels differ and tables move when they grow
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +245,8 @@ class TensorClock:
         block_ns = min((shortest_block_ns(air.radio) or NEVER for air in airs), default=NEVER)
         num_blocks = self.program.length_ns // block_ns + 1
         each_bytes = 8 * (_ROOM * num_blocks * len(self.program.flows) + 3 * self.program.num_spans)
-        return max(1, min(MOST_CHANNELS, MOST_BYTES // each_bytes))
+        most = max(1, min(MOST_CHANNELS, MOST_BYTES // each_bytes))
+        return -(-len(airs) // -(-len(airs) // most)) if airs else most  # as many in each chunk
 
     def _evaluate(self, airs: Sequence[Air]) -> Iterator[Times]:
         try:

@@ -1,6 +1,7 @@
 """The ends of many transfers at once, each at the nanosecond at which the event kernel ends it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import ceil
 
 import numpy as np
 
@@ -89,6 +90,56 @@ def _ends(
     low, high = np.ceil(time_ns - doubt_ns), np.ceil(np.minimum(time_ns + doubt_ns, LARGEST))
     ends = now + high.astype(np.int64)
     return ends, (low == high) & (ends != next_ns) & (ends != next_ns + 1)
+
+
+def lasts_ns(bits: int, rate: float) -> int:
+    """Return what :func:`finish_constant` does of one transfer from instant 0 on, in plain numbers."""
+    if not rate:
+        return NEVER if bits else 0
+    time_ns = bits / rate * NS_PER_S
+    if time_ns < LARGEST:
+        doubt_ns = time_ns * (4.0 * ROUNDING)
+        end_ns = ceil(time_ns + doubt_ns)
+        if end_ns == ceil(time_ns - doubt_ns):
+            return end_ns
+    return min(drain_ns(bits, rate), NEVER)
+
+
+def finish_one(
+    bits: int,
+    start_ns: int,
+    block_ns: int,
+    known: Sequence[float],
+    first: int,
+    beyond: Callable[[int], float],
+    most_blocks: int,
+) -> int | None:
+    """Return what :func:`finish_blocks` does of one transfer, in plain numbers; None where it is in doubt.
+
+    Parameters
+    ----------
+    known
+        The rates of the blocks from ``first`` on.
+    beyond
+        Gives the rate of another block.
+    """
+    left, now_ns, block = float(bits), start_ns, start_ns // block_ns
+    unit = left * ROUNDING
+    for number in range(most_blocks if bits else 0):
+        next_ns, offset = (block + 1) * block_ns, block - first
+        rate = known[offset] if 0 <= offset < len(known) else beyond(block)
+        drains, rounding = rate * (next_ns - now_ns) / NS_PER_S, unit * (number + 1 + SPARE)
+        if drains >= left - rounding and rate > 0.0:
+            time_ns = left / rate * NS_PER_S
+            doubt_ns = rounding / rate * NS_PER_S + time_ns * ROUNDING
+            end_ns = now_ns + ceil(time_ns - doubt_ns)
+            is_sure = end_ns == now_ns + ceil(time_ns + doubt_ns)
+            if not is_sure or end_ns in (next_ns, next_ns + 1):
+                return None
+            if end_ns <= next_ns:
+                return end_ns
+        left, now_ns, block = left - drains, next_ns, block + 1
+    return None if bits else start_ns
 
 
 def _exactly(which: int, bits: int, start_ns: int, block_ns: int, rates: Rates) -> int:

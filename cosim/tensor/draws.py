@@ -11,7 +11,7 @@ from cosim.radio.grant import Grant
 from cosim.radio.large_scales import LargeScales
 from cosim.radio.settings import Radio
 from cosim.rng import Stream, stream
-from cosim.tensor.philox import Columns
+from cosim.tensor.philox import Tables
 from cosim.units import Floats, Ints
 
 _MOST_KEPT = 32 << 20  # bytes of fading
@@ -50,7 +50,7 @@ class Draws:
 
     num_clients: int
     _gains: dict[int, list[tuple[tuple[object, ...], Floats]]] = field(default_factory=dict)
-    _fading: dict[tuple[int, str, int, int, bytes], list[tuple[Fading, int, Floats]]] = field(
+    _fading: dict[tuple[int, str, tuple[int, ...], int, bytes], list[tuple[Fading, int, Floats]]] = field(
         default_factory=dict
     )
 
@@ -70,19 +70,32 @@ class Draws:
         return found
 
     def fading(
-        self, radio: Radio, seed: int, link: str, client: int, columns: Ints, first: int, count: int
+        self,
+        radio: Radio,
+        seed: int,
+        link: str,
+        clients: Sequence[int],
+        columns: Sequence[Ints],
+        first: int,
+        count: int,
     ) -> Floats:
-        """Return the fading of a client on some subchannels, shape (count, num_columns), or (count, 1)."""
+        """Return the fading of clients on some subchannels of each, shape (num_columns, num_clients, count).
+
+        Fading of all subchannels alike has one column.
+        """
         fading, width = radio.fading, radio.link(link).num_subchannels
         width = 1 if fading.selectivity == "flat" else width
-        key = seed, link, client, first, columns.tobytes()
+        key = seed, link, tuple(clients), first, b"".join(one.tobytes() for one in columns)
         for one, its_width, drawn in self._fading.get(key, ()):
-            if its_width == width and len(drawn) == count and one == fading:
+            if its_width == width and drawn.shape[2] == count and one == fading:
                 return drawn
-        chance = Columns(of_fading(seed, link).child(client).key, columns)
-        drawn = fading.draw(chance, first, count, width)
-        if 1 < width == drawn.shape[1] > len(columns):  # nothing is drawn, so of every column
-            drawn = drawn.take(columns, axis=1)
+        base = of_fading(seed, link)
+        rows = Tables.of([base.child(one) for one in clients], columns, [first] * len(clients), count)
+        drawn = fading.draw(rows, Tables.OWN, rows.num_rows, width)
+        if 1 < width == drawn.shape[1] > len(columns[0]):  # nothing is drawn, so of every column
+            own = np.repeat(np.array(columns), count, axis=0)
+            drawn = np.take_along_axis(drawn, own, axis=1)
+        drawn = np.ascontiguousarray(drawn.T).reshape(-1, len(clients), count)
         self._make_room(drawn.nbytes)
         self._fading.setdefault(key, []).append((fading, width, drawn))
         return drawn

@@ -5,13 +5,11 @@ starts are first foreseen, rates of the blocks foreseen are drawn in one go, and
 after the other, exactly; the few blocks that were not foreseen are drawn by themselves.
 """
 
-from math import ceil
-
 import numpy as np
 
 from cosim.errors import ScenarioError
 from cosim.kernel.job import BlockRate
-from cosim.tensor.drain import LARGEST, ROUNDING, SPARE, finish_constant
+from cosim.tensor.drain import LARGEST, finish_constant, finish_one
 from cosim.tensor.link_rates import LinkRates
 from cosim.tensor.queues import served
 from cosim.units import NS_PER_S, Floats, Ints
@@ -117,30 +115,14 @@ class _Walk:
         return at + many, free_ns
 
     def _finish(self, place: int, bits: int, start_ns: int, first: int, rates: list[float]) -> int:
-        """Return when a transfer ends, as :func:`cosim.tensor.drain.finish_blocks` finds it."""
-        block_ns, left, now_ns = self._block_ns, float(bits), start_ns
-        unit, block = left * ROUNDING, start_ns // self._block_ns
-        for number in range(_MOST_BLOCKS if bits else 0):
-            next_ns, offset = (block + 1) * block_ns, block - first
-            if 0 <= offset < len(rates):
-                rate = rates[offset]
-            else:
-                self._num_missed += 1
-                rate = float(self._rates.over(int(self._clients[place]), block, 1)[0])
-            drains, rounding = rate * (next_ns - now_ns) / NS_PER_S, unit * (number + 1 + SPARE)
-            if drains >= left - rounding and rate > 0.0:
-                time_ns = left / rate * NS_PER_S
-                doubt_ns = rounding / rate * NS_PER_S + time_ns * ROUNDING
-                end_ns = now_ns + ceil(time_ns - doubt_ns)
-                is_sure = end_ns == now_ns + ceil(time_ns + doubt_ns)
-                if not is_sure or end_ns in (next_ns, next_ns + 1):
-                    return self._exactly(place, bits, start_ns)
-                if end_ns <= next_ns:
-                    return end_ns
-            left, now_ns, block = left - drains, next_ns, block + 1
-        if bits:
-            raise ScenarioError(NEVER_ENDS)
-        return start_ns
+        """Return when a transfer ends."""
+
+        def beyond(block: int) -> float:
+            self._num_missed += 1
+            return float(self._rates.over(int(self._clients[place]), block, 1)[0])
+
+        end_ns = finish_one(bits, start_ns, self._block_ns, rates, first, beyond, _MOST_BLOCKS)
+        return self._exactly(place, bits, start_ns) if end_ns is None else end_ns
 
     def _exactly(self, place: int, bits: int, start_ns: int) -> int:
         """Return an end as the event kernel finds it."""

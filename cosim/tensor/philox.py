@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import local
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from cosim.units import Floats, Ints
 Words = NDArray[np.uint64]
 
 _WORDS_PER_COUNTER = 4  # Philox4x64 gives four 64-bit words for one value of its counter
-_ROWS_AT_ONCE = 128  # of a table, so that words that nobody wants do not go through the memory
+_WORDS_AT_ONCE = 1 << 14  # so that words that nobody wants do not go through the memory
 _ROUNDS = 10
 _MASK = (1 << 64) - 1
 _FACTORS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
@@ -26,30 +26,52 @@ _WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Columns(Stream):
-    """A stream whose tables have only some of their columns: what is drawn is not worked out for the others.
+class Tables(Stream):
+    """Some rows of the tables of several streams, one under the other, and of each only its columns.
 
-    Tables of one column are as they are.
+    What is asked for from row ``OWN`` on are these rows; from row 0 on, row 0 of each in the place of its
+    rows. Tables of one column are as they are.
+
+    Attributes
+    ----------
+    streams, columns, first
+        By table; columns of shape (num_columns,), as many of each.
+    count
+        Rows of each.
     """
 
-    columns: Ints
+    OWN: ClassVar[int] = 1
 
-    def child(self, *names: str | int) -> "Columns":
-        """Return the same columns of the stream of this name below."""
-        return Columns(Stream(self.key).child(*names).key, self.columns)
+    streams: Sequence[Stream]
+    columns: Sequence[Ints]
+    first: Sequence[int]
+    count: int
+
+    @classmethod
+    def of(cls, streams: Sequence[Stream], columns: Sequence[Ints], first: Sequence[int], count: int) -> Self:
+        """Return the rows."""
+        return cls(streams[0].key, streams, columns, first, count)
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are of all tables."""
+        return len(self.streams) * self.count
+
+    def child(self, *names: str | int) -> "Tables":
+        """Return the same rows of the streams of this name below each."""
+        return Tables.of([one.child(*names) for one in self.streams], self.columns, self.first, self.count)
 
     def uniforms(self, first: int, count: int, width: int) -> Floats:
-        """Return the columns of a table of uniforms, shape (count, num_columns), or (count, 1)."""
-        if width == 1:
-            return Stream(self.key).uniforms(first, count, 1)
-        counters_per_row = -(-width // _WORDS_PER_COUNTER)
-        bits = _at(self.key, first * counters_per_row)
-        words = np.empty((count, len(self.columns)), dtype=np.uint64)
-        for begin in range(0, count, _ROWS_AT_ONCE):
-            rows = min(_ROWS_AT_ONCE, count - begin)
-            every = bits.random_raw(rows * counters_per_row * _WORDS_PER_COUNTER).reshape(rows, -1)
-            words[begin : begin + rows] = every[:, self.columns]
-        return _uniform(words)
+        """Return the rows, shape (num_rows, num_columns), or (num_rows, 1); columns are contiguous."""
+        columns = self.columns if width > 1 else [np.zeros(1, dtype=np.int64)] * len(self.streams)
+        words = np.empty((len(columns[0]), len(self.streams), self.count), dtype=np.uint64)
+        for number, stream in enumerate(self.streams):
+            if first:
+                _fill(words[:, number], stream.key, columns[number], self.first[number], width)
+            else:
+                _fill(words[:, number, :1], stream.key, columns[number], 0, width)
+                words[:, number] = words[:, number, :1]
+        return _uniform(words.reshape(len(words), -1)).T
 
 
 @dataclass(eq=False)
@@ -105,31 +127,79 @@ class Rows(Stream):
         return uniforms_of(self.keys.words[self.which], rows, width)
 
 
-_own = local()
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared(Stream):
+    """Streams that share the columns of a table: each column is that of the stream that owns it.
+
+    Attributes
+    ----------
+    streams
+        By number.
+    owners
+        Number of the stream of each column.
+    """
+
+    streams: Sequence[Stream]
+    owners: Ints
+
+    @classmethod
+    def of(cls, streams: Sequence[Stream], owners: Ints) -> Self:
+        """Return the table."""
+        return cls(streams[0].key, streams, owners)
+
+    def child(self, *names: str | int) -> "Shared":
+        """Return the streams of this name below each."""
+        return Shared.of([one.child(*names) for one in self.streams], self.owners)
+
+    def uniforms(self, first: int, count: int, width: int) -> Floats:
+        """Return the columns, shape (count, num_columns); of tables of one column, that of each owner."""
+        words = np.empty((len(self.owners), count), dtype=np.uint64)
+        for number in set(self.owners.tolist()):
+            (columns,) = np.nonzero(self.owners == number)
+            own = np.empty((len(columns), count), dtype=np.uint64)
+            _fill(
+                own, self.streams[number].key, columns if width > 1 else np.zeros_like(columns), first, width
+            )
+            words[columns] = own
+        return _uniform(words).T
+
+
+class _Own(local):
+    """A generator of each thread, and a state to set it to."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(key=0)
+        self.state: Any = self.bits.state
+        self.state["buffer_pos"] = _WORDS_PER_COUNTER  # empty
+        self.counter, self.key = self.state["state"]["counter"], self.state["state"]["key"]
+
+
+_own = _Own()
 
 
 def _at(key: int, counter: int) -> np.random.Philox:
-    """Return this thread's generator, set to a key and counter: a quarter of the time of another one."""
-    if not hasattr(_own, "bits"):
-        _own.bits = np.random.Philox(key=0)
-    bits: np.random.Philox = _own.bits
-    bits.state = {
-        "bit_generator": "Philox",
-        "state": {
-            "counter": np.array([counter, 0, 0, 0], dtype=np.uint64),
-            "key": np.array([key & _MASK, key >> 64], dtype=np.uint64),
-        },
-        "buffer": np.zeros(_WORDS_PER_COUNTER, dtype=np.uint64),
-        "buffer_pos": _WORDS_PER_COUNTER,  # empty
-        "has_uint32": 0,
-        "uinteger": 0,
-    }
-    return bits
+    """Return this thread's generator, set to a key and counter: a tenth of the time of another one."""
+    _own.counter[0], _own.key[0], _own.key[1] = counter, key & _MASK, key >> 64
+    _own.bits.state = _own.state
+    return _own.bits
+
+
+def _fill(words: Words, key: int, columns: Ints, first: int, width: int) -> None:
+    """Write the words of some columns of a table, from a row on, shape (num_columns, count)."""
+    counters_per_row = -(-width // _WORDS_PER_COUNTER)
+    words_per_row = counters_per_row * _WORDS_PER_COUNTER
+    bits, rows_at_once = _at(key, first * counters_per_row), max(_WORDS_AT_ONCE // words_per_row, 1)
+    for begin in range(0, words.shape[1], rows_at_once):
+        some = words[:, begin : begin + rows_at_once]
+        every = bits.random_raw(some.shape[1] * words_per_row).reshape(-1, words_per_row)
+        some[:] = every.T[columns]
 
 
 def _uniform(words: Words) -> Floats:
     """Return words as uniforms on the open interval (0, 1): of 53 bits, so 1.0 is never reached."""
-    return np.asarray(((words >> np.uint64(12)) + 0.5) * 2.0**-52)
+    uniforms = (words >> np.uint64(12)) + 0.5
+    uniforms *= 2.0**-52
+    return np.asarray(uniforms)
 
 
 def uniforms_of(keys: Words, rows: Ints, width: int) -> Floats:

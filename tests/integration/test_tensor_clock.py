@@ -19,9 +19,9 @@ from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load
 from cosim.tensor.air import Rates
 from cosim.tensor.clock import TensorClock, Times
-from cosim.tensor.drain import NEVER, finish_blocks, finish_constant
+from cosim.tensor.drain import NEVER, finish_blocks, finish_constant, finish_one, lasts_ns
 from cosim.tensor.order import Order
-from cosim.tensor.philox import Columns, Keys, uniforms_of
+from cosim.tensor.philox import Keys, Shared, Tables, uniforms_of
 from cosim.tensor.refusals import reasons
 from cosim.tensor.rounds import refuse_rounds
 from cosim.timed_runs import rounds
@@ -346,8 +346,15 @@ def test_chance_of_many_keys_is_that_of_each(names, row, width, columns):
     each = [one.uniforms(int(at), 1, width)[0] for one, at in zip(streams, rows, strict=True)]
     assert np.array_equal(uniforms_of(Keys(streams).words, rows, width), each)
     some = np.array(sorted(one for one in columns if one < width) or [0])
-    whole = streams[0].uniforms(row, 300, width)
-    assert np.array_equal(Columns(streams[0].key, some).uniforms(row, 300, width), whole[:, some])
+    first = (row + np.arange(len(streams))).tolist()
+    tables = Tables.of(streams, [some] * len(streams), first, 300)
+    each = [one.uniforms(at, 300, width)[:, some] for one, at in zip(streams, first, strict=True)]
+    assert np.array_equal(tables.uniforms(Tables.OWN, tables.num_rows, width), np.concatenate(each))
+    each = [one.child("x").uniforms(0, 1, width)[:, some].repeat(300, axis=0) for one in streams]
+    assert np.array_equal(tables.child("x").uniforms(0, 1, width), np.concatenate(each))
+    owners = np.arange(width) % len(streams)
+    shared = [streams[owner].uniforms(row, 9, width)[:, column] for column, owner in enumerate(owners)]
+    assert np.array_equal(Shared.of(streams, owners).uniforms(row, 9, width), np.transpose(shared))
 
 
 REFUSED = {
@@ -409,6 +416,7 @@ def test_constant_rates_end_at_the_ceiling_of_the_exact_quotient(bits, rates, st
         for one, rate in zip(bits, rates, strict=False)
     ]
     assert finish_constant(np.array(bits), np.array(rates[: len(bits)]), starts).tolist() == exact
+    assert [start + lasts_ns(*one) for one in zip(bits, rates, strict=False)] == exact
 
 
 @settings(deadline=None, max_examples=40)
@@ -430,4 +438,9 @@ def test_block_rates_end_where_the_event_kernel_ends_them(bits, table, block_ns,
     for number, (one, end) in enumerate(zip(bits, found.tolist(), strict=True)):
         alone = BlockRate(block_ns, lambda first, count, n=number: of(n, np.arange(first, first + count)))
         assert end == alone.finish_ns(one, start)
+        first, known = start // block_ns + 1, [float(of(number, start // block_ns + 1))]
+        plain = finish_one(
+            one, start, block_ns, known, first, lambda block, n=number: float(of(n, block)), 1 << 20
+        )
+        assert plain in (None, end)  # in doubt, or right
     assert (found < NEVER).all()

@@ -1,17 +1,28 @@
 """The environment against the event kernel, gymnasium's own checker, and what it refuses."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cosim.control.policy_file import save
 from cosim.errors import AllocationError, ScenarioError
 from cosim.graph.executor import TimingOnly
+from cosim.parts import make
+from cosim.radio.rate import RateModel
 from cosim.record.folder import RunFolder
 from cosim.record.log import Log
 from cosim.scenario.build import prepare
 from cosim.scenario.load import change, load, run_hash, to_toml
+from cosim.testing.selection import examples_of
 
 gymnasium = pytest.importorskip("gymnasium")
+
+from cosim.envs.air import Airs, Band  # noqa: E402  behind gymnasium
+from cosim.envs.alone import FEW  # noqa: E402
+from cosim.envs.cells import _Rates  # noqa: E402
 
 SMALL = """
 seed = 1
@@ -50,6 +61,9 @@ SPARSE = {
     "scheme": {"kind": "federated", "num_rounds": 3, "local_steps": 2, "adapter_codec": {"kind": "soft"}}
 }
 """Changes to a scheme in which a decision may leave a share of each adapter out."""
+
+ROUND = {"radio.rate": {"kind": "constant_bandwidth", "rate_bit_per_s": 1e6}}
+"""Changes to a rate at which transfers end where floats leave the nanosecond in doubt."""
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +142,19 @@ def test_a_policy_meets_in_the_event_kernel_what_it_met_in_the_environment(
     np.testing.assert_allclose(energy_j, kernel_j, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("changes", "sets"), [({}, ()), (SPARSE, ("participation", "sparsification"))])
-def test_copies_are_played_as_one_by_itself(small, changes, sets):
+@pytest.mark.parametrize("coherence_time_s", [None, 0.9, 0.45, 0.05])
+@pytest.mark.parametrize(
+    ("changes", "sets"), [({}, ()), (ROUND, ()), (SPARSE, ("participation", "sparsification"))]
+)
+@pytest.mark.parametrize("num_copies", [3, FEW + 4])
+def test_copies_are_played_as_one_by_itself(small, num_copies, changes, sets, coherence_time_s):
     import cosim.envs
 
+    changes = {"radio.fading.coherence_time_s": coherence_time_s, **changes}
     settings = {"scenario": change(small, changes), "actions": "discrete", "sets": sets}
     many = gymnasium.make_vec(
         cosim.envs.CELL,
-        num_envs=3,
+        num_envs=num_copies,
         vectorization_mode="vector_entry_point",
         **settings,
     )
@@ -143,7 +162,7 @@ def test_copies_are_played_as_one_by_itself(small, changes, sets):
     seen, _ = many.reset(seed=4)
     actions = [many.action_space.sample() for _ in range(4)]
     rows = [many.step(one) for one in actions]
-    for copy in range(3):
+    for copy in range(num_copies):
         first, _ = alone.reset(seed=4 + copy)
         np.testing.assert_array_equal(first, seen[copy])
         for action, (observed, rewards, ended, _, told) in zip(actions[:3], rows[:3], strict=True):
@@ -151,10 +170,52 @@ def test_copies_are_played_as_one_by_itself(small, changes, sets):
             np.testing.assert_array_equal(observed[copy], expected[0])
             assert (rewards[copy], ended[copy]) == expected[1:3]
             assert told["time_ns"][copy] == expected[4]["time_ns"]
+            assert told["energy_j"][copy] == pytest.approx(expected[4]["energy_j"], rel=1e-12)
     _, rewards, ended, _, told = rows[3]  # all begin again, on airs to train on
     assert not rewards.any()
     assert not ended.any()
     assert (many.cells.seeds % 2 == 0).all()
+
+
+def test_rates_are_worked_out_as_far_as_they_are_asked_for(small):
+    env = made(small)
+    env.reset(seed=3)
+    cells, copies = env.cells, np.zeros(1, dtype=np.int64)
+    owners = [np.arange(one.num_subchannels)[np.newaxis] % 3 for one in cells._links]
+    band = Band(cells._airs, owners, [np.full((1, 3), 0.1) for _ in owners])
+    for block in (0, 1, 5, 40):
+        rates = _Rates(cells._airs, band, cells._gains, copies)
+        expected = rates.over(0, block, 1)
+        np.testing.assert_array_equal(rates.at(copies, copies + block), expected)
+        of_one = rates.of(copies, copies + block, copies + 2, copies + 1)
+        np.testing.assert_array_equal(of_one, expected[:, 2, 1])
+
+
+@pytest.mark.parametrize("example", examples_of(RateModel))
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32), counts=st.lists(st.integers(1, 40), min_size=1, max_size=3))
+def test_rates_of_grants_side_by_side_are_those_of_each_by_itself(small, example, seed, counts):
+    """The bits of the channel's own sum, however many subchannels a client has; some have none."""
+    rng, num, num_clients, count = np.random.default_rng(seed), 3, 4, 2
+    model = make(RateModel, example)
+    radio = small.radio.model_copy(update={"rate": model})
+    links = [
+        SimpleNamespace(num_subchannels=7 * one, bandwidths_hz=rng.uniform(1e5, 3e5, 7 * one))
+        for one in counts
+    ]
+    airs = Airs(radio, links, num, num_clients)
+    owners = [rng.integers(num_clients, size=(num, one.num_subchannels)) for one in links]
+    powers_w = [rng.uniform(0.01, 0.2, (num, num_clients)) for _ in links]
+    band = Band(airs, owners, powers_w)
+    own_gains = rng.exponential(1e-11, (num, count, len(airs.widths_hz)))
+    found = band.rates(np.arange(num), own_gains)
+    for number, (link, columns) in enumerate(zip(links, airs.columns, strict=True)):
+        for copy, client in np.ndindex(num, num_clients):
+            own = np.flatnonzero(owners[number][copy] == client)
+            psd = powers_w[number][copy, client] / max(len(own), 1) / link.bandwidths_hz[own]
+            snr = psd * own_gains[copy][:, columns][:, own] / radio.noise_psd_w_per_hz
+            expected = model.rates(np.ascontiguousarray(snr), link.bandwidths_hz[own])
+            np.testing.assert_array_equal(found[copy, :, number, client], expected)
 
 
 @pytest.mark.parametrize("actions", ["box", "discrete", "dict"])
@@ -215,14 +276,14 @@ def test_time_to_a_loss_ends_with_the_round_that_reaches_it(small, tmp_path):
     assert [one[2] for one in steps] == [False, True]
     assert -sum(one[1] for one in steps) == pytest.approx(steps[-1][4]["time_ns"] / 1e9)
     asked = {"reward": "time_to_loss", "record": learned}
-    for settings, message in (
+    for chosen, message in (
         ({"reward": "time_to_loss"}, "'time_to_loss' needs learned values; give record"),
         ({**asked, "level": 1.0}, r"the loss 1 is never reached in .*; its least is 1\.8"),
         ({**asked, "level": 2.0, "sets": ("cut",)}, "'cut' changes what is learned"),
         ({**asked, "level": 2.0, "record": recorded(small, tmp_path / "timed", [])}, "was only timed"),
     ):
         with pytest.raises(ScenarioError, match=message):
-            made(small, **settings)
+            made(small, **chosen)
     with pytest.raises(ScenarioError, match=r"has another scheme\.local_steps than the scenario"):
         made(change(small, {"scheme.local_steps": 2}), **asked, level=2.0)
 

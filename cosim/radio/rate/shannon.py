@@ -31,6 +31,7 @@ class Shannon(RateModel):
     """
 
     kind: Literal["shannon"] = "shannon"
+    adds_subchannels: ClassVar[bool] = True
     snr_gap_db: float = Field(default=0.0, ge=0.0, le=400.0)
     examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"snr_gap_db": 3.0})
 
@@ -40,4 +41,5 @@ class Shannon(RateModel):
         return f"Shannon with a gap of {self.snr_gap_db:g} dB" if self.snr_gap_db else "Shannon"
 
     def per_subchannel(self, snr: Floats, bandwidth_hz: Floats) -> Floats:
-        return np.asarray(bandwidth_hz * (np.log1p(snr / db_to_linear(self.snr_gap_db)) / _LN2))
+        with_gap = snr / db_to_linear(self.snr_gap_db) if self.snr_gap_db else snr
+        return np.asarray(bandwidth_hz * (np.log1p(with_gap) / _LN2))

@@ -35,6 +35,7 @@ class TruncatedShannon(RateModel):
     """
 
     kind: Literal["truncated_shannon"] = "truncated_shannon"
+    adds_subchannels: ClassVar[bool] = True
     attenuation: float = Field(default=1.0, gt=0.0, le=1.0)
     max_bit_per_s_per_hz: float = Field(default=8.0 * 948.0 / 1024.0, gt=0.0)
     min_snr_db: Decibels | None = None
