@@ -79,13 +79,17 @@ class Rates:
             if not air.radio.is_plain
         }
         self.block_ns = shortest_block_ns(airs[0].radio)
+        # one that is asked itself is asked for what is used, as the event kernel asks it
+        self._asked = self._channels.get(0) if len(airs) == 1 and self.block_ns is not None else None
         self._seldom = None
         if seldom and self.block_ns is not None:
             self._seldom = Seldom.of(airs, [flows[one] for one in seldom], draws)
         self._number = np.full(len(flows), -1)  # of a flow among those
         if self._seldom is not None:
             self._number[list(seldom)] = np.arange(len(seldom))
-        self._horizon = first = 1 if self.block_ns is None else horizon_ns // self.block_ns + 1
+        self._horizon = first = 1
+        if self.block_ns is not None and self._asked is None:
+            self._horizon = first = horizon_ns // self.block_ns + 1
         # of each channel a table of the other flows, one behind the other: where it begins, how wide it
         # is, and how many of its blocks are known
         self._row = np.cumsum(self._number < 0) - 1
@@ -98,7 +102,7 @@ class Rates:
         self._rates = np.empty(self._used * 3 // 2)  # what is not used is no memory
         self._of_flow: dict[int, Rate] = {}
         self._known_bands: dict[tuple[int, ...], list[_Band]] = {}
-        for number in range(len(airs)):
+        for number in range(len(airs)) if self._asked is None else ():
             self._extend(number, first)
 
     def finish(self, flows: Ints, bits: Ints, start_ns: Ints) -> Ints:
@@ -166,6 +170,8 @@ class Rates:
 
     def _only_rates(self, flow: int, first: int, count: int) -> Floats:
         """Return the rates of a flow in some blocks of the only channel, shape (count,)."""
+        if self._asked is not None:
+            return self._weakest(self._asked, 0, flow, first, count)
         end = first + count
         if end > self._known[0]:  # whole horizons, so that what is drawn serves other settings
             needed = max(end, min(self._needed(first), 2 * end))  # what is reached early on says little
@@ -225,13 +231,18 @@ class Rates:
         """Return the rates of one channel in some blocks, for flows that can be worked out together."""
         channel = self._channels.get(number)
         if channel is not None:
-            for index, (link, members) in enumerate(self._flows):
-                asked = self._links[link], members, air.grant((link, members)), first, count
-                yield [index], weakest_rates(air.radio.medium, channel, *asked)[np.newaxis]
+            for flow in range(len(self._flows)):
+                yield [flow], self._weakest(channel, number, flow, first, count)[np.newaxis]
             return
         for band in self._bands(air):
             rates = self._of_band(air, band, first, count)
             yield (band.flows[:1], rates.min(axis=0)[np.newaxis]) if band.is_group else (band.flows, rates)
+
+    def _weakest(self, channel: Channel, number: int, flow: int, first: int, count: int) -> Floats:
+        """Return the rates of a flow in some blocks, as a channel itself knows them, shape (count,)."""
+        (link, members), air = self._flows[flow], self._airs[number]
+        grant = air.grant((link, members))
+        return weakest_rates(air.radio.medium, channel, self._links[link], members, grant, first, count)
 
     def _bands(self, air: Air) -> list["_Band"]:
         """Return what flows are sent on, those together whose subchannels are equally wide."""
