@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -96,10 +97,7 @@ def kept_order(record: Record, parts: object, find: Callable[[], Order]) -> Orde
         If the tensor clock cannot say when a span begins.
     """
     digest = record.manifest.get("digest")
-    try:
-        code = _code()
-    except OSError:
-        code = None
+    code = _code()
     if digest is None or code is None:
         return find()
     words = digest, code, numpy.__version__, simpy.__version__, parts
@@ -117,17 +115,24 @@ def _told(find: Callable[[], Order]) -> dict[str, Any] | str:
         return str(fault)
 
 
-def _code() -> list[tuple[str, int, int]] | None:
-    """Return path, size and date of each file of cosim; None if one has changed since it was loaded."""
+@cache
+def _code() -> tuple[tuple[str, int, int], ...] | None:
+    """Return path, size and date of each file of cosim, as this process loaded them.
+
+    None if one has changed since then, or they cannot be read.
+    """
     found, open_ = [], [os.fspath(_PACKAGE)]
-    while open_:
-        with os.scandir(open_.pop()) as files:
-            for one in files:
-                if one.name.endswith(".py"):
-                    state = one.stat()
-                    if max(state.st_mtime_ns, state.st_ctime_ns) >= _LOADED_NS:
-                        return None
-                    found.append((one.path, state.st_size, state.st_mtime_ns))
-                elif one.name != "__pycache__" and one.is_dir():
-                    open_.append(one.path)
-    return sorted(found)
+    try:
+        while open_:
+            with os.scandir(open_.pop()) as files:
+                for one in files:
+                    if one.name.endswith(".py"):
+                        state = one.stat()
+                        if max(state.st_mtime_ns, state.st_ctime_ns) >= _LOADED_NS:
+                            return None
+                        found.append((one.path, state.st_size, state.st_mtime_ns))
+                    elif one.name != "__pycache__" and one.is_dir():
+                        open_.append(one.path)
+    except OSError:
+        return None
+    return tuple(sorted(found))

@@ -24,7 +24,9 @@ def code(tmp_path, monkeypatch):
     os.utime(package / "air.py", ns=(LONG_AGO_NS, LONG_AGO_NS))
     monkeypatch.setattr(order, "_PACKAGE", package.parent)
     monkeypatch.setattr(order, "_LOADED_NS", 1 << 62)
-    return package / "air.py"
+    order._code.cache_clear()
+    yield package / "air.py"
+    order._code.cache_clear()
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ def ask(tiny_scenario, tmp_path):
     clock = TensorClock(scenario)
 
     def asked(parts=()):
+        order._code.cache_clear()  # as in another process
         found = []
         answer = kept_order(record, parts, lambda: found.append(1) or clock.order)
         assert np.array_equal(answer.program.end_ns, clock.program.end_ns)
