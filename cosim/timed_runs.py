@@ -12,7 +12,7 @@ from cosim.record.folder import Record, RunFolder
 from cosim.record.summaries import Summaries, Work
 from cosim.scenario.build import prepare
 from cosim.scenario.inputs import digests, fetched
-from cosim.scenario.load import run_hash, to_toml
+from cosim.scenario.load import load_again, run_hash, to_toml
 from cosim.scenario.prepared import Prepared
 from cosim.scenario.settings import Scenario
 from cosim.tensor import EngineName
@@ -86,8 +86,9 @@ def time_whatif(was: Scenario, record: Record, scenario: Scenario, folder: Path)
     """
     refuse(scenario)
     refuse_other_settings(was, scenario)
-    timing_only, prepared = record.manifest["timing_only"], prepare(scenario)
-    clock = _clock_of(was, record, prepared)
+    timing_only, known = record.manifest["timing_only"], _latest.get(_key(record))
+    prepared = prepare(scenario, None if known is None else known.prepared)
+    clock = known or _clock_of(was, record, prepared)
     (times,) = clock.evaluate([clock.air(scenario.radio, scenario, prepared.allocation)])
     if not timing_only and times.heard is not None:
         times = times.refuse_others_late(next(clock.evaluate([clock.air(was.radio)])))
@@ -99,31 +100,40 @@ def time_whatif(was: Scenario, record: Record, scenario: Scenario, folder: Path)
 _latest: dict[tuple[Any, ...], TensorClock] = {}
 
 
+def _key(record: Record) -> tuple[Any, ...]:
+    """Return what tells a run from others, and from what it was before it was played again."""
+    return record.path.absolute(), *map(record.manifest.get, ("scenario", "digest", "timing_only"))
+
+
 def _clock_of(was: Scenario, record: Record, prepared: Prepared) -> TensorClock:
-    """Return the clock of a run; the latest is kept. ``prepared`` is it, but for radio and allocator."""
-    manifest = record.manifest
-    run = record.path, manifest["scenario"], manifest.get("digest"), manifest["timing_only"]
-    if run not in _latest:
-        learned = None if manifest["timing_only"] else record
-        if was.scheme.cutoff is None:
-            order = kept_order(record, foreign_parts([was]), lambda: TensorClock(was, learned=learned).order)
-            clock = TensorClock(was, prepared, order=order)
-        else:
-            clock = TensorClock(was, learned=learned)
-        _latest.clear()
-        _latest[run] = clock
-    return _latest[run]
+    """Return the clock of a run, which is kept; ``prepared`` is it, but for radio and allocator."""
+    learned = None if record.manifest["timing_only"] else record
+    if was.scheme.cutoff is None:
+        order = kept_order(record, foreign_parts([was]), lambda: TensorClock(was, learned=learned).order)
+        clock = TensorClock(was, prepared, order=order)
+    else:
+        clock = TensorClock(was, learned=learned)
+    _keep(record, clock)
+    return clock
 
 
-def keep_order(scenario: Scenario, record: Record, world: World) -> None:
-    """Keep the order of the spans of a run that has just ended, for the first what-if on it.
+def _keep(record: Record, clock: TensorClock) -> None:
+    _latest.clear()
+    _latest[_key(record)] = clock
+
+
+def keep_order(prepared: Prepared, record: Record, world: World) -> None:
+    """Keep the order of the spans of a run that has just ended, for what-ifs on it, the first one too.
 
     Of a run that the tensor clock cannot time, or that is long, none is kept.
     """
+    scenario = prepared.scenario
     if scenario.scheme.cutoff is None and len(world.log.spans) <= MOST_SPANS:
         with suppress(ScenarioError):
             refuse(scenario)
-            kept_order(record, foreign_parts([scenario]), lambda: order_of(scenario, world))
+            order = kept_order(record, foreign_parts([scenario]), lambda: order_of(scenario, world))
+            _keep(record, TensorClock(scenario, prepared, order=order))
+            load_again(record.scenario_path)  # as a what-if will
 
 
 def leave_timed(scenario: Scenario, folder: Path, *, timing_only: bool, simulated_s: float) -> Path:

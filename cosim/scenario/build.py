@@ -38,8 +38,15 @@ T = TypeVar("T")
 _TABLE = re.compile(rf"({'|'.join(TaskTables.model_fields)})\b")
 
 
-def prepare(scenario: Scenario) -> Prepared:
+def prepare(scenario: Scenario, alike: Prepared | None = None) -> Prepared:
     """Return the only task of a scenario, ready to run.
+
+    Parameters
+    ----------
+    scenario
+        The scenario.
+    alike
+        One that differs from it in radio and allocator alone, whose task and devices are taken.
 
     Raises
     ------
@@ -48,7 +55,7 @@ def prepare(scenario: Scenario) -> Prepared:
     """
     if len(scenario.tasks) > 1:
         refuse_tasks(scenario)
-    return prepare_tasks(scenario)[0]
+    return prepare_tasks(scenario, alike)[0]
 
 
 def refuse_tasks(scenario: Scenario) -> None:
@@ -66,10 +73,10 @@ def refuse_tasks(scenario: Scenario) -> None:
         )
 
 
-def prepare_tasks(scenario: Scenario) -> tuple[Prepared, ...]:
+def prepare_tasks(scenario: Scenario, alike: Prepared | None = None) -> tuple[Prepared, ...]:
     """Draw devices and channel, deal out the texts of each task, and refuse what cannot run.
 
-    Torch is not needed.
+    Torch is not needed. ``alike`` is as for :func:`prepare`.
 
     Raises
     ------
@@ -78,7 +85,7 @@ def prepare_tasks(scenario: Scenario) -> tuple[Prepared, ...]:
         empty, a decision that breaks a limit, models that do not fit in
         memory. All that can be found side by side is reported at once, one fault a line.
     """
-    prepared, faults = _attempt(scenario)
+    prepared, faults = _attempt(scenario, alike)
     if faults:
         raise faults[0] if len(faults) == 1 else ScenarioError("\n".join(map(str, faults)))
     return prepared
@@ -122,13 +129,15 @@ class _Found:
             return None
 
 
-def _attempt(scenario: Scenario) -> tuple[tuple[Prepared, ...], list[CosimError]]:
+def _attempt(
+    scenario: Scenario, alike: Prepared | None = None
+) -> tuple[tuple[Prepared, ...], list[CosimError]]:
     """Return the tasks that could be prepared, and every fault that does not follow from another."""
     found, prepared = _Found(), []
     found.faults += [*unfit_for_tasks(scenario), *unfit_policy(scenario)]
     channel = cache(partial(Channel.build, scenario.radio, scenario.num_clients, scenario.seed))
     for name, own in scenario.by_task.items():
-        one, faults = _attempt_task(name, own, channel, is_alone=len(scenario.tasks) < 2)
+        one, faults = _attempt_task(name, own, channel, alike, is_alone=len(scenario.tasks) < 2)
         for fault in faults:
             found.add(_placed(fault, name, scenario))
         prepared += [] if one is None else [one]
@@ -150,7 +159,12 @@ def _placed(fault: CosimError, name: str, scenario: Scenario) -> CosimError:
 
 
 def _attempt_task(
-    name: str, scenario: Scenario, build_channel: Callable[[], Channel], *, is_alone: bool
+    name: str,
+    scenario: Scenario,
+    build_channel: Callable[[], Channel],
+    alike: Prepared | None,
+    *,
+    is_alone: bool,
 ) -> tuple[Prepared | None, list[CosimError]]:
     """Return what a task is by itself, None if it could not be prepared, and its faults."""
     found = _Found()
@@ -161,13 +175,17 @@ def _attempt_task(
     for fault in parts_of_factors(scenario):
         found.add(fault)
     # with parts that do not fit what is trained, the task would say the same in other words
-    task = None if found.faults else found.attempt(lambda: _task(name, scenario))
+    task = (
+        None
+        if found.faults
+        else found.attempt(lambda: _task(name, scenario, None if alike is None else alike.task))
+    )
     if task is None:
         _probe(scenario, found)
     channel = found.attempt(build_channel)
     for fault in _unfit(scenario):
         found.add(fault)
-    devices = found.attempt(partial(draw_devices, scenario))
+    devices = found.attempt(lambda: draw_devices(scenario) if alike is None else alike.devices)
     if task is None or channel is None or devices is None or found.faults:
         return None, found.faults
     prepared = Prepared(scenario, *devices, channel, task, is_alone=is_alone)
@@ -193,9 +211,23 @@ def _unfit(scenario: Scenario) -> Iterator[ScenarioError]:
     yield from unfit_presence(scenario)
 
 
-def _task(name: str, scenario: Scenario) -> Task:
+def _task(name: str, scenario: Scenario, known: Task | None) -> Task:
+    """Return what is learned, if it fits; texts and weights of one that is known are not looked at again."""
+    task = known or _read_task(name, scenario)
+    refuse_cut(scenario, task.shape)
+    if (fault := too_many_cuts(scenario, task.shape)) is not None:
+        raise fault
+    scenario.scheme.check(task)
+    _refuse_unsendable(scenario, task)
+    if known is None:
+        scenario.model.base.content_key()  # weights that cannot be read are reported before anything is made
+        _ = task.notes  # and so are a tokenizer, and weights that do not fit the model
+    return task
+
+
+def _read_task(name: str, scenario: Scenario) -> Task:
     """Return what is learned; chance of a named task is by its name."""
-    task = Task.prepare(
+    return Task.prepare(
         scenario.model,
         scenario.trained,
         scenario.data,
@@ -210,14 +242,6 @@ def _task(name: str, scenario: Scenario) -> Task:
         name=name,
         stages=scenario.scheme.earlier_stages,
     )
-    refuse_cut(scenario, task.shape)
-    if (fault := too_many_cuts(scenario, task.shape)) is not None:
-        raise fault
-    scenario.scheme.check(task)
-    _refuse_unsendable(scenario, task)
-    scenario.model.base.content_key()  # weights that cannot be read are reported before anything is made
-    _ = task.notes  # and so are a tokenizer, and weights that do not fit the model
-    return task
 
 
 def _refuse_unsendable(scenario: Scenario, task: Task) -> None:

@@ -89,6 +89,11 @@ class Prepared:
         )
 
     @property
+    def devices(self) -> tuple[tuple[Device, ...], Device, Device]:
+        """The clients, the main server and the federated server."""
+        return self.clients, self.main_server, self.federated_server
+
+    @property
     def has_batteries(self) -> bool:
         """Whether any client may run out of energy."""
         return any(group.battery is not None for group in self.scenario.clients)

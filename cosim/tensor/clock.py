@@ -111,6 +111,8 @@ class TensorClock:
 
     Attributes
     ----------
+    prepared
+        The scenario, ready to run, but for radio and allocator where its order was given.
     order
         The order of the spans.
     program
@@ -137,15 +139,15 @@ class TensorClock:
     ) -> None:
         refuse(scenario)
         self.scenario, self._learned = scenario, learned
-        self._prepared = prepare(scenario) if prepared is None else prepared
+        self.prepared = prepare(scenario) if prepared is None else prepared
         self.order = order_of(scenario, self._world) if order is None else order
         self.program, cutoff = self.order.program, scenario.scheme.cutoff
         self._links = {link.name: link for link in scenario.scheme.links}
         self.deadlines: Deadlines | None = None
         if cutoff is not None:
-            task, allocation = self._prepared.task, self._world.decisions.current
+            task, allocation = self.prepared.task, self._world.decisions.current
             assert allocation is not None
-            refuse_others_sent(task, self._prepared.num_blocks)
+            refuse_others_sent(task, self.prepared.num_blocks)
             made = flop_of(scenario.scheme, task, allocation.setting)
             self.deadlines = Deadlines(self.played, cutoff, made, self.order.shared)
         self._draws = Draws(scenario.num_clients)
@@ -156,9 +158,9 @@ class TensorClock:
         """A run of the event kernel in which nobody is late."""
         scenario = self.scenario
         with without_code():
-            (world,) = worlds([self._prepared], lambda _: lambda _rank: TimingOnly())
-            world.site.play(recipes([self._prepared], [world], [scenario.scheme.patient]))
-        if self._learned is not None and not bits_are_known(self._prepared.task, self._prepared.num_blocks):
+            (world,) = worlds([self.prepared], lambda _: lambda _rank: TimingOnly())
+            world.site.play(recipes([self.prepared], [world], [scenario.scheme.patient]))
+        if self._learned is not None and not bits_are_known(self.prepared.task, self.prepared.num_blocks):
             take_bits(world.log.spans, self._learned.spans, is_whole=scenario.scheme.cutoff is None)
         return world
 
@@ -215,7 +217,7 @@ class TensorClock:
                 return found
         channel = Channel.build(radio, scenario.num_clients, scenario.seed)
         asked = replace(
-            self._prepared,
+            self.prepared,
             scenario=scenario.model_copy(update={"radio": radio}),
             channel=channel,
             allocation=None,
