@@ -243,7 +243,7 @@ def _play(
             follower.follow(site.log.metrics)
             follower.close("complete")
         if not timing_only and scenario.record == "spans" and len(learning) == 1:
-            keep_order(prepared[0], Record.open(record.path, is_for_replay=True), learning[0])
+            keep_order(prepared[0], record.path, learning[0])
         return record.path
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cosim.errors import ScenarioError
+from cosim.errors import CosimError, ScenarioError
 from cosim.kernel.clock import Steps
 from cosim.origin import foreign_parts
 from cosim.record.folder import Record, RunFolder
@@ -122,15 +122,16 @@ def _keep(record: Record, clock: TensorClock) -> None:
     _latest[_key(record)] = clock
 
 
-def keep_order(prepared: Prepared, record: Record, world: World) -> None:
+def keep_order(prepared: Prepared, folder: Path, world: World) -> None:
     """Keep the order of the spans of a run that has just ended, for what-ifs on it, the first one too.
 
     Of a run that the tensor clock cannot time, or that is long, none is kept.
     """
     scenario = prepared.scenario
     if scenario.scheme.cutoff is None and len(world.log.spans) <= MOST_SPANS:
-        with suppress(ScenarioError):
+        with suppress(CosimError):  # the run is complete, whatever comes of this
             refuse(scenario)
+            record = Record.open(folder, is_for_replay=True)
             order = kept_order(record, foreign_parts([scenario]), lambda: order_of(scenario, world))
             _keep(record, TensorClock(scenario, prepared, order=order))
             load_again(record.scenario_path)  # as a what-if will
