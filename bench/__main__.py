@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would time each other
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command line has it
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys

@@ -2,7 +2,7 @@
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads would time each other
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command line has it
 
 import argparse
 from collections.abc import Iterator, Sequence

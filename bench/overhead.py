@@ -13,6 +13,7 @@ from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 from bench.ratio import Ratio, paired
+from cosim.cores import WAITING
 from cosim.learning.embedded import FOLDER
 from cosim.record.folder import Record
 from cosim.runs import run
@@ -154,7 +155,7 @@ class Rival:
     """The user's loop in a process of its own, which plays a round when asked."""
 
     def __init__(self, job: str, padding: str) -> None:
-        environment = {name: one for name, one in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment = {name: one for name, one in os.environ.items() if name not in WAITING}
         command = [sys.executable, "-m", "bench.rival", job, padding]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -7,7 +7,6 @@ each line written has its seconds, wall and CPU, and the loss of its last step.
     python -m bench.rival JOB full|longest
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from time import perf_counter, process_time
@@ -100,5 +99,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.pop("OMP_WAIT_POLICY", None)
     main(sys.argv[1:])

@@ -21,6 +21,7 @@ import tomli_w
 
 from bench.overhead import JOBS, Seconds
 from bench.ratio import Ratio, paired
+from cosim.cores import WAITING
 from cosim.learning.embedded import FOLDER
 from cosim.record.folder import Record
 from cosim.scenario.build import prepare
@@ -121,7 +122,7 @@ def _tool(name: str, folder: str) -> tuple[Seconds, float]:
 def _process(program: str) -> tuple[Seconds, str]:
     """Return what a process took, its children included where it waits for them, and what it printed."""
     root = str(Path(__file__).parents[1])
-    environment = {name: one for name, one in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment = {name: one for name, one in os.environ.items() if name not in WAITING}
     environment |= {"PYTHONPATH": root, "FLWR_TELEMETRY_ENABLED": "0", "HF_HUB_OFFLINE": "1"}
     begin, before = perf_counter(), os.times()
     done = subprocess.run(

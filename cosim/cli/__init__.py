@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from cosim.cli.streams import TRACEBACK as TRACEBACK
 from cosim.cli.streams import lead_nowhere, steady
+from cosim.cores import wait_briefly
 from cosim.errors import CosimError
 from cosim.visible import show_line, visible
 from cosim.words import clipped
@@ -20,7 +21,7 @@ def main() -> None:
     """Do what the command line says; the entry point of ``cosim``."""
     # Before numpy or torch is loaded: works and allocations are short, and threads that spin between
     # them take a busy machine many times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Looking for pydantic's plugins reads what every installed package says of itself.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from cosim.cores import SHARE, cores
+from cosim.cores import SHARE, cores, wait_briefly
 from cosim.errors import CosimError
 from cosim.graph.processes import threads
 from cosim.studies.engines import MOST_DEATHS, RequestQueue
@@ -191,13 +191,14 @@ def threads_each(num_workers: int) -> int:
 
 
 def _environment(num_workers: int) -> dict[str, str]:
-    return {
+    environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads_each(num_workers)),
         SHARE: str(max(1, cores() // num_workers)),
         "OPENBLAS_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
     }
+    wait_briefly(environment)
+    return environment
 
 
 def _outcome(given: dict[str, Any]) -> RunOutcome:
