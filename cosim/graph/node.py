@@ -155,8 +155,8 @@ class Graph:
         """Return the node of a computation; nothing is computed."""
         head = self._heads.get(operation) or self._head(operation)
         read = ", ".join([f"({node.key!r}, {field!r})" for node, field in inputs])
-        # repr of plain numbers and texts is exact, and several times faster than json; this is the repr of a
-        # tuple of name, code, inputs and parameters, most of it not formatted anew
+        # repr of plain numbers and texts is exact, and several times faster than json; this is the repr of
+        # the tuple (name, code, inputs, parameters), whose first two are formatted once per operation
         content = f"({head}, [{read}], {params!r})"
         key = blake2b(content.encode(), digest_size=16).hexdigest()
         return Node(operation, tuple(inputs), params, key, next(self._order), self._context)

@@ -116,14 +116,14 @@ class Clock:
             If nothing is left to happen before ``until`` ends; names who waits for what.
         """
         environment = self._environment
-        queue = cast(list[tuple[int, int, int, Event]], environment._queue)
+        queue: list[tuple[int, int, int, Any]] = cast(Any, environment)._queue
         with _seldom_collecting():
             while until.callbacks is not None:
                 if not queue:
                     raise StalledError(self._who_waits())
                 now_ns, _, _, event = heappop(queue)
                 environment._now = self.now = now_ns
-                callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]  # as SimPy has it
+                callbacks, event.callbacks = event.callbacks, None
                 for callback in callbacks:
                     callback(event)
                 if not event._ok and not hasattr(event, "_defused"):

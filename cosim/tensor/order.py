@@ -44,14 +44,14 @@ class Order(NamedTuple):
     decided: str
     shared: frozenset[str]
 
-    def told(self) -> dict[str, Any]:
-        """Return it as JSON can tell it."""
-        return {"program": self.program.told(), "decided": self.decided, "shared": sorted(self.shared)}
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
+        return {"program": self.program.to_json(), "decided": self.decided, "shared": sorted(self.shared)}
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Self:
-        """Return the order that was told."""
-        return cls(Program.of(told["program"]), told["decided"], frozenset(told["shared"]))
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return the order from its JSON value."""
+        return cls(Program.from_json(value["program"]), value["decided"], frozenset(value["shared"]))
 
 
 def order_of(scenario: Scenario, world: World) -> Order:
@@ -104,13 +104,13 @@ def kept_order(record: Record, parts: object, find: Callable[[], Order]) -> Orde
     told = recalled(words, lambda: _told(find), place="orders")
     if isinstance(told, str):
         raise ScenarioError(told)
-    return Order.of(told)
+    return Order.from_json(told)
 
 
 def _told(find: Callable[[], Order]) -> dict[str, Any] | str:
-    """Return an order as JSON can tell it, or why there is none, which takes as long to find."""
+    """Return an order as a JSON value, or why there is none, which takes as long to find."""
     try:
-        return find().told()
+        return find().to_json()
     except ScenarioError as fault:
         return str(fault)
 

@@ -117,15 +117,15 @@ class Program:
         """How long the run took, ns."""
         return int(self.end_ns.max(initial=0))
 
-    def told(self) -> dict[str, Any]:
-        """Return it as JSON can tell it."""
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON value."""
         fields = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
         return {name: one.tolist() if isinstance(one, np.ndarray) else one for name, one in fields}
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Self:
-        """Return the program that was told."""
-        fields = dict(told)
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Return the program from its JSON value."""
+        fields = dict(value)
         for name in ("energy_j", "flow", "bits", "round", "start_ns", "end_ns"):
             fields[name] = np.array(fields[name])
         fields["meetings"] = [Meeting(*one) for one in fields["meetings"]]

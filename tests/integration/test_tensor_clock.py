@@ -151,10 +151,10 @@ def settings_of(draw, kinds=KINDS):
     ]
 
 
-def test_an_order_is_the_same_when_it_is_told_and_read_again(tiny_scenario):
+def test_an_order_is_the_same_when_it_is_written_and_read_again(tiny_scenario):
     scenario = tiny_scenario({"allocator": {"kind": "time_shared", "reallocate": "once"}})
     clock = TensorClock(scenario)
-    order = Order.of(json.loads(json.dumps(clock.order.told())))
+    order = Order.from_json(json.loads(json.dumps(clock.order.to_json())))
     assert any(meeting.capacity == 0 for meeting in order.program.meetings)
     again = TensorClock(scenario, order=order)
     for seeds in ([1], [1, 2]):

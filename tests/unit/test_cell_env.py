@@ -20,9 +20,7 @@ from cosim.testing.selection import examples_of
 
 gymnasium = pytest.importorskip("gymnasium")
 
-from cosim.envs.air import Airs, Band  # noqa: E402  behind gymnasium
-from cosim.envs.alone import FEW  # noqa: E402
-from cosim.envs.cells import _Rates  # noqa: E402
+air, alone, envs_cells = (pytest.importorskip(f"cosim.envs.{name}") for name in ("air", "alone", "cells"))
 
 SMALL = """
 seed = 1
@@ -146,7 +144,7 @@ def test_a_policy_meets_in_the_event_kernel_what_it_met_in_the_environment(
 @pytest.mark.parametrize(
     ("changes", "sets"), [({}, ()), (ROUND, ()), (SPARSE, ("participation", "sparsification"))]
 )
-@pytest.mark.parametrize("num_copies", [3, FEW + 4])
+@pytest.mark.parametrize("num_copies", [3, alone.FEW + 4])
 def test_copies_are_played_as_one_by_itself(small, num_copies, changes, sets, coherence_time_s):
     import cosim.envs
 
@@ -182,9 +180,9 @@ def test_rates_are_worked_out_as_far_as_they_are_asked_for(small):
     env.reset(seed=3)
     cells, copies = env.cells, np.zeros(1, dtype=np.int64)
     owners = [np.arange(one.num_subchannels)[np.newaxis] % 3 for one in cells._links]
-    band = Band(cells._airs, owners, [np.full((1, 3), 0.1) for _ in owners])
+    band = air.Band(cells._airs, owners, [np.full((1, 3), 0.1) for _ in owners])
     for block in (0, 1, 5, 40):
-        rates = _Rates(cells._airs, band, cells._gains, copies)
+        rates = envs_cells._Rates(cells._airs, band, cells._gains, copies)
         expected = rates.over(0, block, 1)
         np.testing.assert_array_equal(rates.at(copies, copies + block), expected)
         of_one = rates.of(copies, copies + block, copies + 2, copies + 1)
@@ -203,10 +201,10 @@ def test_rates_of_grants_side_by_side_are_those_of_each_by_itself(small, example
         SimpleNamespace(num_subchannels=7 * one, bandwidths_hz=rng.uniform(1e5, 3e5, 7 * one))
         for one in counts
     ]
-    airs = Airs(radio, links, num, num_clients)
+    airs = air.Airs(radio, links, num, num_clients)
     owners = [rng.integers(num_clients, size=(num, one.num_subchannels)) for one in links]
     powers_w = [rng.uniform(0.01, 0.2, (num, num_clients)) for _ in links]
-    band = Band(airs, owners, powers_w)
+    band = air.Band(airs, owners, powers_w)
     own_gains = rng.exponential(1e-11, (num, count, len(airs.widths_hz)))
     found = band.rates(np.arange(num), own_gains)
     for number, (link, columns) in enumerate(zip(links, airs.columns, strict=True)):
